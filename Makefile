@@ -1,0 +1,107 @@
+# make serve    set up what is needed and guard the embedded demo; make serve ARGS="--camera 0" guards a camera
+# make test     set up what the tests need and run them all
+# Both use one virtual environment, .venv, where the checkout is installed editable. Delete it at any time: make clean.
+
+PYTHON ?= python3
+ARGS ?=
+PYTEST_ARGS ?=
+VENV := .venv
+BIN := $(VENV)/bin
+PIP := PIP_DISABLE_PIP_VERSION_CHECK=1 $(BIN)/python -m pip
+# What an install depends on: these decide what is compiled and which packages come with it.
+INSTALLED_FROM := pyproject.toml constraints.txt $(shell find CMakeLists.txt runtime -type f)
+# Debian packages of the tests: a browser for the live page; an RTSP server and files of many codecs for the sources.
+DEBIAN_PACKAGES := chromium ffmpeg gir1.2-gst-rtsp-server-1.0 python3-gi gstreamer1.0-plugins-base \
+	gstreamer1.0-plugins-good gstreamer1.0-plugins-ugly
+NEEDS := Debian, Ubuntu, JetPack: apt-get install python3 python3-venv python3-dev g++ make
+
+.DEFAULT_GOAL := help
+.PHONY: help serve test unit-test lint format native-test bench wheel clean debian-packages
+# A recipe that fails leaves no stamp behind.
+.DELETE_ON_ERROR:
+
+help:  ## this list
+	@echo "make TARGET [PYTHON=python3] [ARGS='...']"
+	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/  \1\t\2/p' $(MAKEFILE_LIST) | expand -t 16
+
+serve: $(VENV)/.edge  ## guard the embedded demo, or what ARGS names: make serve ARGS="--camera 0"
+	@exec $(BIN)/firewall serve $(ARGS)
+
+test: lint native-test unit-test  ## everything: linters, types, native tests with and without sanitizers, pytest
+
+unit-test: $(VENV)/.dev debian-packages  ## pytest alone: make unit-test PYTEST_ARGS="-k policy"
+	$(BIN)/python -m pytest $(PYTEST_ARGS)
+
+lint: $(VENV)/.dev  ## ruff, mypy --strict and the import rules
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports --no-logo
+
+format: $(VENV)/.dev  ## let ruff mend what it can
+	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .
+
+native-test: $(VENV)/.dev  ## the C++ tests, plain and under the address and undefined-behaviour sanitizers
+	@$(call native_test,build/native,)
+	@$(call native_test,build/native-sanitized,address$(comma)undefined)
+
+bench: $(VENV)/.edge  ## latency of a verdict on this machine: make bench ARGS="--json bench.json"
+	@exec $(BIN)/firewall bench $(ARGS)
+
+wheel: $(VENV)/.edge  ## dist/perception_firewall-*.whl
+	$(PIP) wheel -qq --no-deps --wheel-dir dist .
+
+clean:  ## remove .venv and all that was built
+	rm -rf $(VENV) build dist .mypy_cache .pytest_cache .ruff_cache .import_linter_cache .hypothesis
+	find . -name __pycache__ -type d -prune -exec rm -rf {} +
+
+# --- how the environment comes about ----------------------------------------------------------------------------------
+
+$(VENV)/.python:
+	@command -v "$(PYTHON)" >/dev/null || \
+		{ echo "make: '$(PYTHON)' was not found: install Python 3.10 or newer, or name yours with PYTHON=... ($(NEEDS))" >&2; exit 1; }
+	@"$(PYTHON)" -c 'import sys; sys.exit(sys.version_info < (3, 10))' || \
+		{ echo "make: $$("$(PYTHON)" --version 2>&1) is too old: Python 3.10 or newer is needed, name one with PYTHON=/path/to/python3" >&2; exit 1; }
+	@"$(PYTHON)" -c 'import ensurepip, venv' 2>/dev/null || \
+		{ echo "make: '$(PYTHON)' can't make virtual environments: install its venv module ($(NEEDS))" >&2; exit 1; }
+	@"$(PYTHON)" -c 'import os, sys, sysconfig; sys.exit(not os.path.exists(os.path.join(sysconfig.get_path("include"), "Python.h")))' || \
+		{ echo "make: the headers of '$(PYTHON)' (Python.h) are missing; the native part needs them ($(NEEDS))" >&2; exit 1; }
+	@for compiler in "$$CXX" c++ g++ clang++; do [ -n "$$compiler" ] && command -v $$compiler >/dev/null && exit 0; done; \
+		echo "make: no C++ compiler was found; the native part needs one ($(NEEDS))" >&2; exit 1
+	@rm -rf $(VENV)
+	@"$(PYTHON)" -m venv $(VENV)
+	@touch $@
+
+$(VENV)/.edge: $(VENV)/.python $(INSTALLED_FROM)
+	@echo "Installing the firewall into $(VENV) (a minute or two the first time) ..." >&2
+	@$(PIP) install -qq -c constraints.txt -e .
+	@touch $@
+
+$(VENV)/.dev: $(VENV)/.python $(INSTALLED_FROM)
+	@echo "Installing the firewall, its lab and the test tools into $(VENV) (a few minutes the first time) ..." >&2
+	@$(PIP) install -qq -c constraints.txt -e '.[dev]'
+	@touch $(VENV)/.edge $@
+
+# As root on Debian they are installed; otherwise the tests that need one of them skip, and this says which.
+debian-packages:
+	@missing=; for package in $(DEBIAN_PACKAGES); do \
+		dpkg-query -W -f='$${Status}' $$package 2>/dev/null | grep -q 'ok installed' || missing="$$missing $$package"; done; \
+	[ -n "$$missing" ] || exit 0; \
+	if [ "$$(id -u)" = 0 ] && command -v apt-get >/dev/null; then \
+		echo "Installing what the tests need:$$missing ..." >&2; \
+		export DEBIAN_FRONTEND=noninteractive; \
+		apt-get update -qq >/dev/null && apt-get install -qq -y --no-install-recommends $$missing >/dev/null && exit 0; \
+		[ -z "$$CI" ] || { echo "make: apt-get could not install$$missing" >&2; exit 1; }; \
+	fi; \
+	echo "Not installed:$$missing. Skipped without them: browser tests (chromium), RTSP tests (gir1.2-gst-*, python3-gi," \
+		"gstreamer1.0-*), codec tests (ffmpeg)." >&2
+
+comma := ,
+# $(1): folder; $(2): sanitizers, or nothing
+define native_test
+	mkdir -p $(1) && \
+	$(BIN)/cmake -S . -B $(1) -DCMAKE_BUILD_TYPE=RelWithDebInfo -DFIREWALL_BUILD_TESTS=ON -DFIREWALL_SANITIZE=$(2) >$(1).log 2>&1 && \
+	$(BIN)/cmake --build $(1) --parallel 2 >>$(1).log 2>&1 || { cat $(1).log >&2; exit 1; }; \
+	$(BIN)/ctest --test-dir $(1) --output-on-failure --no-tests=error
+endef

@@ -1,0 +1,5 @@
+"""`python -m firewall` is the `firewall` command."""
+
+from firewall.cli import main
+
+main()

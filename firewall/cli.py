@@ -1,0 +1,305 @@
+"""The command line: `firewall serve | screen | doctor | bench | lab`.
+
+Exit codes: 0 done, 1 failed, 2 wrong use. Verdicts and results go to stdout, everything else to stderr.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+import time
+from collections.abc import Callable
+from contextlib import ExitStack
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+from rich.console import Console
+
+import firewall
+from firewall.errors import FirewallError, ImageError, MissingExtraError, UsageError
+
+if TYPE_CHECKING:
+    from firewall.config import Settings
+    from firewall.sinks import JsonLines
+
+__all__ = ["app", "main"]
+
+app = typer.Typer(
+    name="firewall",
+    help="Release a classifier's label only if the image is judged benign; withhold it otherwise, with a reason.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+_stderr = Console(stderr=True, highlight=False, soft_wrap=True)
+
+Bundle = Annotated[str, typer.Option(help="'default' or the folder of a bundle.")]
+Threads = Annotated[int, typer.Option(min=0, max=256, help="Threads of the classifier; 0 = one for each core.")]
+
+
+def main() -> None:
+    """Entry point of the `firewall` command."""
+    sys.exit(run(app, sys.argv[1:], "firewall"))
+
+
+def run(command: typer.Typer, arguments: list[str], name: str) -> int:
+    """Run a command line; the exit code. Errors that a user can mend are one line without a traceback."""
+    try:
+        result = command(args=arguments, prog_name=name, standalone_mode=False)
+    except FirewallError as error:
+        _say(f"firewall: error: {' '.join(str(error).split())}")
+        return error.exit_code
+    except BrokenPipeError:
+        # Whoever read our output has gone; nothing is left to say, at interpreter exit either.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 1
+    except (typer.Abort, KeyboardInterrupt):
+        _say("firewall: interrupted")
+        return 130
+    except Exception as error:
+        if hasattr(error, "format_message") and hasattr(error, "exit_code"):  # click's own errors: wrong use
+            _say(f"firewall: error: {error.format_message()} (see {name} -h)")
+            return 2
+        raise
+    return result if isinstance(result, int) else 0
+
+
+def _say(text: str) -> None:
+    _stderr.print(text, markup=False)
+
+
+@app.callback(invoke_without_command=True)
+def _root(
+    context: typer.Context,
+    version: Annotated[bool, typer.Option("--version", help="Print the version and exit.")] = False,
+) -> None:
+    if version:
+        typer.echo(f"perception-firewall {firewall.__version__}")
+        raise typer.Exit
+    if context.invoked_subcommand is None:
+        typer.echo(context.get_help())
+        raise typer.Exit(2)
+
+
+@app.command()
+def serve(
+    camera: Annotated[str | None, typer.Option(metavar="N", help="Camera index: N is /dev/videoN (V4L2).")] = None,
+    source: Annotated[
+        str | None,
+        typer.Option(
+            metavar="URI",
+            help="N, /dev/videoN, csi://N, rtsp://, http:// (MJPEG), a video, an image, a directory, a quoted glob, "
+            "test://pattern or demo.  [default: demo]",
+        ),
+    ] = None,
+    bundle: Annotated[str | None, typer.Option(help="'default' or the folder of a bundle.")] = None,
+    regions: Annotated[
+        str | None, typer.Option(help="Where to look: signs, whole, detector or X,Y,W,H.  [default: signs]")
+    ] = None,
+    http: Annotated[
+        str | None, typer.Option(metavar="HOST:PORT", help="Live page, or 'off'.  [default: 127.0.0.1:8080]")
+    ] = None,
+    output: Annotated[
+        str | None, typer.Option(metavar="jsonl:PATH|-", help="Verdict lines: '-' is stdout, or 'off'.  [default: -]")
+    ] = None,
+    max_frames: Annotated[int | None, typer.Option(help="Stop after so many frames.")] = None,
+    deadline_ms: Annotated[
+        float | None,
+        typer.Option(help="Withhold verdicts later than this after capture.  [default: 33 when live, else none]"),
+    ] = None,
+    operator: Annotated[
+        bool | None, typer.Option("--operator", help="Add detector scores to the verdict lines; keep them to yourself.")
+    ] = None,
+    threads: Annotated[int | None, typer.Option(help="Threads of the classifier; 0 = one for each core.")] = None,
+    config: Annotated[Path | None, typer.Option(metavar="FILE", help="Settings in YAML; the options above win.")] = None,
+) -> None:
+    """Guard a camera, stream or file: find signs, judge each, release or withhold its label."""
+    from firewall.config import load_settings
+
+    if camera is not None and source is not None:
+        raise UsageError("give --camera or --source, not both")
+    if camera is not None and not camera.isdecimal():
+        raise UsageError(f"--camera takes a number such as 0 (= /dev/video0), got {camera!r}; use --source for a URI")
+    settings = load_settings(
+        config,
+        source=source if camera is None else camera,
+        bundle=bundle,
+        regions=regions,
+        http=http,
+        output=output,
+        max_frames=max_frames,
+        deadline_ms=deadline_ms,
+        operator=operator,
+        threads=threads,
+    )
+    _serve(settings)
+
+
+def _serve(settings: Settings) -> None:
+    from firewall.regions import build
+    from firewall.screening import Firewall
+    from firewall.server import HttpServer, Monitor, create_app, parse_address
+    from firewall.service import DEADLINE_MS, Service, stop_on_signals
+    from firewall.sinks import Sink
+    from firewall.sources import Capture, parse
+
+    spec = parse(settings.source)
+    finder = build(settings.regions, settings.region_detector)
+    address = None if settings.http == "off" else parse_address(settings.http)
+    deadline_ms = settings.deadline_ms or (DEADLINE_MS if spec.live else None)
+    with ExitStack() as stack:
+        sinks: list[Sink] = []
+        lines = _json_lines(settings)
+        if lines is not None:
+            sinks.append(lines)
+        guard = Firewall.load(settings.bundle, threads=settings.threads)
+        monitor = Monitor(
+            source=spec.name, bundle=guard.bundle.manifest.name, live=spec.live, deadline_ms=deadline_ms
+        )
+        sinks.append(monitor)
+        if address is not None:
+            server = HttpServer(create_app(monitor, host=address[0]), *address)
+            server.start()
+            stack.callback(server.stop)
+            _say(f"live page: {server.url}")
+        _say(
+            f"guarding {spec.name} with bundle {guard.bundle.manifest.name} {guard.bundle.sha256[:12]} on "
+            f"{guard.engine.provider}, regions: {settings.regions}, "
+            + (f"deadline {deadline_ms:g} ms" if deadline_ms else "no deadline (not a live source)")
+        )
+        capture = stack.enter_context(Capture(spec, settings.capture))
+        service = Service(
+            guard, capture, finder, sinks, deadline_ms=deadline_ms, max_frames=settings.max_frames
+        )
+        with stop_on_signals(service):
+            monitor.set_ready(True, "guarding")
+            summary = service.run()
+    _say(summary.line())
+
+
+def _json_lines(settings: Settings) -> JsonLines | None:
+    from firewall.sinks import JsonLines
+
+    if settings.output == "off":
+        return None
+    if settings.output == "-":
+        return JsonLines(sys.stdout, operator=settings.operator)
+    scheme, _, path = settings.output.partition(":")
+    if scheme != "jsonl" or not path:
+        raise UsageError(f"--output must be '-', 'off' or jsonl:PATH, got {settings.output!r}")
+    try:
+        return JsonLines(Path(path).open("a", encoding="utf-8"), operator=settings.operator)
+    except OSError as error:
+        raise UsageError(f"can't write verdict lines to {path}: {error.strerror}") from error
+
+
+@app.command()
+def screen(
+    paths: Annotated[list[Path], typer.Argument(metavar="PATH...", help="Images to judge, each a crop of a sign.")],
+    bundle: Bundle = "default",
+    regions: Annotated[str, typer.Option(help="Where to look: whole, signs or X,Y,W,H.")] = "whole",
+    operator: Annotated[bool, typer.Option("--operator", help="Add detector scores; keep them to yourself.")] = False,
+    threads: Threads = 0,
+) -> None:
+    """Judge image files: one JSON line for each region of each image. Exit code 1 if an image could not be judged."""
+    from firewall.regions import build
+    from firewall.screening import Firewall
+    from firewall.sources import read_image
+    from firewall.verdict import Reason, Verdict
+
+    finder = build(regions)
+    guard = Firewall.load(bundle, threads=threads, exhaustive=operator)
+    unreadable = 0
+    for sequence, path in enumerate(paths):
+        started = time.monotonic()
+        try:
+            pixels = read_image(path)
+            found = finder.find(pixels)
+        except FirewallError as error:
+            reason = Reason.BAD_IMAGE if isinstance(error, ImageError) else Reason.SOURCE_ERROR
+            age = (time.monotonic() - started) * 1e3
+            verdicts = [Verdict(str(path), sequence, (0, 0, 0, 0), reason=reason, detail=str(error), latency_ms=age)]
+            _say(f"firewall: {error}")
+            unreadable += 1
+        else:
+            verdicts = guard.screen_frame(firewall.Frame(pixels, str(path), sequence, started), found)
+        for verdict in verdicts:
+            typer.echo(json.dumps(verdict.line(operator=operator), ensure_ascii=False))
+    if unreadable:
+        raise typer.Exit(1)
+
+
+@app.command()
+def doctor(
+    as_json: Annotated[bool, typer.Option("--json", help="Print JSON instead of a table.")] = False,
+) -> None:
+    """Say what this machine can run, and what to do about what it can't. Exit code 1 if the main job can't run."""
+    from firewall import doctor as doctors
+
+    checks = doctors.inspect()
+    doctors.render(checks, as_json=as_json)
+    if any(check.ok is False and check.required for check in checks):
+        raise typer.Exit(1)
+
+
+@app.command()
+def bench(
+    bundle: Bundle = "default",
+    image: Annotated[Path | None, typer.Option(help="Image to judge; noise if none is given.")] = None,
+    samples: Annotated[int, typer.Option(min=1, help="Verdicts to time; p99 needs 662.")] = 700,
+    warm_up: Annotated[int, typer.Option(min=0, help="Verdicts before the clock starts.")] = 50,
+    threads: Threads = 0,
+    json_file: Annotated[Path | None, typer.Option("--json", metavar="FILE", help="Write the result as JSON.")] = None,
+) -> None:
+    """Time verdicts of a bundle on this machine, every detector asked."""
+    from firewall import bench as benches
+    from firewall.screening import Firewall
+    from firewall.sources import read_image
+
+    pixels = None if image is None else read_image(image)
+    guard = Firewall.load(bundle, threads=threads)
+    result = benches.measure(guard, image=pixels, samples=samples, warm_up=warm_up, threads=threads)
+    benches.render(result, Console())
+    if json_file is not None:
+        _write(json_file, result.to_json() + "\n")
+
+
+_PASSED_ON: dict[str, Any] = {"allow_extra_args": True, "ignore_unknown_options": True, "help_option_names": []}
+
+
+@app.command(context_settings=_PASSED_ON, add_help_option=False)
+def lab(context: typer.Context) -> None:
+    """Offline: train, calibrate, attack, evaluate. Needs the 'lab' extra."""
+
+    def commands() -> typer.Typer:
+        from firewall.lab.cli import app as lab_app
+
+        return lab_app
+
+    raise typer.Exit(_extra("lab", commands, context.args))
+
+
+def _extra(name: str, commands: Callable[[], typer.Typer], arguments: list[str]) -> int:
+    try:
+        return run(commands(), arguments, f"firewall {name}")
+    except ImportError as error:
+        package = (error.name or str(error)).partition(".")[0]
+        if package == "firewall":
+            raise
+        raise MissingExtraError(
+            f"'firewall {name}' needs {package}, which is not installed: pip install 'perception-firewall[{name}]'"
+        ) from error
+
+
+def _write(path: Path, text: str) -> None:
+    try:
+        path.write_text(text, encoding="utf-8")
+    except OSError as error:
+        raise FirewallError(f"can't write {path}: {error.strerror}") from error
+
+
+if __name__ == "__main__":
+    main()

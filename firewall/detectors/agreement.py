@@ -1,0 +1,86 @@
+"""Do JPEG-compressed copies get the same label? (Higashi, Kuribayashi et al.)
+
+Adversarial perturbations are weaker than an image's own features: compression at falling quality factors removes
+them, and the label falls back. The paper counts the qualities whose top-1 label equals the uncompressed image's and
+calls an image adversarial if the count is *below* a threshold T.
+
+High-confidence examples can do the opposite, agree *more* than normal images. The two-sided form therefore scores how
+rare a count is in either direction among normal images.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Literal
+
+import numpy as np
+import numpy.typing as npt
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+
+from firewall.detectors.evidence import Evidence
+from firewall.errors import BundleError
+
+__all__ = ["Agreement", "AgreementParameters", "agreement_count", "one_sided_score", "two_sided_score"]
+
+
+def agreement_count(label: int, variant_labels: npt.NDArray[np.integer]) -> int:
+    """How many of the variants' top-1 labels equal `label`, the uncompressed image's; 0..number of variants."""
+    return int(np.count_nonzero(np.asarray(variant_labels) == label))
+
+
+def one_sided_score(count: int, total: int) -> float:
+    """Share of qualities that disagree, 0..1. The paper's rule `count < T` is `score > (total - T) / total`."""
+    return (total - count) / total
+
+
+def two_sided_score(count: int, normal_counts: Sequence[int]) -> float:
+    """How rare the count is among normal images, 0 (usual) to almost 1 (never seen).
+
+    normal_counts: how many normal images had 0, 1, ... total agreements. The score is 1 - 2 min(p_low, p_high) with
+    the conformal tail shares p = (1 + number of normal images at least as extreme) / (1 + number of normal images).
+    """
+    histogram = np.asarray(normal_counts)
+    normal = int(histogram.sum())
+    low = (1 + int(histogram[: count + 1].sum())) / (1 + normal)
+    high = (1 + int(histogram[count:].sum())) / (1 + normal)
+    return 1 - min(1.0, 2 * min(low, high))
+
+
+class AgreementParameters(BaseModel):
+    """qualities: the sweep's JPEG quality factors. sides: "one" as the paper, or "two". normal_counts: for two sides,
+    the histogram of counts on normal calibration images, one entry for each count 0..len(qualities)."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    qualities: tuple[int, ...] = Field(min_length=1, max_length=100)
+    sides: Literal["one", "two"] = "one"
+    normal_counts: tuple[int, ...] = ()
+
+    @model_validator(mode="after")
+    def _fits(self) -> AgreementParameters:
+        if not all(1 <= quality <= 100 for quality in self.qualities):
+            raise ValueError("qualities must lie in 1..100")
+        if self.sides == "two" and (len(self.normal_counts) != len(self.qualities) + 1 or min(self.normal_counts) < 0):
+            raise ValueError("two sides need normal_counts with one entry for each count 0..number of qualities")
+        return self
+
+
+class Agreement:
+    """The detector over one sweep; `parameters` as in AgreementParameters. Raises BundleError if they don't fit."""
+
+    name = "agreement"
+
+    def __init__(self, parameters: dict[str, object]) -> None:
+        try:
+            self.parameters = AgreementParameters.model_validate(parameters)
+        except ValidationError as error:
+            raise BundleError(f"parameters of detector 'agreement': {error.errors()[0]['msg']}") from error
+        self.operations: Sequence[str] = tuple(f"jpeg:{quality}" for quality in self.parameters.qualities)
+
+    def score(self, evidence: Evidence) -> float:
+        """0..1, see one_sided_score and two_sided_score."""
+        labels = np.array([evidence.variants[operation].argmax() for operation in self.operations])
+        count = agreement_count(int(evidence.logits.argmax()), labels)
+        if self.parameters.sides == "one":
+            return one_sided_score(count, len(labels))
+        return two_sided_score(count, self.parameters.normal_counts)

@@ -1,0 +1,36 @@
+"""What detectors look at, and what every detector offers."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Protocol
+
+import numpy as np
+import numpy.typing as npt
+
+__all__ = ["Detector", "Evidence"]
+
+Logits = npt.NDArray[np.float32]
+
+
+@dataclass(frozen=True, slots=True)
+class Evidence:
+    """image: (H, W, 3) uint8 RGB at the classifier's input size. logits: (classes,) of that image. variants: operation
+    name -> logits (classes,) of the transformed copy; holds at least the operations that the detector asked for."""
+
+    image: npt.NDArray[np.uint8]
+    logits: Logits
+    variants: Mapping[str, Logits]
+
+
+class Detector(Protocol):
+    """Evidence -> one number."""
+
+    #: What the bundle calls it.
+    name: str
+    #: The transformed copies that have to be classified first; empty = the original image is enough.
+    operations: Sequence[str]
+
+    def score(self, evidence: Evidence) -> float:
+        """Higher = more suspicious, always; finite."""

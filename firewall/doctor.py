@@ -1,0 +1,395 @@
+"""`firewall doctor`: what this machine can run, why not, and what to do about it.
+
+What may hang or crash in native code (providers, drivers, cameras) is asked in a process of its own, with a time-out.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import fcntl
+import importlib
+import importlib.util
+import json
+import os
+import platform
+import re
+import shutil
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from dataclasses import asdict, dataclass
+from importlib import metadata
+from pathlib import Path
+
+from rich.console import Console
+from rich.table import Table
+from rich.text import Text
+
+import firewall
+
+__all__ = ["Check", "inspect", "render"]
+
+#: Seconds that a process of its own may take to answer; loading a GPU provider for the first time is slow.
+_PATIENCE = 40.0
+_CAMERA_PATIENCE = 10.0
+_LEAST_FREE_GB = 1.0
+_CPU = "CPUExecutionProvider"
+#: Accelerators that a user asks about even if this build of ONNX Runtime lacks them.
+_ACCELERATORS = ("CUDAExecutionProvider", "TensorrtExecutionProvider")
+#: An ONNX model (IR 8, opset 13): y = x + x, float32 of 4 elements.
+_TWICE = (
+    b'\x08\x08\x12\x00\x1a\x00:9\n\x0e\n\x01x\n\x01x\x12\x01y"\x03Add\x12\x05twiceZ\x0f\n\x01x\x12\n\n\x08\x08\x01\x12\x04\n'
+    b"\x02\x08\x04b\x0f\n\x01y\x12\n\n\x08\x08\x01\x12\x04\n\x02\x08\x04B\x04\n\x00\x10\r"
+)
+_ADVICE_VENV = "python3 -m venv .venv, then .venv/bin/pip install perception-firewall"
+_ADVICE_REINSTALL = "install the package again: pip install --force-reinstall {}"
+
+
+@dataclass(frozen=True, slots=True)
+class Check:
+    """ok: True works, False doesn't, None was not asked or doesn't matter. detail: what was found. advice: what to do
+    about it, empty if nothing. required: `firewall serve` can't run without it."""
+
+    name: str
+    ok: bool | None
+    detail: str
+    advice: str = ""
+    required: bool = False
+
+
+def inspect() -> list[Check]:
+    """Look at this machine, in the order in which things build on each other. Never raises; takes seconds."""
+    checks: list[Callable[[], list[Check]]] = [
+        _package,
+        _python,
+        _machine,
+        lambda: [_distribution("numpy"), _distribution("pillow", "PIL")],
+        _opencv,
+        _onnx_runtime,
+        _native,
+        _cuda,
+        _tensorrt,
+        _torch,
+        _cameras,
+        _bundle,
+    ]
+    return [check for look in checks for check in _safely(look)]
+
+
+def render(checks: list[Check], *, as_json: bool = False, console: Console | None = None) -> None:
+    """Print the checks to stdout (or `console`), as a table or as a JSON list of objects with the fields of Check."""
+    console = console or Console()
+    if as_json:
+        console.print(
+            json.dumps([asdict(check) for check in checks], indent=1), markup=False, highlight=False, soft_wrap=True
+        )
+        return
+    table = Table(
+        title=f"perception-firewall {firewall.__version__}", title_justify="left", box=None, show_header=False
+    )
+    table.add_column(no_wrap=True)
+    table.add_column(no_wrap=True)
+    table.add_column(overflow="fold")
+    for check in checks:
+        answer, style = {True: ("yes", "green"), False: ("no", "yellow"), None: ("-", "dim")}[check.ok]
+        if check.ok is False and check.required:
+            answer, style = "NO", "bold red"
+        found = Text(check.detail)  # Text: it may hold brackets that rich would read as markup
+        if check.advice:
+            found.append(f"\n-> {check.advice}", "cyan")
+        table.add_row(Text(answer, style), check.name, found)
+    console.print(table)
+    missing = [check.name for check in checks if check.ok is False and check.required]
+    if missing:
+        console.print(Text(f"The main job can't run: {', '.join(missing)}.", "bold red"))
+    else:
+        console.print("The main job can run: firewall serve")
+
+
+def _safely(look: Callable[[], list[Check]]) -> list[Check]:
+    try:
+        return look()
+    except Exception as error:  # a doctor that falls ill is no help
+        name = getattr(look, "__name__", "check").strip("_")
+        return [Check(name, None, f"could not be looked at: {_short(error)}", "please report this")]
+
+
+def _short(error: object) -> str:
+    text = " ".join(str(error).split())
+    return text if len(text) <= 200 else f"{text[:197]}..."
+
+
+def _package() -> list[Check]:
+    home = Path(firewall.__file__).parent
+    detail = f"{firewall.__version__} from {home}"
+    other = next(_firewalld(sys.path), None)
+    if other is None:
+        return [Check("package", True, detail)]
+    return [
+        Check(
+            "package",
+            False,
+            f"{detail}; but {other} is the package of firewalld, which has the same name",
+            f"keep the two apart with a virtual environment without system packages: {_ADVICE_VENV}",
+        )
+    ]
+
+
+def _firewalld(search_path: list[str]) -> Iterator[Path]:
+    """Folders named firewall on the search path that belong to firewalld, the system's network firewall."""
+    for entry in search_path:
+        folder = Path(entry or ".") / "firewall"
+        if (folder / "core" / "fw.py").is_file():
+            yield folder
+
+
+def _python() -> list[Check]:
+    version = Check("python", True, f"{platform.python_version()} ({sys.executable})", required=True)
+    if sys.version_info < (3, 10):  # noqa: UP036 - it can be started by any Python, whatever pip would have said
+        version = Check("python", False, version.detail, "install Python 3.10 or newer", required=True)
+    if sys.prefix != sys.base_prefix:
+        return [version, Check("virtual environment", True, sys.prefix)]
+    return [version, Check("virtual environment", False, "this is the system's Python", _ADVICE_VENV)]
+
+
+def _machine() -> list[Check]:
+    board = Path("/proc/device-tree/model")
+    name = board.read_bytes().rstrip(b"\0").decode(errors="replace") if board.is_file() else platform.machine()
+    cores = len(os.sched_getaffinity(0))
+    machine = Check(
+        "machine", True, f"{name}, {cores} of {os.cpu_count()} cores, {platform.system()} {platform.release()}"
+    )
+    free = shutil.disk_usage(Path.cwd()).free / 1e9
+    advice = "" if free >= _LEAST_FREE_GB else "free some space: audit lines, quarantined images and engines need it"
+    return [machine, Check("disk", free >= _LEAST_FREE_GB, f"{free:.1f} GB free in {Path.cwd()}", advice)]
+
+
+def _distribution(name: str, module: str = "") -> Check:
+    """Whether a package the main job needs can be imported, and which version it is."""
+    try:
+        found = importlib.import_module(module or name)
+    except Exception as error:  # a broken native package raises whatever it likes
+        return Check(name, False, _short(error), _ADVICE_REINSTALL.format(name), required=True)
+    return Check(name, True, str(getattr(found, "__version__", "?")), required=True)
+
+
+def _opencv() -> list[Check]:
+    try:
+        import cv2
+    except Exception as error:  # such as a missing libGL of the build with windows
+        advice = _ADVICE_REINSTALL.format("opencv-python-headless")
+        return [Check("opencv", False, _short(error), advice, required=True)]
+    information = cv2.getBuildInformation()
+    wanted = {
+        "FFMPEG": "video files, RTSP and HTTP streams need it: pip install opencv-python-headless",
+        "v4l/v4l2": "USB cameras need it: pip install opencv-python-headless",
+        "GStreamer": "csi:// cameras need it; pip's OpenCV has none: on a Jetson use JetPack's python3-opencv in a "
+        "venv made with --system-site-packages",
+    }
+    checks = [Check("opencv", True, cv2.__version__, required=True)]
+    for feature, advice in wanted.items():
+        line = re.search(rf"^\s*{feature}:\s*(\S.*)$", information, re.MULTILINE | re.IGNORECASE)
+        value = line.group(1).strip() if line else "NO"
+        has = value.upper().startswith("YES")
+        checks.append(Check(f"opencv {feature.partition('/')[0].lower()}", has, value, "" if has else advice))
+    return checks
+
+
+def _onnx_runtime() -> list[Check]:
+    try:
+        import onnxruntime
+    except Exception as error:  # a broken native package raises whatever it likes
+        return [Check("onnxruntime", False, _short(error), _ADVICE_REINSTALL.format("onnxruntime"), required=True)]
+    available = onnxruntime.get_available_providers()
+    checks = [Check("onnxruntime", True, onnxruntime.__version__, required=True)]
+    for provider in [*available, *(name for name in _ACCELERATORS if name not in available)]:
+        name = f"onnxruntime {provider.removesuffix('ExecutionProvider')}"
+        if provider == "AzureExecutionProvider":
+            continue  # sends images to a remote service; the firewall never uses it
+        if provider not in available:
+            advice = "x86-64: pip install onnxruntime-gpu instead of onnxruntime; Jetson: a build for its GPU"
+            checks.append(Check(name, False, "not in this build of onnxruntime", advice))
+            continue
+        # What a build lists may still fail to load, and then ONNX Runtime quietly takes the CPU: only a run is proof.
+        ok, detail = _ask("provider", provider)
+        advice = (
+            _ADVICE_REINSTALL.format("onnxruntime") if provider == _CPU else "see the CUDA and TensorRT lines below"
+        )
+        checks.append(Check(name, ok, detail, "" if ok else advice, required=provider == _CPU))
+    return checks
+
+
+def _native() -> list[Check]:
+    from firewall import native
+    from firewall.errors import FirewallError
+
+    try:
+        level = native.simd_level()
+    except FirewallError as error:
+        found, _, advice = str(error).partition("; ")
+        return [Check("native runtime", False, found, advice)]
+    return [Check("native runtime", True, f"{native.load().version()}, SIMD level {level}")]
+
+
+def _cuda() -> list[Check]:
+    ok, detail = _ask("cuda")
+    advice = "" if ok else "only for NVIDIA GPUs: install NVIDIA's driver (a Jetson has it from JetPack)"
+    return [Check("cuda driver", ok, detail, advice)]
+
+
+def _tensorrt() -> list[Check]:
+    ok, detail = _ask("tensorrt")
+    advice = (
+        "only for NVIDIA GPUs: on a Jetson python3-libnvinfer in a venv made with --system-site-packages; elsewhere "
+        "pip install 'perception-firewall[tensorrt]'"
+    )
+    return [Check("tensorrt", ok, detail, "" if ok else advice)]
+
+
+def _torch() -> list[Check]:
+    # Not imported: it takes seconds, and the edge does without.
+    if importlib.util.find_spec("torch") is None:
+        advice = "only for 'firewall lab' and export: pip install 'perception-firewall[lab]'"
+        return [Check("torch (lab)", False, "not installed", advice)]
+    return [Check("torch (lab)", True, metadata.version("torch"))]
+
+
+def _cameras() -> list[Check]:
+    devices = sorted(Path("/dev").glob("video*"), key=lambda path: (len(path.name), path.name))
+    if not devices:
+        advice = "plug one in (in a container: --device /dev/video0), or give --source a file or a stream"
+        return [Check("cameras", False, "no /dev/video*", advice)]
+    checks = []
+    for device in devices:
+        capture = _captures(device)
+        if capture is False:
+            continue  # a node for metadata or encoding, not a camera
+        ok, detail = _ask("camera", str(device), patience=_CAMERA_PATIENCE)
+        advice = f"is it in use, or are you not in the group 'video'? see: fuser {device}; id"
+        checks.append(Check(f"camera {device}", ok, detail, "" if ok else advice))
+    return checks or [Check("cameras", False, "no device that captures", "plug one in, or give --source a file")]
+
+
+def _captures(device: Path) -> bool | None:
+    """Whether a V4L2 device gives pictures; None if it doesn't say."""
+    # struct v4l2_capability of <linux/videodev2.h>: 104 bytes, device_caps at 88; VIDIOC_QUERYCAP is _IOR('V', 0, ...).
+    capability = bytearray(104)
+    try:
+        file = os.open(device, os.O_RDWR | os.O_NONBLOCK)
+        try:
+            fcntl.ioctl(file, 0x80685600, capability)
+        finally:
+            os.close(file)
+    except OSError:
+        return None
+    video_capture, video_capture_mplane = 0x1, 0x1000
+    return bool(int.from_bytes(capability[88:92], sys.byteorder) & (video_capture | video_capture_mplane))
+
+
+def _bundle() -> list[Check]:
+    from firewall.bundle import load_bundle
+    from firewall.errors import BundleError
+
+    try:
+        bundle = load_bundle("default")
+    except BundleError as error:
+        advice = _ADVICE_REINSTALL.format("perception-firewall")
+        return [Check("default bundle", False, _short(error), advice, required=True)]
+    size = sum(map(len, bundle.files.values())) / 1e6
+    detail = f"{bundle.manifest.name}, {len(bundle.files)} files, {size:.1f} MB, SHA-256 {bundle.sha256[:12]}"
+    return [Check("default bundle", True, detail, required=True)]
+
+
+# --- what is asked in a process of its own ---
+
+# The child sees the modules that this process saw when it started; OpenCV changes the search path as it is imported.
+_SEARCH_PATH = json.dumps(sys.path)
+_CHILD = """
+import json, sys
+sys.path[:] = json.loads(sys.argv[1])
+from firewall.doctor import _answer
+_answer(*sys.argv[2:])
+"""
+
+
+def _ask(question: str, *arguments: str, patience: float = _PATIENCE) -> tuple[bool, str]:
+    """Whether it works, and what was found."""
+    command = [sys.executable, "-c", _CHILD, _SEARCH_PATH, question, *arguments]
+    try:
+        done = subprocess.run(command, capture_output=True, text=True, errors="replace", timeout=patience, check=False)
+    except subprocess.TimeoutExpired:
+        return False, f"gave no answer within {patience:g} s"
+    if done.returncode < 0:
+        return False, f"crashed with signal {-done.returncode}"
+    try:
+        ok, detail = json.loads(done.stdout.rsplit("\n", 2)[-2])
+    except (IndexError, ValueError):
+        return False, f"ended with exit code {done.returncode}: {_short(done.stderr[-200:])}"
+    return bool(ok), str(detail)
+
+
+def _answer(question: str, *arguments: str) -> None:
+    try:
+        answer = _QUESTIONS[question](*arguments)
+    except Exception as error:  # whatever a driver's package raises is the answer
+        answer = (False, _short(error))
+    print(f"\n{json.dumps(answer)}", flush=True)  # noqa: T201 - this is how the child answers
+    os._exit(0)  # a driver that crashes while it is unloaded has still answered
+
+
+def _provider(name: str) -> tuple[bool, str]:
+    import numpy as np
+    import onnxruntime
+
+    options = onnxruntime.SessionOptions()
+    options.log_severity_level = 4
+    if name != _CPU:
+        options.add_session_config_entry("session.disable_cpu_ep_fallback", "1")
+    session = onnxruntime.InferenceSession(_TWICE, options, providers=[name])
+    if session.get_providers()[0] != name:
+        return False, f"does not load; onnxruntime falls back to {session.get_providers()[0]}"
+    given = np.arange(4, dtype=np.float32)
+    if not np.array_equal(session.run(None, {"x": given})[0], given + given):
+        return False, "loads, but computes a wrong result"
+    return True, "loads and computes"
+
+
+def _cuda_driver() -> tuple[bool, str]:
+    library = ctypes.CDLL("libcuda.so.1")
+    status = library.cuInit(0)
+    if status != 0:
+        return False, f"libcuda.so.1 is there, but cuInit says error {status}"
+    version, count, name = ctypes.c_int(), ctypes.c_int(), ctypes.create_string_buffer(128)
+    library.cuDriverGetVersion(ctypes.byref(version))
+    library.cuDeviceGetCount(ctypes.byref(count))
+    names = []
+    for index in range(count.value):
+        library.cuDeviceGetName(name, len(name), index)
+        names.append(name.value.decode(errors="replace"))
+    detail = f"CUDA {version.value // 1000}.{version.value % 1000 // 10}, {', '.join(names) or 'no GPU'}"
+    return bool(names), detail
+
+
+def _tensorrt_import() -> tuple[bool, str]:
+    # Imported only: without a driver, TensorRT crashes at the first thing it makes.
+    return True, str(importlib.import_module("tensorrt").__version__)
+
+
+def _camera(device: str) -> tuple[bool, str]:
+    import cv2
+
+    capture = cv2.VideoCapture(device, cv2.CAP_V4L2)
+    if not capture.isOpened():
+        return False, "can't be opened"
+    taken, image = capture.read()
+    if not taken:
+        return False, "opens, but gives no picture"
+    return True, f"gives pictures of {image.shape[1]}x{image.shape[0]}"
+
+
+_QUESTIONS: dict[str, Callable[..., tuple[bool, str]]] = {
+    "provider": _provider,
+    "cuda": _cuda_driver,
+    "tensorrt": _tensorrt_import,
+    "camera": _camera,
+}

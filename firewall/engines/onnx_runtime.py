@@ -1,0 +1,70 @@
+"""A classifier on ONNX Runtime."""
+
+from __future__ import annotations
+
+import os
+
+import numpy as np
+import numpy.typing as npt
+import onnxruntime as ort
+
+from firewall.bundle import Bundle
+from firewall.errors import EngineError
+
+__all__ = ["OnnxRuntimeEngine"]
+
+_CPU = "CPUExecutionProvider"
+
+
+class OnnxRuntimeEngine:
+    """The classifier of a bundle, loaded from the bytes that were verified.
+
+    threads: how many the CPU provider uses, 0 = one for each core this process may run on. The result doesn't depend
+    on it.
+    """
+
+    def __init__(self, bundle: Bundle, *, threads: int = 0) -> None:
+        spec = bundle.manifest.classifier
+        self._spec = spec
+        self._classes = len(spec.labels)
+        self._scale = (1.0 / (255.0 * np.array(spec.input.std))).astype(np.float32)
+        self._shift = (-np.array(spec.input.mean) / np.array(spec.input.std)).astype(np.float32)
+        options = ort.SessionOptions()
+        options.intra_op_num_threads = threads or len(os.sched_getaffinity(0))
+        options.inter_op_num_threads = 1
+        options.execution_mode = ort.ExecutionMode.ORT_SEQUENTIAL
+        # Spinning threads would take whole cores of a shared vehicle computer between two frames.
+        options.add_session_config_entry("session.intra_op.allow_spinning", "0")
+        options.log_severity_level = 4  # its messages come as exceptions
+        try:
+            self._session = ort.InferenceSession(bundle.files[spec.file], options, providers=[_CPU])
+        except Exception as error:  # ONNX Runtime raises many types of its own
+            raise EngineError(f"{spec.file} of bundle {bundle.path} can't be loaded: {_short(error)}") from error
+        self.provider: str = self._session.get_providers()[0]
+        inputs = [entry.name for entry in self._session.get_inputs()]
+        outputs = [entry.name for entry in self._session.get_outputs()]
+        if inputs != [spec.input.name] or spec.output not in outputs:
+            raise EngineError(
+                f"{spec.file} has inputs {inputs} and outputs {outputs}; its bundle says {spec.input.name!r} -> {spec.output!r}"
+            )
+        blank = np.zeros((2, spec.input.height, spec.input.width, 3), np.uint8)
+        self.classify(blank)  # shapes are proven and memory is allocated before the first frame comes
+
+    def classify(self, images: npt.NDArray[np.uint8]) -> npt.NDArray[np.float32]:
+        """Logits (N, classes) of uint8 images (N, H, W, 3); see Engine.classify."""
+        batch = np.ascontiguousarray(images.transpose(0, 3, 1, 2), np.float32)
+        batch *= self._scale[:, None, None]
+        batch += self._shift[:, None, None]
+        try:
+            logits = self._session.run([self._spec.output], {self._spec.input.name: batch})[0]
+        except Exception as error:  # ONNX Runtime raises many types of its own
+            raise EngineError(f"the classifier failed: {_short(error)}") from error
+        if not isinstance(logits, np.ndarray) or logits.shape != (len(images), self._classes):
+            raise EngineError(f"the classifier gave shape {np.shape(logits)}, expected {(len(images), self._classes)}")
+        if logits.dtype != np.float32 or not np.isfinite(logits).all():
+            raise EngineError("the classifier gave values that are not finite float32 numbers")
+        return logits
+
+
+def _short(error: Exception) -> str:
+    return " ".join(str(error).split())[:300]

@@ -1,0 +1,46 @@
+"""One picture on its way through the firewall, and the check at the door that every picture passes."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+
+from firewall.errors import ImageError
+
+__all__ = ["MAX_SIDE", "Frame", "Pixels", "Region", "check_pixels"]
+
+#: (H, W, 3) uint8 RGB.
+Pixels = npt.NDArray[np.uint8]
+#: (x, y, width, height) in pixels of the frame, origin at the top left.
+Region = tuple[int, int, int, int]
+
+#: The longest side in pixels that is judged; a larger picture would be a denial of service.
+MAX_SIDE = 8192
+
+
+@dataclass(frozen=True, slots=True)
+class Frame:
+    """pixels: (H, W, 3) uint8 RGB. source: the URI it came from, credentials removed. sequence: counts up from 0 in
+    each source; a gap is a dropped frame. captured_at: `time.monotonic()` in seconds when it was taken."""
+
+    pixels: Pixels
+    source: str
+    sequence: int
+    captured_at: float
+
+
+def check_pixels(pixels: object) -> Pixels:
+    """The array itself if it can be judged; raises ImageError otherwise.
+
+    Called once where pixels enter (sources, `Firewall.screen`), nowhere further in.
+    """
+    if not isinstance(pixels, np.ndarray):
+        raise ImageError(f"pixels must be a numpy array (H, W, 3) of uint8 in RGB order, got {type(pixels).__name__}")
+    if pixels.dtype != np.uint8 or pixels.ndim != 3 or pixels.shape[2] != 3:
+        raise ImageError(f"pixels must be uint8 of shape (H, W, 3) in RGB order, got {pixels.dtype} {pixels.shape}")
+    height, width = pixels.shape[:2]
+    if not (1 <= height <= MAX_SIDE and 1 <= width <= MAX_SIDE):
+        raise ImageError(f"an image must be 1x1 to {MAX_SIDE}x{MAX_SIDE} pixels, got {width}x{height}; scale it down")
+    return pixels

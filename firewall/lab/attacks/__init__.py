@@ -1,0 +1,7 @@
+"""Attacks on an image classifier, one a file, behind one protocol; `registry.ATTACKS` holds them by name."""
+
+from firewall.lab.attacks.protocol import Attack
+from firewall.lab.attacks.registry import ATTACKS, by_name
+from firewall.lab.attacks.rounding import quantise, survivors
+
+__all__ = ["ATTACKS", "Attack", "by_name", "quantise", "survivors"]

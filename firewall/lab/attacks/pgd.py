@@ -1,0 +1,66 @@
+"""Projected gradient descent: many small sign steps, each brought back into the L-infinity ball and the box."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+from torch.nn.functional import cross_entropy
+
+from firewall.errors import UsageError
+from firewall.lab.attacks.criteria import opposite
+from firewall.lab.attacks.protocol import under_attack
+
+__all__ = ["Pgd", "project", "random_start"]
+
+
+@dataclass(frozen=True)
+class Pgd:
+    """Madry et al.: "Towards deep learning models resistant to adversarial attacks", 2018.
+
+    eps: radius of the L-infinity ball. step: length of a step, by default 2.5 eps / steps as in the paper's code.
+    random_start: begin at a random point of the ball. targeted: go down the loss of the class half the classes (100
+    from 200 classes on) to the right, instead of up the loss of the label. The last point is the result.
+    """
+
+    eps: float = 0.03
+    steps: int = 40
+    step: float | None = None
+    random_start: bool = True
+    targeted: bool = False
+    name: str = "pgd"
+
+    def __post_init__(self) -> None:
+        if not 0 < self.eps <= 1 or self.steps < 1 or (self.step is not None and not self.step > 0):
+            raise UsageError(
+                f"pgd: eps {self.eps}, steps {self.steps}, step {self.step}; "
+                "allowed are 0 < eps <= 1, steps >= 1, step > 0"
+            )
+
+    def run(self, model: nn.Module, images: Tensor, labels: Tensor, seed: int) -> Tensor:
+        """See Attack.run. The random start depends on the seed and on the image's place in the batch."""
+        step = 2.5 * self.eps / self.steps if self.step is None else self.step
+        with under_attack(model, images, labels) as logits:
+            images = images.detach()
+            point = random_start(images, self.eps, seed) if self.random_start else images.clone()
+            for _ in range(self.steps):
+                point.requires_grad_()
+                values = logits(point)
+                aim = opposite(labels, values.shape[1]) if self.targeted else labels
+                loss = cross_entropy(values, aim, reduction="sum")
+                (gradient,) = torch.autograd.grad(-loss if self.targeted else loss, point)
+                point = project(point.detach() + step * gradient.sign(), images, self.eps)
+        return point
+
+
+def project(point: Tensor, centre: Tensor, eps: float) -> Tensor:
+    """The nearest point to `point` in both the L-infinity ball around `centre` and the box 0..1."""
+    return torch.maximum(torch.minimum(point, centre + eps), centre - eps).clamp(0, 1)
+
+
+def random_start(images: Tensor, eps: float, seed: int) -> Tensor:
+    """A uniformly random point of the ball around each image, in the box; drawn on the CPU for any device."""
+    generator = torch.Generator().manual_seed(seed)
+    noise = torch.rand(images.shape, generator=generator, dtype=images.dtype).to(images.device)
+    return (images + eps * (2 * noise - 1)).clamp(0, 1)

@@ -1,0 +1,54 @@
+"""From an attack's real numbers to the bytes that are stored and that the edge sees, and what is left of the attack."""
+
+from __future__ import annotations
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from torch import Tensor, nn
+
+from firewall.errors import DataError
+
+__all__ = ["as_stored", "quantise", "survivors", "to_input"]
+
+Pixels = npt.NDArray[np.uint8]
+
+
+def quantise(images: Tensor) -> Pixels:
+    """Float (N, C, H, W) in 0..1 -> uint8 (N, H, W, C), rounded to nearest (halves to even).
+
+    Raises DataError for values that are not numbers or lie outside 0..1: an attack that leaves the box is wrong.
+    """
+    if len(images) and not (float(images.min()) >= 0.0 and float(images.max()) <= 1.0):
+        raise DataError("images hold NaN or values outside 0..1 and can't be stored as uint8")
+    levels = images.detach().mul(255).round().to(torch.uint8)
+    return np.ascontiguousarray(levels.permute(0, 2, 3, 1).cpu().numpy())
+
+
+def to_input(pixels: Pixels) -> Tensor:
+    """Uint8 (N, H, W, C) -> float32 (N, C, H, W) in 0..1, the network's input."""
+    if pixels.dtype != np.uint8 or pixels.ndim != 4:
+        raise DataError(f"pixels are {pixels.dtype} {pixels.shape}; stored images are uint8 (N, H, W, C)")
+    return torch.from_numpy(pixels).permute(0, 3, 1, 2).float().div(255)
+
+
+def as_stored(images: Tensor) -> Tensor:
+    """Float images with the values that their stored form has; the gradient passes as if nothing had been rounded."""
+    return images + (images.mul(255).round().div(255) - images).detach()
+
+
+@torch.no_grad()
+def survivors(model: nn.Module, quantised: Pixels, labels: Tensor) -> npt.NDArray[np.bool_]:
+    """Which stored images, uint8 (N, H, W, C), still get a class other than `labels`, int64 (N,): bool (N,).
+
+    Logits that are not finite count as not fooled. The network is run in evaluation mode and left in its own.
+    """
+    modes = [(module, module.training) for module in model.modules()]
+    try:
+        model.eval()
+        logits = model(to_input(quantised).to(labels.device))
+    finally:
+        for module, training in modes:
+            module.training = training
+    fooled = (logits.argmax(1) != labels) & torch.isfinite(logits).all(1)
+    return np.asarray(fooled.cpu().numpy(), np.bool_)

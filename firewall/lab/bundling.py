@@ -1,0 +1,80 @@
+"""A trained classifier's folder and normal images -> a calibrated bundle."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from firewall.bundle import Bundle, ClassifierSpec
+from firewall.errors import DataError
+from firewall.frame import Pixels
+from firewall.lab.calibration import calibrate
+from firewall.lab.datasets import gtsrb
+from firewall.lab.datasets.packs import load_images
+
+__all__ = ["calibrate_folder", "calibration_tracks", "load_card"]
+
+
+def load_card(folder: Path) -> tuple[dict[str, Any], ClassifierSpec, bytes]:
+    """The card of a classifier's folder, the classifier's specification, and its ONNX file."""
+    try:
+        card = json.loads((folder / "card.json").read_text(encoding="utf-8"))
+        spec = ClassifierSpec.model_validate(card["classifier"])
+        return card, spec, (folder / spec.file).read_bytes()
+    except (OSError, ValueError, KeyError) as error:
+        raise DataError(f"{folder} is not a classifier's folder ({error}); make one with 'firewall lab train'") from error
+
+
+def calibration_tracks(root: Path, split: dict[str, Any]) -> gtsrb.Gtsrb:
+    """The GTSRB training tracks that a classifier with this `split` was not trained on."""
+    signs = gtsrb.load_train(root)
+    _, mask = gtsrb.split_tracks(signs, float(split["calibration_share"]), int(split["seed"]))
+    return signs.subset(mask)
+
+
+def calibrate_folder(
+    folder: Path,
+    out: Path,
+    *,
+    detectors: Sequence[str],
+    gtsrb_root: Path | None,
+    images: Path | None,
+    rate: float,
+    sweep: int,
+    name: str,
+    citations: Sequence[str] = (),
+) -> Bundle:
+    """Calibrate on GTSRB's calibration tracks or on any normal images, and write the bundle to `out`."""
+    card, spec, content = load_card(folder)
+    normal: list[Pixels]
+    labels: npt.NDArray[np.int64] | None = None
+    tracks: int | None = None
+    if gtsrb_root is not None:
+        data = calibration_tracks(gtsrb_root, card["split"])
+        normal, labels, tracks = data.images, data.labels, len(np.unique(data.tracks))
+        description = f"GTSRB training images of {tracks} tracks kept out of training, correctly classified"
+    elif images is not None:
+        normal = load_images(images)
+        description = f"{len(normal)} images of {images.name}"
+    else:
+        raise DataError("no normal images were named")
+    return calibrate(
+        spec,
+        content,
+        normal,
+        out,
+        detectors=detectors,
+        data=description,
+        labels=labels,
+        tracks=tracks,
+        rate=rate,
+        sweep=sweep,
+        name=name,
+        citations=citations,
+        split=card.get("split"),
+    )

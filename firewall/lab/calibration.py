@@ -1,0 +1,142 @@
+"""Thresholds on normal images alone, and the bundle that holds them.
+
+The asked false-positive rate is shared out evenly among the detectors, since any of them can withhold. Each threshold
+is the split-conformal quantile of its detector's scores: a further normal image *exchangeable* with the calibration
+images lies above it with at most the share given to that detector. Frames of one track, or of another camera, are not
+exchangeable, so the rate on kept-out data is measured and written beside it.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from datetime import datetime, timezone
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import onnxruntime as ort
+
+from firewall import __version__
+from firewall.bundle import Bundle, Calibration, ClassifierSpec, DetectorSpec, FileSpec, Manifest, write_bundle
+from firewall.detectors import build
+from firewall.detectors.confidence import log_odds
+from firewall.engines import OnnxRuntimeEngine
+from firewall.errors import DataError, UsageError
+from firewall.frame import Pixels
+from firewall.lab.measurement import Measured, measure
+from firewall.transforms import SWEEP_16, SWEEP_76
+
+__all__ = ["DETECTORS", "SWEEPS", "calibrate", "conformal_threshold", "detector_specs", "engine_for"]
+
+SWEEPS: dict[int, tuple[int, ...]] = {16: SWEEP_16, 76: SWEEP_76}
+#: Detectors that can be calibrated, as they are named on the command line.
+DETECTORS = ("agreement", "agreement-two-sided", "confidence")
+
+
+def conformal_threshold(scores: npt.NDArray[np.float64], rate: float) -> float:
+    """The ceil((n + 1)(1 - rate))-th smallest score: at most `rate` of exchangeable scores lie above it.
+
+    Raises DataError if there are fewer scores than the rate needs, UsageError if the rate is not in (0, 1).
+    """
+    if not 0 < rate < 1:
+        raise UsageError(f"a false-positive rate must lie between 0 and 1, got {rate}")
+    rank = math.ceil((len(scores) + 1) * (1 - rate))
+    if rank > len(scores):
+        need = math.ceil(1 / rate) - 1
+        raise DataError(f"a false-positive rate of {rate:g} needs at least {need} normal images, got {len(scores)}")
+    return float(np.sort(scores)[rank - 1])
+
+
+def detector_specs(names: Sequence[str], normal: Measured, rate: float, sweep: int = 16) -> list[DetectorSpec]:
+    """Each named detector with its parameters and threshold set on `normal` for its share of `rate`."""
+    unknown = [name for name in names if name not in DETECTORS]
+    if unknown or not names:
+        raise UsageError(f"unknown detector {', '.join(unknown) or '(none)'}; known: {', '.join(DETECTORS)}")
+    share = rate / len(names)
+    specs = []
+    for name in names:
+        kind, parameters = _parameters(name, normal, share, SWEEPS[sweep])
+        provisional = DetectorSpec(name=kind, parameters=parameters, threshold=0.0)
+        threshold = conformal_threshold(normal.scores(build(provisional)), share)
+        specs.append(DetectorSpec(name=kind, parameters=parameters, threshold=threshold))
+    return specs
+
+
+def engine_for(classifier: ClassifierSpec, content: bytes, threads: int = 0) -> OnnxRuntimeEngine:
+    """The classifier on ONNX Runtime before there is a bundle."""
+    card = Calibration(data="none yet", images=1, false_positive_rate=0.5)
+    stand_in = DetectorSpec(name="confidence", threshold=0.0)
+    files = {classifier.file: FileSpec(sha256="0" * 64, bytes=len(content))}
+    manifest = Manifest(
+        name="provisional", created="-", files=files, classifier=classifier, detectors=(stand_in,), calibration=card
+    )
+    return OnnxRuntimeEngine(Bundle(Path("provisional"), manifest, {classifier.file: content}, "0" * 64), threads=threads)
+
+
+def calibrate(
+    classifier: ClassifierSpec,
+    content: bytes,
+    images: Sequence[Pixels],
+    out: Path,
+    *,
+    detectors: Sequence[str],
+    data: str,
+    labels: npt.NDArray[np.int64] | None = None,
+    tracks: int | None = None,
+    rate: float = 0.01,
+    sweep: int = 16,
+    name: str = "custom",
+    citations: Sequence[str] = (),
+    split: dict[str, Any] | None = None,
+) -> Bundle:
+    """Set the thresholds on normal `images` and write the bundle to `out`.
+
+    content: the classifier's ONNX file. labels: true classes (N,); images that the classifier gets wrong are left out,
+    as the papers do. data: what the images are, for the manifest. rate: the false-positive rate asked of the whole.
+    """
+    if not 0 < rate < 1:
+        raise UsageError(f"a false-positive rate must lie between 0 and 1, got {rate}")
+    spec = classifier.input
+    operations = [f"jpeg:{quality}" for quality in SWEEPS[sweep]]
+    measured = measure(
+        engine_for(classifier, content), images, operations, width=spec.width, height=spec.height, label="calibrating"
+    )
+    normal = measured if labels is None else measured.subset(measured.labels == labels)
+    specs = detector_specs(detectors, normal, rate, sweep)
+    above = {detector.name: normal.scores(build(detector)) > detector.threshold for detector in specs}
+    withheld = np.any(list(above.values()), axis=0)
+    rates = {f"withheld by {kind}": float(mask.mean()) for kind, mask in above.items()}
+    rates["withheld on calibration images"] = float(withheld.mean())
+    fields: dict[str, Any] = {
+        "name": name,
+        "created": datetime.now(timezone.utc).strftime("%Y-%m-%d"),
+        "classifier": classifier,
+        "detectors": tuple(specs),
+        "calibration": Calibration(
+            data=data,
+            images=len(normal),
+            tracks=tracks,
+            false_positive_rate=rate,
+            split=split or {},
+            rates=rates,
+        ),
+        "versions": {"firewall": __version__, "numpy": np.__version__, "onnxruntime": ort.__version__},
+        "citations": tuple(citations),
+    }
+    return write_bundle(out, {classifier.file: content}, **fields)
+
+
+def _parameters(name: str, normal: Measured, share: float, qualities: tuple[int, ...]) -> tuple[str, dict[str, Any]]:
+    if name == "confidence":
+        odds = log_odds(normal.logits)
+        low, median, high = np.quantile(odds, [share / 2, 0.5, 1 - share / 2])
+        # On a saturated classifier a side can be empty; a tiny scale keeps the score finite.
+        below, above = max(median - low, 1e-6), max(high - median, 1e-6)
+        return "confidence", {"median": float(median), "below": float(below), "above": float(above)}
+    if name == "agreement":
+        return "agreement", {"qualities": list(qualities), "sides": "one"}
+    counts = normal.agreement_counts([f"jpeg:{quality}" for quality in qualities])
+    histogram = np.bincount(counts, minlength=len(qualities) + 1)
+    return "agreement", {"qualities": list(qualities), "sides": "two", "normal_counts": histogram.tolist()}

@@ -1,0 +1,124 @@
+"""`firewall lab ...`: everything offline. Heavy packages are imported inside the command that needs them."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Annotated
+
+import typer
+from rich.console import Console
+
+from firewall.errors import UsageError
+
+__all__ = ["app"]
+
+app = typer.Typer(
+    help="Offline: train, calibrate, attack, evaluate.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+train_app = typer.Typer(help="Train a network. Runs can be interrupted and resumed.", no_args_is_help=True)
+app.add_typer(train_app, name="train")
+
+Data = Annotated[Path, typer.Option(help="Folder with GTSRB: the official layout or gtsrb_*.npz packs.")]
+
+_CITATION = (
+    "GTSRB: J. Stallkamp, M. Schlipsing, J. Salmen, C. Igel. Man vs. computer: benchmarking machine learning "
+    "algorithms for traffic sign recognition. Neural Networks 32, 2012."
+)
+
+
+@train_app.command("classifier")
+def train_classifier(
+    data: Data,
+    out: Annotated[Path, typer.Option(help="Folder for checkpoint, log, ONNX file and card.")],
+    outliers: Annotated[
+        list[Path] | None,
+        typer.Option(help="Images without signs (a pack or a folder; may be repeated) to stay undecided on."),
+    ] = None,
+    epochs: Annotated[int, typer.Option(min=1, help="Passes over the training tracks.")] = 32,
+    seed: Annotated[int, typer.Option(min=0, help="Split, order, augmentation and initial weights.")] = 0,
+    threads: Annotated[int, typer.Option(min=1, help="Threads of torch.")] = 2,
+    workers: Annotated[int, typer.Option(min=0, help="Processes that augment images.")] = 1,
+) -> None:
+    """Train the sign classifier on GTSRB, export it to ONNX and measure it on the test images.
+
+    Stop it at any time (Ctrl-C, kill); the same command goes on from the last finished epoch.
+    """
+    from firewall.lab.training import signs
+
+    card = signs.train_and_export(
+        data, out, outliers or [], signs.Settings(epochs=epochs, seed=seed), threads=threads, workers=workers
+    )
+    typer.echo(json.dumps(card, indent=1))
+
+
+@app.command()
+def calibrate(
+    classifier: Annotated[Path, typer.Option(help="Folder made by 'lab train classifier'.")],
+    out: Annotated[Path, typer.Option(help="Folder of the new bundle.")],
+    detectors: Annotated[
+        str, typer.Option(help="Comma-separated: agreement, agreement-two-sided, confidence.")
+    ] = "agreement,confidence",
+    gtsrb: Annotated[
+        Path | None, typer.Option(help="GTSRB folder: its calibration tracks, kept out of training, are the normal images.")
+    ] = None,
+    images: Annotated[Path | None, typer.Option(help="Any folder or pack of normal images.")] = None,
+    false_positive_rate: Annotated[float, typer.Option(help="Share of normal images that may be withheld.")] = 0.01,
+    sweep: Annotated[int, typer.Option(help="Number of JPEG qualities: 16 or 76.")] = 16,
+    name: Annotated[str, typer.Option(help="Name of the bundle.")] = "traffic-signs",
+) -> None:
+    """Set thresholds on normal images alone and write a bundle."""
+    from firewall.lab import bundling
+
+    if (gtsrb is None) == (images is None):
+        raise UsageError("name the normal images by either --gtsrb or --images")
+    if sweep not in (16, 76):
+        raise UsageError(f"--sweep must be 16 or 76, got {sweep}")
+    bundle = bundling.calibrate_folder(
+        classifier,
+        out,
+        detectors=[part for part in detectors.split(",") if part],
+        gtsrb_root=gtsrb,
+        images=images,
+        rate=false_positive_rate,
+        sweep=sweep,
+        name=name,
+        citations=[_CITATION] if gtsrb else [],
+    )
+    typer.echo(json.dumps(bundle.manifest.calibration.model_dump(mode="json"), indent=1))
+
+
+@app.command()
+def evaluate(
+    gtsrb: Data,
+    bundle: Annotated[str, typer.Option(help="'default' or the folder of a bundle.")] = "default",
+    attacks: Annotated[str, typer.Option(help="Comma-separated names, or 'all'.")] = "all",
+    limit: Annotated[int, typer.Option(min=10, help="Test images to attack with each attack.")] = 500,
+    seed: Annotated[int, typer.Option(min=0, help="Choice of images and the attacks' randomness.")] = 0,
+    json_file: Annotated[Path | None, typer.Option("--json", metavar="FILE", help="Write the result as JSON.")] = None,
+) -> None:
+    """Attack kept-out test images and measure the agreement detector (16 and 76 qualities, one- and two-sided) and the
+    bundle's own verdict."""
+    from firewall.lab import evaluation
+
+    names = None if attacks == "all" else [part for part in attacks.split(",") if part]
+    result = evaluation.evaluate(gtsrb, bundle, names, limit=limit, seed=seed)
+    evaluation.render(result, Console())
+    if json_file is not None:
+        json_file.write_text(json.dumps(result, indent=1) + "\n", encoding="utf-8")
+
+
+@app.command()
+def demo(
+    out: Annotated[Path, typer.Option(help="File of the attacked signs.")],
+    bundle: Annotated[str, typer.Option(help="'default' or the folder of a bundle.")] = "default",
+    seed: Annotated[int, typer.Option(min=0, help="The attacks' randomness.")] = 0,
+) -> None:
+    """Attack the demo's signs on the bundle's classifier and store them losslessly."""
+    from firewall.lab import demonstration
+
+    typer.echo(json.dumps(demonstration.make(out, bundle, seed=seed), indent=1))

@@ -1,0 +1,157 @@
+"""The German Traffic Sign Recognition Benchmark (Stallkamp et al. 2012), 43 classes.
+
+Read from the official layout (`Final_Training/Images/00000/GT-00000.csv`, `Final_Test/Images`,
+`GT-final_test.csv`) or from packs: `.npz` files of losslessly encoded images with their columns. A *track* is up
+to 30 frames of one physical sign: frames of one track are nearly the same picture, so every split is by track.
+"""
+
+from __future__ import annotations
+
+import csv
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+from PIL import Image
+
+from firewall.errors import DataError
+from firewall.lab.datasets.packs import load_pack
+
+__all__ = ["CLASS_NAMES", "Gtsrb", "load_test", "load_train", "split_tracks"]
+
+CLASS_NAMES: tuple[str, ...] = (
+    *(f"speed limit {limit}" for limit in (20, 30, 50, 60, 70, 80)),
+    "end of speed limit 80",
+    "speed limit 100",
+    "speed limit 120",
+    "no overtaking",
+    "no overtaking by lorries",
+    "right of way at the next crossing",
+    "priority road",
+    "give way",
+    "stop",
+    "no vehicles",
+    "no lorries",
+    "no entry",
+    "danger",
+    "bend to the left",
+    "bend to the right",
+    "double bend",
+    "uneven road",
+    "slippery road",
+    "road narrows on the right",
+    "roadworks",
+    "traffic signals",
+    "pedestrians",
+    "children",
+    "cyclists",
+    "ice or snow",
+    "wild animals",
+    "end of all limits",
+    "turn right ahead",
+    "turn left ahead",
+    "ahead only",
+    "ahead or right",
+    "ahead or left",
+    "keep right",
+    "keep left",
+    "roundabout",
+    "end of no overtaking",
+    "end of no overtaking by lorries",
+)
+
+_WHERE = (
+    "get GTSRB_Final_Training_Images, GTSRB_Final_Test_Images and GTSRB_Final_Test_GT from the benchmark's page, unpack "
+    "them into one folder and name it with --data"
+)
+
+
+@dataclass(frozen=True)
+class Gtsrb:
+    """Images with their labels. `images`: list of (H, W, 3) uint8 RGB; `labels`: int64 (N,), 0..42;
+    `tracks`: int64 (N,), label * 1000 + track number, or -1 where the track is not published (test images)."""
+
+    images: list[npt.NDArray[np.uint8]]
+    labels: npt.NDArray[np.int64]
+    tracks: npt.NDArray[np.int64]
+
+    def __len__(self) -> int:
+        return len(self.images)
+
+    def subset(self, where: npt.NDArray[np.bool_]) -> Gtsrb:
+        """The images at which the mask `where`, bool (N,), is true."""
+        index = np.flatnonzero(where)
+        return Gtsrb([self.images[i] for i in index], self.labels[index], self.tracks[index])
+
+
+def load_train(root: Path) -> Gtsrb:
+    """All training images under `root`: the packs `gtsrb_train_*.npz`, else the official folders."""
+    packs = sorted(root.glob("gtsrb_train_*.npz"))
+    if packs:
+        return _join([_load_pack(path) for path in packs])
+    folders = sorted(path for path in root.rglob("Final_Training/Images/[0-9]*") if path.is_dir())
+    if not folders:
+        raise DataError(f"no GTSRB training images under {root}; {_WHERE}")
+    return _join([_load_folder(folder, folder / f"GT-{folder.name}.csv") for folder in folders])
+
+
+def load_test(root: Path) -> Gtsrb:
+    """All test images under `root`: the packs `gtsrb_test*.npz`, else the official folder."""
+    packs = sorted(root.glob("gtsrb_test*.npz"))
+    if packs:
+        return _join([_load_pack(path) for path in packs])
+    folder = next(iter(root.rglob("Final_Test/Images")), None)
+    table = next(iter(root.rglob("GT-final_test.csv")), None)
+    if folder is None or table is None:
+        missing = "Final_Test/Images" if folder is None else "GT-final_test.csv"
+        raise DataError(f"no GTSRB test images under {root} ({missing} is missing); {_WHERE}")
+    return _load_folder(folder, table, tracks=False)
+
+
+def split_tracks(
+    data: Gtsrb, share: float, seed: int
+) -> tuple[npt.NDArray[np.bool_], npt.NDArray[np.bool_]]:
+    """Split by track, in each class alike: (mask of the rest, mask of about `share` of the tracks, at least one a class)."""
+    generator = np.random.default_rng(seed)
+    chosen: list[int] = []
+    for label in range(len(CLASS_NAMES)):
+        tracks = np.unique(data.tracks[data.labels == label])
+        if len(tracks) == 0:
+            continue
+        count = max(1, round(len(tracks) * share))
+        chosen.extend(generator.permutation(tracks)[:count].tolist())
+    taken = np.isin(data.tracks, chosen)
+    return ~taken, taken
+
+
+def _load_pack(path: Path) -> Gtsrb:
+    images, columns = load_pack(path)
+    if "label" not in columns:
+        raise DataError(f"{path} has no column 'label'; it is not a GTSRB pack")
+    labels = columns["label"].astype(np.int64)
+    tracks = labels * 1000 + columns["track"].astype(np.int64) if "track" in columns else np.full(len(labels), -1)
+    return Gtsrb(images, labels, tracks.astype(np.int64))
+
+
+def _load_folder(folder: Path, table: Path, *, tracks: bool = True) -> Gtsrb:
+    images: list[npt.NDArray[np.uint8]] = []
+    labels: list[int] = []
+    numbers: list[int] = []
+    try:
+        with table.open(newline="") as file:
+            for row in csv.DictReader(file, delimiter=";"):
+                images.append(np.array(Image.open(folder / row["Filename"]).convert("RGB")))
+                labels.append(int(row["ClassId"]))
+                numbers.append(labels[-1] * 1000 + int(row["Filename"].split("_")[0]) if tracks else -1)
+    except (OSError, KeyError, ValueError) as error:
+        raise DataError(f"{table} does not fit the images beside it ({error}); {_WHERE}") from error
+    return Gtsrb(images, np.array(labels, np.int64), np.array(numbers, np.int64))
+
+
+def _join(parts: list[Gtsrb]) -> Gtsrb:
+    return Gtsrb(
+        [image for part in parts for image in part.images],
+        np.concatenate([part.labels for part in parts]),
+        np.concatenate([part.tracks for part in parts]),
+    )

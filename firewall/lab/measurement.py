@@ -1,0 +1,77 @@
+"""Run images through the edge's own path and keep what its detectors look at."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+from rich.console import Console
+from rich.progress import track
+
+from firewall.detectors import Detector, Evidence
+from firewall.engines import Engine
+from firewall.frame import Pixels
+from firewall.transforms import apply_operations, resize
+
+__all__ = ["Measured", "measure"]
+
+
+@dataclass(frozen=True)
+class Measured:
+    """Of N images at the network's input size: images (N, H, W, 3) uint8, logits (N, C) float32, and variants
+    (N, len(operations), C) float32."""
+
+    images: npt.NDArray[np.uint8]
+    logits: npt.NDArray[np.float32]
+    operations: tuple[str, ...]
+    variants: npt.NDArray[np.float32]
+
+    def __len__(self) -> int:
+        return len(self.images)
+
+    @property
+    def labels(self) -> npt.NDArray[np.int64]:
+        """Top-1 class of each image, (N,)."""
+        return self.logits.argmax(axis=1)
+
+    def agreement_counts(self, operations: Sequence[str]) -> npt.NDArray[np.int64]:
+        """How many of `operations` keep each image's label, (N,)."""
+        columns = [self.operations.index(operation) for operation in operations]
+        return (self.variants[:, columns].argmax(axis=2) == self.labels[:, None]).sum(axis=1)
+
+    def scores(self, detector: Detector) -> npt.NDArray[np.float64]:
+        """The detector's score of each image, (N,)."""
+        return np.array([detector.score(self._evidence(index)) for index in range(len(self))], np.float64)
+
+    def subset(self, where: npt.NDArray[np.bool_]) -> Measured:
+        """The images at which the mask is true."""
+        return Measured(self.images[where], self.logits[where], self.operations, self.variants[where])
+
+    def _evidence(self, index: int) -> Evidence:
+        variants = dict(zip(self.operations, self.variants[index], strict=True))
+        return Evidence(self.images[index], self.logits[index], variants)
+
+
+def measure(
+    engine: Engine,
+    images: Sequence[Pixels],
+    operations: Sequence[str],
+    *,
+    width: int,
+    height: int,
+    label: str = "measuring",
+    progress: bool = True,
+) -> Measured:
+    """Resize, transform and classify each image exactly as the edge does. images: (H, W, 3) uint8 of any size."""
+    resized, logits, variants = [], [], []
+    console = Console(stderr=True)
+    for pixels in track(images, label, disable=not progress, transient=True, console=console):
+        image = resize(pixels, width, height)
+        batch = np.concatenate([image[np.newaxis], apply_operations(image, operations)])
+        outputs = engine.classify(batch)
+        resized.append(image)
+        logits.append(outputs[0])
+        variants.append(outputs[1:])
+    return Measured(np.stack(resized), np.stack(logits), tuple(operations), np.stack(variants))

@@ -1,0 +1,55 @@
+"""Where in a frame the classifier should look."""
+
+from __future__ import annotations
+
+import re
+from typing import Protocol
+
+from firewall.config import RegionDetectorSettings
+from firewall.errors import UsageError
+from firewall.frame import Pixels, Region
+from firewall.regions.whole import Box, WholeFrame
+
+__all__ = ["RegionFinder", "build"]
+
+_FORMS = "whole, signs, detector or a box X,Y,W,H in pixels (for example 40,30,200,200)"
+
+
+class RegionFinder(Protocol):
+    """Names the regions of a frame that are classified, each by itself."""
+
+    def find(self, pixels: Pixels) -> list[Region]:
+        """Regions inside the frame, best first; none if there is nothing to look at.
+
+        pixels: (H, W, 3) uint8 RGB that `check_pixels` let pass. Raises FirewallError if it can't tell where to look:
+        the frame is then withheld.
+        """
+        ...
+
+
+def build(setting: str, detector: RegionDetectorSettings | None = None, limit: int = 8) -> RegionFinder:
+    """The finder that `setting` names: whole, signs, detector or X,Y,W,H.
+
+    detector: what `detector` loads. limit: the most regions for a frame, at least 1. Raises UsageError for any other
+    setting, EngineError for a detector that can't be used.
+    """
+    if limit < 1:
+        raise UsageError(f"the limit of regions must be at least 1, got {limit}")
+    name = setting.strip()
+    if name == "whole":
+        return WholeFrame()
+    # Each is imported only when it is asked for: OpenCV and ONNX Runtime take a while to load.
+    if name == "signs":
+        from firewall.regions.proposals import SignProposals
+
+        return SignProposals(limit)
+    if name == "detector":
+        if detector is None:
+            raise UsageError("regions 'detector' needs region_detector: {file: ...} in the settings file (--config)")
+        from firewall.regions.onnx_boxes import OnnxBoxes
+
+        return OnnxBoxes(detector, limit)
+    if re.fullmatch(r"\s*-?[0-9]{1,9}\s*(,\s*-?[0-9]{1,9}\s*){3}", name):
+        x, y, width, height = (int(part) for part in name.split(","))
+        return Box((x, y, width, height))
+    raise UsageError(f"regions {setting!r} is not known; allowed: {_FORMS}")

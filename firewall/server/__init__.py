@@ -1,0 +1,7 @@
+"""The web side: live page, health, metrics. It tells what was released and what was withheld, never a score."""
+
+from firewall.server.app import create_app
+from firewall.server.http import HttpServer, parse_address
+from firewall.server.monitor import Monitor
+
+__all__ = ["HttpServer", "Monitor", "create_app", "parse_address"]

@@ -1,0 +1,81 @@
+"""What Prometheus may scrape: counts and times, no evidence. Units are seconds."""
+
+from __future__ import annotations
+
+import math
+import time
+
+from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
+
+from firewall.sinks.report import FrameReport
+from firewall.verdict import Reason
+
+__all__ = ["BUCKETS", "Metrics"]
+
+#: Upper bounds in seconds. 33 ms, the usual deadline, is a bound of its own.
+BUCKETS = (0.0001, 0.0002, 0.0005, 0.001, 0.002, 0.005, 0.01, 0.015, 0.02, 0.025, 0.033, 0.05, 0.1, 0.2, 0.5, 1.0)
+
+
+class Metrics:
+    """One set of series in a registry of its own, so that two firewalls in one process don't mix."""
+
+    def __init__(self, version: str) -> None:
+        self._registry = registry = CollectorRegistry()
+        self._frames = Counter(
+            "firewall_frames",
+            "Verdicts: one for each region that was judged.",
+            ["decision", "reason"],
+            registry=registry,
+        )
+        self._verdicts = {
+            (released, reason): self._frames.labels("release" if released else "withhold", reason.value)
+            for reason in Reason
+            for released in ([True] if reason is Reason.BENIGN else [False])
+        }
+        self._dropped = Counter(
+            "firewall_frames_dropped", "Frames of a live source that nobody looked at.", registry=registry
+        )
+        self._restarts = Counter(
+            "firewall_capture_restarts", "Capture processes that had to be started again.", registry=registry
+        )
+        self._stages = Histogram(
+            "firewall_stage_duration_seconds",
+            "Time spent in one stage of screening a frame.",
+            ["stage"],
+            buckets=BUCKETS,
+            registry=registry,
+        )
+        self._latency = Histogram(
+            "firewall_verdict_latency_seconds", "From capture to verdict.", buckets=BUCKETS, registry=registry
+        )
+        self._last_frame = Gauge(
+            "firewall_last_frame_timestamp_seconds",
+            "Unix time at which the newest frame was captured; 0 before the first.",
+            registry=registry,
+        )
+        Gauge("firewall_build_info", "1; the version is a label.", ["version"], registry=registry).labels(version).set(
+            1
+        )
+        self._dropped_total = 0
+        self._restarts_total = 0
+
+    def observe(self, report: FrameReport) -> None:
+        """Count one report; called from one thread."""
+        for verdict in report.verdicts:
+            series = self._verdicts.get((verdict.released, verdict.reason))
+            (series or self._frames.labels(verdict.decision, verdict.reason.value)).inc()
+            # Without a frame there was no capture to count from.
+            if report.frame is not None and math.isfinite(verdict.latency_ms):
+                self._latency.observe(verdict.latency_ms / 1000)
+        for stage, seconds in report.stages.items():
+            self._stages.labels(stage).observe(seconds)
+        self._dropped.inc(max(0, report.dropped - self._dropped_total))
+        self._restarts.inc(max(0, report.restarts - self._restarts_total))
+        self._dropped_total = max(self._dropped_total, report.dropped)
+        self._restarts_total = max(self._restarts_total, report.restarts)
+        if report.frame is not None:
+            self._last_frame.set(time.time() - max(0.0, time.monotonic() - report.frame.captured_at))
+
+    def exposition(self) -> bytes:
+        """All series in the Prometheus text format 0.0.4."""
+        return generate_latest(self._registry)

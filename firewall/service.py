@@ -1,0 +1,157 @@
+"""The loop around the firewall: capture -> regions -> screen -> sinks, until told to stop. `firewall serve` runs it."""
+
+from __future__ import annotations
+
+import math
+import signal
+import threading
+import time
+from collections import Counter, deque
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from types import FrameType
+
+import numpy as np
+
+from firewall.errors import FirewallError
+from firewall.frame import Frame
+from firewall.regions import RegionFinder
+from firewall.screening import Firewall, Stages
+from firewall.sinks import FrameReport, Sink
+from firewall.sources import Capture, End, Failure
+from firewall.verdict import Reason, Verdict
+
+__all__ = ["DEADLINE_MS", "Service", "Summary", "stop_on_signals"]
+
+#: Milliseconds after capture at which a verdict on a live frame is too late: one frame at 30 Hz.
+DEADLINE_MS = 33.0
+
+
+@dataclass
+class Summary:
+    """What a run came to; counts are totals, latencies (milliseconds) are those of the last 10,000 verdicts."""
+
+    frames: int = 0
+    released: int = 0
+    withheld: Counter[str] = field(default_factory=Counter)
+    dropped: int = 0
+    restarts: int = 0
+    seconds: float = 0.0
+    latencies: deque[float] = field(default_factory=lambda: deque(maxlen=10_000))
+
+    def line(self) -> str:
+        """One line for people."""
+        rate = self.frames / self.seconds if self.seconds > 0 else 0.0
+        reasons = ", ".join(f"{count} {reason}" for reason, count in self.withheld.most_common())
+        p50, p99 = (np.percentile(self.latencies, q) for q in (50, 99)) if self.latencies else (math.nan, math.nan)
+        return (
+            f"{self.frames} frames in {self.seconds:.1f} s ({rate:.1f} a second), {self.released} labels released, "
+            f"{sum(self.withheld.values())} withheld ({reasons or 'none'}), {self.dropped} frames dropped, "
+            f"{self.restarts} capture restarts, latency p50 {p50:.1f} ms p99 {p99:.1f} ms"
+        )
+
+
+class Service:
+    """Screens what a capture gives until the source ends, `max_frames` reports are made, or `stop` is called."""
+
+    def __init__(
+        self,
+        firewall: Firewall,
+        capture: Capture,
+        finder: RegionFinder,
+        sinks: Sequence[Sink],
+        *,
+        deadline_ms: float | None = None,
+        max_frames: int | None = None,
+    ) -> None:
+        """deadline_ms: after a frame's capture; None = no deadline. max_frames: frames and failures to get one."""
+        self.firewall, self.capture, self.finder, self.sinks = firewall, capture, finder, sinks
+        self.deadline_ms, self.max_frames = deadline_ms, max_frames
+        self.summary = Summary()
+        self._stopping = threading.Event()
+
+    def stop(self) -> None:
+        """End `run` after the frame in hand; may be called from any thread or a signal handler."""
+        self._stopping.set()
+
+    def run(self) -> Summary:
+        """The loop. The sinks are closed at the end, whatever happened; errors of source or sinks are raised."""
+        started = time.monotonic()
+        reports = 0
+        try:
+            while not self._stopping.is_set() and (self.max_frames is None or reports < self.max_frames):
+                taken = self.capture.read()
+                if isinstance(taken, End):
+                    break
+                if isinstance(taken, Frame):
+                    self._report(self.screen(taken))
+                elif isinstance(taken, Failure):
+                    self._report(self._failed(taken))
+                else:  # nothing new yet
+                    continue
+                reports += 1
+        finally:
+            self.summary.seconds = time.monotonic() - started
+            self.summary.dropped, self.summary.restarts = self.capture.dropped, self.capture.restarts
+            for sink in self.sinks:
+                sink.close()
+        return self.summary
+
+    def screen(self, frame: Frame) -> FrameReport:
+        """The report on one frame."""
+        stages = Stages()
+        deadline = None if self.deadline_ms is None else frame.captured_at + self.deadline_ms / 1e3
+        try:
+            with stages.timed("regions"):
+                regions = self.finder.find(frame.pixels)
+        except FirewallError as error:
+            verdicts = [_withheld(frame, Reason.BAD_IMAGE, str(error))]
+        except Exception as error:  # closed by default: a region finder that breaks must not stop the guard
+            verdicts = [_withheld(frame, Reason.UNKNOWN, f"{type(error).__name__} while looking for regions")]
+        else:
+            verdicts = self.firewall.screen_frame(frame, regions, deadline=deadline, stages=stages)
+        return FrameReport(frame, verdicts, dict(stages), self.capture.dropped, self.capture.restarts)
+
+    def _failed(self, failure: Failure) -> FrameReport:
+        verdict = Verdict(
+            failure.source,
+            failure.sequence,
+            (0, 0, 0, 0),
+            reason=Reason.SOURCE_ERROR,
+            detail=failure.detail,
+            latency_ms=(time.monotonic() - failure.at) * 1e3,
+        )
+        return FrameReport(None, [verdict], {}, self.capture.dropped, self.capture.restarts)
+
+    def _report(self, report: FrameReport) -> None:
+        self.summary.frames += report.frame is not None
+        for verdict in report.verdicts:
+            self.summary.released += verdict.released
+            if not verdict.released:
+                self.summary.withheld[str(verdict.reason)] += 1
+            self.summary.latencies.append(verdict.latency_ms)
+        for sink in self.sinks:
+            sink.report(report)
+
+
+@contextmanager
+def stop_on_signals(service: Service) -> Iterator[None]:
+    """SIGINT and SIGTERM end the service after the frame in hand; a second one ends the process at once."""
+
+    def handle(number: int, _: FrameType | None) -> None:
+        service.stop()
+        signal.signal(number, signal.SIG_DFL)
+
+    previous = {number: signal.signal(number, handle) for number in (signal.SIGINT, signal.SIGTERM)}
+    try:
+        yield
+    finally:
+        for number, handler in previous.items():
+            signal.signal(number, handler)
+
+
+def _withheld(frame: Frame, reason: Reason, detail: str) -> Verdict:
+    height, width = frame.pixels.shape[:2]
+    age = (time.monotonic() - frame.captured_at) * 1e3
+    return Verdict(frame.source, frame.sequence, (0, 0, width, height), reason=reason, detail=detail, latency_ms=age)

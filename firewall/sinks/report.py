@@ -1,0 +1,38 @@
+"""What is told of each frame, and to whom: the one shape that every sink takes."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Protocol
+
+from firewall.frame import Frame
+from firewall.verdict import Verdict
+
+__all__ = ["FrameReport", "Sink"]
+
+
+@dataclass(frozen=True, slots=True)
+class FrameReport:
+    """One frame, or one failure to get a frame, and what was said of it.
+
+    frame: None when the source failed (the verdicts then withhold with a source error). verdicts: one or more.
+    stages: seconds spent in each stage of screening this frame. dropped, restarts: totals since the start, of frames
+    that a live source gave and nobody looked at, and of capture processes that had to be started again.
+    """
+
+    frame: Frame | None
+    verdicts: Sequence[Verdict]
+    stages: Mapping[str, float] = field(default_factory=dict)
+    dropped: int = 0
+    restarts: int = 0
+
+
+class Sink(Protocol):
+    """Takes reports in order, one at a time. An exception from `report` stops the service."""
+
+    def report(self, report: FrameReport) -> None:
+        """Take one report; must not block the frame loop for long."""
+
+    def close(self) -> None:
+        """Flush and release; called once, also after a failure."""

@@ -1,0 +1,22 @@
+"""Where frames come from: `parse` a text, open a `Capture`, read frames. `read_image` reads one picture by itself."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from firewall.sources.capture import Capture, End, Failure, Idle
+from firewall.sources.uri import SourceSpec, parse
+
+if TYPE_CHECKING:
+    from firewall.sources.image import read_image
+
+__all__ = ["Capture", "End", "Failure", "Idle", "SourceSpec", "parse", "read_image"]
+
+
+def __getattr__(name: str) -> Any:
+    # Imported on first use: the process of a camera needs no Pillow.
+    if name != "read_image":
+        raise AttributeError(f"module 'firewall.sources' has no attribute {name!r}")
+    from firewall.sources.image import read_image
+
+    return read_image

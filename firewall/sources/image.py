@@ -1,0 +1,118 @@
+"""Image files: what is refused at the door, and a reader of many files one after the other.
+
+Refused are pictures whose pixels a classifier would not see as the file has them: more than 8 bits, CMYK, transparent,
+animated. They would have to be converted, and each program converts in its own way.
+"""
+
+from __future__ import annotations
+
+import os
+import stat
+import time
+import warnings
+from collections.abc import Sequence
+from pathlib import Path
+from typing import BinaryIO
+
+import numpy as np
+from PIL import Image, ImageOps, UnidentifiedImageError
+
+from firewall.errors import ImageError
+from firewall.frame import MAX_SIDE, Pixels, check_pixels
+from firewall.sources.uri import printable
+
+__all__ = ["ImageReader", "read_image"]
+
+_FORMATS = ("PNG", "JPEG", "BMP", "GIF", "TIFF", "WEBP", "PPM")
+_MODES = ("RGB", "L", "1", "P")
+_ALLOWED = "allowed are still images of 8 bits in RGB, grey or palette colours without transparency"
+_BITS_PER_SAMPLE = 258
+
+
+def read_image(path: str | os.PathLike[str]) -> Pixels:
+    """The picture in a file as (H, W, 3) uint8 RGB, EXIF orientation applied; PNG, JPEG, BMP, GIF, TIFF, WebP or PPM.
+
+    Raises ImageError, in one line that names the file, if it is not an image, truncated, of more than 8 bits, CMYK,
+    transparent, animated or larger than MAX_SIDE (told by the header: nothing is decoded then).
+    """
+    name = printable(os.fspath(path))
+    try:
+        status = Path(path).stat()
+        if not stat.S_ISREG(status.st_mode):
+            raise ImageError(f"{name} is not a file; name an image file")
+        if status.st_size == 0:
+            raise ImageError(f"{name} is empty (0 bytes); {_ALLOWED}")
+        with Path(path).open("rb") as file:
+            return _decoded(file, name)
+    except ImageError:
+        raise
+    except (FileNotFoundError, NotADirectoryError, PermissionError, ValueError) as error:
+        reason = (error.strerror if isinstance(error, OSError) else None) or "not a file name"
+        raise ImageError(f"can't read {name}: {reason}") from error
+    except MemoryError as error:
+        raise ImageError(f"{name} needs more memory than this machine has") from error
+    except Exception as error:  # decoders answer bytes made to harm them with any exception there is
+        raise ImageError(f"{name} is truncated or damaged; {_ALLOWED}") from error
+
+
+def _decoded(file: BinaryIO, name: str) -> Pixels:
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", Image.DecompressionBombWarning)  # we have a lower limit of our own
+            image = Image.open(file, formats=_FORMATS)
+    except Image.DecompressionBombError as error:
+        raise ImageError(f"{name} is larger than {MAX_SIDE}x{MAX_SIDE} pixels; scale it down") from error
+    except UnidentifiedImageError as error:
+        raise ImageError(f"{name} is not an image we can read; {_ALLOWED}, as {', '.join(_FORMATS)}") from error
+    with image:
+        width, height = image.size
+        if width > MAX_SIDE or height > MAX_SIDE:
+            raise ImageError(f"{name} is {width}x{height}, larger than {MAX_SIDE}x{MAX_SIDE} pixels; scale it down")
+        if _bits(image, file) > 8 or image.mode.startswith(("I", "F")):
+            raise ImageError(f"{name} has more than 8 bits a channel; {_ALLOWED}")
+        # An MPO is a JPEG with a preview or depth map behind it: every decoder shows its first picture.
+        if image.format != "MPO" and getattr(image, "n_frames", 1) > 1:
+            raise ImageError(f"{name} is animated or has several pages; {_ALLOWED}")
+        image.load()
+        if image.has_transparency_data:
+            raise ImageError(f"{name} is transparent (has an alpha channel or a transparent colour); {_ALLOWED}")
+        if image.mode not in _MODES:
+            raise ImageError(f"{name} is {image.mode}; {_ALLOWED}")
+        upright = ImageOps.exif_transpose(image)
+        return check_pixels(np.array(upright.convert("RGB")))
+
+
+def _bits(image: Image.Image, file: BinaryIO) -> int:
+    """Bits a channel in the file. Pillow gives a 16-bit RGB file as 8-bit RGB without a word."""
+    position = file.tell()
+    file.seek(0)
+    head = file.read(1024)
+    file.seek(position)
+    if image.format == "PNG":
+        return head[24]
+    if image.format == "TIFF":
+        depths = getattr(image, "tag_v2", {}).get(_BITS_PER_SAMPLE, (1,))
+        return max(int(depth) for depth in depths)
+    if image.format == "PPM" and head[1:2] in b"2356":  # magic, width, height, largest value
+        words = b" ".join(line.partition(b"#")[0] for line in head.splitlines()).split(None, 4)
+        return int(words[3]).bit_length()
+    return 8
+
+
+class ImageReader:
+    """Reads one file after the other. An ImageError says that one of them is unreadable: the next call goes on."""
+
+    def __init__(self, files: Sequence[str], *, start: int = 0) -> None:
+        """start: the number of files to leave out at the front."""
+        self._files = iter(files[start:])
+
+    def __iter__(self) -> ImageReader:
+        return self
+
+    def __next__(self) -> tuple[Pixels, float]:
+        """(pixels (H, W, 3) uint8 RGB, time.monotonic() when it was read). Raises ImageError for one bad file."""
+        path = next(self._files)
+        return read_image(Path(path)), time.monotonic()
+
+    def close(self) -> None:
+        """Nothing is held open."""

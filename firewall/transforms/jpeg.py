@@ -1,0 +1,75 @@
+"""The JPEG quality-factor (QF) sweep: save and reopen an image at many qualities.
+
+The Pillow definition in this file *is* the operation: whatever else computes it has to give these bytes.
+"""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Sequence
+
+import numpy as np
+import numpy.typing as npt
+from PIL import Image
+
+from firewall.errors import ImageError, UsageError
+
+__all__ = ["SUBSAMPLINGS", "SWEEP_16", "SWEEP_76", "jpeg_sweep"]
+
+#: The 76 quality factors of Higashi, Kuribayashi et al., section 4.1: 25..100.
+SWEEP_76: tuple[int, ...] = tuple(range(25, 101))
+#: The 16 quality factors of Nguyen, Kuribayashi et al., table 2: 100, 95, ..., 25.
+SWEEP_16: tuple[int, ...] = tuple(range(100, 24, -5))
+
+#: Chroma subsampling names and Pillow's numbers for them.
+SUBSAMPLINGS: dict[str, int] = {"4:4:4": 0, "4:2:2": 1, "4:2:0": 2}
+
+
+def jpeg_sweep(
+    pixels: npt.NDArray[np.uint8],
+    qualities: Sequence[int],
+    *,
+    subsampling: str = "4:2:0",
+    out: npt.NDArray[np.uint8] | None = None,
+) -> npt.NDArray[np.uint8]:
+    """Compress and decompress one image at each quality.
+
+    Byte for byte what Pillow gives for `save(format="JPEG", quality=q, subsampling=s)` and `open`, at any
+    height and width of at least 1 pixel.
+
+    pixels: (H, W, 3) uint8 RGB. qualities: integers 1..100, any number, any order, repeats allowed.
+    subsampling: "4:2:0" (default), "4:2:2" or "4:4:4". out: optional C-contiguous (Q, H, W, 3) uint8 buffer
+    that receives the result and is returned; it must not share memory with `pixels`.
+
+    Returns uint8 (Q, H, W, 3). Raises ImageError for pixels or a buffer of another shape or type, UsageError
+    for a quality or subsampling that is not allowed.
+    """
+    _check(pixels, qualities, subsampling)
+    shape = (len(qualities), *pixels.shape)
+    if out is None:
+        out = np.empty(shape, np.uint8)
+    elif out.shape != shape or out.dtype != np.uint8 or not out.flags.c_contiguous or not out.flags.writeable:
+        raise ImageError(
+            f"out must be a writeable C-contiguous uint8 array of shape {shape}, got {out.dtype} {out.shape}"
+        )
+    elif np.may_share_memory(out, pixels):
+        raise ImageError("out shares memory with pixels; give it a buffer of its own")
+    image = Image.fromarray(np.ascontiguousarray(pixels))
+    for slot, quality in zip(out, qualities, strict=True):
+        file = io.BytesIO()
+        image.save(file, format="JPEG", quality=int(quality), subsampling=SUBSAMPLINGS[subsampling])
+        slot[...] = np.asarray(Image.open(file))
+    return out
+
+
+def _check(pixels: npt.NDArray[np.uint8], qualities: Sequence[int], subsampling: str) -> None:
+    if not isinstance(pixels, np.ndarray) or pixels.dtype != np.uint8 or pixels.ndim != 3 or pixels.shape[2] != 3:
+        got = f"{pixels.dtype} {pixels.shape}" if isinstance(pixels, np.ndarray) else type(pixels).__name__
+        raise ImageError(f"pixels must be a uint8 array of shape (H, W, 3) in RGB order, got {got}")
+    if 0 in pixels.shape:
+        raise ImageError(f"pixels must be at least 1x1, got {pixels.shape[1]}x{pixels.shape[0]}")
+    for quality in qualities:
+        if isinstance(quality, bool) or not isinstance(quality, (int, np.integer)) or not 1 <= quality <= 100:
+            raise UsageError(f"a JPEG quality must be an integer from 1 to 100, got {quality!r}")
+    if subsampling not in SUBSAMPLINGS:
+        raise UsageError(f"subsampling must be one of {', '.join(SUBSAMPLINGS)}, got {subsampling!r}")

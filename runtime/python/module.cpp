@@ -1,0 +1,15 @@
+// firewall._native: the runtime as Python sees it. No logic here; firewall/native.py is the one that imports it.
+#include <nanobind/nanobind.h>
+
+#include "firewall/simd.hpp"
+#include "firewall/version.hpp"
+
+namespace nb = nanobind;
+
+NB_MODULE(_native, module) {
+  module.doc() = "The native runtime of the perception firewall.";
+  module.def("version", &firewall::version, "Version of the runtime, 'major.minor.patch'.");
+  module.def(
+      "simd_level", [] { return firewall::simd_name(firewall::simd_level()); },
+      "Vector instructions that this machine offers: 'avx512', 'avx2', 'sse2', 'neon' or 'scalar'.");
+}

@@ -1,0 +1,39 @@
+"""What many tests need: the default bundle, loaded once, and signs that it knows."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from firewall import Firewall
+from firewall.frame import Pixels
+from firewall.sources.demo import DemoReader, truth
+
+#: Real data stands beside the checkout in CI; tests that want it skip elsewhere.
+SHARED_DATA = Path(__file__).resolve().parents[2] / "shared" / "data"
+
+
+@pytest.fixture(scope="session")
+def guard() -> Firewall:
+    """The default bundle on one thread."""
+    return Firewall.load("default", threads=1)
+
+
+@pytest.fixture(scope="session")
+def demo_frames() -> list[Pixels]:
+    """Every frame of the demo, once through."""
+    return [pixels for pixels, _ in DemoReader({"fps": "0", "loop": "0"})]
+
+
+@pytest.fixture(scope="session")
+def benign_sign(guard: Firewall, demo_frames: list[Pixels]) -> Pixels:
+    """A crop of a rendered sign that the default bundle releases."""
+    for sequence, pixels in enumerate(demo_frames):
+        fact = truth(sequence)
+        x, y, width, height = fact.box
+        margin = width // 10
+        crop = pixels[max(0, y - margin) : y + height + margin, max(0, x - margin) : x + width + margin]
+        if fact.attack is None and guard.screen(crop).released:
+            return crop
+    pytest.fail("the default bundle releases no sign of the demo")

@@ -1,0 +1,38 @@
+"""A small RTSP server for test_stream.py: H.264 from a test picture at /front. Needs Debian's GStreamer packages.
+
+Run by the system's Python, which has the bindings: `python3 rtsp_server.py [PORT]` prints the port it listens on.
+"""
+
+import sys
+
+import gi
+
+gi.require_version("Gst", "1.0")
+gi.require_version("GstRtspServer", "1.0")
+from gi.repository import GLib, Gst, GstRtspServer  # noqa: E402
+
+PIPELINE = (
+    "( videotestsrc is-live=true pattern=ball ! video/x-raw,width=320,height=240,framerate=25/1 ! "
+    "x264enc tune=zerolatency speed-preset=ultrafast key-int-max=10 threads=1 ! rtph264pay name=pay0 pt=96 )"
+)
+
+
+def main() -> None:
+    """Serve until killed. Ends with status 77 if an element is missing."""
+    Gst.init(None)
+    if not all(Gst.ElementFactory.find(name) for name in ("videotestsrc", "x264enc", "rtph264pay")):
+        sys.exit(77)
+    server = GstRtspServer.RTSPServer()
+    server.set_address("127.0.0.1")
+    server.set_service(sys.argv[1] if len(sys.argv) > 1 else "0")
+    factory = GstRtspServer.RTSPMediaFactory()
+    factory.set_launch(PIPELINE)
+    factory.set_shared(True)
+    server.get_mount_points().add_factory("/front", factory)
+    if not server.attach(None):
+        sys.exit("can't listen")
+    print(server.get_bound_port(), flush=True)  # noqa: T201
+    GLib.MainLoop().run()
+
+
+main()

@@ -1,0 +1,282 @@
+from __future__ import annotations
+
+import http.server
+import io
+import socket
+import subprocess
+import threading
+import time
+from base64 import b64encode
+from collections.abc import Callable, Iterator
+from contextlib import suppress
+from pathlib import Path
+
+import pytest
+from PIL import Image
+
+from firewall.config import CaptureSettings
+from firewall.errors import SourceError
+from firewall.frame import Frame, Pixels
+from firewall.sources import Capture, End, Failure, Idle, parse
+
+Taken = Frame | Failure | Idle | End
+ReadUntil = Callable[[Capture, Callable[[Taken], bool]], list[Taken]]
+Shown = Callable[[Frame], int]
+Numbered = Callable[[int], Pixels]
+
+
+def is_frame(item: Taken) -> bool:
+    return isinstance(item, Frame)
+
+
+def is_failure(item: Taken) -> bool:
+    return isinstance(item, Failure)
+
+
+class MjpegServer:
+    """MJPEG over HTTP at 25 pictures a second, numbered 0..63 over and over; can go mute, go away and come back."""
+
+    def __init__(self, numbered: Numbered) -> None:
+        self.pictures = [self._jpeg(numbered(number)) for number in range(64)]
+        self.port = 0
+        self.mute = threading.Event()
+        self.user = ""  # and password, base64; empty: everybody may look
+        self._stopping = threading.Event()
+        self.start()
+
+    @staticmethod
+    def _jpeg(pixels: Pixels) -> bytes:
+        file = io.BytesIO()
+        Image.fromarray(pixels).save(file, format="JPEG")
+        return file.getvalue()
+
+    def start(self) -> None:
+        """Listen, on the same port as before if there was one."""
+        outer = self
+
+        class Handler(http.server.BaseHTTPRequestHandler):
+            def do_GET(self) -> None:
+                if outer.user and self.headers.get("Authorization") != f"Basic {outer.user}":
+                    self.send_response(401)
+                    self.send_header("WWW-Authenticate", 'Basic realm="camera"')
+                    self.end_headers()
+                    return
+                self.send_response(200)
+                self.send_header("Content-Type", "multipart/x-mixed-replace; boundary=picture")
+                self.end_headers()
+                with suppress(OSError):
+                    outer._serve(self.wfile)
+                self.close_connection = True
+
+            def log_message(self, *_: object) -> None:
+                pass
+
+        self._stopping.clear()
+        self.server = http.server.ThreadingHTTPServer(("127.0.0.1", self.port), Handler)
+        self.server.daemon_threads = False  # closing waits for them
+        self.port = self.server.server_address[1]
+        self.thread = threading.Thread(target=self.server.serve_forever, args=(0.05,))
+        self.thread.start()
+
+    def _serve(self, file: io.BufferedIOBase) -> None:
+        number = 0
+        while not self._stopping.wait(0.04):
+            if not self.mute.is_set():
+                picture = self.pictures[number % 64]
+                number += 1
+                file.write(b"--picture\r\nContent-Type: image/jpeg\r\nContent-Length: %d\r\n\r\n" % len(picture))
+                file.write(picture + b"\r\n")
+
+    def stop(self) -> None:
+        """Hang up on everybody and stop listening."""
+        self._stopping.set()
+        self.server.shutdown()
+        self.server.server_close()
+        self.thread.join()
+
+
+@pytest.fixture
+def mjpeg(numbered: Numbered) -> Iterator[MjpegServer]:
+    """A running MJPEG server."""
+    server = MjpegServer(numbered)
+    yield server
+    server.stop()
+
+
+@pytest.fixture
+def mute_port() -> Iterator[int]:
+    """A port that takes connections and never answers."""
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        yield server.getsockname()[1]
+
+
+def test_frames_of_an_mjpeg_stream_are_live_and_in_order(
+    mjpeg: MjpegServer, settings: CaptureSettings, read_until: ReadUntil, shown: Shown
+) -> None:
+    """The numbers that the pictures show advance exactly as the sequence numbers do, drops included."""
+    with Capture(parse(f"http://127.0.0.1:{mjpeg.port}/front"), settings) as capture:
+        taken = read_until(capture, is_frame)
+        time.sleep(0.5)
+        while len(taken) < 12:
+            taken += read_until(capture, is_frame)
+        assert capture.dropped >= 5
+    frames = [item for item in taken if isinstance(item, Frame)]
+    assert len(frames) == len(taken)
+    first = frames[0]
+    assert [shown(frame) for frame in frames] == [
+        (shown(first) + frame.sequence - first.sequence) % 64 for frame in frames
+    ]
+
+
+def test_a_stream_that_goes_away_and_comes_back(
+    mjpeg: MjpegServer, settings: CaptureSettings, read_until: ReadUntil
+) -> None:
+    """Failures while it is gone, one for each attempt, and frames again when it is back."""
+    with Capture(parse(f"http://127.0.0.1:{mjpeg.port}/front"), settings) as capture:
+        taken = read_until(capture, is_frame)
+        mjpeg.stop()
+        for _ in range(3):
+            taken += read_until(capture, is_failure)
+        restarts = capture.restarts
+        assert restarts >= 2
+        mjpeg.start()
+        taken += read_until(capture, is_frame)
+        assert capture.restarts > restarts
+    details = [item.detail for item in taken if isinstance(item, Failure)]
+    assert any("ended or gave no frame" in detail for detail in details)
+    assert any("can't open stream" in detail for detail in details)
+
+
+def test_a_stream_that_goes_mute(mjpeg: MjpegServer, settings: CaptureSettings, read_until: ReadUntil) -> None:
+    """The connection stands but no picture comes: a Failure after read_timeout, frames again when there are some."""
+    hasty = settings.model_copy(update={"read_timeout": 1.0})
+    with Capture(parse(f"http://127.0.0.1:{mjpeg.port}/front"), hasty) as capture:
+        read_until(capture, is_frame)
+        mjpeg.mute.set()
+        muted = time.monotonic()
+        read_until(capture, is_failure)
+        assert time.monotonic() - muted < 15
+        mjpeg.mute.clear()
+        read_until(capture, is_frame)
+
+
+@pytest.mark.parametrize("scheme", ["rtsp", "http"])
+def test_a_server_that_never_answers(
+    scheme: str, mute_port: int, settings: CaptureSettings, read_until: ReadUntil
+) -> None:
+    """Opening fails after open_timeout, not after OpenCV's 30 s."""
+    hasty = settings.model_copy(update={"open_timeout": 1.0})
+    started = time.monotonic()
+
+    with (
+        Capture(parse(f"{scheme}://127.0.0.1:{mute_port}/front"), hasty) as capture,
+        pytest.raises(SourceError, match=r"no answer within 1 s|did not open within 1 s"),
+    ):
+        read_until(capture, is_frame)
+
+    assert time.monotonic() - started < 15
+
+
+def test_nobody_listens(settings: CaptureSettings, read_until: ReadUntil) -> None:
+    """A refused connection is told at once."""
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        port = server.getsockname()[1]
+
+    with (
+        Capture(parse(f"rtsp://127.0.0.1:{port}/front"), settings) as capture,
+        pytest.raises(SourceError, match=rf"can't open stream rtsp://127.0.0.1:{port}/front: refused, not found"),
+    ):
+        read_until(capture, is_frame)
+
+
+def test_passwords_reach_the_camera_and_nobody_else(
+    mjpeg: MjpegServer,
+    settings: CaptureSettings,
+    read_until: ReadUntil,
+    capfd: pytest.CaptureFixture[str],
+) -> None:
+    """It logs in, but its password is neither in frames or failures nor on stderr, nor on the command line of the
+    capture process, which everybody on the machine can read."""
+    mjpeg.user = b64encode(b"admin:hunter2").decode()
+    spec = parse(f"http://admin:hunter2@127.0.0.1:{mjpeg.port}/front")
+    with Capture(spec, settings) as capture:
+        taken = read_until(capture, is_frame)
+        command = Path(f"/proc/{capture.pid}/cmdline").read_bytes()
+        environment = Path(f"/proc/{capture.pid}/environ").read_bytes()
+        mjpeg.stop()
+        for _ in range(2):
+            taken += read_until(capture, is_failure)
+        mjpeg.start()
+    written = capfd.readouterr()
+    assert b"process" in command and b"hunter2" not in command + environment
+    assert written.err == "", "FFmpeg repeats URLs in its messages"
+    assert "hunter2" not in written.out + "".join(str(item) for item in taken if not is_frame(item))
+    assert {item.source for item in taken if isinstance(item, (Frame, Failure))} == {
+        f"http://***@127.0.0.1:{mjpeg.port}/front"
+    }
+
+
+class RtspServer:
+    """The server of rtsp_server.py under the system's Python, on one port for all its lives."""
+
+    def __init__(self) -> None:
+        self.port = "0"
+        self.process: subprocess.Popen[str] | None = None
+        self.start()
+
+    def start(self) -> None:
+        """Skips the test if the GStreamer packages are not there."""
+        script = str(Path(__file__).with_name("rtsp_server.py"))
+        command = ["/usr/bin/python3", script, self.port]
+        try:
+            self.process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True)
+        except FileNotFoundError:
+            pytest.skip("no system Python")
+        assert self.process.stdout is not None
+        self.port = self.process.stdout.readline().strip()
+        if not self.port:
+            self.stop()
+            pytest.skip(
+                "needs Debian's gir1.2-gst-rtsp-server-1.0, python3-gi and gstreamer1.0-plugins-{base,good,ugly}"
+            )
+
+    def stop(self) -> None:
+        """kill -9."""
+        if self.process is not None:
+            with self.process:
+                self.process.kill()
+            self.process = None
+
+
+@pytest.fixture
+def rtsp() -> Iterator[RtspServer]:
+    """A running RTSP server."""
+    server = RtspServer()
+    yield server
+    server.stop()
+
+
+def test_a_real_rtsp_camera_comes_goes_and_comes_back(
+    rtsp: RtspServer, settings: CaptureSettings, read_until: ReadUntil
+) -> None:
+    """H.264 over TCP: frames, a Failure when the server is killed, frames again when it is back."""
+    hasty = settings.model_copy(update={"read_timeout": 3.0})
+    with Capture(parse(f"rtsp://127.0.0.1:{rtsp.port}/front"), hasty) as capture:
+        frames = [read_until(capture, is_frame)[-1] for _ in range(5)]
+        assert all(isinstance(frame, Frame) and frame.pixels.shape == (240, 320, 3) for frame in frames)
+        rtsp.stop()
+        read_until(capture, is_failure)
+        rtsp.start()
+        frame = read_until(capture, is_frame)[-1]
+        assert isinstance(frame, Frame) and frame.pixels.max() > 200
+
+
+def test_a_path_that_the_rtsp_server_does_not_have(
+    rtsp: RtspServer, settings: CaptureSettings, read_until: ReadUntil
+) -> None:
+    """404 from a real server is an error at the start."""
+    with (
+        Capture(parse(f"rtsp://127.0.0.1:{rtsp.port}/rear"), settings) as capture,
+        pytest.raises(SourceError, match="refused, not found, or not a video stream"),
+    ):
+        read_until(capture, is_frame)

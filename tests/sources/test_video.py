@@ -1,0 +1,152 @@
+from __future__ import annotations
+
+import os
+import signal
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from firewall.config import CaptureSettings
+from firewall.errors import SourceError
+from firewall.frame import Frame
+from firewall.sources import Capture, End, Failure, Idle, parse
+
+Taken = Frame | Failure | Idle | End
+ReadUntil = Callable[[Capture, Callable[[Taken], bool]], list[Taken]]
+Shown = Callable[[Frame], int]
+
+
+def is_end(item: Taken) -> bool:
+    return isinstance(item, End)
+
+
+def is_failure(item: Taken) -> bool:
+    return isinstance(item, Failure)
+
+
+def frames_of(taken: list[Taken]) -> list[Frame]:
+    return [item for item in taken if isinstance(item, Frame)]
+
+
+def failures_of(taken: list[Taken]) -> list[Failure]:
+    return [item for item in taken if isinstance(item, Failure)]
+
+
+def test_every_frame_of_a_video_in_order(
+    video: Path, settings: CaptureSettings, read_until: ReadUntil, shown: Shown
+) -> None:
+    """A file waits: nothing is dropped, nothing repeated, sequence numbers have no gap, then End for good."""
+    with Capture(parse(str(video)), settings) as capture:
+        taken = read_until(capture, is_end)
+        assert isinstance(capture.read(), End)
+        assert capture.pid is None and capture.dropped == 0 and capture.restarts == 0
+    frames = frames_of(taken)
+    assert len(frames) == len(taken) - 1
+    assert [shown(frame) for frame in frames] == list(range(40))
+    assert [frame.sequence for frame in frames] == list(range(40))
+    assert {frame.source for frame in frames} == {str(video)}
+    assert frames[0].pixels.shape == (120, 160, 3)
+    assert abs(int(frames[0].pixels[60, 158, 2]) - 120) < 12, "red and blue must not be exchanged"
+
+
+@pytest.mark.parametrize("delivered", [1, 17])
+def test_a_killed_capture_goes_on_after_the_frame_last_delivered(
+    video: Path, delivered: int, settings: CaptureSettings, read_until: ReadUntil, shown: Shown
+) -> None:
+    """kill -9 in the middle of a file: one Failure, and every frame is seen once."""
+    with Capture(parse(str(video)), settings) as capture:
+        taken: list[Taken] = []
+        while len(taken) < delivered:
+            taken += read_until(capture, lambda item: isinstance(item, Frame))
+        assert capture.pid is not None
+        os.kill(capture.pid, signal.SIGKILL)
+        taken += read_until(capture, is_end)
+        assert capture.restarts == 1 and capture.dropped == 0
+    assert [shown(frame) for frame in frames_of(taken)] == list(range(40))
+    assert [item.sequence for item in taken if not isinstance(item, (End, Idle))] == list(range(41))
+    assert ["killed by SIGKILL" in failure.detail for failure in failures_of(taken)] == [True]
+
+
+def test_a_video_whose_capture_dies_again_and_again_comes_to_an_end(
+    video: Path, settings: CaptureSettings, read_until: ReadUntil
+) -> None:
+    """A frame that kills its decoder is tried three times, each a Failure; then the file is given up."""
+    with Capture(parse(str(video)), settings) as capture:
+        taken = read_until(capture, lambda item: isinstance(item, Frame))
+        for _ in range(3):
+            while capture.pid is None:
+                assert isinstance(capture.read(), Idle)
+            os.kill(capture.pid, signal.SIGKILL)
+            taken += read_until(capture, is_failure)
+        assert isinstance(capture.read(), End)
+    assert [item.sequence for item in taken if not isinstance(item, (End, Idle))] == [0, 1, 2, 3]
+
+
+def test_a_truncated_video(
+    video: Path, tmp_path: Path, settings: CaptureSettings, read_until: ReadUntil, shown: Shown
+) -> None:
+    """What decodes is given, whole frames only; that the file promised more is a Failure, before End. An MP4 without
+    its index, which stands at the end, can't be opened at all."""
+    cut = tmp_path / f"cut{video.suffix}"
+    data = video.read_bytes()
+    cut.write_bytes(data[: len(data) * 6 // 10])
+
+    with Capture(parse(str(cut)), settings) as capture:
+        if video.suffix == ".mp4":
+            with pytest.raises(SourceError, match=r"can't decode video .*cut\.mp4: damaged, truncated"):
+                read_until(capture, is_end)
+            return
+        taken = read_until(capture, is_end)
+    frames = frames_of(taken)
+    assert [shown(frame) for frame in frames] == list(range(len(frames)))
+    assert 10 < len(frames) < 35
+    last = taken[-2]
+    assert isinstance(last, Failure) and last.sequence == len(frames)
+    assert f"ended after {len(frames)} of 40 frames" in last.detail and str(cut) in last.detail
+
+
+@pytest.mark.parametrize("video", ["avi"], indirect=True)
+def test_a_video_that_is_blank_from_its_middle_on(
+    tmp_path: Path, video: Path, settings: CaptureSettings, read_until: ReadUntil
+) -> None:
+    """With the index kept and the pictures overwritten, no frame is made up for them; their absence is a Failure."""
+    data = bytearray(video.read_bytes())
+    start, stop = len(data) // 2, data.rindex(b"idx1")
+    data[start:stop] = bytes(stop - start)
+    blank = tmp_path / "blank.avi"
+    blank.write_bytes(data)
+
+    with Capture(parse(str(blank)), settings) as capture:
+        taken = read_until(capture, is_end)
+    assert len(frames_of(taken)) < 40
+    assert "truncated or damaged" in failures_of(taken)[-1].detail
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "message"),
+    [
+        ("empty.mp4", b"", r"empty.mp4 is empty \(0 bytes\)"),
+        ("text.mp4", b"no video at all, whatever its name says\n" * 50, "can't decode video .*text.mp4"),
+        ("list.mp4", b"#EXTM3U\n#EXTINF:1,\nfile:///etc/hostname\n", "can't decode video"),
+    ],
+)
+def test_files_that_are_no_videos(
+    name: str, content: bytes, message: str, tmp_path: Path, settings: CaptureSettings, read_until: ReadUntil
+) -> None:
+    """Empty, text, or a play list that leads elsewhere: a one-line error at the start."""
+    (tmp_path / name).write_bytes(content)
+
+    with Capture(parse(str(tmp_path / name)), settings) as capture, pytest.raises(SourceError, match=message):
+        read_until(capture, is_end)
+
+
+def test_a_video_that_vanishes_between_parse_and_open(
+    video: Path, settings: CaptureSettings, read_until: ReadUntil
+) -> None:
+    """It was there when the text was understood: still a one-line error."""
+    spec = parse(str(video))
+    video.unlink()
+
+    with Capture(spec, settings) as capture, pytest.raises(SourceError, match="No such file"):
+        read_until(capture, is_end)

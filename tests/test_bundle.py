@@ -1,0 +1,107 @@
+from __future__ import annotations
+
+import json
+import shutil
+from pathlib import Path
+
+import pytest
+
+from firewall import Firewall
+from firewall.bundle import DEFAULT, load_bundle
+from firewall.errors import BundleError
+
+
+@pytest.fixture
+def copy(tmp_path: Path) -> Path:
+    """The default bundle in a folder of its own."""
+    return Path(shutil.copytree(DEFAULT, tmp_path / "bundle"))
+
+
+def edit(bundle: Path, **changes: object) -> None:
+    path = bundle / "manifest.json"
+    path.write_text(json.dumps({**json.loads(path.read_text()), **changes}))
+
+
+def test_the_default_bundle_is_whole_and_small() -> None:
+    """It loads, knows 43 signs, says what it was calibrated on, and takes at most 10 MB."""
+    bundle = load_bundle()
+
+    assert len(bundle.manifest.classifier.labels) == 43
+    assert bundle.manifest.calibration.images >= 1000
+    assert sum(path.stat().st_size for path in DEFAULT.iterdir()) <= 10_000_000
+
+
+def test_one_flipped_byte_is_refused_wherever_it_is(copy: Path) -> None:
+    """Any bit of the classifier's file changed: the bundle does not load."""
+    file = copy / load_bundle(copy).manifest.classifier.file
+    whole = file.read_bytes()
+    for position in (0, len(whole) // 2, len(whole) - 1):
+        file.write_bytes(whole[:position] + bytes([whole[position] ^ 1]) + whole[position + 1 :])
+        with pytest.raises(BundleError, match="is not the file that its bundle was made with"):
+            Firewall.load(copy)
+
+
+def test_a_shortened_file_is_refused(copy: Path) -> None:
+    """A file cut off while copying does not load."""
+    file = copy / load_bundle(copy).manifest.classifier.file
+    file.write_bytes(file.read_bytes()[:-1])
+    with pytest.raises(BundleError, match="install the bundle anew"):
+        load_bundle(copy)
+
+
+@pytest.mark.parametrize("path", ["../outside.onnx", "/etc/passwd", "sub/classifier.onnx", ".hidden"])
+def test_files_outside_the_bundle_are_refused(copy: Path, path: str) -> None:
+    """A manifest can't make the firewall read elsewhere."""
+    files = json.loads((copy / "manifest.json").read_text())["files"]
+    edit(copy, files={path: next(iter(files.values()))})
+    with pytest.raises(BundleError, match="own folder"):
+        load_bundle(copy)
+
+
+@pytest.mark.parametrize(
+    ("changes", "words"),
+    [
+        ({"format": 2}, "format 2"),
+        ({"format": None}, "format None"),
+        ({"surprise": 1}, "surprise"),
+        ({"detectors": []}, "detectors"),
+        ({"files": {}}, "doesn't list it"),
+        ({"calibration": {}}, "calibration"),
+    ],
+)
+def test_a_manifest_that_does_not_fit_is_refused(copy: Path, changes: dict[str, object], words: str) -> None:
+    """Another format, an unknown key, no detectors, unlisted files: each error says which."""
+    edit(copy, **changes)
+    with pytest.raises(BundleError, match=words):
+        load_bundle(copy)
+
+
+@pytest.mark.parametrize("text", ["", "{", "[]", "\x00\xff", "[" * 100_000])
+def test_a_manifest_that_is_no_json_object_is_refused(copy: Path, text: str) -> None:
+    """Whatever stands in the manifest's place, the answer is one clear error."""
+    (copy / "manifest.json").write_text(text, encoding="latin-1")
+    with pytest.raises(BundleError):
+        load_bundle(copy)
+
+
+def test_a_missing_bundle_says_what_to_do(tmp_path: Path) -> None:
+    """The error names the path and the option."""
+    with pytest.raises(BundleError, match="--bundle"):
+        load_bundle(tmp_path / "nowhere")
+
+
+def test_an_unknown_detector_is_refused(copy: Path) -> None:
+    """A bundle that asks for a detector this version doesn't have is not run without it."""
+    edit(copy, detectors=[{"name": "crystal-ball", "threshold": 0.5}])
+    with pytest.raises(BundleError, match="unknown detector 'crystal-ball'"):
+        Firewall.load(copy)
+
+
+def test_a_threshold_that_is_no_number_is_refused(copy: Path) -> None:
+    """NaN compares false with everything: it may not become a threshold."""
+    path = copy / "manifest.json"
+    manifest = json.loads(path.read_text())
+    manifest["detectors"][0]["threshold"] = float("nan")
+    path.write_text(json.dumps(manifest))
+    with pytest.raises(BundleError, match="threshold"):
+        load_bundle(copy)

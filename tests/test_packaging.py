@@ -1,0 +1,205 @@
+"""What is shipped: a wheel without anything it shouldn't hold, that installs and works where nothing else is."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+import sys
+import tarfile
+import venv
+import zipfile
+from collections.abc import Iterator
+from email.parser import Parser
+from pathlib import Path
+
+import pytest
+
+CHECKOUT = Path(__file__).resolve().parents[1]
+
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(900)]
+
+
+def _run(*command: object, **environment: str) -> subprocess.CompletedProcess[str]:
+    kept = {name: value for name, value in os.environ.items() if name != "PYTHONPATH"}
+    return subprocess.run(
+        [str(part) for part in command],
+        cwd="/",
+        env={**kept, **environment},
+        capture_output=True,
+        text=True,
+        timeout=800,
+        check=False,
+    )
+
+
+@pytest.fixture(scope="module")
+def dist(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with the sdist, and the wheel built from that sdist (so the sdist holds all that a build needs)."""
+    folder = tmp_path_factory.mktemp("dist")
+    done = _run(sys.executable, "-m", "build", "--outdir", folder, CHECKOUT)
+    assert done.returncode == 0, done.stdout[-4000:] + done.stderr[-4000:]
+    return folder
+
+
+@pytest.fixture(scope="module")
+def wheel(dist: Path) -> Iterator[zipfile.ZipFile]:
+    """The wheel, open."""
+    (path,) = dist.glob("perception_firewall-*.whl")
+    with zipfile.ZipFile(path) as file:
+        yield file
+
+
+@pytest.fixture(scope="module")
+def empty(dist: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """bin/ of a virtual environment that holds nothing but the wheel and what it asks for."""
+    home = tmp_path_factory.mktemp("venv")
+    venv.create(home, with_pip=True)
+    (path,) = dist.glob("perception_firewall-*.whl")
+    done = _run(home / "bin" / "python", "-m", "pip", "install", "-q", "-c", CHECKOUT / "constraints.txt", path)
+    assert done.returncode == 0, done.stderr[-4000:]
+    return home / "bin"
+
+
+def _shipped(folder: Path) -> set[str]:
+    """Every file under firewall/ that isn't made by running or building it."""
+    files = set()
+    for root, folders, names in os.walk(folder, followlinks=True):
+        folders[:] = [name for name in folders if name != "__pycache__"]
+        files |= {(Path(root) / name).relative_to(folder.parent).as_posix() for name in names}
+    return {file for file in files if not file.endswith((".pyc", ".so"))}
+
+
+def test_the_wheel_holds_the_package_and_nothing_else(wheel: zipfile.ZipFile) -> None:
+    """Every file of firewall/ (export/ as firewall/export), the compiled part and the metadata; no other folder."""
+    names = {name for name in wheel.namelist() if not name.endswith("/")}
+    packaged = {name for name in names if name.startswith("firewall/")}
+    (compiled,) = (name for name in packaged if name.endswith(".so"))
+    assert compiled.startswith("firewall/_native.")
+    assert packaged - {compiled} == _shipped(CHECKOUT / "firewall")
+    assert {"firewall/cli.py", "firewall/py.typed", "firewall/export/__init__.py"} <= packaged
+    assert all(".dist-info/" in name for name in names - packaged)
+    assert any(name.endswith("licenses/LICENSE") for name in names)
+
+
+def test_the_default_bundle_is_in_the_wheel(wheel: zipfile.ZipFile) -> None:
+    """The default bundle comes with the package, at most 10 MB of it."""
+    bundle = [entry for entry in wheel.infolist() if entry.filename.startswith("firewall/assets/default_bundle/")]
+    assert "firewall/assets/default_bundle/manifest.json" in {entry.filename for entry in bundle}
+    assert sum(entry.file_size for entry in bundle) <= 10_000_000
+
+
+def test_the_lab_is_an_extra(wheel: zipfile.ZipFile) -> None:
+    """Plain `pip install` asks for none of the lab's libraries; they stand behind their extras."""
+    (name,) = (name for name in wheel.namelist() if name.endswith(".dist-info/METADATA"))
+    metadata = Parser().parsestr(wheel.read(name).decode())
+    plain = [line for line in metadata.get_all("Requires-Dist", []) if "extra ==" not in line]
+    assert len(plain) >= 4
+    libraries = ("torch", "scikit-learn", "scipy", "matplotlib", "foolbox", "onnx>", "onnxscript", "joblib")
+    assert not [line for line in plain if line.startswith(libraries)]
+    assert {"lab", "export", "gpu", "tensorrt", "cluster", "dev"} == set(metadata.get_all("Provides-Extra", []))
+
+
+def test_the_sdist_holds_what_a_build_needs(dist: Path) -> None:
+    """Sources, headers, licence and tests are in the sdist; what a build or a run left behind is not."""
+    (path,) = dist.glob("perception_firewall-*.tar.gz")
+    with tarfile.open(path) as file:
+        names = {name.partition("/")[2] for name in file.getnames()}
+    wanted = "pyproject.toml CMakeLists.txt LICENSE README.md runtime/CMakeLists.txt runtime/include/firewall/simd.hpp"
+    assert set(wanted.split()) <= names
+    assert {"firewall/cli.py", "tests/test_packaging.py", "tests/native/test_simd.cpp"} <= names
+    unwanted = (".venv", ".git/", "build/", "dist/", "shared", "runs/")
+    assert not [name for name in names if name.startswith(unwanted) or "__pycache__" in name or name.endswith(".so")]
+
+
+def test_an_empty_environment_runs_the_command(empty: Path) -> None:
+    """Installed alone, without torch: `firewall --help` and --version end with 0."""
+    done = _run(empty / "firewall", "--help")
+    assert done.returncode == 0, done.stderr
+    assert "serve" in done.stdout
+    done = _run(empty / "firewall", "--version")
+    assert (done.returncode, done.stdout) == (0, "perception-firewall 0.1.0\n")
+
+
+def test_an_empty_environment_imports_the_edge(empty: Path) -> None:
+    """Installed alone, every edge module imports, the native part loads; no torch and no bare `export` is there."""
+    code = """
+import importlib, importlib.util, pkgutil
+import firewall, firewall.config, firewall.sources
+from firewall import native
+for found in pkgutil.walk_packages(firewall.__path__, "firewall."):
+    if not found.name.startswith(("firewall.lab.", "firewall.export.", "firewall.__main__")):
+        importlib.import_module(found.name)
+assert importlib.util.find_spec("torch") is None
+assert importlib.util.find_spec("export") is None
+assert importlib.util.find_spec("firewall.export") is not None
+print(native.load().version(), firewall.__version__)
+"""
+    done = _run(empty / "python", "-W", "error", "-c", code)
+    assert done.returncode == 0, done.stderr
+    assert done.stdout == "0.1.0 0.1.0\n"
+
+
+def test_an_empty_environment_screens_a_frame(empty: Path) -> None:
+    """Installed alone, the default bundle judges a picture: noise is withheld."""
+    code = """
+import numpy as np
+from firewall import Firewall
+noise = np.random.default_rng(0).integers(0, 256, (64, 64, 3), np.uint8)
+print(Firewall.load("default", threads=1).screen(noise).decision)
+"""
+    done = _run(empty / "python", "-c", code)
+    assert (done.returncode, done.stdout) == (0, "withhold\n"), done.stderr
+
+
+def test_the_lab_without_its_extra_says_what_to_install(empty: Path, tmp_path: Path) -> None:
+    """`firewall lab train` without torch is one line that names the extra, not a traceback."""
+    done = _run(empty / "firewall", "lab", "train", "classifier", "--data", tmp_path, "--out", tmp_path / "run")
+    assert done.returncode == 1
+    assert "perception-firewall[lab]" in done.stderr
+    assert "Traceback" not in done.stderr
+
+
+@pytest.mark.skipif(
+    shutil.which("cmake") is None and shutil.which("cmake", path=str(Path(sys.executable).parent)) is None,
+    reason="needs cmake",
+)
+def test_a_missing_compiler_is_named(tmp_path: Path) -> None:
+    """Without a C++ compiler the build says which package to install."""
+    cmake = shutil.which("cmake", path=f"{Path(sys.executable).parent}:{os.environ.get('PATH', '')}")
+    assert cmake is not None
+    done = _run(cmake, "-S", CHECKOUT, "-B", tmp_path, CXX=str(tmp_path / "no-such-compiler"))
+    assert done.returncode != 0
+    assert "No working C++ compiler was found" in done.stderr
+    assert "apt-get install g++" in done.stderr
+
+
+@pytest.fixture
+def bare_checkout(tmp_path: Path) -> Path:
+    """As much of a checkout as make needs before it installs anything."""
+    checkout = tmp_path / "checkout"
+    (checkout / "runtime").mkdir(parents=True)
+    for name in ("Makefile", "pyproject.toml", "constraints.txt", "CMakeLists.txt"):
+        shutil.copy(CHECKOUT / name, checkout)
+    return checkout
+
+
+def test_make_names_a_missing_python(bare_checkout: Path) -> None:
+    """`make serve` without Python is one clear line, before anything is made."""
+    done = _run("make", "-C", bare_checkout, "serve", PYTHON="no-such-python")
+    assert done.returncode != 0
+    assert "'no-such-python' was not found: install Python 3.10 or newer" in done.stderr
+    assert not (bare_checkout / ".venv").exists()
+
+
+def test_make_names_a_missing_compiler(bare_checkout: Path, tmp_path: Path) -> None:
+    """`make serve` without a C++ compiler is one clear line that names the packages, before anything is made."""
+    tools = tmp_path / "bin"
+    tools.mkdir()
+    for name in ("sh", "find", "rm", "touch"):
+        (tools / name).symlink_to(str(shutil.which(name)))
+    done = _run(str(shutil.which("make")), "-C", bare_checkout, "serve", PATH=str(tools), PYTHON=sys.executable, CXX="")
+    assert done.returncode != 0
+    assert "no C++ compiler was found" in done.stderr
+    assert "apt-get install" in done.stderr
+    assert not (bare_checkout / ".venv").exists()

@@ -1,0 +1,166 @@
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+
+import numpy as np
+import numpy.typing as npt
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from firewall import Firewall, Frame
+from firewall.errors import EngineError
+from firewall.frame import Pixels
+from firewall.screening import Stages
+from firewall.verdict import Reason
+
+
+class BrokenEngine:
+    """An engine that does what a test tells it."""
+
+    provider = "test"
+
+    def __init__(self, answer: Callable[[npt.NDArray[np.uint8]], npt.NDArray[np.float32]]) -> None:
+        self.classify = answer
+
+
+def frame(pixels: Pixels) -> Frame:
+    return Frame(pixels, "test", 7, time.monotonic())
+
+
+def test_a_benign_sign_is_released_with_its_label(guard: Firewall, benign_sign: Pixels) -> None:
+    """The main job's good end: label, name and a reason, and no scores on the public line."""
+    verdict = guard.screen(benign_sign)
+
+    assert verdict.released and verdict.reason is Reason.BENIGN
+    assert verdict.label_name == guard.bundle.manifest.classifier.labels[verdict.label or 0]
+    assert verdict.classified == 17
+
+
+def test_noise_is_withheld(guard: Firewall) -> None:
+    """An image of nothing is not released as the nearest sign."""
+    noise = np.random.default_rng(0).integers(0, 256, (48, 48, 3), np.uint8)
+
+    assert not guard.screen(noise).released
+
+
+@settings(deadline=None, max_examples=30)
+@given(st.integers(1, 90), st.integers(1, 90), st.integers(0, 255))
+def test_any_size_gives_a_verdict(guard: Firewall, width: int, height: int, grey: int) -> None:
+    """From 1x1 up every image is judged, none raises, and a blank one is never released."""
+    assert not guard.screen(np.full((height, width, 3), grey, np.uint8)).released
+
+
+@pytest.mark.parametrize(
+    "pixels",
+    [
+        np.zeros((4, 4), np.uint8),
+        np.zeros((4, 4, 4), np.uint8),
+        np.zeros((4, 4, 3), np.float32),
+        np.zeros((4, 4, 3), np.uint16),
+        np.zeros((0, 4, 3), np.uint8),
+        np.zeros((9000, 1, 3), np.uint8),
+        None,
+        "image.png",
+    ],
+)
+def test_pixels_that_can_not_be_judged_are_withheld(guard: Firewall, pixels: Pixels) -> None:
+    """Wrong type, shape or size is a verdict with the reason, not an exception and not a release."""
+    verdict = guard.screen(pixels)
+
+    assert not verdict.released and verdict.reason is Reason.BAD_IMAGE and verdict.detail
+
+
+@pytest.mark.parametrize("region", [(-1, 0, 5, 5), (0, 0, 0, 5), (0, 0, 49, 48), (40, 40, 9, 9)])
+def test_regions_outside_the_frame_are_withheld(guard: Firewall, benign_sign: Pixels, region: tuple[int, int, int, int]) -> None:
+    """A region is never clipped silently: what was asked for could not be judged."""
+    pixels = np.zeros((48, 48, 3), np.uint8)
+
+    assert guard.screen(pixels, region).reason is Reason.BAD_IMAGE
+
+
+def test_no_region_means_a_verdict_that_says_so(guard: Firewall) -> None:
+    """A frame in which nothing was found is accounted for."""
+    (verdict,) = guard.screen_frame(frame(np.zeros((20, 30, 3), np.uint8)), [])
+
+    assert verdict.reason is Reason.NOTHING_FOUND and verdict.region == (0, 0, 30, 20)
+
+
+def test_late_is_withheld(guard: Firewall, benign_sign: Pixels) -> None:
+    """A deadline that has passed withholds what would have been released."""
+    (verdict,) = guard.screen_frame(frame(benign_sign), deadline=time.monotonic() - 1)
+
+    assert not verdict.released and verdict.reason is Reason.LATE
+
+
+def test_late_while_screening_is_withheld(guard: Firewall, benign_sign: Pixels) -> None:
+    """A verdict that was on its way when the deadline passed is withheld too."""
+
+    def slow(images: npt.NDArray[np.uint8]) -> npt.NDArray[np.float32]:
+        time.sleep(0.05)
+        return guard.engine.classify(images)
+
+    late = Firewall(guard.bundle, BrokenEngine(slow))
+    (verdict,) = late.screen_frame(frame(benign_sign), deadline=time.monotonic() + 0.06)
+
+    assert not verdict.released and verdict.reason is Reason.LATE
+
+
+def fail(error: BaseException) -> Callable[[npt.NDArray[np.uint8]], npt.NDArray[np.float32]]:
+    def answer(images: npt.NDArray[np.uint8]) -> npt.NDArray[np.float32]:
+        raise error
+
+    return answer
+
+
+@pytest.mark.parametrize(
+    ("error", "reason"),
+    [
+        (EngineError("the device is gone"), Reason.ENGINE_ERROR),
+        (MemoryError(), Reason.UNKNOWN),
+        (ZeroDivisionError(), Reason.UNKNOWN),
+        (RuntimeError("CUDA error 700"), Reason.UNKNOWN),
+    ],
+)
+def test_a_failing_engine_withholds(guard: Firewall, benign_sign: Pixels, error: Exception, reason: Reason) -> None:
+    """Whatever the engine throws, the answer is a withheld verdict with a reason."""
+    verdict = Firewall(guard.bundle, BrokenEngine(fail(error))).screen(benign_sign)
+
+    assert not verdict.released and verdict.reason is reason
+
+
+def test_a_detector_that_gives_nan_withholds(guard: Firewall, benign_sign: Pixels) -> None:
+    """A score that is not a number can't be compared: the image is withheld."""
+    broken = Firewall(guard.bundle, guard.engine)
+    broken.detectors[0].score = lambda evidence: float("nan")  # type: ignore[method-assign]
+
+    verdict = broken.screen(benign_sign)
+
+    assert not verdict.released and verdict.reason is Reason.DETECTOR_ERROR
+
+
+def test_an_early_verdict_is_the_full_verdict(guard: Firewall, demo_frames: list[Pixels]) -> None:
+    """Asking every detector, or stopping once one has settled it, never changes the decision."""
+    full = Firewall(guard.bundle, guard.engine, exhaustive=True)
+    for pixels in demo_frames[::5]:
+        for region in [(0, 0, 64, 64), (200, 100, 80, 80)]:
+            assert full.screen(pixels, region).released == guard.screen(pixels, region).released
+
+
+def test_the_same_pixels_give_the_same_verdict(guard: Firewall, benign_sign: Pixels) -> None:
+    """Bit for bit the same scores, also with more threads."""
+    first = Firewall(guard.bundle, guard.engine, exhaustive=True).screen(benign_sign)
+    second = Firewall.load("default", threads=2, exhaustive=True).screen(benign_sign)
+
+    assert first.scores == second.scores
+
+
+def test_stages_are_timed(guard: Firewall, benign_sign: Pixels) -> None:
+    """Each stage's seconds are told, and together they are no more than the whole."""
+    stages = Stages()
+    started = time.perf_counter()
+    guard.screen_frame(frame(benign_sign), stages=stages)
+
+    assert set(stages) == {"resize", "classify", "sweep", "detect"}
+    assert sum(stages.values()) <= time.perf_counter() - started
