@@ -17,4 +17,7 @@ def resize(pixels: npt.NDArray[np.uint8], width: int, height: int) -> npt.NDArra
     if pixels.shape[:2] == (height, width):
         return np.ascontiguousarray(pixels)
     image = Image.fromarray(np.ascontiguousarray(pixels))
-    return np.asarray(image.resize((width, height), Image.Resampling.BILINEAR))
+    # Width first, then height, in two calls: Pillow 13 changed the order it chooses itself, and what was calibrated on
+    # one version has to hold on another.
+    narrow = image.resize((width, image.height), Image.Resampling.BILINEAR)
+    return np.asarray(narrow.resize((width, height), Image.Resampling.BILINEAR))

@@ -272,6 +272,15 @@ def test_close_ends_the_process_and_every_read_after_it_is_the_end(
     capture.close()
 
 
+@pytest.mark.parametrize("source", ["test://pattern?fps=50&size=64x48", "test://pattern?live=0&size=64x48"])
+def test_close_lets_the_reader_close(source: str, settings: CaptureSettings, read_until: ReadUntil) -> None:
+    """The process ends by itself, after it gave its source back: some cameras can't be opened again otherwise."""
+    with Capture(parse(source), settings) as capture:
+        read_until(capture, is_frame)
+        child = capture._child
+    assert child is not None and child.process.returncode == 0
+
+
 def test_a_sleeping_live_source_does_not_hold_up_its_end(settings: CaptureSettings, is_gone: IsGone) -> None:
     """A reader that waits minutes for its next frame is not waited for."""
     with Capture(parse("test://pattern?fps=0.01&size=64x48"), settings) as capture:
@@ -284,47 +293,77 @@ def test_a_sleeping_live_source_does_not_hold_up_its_end(settings: CaptureSettin
 
 
 PARENT = """
-import sys
+import os, sys, time
 from firewall.config import CaptureSettings
 from firewall.frame import Frame
 from firewall.sources import Capture, parse
 
+source, mood = sys.argv[1:]
 try:
-    with Capture(parse(sys.argv[1]), CaptureSettings(open_timeout=60, read_timeout=60)) as capture:
+    with Capture(parse(source), CaptureSettings(open_timeout=60, read_timeout=60)) as capture:
+        while not isinstance(capture.read(), Frame):
+            pass
+        fork = os.fork() if mood == "forked" else 0
+        if mood == "forked" and fork == 0:
+            time.sleep(300)
+        print(capture.pid, fork, flush=True)
         while True:
-            if isinstance(capture.read(), Frame):
-                print(capture.pid, flush=True)
+            if mood == "resting":
+                time.sleep(300)
+            capture.read()
 except KeyboardInterrupt:
     print("interrupted", flush=True)
 """
 
 
-def start_parent(source: str, doomed: list[int], folder: Path) -> tuple[subprocess.Popen[str], int]:
-    """A process, leader of its own group, that captures; and the capture process that it started."""
-    parent = subprocess.Popen(
-        [sys.executable, "-c", PARENT, source],
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
-        start_new_session=True,
-        env={**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, sys.path))},
-    )
-    doomed.append(parent.pid)
-    assert parent.stdout is not None
-    child = int(parent.stdout.readline())
-    doomed.append(child)
-    return parent, child
+@pytest.fixture
+def start_parent(doomed: list[int]) -> Callable[[str, str], tuple[subprocess.Popen[str], int]]:
+    """Starts a process, leader of its own group, that captures; gives it and the pid of its capture process."""
+
+    def start(source: str, mood: str) -> tuple[subprocess.Popen[str], int]:
+        parent = subprocess.Popen(
+            [sys.executable, "-c", PARENT, source, mood],
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+            start_new_session=True,
+            env={**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, sys.path))},
+        )
+        doomed.append(parent.pid)
+        assert parent.stdout is not None
+        child, fork = map(int, parent.stdout.readline().split())
+        doomed.extend(pid for pid in (child, fork) if pid)
+        return parent, child
+
+    return start
 
 
-@pytest.mark.parametrize("source", ["test://pattern?fps=20&size=64x48", "test://pattern?fps=1&size=64x48"])
+@pytest.mark.parametrize(
+    ("source", "mood"),
+    [
+        ("test://pattern?fps=20&size=64x48", "reading"),
+        ("test://pattern?fps=0.01&size=64x48", "reading"),
+        ("test://pattern?fps=20&size=64x48", "resting"),
+        ("test://pattern?live=0&size=64x48", "resting"),
+        ("test://pattern?fps=20&size=64x48", "forked"),
+    ],
+)
 def test_the_capture_process_ends_when_its_parent_is_killed(
-    source: str, doomed: list[int], tmp_path: Path, wait_for: WaitFor, is_gone: IsGone
+    source: str,
+    mood: str,
+    start_parent: Callable[[str, str], tuple[subprocess.Popen[str], int]],
+    wait_for: WaitFor,
+    is_gone: IsGone,
 ) -> None:
-    """kill -9 of the parent leaves nothing behind, whether its child was busy or waited for a frame."""
-    parent, child = start_parent(source, doomed, tmp_path)
-    with parent:
-        parent.kill()
+    """kill -9 of the parent leaves nothing behind: whether its child was busy, waited for a frame or to be asked, and
+    even if a fork of the parent keeps the socket open."""
+    parent, child = start_parent(source, mood)
+    parent.kill()
+    parent.wait()
     wait_for(lambda: is_gone(child))
+    for pipe in (parent.stdout, parent.stderr):
+        assert pipe is not None
+        pipe.close()
 
 
 def test_signals_meant_for_us_do_not_stop_the_capture_process(settings: CaptureSettings, read_until: ReadUntil) -> None:
@@ -342,15 +381,15 @@ def test_signals_meant_for_us_do_not_stop_the_capture_process(settings: CaptureS
 
 
 def test_ctrl_c_leaves_no_process_and_no_traceback(
-    doomed: list[int], tmp_path: Path, wait_for: WaitFor, is_gone: IsGone
+    start_parent: Callable[[str, str], tuple[subprocess.Popen[str], int]], wait_for: WaitFor, is_gone: IsGone
 ) -> None:
-    """SIGINT to the group, as a terminal sends it: the parent hears of it, the child ends quietly with its parent."""
-    parent, child = start_parent("test://pattern?fps=20&size=64x48", doomed, tmp_path)
+    """SIGINT to the group, as a terminal sends it, and to the child: the parent ends, the child quietly with it."""
+    parent, child = start_parent("test://pattern?fps=20&size=64x48", "reading")
     os.killpg(parent.pid, signal.SIGINT)
     os.kill(child, signal.SIGINT)
     output, errors = parent.communicate(timeout=60)
     wait_for(lambda: is_gone(child))
-    assert output.endswith("interrupted\n") and errors == "" and parent.returncode == 0
+    assert output == "interrupted\n" and errors == "" and parent.returncode == 0
 
 
 def test_modules_in_the_current_folder_stay_out(
