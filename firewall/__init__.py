@@ -1,7 +1,7 @@
 """Perception firewall: releases a classifier's label only if the image is judged benign.
 
-    from firewall import Firewall
-    verdict = Firewall.load("default").screen(pixels)  # uint8 (H, W, 3) RGB
+from firewall import Firewall
+verdict = Firewall.load("default").screen(pixels)  # uint8 (H, W, 3) RGB
 """
 
 from __future__ import annotations

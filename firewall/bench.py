@@ -80,7 +80,9 @@ def measure(
     exhaustive, firewall.exhaustive = firewall.exhaustive, True
     stages, latencies, classified = Stages(), [], []
     try:
-        for number in track(range(-warm_up, samples), "measuring", disable=not progress, transient=True, console=Console(stderr=True)):
+        for number in track(
+            range(-warm_up, samples), "measuring", disable=not progress, transient=True, console=Console(stderr=True)
+        ):
             frame = Frame(image, "bench", max(number, 0), time.monotonic())
             spent = Stages()
             started = time.perf_counter()
@@ -98,7 +100,11 @@ def measure(
     shares["other"] = max(0.0, 1.0 - sum(shares.values()))
     return BenchResult(
         machine=_machine(),
-        bundle={"name": firewall.bundle.manifest.name, "sha256": firewall.bundle.sha256, "provider": firewall.engine.provider},
+        bundle={
+            "name": firewall.bundle.manifest.name,
+            "sha256": firewall.bundle.sha256,
+            "provider": firewall.engine.provider,
+        },
         image=name,
         threads=threads or len(os.sched_getaffinity(0)),
         warm_up=warm_up,
@@ -117,8 +123,14 @@ def measure(
 
 def render(result: BenchResult, console: Console) -> None:
     """The result as tables for people."""
-    console.print(f"{result.machine['label']}, {result.threads} threads, {result.bundle['provider']}, bundle {result.bundle['name']}")
-    console.print(f"{result.samples} verdicts on {result.image} after {result.warm_up} to warm up, {result.classified:g} images classified each")
+    console.print(
+        f"{result.machine['label']}, {result.threads} threads, {result.bundle['provider']}, "
+        f"bundle {result.bundle['name']}"
+    )
+    console.print(
+        f"{result.samples} verdicts on {result.image} after {result.warm_up} to warm up, "
+        f"{result.classified:g} images classified each"
+    )
     table = Table(title="verdict latency, ms")
     figures = {
         "min": result.minimum,

@@ -151,7 +151,10 @@ def write_bundle(path: Path, files: dict[str, bytes], **fields: Any) -> Bundle:
 
     The manifest is written last, so a bundle whose writing was interrupted doesn't load.
     """
-    specs = {name: FileSpec(sha256=hashlib.sha256(content).hexdigest(), bytes=len(content)) for name, content in files.items()}
+    specs = {
+        name: FileSpec(sha256=hashlib.sha256(content).hexdigest(), bytes=len(content))
+        for name, content in files.items()
+    }
     try:
         manifest = Manifest(files=specs, **fields)
     except ValidationError as error:

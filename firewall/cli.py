@@ -29,7 +29,6 @@ __all__ = ["app", "main"]
 app = typer.Typer(
     name="firewall",
     help="Release a classifier's label only if the image is judged benign; withhold it otherwise, with a reason.",
-    no_args_is_help=True,
     add_completion=False,
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
@@ -114,7 +113,9 @@ def serve(
         bool | None, typer.Option("--operator", help="Add detector scores to the verdict lines; keep them to yourself.")
     ] = None,
     threads: Annotated[int | None, typer.Option(help="Threads of the classifier; 0 = one for each core.")] = None,
-    config: Annotated[Path | None, typer.Option(metavar="FILE", help="Settings in YAML; the options above win.")] = None,
+    config: Annotated[
+        Path | None, typer.Option(metavar="FILE", help="Settings in YAML; the options above win.")
+    ] = None,
 ) -> None:
     """Guard a camera, stream or file: find signs, judge each, release or withhold its label."""
     from firewall.config import load_settings
@@ -156,9 +157,7 @@ def _serve(settings: Settings) -> None:
         if lines is not None:
             sinks.append(lines)
         guard = Firewall.load(settings.bundle, threads=settings.threads)
-        monitor = Monitor(
-            source=spec.name, bundle=guard.bundle.manifest.name, live=spec.live, deadline_ms=deadline_ms
-        )
+        monitor = Monitor(source=spec.name, bundle=guard.bundle.manifest.name, live=spec.live, deadline_ms=deadline_ms)
         sinks.append(monitor)
         if address is not None:
             server = HttpServer(create_app(monitor, host=address[0]), *address)
@@ -171,9 +170,7 @@ def _serve(settings: Settings) -> None:
             + (f"deadline {deadline_ms:g} ms" if deadline_ms else "no deadline (not a live source)")
         )
         capture = stack.enter_context(Capture(spec, settings.capture))
-        service = Service(
-            guard, capture, finder, sinks, deadline_ms=deadline_ms, max_frames=settings.max_frames
-        )
+        service = Service(guard, capture, finder, sinks, deadline_ms=deadline_ms, max_frames=settings.max_frames)
         with stop_on_signals(service):
             monitor.set_ready(True, "guarding")
             summary = service.run()

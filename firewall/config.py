@@ -65,6 +65,7 @@ class Settings(BaseSettings):
         dotenv_settings: PydanticBaseSettingsSource,
         file_secret_settings: PydanticBaseSettingsSource,
     ) -> tuple[PydanticBaseSettingsSource, ...]:
+        """What was given, then the environment; the file is merged in by `load_settings`."""
         return (init_settings, env_settings)
 
 

@@ -38,7 +38,7 @@ class Firewall:
     """A bundle, loaded and ready to judge. Use it from one thread at a time."""
 
     def __init__(self, bundle: Bundle, engine: Engine, *, exhaustive: bool = False) -> None:
-        """exhaustive: ask every detector even when one has settled the verdict (for measuring; the decision is the same)."""
+        """exhaustive: ask every detector even when one has settled the verdict; the decision is the same."""
         self.bundle = bundle
         self.engine = engine
         self.exhaustive = exhaustive
@@ -57,7 +57,7 @@ class Firewall:
         return cls(loaded, OnnxRuntimeEngine(loaded, threads=threads), exhaustive=exhaustive)
 
     def screen(self, pixels: Pixels, region: Region | None = None) -> Verdict:
-        """Judge one image, (H, W, 3) uint8 RGB, or a region (x, y, width, height) of it. Never raises for bad pixels."""
+        """Judge one image, (H, W, 3) uint8 RGB, or a region (x, y, width, height) of it; bad pixels are withheld."""
         return self.screen_frame(Frame(pixels, "array", 0, time.monotonic()), None if region is None else [region])[0]
 
     def screen_frame(
@@ -87,9 +87,18 @@ class Firewall:
 
     def _screen_region(self, frame: Frame, region: Region, deadline: float | None, stages: Stages) -> Verdict:
         x, y, width, height = region
-        if width < 1 or height < 1 or x < 0 or y < 0 or x + width > frame.pixels.shape[1] or y + height > frame.pixels.shape[0]:
+        if (
+            width < 1
+            or height < 1
+            or x < 0
+            or y < 0
+            or x + width > frame.pixels.shape[1]
+            or y + height > frame.pixels.shape[0]
+        ):
             size = f"{frame.pixels.shape[1]}x{frame.pixels.shape[0]}"
-            return self._withheld(frame, region, Reason.BAD_IMAGE, f"region {region} does not lie within the {size} frame")
+            return self._withheld(
+                frame, region, Reason.BAD_IMAGE, f"region {region} does not lie within the {size} frame"
+            )
         if _passed(deadline):
             return self._withheld(frame, region, Reason.LATE)
         try:

@@ -34,7 +34,8 @@ class Verdict:
     that tells its scores is a detector that can be attacked (Sun et al.).
 
     region: (x, y, width, height) in pixels. latency_ms: from capture to verdict. suspicion: how far the most
-    suspicious detector's score lies above its threshold; above 0 withholds. scores: detector -> score, higher = more suspicious.
+    suspicious detector's score lies above its threshold; above 0 withholds. scores: detector -> score, higher =
+    more suspicious.
     classified: how many images the classifier saw for this verdict.
     """
 
@@ -59,7 +60,7 @@ class Verdict:
         return "release" if self.released else "withhold"
 
     def line(self, *, operator: bool = False) -> dict[str, object]:
-        """The verdict line (DESIGN section 4), ready for JSON: finite numbers only."""
+        """The verdict line, ready for JSON: finite numbers only."""
         line: dict[str, object] = {
             "source": self.source,
             "sequence": self.sequence,

@@ -49,7 +49,7 @@ def test_a_file_that_does_not_fit_is_refused_in_one_line(tmp_path: Path, text: s
 
 def test_a_missing_file_is_refused(tmp_path: Path) -> None:
     """A settings file that was named has to be there."""
-    with pytest.raises(ConfigError, match="nowhere.yaml"):
+    with pytest.raises(ConfigError, match=r"nowhere\.yaml"):
         load_settings(tmp_path / "nowhere.yaml")
 
 

@@ -73,7 +73,9 @@ def test_pixels_that_can_not_be_judged_are_withheld(guard: Firewall, pixels: Pix
 
 
 @pytest.mark.parametrize("region", [(-1, 0, 5, 5), (0, 0, 0, 5), (0, 0, 49, 48), (40, 40, 9, 9)])
-def test_regions_outside_the_frame_are_withheld(guard: Firewall, benign_sign: Pixels, region: tuple[int, int, int, int]) -> None:
+def test_regions_outside_the_frame_are_withheld(
+    guard: Firewall, benign_sign: Pixels, region: tuple[int, int, int, int]
+) -> None:
     """A region is never clipped silently: what was asked for could not be judged."""
     pixels = np.zeros((48, 48, 3), np.uint8)
 

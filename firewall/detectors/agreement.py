@@ -1,4 +1,4 @@
-"""Do JPEG-compressed copies get the same label? (Higashi, Kuribayashi et al.)
+"""Agreement: do JPEG-compressed copies get the same label? Higashi, Kuribayashi et al.
 
 Adversarial perturbations are weaker than an image's own features: compression at falling quality factors removes
 them, and the label falls back. The paper counts the qualities whose top-1 label equals the uncompressed image's and

@@ -1,4 +1,4 @@
-"""Is the classifier as sure of this image as it is of normal ones?
+"""Confidence: whether the classifier is as sure of this image as it is of normal ones.
 
 Too little confidence marks images of nothing the classifier knows (Hendrycks and Gimpel 2017) and examples that barely
 cross a decision boundary; too much marks examples that were driven far past it. Costs nothing beyond the one

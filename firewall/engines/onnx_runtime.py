@@ -45,7 +45,8 @@ class OnnxRuntimeEngine:
         outputs = [entry.name for entry in self._session.get_outputs()]
         if inputs != [spec.input.name] or spec.output not in outputs:
             raise EngineError(
-                f"{spec.file} has inputs {inputs} and outputs {outputs}; its bundle says {spec.input.name!r} -> {spec.output!r}"
+                f"{spec.file} has inputs {inputs} and outputs {outputs}; "
+                f"its bundle says {spec.input.name!r} -> {spec.output!r}"
             )
         blank = np.zeros((2, spec.input.height, spec.input.width, 3), np.uint8)
         self.classify(blank)  # shapes are proven and memory is allocated before the first frame comes

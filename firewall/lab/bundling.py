@@ -27,7 +27,9 @@ def load_card(folder: Path) -> tuple[dict[str, Any], ClassifierSpec, bytes]:
         spec = ClassifierSpec.model_validate(card["classifier"])
         return card, spec, (folder / spec.file).read_bytes()
     except (OSError, ValueError, KeyError) as error:
-        raise DataError(f"{folder} is not a classifier's folder ({error}); make one with 'firewall lab train'") from error
+        raise DataError(
+            f"{folder} is not a classifier's folder ({error}); make one with 'firewall lab train'"
+        ) from error
 
 
 def calibration_tracks(root: Path, split: dict[str, Any]) -> gtsrb.Gtsrb:

@@ -72,7 +72,9 @@ def engine_for(classifier: ClassifierSpec, content: bytes, threads: int = 0) -> 
     manifest = Manifest(
         name="provisional", created="-", files=files, classifier=classifier, detectors=(stand_in,), calibration=card
     )
-    return OnnxRuntimeEngine(Bundle(Path("provisional"), manifest, {classifier.file: content}, "0" * 64), threads=threads)
+    return OnnxRuntimeEngine(
+        Bundle(Path("provisional"), manifest, {classifier.file: content}, "0" * 64), threads=threads
+    )
 
 
 def calibrate(

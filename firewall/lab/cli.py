@@ -64,7 +64,8 @@ def calibrate(
         str, typer.Option(help="Comma-separated: agreement, agreement-two-sided, confidence.")
     ] = "agreement,confidence",
     gtsrb: Annotated[
-        Path | None, typer.Option(help="GTSRB folder: its calibration tracks, kept out of training, are the normal images.")
+        Path | None,
+        typer.Option(help="GTSRB folder: its calibration tracks, kept out of training, are the normal images."),
     ] = None,
     images: Annotated[Path | None, typer.Option(help="Any folder or pack of normal images.")] = None,
     false_positive_rate: Annotated[float, typer.Option(help="Share of normal images that may be withheld.")] = 0.01,

@@ -1,7 +1,8 @@
 """The attacked signs of the embedded demo: `firewall lab demo`.
 
-Each attack changes only the pixels of the crop that the firewall itself would look at, in the rendered frame, and is
-stored losslessly. What is stored fools the classifier on the whole way from frame to label, after rounding.
+Each attack changes only pixels inside the crop that the firewall itself would look at, in the rendered frame, and is
+stored losslessly. What is stored fools the classifier on the whole way from frame to label, after rounding. The rim of
+the sign is left alone: regions are found by it, and a region that moves would undo the attack.
 """
 
 from __future__ import annotations
@@ -28,8 +29,10 @@ from firewall.verdict import Verdict
 __all__ = ["make"]
 
 #: Attacks by the names that the demo's captions use.
-_CAPTIONS = {"FGSM": "fgsm", "PGD": "pgd-0.03", "DeepFool": "deepfool", "C&W": "cw"}
-_TRIES = 6
+_CAPTIONS = {"FGSM": "fgsm", "PGD": "pgd-0.03", "DeepFool": "deepfool"}
+#: Shares of the crop's side that may be changed, and by how much the change is stretched: the edge resizes by integer
+#: arithmetic, and a step beyond the boundary keeps the example across it.
+_TRIES = [(inner, stretch) for inner in (0.66, 0.76, 0.86) for stretch in (1.0, 1.15, 1.3)]
 
 
 def make(out: Path, bundle: str, *, seed: int) -> dict[str, Any]:
@@ -56,7 +59,13 @@ def make(out: Path, bundle: str, *, seed: int) -> dict[str, Any]:
         pixels = np.ascontiguousarray(attacked[y : y + height, x : x + width])
         patches.append(Patch(number, step, x, y, encounter.attack or "", pixels))
     write_patches(out, patches)
-    return {"frames": len(steps), "fooled": fooled, "withheld": withheld, "not fooled": missed, "bytes": out.stat().st_size}
+    return {
+        "frames": len(steps),
+        "fooled": fooled,
+        "withheld": withheld,
+        "not fooled": missed,
+        "bytes": out.stat().st_size,
+    }
 
 
 def _attack(
@@ -71,36 +80,48 @@ def _attack(
 ) -> tuple[Region, Pixels, Verdict] | None:
     """The region attacked, the frame with it, and the verdict; None if the classifier couldn't be fooled."""
     region = _best(finder.find(clean), box)
-    for attempt in range(_TRIES):
-        if region is None:
-            return None
-        x, y, width, height = region
-        crop = torch.from_numpy(clean[y : y + height, x : x + width].copy()).permute(2, 0, 1).float().div(255)[None]
-        target = torch.tensor([label])
-        changed = ATTACKS[attack].run(_Resized(model), crop, target, seed + attempt)
-        # The edge resizes by integer arithmetic, so a step beyond the boundary keeps the example across it.
-        changed = (crop + (changed - crop) * (1.0 + 0.15 * attempt)).clamp(0, 1)
+    if region is None:
+        return None
+    x, y, width, height = region
+    crop = torch.from_numpy(clean[y : y + height, x : x + width].copy()).permute(2, 0, 1).float().div(255)[None]
+    changes: dict[float, Tensor] = {}
+    for inner, stretch in _TRIES:
+        if inner not in changes:
+            seen = _Seen(model, crop, inner)
+            attacked = ATTACKS[attack].run(seen, crop, torch.tensor([label]), seed)
+            changes[inner] = seen.inside(attacked) - crop
         frame = clean.copy()
-        frame[y : y + height, x : x + width] = quantise(changed)[0]
-        region = _best(finder.find(frame), box)
-        if region is None:
-            return None
-        (verdict,) = guard.screen_frame(Frame(frame, "demo", 0, time.monotonic()), [region])
+        frame[y : y + height, x : x + width] = quantise((crop + stretch * changes[inner]).clamp(0, 1))[0]
+        found = _best(finder.find(frame), box)
+        if found is None:
+            continue
+        (verdict,) = guard.screen_frame(Frame(frame, "demo", 0, time.monotonic()), [found])
         if verdict.suspected_label not in (None, label):
-            return _cover((x, y, width, height), region), frame, verdict
+            return region, frame, verdict
     return None
 
 
-class _Resized(nn.Module):
-    """The classifier behind the edge's resize, as far as gradients can follow it."""
+class _Seen(nn.Module):
+    """The classifier behind the edge's resize, as far as gradients can follow it; only the inner part is looked at."""
 
-    def __init__(self, model: nn.Module) -> None:
+    def __init__(self, model: nn.Module, crop: Tensor, inner: float) -> None:
         super().__init__()
-        self.model = model
+        self.model, self.crop = model, crop
+        height, width = crop.shape[2:]
+        rim = [round(side * (1 - inner) / 2) for side in (height, width)]
+        self.mask = torch.zeros(1, 1, height, width)
+        self.mask[..., rim[0] : height - rim[0], rim[1] : width - rim[1]] = 1
+
+    def inside(self, images: Tensor) -> Tensor:
+        """The crop with its inner part replaced by that of `images`."""
+        return self.crop + (images - self.crop) * self.mask
 
     def forward(self, images: Tensor) -> Tensor:
+        """Logits of (N, 3, h, w) crops."""
         size = (INPUT_SIZE, INPUT_SIZE)
-        small = torch.nn.functional.interpolate(images, size, mode="bilinear", antialias=True, align_corners=False)
+        small = nn.functional.interpolate(
+            self.inside(images), size, mode="bilinear", antialias=True, align_corners=False
+        )
         logits: Tensor = self.model(small)
         return logits
 
@@ -117,10 +138,3 @@ def _overlap(first: Region, second: Region) -> float:
     height = min(first[1] + first[3], second[1] + second[3]) - max(first[1], second[1])
     shared = max(width, 0) * max(height, 0)
     return shared / (first[2] * first[3] + second[2] * second[3] - shared)
-
-
-def _cover(first: Region, second: Region) -> Region:
-    x, y = min(first[0], second[0]), min(first[1], second[1])
-    right = max(first[0] + first[2], second[0] + second[2])
-    bottom = max(first[1] + first[3], second[1] + second[3])
-    return x, y, right - x, bottom - y

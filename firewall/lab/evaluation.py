@@ -48,9 +48,7 @@ _AGREEMENT = {
 _OPERATIONS = tuple(f"jpeg:{quality}" for quality in SWEEP_76)
 
 
-def evaluate(
-    root: Path, bundle_name: str, attacks: Sequence[str] | None, *, limit: int, seed: int
-) -> dict[str, Any]:
+def evaluate(root: Path, bundle_name: str, attacks: Sequence[str] | None, *, limit: int, seed: int) -> dict[str, Any]:
     """Everything measured, ready for JSON.
 
     root: GTSRB. attacks: names, None = all. limit: test images attacked with each attack.
@@ -61,10 +59,12 @@ def evaluate(
         raise UsageError(f"unknown attack {', '.join(unknown) or '(none)'}; known: {', '.join(ATTACKS)}")
     bundle = load_bundle(bundle_name)
     if not bundle.manifest.calibration.split:
-        raise DataError(f"bundle {bundle_name} wasn't calibrated on GTSRB tracks; 'lab evaluate' can't find its normals")
+        raise DataError(
+            f"bundle {bundle_name} wasn't calibrated on GTSRB tracks; 'lab evaluate' can't find its normals"
+        )
     engine = OnnxRuntimeEngine(bundle)
     spec = bundle.manifest.classifier.input
-    size = {"width": spec.width, "height": spec.height}
+    size: dict[str, Any] = {"width": spec.width, "height": spec.height}
     normals = calibration_tracks(root, dict(bundle.manifest.calibration.split))
     calibration = measure(engine, normals.images, _OPERATIONS, label="calibration normals", **size)
     calibration = calibration.subset(calibration.labels == normals.labels)
@@ -94,11 +94,12 @@ def evaluate(
             result["attacks"][name] = {**facts, "detectors": {}}
             continue
         adversarial = measure(engine, list(found), _OPERATIONS, label=f"sweeping {name}", **size)
-        rows = {
-            label: _row(detector, calibration, normal, adversarial) for label, detector in detectors.items()
-        }
+        rows = {label: _row(detector, calibration, normal, adversarial) for label, detector in detectors.items()}
         withheld = _withheld(bundle.manifest.detectors, adversarial)
-        verdict = {"withheld": float(withheld.mean()), "ci95": metrics.rate_interval(int(withheld.sum()), len(withheld))}
+        verdict = {
+            "withheld": float(withheld.mean()),
+            "ci95": metrics.rate_interval(int(withheld.sum()), len(withheld)),
+        }
         result["attacks"][name] = {**facts, "detectors": rows, "firewall": verdict}
     return result
 
@@ -129,7 +130,10 @@ def _attack(
 def _row(spec: DetectorSpec, calibration: Measured, normal: Measured, adversarial: Measured) -> dict[str, Any]:
     detector = build(spec)
     reference, benign, attacked = (part.scores(detector) for part in (calibration, normal, adversarial))
-    row: dict[str, Any] = {"auroc": metrics.auroc(benign, attacked), "auroc_ci95": metrics.auroc_interval(benign, attacked)}
+    row: dict[str, Any] = {
+        "auroc": metrics.auroc(benign, attacked),
+        "auroc_ci95": metrics.auroc_interval(benign, attacked),
+    }
     for rate in _RATES:
         threshold = metrics.threshold_at(reference, rate)
         hits = int((attacked > threshold).sum())
@@ -147,9 +151,7 @@ def _withheld(specs: Sequence[DetectorSpec], measured: Measured) -> npt.NDArray[
     return np.array([not policy.judge(row).released for row in rows])
 
 
-def _normal(
-    specs: Sequence[DetectorSpec], measured: Measured, right: npt.NDArray[np.bool_]
-) -> dict[str, float]:
+def _normal(specs: Sequence[DetectorSpec], measured: Measured, right: npt.NDArray[np.bool_]) -> dict[str, float]:
     withheld = _withheld(specs, measured)
     return {
         "n": int(right.sum()),

@@ -34,12 +34,15 @@ class Measured:
     @property
     def labels(self) -> npt.NDArray[np.int64]:
         """Top-1 class of each image, (N,)."""
-        return self.logits.argmax(axis=1)
+        labels: npt.NDArray[np.int64] = self.logits.argmax(axis=1)
+        return labels
 
     def agreement_counts(self, operations: Sequence[str]) -> npt.NDArray[np.int64]:
         """How many of `operations` keep each image's label, (N,)."""
         columns = [self.operations.index(operation) for operation in operations]
-        return (self.variants[:, columns].argmax(axis=2) == self.labels[:, None]).sum(axis=1)
+        agree = self.variants[:, columns].argmax(axis=2) == self.labels[:, None]
+        counts: npt.NDArray[np.int64] = agree.sum(axis=1)
+        return counts
 
     def scores(self, detector: Detector) -> npt.NDArray[np.float64]:
         """The detector's score of each image, (N,)."""

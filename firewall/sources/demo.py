@@ -49,19 +49,19 @@ ENCOUNTERS: tuple[Encounter, ...] = (
     _drive(2, 14, "right", "day", "DeepFool"),
     _drive(3, 12, "right", "dusk"),
     _drive(4, 38, "left", "day"),
-    _drive(5, 2, "right", "day", "C&W"),
+    _drive(5, 2, "right", "day", "DeepFool"),
     _drive(6, 13, "right", "overcast"),
     _drive(7, 1, "left", "day"),
-    _drive(8, 12, "right", "overcast", "PGD"),
+    _drive(8, 12, "right", "overcast", "DeepFool"),
     _drive(9, 40, "right", "day"),
     _drive(10, 7, "right", "dusk"),
-    _drive(11, 38, "left", "overcast", "FGSM"),
+    _drive(11, 38, "left", "overcast", "DeepFool"),
     _drive(12, 17, "right", "day"),
     _drive(13, 18, "right", "overcast"),
     _drive(14, 13, "right", "dusk", "DeepFool"),
     _drive(15, 35, "right", "dusk"),
     _drive(16, 5, "left", "day"),
-    _drive(17, 4, "right", "day", "PGD"),
+    _drive(17, 4, "right", "day", "DeepFool"),
 )
 _PLAN = tuple((number, step) for number, entry in enumerate(ENCOUNTERS) for step in range(entry.steps))
 #: Frames until the list starts again.

@@ -16,7 +16,9 @@ def evidence(label: int, variants: list[int], operations: list[str]) -> Evidence
     def one_hot(index: int) -> np.ndarray:
         return np.eye(5, dtype=np.float32)[index]
 
-    return Evidence(IMAGE, one_hot(label), {name: one_hot(index) for name, index in zip(operations, variants, strict=True)})
+    return Evidence(
+        IMAGE, one_hot(label), {name: one_hot(index) for name, index in zip(operations, variants, strict=True)}
+    )
 
 
 def test_the_count_is_the_papers() -> None:

@@ -58,7 +58,9 @@ def test_rates_outside_0_to_1_are_refused(rate: float) -> None:
 @pytest.fixture(scope="module")
 def normal(guard: Firewall, benign_sign: Pixels) -> Measured:
     generator = np.random.default_rng(3)
-    images = [np.clip(benign_sign + generator.normal(0, 6, benign_sign.shape), 0, 255).astype(np.uint8) for _ in range(250)]
+    images = [
+        np.clip(benign_sign + generator.normal(0, 6, benign_sign.shape), 0, 255).astype(np.uint8) for _ in range(250)
+    ]
     return measure(guard.engine, images, OPERATIONS, width=48, height=48, progress=False)
 
 

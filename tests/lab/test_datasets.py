@@ -48,7 +48,7 @@ def test_the_split_depends_on_the_seed_alone(small_gtsrb: Path) -> None:
 def test_missing_data_says_what_to_get_and_where_to_put_it(tmp_path: Path) -> None:
     """No silent download, no traceback: which files, and which option."""
     for load in (gtsrb.load_train, gtsrb.load_test):
-        with pytest.raises(DataError, match="GTSRB_Final_Training_Images.*--data"):
+        with pytest.raises(DataError, match=r"GTSRB_Final_Training_Images.*--data"):
             load(tmp_path)
 
 

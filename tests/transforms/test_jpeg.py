@@ -57,7 +57,12 @@ def test_views_are_swept_as_what_they_show() -> None:
 
 @pytest.mark.parametrize(
     "pixels",
-    [np.zeros((4, 4), np.uint8), np.zeros((4, 4, 4), np.uint8), np.zeros((4, 4, 3), np.float32), np.zeros((0, 4, 3), np.uint8)],
+    [
+        np.zeros((4, 4), np.uint8),
+        np.zeros((4, 4, 4), np.uint8),
+        np.zeros((4, 4, 3), np.float32),
+        np.zeros((0, 4, 3), np.uint8),
+    ],
 )
 def test_pixels_of_another_kind_are_refused(pixels: np.ndarray) -> None:
     """Grey, alpha, float and empty arrays get an error that says what is allowed."""

@@ -62,8 +62,8 @@ CLASS_NAMES: tuple[str, ...] = (
 )
 
 _WHERE = (
-    "get GTSRB_Final_Training_Images, GTSRB_Final_Test_Images and GTSRB_Final_Test_GT from the benchmark's page, unpack "
-    "them into one folder and name it with --data"
+    "get GTSRB_Final_Training_Images, GTSRB_Final_Test_Images and GTSRB_Final_Test_GT from the benchmark's page, "
+    "unpack them into one folder and name it with --data"
 )
 
 
@@ -109,10 +109,8 @@ def load_test(root: Path) -> Gtsrb:
     return _load_folder(folder, table, tracks=False)
 
 
-def split_tracks(
-    data: Gtsrb, share: float, seed: int
-) -> tuple[npt.NDArray[np.bool_], npt.NDArray[np.bool_]]:
-    """Split by track, in each class alike: (mask of the rest, mask of about `share` of the tracks, at least one a class)."""
+def split_tracks(data: Gtsrb, share: float, seed: int) -> tuple[npt.NDArray[np.bool_], npt.NDArray[np.bool_]]:
+    """Split by track, in each class alike: masks of the rest and of about `share` of the tracks, at least one a class."""
     generator = np.random.default_rng(seed)
     chosen: list[int] = []
     for label in range(len(CLASS_NAMES)):

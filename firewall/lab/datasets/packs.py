@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import io
+from itertools import pairwise
 from pathlib import Path
+from zipfile import BadZipFile
 
 import numpy as np
 import numpy.typing as npt
@@ -19,14 +21,14 @@ Pixels = npt.NDArray[np.uint8]
 def load_pack(path: Path) -> tuple[list[Pixels], dict[str, npt.NDArray[np.generic]]]:
     """All images of a pack, each (H, W, 3) uint8 RGB, and its columns, each of the same length."""
     try:
-        with np.load(path, allow_pickle=False) as pack:
+        with path.open("rb") as file, np.load(file, allow_pickle=False) as pack:
             offsets, blob = pack["off"], pack["blob"]
             columns = {name: pack[name] for name in pack.files if name not in ("blob", "off")}
         return [
             np.array(Image.open(io.BytesIO(blob[start:end].tobytes())).convert("RGB"))
-            for start, end in zip(offsets[:-1], offsets[1:], strict=True)
+            for start, end in pairwise(offsets)
         ], columns
-    except (OSError, ValueError, KeyError) as error:
+    except (OSError, ValueError, KeyError, BadZipFile) as error:
         raise DataError(f"{path} is not a readable pack of images ({error}); copy it anew") from error
 
 

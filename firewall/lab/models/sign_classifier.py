@@ -41,6 +41,7 @@ class SignClassifier(nn.Module):
         self.head = nn.Sequential(nn.Flatten(), nn.Dropout(0.2), nn.Linear(256, classes))
 
     def forward(self, image: Tensor) -> Tensor:
+        """Logits (N, classes) of float (N, 3, 48, 48) in 0..1."""
         logits: Tensor = self.head(self.pool(self.features((image - 0.5) * 4.0)))
         return logits
 
@@ -71,7 +72,9 @@ def fuse(model: SignClassifier) -> SignClassifier:
     fused = copy.deepcopy(model).eval()
     for block in fused.modules():
         if isinstance(block, nn.Sequential) and len(block) >= 2 and isinstance(block[1], nn.BatchNorm2d):
-            block[0] = fuse_conv_bn_eval(block[0], block[1])
+            convolution = block[0]
+            if isinstance(convolution, nn.Conv2d):
+                block[0] = fuse_conv_bn_eval(convolution, block[1])
             block[1] = nn.Identity()
     return fused
 

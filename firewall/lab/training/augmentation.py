@@ -18,7 +18,14 @@ __all__ = ["MIRROR", "augment"]
 #: Class of the mirror image of each class that has one: symmetric signs and left/right pairs.
 MIRROR: dict[int, int] = {
     **{label: label for label in (11, 12, 13, 15, 17, 18, 22, 26, 30, 35)},
-    **{19: 20, 20: 19, 33: 34, 34: 33, 36: 37, 37: 36, 38: 39, 39: 38},
+    19: 20,
+    20: 19,
+    33: 34,
+    34: 33,
+    36: 37,
+    37: 36,
+    38: 39,
+    39: 38,
 }
 
 Pixels = npt.NDArray[np.uint8]
@@ -29,7 +36,8 @@ def augment(pixels: Pixels, size: int, generator: np.random.Generator) -> Pixels
     chance = generator.random
     if max(pixels.shape[:2]) > 36 and chance() < 0.5:
         side = int(generator.integers(20, 40))
-        pixels = cv2.resize(pixels, (side, side), interpolation=cv2.INTER_LINEAR if chance() < 0.7 else cv2.INTER_AREA)
+        filtering = cv2.INTER_LINEAR if chance() < 0.7 else cv2.INTER_AREA
+        pixels = np.asarray(cv2.resize(pixels, (side, side), interpolation=filtering), np.uint8)
     pixels = _pose(pixels, size, generator)
     if chance() < 0.9:
         pixels = _light(pixels, generator)
@@ -71,7 +79,8 @@ def _light(pixels: Pixels, generator: np.random.Generator) -> Pixels:
     if generator.random() < 0.2:  # a grey camera at night, or fog
         grey = values.mean(axis=2, keepdims=True)
         values = values + (grey - values) * np.float32(generator.uniform(0, 0.9))
-    return (np.clip(values, 0, 1) * 255 + 0.5).astype(np.uint8)
+    rounded: Pixels = (np.clip(values, 0, 1) * 255 + 0.5).astype(np.uint8)
+    return rounded
 
 
 def _blur(pixels: Pixels, generator: np.random.Generator) -> Pixels:
@@ -81,7 +90,7 @@ def _blur(pixels: Pixels, generator: np.random.Generator) -> Pixels:
     kernel = np.zeros((length, length), np.float32)
     slope = generator.uniform(-0.5, 0.5)
     for step in range(length):
-        kernel[int(round((length - 1) / 2 + slope * (step - (length - 1) / 2))), step] = 1
+        kernel[round((length - 1) / 2 + slope * (step - (length - 1) / 2)), step] = 1
     if generator.random() < 0.5:
         kernel = kernel.T
     return np.asarray(cv2.filter2D(pixels, -1, kernel / kernel.sum()), np.uint8)

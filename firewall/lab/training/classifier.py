@@ -11,12 +11,11 @@ Hendrycks et al. 2019), so that whatever a region proposal crops by mistake has 
 from __future__ import annotations
 
 import json
-import os
 import time
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import cv2
 import numpy as np
@@ -60,7 +59,7 @@ def train(
     outliers: list[npt.NDArray[np.uint8]] | None = None,
     threads: int = 2,
     workers: int = 1,
-) -> nn.Module:
+) -> SignClassifier:
     """Train on the tracks that `split_tracks` leaves, writing `out/checkpoint.pt` and `out/log.jsonl` after each epoch.
 
     If `out` holds a checkpoint of the same settings the run goes on from there. Returns the averaged network in
@@ -124,7 +123,8 @@ def train(
             with (out / "log.jsonl").open("a") as log:
                 log.write(json.dumps(record) + "\n")
             progress.console.print(json.dumps(record), highlight=False)
-    return average.module.eval()
+    average.module.eval()
+    return cast(SignClassifier, average.module)
 
 
 def load_checkpoint(path: Path) -> tuple[nn.Module, Settings, int]:
@@ -197,7 +197,7 @@ class _Augmented(Dataset[tuple[Tensor, int]]):
         if (label in MIRROR or label < 0) and generator.random() < 0.5:
             pixels, label = np.ascontiguousarray(pixels[:, ::-1]), MIRROR.get(label, label)
         pixels = augment(pixels, INPUT_SIZE, generator)
-        return torch.from_numpy(pixels).permute(2, 0, 1).float().div(255), label
+        return torch.from_numpy(pixels.copy()).permute(2, 0, 1).float().div(255), label
 
 
 def _crop(pixels: npt.NDArray[np.uint8], generator: np.random.Generator) -> npt.NDArray[np.uint8]:
@@ -211,7 +211,7 @@ def _save(path: Path, state: dict[str, Any], settings: Settings, epoch: int) -> 
     partial = path.with_suffix(".partial")
     saved = {name: part.state_dict() for name, part in state.items()}
     torch.save({**saved, "settings": asdict(settings), "epoch": epoch}, partial)
-    os.replace(partial, path)  # killed at any moment, the last whole checkpoint stays
+    partial.replace(path)  # killed at any moment, the last whole checkpoint stays
 
 
 def _read(path: Path) -> dict[str, Any]:
