@@ -48,10 +48,13 @@ _AGREEMENT = {
 _OPERATIONS = tuple(f"jpeg:{quality}" for quality in SWEEP_76)
 
 
-def evaluate(root: Path, bundle_name: str, attacks: Sequence[str] | None, *, limit: int, seed: int) -> dict[str, Any]:
+def evaluate(
+    root: Path, bundle_name: str, attacks: Sequence[str] | None, *, limit: int, seed: int, normals: int = 2000
+) -> dict[str, Any]:
     """Everything measured, ready for JSON.
 
-    root: GTSRB. attacks: names, None = all. limit: test images attacked with each attack.
+    root: GTSRB. attacks: names, None = all. limit: test images attacked with each attack. normals: test images, drawn
+    by `seed`, that the false-positive rates are measured on.
     """
     names = list(ATTACKS) if attacks is None else list(attacks)
     unknown = [name for name in names if name not in ATTACKS]
@@ -65,10 +68,12 @@ def evaluate(root: Path, bundle_name: str, attacks: Sequence[str] | None, *, lim
     engine = OnnxRuntimeEngine(bundle)
     spec = bundle.manifest.classifier.input
     size: dict[str, Any] = {"width": spec.width, "height": spec.height}
-    normals = calibration_tracks(root, dict(bundle.manifest.calibration.split))
-    calibration = measure(engine, normals.images, _OPERATIONS, label="calibration normals", **size)
-    calibration = calibration.subset(calibration.labels == normals.labels)
+    kept = calibration_tracks(root, dict(bundle.manifest.calibration.split))
+    calibration = measure(engine, kept.images, _OPERATIONS, label="calibration normals", **size)
+    calibration = calibration.subset(calibration.labels == kept.labels)
     test = gtsrb.load_test(root)
+    drawn = np.random.default_rng(seed).permutation(len(test))[:normals]
+    test = test.subset(np.isin(np.arange(len(test)), drawn))
     measured = measure(engine, test.images, _OPERATIONS, label="test normals", **size)
     right = measured.labels == test.labels
     normal = measured.subset(right)

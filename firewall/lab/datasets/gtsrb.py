@@ -110,7 +110,7 @@ def load_test(root: Path) -> Gtsrb:
 
 
 def split_tracks(data: Gtsrb, share: float, seed: int) -> tuple[npt.NDArray[np.bool_], npt.NDArray[np.bool_]]:
-    """Split by track, in each class alike: masks of the rest and of about `share` of the tracks, at least one a class."""
+    """Split by track, in each class alike: masks of the rest and of about `share` of the tracks, at least one each."""
     generator = np.random.default_rng(seed)
     chosen: list[int] = []
     for label in range(len(CLASS_NAMES)):
