@@ -41,6 +41,8 @@ def train_classifier(
     ] = None,
     epochs: Annotated[int, typer.Option(min=1, help="Passes over the training tracks.")] = 32,
     seed: Annotated[int, typer.Option(min=0, help="Split, order, augmentation and initial weights.")] = 0,
+    start: Annotated[Path | None, typer.Option(help="Checkpoint to refine instead of random weights.")] = None,
+    learning_rate: Annotated[float, typer.Option(min=0, help="Highest learning rate of the schedule.")] = 3e-3,
     threads: Annotated[int, typer.Option(min=1, help="Threads of torch.")] = 2,
     workers: Annotated[int, typer.Option(min=0, help="Processes that augment images.")] = 1,
 ) -> None:
@@ -51,7 +53,21 @@ def train_classifier(
     from firewall.lab.training import signs
 
     card = signs.train_and_export(
-        data, out, outliers or [], signs.Settings(epochs=epochs, seed=seed), threads=threads, workers=workers
+        data,
+        out,
+        outliers or [],
+        signs.Settings(
+            epochs=epochs,
+            seed=seed,
+            learning_rate=learning_rate,
+            # A refining run is short: the average has to forget faster, and hard outliers are what it is for.
+            moving_average=0.998 if start is None else 0.99,
+            outlier_share=0.12 if start is None else 0.3,
+            partial_share=0.0 if start is None else 0.3,
+        ),
+        start=start,
+        threads=threads,
+        workers=workers,
     )
     typer.echo(json.dumps(card, indent=1))
 

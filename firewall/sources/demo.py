@@ -257,7 +257,7 @@ def _rate(text: str) -> float:
 
 @lru_cache(maxsize=1)
 def _font() -> ImageFont.FreeTypeFont | ImageFont.ImageFont:
-    return ImageFont.load_default(size=16)
+    return ImageFont.load_default(size=11)
 
 
 def _caption(text: str, ground: Pixels) -> Pixels:

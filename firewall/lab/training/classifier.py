@@ -30,6 +30,7 @@ from firewall.errors import DataError
 from firewall.lab.datasets import gtsrb
 from firewall.lab.models.sign_classifier import INPUT_SIZE, SignClassifier
 from firewall.lab.training.augmentation import MIRROR, augment
+from firewall.lab.training.outliers import partial
 from firewall.transforms import resize
 
 __all__ = ["Settings", "accuracy", "load_checkpoint", "predict", "to_batch", "train"]
@@ -48,6 +49,7 @@ class Settings:
     calibration_share: float = 0.1
     outlier_share: float = 0.12
     outlier_weight: float = 0.5
+    partial_share: float = 0.0
     seed: int = 0
 
 
@@ -57,13 +59,15 @@ def train(
     settings: Settings,
     *,
     outliers: list[npt.NDArray[np.uint8]] | None = None,
+    start: nn.Module | None = None,
     threads: int = 2,
     workers: int = 1,
 ) -> SignClassifier:
     """Train on the tracks that `split_tracks` leaves, writing `out/checkpoint.pt` and `out/log.jsonl` after each epoch.
 
-    If `out` holds a checkpoint of the same settings the run goes on from there. Returns the averaged network in
-    evaluation mode. Raises DataError if the checkpoint belongs to other settings.
+    start: network to begin with instead of random weights. If `out` holds a checkpoint of the same settings the run
+    goes on from there. Returns the averaged network in evaluation mode. Raises DataError if the checkpoint belongs to
+    other settings.
     """
     out.mkdir(parents=True, exist_ok=True)
     torch.set_num_threads(threads)
@@ -74,7 +78,7 @@ def train(
     drawn = round(settings.outlier_share * len(fit)) if outliers else 0
     sampler = _EpochSampler(len(fit) + drawn, settings.seed)
     loader = DataLoader(
-        _Augmented(fit, outliers, settings.seed),
+        _Augmented(fit, outliers, settings),
         settings.batch,
         sampler=sampler,
         num_workers=workers,
@@ -82,6 +86,8 @@ def train(
         drop_last=True,
     )
     model = SignClassifier(len(gtsrb.CLASS_NAMES)).to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+    if start is not None:
+        model.load_state_dict(start.state_dict())
     average = AveragedModel(model, multi_avg_fn=get_ema_multi_avg_fn(settings.moving_average), use_buffers=True)
     optimizer = torch.optim.AdamW(model.parameters(), lr=settings.learning_rate, weight_decay=settings.weight_decay)
     schedule = torch.optim.lr_scheduler.OneCycleLR(
@@ -183,8 +189,9 @@ class _Augmented(Dataset[tuple[Tensor, int]]):
     Indices past the signs draw an outlier, with label -1.
     """
 
-    def __init__(self, signs: gtsrb.Gtsrb, outliers: list[npt.NDArray[np.uint8]], seed: int) -> None:
-        self.signs, self.outliers, self.seed = signs, outliers, seed
+    def __init__(self, signs: gtsrb.Gtsrb, outliers: list[npt.NDArray[np.uint8]], settings: Settings) -> None:
+        self.signs, self.outliers = signs, outliers
+        self.seed, self.partial_share = settings.seed, settings.partial_share
 
     def __getitem__(self, key: tuple[int, int]) -> tuple[Tensor, int]:
         cv2.setNumThreads(0)
@@ -192,6 +199,8 @@ class _Augmented(Dataset[tuple[Tensor, int]]):
         generator = np.random.default_rng([self.seed, epoch, index])
         if index < len(self.signs):
             pixels, label = self.signs.images[index], int(self.signs.labels[index])
+        elif generator.random() < self.partial_share:
+            pixels, label = partial(self.signs.images[int(generator.integers(len(self.signs)))], generator), -1
         else:
             pixels, label = _crop(self.outliers[int(generator.integers(len(self.outliers)))], generator), -1
         if (label in MIRROR or label < 0) and generator.random() < 0.5:
@@ -202,6 +211,8 @@ class _Augmented(Dataset[tuple[Tensor, int]]):
 
 def _crop(pixels: npt.NDArray[np.uint8], generator: np.random.Generator) -> npt.NDArray[np.uint8]:
     height, width = pixels.shape[:2]
+    if max(height, width) <= 160:  # a crop already, as mining gives them
+        return pixels
     side = int(generator.integers(min(24, height, width), min(height, width) + 1))
     top, left = int(generator.integers(height - side + 1)), int(generator.integers(width - side + 1))
     return pixels[top : top + side, left : left + side]

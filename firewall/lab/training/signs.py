@@ -19,23 +19,36 @@ from firewall.lab.datasets import gtsrb
 from firewall.lab.datasets.packs import load_images
 from firewall.lab.measurement import Measured, measure
 from firewall.lab.models.sign_classifier import INPUT_SIZE, fuse
-from firewall.lab.training.classifier import Settings, train
+from firewall.lab.training.classifier import Settings, load_checkpoint, train
+from firewall.lab.training.outliers import mine, mine_scenes
 from firewall.transforms import SWEEP_16
 
 __all__ = ["Settings", "train_and_export"]
 
 
 def train_and_export(
-    data: Path, out: Path, outliers: Sequence[Path], settings: Settings, *, threads: int, workers: int
+    data: Path,
+    out: Path,
+    outliers: Sequence[Path],
+    settings: Settings,
+    *,
+    start: Path | None = None,
+    threads: int,
+    workers: int,
 ) -> dict[str, Any]:
     """Train (or go on training) in `out`, export, and measure the exported file on the test images; the card.
 
-    The card holds what `lab calibrate` needs: file, input, labels, split; and the accuracy on kept-out images, plain
-    and over the 16-quality sweep.
+    outliers: packs or folders of images without signs; besides the images themselves, what the region finder proposes
+    in them and in rendered road scenes is learned as no sign. start: checkpoint to refine. The card holds what
+    `lab calibrate` needs (file, input, labels, split) and the accuracy on kept-out images, plain and over the
+    16-quality sweep.
     """
     signs, test = gtsrb.load_train(data), gtsrb.load_test(data)
     others: list[Pixels] = [image for path in outliers for image in load_images(path)]
-    model = train(signs, out, settings, outliers=others, threads=threads, workers=workers)
+    if others:
+        others += mine([image for image in others if min(image.shape[:2]) >= 100]) + mine_scenes(300)
+    first = None if start is None else load_checkpoint(start)[0]
+    model = train(signs, out, settings, outliers=others, start=first, threads=threads, workers=workers)
     file = out / "classifier.onnx"
     export_classifier(fuse(model), file, size=INPUT_SIZE, labels=gtsrb.CLASS_NAMES)
     content = file.read_bytes()
@@ -57,6 +70,7 @@ def train_and_export(
             "tracks": len(np.unique(signs.tracks[~calibration])),
             "outliers": len(others),
             "epochs": settings.epochs,
+            "refines": None if start is None else start.name,
         },
         "split": {"by": "track", "seed": settings.seed, "calibration_share": settings.calibration_share},
         "test": _accuracy(measured, test),
