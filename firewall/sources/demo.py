@@ -53,7 +53,7 @@ ENCOUNTERS: tuple[Encounter, ...] = (
     _drive(6, 13, "right", "overcast"),
     _drive(7, 1, "left", "day"),
     _drive(8, 12, "right", "overcast", "DeepFool"),
-    _drive(9, 40, "right", "day"),
+    _drive(9, 33, "right", "day"),
     _drive(10, 7, "right", "dusk"),
     _drive(11, 38, "left", "overcast", "DeepFool"),
     _drive(12, 17, "right", "day"),
