@@ -1,4 +1,70 @@
-"""The native runtime (runtime/python/module.cpp). Imported by firewall.native alone."""
+"""The native runtime (runtime/python/module.cpp). Imported by firewall.native alone.
+
+The operations take pixels (N, H, W, 3) uint8, packed along a row, and fill `out`, C-contiguous (N, P, H, W, 3), with P
+copies of each image. Another type, shape or layout is a TypeError or ValueError, and `out` is as it was.
+"""
+
+import numpy as np
+import numpy.typing as npt
+
+def gaussian_blur(pixels: npt.NDArray[np.uint8], radii: npt.NDArray[np.float32], out: npt.NDArray[np.uint8]) -> None:
+    """Gaussian blur at each radius, 0 to 1000 pixels."""
+
+def jpeg_sweep(
+    pixels: npt.NDArray[np.uint8],
+    qualities: npt.NDArray[np.int32],
+    subsampling: int,
+    out: npt.NDArray[np.uint8],
+    threads: int = 1,
+) -> None:
+    """JPEG at each quality 1..100: pixels (H, W, 3), out (Q, H, W, 3), both C-contiguous; subsampling by Pillow's
+    number, 0 to 2. Here and below another type, shape or layout is a TypeError or ValueError, and `out` is as it was.
+    """
+
+def jpeg_sweep_float16(
+    pixels: npt.NDArray[np.uint8],
+    qualities: npt.NDArray[np.int32],
+    subsampling: int,
+    mean: npt.NDArray[np.float64],
+    std: npt.NDArray[np.float64],
+    out: npt.NDArray[np.float16],
+    threads: int = 1,
+) -> None:
+    """What `jpeg_sweep_float32` gives, rounded to half precision."""
+
+def jpeg_sweep_float32(
+    pixels: npt.NDArray[np.uint8],
+    qualities: npt.NDArray[np.int32],
+    subsampling: int,
+    mean: npt.NDArray[np.float64],
+    std: npt.NDArray[np.float64],
+    out: npt.NDArray[np.float32],
+    threads: int = 1,
+) -> None:
+    """JPEG at each quality as (value / 255 - mean) / std of each channel: out (Q, 3, H, W), mean and std (3,)."""
+
+def jpeg_sweep_grey(
+    pixels: npt.NDArray[np.uint8], qualities: npt.NDArray[np.int32], out: npt.NDArray[np.uint8], threads: int = 1
+) -> None:
+    """JPEG of a grey image at each quality: pixels (H, W), out (Q, H, W)."""
+
+def residual(
+    pixels: npt.NDArray[np.uint8], shares: npt.NDArray[np.float64], down: int, up: int, out: npt.NDArray[np.int16]
+) -> None:
+    """Residual images that keep each share (0 to 1, both excluded) of the sides; filters by Pillow's numbers."""
+
+def residual_coded(
+    pixels: npt.NDArray[np.uint8], shares: npt.NDArray[np.float64], down: int, up: int, out: npt.NDArray[np.uint8]
+) -> None:
+    """The same as 128 + residual, cut to 0..255."""
+
+def rotate(pixels: npt.NDArray[np.uint8], angles: npt.NDArray[np.float64], out: npt.NDArray[np.uint8]) -> None:
+    """Rotation by each angle in degrees, counter-clockwise."""
+
+def scale(
+    pixels: npt.NDArray[np.uint8], factors: npt.NDArray[np.float64], resampling: int, out: npt.NDArray[np.uint8]
+) -> None:
+    """Scaling by each factor, 0.1 to 10, with a filter by Pillow's number."""
 
 def simd_level() -> str:
     """Vector instructions that this machine offers: 'avx512', 'avx2', 'sse2', 'neon' or 'scalar'."""

@@ -1,7 +1,23 @@
 """The operations of a sweep. Each has one definition, used by the edge and the lab alike."""
 
+from firewall.transforms.gaussian_blur import gaussian_blur
 from firewall.transforms.jpeg import SUBSAMPLINGS, SWEEP_16, SWEEP_76, jpeg_sweep
-from firewall.transforms.operations import apply_operations
+from firewall.transforms.operations import OPERATIONS_38, apply_operations
+from firewall.transforms.residual import residual
 from firewall.transforms.resize import resize
+from firewall.transforms.rotate import rotate
+from firewall.transforms.scale import scale
 
-__all__ = ["SUBSAMPLINGS", "SWEEP_16", "SWEEP_76", "apply_operations", "jpeg_sweep", "resize"]
+__all__ = [
+    "OPERATIONS_38",
+    "SUBSAMPLINGS",
+    "SWEEP_16",
+    "SWEEP_76",
+    "apply_operations",
+    "gaussian_blur",
+    "jpeg_sweep",
+    "residual",
+    "resize",
+    "rotate",
+    "scale",
+]

@@ -3,6 +3,8 @@
 
 #include "firewall/simd.hpp"
 #include "firewall/version.hpp"
+#include "jpeg_sweep.hpp"
+#include "operations.hpp"
 
 namespace nb = nanobind;
 
@@ -12,4 +14,6 @@ NB_MODULE(_native, module) {
   module.def(
       "simd_level", [] { return firewall::simd_name(firewall::simd_level()); },
       "Vector instructions that this machine offers: 'avx512', 'avx2', 'sse2', 'neon' or 'scalar'.");
+  init_jpeg_sweep(module);
+  init_operations(module);
 }

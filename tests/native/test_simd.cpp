@@ -13,6 +13,7 @@
 
 namespace {
 
+#if !defined(__aarch64__)
 std::set<std::string> kernel_flags() {
   std::ifstream cpuinfo("/proc/cpuinfo");
   for (std::string line; std::getline(cpuinfo, line);) {
@@ -24,6 +25,7 @@ std::set<std::string> kernel_flags() {
   }
   return {};
 }
+#endif
 
 const char* expected_level() {
 #if defined(__aarch64__)

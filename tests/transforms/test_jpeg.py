@@ -102,5 +102,5 @@ def test_operations_by_name() -> None:
     pixels = np.random.default_rng(2).integers(0, 256, (9, 9, 3), np.uint8)
 
     np.testing.assert_array_equal(apply_operations(pixels, ["jpeg:40", "jpeg:90"]), jpeg_sweep(pixels, [40, 90]))
-    with pytest.raises(UsageError, match="unknown operation 'blur:2'"):
-        apply_operations(pixels, ["blur:2"])
+    with pytest.raises(UsageError, match="unknown operation 'sharpen:2'"):
+        apply_operations(pixels, ["sharpen:2"])

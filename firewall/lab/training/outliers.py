@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 
 import numpy as np
 from rich.console import Console
@@ -10,7 +11,8 @@ from rich.progress import track
 
 from firewall.frame import Pixels, Region
 from firewall.regions import build
-from firewall.sources.scene import Encounter, render
+from firewall.sources.demo import ENCOUNTERS
+from firewall.sources.scene import render
 
 __all__ = ["mine", "mine_scenes", "partial"]
 
@@ -50,6 +52,5 @@ def partial(pixels: Pixels, generator: np.random.Generator) -> Pixels:
 
 def _scenes(count: int) -> Iterator[tuple[Pixels, Region]]:
     for number in range(count):
-        light = ("day", "dusk", "overcast")[number % 3]
-        side = ("left", "right")[number % 2]
-        yield render(Encounter(14, seed=90_000 + number, side=side, light=light, steps=10, attack=None), number % 10)
+        encounter = replace(ENCOUNTERS[number % len(ENCOUNTERS)], seed=90_000 + number)
+        yield render(encounter, number % encounter.steps)

@@ -1,0 +1,74 @@
+"""What every operation asks of its arrays and numbers, with one message for each mistake."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from firewall.errors import ImageError, UsageError
+
+__all__ = ["batch", "check_numbers", "destination", "image"]
+
+
+def batch(pixels: npt.NDArray[np.uint8]) -> npt.NDArray[np.uint8]:
+    """The pixels as images: (H, W, 3) becomes (1, H, W, 3), (N, H, W, 3) stays. A view, never a copy.
+
+    Raises ImageError for anything but uint8 RGB of at least 1x1.
+    """
+    if (
+        not isinstance(pixels, np.ndarray)
+        or pixels.dtype != np.uint8
+        or pixels.ndim not in (3, 4)
+        or pixels.shape[-1] != 3
+    ):
+        got = f"{pixels.dtype} {pixels.shape}" if isinstance(pixels, np.ndarray) else type(pixels).__name__
+        raise ImageError(f"pixels must be a uint8 array of shape (H, W, 3) or (N, H, W, 3) in RGB order, got {got}")
+    if 0 in pixels.shape[-3:]:
+        raise ImageError(f"pixels must be at least 1x1, got {pixels.shape[-2]}x{pixels.shape[-3]}")
+    return pixels if pixels.ndim == 4 else pixels[None]
+
+
+def image(pixels: npt.NDArray[np.uint8]) -> npt.NDArray[np.uint8]:
+    """The pixels of one image, (H, W, 3), as they are. Raises ImageError for anything else."""
+    if batch(pixels) is pixels:
+        raise ImageError(f"pixels must be one image of shape (H, W, 3), got a batch {pixels.shape}")
+    return pixels
+
+
+def destination(
+    out: npt.NDArray[Any] | None,
+    shape: tuple[int, ...],
+    dtype: npt.DTypeLike,
+    pixels: npt.NDArray[np.uint8],
+) -> npt.NDArray[Any]:
+    """The caller's buffer once it is known to fit, or a new one.
+
+    Raises ImageError for a buffer of another shape or type, one that is read-only or has gaps, or one that shares
+    memory with the pixels: they would change while they are read.
+    """
+    if out is None:
+        return np.empty(shape, dtype)
+    if (
+        not isinstance(out, np.ndarray)
+        or out.shape != shape
+        or out.dtype != dtype
+        or not out.flags.c_contiguous
+        or not out.flags.writeable
+    ):
+        got = f"{out.dtype} {out.shape}" if isinstance(out, np.ndarray) else type(out).__name__
+        raise ImageError(f"out must be a writeable C-contiguous {np.dtype(dtype)} array of shape {shape}, got {got}")
+    if np.may_share_memory(out, pixels):
+        raise ImageError("out shares memory with pixels; give it a buffer of its own")
+    return out
+
+
+def check_numbers(values: Sequence[float], what: str, lowest: float, highest: float) -> None:
+    """Raise UsageError for a value that is no number from `lowest` to `highest`; NaN is none."""
+    for value in values:
+        number = isinstance(value, (int, float, np.integer, np.floating)) and not isinstance(value, bool)
+        if not number or not math.isfinite(value) or not lowest <= value <= highest:
+            raise UsageError(f"{what} must be a number from {lowest:g} to {highest:g}, got {value!r}")

@@ -1,0 +1,47 @@
+"""Rotation about the centre, by one angle or many."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+import numpy.typing as npt
+from PIL import Image
+
+from firewall.transforms.arrays import batch, check_numbers, destination
+from firewall.transforms.runtime import rows, runtime
+
+__all__ = ["MAX_ANGLE", "rotate"]
+
+MAX_ANGLE = 360.0
+
+
+def rotate(
+    pixels: npt.NDArray[np.uint8], angles: Sequence[float], *, out: npt.NDArray[np.uint8] | None = None
+) -> npt.NDArray[np.uint8]:
+    """Rotate images by each angle and keep their size: Pillow's `Image.rotate(angle)`, byte for byte.
+
+    Nearest neighbour, black where the corners have left. A positive angle is counter-clockwise, as in the published
+    code of Nguyen, Kuribayashi et al. (their text says clockwise): 1 to 8 degrees there. Nothing is rotated back.
+
+    pixels: (H, W, 3) or (N, H, W, 3) uint8 RGB. angles: degrees, -360 to 360, any number, any order. out: optional
+    C-contiguous uint8 buffer for the result; it must not share memory with `pixels`.
+
+    Returns uint8 (A, H, W, 3), or (N, A, H, W, 3) for a batch. Raises ImageError for pixels or a buffer of another
+    shape or type, UsageError for an angle out of range.
+    """
+    images = batch(pixels)
+    check_numbers(angles, "an angle", -MAX_ANGLE, MAX_ANGLE)
+    count, height, width, _ = images.shape
+    shape = (count, len(angles), height, width, 3)
+    result = destination(out, shape if pixels.ndim == 4 else shape[1:], np.uint8, pixels)
+    copies = result.reshape(shape)
+    module = runtime(images)
+    if module is not None:
+        module.rotate(rows(images), np.asarray(angles, np.float64), copies)
+        return result
+    for image, slots in zip(images, copies, strict=True):
+        picture = Image.fromarray(np.ascontiguousarray(image))
+        for slot, angle in zip(slots, angles, strict=True):
+            slot[...] = np.asarray(picture.rotate(float(angle), Image.Resampling.NEAREST))
+    return result

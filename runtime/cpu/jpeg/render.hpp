@@ -1,0 +1,264 @@
+// From coefficients to the pixels of one copy: what is done at each quality. Part of kernel.hpp.
+#pragma once
+
+#include "dct.hpp"
+
+namespace {
+
+// Eight pixels a lane: blue and red of the even and of the odd ones, and green in order; not yet cut to 0..255.
+struct Colours {
+  U8 blue_red;  // a lane: B R of pixels 0 2 4 6, then of 1 3 5 7
+  S16 green;
+};
+
+// even, odd: pairs 2 (Cb - 128), 2 (Cr - 128) of four even and four odd pixels a lane. Twice the value makes every
+// product fit: 1.402 and 1.772 times it are one rounding multiplication (checked for all 256 values in the tests), and
+// 22554 and 46802 of 65536 (both even) become 16-bit factors.
+inline Colours colour(const std::uint8_t* luma, S16 even, S16 odd) {
+  alignas(16) static constexpr Places kEven = {{0, 1, 0, 1, 4, 5, 4, 5, 8, 9, 8, 9, 12, 13, 12, 13}};
+  alignas(16) static constexpr Places kOddOnes = {{2, 3, 2, 3, 6, 7, 6, 7, 10, 11, 10, 11, 14, 15, 14, 15}};
+  const S16 y = widen(luma);
+  const S16 blue_red = fill_pairs(29033, 22970);
+  const S16 green = fill_pairs(-11277, -23401);
+  const S32 rounding = fill32(32768);
+  const S16 outer_even = multiply_round(even, blue_red) + (S16)shuffle((U8)y, repeat(kEven.at));
+  const S16 outer_odd = multiply_round(odd, blue_red) + (S16)shuffle((U8)y, repeat(kOddOnes.at));
+  return {narrow_unsigned(outer_even, outer_odd),
+          y + high_halves(dot(even, green) + rounding, dot(odd, green) + rounding)};
+}
+
+// Two halves of a chunk to 48 bytes a lane-pair: R G B of each pixel.
+inline void store_pixels(std::uint8_t* to, const Colours& a, const Colours& b) {
+  constexpr std::uint8_t no = kNone;
+  // Pixels 0..4 and R of 5 of eight: from blue_red, and from green of a and of b.
+  alignas(16) static constexpr Places kHeadOuter = {{1, no, 0, 9, no, 8, 3, no, 2, 11, no, 10, 5, no, 4, 13}};
+  alignas(16) static constexpr Places kHeadGreenA = {
+      {no, 0, no, no, 1, no, no, 2, no, no, 3, no, no, 4, no, no}};
+  alignas(16) static constexpr Places kHeadGreenB = {
+      {no, 8, no, no, 9, no, no, 10, no, no, 11, no, no, 12, no, no}};
+  // G and B of 5, and 6 and 7: of a in the low half, of b in the high.
+  alignas(16) static constexpr Places kTailOuterA = {
+      {no, 12, 7, no, 6, 15, no, 14, no, no, no, no, no, no, no, no}};
+  alignas(16) static constexpr Places kTailOuterB = {
+      {no, no, no, no, no, no, no, no, no, 12, 7, no, 6, 15, no, 14}};
+  alignas(16) static constexpr Places kTailGreen = {{5, no, no, 6, no, no, 7, no, 13, no, no, 14, no, no, 15, no}};
+  const U8 green = narrow_unsigned(a.green, b.green);
+  const U8 outer = repeat(kHeadOuter.at);
+  const U8 head_a = shuffle(a.blue_red, outer) | shuffle(green, repeat(kHeadGreenA.at));
+  const U8 head_b = shuffle(b.blue_red, outer) | shuffle(green, repeat(kHeadGreenB.at));
+  const U8 tail = shuffle(a.blue_red, repeat(kTailOuterA.at)) | shuffle(b.blue_red, repeat(kTailOuterB.at)) |
+                  shuffle(green, repeat(kTailGreen.at));
+  scatter<24>(to, head_a);
+  scatter<24>(to + 24 * kLanes, head_b);
+  scatter_halves<24>(to + 16, to + 24 * kLanes + 16, tail);
+}
+
+inline void store_planes(std::uint8_t* red, std::uint8_t* green, std::uint8_t* blue, const Colours& a,
+                         const Colours& b) {
+  alignas(16) static constexpr Places kInOrder = {{1, 9, 3, 11, 5, 13, 7, 15, 0, 8, 2, 10, 4, 12, 6, 14}};
+  const U64 first = (U64)shuffle(a.blue_red, repeat(kInOrder.at));
+  const U64 second = (U64)shuffle(b.blue_red, repeat(kInOrder.at));
+  split(red, red + kGroupBytes, (U8)low64(first, second));
+  split(blue, blue + kGroupBytes, (U8)high64(first, second));
+  split(green, green + kGroupBytes, narrow_unsigned(a.green, b.green));
+}
+
+enum class Chroma { full, wide, both };  // as many samples as pixels; half as many across; across and down
+
+// Sums of a row of chroma, as pairs Cb, Cr: 3 near + far (both), or the samples themselves (wide), less what centres
+// the result of `enlarge` at zero. One more pair on either side repeats the last.
+template <Chroma kChroma>
+inline void sum_rows(const Plan& plan, const std::uint8_t* near, const std::uint8_t* far, std::uint8_t* sums) {
+  const U8 factors = (U8)fill16(kChroma == Chroma::both ? 0x0103 : 0x0001);
+  const S16 centre = fill16(kChroma == Chroma::both ? -510 : -128);
+  std::uint8_t* to = sums + kRowMargin;
+  const int units = (plan.chroma_width + 7) / 8;
+  for (int u = 0; u < units; u += kLanes) {
+    const U8 a = load<U8>(near + 16 * u), b = load<U8>(far + 16 * u);
+    const S16 blue = dot_bytes(low8(a, b), factors) + centre;
+    const S16 red = dot_bytes(high8(a, b), factors) + centre;
+    scatter<32>(to + 32 * u, (U8)low16(blue, red));
+    scatter<32>(to + 32 * u + 16, (U8)high16(blue, red));
+  }
+  __builtin_memcpy(to - 4, to, 4);
+  std::uint8_t* end = to + 4 * plan.chroma_width;
+  __builtin_memcpy(end, end - 4, 4);
+}
+
+// Pairs of twice the chroma of the even and odd pixels of half a chunk. at: its sums, or its samples (full).
+template <Chroma kChroma>
+inline void enlarge(const std::uint8_t* at, S16& even, S16& odd) {
+  if (kChroma == Chroma::full) {
+    alignas(16) static constexpr Places kEven = {
+        {0, kNone, 8, kNone, 2, kNone, 10, kNone, 4, kNone, 12, kNone, 6, kNone, 14, kNone}};
+    alignas(16) static constexpr Places kOddOnes = {
+        {1, kNone, 9, kNone, 3, kNone, 11, kNone, 5, kNone, 13, kNone, 7, kNone, 15, kNone}};
+    const U8 samples = load<U8>(at);
+    even = ((S16)shuffle(samples, repeat(kEven.at)) << 1) - fill16(256);
+    odd = ((S16)shuffle(samples, repeat(kOddOnes.at)) << 1) - fill16(256);
+    return;
+  }
+  const S16 here = load<S16>(at), left = load<S16>(at - 4), right = load<S16>(at + 4);
+  const S16 thrice = here + here + here;
+  const S16 whole = fill16(-2);
+  if (kChroma == Chroma::both) {
+    even = ((thrice + left) >> 3) & whole;
+    odd = ((thrice + right - fill16(1)) >> 3) & whole;
+  } else {
+    even = ((thrice + left + fill16(1)) >> 1) & whole;
+    odd = ((thrice + right + fill16(2)) >> 1) & whole;
+  }
+}
+
+// One chunk of one row. at as in `enlarge`.
+template <Chroma kChroma>
+inline void colour_chunk(const std::uint8_t* luma, const std::uint8_t* at, Colours& a, Colours& b) {
+  S16 even, odd;
+  enlarge<kChroma>(at, even, odd);
+  a = colour(luma, even, odd);
+  enlarge<kChroma>(at + kBytes, even, odd);
+  b = colour(luma + kGroupBytes, even, odd);
+}
+
+// A row of pixels. `end`: what lies at or behind it must not be written; up to there every byte may be, since the rows
+// of an image are written from the top.
+template <Chroma kChroma>
+inline void colour_row(int width, const std::uint8_t* luma, const std::uint8_t* at, std::uint8_t* to,
+                       const std::uint8_t* end, std::uint8_t* tail) {
+  Colours a, b;
+  for (int x = 0; x < width; x += kChunk) {
+    colour_chunk<kChroma>(luma + x, at + 2 * x, a, b);
+    if (end - to >= 3 * kChunk) {
+      store_pixels(to, a, b);
+    } else {
+      store_pixels(tail, a, b);
+      const int rest = width - x < kChunk ? width - x : kChunk;
+      __builtin_memcpy(to, tail, static_cast<std::size_t>(3 * rest));
+    }
+    to += 3 * kChunk;
+  }
+}
+
+template <Chroma kChroma>
+inline void colour_planes(const Plan& plan, const std::uint8_t* luma, const std::uint8_t* at, std::uint8_t* planes) {
+  Colours a, b;
+  for (int x = 0; x < plan.width; x += kChunk) {
+    colour_chunk<kChroma>(luma + x, at + 2 * x, a, b);
+    store_planes(planes + x, planes + plan.pitch + x, planes + 2 * plan.pitch + x, a, b);
+  }
+}
+
+// A row of one channel as numbers for a network.
+inline void normalise_row(const Plan& plan, int channel, const std::uint8_t* samples, float* to) {
+  constexpr int kStep = 4 * kLanes;
+  const F32 scale = plan.scale[channel] - F32{}, shift = plan.shift[channel] - F32{};
+  int x = 0;
+  for (; x + kStep <= plan.width; x += kStep) store(to + x, widen_float(samples + x) * scale + shift);
+  if (x == plan.width) return;
+  float rest[kStep];
+  store(rest, widen_float(samples + x) * scale + shift);
+  __builtin_memcpy(to + x, rest, static_cast<std::size_t>(plan.width - x) * sizeof(float));
+}
+
+inline void normalise_row(const Plan& plan, int channel, const std::uint8_t* samples, std::uint16_t* to) {
+  constexpr int kStep = 4 * kLanes;
+  const F32 scale = plan.scale[channel] - F32{}, shift = plan.shift[channel] - F32{};
+  int x = 0;
+  for (; x + kStep <= plan.width; x += kStep) store_half(to + x, widen_float(samples + x) * scale + shift);
+  if (x == plan.width) return;
+  std::uint16_t rest[kStep];
+  store_half(rest, widen_float(samples + x) * scale + shift);
+  __builtin_memcpy(to + x, rest, static_cast<std::size_t>(plan.width - x) * sizeof(std::uint16_t));
+}
+
+inline void write_planes(const Plan& plan, const std::uint8_t* planes, int channels, int y, void* destination) {
+  const std::size_t width = static_cast<std::size_t>(plan.width);
+  for (int c = 0; c < channels; ++c) {
+    const std::size_t at = static_cast<std::size_t>(c * plan.height + y) * width;
+    const std::uint8_t* samples = planes + static_cast<std::size_t>(c) * plan.pitch;
+    if (plan.format == Format::float32) {
+      normalise_row(plan, c, samples, static_cast<float*>(destination) + at);
+    } else {
+      normalise_row(plan, c, samples, static_cast<std::uint16_t*>(destination) + at);
+    }
+  }
+}
+
+template <Chroma kChroma>
+inline void write_row(const Plan& plan, const Canvas& canvas, const std::uint8_t* luma, const std::uint8_t* at, int y,
+                      void* destination) {
+  if (plan.format == Format::uint8) {
+    const std::size_t row = 3 * static_cast<std::size_t>(plan.width);
+    auto* to = static_cast<std::uint8_t*>(destination);
+    colour_row<kChroma>(plan.width, luma, at, to + static_cast<std::size_t>(y) * row,
+                        to + static_cast<std::size_t>(plan.height) * row, canvas.tail);
+  } else {
+    colour_planes<kChroma>(plan, luma, at, canvas.planes);
+    write_planes(plan, canvas.planes, 3, y, destination);
+  }
+}
+
+inline const std::uint8_t* ring_row(const Plan& plan, const Canvas& canvas, int row) {
+  return canvas.ring + static_cast<std::size_t>(row % kRingRows) * plan.chroma_pitch;
+}
+
+inline void write_colour_row(const Plan& plan, const Canvas& canvas, const std::uint8_t* luma, int y,
+                             void* destination) {
+  const int row = y / plan.down;
+  const std::uint8_t* near = ring_row(plan, canvas, row);
+  if (plan.across == 1) {
+    write_row<Chroma::full>(plan, canvas, luma, near, y, destination);
+  } else if (!plan.fancy) {
+    // Up to four columns: each sample is repeated. One unit of 8 Cb and 8 Cr holds them all.
+    for (int x = 0; x < 8; ++x) {
+      canvas.sums[x] = near[x / 2];
+      canvas.sums[8 + x] = near[8 + x / 2];
+    }
+    write_row<Chroma::full>(plan, canvas, luma, canvas.sums, y, destination);
+  } else if (plan.down == 1) {
+    sum_rows<Chroma::wide>(plan, near, near, canvas.sums);
+    write_row<Chroma::wide>(plan, canvas, luma, canvas.sums + kRowMargin, y, destination);
+  } else {
+    const int last = plan.chroma_height - 1;
+    const int other = y % 2 == 0 ? (row > 0 ? row - 1 : 0) : (row < last ? row + 1 : last);
+    sum_rows<Chroma::both>(plan, near, ring_row(plan, canvas, other), canvas.sums);
+    write_row<Chroma::both>(plan, canvas, luma, canvas.sums + kRowMargin, y, destination);
+  }
+}
+
+inline void write_grey_row(const Plan& plan, const std::uint8_t* luma, int y, void* destination) {
+  if (plan.format != Format::uint8) return write_planes(plan, luma, 1, y, destination);
+  const std::size_t width = static_cast<std::size_t>(plan.width);
+  __builtin_memcpy(static_cast<std::uint8_t*>(destination) + static_cast<std::size_t>(y) * width, luma, width);
+}
+
+void render(const Plan& plan, const Coefficients& in, const Quantiser& luma, const Quantiser& chroma,
+            const Canvas& canvas, void* destination) {
+  int chroma_ready = 0;  // rows of chroma blocks that were rendered
+  for (int b = 0; b < plan.luma_rows; ++b) {
+    const std::size_t at = static_cast<std::size_t>(b) * static_cast<std::size_t>(plan.luma_groups);
+    inverse_row(in.luma + at * kGroupSize, plan.luma_groups, luma, canvas.luma, plan.pitch);
+    if (!plan.grey) {
+      // The last row of these eight may need the first row of the chroma blocks below.
+      const int below = plan.down == 2 ? 4 * b + 4 : 8 * b;
+      const int needed = (below < plan.chroma_height - 1 ? below : plan.chroma_height - 1) / 8;
+      for (; chroma_ready <= needed; ++chroma_ready) {
+        const std::size_t from = static_cast<std::size_t>(chroma_ready) * static_cast<std::size_t>(plan.chroma_groups);
+        inverse_row(in.chroma + from * kGroupSize, plan.chroma_groups, chroma,
+                    canvas.ring + static_cast<std::size_t>(8 * (chroma_ready % 2)) * plan.chroma_pitch,
+                    plan.chroma_pitch);
+      }
+    }
+    const int rows = plan.height - 8 * b < 8 ? plan.height - 8 * b : 8;
+    for (int r = 0; r < rows; ++r) {
+      const std::uint8_t* samples = canvas.luma + static_cast<std::size_t>(r) * plan.pitch;
+      if (plan.grey) {
+        write_grey_row(plan, samples, 8 * b + r, destination);
+      } else {
+        write_colour_row(plan, canvas, samples, 8 * b + r, destination);
+      }
+    }
+  }
+}
+
+}  // namespace

@@ -1,0 +1,325 @@
+// The C interface of the sweep: checks, memory, threads. The arithmetic is in jpeg/kernel.hpp.
+#include "firewall/jpeg_sweep.h"
+
+#include <algorithm>
+#include <atomic>
+#include <cmath>
+#include <initializer_list>
+#include <thread>
+
+#if defined(__x86_64__)
+#include <cpuid.h>
+#endif
+
+#include "firewall/simd.hpp"
+#include "jpeg/quantisation.hpp"
+#include "jpeg/sweep.hpp"
+
+namespace firewall::jpeg {
+namespace {
+
+int up(int value, int multiple) { return (value + multiple - 1) / multiple * multiple; }
+
+std::size_t size(int value) { return static_cast<std::size_t>(value); }
+
+bool allowed(const firewall_jpeg_options& options) {
+  if (options.sampling < FIREWALL_JPEG_444 || options.sampling > FIREWALL_JPEG_GREY) return false;
+  if (options.format < FIREWALL_JPEG_UINT8 || options.format > FIREWALL_JPEG_FLOAT16) return false;
+  if (options.threads < 1 || options.threads > FIREWALL_JPEG_MAX_THREADS) return false;
+  if (options.format == FIREWALL_JPEG_UINT8) return true;
+  for (int c = 0; c < (options.sampling == FIREWALL_JPEG_GREY ? 1 : 3); ++c) {
+    if (!std::isfinite(options.mean[c]) || !std::isfinite(options.std[c]) || options.std[c] <= 0) return false;
+  }
+  return true;
+}
+
+bool side_allowed(int side) { return side >= 1 && side <= FIREWALL_MAX_SIDE; }
+
+int channels(const firewall_jpeg_options& options) { return options.sampling == FIREWALL_JPEG_GREY ? 1 : 3; }
+
+std::size_t number_bytes(const firewall_jpeg_options& options) {
+  return options.format == FIREWALL_JPEG_UINT8 ? 1 : options.format == FIREWALL_JPEG_FLOAT32 ? 4 : 2;
+}
+
+Plan make_plan(const Kernel& kernel, int height, int width, const firewall_jpeg_options& options) {
+  const int lanes = kernel.lanes;
+  Plan plan{};
+  plan.width = width;
+  plan.height = height;
+  plan.grey = options.sampling == FIREWALL_JPEG_GREY;
+  plan.across = options.sampling == FIREWALL_JPEG_420 || options.sampling == FIREWALL_JPEG_422 ? 2 : 1;
+  plan.down = options.sampling == FIREWALL_JPEG_420 ? 2 : 1;
+  plan.chroma_width = (width + plan.across - 1) / plan.across;
+  plan.chroma_height = (height + plan.down - 1) / plan.down;
+  plan.fancy = plan.chroma_width > 2;  // libjpeg repeats chroma of one or two columns
+  plan.luma_rows = up(height, 8) / 8;
+  plan.luma_groups = up(width, 8 * lanes) / (8 * lanes);
+  plan.chroma_rows = up(plan.chroma_height, 8) / 8;
+  plan.chroma_groups = up(2 * up(plan.chroma_width, 8) / 8, lanes) / lanes;
+  plan.bands = plan.grey ? plan.luma_rows : plan.chroma_rows;
+  const int pitch = up(width, 16 * lanes);
+  plan.pitch = size(pitch);
+  plan.chroma_pitch = size(2 * pitch / plan.across);
+  plan.sums_bytes = size(up(2 * kRowMargin + 2 * pitch, kAlignment));
+  plan.format = static_cast<Format>(options.format);
+  for (int c = 0; c < channels(options) && plan.format != Format::uint8; ++c) {
+    plan.scale[c] = static_cast<float>(1.0 / (255.0 * options.std[c]));
+    plan.shift[c] = static_cast<float>(-options.mean[c] / options.std[c]);
+  }
+  return plan;
+}
+
+// Hands out pieces of the scratch; with a null base it only counts. Sides are at most FIREWALL_MAX_SIDE, so nothing
+// here comes near the end of a 64-bit size_t; on 32 bits `scratch_bytes` refuses what is too large.
+class Arena {
+ public:
+  explicit Arena(unsigned char* base) : base_(base) {}
+
+  template <typename T>
+  T* take(std::uint64_t count) {
+    const std::uint64_t at = used_;
+    used_ += (count * sizeof(T) + kAlignment - 1) / kAlignment * kAlignment;
+    return base_ == nullptr ? nullptr : reinterpret_cast<T*>(base_ + at);
+  }
+  std::uint64_t used() const { return used_; }
+  void back_to(std::uint64_t used) { used_ = used; }
+
+ private:
+  unsigned char* base_;
+  std::uint64_t used_ = 0;
+};
+
+struct Memory {
+  Coefficients coefficients;
+  Band band[FIREWALL_JPEG_MAX_THREADS];
+  Canvas canvas[FIREWALL_JPEG_MAX_THREADS];
+};
+
+std::uint64_t lay_out(const Plan& plan, int lanes, int threads, unsigned char* base, Memory& memory) {
+  Arena arena(base);
+  const std::uint64_t luma = size(plan.luma_rows) * static_cast<std::uint64_t>(plan.luma_groups);
+  const std::uint64_t chroma = plan.grey ? 0 : size(plan.chroma_rows) * static_cast<std::uint64_t>(plan.chroma_groups);
+  const std::uint64_t group = size(kBlock * lanes);
+  memory.coefficients.luma = arena.take<std::int16_t>(luma * group);
+  memory.coefficients.chroma = arena.take<std::int16_t>(chroma * group);
+  const std::uint64_t chunk = size(48 * lanes);
+  for (int t = 0; t < threads; ++t) {
+    // No thread needs both at a time.
+    const std::uint64_t before = arena.used();
+    Band& band = memory.band[t];
+    band.luma = arena.take<std::int8_t>(8 * size(plan.down) * plan.pitch);
+    band.chroma = arena.take<std::int8_t>(plan.grey ? 0 : 8 * plan.chroma_pitch);
+    band.blue = arena.take<std::int8_t>(plan.grey ? 0 : size(plan.down) * plan.pitch);
+    band.red = arena.take<std::int8_t>(plan.grey ? 0 : size(plan.down) * plan.pitch);
+    band.pixels = arena.take<std::uint8_t>(chunk);
+    const std::uint64_t after_band = arena.used();
+    arena.back_to(before);
+    Canvas& canvas = memory.canvas[t];
+    canvas.luma = arena.take<std::uint8_t>(8 * plan.pitch);
+    canvas.ring = arena.take<std::uint8_t>(plan.grey ? 0 : kRingRows * plan.chroma_pitch);
+    canvas.sums = arena.take<std::uint8_t>(plan.grey ? 0 : plan.sums_bytes);
+    canvas.planes = arena.take<std::uint8_t>(plan.grey || plan.format == Format::uint8 ? 0 : 3 * plan.pitch);
+    canvas.tail = arena.take<std::uint8_t>(chunk);
+    arena.back_to(std::max(after_band, arena.used()));
+  }
+  return arena.used() + kAlignment;  // the caller's buffer may begin anywhere
+}
+
+// work(thread, task) for every task, on the calling thread and up to threads - 1 more. A thread that the system doesn't
+// give is done without.
+template <typename Work>
+void share(int threads, int tasks, const Work& work) noexcept {
+  threads = std::min(threads, tasks);
+  std::atomic<int> next{0};
+  const auto run = [&](int thread) {
+    for (int task = next++; task < tasks; task = next++) work(thread, task);
+  };
+  std::thread others[FIREWALL_JPEG_MAX_THREADS];
+  for (int t = 1; t < threads; ++t) {
+    try {
+      others[t] = std::thread(run, t);
+    } catch (...) {
+      break;
+    }
+  }
+  run(0);
+  for (std::thread& other : others) {
+    if (other.joinable()) other.join();
+  }
+}
+
+bool overlap(const void* a, std::uint64_t a_size, const void* b, std::uint64_t b_size) {
+  const auto first = reinterpret_cast<std::uintptr_t>(a);
+  const auto second = reinterpret_cast<std::uintptr_t>(b);
+  if (a_size == 0 || b_size == 0) return false;
+  return first < second ? second - first < a_size : first - second < b_size;
+}
+
+// Bytes of an image, or 0.
+std::uint64_t copy_bytes(int height, int width, const firewall_jpeg_options& options) {
+  return size(height) * static_cast<std::uint64_t>(width) * size(channels(options)) * number_bytes(options);
+}
+
+const Kernel* kernel_of(std::int32_t instructions) noexcept {
+  switch (instructions) {
+    case FIREWALL_JPEG_BEST: return kernel_of(firewall_jpeg_best());
+    case FIREWALL_JPEG_PORTABLE: return &portable_kernel;
+#if defined(__x86_64__)
+    case FIREWALL_JPEG_SSE4: return firewall_jpeg_can_run(instructions) ? &sse4_kernel : nullptr;
+    case FIREWALL_JPEG_AVX2: return firewall_jpeg_can_run(instructions) ? &avx2_kernel : nullptr;
+    case FIREWALL_JPEG_AVX512: return firewall_jpeg_can_run(instructions) ? &avx512_kernel : nullptr;
+#elif defined(__aarch64__)
+    case FIREWALL_JPEG_NEON: return &neon_kernel;
+#endif
+    default: return nullptr;
+  }
+}
+
+#if defined(__x86_64__)
+bool has(unsigned features) noexcept {
+  unsigned a, b, c, d;
+  return __get_cpuid(1, &a, &b, &c, &d) != 0 && (c & features) == features;
+}
+#endif
+
+}  // namespace
+
+std::size_t scratch_bytes(const Kernel& kernel, int height, int width, const firewall_jpeg_options& options) noexcept {
+  if (!side_allowed(height) || !side_allowed(width) || !allowed(options)) return 0;
+  Memory memory;
+  const std::uint64_t bytes =
+      lay_out(make_plan(kernel, height, width, options), kernel.lanes, options.threads, nullptr, memory);
+  return bytes <= SIZE_MAX ? static_cast<std::size_t>(bytes) : 0;
+}
+
+int sweep(const Kernel& kernel, void* destination, std::size_t destination_size, const firewall_images& source,
+          const std::int32_t* qualities, std::int32_t qualities_count, const firewall_jpeg_options& options,
+          void* scratch, std::size_t scratch_size) noexcept {
+  if (!allowed(options)) return FIREWALL_BAD_PARAMETER;
+  if (!side_allowed(source.height) || !side_allowed(source.width)) return FIREWALL_BAD_SIZE;
+  if (source.count < 0 || qualities_count < 0) return FIREWALL_BAD_SIZE;
+  if (source.count == 0 || qualities_count == 0) return FIREWALL_OK;
+  if (destination == nullptr || source.data == nullptr || qualities == nullptr || scratch == nullptr) {
+    return FIREWALL_NULL_POINTER;
+  }
+  for (std::int32_t i = 0; i < qualities_count; ++i) {
+    if (qualities[i] < 1 || qualities[i] > 100) return FIREWALL_BAD_PARAMETER;
+  }
+  const std::int64_t row = static_cast<std::int64_t>(source.width) * channels(options);
+  if (source.row_stride < row) return FIREWALL_BAD_STRIDE;
+  std::ptrdiff_t image, span;
+  if (__builtin_mul_overflow(source.row_stride, static_cast<std::ptrdiff_t>(source.height), &image)) {
+    return FIREWALL_BAD_STRIDE;
+  }
+  span = image;
+  if (source.count > 1) {
+    if (source.image_stride < image) return FIREWALL_BAD_STRIDE;
+    if (__builtin_mul_overflow(source.image_stride, static_cast<std::ptrdiff_t>(source.count - 1), &span) ||
+        __builtin_add_overflow(span, image, &span)) {
+      return FIREWALL_BAD_STRIDE;
+    }
+  }
+  span -= source.row_stride - static_cast<std::ptrdiff_t>(row);  // what follows the last row is not the image's
+  const std::size_t bytes =
+      firewall_jpeg_sweep_bytes(source.count, source.height, source.width, qualities_count, &options);
+  if (bytes == 0 || destination_size < bytes) return FIREWALL_BAD_SIZE;
+  if (reinterpret_cast<std::uintptr_t>(destination) % number_bytes(options) != 0) return FIREWALL_BAD_PARAMETER;
+  const std::size_t needed = scratch_bytes(kernel, source.height, source.width, options);
+  if (needed == 0 || scratch_size < needed) return FIREWALL_SCRATCH_TOO_SMALL;
+  const auto span_bytes = static_cast<std::uint64_t>(span);
+  const auto list_bytes = static_cast<std::uint64_t>(qualities_count) * sizeof *qualities;
+  if (overlap(destination, bytes, source.data, span_bytes) || overlap(destination, bytes, scratch, needed) ||
+      overlap(scratch, needed, source.data, span_bytes) || overlap(destination, bytes, qualities, list_bytes) ||
+      overlap(scratch, needed, qualities, list_bytes)) {
+    return FIREWALL_OVERLAP;
+  }
+
+  const Plan plan = make_plan(kernel, source.height, source.width, options);
+  auto* base = static_cast<unsigned char*>(scratch);
+  base += (kAlignment - reinterpret_cast<std::uintptr_t>(base) % kAlignment) % kAlignment;
+  Memory memory;
+  lay_out(plan, kernel.lanes, options.threads, base, memory);
+  const auto copy = static_cast<std::size_t>(copy_bytes(source.height, source.width, options));
+  auto* to = static_cast<unsigned char*>(destination);
+  for (std::int32_t i = 0; i < source.count; ++i) {
+    const std::uint8_t* pixels = source.data + (source.count > 1 ? i * source.image_stride : 0);
+    const auto analyse = [&](int thread, int band) {
+      kernel.prepare(plan, pixels, source.row_stride, band, band + 1, memory.band[thread], memory.coefficients);
+    };
+    const auto render = [&](int thread, int index) {
+      kernel.render(plan, memory.coefficients, quantiser(0, qualities[index]), quantiser(1, qualities[index]),
+                    memory.canvas[thread], to + static_cast<std::size_t>(index) * copy);
+    };
+    share(options.threads, plan.bands, analyse);
+    share(options.threads, qualities_count, render);
+    to += static_cast<std::size_t>(qualities_count) * copy;
+  }
+  return FIREWALL_OK;
+}
+
+}  // namespace firewall::jpeg
+
+using firewall::jpeg::kernel_of;
+
+extern "C" {
+
+int firewall_jpeg_can_run(int32_t instructions) {
+  switch (instructions) {
+    case FIREWALL_JPEG_BEST:
+    case FIREWALL_JPEG_PORTABLE: return 1;
+#if defined(__x86_64__)
+    case FIREWALL_JPEG_AVX2: {
+      const firewall::SimdLevel level = firewall::simd_level();
+      static const bool f16c = firewall::jpeg::has(bit_F16C);
+      return f16c && (level == firewall::SimdLevel::avx2 || level == firewall::SimdLevel::avx512) ? 1 : 0;
+    }
+    case FIREWALL_JPEG_SSE4: {
+      static const bool sse4 = firewall::jpeg::has(bit_SSSE3 | bit_SSE4_1);
+      return sse4 ? 1 : 0;
+    }
+    case FIREWALL_JPEG_AVX512: return firewall::simd_level() == firewall::SimdLevel::avx512 ? 1 : 0;
+#elif defined(__aarch64__)
+    case FIREWALL_JPEG_NEON: return 1;
+#endif
+    default: return 0;
+  }
+}
+
+int32_t firewall_jpeg_best(void) {
+  for (const int32_t instructions :
+       {FIREWALL_JPEG_AVX512, FIREWALL_JPEG_AVX2, FIREWALL_JPEG_SSE4, FIREWALL_JPEG_NEON}) {
+    if (firewall_jpeg_can_run(instructions)) return instructions;
+  }
+  return FIREWALL_JPEG_PORTABLE;
+}
+
+size_t firewall_jpeg_sweep_scratch(int32_t height, int32_t width, const firewall_jpeg_options* options) {
+  if (options == nullptr) return 0;
+  const firewall::jpeg::Kernel* kernel = kernel_of(options->instructions);
+  return kernel == nullptr ? 0 : firewall::jpeg::scratch_bytes(*kernel, height, width, *options);
+}
+
+size_t firewall_jpeg_sweep_bytes(int32_t count, int32_t height, int32_t width, int32_t qualities_count,
+                                 const firewall_jpeg_options* options) {
+  using namespace firewall::jpeg;
+  if (options == nullptr || !allowed(*options) || !side_allowed(height) || !side_allowed(width)) return 0;
+  if (count < 0 || qualities_count < 0) return 0;
+  std::size_t bytes;
+  if (__builtin_mul_overflow(copy_bytes(height, width, *options), static_cast<std::size_t>(count), &bytes) ||
+      __builtin_mul_overflow(bytes, static_cast<std::size_t>(qualities_count), &bytes)) {
+    return 0;
+  }
+  return bytes;
+}
+
+int firewall_jpeg_sweep(void* destination, size_t destination_size, const firewall_images* source,
+                        const int32_t* qualities, int32_t qualities_count, const firewall_jpeg_options* options,
+                        void* scratch, size_t scratch_size) {
+  if (source == nullptr || options == nullptr) return FIREWALL_NULL_POINTER;
+  const firewall::jpeg::Kernel* kernel = kernel_of(options->instructions);
+  if (kernel == nullptr) return FIREWALL_BAD_PARAMETER;
+  return firewall::jpeg::sweep(*kernel, destination, destination_size, *source, qualities, qualities_count, *options,
+                               scratch, scratch_size);
+}
+
+}  // extern "C"
