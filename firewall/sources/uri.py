@@ -137,7 +137,7 @@ def _url(scheme: str, rest: str, text: str, name: str) -> SourceSpec:
 
 def _demo(query: str, name: str) -> SourceSpec:
     options = _options(query, name, _DEMO_OPTIONS)
-    live = options.pop("live", "1") == "1" and float(options.get("fps", "1")) > 0
+    live = options.pop("live", "0") == "1" and float(options.get("fps", "1")) > 0
     return SourceSpec("demo", "demo", live, name, options)
 
 

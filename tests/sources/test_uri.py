@@ -38,10 +38,10 @@ def save(path: Path, **options: object) -> Path:
         ("test://pattern", "test", "pattern", True),
         ("test://pattern?fps=12.5&size=64x48&frames=7", "test", "pattern", True),
         ("test://pattern?live=0", "test", "pattern", False),
-        ("demo", "demo", "demo", True),
-        ("demo?fps=15", "demo", "demo", True),
+        ("demo", "demo", "demo", False),
+        ("demo?fps=15", "demo", "demo", False),
         ("demo?fps=0&loop=0", "demo", "demo", False),
-        ("demo://?live=0", "demo", "demo", False),
+        ("demo://?live=1", "demo", "demo", True),
     ],
 )
 def test_grammar(text: str, kind: str, target: str, live: bool) -> None:
