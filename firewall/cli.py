@@ -156,21 +156,31 @@ def _serve(settings: Settings) -> None:
         lines = _json_lines(settings)
         if lines is not None:
             sinks.append(lines)
-        guard = Firewall.load(settings.bundle, threads=settings.threads)
-        monitor = Monitor(source=spec.name, bundle=guard.bundle.manifest.name, live=spec.live, deadline_ms=deadline_ms)
+        monitor = Monitor(source=spec.name, bundle=settings.bundle, live=spec.live, deadline_ms=deadline_ms)
         sinks.append(monitor)
         if address is not None:
             server = HttpServer(create_app(monitor, host=address[0]), *address)
             server.start()
             stack.callback(server.stop)
             _say(f"live page: {server.url}")
+        # After the port is ours, so that a busy one is told at once, and the page says that it is starting.
+        guard = Firewall.load(settings.bundle, threads=settings.threads)
+        monitor.set_bundle(guard.bundle.manifest.name)
         _say(
             f"guarding {spec.name} with bundle {guard.bundle.manifest.name} {guard.bundle.sha256[:12]} on "
             f"{guard.engine.provider}, regions: {settings.regions}, "
             + (f"deadline {deadline_ms:g} ms" if deadline_ms else "no deadline (not a live source)")
         )
         capture = stack.enter_context(Capture(spec, settings.capture))
-        service = Service(guard, capture, finder, sinks, deadline_ms=deadline_ms, max_frames=settings.max_frames)
+        service = Service(
+            guard,
+            capture,
+            finder,
+            sinks,
+            deadline_ms=deadline_ms,
+            max_frames=settings.max_frames,
+            heartbeat=monitor.beat,
+        )
         with stop_on_signals(service):
             monitor.set_ready(True, "guarding")
             summary = service.run()

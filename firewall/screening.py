@@ -5,16 +5,18 @@ from __future__ import annotations
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
+import numpy.typing as npt
 
 from firewall.bundle import Bundle, load_bundle
 from firewall.detectors import Detector, Evidence, build
 from firewall.engines import Engine, OnnxRuntimeEngine
 from firewall.errors import EngineError, ImageError
 from firewall.frame import Frame, Pixels, Region, check_pixels
-from firewall.policy import Policy
+from firewall.policy import Policy, contradictions
 from firewall.transforms import apply_operations, resize
 from firewall.verdict import Reason, Verdict
 
@@ -34,6 +36,18 @@ class Stages(dict[str, float]):
             self[stage] = self.get(stage, 0.0) + time.perf_counter() - started
 
 
+@dataclass(slots=True)
+class _Case:
+    """One region on its way to a verdict. variants: those of `evidence`. failure: ends it, whatever else is known."""
+
+    region: Region
+    evidence: Evidence | None = None
+    contradicted: bool = False
+    variants: dict[str, npt.NDArray[np.float32]] = field(default_factory=dict)
+    scores: dict[str, float] = field(default_factory=dict)
+    failure: tuple[Reason, str] | None = None
+
+
 class Firewall:
     """A bundle, loaded and ready to judge. Use it from one thread at a time."""
 
@@ -45,6 +59,7 @@ class Firewall:
         self.detectors: list[Detector] = [build(spec) for spec in bundle.manifest.detectors]
         # What needs only the original image is asked first: most of what isn't a sign costs one classification.
         self.detectors.sort(key=lambda detector: len(detector.operations))
+        self._sweep_cost = 0.0
         self.policy = Policy({spec.name: spec.threshold for spec in bundle.manifest.detectors})
 
     @classmethod
@@ -70,6 +85,8 @@ class Firewall:
     ) -> list[Verdict]:
         """A verdict for each region, in order; for the whole frame if `regions` is None.
 
+        Regions of one place that are taken for different things contradict each other, and neither is released. The
+        verdicts are handed out together, so all have the latency of the last.
         deadline: `time.monotonic()` in seconds after which nothing is released. stages: receives the time spent.
         Whatever goes wrong becomes a verdict that withholds.
         """
@@ -77,82 +94,118 @@ class Firewall:
         try:
             check_pixels(frame.pixels)
         except ImageError as error:
-            return [self._withheld(frame, (0, 0, 0, 0), Reason.BAD_IMAGE, str(error))]
+            return [_closed(frame, (0, 0, 0, 0), Reason.BAD_IMAGE, str(error))]
         height, width = frame.pixels.shape[:2]
         if regions is None:
             regions = [(0, 0, width, height)]
         elif not regions:
-            return [self._withheld(frame, (0, 0, width, height), Reason.NOTHING_FOUND)]
-        return [self._screen_region(frame, region, deadline, stages) for region in regions]
+            return [_closed(frame, (0, 0, width, height), Reason.NOTHING_FOUND)]
+        cases = [_Case(region, failure=_misplaced(region, width, height)) for region in regions]
+        self._classify(frame, [case for case in cases if case.failure is None], deadline, stages)
+        begun = False
+        for case in cases:
+            if case.failure is None and case.evidence is not None:
+                begun |= self._ask(case, case.evidence, deadline, stages, first=not begun)
+        late, age = _passed(deadline), _age_ms(frame)
+        return [self._verdict(frame, case, late, age) for case in cases]
 
-    def _screen_region(self, frame: Frame, region: Region, deadline: float | None, stages: Stages) -> Verdict:
-        x, y, width, height = region
-        if (
-            width < 1
-            or height < 1
-            or x < 0
-            or y < 0
-            or x + width > frame.pixels.shape[1]
-            or y + height > frame.pixels.shape[0]
-        ):
-            size = f"{frame.pixels.shape[1]}x{frame.pixels.shape[0]}"
-            return self._withheld(
-                frame, region, Reason.BAD_IMAGE, f"region {region} does not lie within the {size} frame"
-            )
-        if _passed(deadline):
-            return self._withheld(frame, region, Reason.LATE)
-        try:
-            return self._judge(frame, region, deadline, stages)
-        except EngineError as error:
-            return self._withheld(frame, region, Reason.ENGINE_ERROR, str(error))
-        except Exception as error:  # closed by default: an unforeseen failure of a stage must not release
-            return self._withheld(frame, region, Reason.UNKNOWN, f"{type(error).__name__} while screening")
-
-    def _judge(self, frame: Frame, region: Region, deadline: float | None, stages: Stages) -> Verdict:
-        x, y, width, height = region
-        spec = self.bundle.manifest.classifier
-        with stages.timed("resize"):
-            image = resize(frame.pixels[y : y + height, x : x + width], spec.input.width, spec.input.height)
-        with stages.timed("classify"):
-            logits = self.engine.classify(image[np.newaxis])[0]
-        variants: dict[str, np.ndarray[tuple[int], np.dtype[np.float32]]] = {}
-        scores: dict[str, float] = {}
-        for detector in self.detectors:
-            settled = self.policy.excess(scores) > 0 and not self.exhaustive
-            if settled or _passed(deadline):
-                break
-            missing = [operation for operation in detector.operations if operation not in variants]
-            if missing:
-                with stages.timed("sweep"):
-                    copies = apply_operations(image, missing)
+    def _classify(self, frame: Frame, cases: Sequence[_Case], deadline: float | None, stages: Stages) -> None:
+        """The labels of the regions as they are, all in one batch: that is cheap, and often settles it."""
+        failure = (Reason.LATE, "") if _passed(deadline) else None
+        if cases and failure is None:
+            spec = self.bundle.manifest.classifier.input
+            try:
+                with stages.timed("resize"):
+                    images = np.stack([resize(_crop(frame, case.region), spec.width, spec.height) for case in cases])
                 with stages.timed("classify"):
-                    variants.update(zip(missing, self.engine.classify(copies), strict=True))
-            with stages.timed("detect"):
-                scores[detector.name] = float(detector.score(Evidence(image, logits, variants)))
-        label = int(logits.argmax())
-        judgement = self.policy.judge(scores, late=_passed(deadline))
+                    logits = self.engine.classify(images)
+                labels = [int(label) for label in logits.argmax(axis=1)]
+                contradicted = contradictions([case.region for case in cases], labels)
+                for case, image, row, doubt in zip(cases, images, logits, contradicted, strict=True):
+                    case.evidence, case.contradicted = Evidence(image, row, case.variants), doubt
+            except Exception as error:
+                failure = _failure(error)
+        for case in cases:
+            case.failure = failure
+
+    def _ask(self, case: _Case, evidence: Evidence, deadline: float | None, stages: Stages, *, first: bool) -> bool:
+        """Ask the detectors while the verdict is open and there is time; True if a sweep was begun.
+
+        A sweep that would end too late is not begun, as far as the last ones tell: what has been released by then would
+        be late too. The first of a frame is always tried.
+        """
+        begun = False
+        try:
+            for detector in self.detectors:
+                settled = case.contradicted or self.policy.excess(case.scores) > 0
+                if (settled and not self.exhaustive) or _passed(deadline):
+                    break
+                missing = [operation for operation in detector.operations if operation not in case.variants]
+                if missing:
+                    if not first and _passed(deadline, self._sweep_cost):
+                        break
+                    begun, started = True, time.monotonic()
+                    with stages.timed("sweep"):
+                        copies = apply_operations(evidence.image, missing)
+                    with stages.timed("classify"):
+                        case.variants.update(zip(missing, self.engine.classify(copies), strict=True))
+                    # The slowest of late counts, but one hiccup must not count for ever.
+                    self._sweep_cost = max(time.monotonic() - started, 0.9 * self._sweep_cost)
+                with stages.timed("detect"):
+                    case.scores[detector.name] = float(detector.score(evidence))
+        except Exception as error:
+            case.failure = _failure(error)
+        return begun
+
+    def _verdict(self, frame: Frame, case: _Case, late: bool, age_ms: float) -> Verdict:
+        if case.failure is not None or case.evidence is None:
+            return _closed(frame, case.region, *(case.failure or (Reason.UNKNOWN, "")))
+        label = int(case.evidence.logits.argmax())
+        asked = all(detector.name in case.scores for detector in self.detectors)
+        judgement = self.policy.judge(case.scores, contradicted=case.contradicted, late=late or not asked)
+        spec = self.bundle.manifest.classifier
         return Verdict(
             frame.source,
             frame.sequence,
-            region,
+            case.region,
             released=judgement.released,
             label=label if judgement.released else None,
             label_name=spec.labels[label] if judgement.released else None,
             reason=judgement.reason,
-            latency_ms=_age_ms(frame),
+            latency_ms=age_ms,
             suspicion=judgement.suspicion,
-            scores=scores,
+            scores=case.scores,
             suspected_label=label,
-            classified=1 + len(variants),
+            classified=1 + len(case.variants),
         )
 
-    @staticmethod
-    def _withheld(frame: Frame, region: Region, reason: Reason, detail: str = "") -> Verdict:
-        return Verdict(frame.source, frame.sequence, region, reason=reason, detail=detail, latency_ms=_age_ms(frame))
+
+def _crop(frame: Frame, region: Region) -> Pixels:
+    x, y, width, height = region
+    return frame.pixels[y : y + height, x : x + width]
 
 
-def _passed(deadline: float | None) -> bool:
-    return deadline is not None and time.monotonic() > deadline
+def _closed(frame: Frame, region: Region, reason: Reason, detail: str = "") -> Verdict:
+    return Verdict(frame.source, frame.sequence, region, reason=reason, detail=detail, latency_ms=_age_ms(frame))
+
+
+def _failure(error: Exception) -> tuple[Reason, str]:
+    """Closed by default: a failure that nobody foresaw must not release either."""
+    if isinstance(error, EngineError):
+        return Reason.ENGINE_ERROR, str(error)
+    return Reason.UNKNOWN, f"{type(error).__name__} while screening"
+
+
+def _misplaced(region: Region, frame_width: int, frame_height: int) -> tuple[Reason, str] | None:
+    x, y, width, height = region
+    if min(width, height) >= 1 and min(x, y) >= 0 and x + width <= frame_width and y + height <= frame_height:
+        return None
+    return Reason.BAD_IMAGE, f"region {region} does not lie within the {frame_width}x{frame_height} frame"
+
+
+def _passed(deadline: float | None, ahead: float = 0.0) -> bool:
+    """The deadline has passed, or will have passed `ahead` seconds from now."""
+    return deadline is not None and time.monotonic() + ahead > deadline
 
 
 def _age_ms(frame: Frame) -> float:

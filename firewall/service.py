@@ -7,7 +7,7 @@ import signal
 import threading
 import time
 from collections import Counter, deque
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from types import FrameType
@@ -64,11 +64,15 @@ class Service:
         *,
         deadline_ms: float | None = None,
         max_frames: int | None = None,
+        heartbeat: Callable[[], None] = lambda: None,
     ) -> None:
-        """deadline_ms: after a frame's capture; None = no deadline. max_frames: frames and failures to get one."""
+        """deadline_ms: after a frame's capture; None = no deadline. max_frames: frames and failures to get one.
+        heartbeat: called on every turn of the loop, twice a second at least while it is alive.
+        """
         self.firewall, self.capture, self.finder, self.sinks = firewall, capture, finder, sinks
         self.deadline_ms, self.max_frames = deadline_ms, max_frames
         self.summary = Summary()
+        self._heartbeat = heartbeat
         self._stopping = threading.Event()
 
     def stop(self) -> None:
@@ -81,6 +85,7 @@ class Service:
         reports = 0
         try:
             while not self._stopping.is_set() and (self.max_frames is None or reports < self.max_frames):
+                self._heartbeat()
                 taken = self.capture.read()
                 if isinstance(taken, End):
                     break

@@ -16,6 +16,7 @@ class Reason(str, Enum):
 
     BENIGN = "benign"
     SUSPICIOUS = "suspicious"
+    CONTRADICTORY = "contradictory"
     LATE = "late"
     NOTHING_FOUND = "nothing found"
     BAD_IMAGE = "bad image"
@@ -33,9 +34,9 @@ class Verdict:
     """`label` and `label_name` are None unless `released`. The last five fields are for the operator alone: a detector
     that tells its scores is a detector that can be attacked (Sun et al.).
 
-    region: (x, y, width, height) in pixels. latency_ms: from capture to verdict. suspicion: how far the most
-    suspicious detector's score lies above its threshold; above 0 withholds. scores: detector -> score, higher =
-    more suspicious.
+    region: (x, y, width, height) in pixels. latency_ms: from capture until the verdict was handed out. suspicion: how
+    far the most suspicious detector's score lies above its threshold; above 0 withholds. scores: detector -> score,
+    higher = more suspicious.
     classified: how many images the classifier saw for this verdict.
     """
 

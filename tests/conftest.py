@@ -9,6 +9,9 @@ import pytest
 from firewall import Firewall
 from firewall.frame import Pixels
 from firewall.sources.demo import DemoReader, truth
+from tests.browser import browser, complaints, page
+
+__all__ = ["browser", "complaints", "page"]
 
 #: Real data stands beside the checkout in CI; tests that want it skip elsewhere.
 SHARED_DATA = Path(__file__).resolve().parents[2] / "shared" / "data"

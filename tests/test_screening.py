@@ -13,6 +13,8 @@ from firewall import Firewall, Frame
 from firewall.errors import EngineError
 from firewall.frame import Pixels
 from firewall.screening import Stages
+from firewall.sources.demo import truth
+from firewall.transforms import resize
 from firewall.verdict import Reason
 
 
@@ -166,3 +168,79 @@ def test_stages_are_timed(guard: Firewall, benign_sign: Pixels) -> None:
 
     assert set(stages) == {"resize", "classify", "sweep", "detect"}
     assert sum(stages.values()) <= time.perf_counter() - started
+
+
+@pytest.fixture
+def two_signs(demo_frames: list[Pixels]) -> Pixels:
+    """Two different signs of the demo side by side, each 64 x 64 with some ground around it."""
+    crops = []
+    for sequence in (8, 38):
+        fact = truth(sequence)
+        x, y, width, height = fact.box
+        margin = width // 8
+        crops.append(
+            resize(demo_frames[sequence][y - margin : y + height + margin, x - margin : x + width + margin], 64, 64)
+        )
+    return np.ascontiguousarray(np.concatenate(crops, axis=1))
+
+
+LEFT, RIGHT = (0, 0, 64, 64), (64, 0, 64, 64)
+
+
+def test_regions_of_one_place_that_name_different_things_are_withheld(guard: Firewall, two_signs: Pixels) -> None:
+    """A box that reads another label from the same place takes a released label back; a box elsewhere doesn't."""
+
+    def swayed(images: npt.NDArray[np.uint8]) -> npt.NDArray[np.float32]:
+        logits = guard.engine.classify(images)
+        if len(images) == 3:  # the originals of all regions: the second box sees something else, and is sure of it
+            logits[1] = np.roll(logits[1], 1)
+        return logits
+
+    alone = guard.screen_frame(frame(two_signs), [LEFT, RIGHT])
+    doubted = Firewall(guard.bundle, BrokenEngine(swayed)).screen_frame(frame(two_signs), [LEFT, (2, 2, 60, 60), RIGHT])
+
+    assert [verdict.released for verdict in alone] == [True, True] and alone[0].label != alone[1].label
+    assert [verdict.released for verdict in doubted] == [False, False, True]
+    assert doubted[0].reason is Reason.CONTRADICTORY and doubted[0].label is None and doubted[0].classified == 1
+
+
+def test_a_sweep_that_would_end_too_late_is_not_begun(guard: Firewall, two_signs: Pixels) -> None:
+    """With time for one sign of two, the first is released in time and the second withheld as late, unswept."""
+
+    def slow(images: npt.NDArray[np.uint8]) -> npt.NDArray[np.float32]:
+        time.sleep(0.2 if len(images) > 2 else 0)
+        return guard.engine.classify(images)
+
+    steady = Firewall(guard.bundle, BrokenEngine(slow))
+    steady.screen_frame(frame(two_signs), [LEFT])  # from which it knows what a sweep costs
+    first, second = steady.screen_frame(frame(two_signs), [LEFT, RIGHT], deadline=time.monotonic() + 0.35)
+
+    assert first.released and second.reason is Reason.LATE and second.classified == 1
+    assert first.latency_ms == second.latency_ms < 350
+
+
+def test_labels_are_withheld_if_the_last_region_took_too_long(guard: Firewall, two_signs: Pixels) -> None:
+    """Labels of a frame go out together: what was benign in time but would leave late is withheld."""
+    sweeps = 0
+
+    def slower(images: npt.NDArray[np.uint8]) -> npt.NDArray[np.float32]:
+        nonlocal sweeps
+        if len(images) > 2:
+            sweeps += 1
+            time.sleep(0.4 if sweeps == 2 else 0)
+        return guard.engine.classify(images)
+
+    verdicts = Firewall(guard.bundle, BrokenEngine(slower)).screen_frame(
+        frame(two_signs), [LEFT, RIGHT], deadline=time.monotonic() + 0.3
+    )
+
+    assert sweeps == 2 and [verdict.reason for verdict in verdicts] == [Reason.LATE, Reason.LATE]
+    assert all(verdict.latency_ms > 300 for verdict in verdicts)
+
+
+def test_one_bad_region_does_not_cost_the_others(guard: Firewall, two_signs: Pixels) -> None:
+    """Verdicts keep the order of the regions; only the one outside the frame is a bad image."""
+    verdicts = guard.screen_frame(frame(two_signs), [LEFT, (100, 0, 64, 64), RIGHT])
+
+    assert [verdict.region for verdict in verdicts] == [LEFT, (100, 0, 64, 64), RIGHT]
+    assert [verdict.reason for verdict in verdicts] == [Reason.BENIGN, Reason.BAD_IMAGE, Reason.BENIGN]

@@ -15,7 +15,7 @@ from firewall.frame import Pixels, Region
 from firewall.regions import build
 from firewall.service import Service, stop_on_signals
 from firewall.sinks import FrameReport
-from firewall.sources import End, Failure
+from firewall.sources import End, Failure, Idle
 from firewall.verdict import Reason
 
 
@@ -142,3 +142,14 @@ def test_signals_end_the_loop_after_the_frame_in_hand(guard: Firewall, benign_si
 
     assert summary.frames == len(sink.reports) > 0
     assert signal.getsignal(number) is before
+
+
+def test_the_loop_has_a_heartbeat(guard: Firewall, benign_sign: Pixels) -> None:
+    """Every turn beats, also while the source gives nothing: only a loop that hangs falls silent."""
+    beats: list[float] = []
+
+    service(
+        guard, Script(Idle(), Idle(), *frames(benign_sign)), Kept(), heartbeat=lambda: beats.append(time.monotonic())
+    ).run()
+
+    assert len(beats) == 4

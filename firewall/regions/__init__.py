@@ -8,9 +8,10 @@ from typing import Protocol
 from firewall.config import RegionDetectorSettings
 from firewall.errors import UsageError
 from firewall.frame import Pixels, Region
+from firewall.regions.boxes import overlaps
 from firewall.regions.whole import Box, WholeFrame
 
-__all__ = ["RegionFinder", "build"]
+__all__ = ["RegionFinder", "build", "overlaps"]
 
 _FORMS = "whole, signs, detector or a box X,Y,W,H in pixels (for example 40,30,200,200)"
 

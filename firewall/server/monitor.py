@@ -105,6 +105,12 @@ class Monitor:
             self._closed = True
             self._change += 1
 
+    def set_bundle(self, name: str) -> None:
+        """The bundle that was loaded."""
+        with self._lock:
+            self._about = {**self._about, "bundle": name}
+            self._change += 1
+
     def set_ready(self, ready: bool, detail: str = "") -> None:
         """The service says that it can judge frames, or can't. detail: one line for people."""
         with self._lock:

@@ -9,6 +9,7 @@
 
   const WHY = {
     "suspicious": "It behaves like an adversarial example.",
+    "contradictory": "Two boxes of the same place were taken for different things.",
     "late": "The verdict came after the deadline.",
     "nothing found": "There is nothing in the frame to classify.",
     "bad image": "The image can't be judged.",

@@ -2,70 +2,25 @@
 
 from __future__ import annotations
 
-import os
 import re
-import shutil
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
+from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
 
 import pytest
 
 from firewall.server import HttpServer, Monitor, create_app
 from firewall.verdict import Reason, Verdict
+from tests.browser import PATIENCE
 from tests.server.reports import Reports
 
-CHROMIUM = shutil.which("chromium")
-if not os.environ.get("CI"):
-    pytest.importorskip("playwright", reason="pip install playwright")
-    if CHROMIUM is None:
-        pytest.skip("chromium is not installed: apt-get install chromium", allow_module_level=True)
+if TYPE_CHECKING:
+    from playwright.sync_api import Browser, Page
 
-from playwright.sync_api import Browser, Page, expect, sync_playwright  # noqa: E402
-
+expect = pytest.importorskip("playwright.sync_api").expect
 pytestmark = pytest.mark.browser
-
-ARGUMENTS = [
-    "--no-sandbox",
-    "--disable-gpu",
-    "--disable-quic",
-    "--no-first-run",
-    "--disable-background-networking",
-    "--disable-component-update",
-    "--disable-sync",
-]
-PATIENCE = 30_000  # ms: the machine may be busy
-
-
-@pytest.fixture(scope="module")
-def browser() -> Iterator[Browser]:
-    """Debian's chromium, without a window."""
-    if CHROMIUM is None:
-        pytest.fail("CI is set but chromium is not installed: apt-get install chromium")
-    with sync_playwright() as playwright:
-        browser = playwright.chromium.launch(executable_path=CHROMIUM, args=ARGUMENTS, timeout=120_000)
-        yield browser
-        browser.close()
-
-
-@pytest.fixture
-def complaints() -> list[str]:
-    """What the page wrote to the console, and errors that nobody caught."""
-    return []
-
-
-@pytest.fixture
-def page(browser: Browser, complaints: list[str]) -> Iterator[Page]:
-    """An empty page of a desktop browser."""
-    context = browser.new_context(viewport={"width": 1280, "height": 800}, color_scheme="light")
-    expect.set_options(timeout=PATIENCE)
-    page = context.new_page()
-    page.set_default_timeout(PATIENCE)
-    page.on("console", lambda message: complaints.append(f"{message.type}: {message.text}"))
-    page.on("pageerror", lambda error: complaints.append(f"error: {error}"))
-    yield page
-    context.close()
 
 
 def test_a_released_and_a_withheld_sign_appear_live(

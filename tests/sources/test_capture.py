@@ -293,7 +293,8 @@ def test_a_sleeping_live_source_does_not_hold_up_its_end(settings: CaptureSettin
 
 
 PARENT = """
-import os, sys, time
+import os, signal, sys, time
+signal.signal(signal.SIGINT, signal.default_int_handler)  # a background job inherits that it's ignored
 from firewall.config import CaptureSettings
 from firewall.frame import Frame
 from firewall.sources import Capture, parse
