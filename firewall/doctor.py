@@ -227,8 +227,28 @@ def _native() -> list[Check]:
         level = native.simd_level()
     except FirewallError as error:
         found, _, advice = str(error).partition("; ")
-        return [Check("native runtime", False, found, advice)]
-    return [Check("native runtime", True, f"{native.load().version()}, SIMD level {level}")]
+        in_use = Check("operations", True, "by Pillow: the same results, the JPEG sweep takes twenty times as long")
+        return [Check("native runtime", False, found, advice), in_use]
+    return [Check("native runtime", True, f"{native.load().version()}, SIMD level {level}"), _operations()]
+
+
+def _operations() -> Check:
+    """Which code does the sweep, and whether it gives the bytes that this machine's Pillow gives."""
+    import numpy as np
+
+    from firewall.transforms import jpeg
+
+    noise = np.random.default_rng(0).integers(0, 256, (37, 53, 3), np.uint8)
+    qualities = range(1, 101)
+    if np.array_equal(jpeg.jpeg_sweep(noise, qualities), jpeg.jpeg_sweep_reference(noise, qualities)):
+        return Check("operations", True, "by the native runtime, equal to this machine's Pillow at 100 JPEG qualities")
+    return Check(
+        "operations",
+        False,
+        "the native runtime's JPEG sweep differs from this machine's Pillow",
+        "Pillow's JPEG library is not libjpeg-turbo, or altered: what the lab calibrates here with Pillow is not what "
+        "the firewall computes; use Pillow's wheel: pip install --force-reinstall pillow",
+    )
 
 
 def _cuda() -> list[Check]:

@@ -13,6 +13,7 @@ from rich.console import Console
 
 from firewall import bundle, doctor, native
 from firewall.doctor import Check
+from firewall.errors import FirewallError
 
 
 @pytest.fixture(scope="module")
@@ -39,8 +40,8 @@ def test_every_no_has_its_advice(checks: dict[str, Check]) -> None:
 
 def test_all_subjects_are_covered(checks: dict[str, Check]) -> None:
     """Each thing that a user may lack has a line, on any machine."""
-    subjects = "package,python,virtual environment,machine,disk,native runtime,cuda driver,tensorrt,torch (lab)"
-    assert set(subjects.split(",")) <= set(checks)
+    subjects = "package,python,virtual environment,machine,disk,native runtime,operations,cuda driver,tensorrt"
+    assert {*subjects.split(","), "torch (lab)"} <= set(checks)
     assert {"opencv gstreamer", "opencv v4l", "onnxruntime CUDA", "onnxruntime Tensorrt", "default bundle"} <= set(
         checks
     )
@@ -52,6 +53,20 @@ def test_the_native_runtime_is_loaded(checks: dict[str, Check]) -> None:
     assert checks["native runtime"].ok is True, checks["native runtime"]
     assert native.simd_level() in {"avx512", "avx2", "sse2", "neon", "scalar"}
     assert native.simd_level() in checks["native runtime"].detail
+
+
+def test_it_says_which_code_does_the_operations(checks: dict[str, Check], monkeypatch: pytest.MonkeyPatch) -> None:
+    """The native runtime where it is there, compared with Pillow on the spot; Pillow where it isn't; and a difference
+    is told."""
+    assert "native runtime, equal" in checks["operations"].detail
+
+    monkeypatch.setattr("firewall.transforms.jpeg.jpeg_sweep_reference", lambda pixels, qualities: pixels)
+    (_, differing) = doctor._native()
+    assert differing.ok is False and "differs" in differing.detail
+
+    monkeypatch.setattr(native, "simd_level", lambda: (_ for _ in ()).throw(FirewallError("not built; build it")))
+    (_, pillow) = doctor._native()
+    assert pillow.ok is True and pillow.detail.startswith("by Pillow")
 
 
 def test_the_table_says_what_is_missing() -> None:
