@@ -13,6 +13,7 @@
 
 #include "firewall/simd.hpp"
 #include "jpeg/quantisation.hpp"
+#include "jpeg/resized.hpp"
 #include "jpeg/sweep.hpp"
 
 namespace firewall::jpeg {
@@ -26,6 +27,7 @@ bool allowed(const firewall_jpeg_options& options) {
   if (options.sampling < FIREWALL_JPEG_444 || options.sampling > FIREWALL_JPEG_GREY) return false;
   if (options.format < FIREWALL_JPEG_UINT8 || options.format > FIREWALL_JPEG_FLOAT16) return false;
   if (options.threads < 1 || options.threads > FIREWALL_JPEG_MAX_THREADS) return false;
+  if (options.result_height != 0 && !known_filter(options.filter)) return false;
   if (options.format == FIREWALL_JPEG_UINT8) return true;
   for (int c = 0; c < (options.sampling == FIREWALL_JPEG_GREY ? 1 : 3); ++c) {
     if (!std::isfinite(options.mean[c]) || !std::isfinite(options.std[c]) || options.std[c] <= 0) return false;
@@ -34,6 +36,25 @@ bool allowed(const firewall_jpeg_options& options) {
 }
 
 bool side_allowed(int side) { return side >= 1 && side <= FIREWALL_MAX_SIDE; }
+
+bool result_allowed(const firewall_jpeg_options& options) {
+  if (options.result_height == 0 && options.result_width == 0) return true;
+  return side_allowed(options.result_height) && side_allowed(options.result_width);
+}
+
+// The sides of the result, for an image of height x width.
+struct Sides {
+  int height, width;
+};
+
+Sides result_of(int height, int width, const firewall_jpeg_options& options) {
+  return options.result_height == 0 ? Sides{height, width} : Sides{options.result_height, options.result_width};
+}
+
+bool resized(int height, int width, const firewall_jpeg_options& options) {
+  const Sides result = result_of(height, width, options);
+  return result.height != height || result.width != width;
+}
 
 int channels(const firewall_jpeg_options& options) { return options.sampling == FIREWALL_JPEG_GREY ? 1 : 3; }
 
@@ -61,8 +82,8 @@ Plan make_plan(const Kernel& kernel, int height, int width, const firewall_jpeg_
   plan.pitch = size(pitch);
   plan.chroma_pitch = size(2 * pitch / plan.across);
   plan.sums_bytes = size(up(2 * kRowMargin + 2 * pitch, kAlignment));
-  plan.format = static_cast<Format>(options.format);
-  for (int c = 0; c < channels(options) && plan.format != Format::uint8; ++c) {
+  plan.format = resized(height, width, options) ? Format::uint8 : static_cast<Format>(options.format);
+  for (int c = 0; c < channels(options) && options.format != FIREWALL_JPEG_UINT8; ++c) {
     plan.scale[c] = static_cast<float>(1.0 / (255.0 * options.std[c]));
     plan.shift[c] = static_cast<float>(-options.mean[c] / options.std[c]);
   }
@@ -91,17 +112,42 @@ class Arena {
 
 struct Memory {
   Coefficients coefficients;
+  std::int32_t* taps_across;  // null if the copies aren't resized
+  std::int32_t* taps_down;
   Band band[FIREWALL_JPEG_MAX_THREADS];
   Canvas canvas[FIREWALL_JPEG_MAX_THREADS];
+  Strip strip[FIREWALL_JPEG_MAX_THREADS];
 };
 
-std::uint64_t lay_out(const Plan& plan, int lanes, int threads, unsigned char* base, Memory& memory) {
+Resizing make_resizing(int height, int width, const firewall_jpeg_options& options) {
+  const Sides result = result_of(height, width, options);
+  return {result.height, result.width, options.filter, channels(options), static_cast<Format>(options.format), {}, {}};
+}
+
+Strip lay_out_strip(Arena& arena, const Plan& plan, const Resizing& resizing) {
+  const std::uint64_t line = size(strip_line(resizing.channels));
+  const std::uint64_t row = size(resizing.channels) * static_cast<std::uint64_t>(resizing.width);
+  const std::uint64_t window = size(window_rows(plan.height, resizing));
+  Strip strip;
+  strip.rows = arena.take<std::uint8_t>(line * size(plan.width));
+  strip.turned = arena.take<std::uint8_t>(line * size(plan.width));
+  strip.across = arena.take<std::uint8_t>(line * size(resizing.width));
+  strip.window = arena.take<std::uint8_t>(window * row);
+  strip.row = arena.take<std::uint8_t>(row + kAlignment);
+  return strip;
+}
+
+std::uint64_t lay_out(const Plan& plan, const Resizing& resizing, int lanes, int threads, unsigned char* base,
+                      Memory& memory) {
   Arena arena(base);
+  const bool resize = resizing.height != plan.height || resizing.width != plan.width;
   const std::uint64_t luma = size(plan.luma_rows) * static_cast<std::uint64_t>(plan.luma_groups);
   const std::uint64_t chroma = plan.grey ? 0 : size(plan.chroma_rows) * static_cast<std::uint64_t>(plan.chroma_groups);
   const std::uint64_t group = size(kBlock * lanes);
   memory.coefficients.luma = arena.take<std::int16_t>(luma * group);
   memory.coefficients.chroma = arena.take<std::int16_t>(chroma * group);
+  memory.taps_across = arena.take<std::int32_t>(resize ? taps_memory(std::max(plan.width, resizing.width)) : 0);
+  memory.taps_down = arena.take<std::int32_t>(resize ? taps_memory(std::max(plan.height, resizing.height)) : 0);
   const std::uint64_t chunk = size(48 * lanes);
   for (int t = 0; t < threads; ++t) {
     // No thread needs both at a time.
@@ -120,6 +166,7 @@ std::uint64_t lay_out(const Plan& plan, int lanes, int threads, unsigned char* b
     canvas.sums = arena.take<std::uint8_t>(plan.grey ? 0 : plan.sums_bytes);
     canvas.planes = arena.take<std::uint8_t>(plan.grey || plan.format == Format::uint8 ? 0 : 3 * plan.pitch);
     canvas.tail = arena.take<std::uint8_t>(chunk);
+    if (resize) memory.strip[t] = lay_out_strip(arena, plan, resizing);
     arena.back_to(std::max(after_band, arena.used()));
   }
   return arena.used() + kAlignment;  // the caller's buffer may begin anywhere
@@ -155,9 +202,11 @@ bool overlap(const void* a, std::uint64_t a_size, const void* b, std::uint64_t b
   return first < second ? second - first < a_size : first - second < b_size;
 }
 
-// Bytes of an image, or 0.
+// Bytes of a copy of an image of height x width.
 std::uint64_t copy_bytes(int height, int width, const firewall_jpeg_options& options) {
-  return size(height) * static_cast<std::uint64_t>(width) * size(channels(options)) * number_bytes(options);
+  const Sides result = result_of(height, width, options);
+  return size(result.height) * static_cast<std::uint64_t>(result.width) * size(channels(options)) *
+         number_bytes(options);
 }
 
 const Kernel* kernel_of(std::int32_t instructions) noexcept {
@@ -185,10 +234,10 @@ bool has(unsigned features) noexcept {
 }  // namespace
 
 std::size_t scratch_bytes(const Kernel& kernel, int height, int width, const firewall_jpeg_options& options) noexcept {
-  if (!side_allowed(height) || !side_allowed(width) || !allowed(options)) return 0;
+  if (!side_allowed(height) || !side_allowed(width) || !result_allowed(options) || !allowed(options)) return 0;
   Memory memory;
-  const std::uint64_t bytes =
-      lay_out(make_plan(kernel, height, width, options), kernel.lanes, options.threads, nullptr, memory);
+  const std::uint64_t bytes = lay_out(make_plan(kernel, height, width, options), make_resizing(height, width, options),
+                                      kernel.lanes, options.threads, nullptr, memory);
   return bytes <= SIZE_MAX ? static_cast<std::size_t>(bytes) : 0;
 }
 
@@ -196,7 +245,7 @@ int sweep(const Kernel& kernel, void* destination, std::size_t destination_size,
           const std::int32_t* qualities, std::int32_t qualities_count, const firewall_jpeg_options& options,
           void* scratch, std::size_t scratch_size) noexcept {
   if (!allowed(options)) return FIREWALL_BAD_PARAMETER;
-  if (!side_allowed(source.height) || !side_allowed(source.width)) return FIREWALL_BAD_SIZE;
+  if (!side_allowed(source.height) || !side_allowed(source.width) || !result_allowed(options)) return FIREWALL_BAD_SIZE;
   if (source.count < 0 || qualities_count < 0) return FIREWALL_BAD_SIZE;
   if (source.count == 0 || qualities_count == 0) return FIREWALL_OK;
   if (destination == nullptr || source.data == nullptr || qualities == nullptr || scratch == nullptr) {
@@ -238,7 +287,13 @@ int sweep(const Kernel& kernel, void* destination, std::size_t destination_size,
   auto* base = static_cast<unsigned char*>(scratch);
   base += (kAlignment - reinterpret_cast<std::uintptr_t>(base) % kAlignment) % kAlignment;
   Memory memory;
-  lay_out(plan, kernel.lanes, options.threads, base, memory);
+  Resizing resizing = make_resizing(source.height, source.width, options);
+  lay_out(plan, resizing, kernel.lanes, options.threads, base, memory);
+  const bool resize = resized(source.height, source.width, options);
+  if (resize) {
+    resizing.across = make_taps(source.width, resizing.width, 0, resizing.width, resizing.filter, memory.taps_across);
+    resizing.down = make_taps(source.height, resizing.height, 0, resizing.height, resizing.filter, memory.taps_down);
+  }
   const auto copy = static_cast<std::size_t>(copy_bytes(source.height, source.width, options));
   auto* to = static_cast<unsigned char*>(destination);
   for (std::int32_t i = 0; i < source.count; ++i) {
@@ -247,8 +302,15 @@ int sweep(const Kernel& kernel, void* destination, std::size_t destination_size,
       kernel.prepare(plan, pixels, source.row_stride, band, band + 1, memory.band[thread], memory.coefficients);
     };
     const auto render = [&](int thread, int index) {
-      kernel.render(plan, memory.coefficients, quantiser(0, qualities[index]), quantiser(1, qualities[index]),
-                    memory.canvas[thread], to + static_cast<std::size_t>(index) * copy);
+      const Quantiser& luma = quantiser(0, qualities[index]);
+      const Quantiser& chroma = quantiser(1, qualities[index]);
+      unsigned char* at = to + static_cast<std::size_t>(index) * copy;
+      if (resize) {
+        render_resized(kernel, plan, memory.coefficients, luma, chroma, memory.canvas[thread], resizing,
+                       memory.strip[thread], at);
+      } else {
+        kernel.render(plan, memory.coefficients, luma, chroma, memory.canvas[thread], 0, plan.luma_rows, at);
+      }
     };
     share(options.threads, plan.bands, analyse);
     share(options.threads, qualities_count, render);
@@ -302,7 +364,8 @@ size_t firewall_jpeg_sweep_scratch(int32_t height, int32_t width, const firewall
 size_t firewall_jpeg_sweep_bytes(int32_t count, int32_t height, int32_t width, int32_t qualities_count,
                                  const firewall_jpeg_options* options) {
   using namespace firewall::jpeg;
-  if (options == nullptr || !allowed(*options) || !side_allowed(height) || !side_allowed(width)) return 0;
+  if (options == nullptr || !allowed(*options) || !result_allowed(*options)) return 0;
+  if (!side_allowed(height) || !side_allowed(width)) return 0;
   if (count < 0 || qualities_count < 0) return 0;
   std::size_t bytes;
   if (__builtin_mul_overflow(copy_bytes(height, width, *options), static_cast<std::size_t>(count), &bytes) ||

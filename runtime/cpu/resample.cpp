@@ -37,12 +37,6 @@ Filter filter_of(int filter) noexcept {
   }
 }
 
-// Most weights that one pixel can have.
-std::size_t longest_taps(std::int32_t from, std::int32_t to, double support) noexcept {
-  const double stretch = std::max(1.0, static_cast<double>(from) / to);
-  return static_cast<std::size_t>(std::ceil(support * stretch)) * 2 + 1;
-}
-
 }  // namespace
 
 bool known_filter(int filter) noexcept {
@@ -50,10 +44,16 @@ bool known_filter(int filter) noexcept {
          filter == FIREWALL_FILTER_BOX;
 }
 
+std::int32_t most_taps(std::int32_t from, std::int32_t to, int filter) noexcept {
+  if (filter == FIREWALL_FILTER_NEAREST) return 1;
+  const double stretch = std::max(1.0, static_cast<double>(from) / to);
+  return static_cast<std::int32_t>(std::ceil(filter_of(filter).support * stretch)) * 2 + 1;
+}
+
 Taps make_taps(std::int32_t from, std::int32_t to, std::int32_t window_start, std::int32_t window, int filter,
                std::int32_t* memory) noexcept {
-  const std::size_t longest = filter == FIREWALL_FILTER_NEAREST ? 1 : longest_taps(from, to, filter_of(filter).support);
-  Taps taps{memory, memory + window, memory + 2 * window, static_cast<std::int32_t>(longest), window};
+  const Taps taps{memory, memory + window, memory + 2 * window, most_taps(from, to, filter), window};
+  const auto longest = static_cast<std::size_t>(taps.longest);
   const double step = static_cast<double>(from) / to;
 
   if (filter == FIREWALL_FILTER_NEAREST) {
@@ -99,33 +99,33 @@ Taps make_taps(std::int32_t from, std::int32_t to, std::int32_t window_start, st
   return taps;
 }
 
+void resample_lines(std::uint8_t* destination, std::ptrdiff_t destination_stride, const std::uint8_t* source,
+                    std::ptrdiff_t source_stride, std::int32_t first, const Taps& taps, std::size_t length) noexcept {
+  const Kernels& run = kernels();
+  for (std::int32_t i = 0; i < taps.window; ++i) {
+    run.weigh(destination + i * destination_stride, source + (taps.starts[i] - first) * source_stride, source_stride,
+              taps.weights + std::ptrdiff_t{taps.longest} * i, taps.counts[i], length);
+  }
+}
+
 void resample(std::uint8_t* destination, std::ptrdiff_t destination_stride, const std::uint8_t* turned,
               std::int32_t height, const Taps& across, const Taps& down, std::uint8_t* first,
               std::uint8_t* second) noexcept {
-  const Kernels& run = kernels();
   const std::ptrdiff_t line = std::ptrdiff_t{3} * height;
   const std::ptrdiff_t row = std::ptrdiff_t{3} * across.window;
   // Only the rows that the second pass reads.
   const std::int32_t top = down.first();
   const std::int32_t rows = down.end() - top;
-  for (std::int32_t x = 0; x < across.window; ++x) {
-    const std::uint8_t* source = turned + across.starts[x] * line;
-    const std::int32_t* weights = across.weights + std::ptrdiff_t{across.longest} * x;
-    std::uint8_t* to = first + x * line;
-    if (rows == height) {
-      run.weigh(to, source, line, weights, across.counts[x], static_cast<std::size_t>(line));
-    } else {
-      for (int colour = 0; colour < 3; ++colour) {
-        const std::ptrdiff_t offset = std::ptrdiff_t{colour} * height + top;
-        run.weigh(to + offset, source + offset, line, weights, across.counts[x], static_cast<std::size_t>(rows));
-      }
+  if (rows == height) {
+    resample_lines(first, line, turned, line, 0, across, static_cast<std::size_t>(line));
+  } else {
+    for (int colour = 0; colour < 3; ++colour) {
+      const std::ptrdiff_t offset = std::ptrdiff_t{colour} * height + top;
+      resample_lines(first + offset, line, turned + offset, line, 0, across, static_cast<std::size_t>(rows));
     }
   }
-  run.transpose(second, row, first + top, height, static_cast<std::size_t>(row), static_cast<std::size_t>(rows));
-  for (std::int32_t y = 0; y < down.window; ++y) {
-    run.weigh(destination + y * destination_stride, second + (down.starts[y] - top) * row, row,
-              down.weights + std::ptrdiff_t{down.longest} * y, down.counts[y], static_cast<std::size_t>(row));
-  }
+  kernels().transpose(second, row, first + top, height, static_cast<std::size_t>(row), static_cast<std::size_t>(rows));
+  resample_lines(destination, destination_stride, second, row, top, down, static_cast<std::size_t>(row));
 }
 
 }  // namespace firewall

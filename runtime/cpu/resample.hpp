@@ -27,9 +27,17 @@ constexpr std::size_t taps_memory(std::int32_t side) noexcept {
   return std::size_t{9} * static_cast<std::size_t>(side);
 }
 
+// Most source pixels that a pixel of the result is made of.
+std::int32_t most_taps(std::int32_t from, std::int32_t to, int filter) noexcept;
+
 // The taps of pixels window_start .. window_start + window of `to` pixels made from `from` pixels.
 Taps make_taps(std::int32_t from, std::int32_t to, std::int32_t window_start, std::int32_t window, int filter,
                std::int32_t* memory) noexcept;
+
+// Makes the lines of the window from whole lines of the source: line i of the result from those that its taps name,
+// each of `length` bytes. first: the number of the source line that `source` points to.
+void resample_lines(std::uint8_t* destination, std::ptrdiff_t destination_stride, const std::uint8_t* source,
+                    std::ptrdiff_t source_stride, std::int32_t first, const Taps& taps, std::size_t length) noexcept;
 
 // Resamples an image that is given turned (its transpose: line x holds the colours of column x, `height` bytes each)
 // to a window of across.window x down.window pixels at destination. first and second: 3 * height * across.window bytes

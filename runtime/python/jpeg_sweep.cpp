@@ -56,7 +56,7 @@ Scratch& scratch_of(std::size_t size) {
 }
 
 firewall_jpeg_options options_of(int sampling, int format, int threads) {
-  return {sampling, format, threads, FIREWALL_JPEG_BEST, {}, {}};
+  return {sampling, format, threads, FIREWALL_JPEG_BEST, {}, {}, 0, 0, 0};
 }
 
 // rows, columns: which sides of `out` are the height and the width.

@@ -180,4 +180,4 @@ __m256i emulated_halves(__m512 a) {
 #include "../../runtime/cpu/jpeg/kernel.hpp"
 
 extern const firewall::jpeg::Kernel avx512_emulated_kernel;
-const firewall::jpeg::Kernel avx512_emulated_kernel = {kLanes, prepare, render};
+const firewall::jpeg::Kernel avx512_emulated_kernel = {kLanes, prepare, render, normalise};

@@ -39,7 +39,7 @@ Bytes picture(int bytes, int kind, std::uint32_t seed) {
 }
 
 firewall_jpeg_options options_of(int sampling, int format, int threads = 1, int instructions = FIREWALL_JPEG_BEST) {
-  return {sampling, format, threads, instructions, {0.485, 0.456, 0.406}, {0.229, 0.224, 0.225}};
+  return {sampling, format, threads, instructions, {0.485, 0.456, 0.406}, {0.229, 0.224, 0.225}, 0, 0, 0};
 }
 
 firewall_images images_of(const Bytes& pixels, int height, int width, int channels) {

@@ -2,4 +2,4 @@
 #define FIREWALL_LANES_AVX2
 #include "kernel.hpp"
 
-const firewall::jpeg::Kernel firewall::jpeg::avx2_kernel = {kLanes, prepare, render};
+const firewall::jpeg::Kernel firewall::jpeg::avx2_kernel = {kLanes, prepare, render, normalise};

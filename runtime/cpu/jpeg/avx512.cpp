@@ -2,4 +2,4 @@
 #define FIREWALL_LANES_AVX512
 #include "kernel.hpp"
 
-const firewall::jpeg::Kernel firewall::jpeg::avx512_kernel = {kLanes, prepare, render};
+const firewall::jpeg::Kernel firewall::jpeg::avx512_kernel = {kLanes, prepare, render, normalise};

@@ -2,4 +2,4 @@
 #define FIREWALL_LANES_NEON
 #include "kernel.hpp"
 
-const firewall::jpeg::Kernel firewall::jpeg::neon_kernel = {kLanes, prepare, render};
+const firewall::jpeg::Kernel firewall::jpeg::neon_kernel = {kLanes, prepare, render, normalise};

@@ -37,7 +37,7 @@ struct Plan {
   std::size_t pitch;          // bytes of a row of luma samples
   std::size_t chroma_pitch;   // bytes of a row of chroma samples, 8 of Cb and 8 of Cr in turn
   std::size_t sums_bytes;     // bytes of a row of chroma sums, margins included
-  Format format;
+  Format format;              // what `render` writes
   float scale[3], shift[3];
 };
 
@@ -70,9 +70,13 @@ struct Kernel {
   // Colour, downsampling and forward DCT of the bands first .. last - 1.
   void (*prepare)(const Plan& plan, const std::uint8_t* pixels, std::ptrdiff_t stride,
                   int first, int last, const Band& band, const Coefficients& out);
-  // One copy: quantisation, inverse DCT, upsampling, colour.
+  // A copy: quantisation, inverse DCT, upsampling, colour of the rows of blocks first .. last - 1. A copy that is made
+  // in pieces (uint8 alone) is made from the top, on one canvas; destination: where this piece goes.
   void (*render)(const Plan& plan, const Coefficients& in, const Quantiser& luma, const Quantiser& chroma,
-                 const Canvas& canvas, void* destination);
+                 const Canvas& canvas, int first, int last, void* destination);
+  // samples[i] * scale + shift as float32, or rounded once more to float16. Reads up to kAlignment samples too many.
+  void (*normalise)(const std::uint8_t* samples, int count, float scale, float shift, Format format,
+                    void* destination);
 };
 
 extern const Kernel portable_kernel;

@@ -148,53 +148,56 @@ inline void colour_planes(const Plan& plan, const std::uint8_t* luma, const std:
   }
 }
 
+inline void store_numbers(float* to, F32 v) { store(to, v); }
+inline void store_numbers(std::uint16_t* to, F32 v) { store_half(to, v); }
+
+template <typename Number>
+inline void normalise_row(const std::uint8_t* samples, int count, float scale, float shift, Number* to) {
+  constexpr int kStep = 4 * kLanes;
+  const F32 scales = scale - F32{}, shifts = shift - F32{};
+  int x = 0;
+  for (; x + kStep <= count; x += kStep) store_numbers(to + x, widen_float(samples + x) * scales + shifts);
+  if (x == count) return;
+  Number rest[kStep];
+  store_numbers(rest, widen_float(samples + x) * scales + shifts);
+  __builtin_memcpy(to + x, rest, static_cast<std::size_t>(count - x) * sizeof(Number));
+}
+
 // A row of one channel as numbers for a network.
-inline void normalise_row(const Plan& plan, int channel, const std::uint8_t* samples, float* to) {
-  constexpr int kStep = 4 * kLanes;
-  const F32 scale = plan.scale[channel] - F32{}, shift = plan.shift[channel] - F32{};
-  int x = 0;
-  for (; x + kStep <= plan.width; x += kStep) store(to + x, widen_float(samples + x) * scale + shift);
-  if (x == plan.width) return;
-  float rest[kStep];
-  store(rest, widen_float(samples + x) * scale + shift);
-  __builtin_memcpy(to + x, rest, static_cast<std::size_t>(plan.width - x) * sizeof(float));
-}
-
-inline void normalise_row(const Plan& plan, int channel, const std::uint8_t* samples, std::uint16_t* to) {
-  constexpr int kStep = 4 * kLanes;
-  const F32 scale = plan.scale[channel] - F32{}, shift = plan.shift[channel] - F32{};
-  int x = 0;
-  for (; x + kStep <= plan.width; x += kStep) store_half(to + x, widen_float(samples + x) * scale + shift);
-  if (x == plan.width) return;
-  std::uint16_t rest[kStep];
-  store_half(rest, widen_float(samples + x) * scale + shift);
-  __builtin_memcpy(to + x, rest, static_cast<std::size_t>(plan.width - x) * sizeof(std::uint16_t));
-}
-
-inline void write_planes(const Plan& plan, const std::uint8_t* planes, int channels, int y, void* destination) {
-  const std::size_t width = static_cast<std::size_t>(plan.width);
-  for (int c = 0; c < channels; ++c) {
-    const std::size_t at = static_cast<std::size_t>(c * plan.height + y) * width;
-    const std::uint8_t* samples = planes + static_cast<std::size_t>(c) * plan.pitch;
-    if (plan.format == Format::float32) {
-      normalise_row(plan, c, samples, static_cast<float*>(destination) + at);
-    } else {
-      normalise_row(plan, c, samples, static_cast<std::uint16_t*>(destination) + at);
-    }
+void normalise(const std::uint8_t* samples, int count, float scale, float shift, Format format, void* to) {
+  if (format == Format::float32) {
+    normalise_row(samples, count, scale, shift, static_cast<float*>(to));
+  } else {
+    normalise_row(samples, count, scale, shift, static_cast<std::uint16_t*>(to));
   }
 }
 
+inline void write_planes(const Plan& plan, const std::uint8_t* planes, int channels, int y, void* destination) {
+  const std::size_t number = plan.format == Format::float32 ? sizeof(float) : sizeof(std::uint16_t);
+  for (int c = 0; c < channels; ++c) {
+    const std::size_t at = static_cast<std::size_t>(c * plan.height + y) * static_cast<std::size_t>(plan.width);
+    normalise(planes + static_cast<std::size_t>(c) * plan.pitch, plan.width, plan.scale[c], plan.shift[c], plan.format,
+              static_cast<char*>(destination) + at * number);
+  }
+}
+
+// A piece of a copy: its first row and the one behind its last, and where the first one goes.
+struct Piece {
+  int top, bottom;
+  void* destination;
+};
+
 template <Chroma kChroma>
 inline void write_row(const Plan& plan, const Canvas& canvas, const std::uint8_t* luma, const std::uint8_t* at, int y,
-                      void* destination) {
+                      const Piece& piece) {
   if (plan.format == Format::uint8) {
     const std::size_t row = 3 * static_cast<std::size_t>(plan.width);
-    auto* to = static_cast<std::uint8_t*>(destination);
-    colour_row<kChroma>(plan.width, luma, at, to + static_cast<std::size_t>(y) * row,
-                        to + static_cast<std::size_t>(plan.height) * row, canvas.tail);
+    auto* to = static_cast<std::uint8_t*>(piece.destination);
+    colour_row<kChroma>(plan.width, luma, at, to + static_cast<std::size_t>(y - piece.top) * row,
+                        to + static_cast<std::size_t>(piece.bottom - piece.top) * row, canvas.tail);
   } else {
     colour_planes<kChroma>(plan, luma, at, canvas.planes);
-    write_planes(plan, canvas.planes, 3, y, destination);
+    write_planes(plan, canvas.planes, 3, y, piece.destination);
   }
 }
 
@@ -203,59 +206,65 @@ inline const std::uint8_t* ring_row(const Plan& plan, const Canvas& canvas, int 
 }
 
 inline void write_colour_row(const Plan& plan, const Canvas& canvas, const std::uint8_t* luma, int y,
-                             void* destination) {
+                             const Piece& piece) {
   const int row = y / plan.down;
   const std::uint8_t* near = ring_row(plan, canvas, row);
   if (plan.across == 1) {
-    write_row<Chroma::full>(plan, canvas, luma, near, y, destination);
+    write_row<Chroma::full>(plan, canvas, luma, near, y, piece);
   } else if (!plan.fancy) {
     // Up to four columns: each sample is repeated. One unit of 8 Cb and 8 Cr holds them all.
     for (int x = 0; x < 8; ++x) {
       canvas.sums[x] = near[x / 2];
       canvas.sums[8 + x] = near[8 + x / 2];
     }
-    write_row<Chroma::full>(plan, canvas, luma, canvas.sums, y, destination);
+    write_row<Chroma::full>(plan, canvas, luma, canvas.sums, y, piece);
   } else if (plan.down == 1) {
     sum_rows<Chroma::wide>(plan, near, near, canvas.sums);
-    write_row<Chroma::wide>(plan, canvas, luma, canvas.sums + kRowMargin, y, destination);
+    write_row<Chroma::wide>(plan, canvas, luma, canvas.sums + kRowMargin, y, piece);
   } else {
     const int last = plan.chroma_height - 1;
     const int other = y % 2 == 0 ? (row > 0 ? row - 1 : 0) : (row < last ? row + 1 : last);
     sum_rows<Chroma::both>(plan, near, ring_row(plan, canvas, other), canvas.sums);
-    write_row<Chroma::both>(plan, canvas, luma, canvas.sums + kRowMargin, y, destination);
+    write_row<Chroma::both>(plan, canvas, luma, canvas.sums + kRowMargin, y, piece);
   }
 }
 
-inline void write_grey_row(const Plan& plan, const std::uint8_t* luma, int y, void* destination) {
-  if (plan.format != Format::uint8) return write_planes(plan, luma, 1, y, destination);
+inline void write_grey_row(const Plan& plan, const std::uint8_t* luma, int y, const Piece& piece) {
+  if (plan.format != Format::uint8) return write_planes(plan, luma, 1, y, piece.destination);
   const std::size_t width = static_cast<std::size_t>(plan.width);
-  __builtin_memcpy(static_cast<std::uint8_t*>(destination) + static_cast<std::size_t>(y) * width, luma, width);
+  auto* to = static_cast<std::uint8_t*>(piece.destination);
+  __builtin_memcpy(to + static_cast<std::size_t>(y - piece.top) * width, luma, width);
+}
+
+// Rows of chroma blocks that the rows of luma blocks up to `b` need: the last row of these may need the first row of
+// the chroma blocks below.
+inline int chroma_needed(const Plan& plan, int b) {
+  if (b < 0) return 0;
+  const int below = plan.down == 2 ? 4 * b + 4 : 8 * b;
+  return (below < plan.chroma_height - 1 ? below : plan.chroma_height - 1) / 8 + 1;
 }
 
 void render(const Plan& plan, const Coefficients& in, const Quantiser& luma, const Quantiser& chroma,
-            const Canvas& canvas, void* destination) {
-  int chroma_ready = 0;  // rows of chroma blocks that were rendered
-  for (int b = 0; b < plan.luma_rows; ++b) {
+            const Canvas& canvas, int first, int last, void* destination) {
+  const Piece piece = {8 * first, 8 * last < plan.height ? 8 * last : plan.height, destination};
+  for (int b = first; b < last; ++b) {
     const std::size_t at = static_cast<std::size_t>(b) * static_cast<std::size_t>(plan.luma_groups);
     inverse_row(in.luma + at * kGroupSize, plan.luma_groups, luma, canvas.luma, plan.pitch);
     if (!plan.grey) {
-      // The last row of these eight may need the first row of the chroma blocks below.
-      const int below = plan.down == 2 ? 4 * b + 4 : 8 * b;
-      const int needed = (below < plan.chroma_height - 1 ? below : plan.chroma_height - 1) / 8;
-      for (; chroma_ready <= needed; ++chroma_ready) {
-        const std::size_t from = static_cast<std::size_t>(chroma_ready) * static_cast<std::size_t>(plan.chroma_groups);
+      const int needed = chroma_needed(plan, b);
+      for (int c = chroma_needed(plan, b - 1); c < needed; ++c) {
+        const std::size_t from = static_cast<std::size_t>(c) * static_cast<std::size_t>(plan.chroma_groups);
         inverse_row(in.chroma + from * kGroupSize, plan.chroma_groups, chroma,
-                    canvas.ring + static_cast<std::size_t>(8 * (chroma_ready % 2)) * plan.chroma_pitch,
-                    plan.chroma_pitch);
+                    canvas.ring + static_cast<std::size_t>(8 * (c % 2)) * plan.chroma_pitch, plan.chroma_pitch);
       }
     }
-    const int rows = plan.height - 8 * b < 8 ? plan.height - 8 * b : 8;
+    const int rows = piece.bottom - 8 * b < 8 ? piece.bottom - 8 * b : 8;
     for (int r = 0; r < rows; ++r) {
       const std::uint8_t* samples = canvas.luma + static_cast<std::size_t>(r) * plan.pitch;
       if (plan.grey) {
-        write_grey_row(plan, samples, 8 * b + r, destination);
+        write_grey_row(plan, samples, 8 * b + r, piece);
       } else {
-        write_colour_row(plan, canvas, samples, 8 * b + r, destination);
+        write_colour_row(plan, canvas, samples, 8 * b + r, piece);
       }
     }
   }

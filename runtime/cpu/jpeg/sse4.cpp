@@ -2,4 +2,4 @@
 #define FIREWALL_LANES_SSE4
 #include "kernel.hpp"
 
-const firewall::jpeg::Kernel firewall::jpeg::sse4_kernel = {kLanes, prepare, render};
+const firewall::jpeg::Kernel firewall::jpeg::sse4_kernel = {kLanes, prepare, render, normalise};

@@ -3,11 +3,15 @@
  * others), but without writing or reading any JPEG: entropy coding loses nothing and is left out, and colour
  * conversion, chroma downsampling and the forward DCT, which don't depend on the quality, are done once.
  *
+ * Each copy can be resized to what a network reads: Pillow's Image.resize((result_width, result_height), filter) of the
+ * opened copy, byte for byte, along the rows first and then along the columns, each rounded to 8 bits (see scale.h).
+ *
  * Uses the best vector instructions of the machine. All of them, and plain C++, give the same bytes. */
 #ifndef FIREWALL_JPEG_SWEEP_H
 #define FIREWALL_JPEG_SWEEP_H
 
 #include "firewall/images.h"
+#include "firewall/scale.h"
 #include "firewall/status.h"
 
 #ifdef __cplusplus
@@ -23,7 +27,7 @@ enum {
   FIREWALL_JPEG_GREY = 3
 };
 
-/* What is written. */
+/* What is written; height and width are those of the result. */
 enum {
   FIREWALL_JPEG_UINT8 = 0,   /* count x qualities x height x width x channels bytes: pixels as they would be opened */
   FIREWALL_JPEG_FLOAT32 = 1, /* count x qualities x channels x height x width numbers, ready for a network: */
@@ -54,6 +58,9 @@ typedef struct firewall_jpeg_options {
   int32_t instructions; /* FIREWALL_JPEG_BEST, or others for tests */
   double mean[3];       /* not read for UINT8; the first alone if grey: finite */
   double std[3];        /* the same: finite, above 0 */
+  int32_t result_height; /* of the copies that are written: both 1..FIREWALL_MAX_SIDE, or both 0: as the source */
+  int32_t result_width;
+  int32_t filter;       /* FIREWALL_FILTER_BILINEAR or another of scale.h; not read if the copies aren't resized */
 } firewall_jpeg_options;
 
 /* 1 if this build and machine can run these instructions, else 0. Safe for any number. */
@@ -63,11 +70,12 @@ int firewall_jpeg_can_run(int32_t instructions);
 int32_t firewall_jpeg_best(void);
 
 /* Bytes of scratch for images of height x width, the same for any count and any qualities; about one (4:2:0) or two
- * (4:4:4) times an image of 3 bytes a pixel, and some rows for each thread. 0 if a side is outside 1..FIREWALL_MAX_SIDE
- * or an option is not allowed. Safe for any numbers. */
+ * (4:4:4) times an image of 3 bytes a pixel, and some rows for each thread. For resizing these are about 64 rows of the
+ * image and, as wide as the result, 64 rows and the rows of the image that one row of the result is made of. 0 if a
+ * side is outside 1..FIREWALL_MAX_SIDE or an option is not allowed. Safe for any numbers. */
 size_t firewall_jpeg_sweep_scratch(int32_t height, int32_t width, const firewall_jpeg_options* options);
 
-/* Bytes that firewall_jpeg_sweep writes; 0 if there are none, they don't fit a size_t, or an argument is not allowed.
+/* Bytes that firewall_jpeg_sweep writes for images of height x width; 0 if there are none, they don't fit a size_t, or an argument is not allowed.
  * Safe for any numbers. */
 size_t firewall_jpeg_sweep_bytes(int32_t count, int32_t height, int32_t width, int32_t qualities_count,
                                  const firewall_jpeg_options* options);
