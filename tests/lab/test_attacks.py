@@ -16,7 +16,7 @@ from torch.nn.functional import cross_entropy
 from firewall.errors import DataError, EngineError, FirewallError, UsageError
 from firewall.lab.attacks import ATTACKS, Attack, by_name, quantise, survivors
 from firewall.lab.attacks.carlini_wagner import CarliniWagner
-from firewall.lab.attacks.criteria import margin, opposite, wrong_classes
+from firewall.lab.attacks.criteria import Target, margin, opposite, wrong_classes
 from firewall.lab.attacks.deepfool import DeepFool
 from firewall.lab.attacks.fgsm import Fgsm
 from firewall.lab.attacks.high_confidence import HighConfidencePgd
@@ -30,6 +30,7 @@ HALF_LEVEL = 0.5 / 255 + 1e-6
 #: name -> (least share of stored images that fool, most L-infinity before rounding or None, most mean L2 as stored)
 TABLE: dict[str, tuple[float, float | None, float]] = {
     "fgsm": (0.75, 0.03, 1.0),
+    "pgd": (0.90, 0.03, 1.0),
     "pgd-0.01": (0.30, 0.01, 0.4),
     "pgd-0.03": (0.90, 0.03, 1.0),
     "pgd-0.06": (0.95, 0.06, 1.8),
@@ -271,9 +272,9 @@ def test_more_steps_beat_one(
 
 
 def test_targeted_pgd_reaches_the_class_opposite(network: nn.Sequential, victims: tuple[Tensor, Tensor]) -> None:
-    """With `targeted` the class half the classes to the right is named, not just any."""
+    """With a target the class half the classes to the right is named, not just any."""
     images, labels = victims
-    result = Pgd(eps=0.15, targeted=True).run(network, images, labels, seed=0)
+    result = Pgd(eps=0.15, criterion=Target()).run(network, images, labels, seed=0)
     assert (classes_of(network, result) == (labels + CLASSES // 2) % CLASSES).float().mean() > 0.9
 
 
@@ -490,8 +491,8 @@ def test_criteria() -> None:
 def test_unknown_name_lists_the_known() -> None:
     """A misspelt attack is a usage error that names what there is."""
     assert by_name("pgd-0.03") == Pgd(eps=0.03)
-    with pytest.raises(UsageError, match=r"'pgd'.*pgd-high-confidence"):
-        by_name("pgd")
+    with pytest.raises(UsageError, match=r"'pgd-0.02'.*pgd-high-confidence"):
+        by_name("pgd-0.02")
 
 
 @pytest.mark.parametrize(

@@ -1,7 +1,8 @@
 """Attacks on an image classifier, one a file, behind one protocol; `registry.ATTACKS` holds them by name."""
 
+from firewall.lab.attacks.criteria import Criterion, Target, TopOut
 from firewall.lab.attacks.protocol import Attack
 from firewall.lab.attacks.registry import ATTACKS, by_name
 from firewall.lab.attacks.rounding import quantise, survivors
 
-__all__ = ["ATTACKS", "Attack", "by_name", "quantise", "survivors"]
+__all__ = ["ATTACKS", "Attack", "Criterion", "Target", "TopOut", "by_name", "quantise", "survivors"]

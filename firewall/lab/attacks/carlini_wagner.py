@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import ClassVar
 
 import torch
 from torch import Tensor, nn
 
 from firewall.errors import UsageError
-from firewall.lab.attacks.criteria import margin
+from firewall.lab.attacks.criteria import Criterion, TopOut
 from firewall.lab.attacks.protocol import Logits, under_attack
 from firewall.lab.attacks.rounding import as_stored
 
@@ -17,10 +18,12 @@ __all__ = ["CarliniWagner"]
 
 @dataclass(frozen=True)
 class CarliniWagner:
-    """Carlini, Wagner: "Towards evaluating the robustness of neural networks", 2017. L2, untargeted.
+    """Carlini, Wagner: "Towards evaluating the robustness of neural networks", 2017. L2.
 
     Minimises |x' - x|^2 + c * max(kappa - margin, 0) over w, x' = (tanh(w) + 1) / 2, by Adam, with a binary search on
     c for each image. The nearest example found is the result; where none is found the image comes back unchanged.
+
+    The margin is the criterion's gap: for its k > 1 that of the label below the k-th class.
 
     kappa: margin, in logits, by which the wrong class has to win. steps: of Adam for each c. searches: values of c.
     step: Adam's learning rate. initial_c: the first c. rounded: the network and the distance see the image as it will
@@ -33,7 +36,12 @@ class CarliniWagner:
     step: float = 0.01
     initial_c: float = 1.0
     rounded: bool = True
+    criterion: Criterion = TopOut()
     name: str = "cw"
+
+    needs_gradient: ClassVar[bool] = True
+    labels_only: ClassVar[bool] = False
+    chunk: ClassVar[int] = 32
 
     def __post_init__(self) -> None:
         if not self.kappa >= 0 or min(self.steps, self.searches) < 1 or not min(self.step, self.initial_c) > 0:
@@ -70,12 +78,13 @@ class CarliniWagner:
         for _ in range(self.steps):
             point = (torch.tanh(hidden) + 1) / 2
             seen = as_stored(point) if self.rounded else point
-            gap = margin(logits(seen), labels)
+            values = logits(seen)
+            gap = self.criterion.gap(values, labels)
             distance = (seen - images).square().flatten(1).sum(1)
             loss = distance + weight * (self.kappa - gap).clamp_min(0)
             (hidden.grad,) = torch.autograd.grad(loss.sum(), hidden)
             adam.step()
-            fools = (gap > 0) & (gap >= self.kappa)
+            fools = self.criterion.met(values, labels) & (gap >= self.kappa)
             found |= fools
             nearer = (fools & (distance < nearest)).detach()
             best[nearer] = seen.detach()[nearer]

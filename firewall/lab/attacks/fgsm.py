@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import ClassVar
 
 import torch
 from torch import Tensor, nn
-from torch.nn.functional import cross_entropy
 
 from firewall.errors import UsageError
+from firewall.lab.attacks.criteria import Criterion, TopOut
 from firewall.lab.attacks.protocol import under_attack
 
 __all__ = ["Fgsm"]
@@ -16,13 +17,18 @@ __all__ = ["Fgsm"]
 
 @dataclass(frozen=True)
 class Fgsm:
-    """Goodfellow, Shlens, Szegedy: "Explaining and harnessing adversarial examples", 2015. Untargeted.
+    """Goodfellow, Shlens, Szegedy: "Explaining and harnessing adversarial examples", 2015.
 
     eps: L-infinity length of the step, in units of the full range 0..1.
     """
 
     eps: float = 0.03
+    criterion: Criterion = TopOut()
     name: str = "fgsm"
+
+    needs_gradient: ClassVar[bool] = True
+    labels_only: ClassVar[bool] = False
+    chunk: ClassVar[int] = 32
 
     def __post_init__(self) -> None:
         if not 0 < self.eps <= 1:
@@ -32,6 +38,6 @@ class Fgsm:
         """See Attack.run. Nothing is random; `seed` is not used."""
         with under_attack(model, images, labels) as logits:
             point = images.detach().clone().requires_grad_()
-            loss = cross_entropy(logits(point), labels, reduction="sum")
-            (gradient,) = torch.autograd.grad(loss, point)
-        return (images.detach() + self.eps * gradient.sign()).clamp(0, 1)
+            loss = self.criterion.loss(logits(point), labels)
+            (gradient,) = torch.autograd.grad(loss.sum(), point)
+        return (images.detach() - self.eps * gradient.sign()).clamp(0, 1)

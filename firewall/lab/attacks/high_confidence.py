@@ -7,12 +7,13 @@ detector that only looks for unstable labels can miss them.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import ClassVar
 
 import torch
 from torch import Tensor, nn
 
 from firewall.errors import UsageError
-from firewall.lab.attacks.criteria import margin, wrong_classes
+from firewall.lab.attacks.criteria import Criterion, TopOut, margin, wrong_classes
 from firewall.lab.attacks.pgd import project, random_start
 from firewall.lab.attacks.protocol import Logits, under_attack
 from firewall.lab.attacks.rounding import as_stored
@@ -37,6 +38,11 @@ class HighConfidencePgd:
     confidence: float = 0.99
     targets: int = 2
     name: str = "pgd-high-confidence"
+
+    criterion: ClassVar[Criterion] = TopOut()
+    needs_gradient: ClassVar[bool] = True
+    labels_only: ClassVar[bool] = False
+    chunk: ClassVar[int] = 32
 
     def __post_init__(self) -> None:
         if not 0 < self.eps <= 1 or self.steps < 1 or (self.step is not None and not self.step > 0):

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import ClassVar
 
 import torch
 from torch import Tensor, nn
-from torch.nn.functional import cross_entropy
 
 from firewall.errors import UsageError
-from firewall.lab.attacks.criteria import opposite
+from firewall.lab.attacks.criteria import Criterion, TopOut
 from firewall.lab.attacks.protocol import under_attack
 
 __all__ = ["Pgd", "project", "random_start"]
@@ -20,16 +20,19 @@ class Pgd:
     """Madry et al.: "Towards deep learning models resistant to adversarial attacks", 2018.
 
     eps: radius of the L-infinity ball. step: length of a step, by default 2.5 eps / steps as in the paper's code.
-    random_start: begin at a random point of the ball. targeted: go down the loss of the class half the classes (100
-    from 200 classes on) to the right, instead of up the loss of the label. The last point is the result.
+    random_start: begin at a random point of the ball. The last point is the result.
     """
 
     eps: float = 0.03
     steps: int = 40
     step: float | None = None
     random_start: bool = True
-    targeted: bool = False
+    criterion: Criterion = TopOut()
     name: str = "pgd"
+
+    needs_gradient: ClassVar[bool] = True
+    labels_only: ClassVar[bool] = False
+    chunk: ClassVar[int] = 32
 
     def __post_init__(self) -> None:
         if not 0 < self.eps <= 1 or self.steps < 1 or (self.step is not None and not self.step > 0):
@@ -46,11 +49,9 @@ class Pgd:
             point = random_start(images, self.eps, seed) if self.random_start else images.clone()
             for _ in range(self.steps):
                 point.requires_grad_()
-                values = logits(point)
-                aim = opposite(labels, values.shape[1]) if self.targeted else labels
-                loss = cross_entropy(values, aim, reduction="sum")
-                (gradient,) = torch.autograd.grad(-loss if self.targeted else loss, point)
-                point = project(point.detach() + step * gradient.sign(), images, self.eps)
+                loss = self.criterion.loss(logits(point), labels)
+                (gradient,) = torch.autograd.grad(loss.sum(), point)
+                point = project(point.detach() - step * gradient.sign(), images, self.eps)
         return point
 
 

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from typing import Protocol
+from typing import Any, ClassVar, Protocol
 
 import torch
 from torch import Tensor, nn
 
 from firewall.errors import DataError, EngineError
+from firewall.lab.attacks.criteria import Criterion
 
 __all__ = ["Attack", "Logits", "under_attack"]
 
@@ -18,30 +19,58 @@ Logits = Callable[[Tensor], Tensor]
 
 
 class Attack(Protocol):
-    """A frozen dataclass of an attack's parameters. Two that are equal do the same."""
+    """A frozen dataclass of an attack's parameters. Two that are equal do the same.
+
+    `dataclasses.asdict` gives the parameters, criterion included, in types that JSON has.
+    """
+
+    __dataclass_fields__: ClassVar[dict[str, Any]]
 
     @property
     def name(self) -> str:
         """The kind of attack, such as `pgd`; the registry's names tell configurations apart."""
 
-    def run(self, model: nn.Module, images: Tensor, labels: Tensor, seed: int) -> Tensor:
-        """Change `images` so that `model` names another class than `labels`.
+    @property
+    def criterion(self) -> Criterion:
+        """What the attack aims at. `criterion.met(logits of the stored images, labels)` says where it succeeded."""
 
-        images: float (N, C, H, W) in 0..1. labels: int64 (N,), the true classes. seed: what every random choice
-        depends on; the same seed and batch give the same result on the same machine. Returns a new tensor of the
-        shape of `images`, in 0..1, not rounded to uint8; it need not fool the network everywhere, see `survivors`.
+    @property
+    def needs_gradient(self) -> bool:
+        """False for black-box attacks: they only look at a network's outputs, which may come from outside torch."""
+
+    @property
+    def labels_only(self) -> bool:
+        """True for decision-based attacks: of the outputs they only look at which classes come first."""
+
+    @property
+    def chunk(self) -> int:
+        """How many images are to be attacked together.
+
+        An image's random numbers hang on its place in the batch, and some attacks are fitted on the whole batch: a
+        data set cut into these chunks gives the same result whoever attacks them, and in whatever order.
+        """
+
+    def run(self, model: nn.Module, images: Tensor, labels: Tensor, seed: int) -> Tensor:
+        """Change `images` so that what `model` makes of them meets the criterion for `labels`.
+
+        images: float (N, C, H, W) in 0..1, C = 1 or 3. labels: int64 (N,), the classes to move away from. seed: what
+        every random choice depends on; the same seed and batch give the same result on the same machine. Returns a
+        new tensor of the shape of `images`, in 0..1, not rounded to uint8; it need not succeed everywhere, see
+        `survivors`.
 
         The network is run in evaluation mode and is left as it was: weights, buffers, gradients and modes.
-        Raises DataError for images or labels that don't fit, EngineError if the network gives no usable logits.
+        Raises DataError for images or labels that don't fit, EngineError if the network gives no usable logits or
+        gradients.
         """
 
 
 @contextmanager
-def under_attack(model: nn.Module, images: Tensor, labels: Tensor) -> Iterator[Logits]:
+def under_attack(model: nn.Module, images: Tensor, labels: Tensor, *, gradients: bool = True) -> Iterator[Logits]:
     """The network as a checked function of images, in evaluation mode, without gradients for its weights.
 
-    Inside, gradients are on even if the caller has switched them off. On the way out every module's mode and every
-    weight's `requires_grad` is what it was. Raises DataError if `images` or `labels` are not as `Attack.run` asks.
+    Inside, gradients are on (or off, as `gradients` says) whatever the caller has switched. On the way out every
+    module's mode and every weight's `requires_grad` is what it was. Raises DataError if `images` or `labels` are not
+    as `Attack.run` asks.
     """
     _check(images, labels)
     modes = [(module, module.training) for module in model.modules()]
@@ -56,13 +85,15 @@ def under_attack(model: nn.Module, images: Tensor, labels: Tensor) -> Iterator[L
             raise DataError(f"label {least_classes - 1} is not among the network's {values.shape[1]} classes 0..")
         if not bool(torch.isfinite(values).all()):
             raise EngineError("the network gave logits that are not finite numbers; it can't be attacked")
+        if batch.requires_grad and not values.requires_grad:
+            raise EngineError("the network gives no gradients; only attacks that need none can be run on it")
         return values
 
     try:
         model.eval()
         for weight, _ in weights:
             weight.requires_grad_(False)
-        with torch.enable_grad():
+        with torch.set_grad_enabled(gradients):
             yield logits
     finally:
         for module, training in modes:

@@ -2,6 +2,7 @@
 
 name                   regime               source
 fgsm                   one step             Goodfellow et al. 2015
+pgd                    the same as pgd-0.03
 pgd-0.01 .. pgd-0.06   bounded, L-infinity  Madry et al. 2018
 pgd-high-confidence    high confidence      Madry et al. 2018, loss of Carlini and Wagner 2017
 deepfool               least change, L2     Moosavi-Dezfooli et al. 2016
@@ -27,6 +28,7 @@ __all__ = ["ATTACKS", "by_name"]
 ATTACKS: MappingProxyType[str, Attack] = MappingProxyType(
     {
         "fgsm": Fgsm(eps=0.03),
+        "pgd": Pgd(eps=0.03),
         "pgd-0.01": Pgd(eps=0.01),
         "pgd-0.03": Pgd(eps=0.03),
         "pgd-0.06": Pgd(eps=0.06),

@@ -8,6 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from firewall.errors import DataError
+from firewall.lab.attacks.criteria import Criterion, TopOut
 
 __all__ = ["as_stored", "quantise", "survivors", "to_input"]
 
@@ -38,17 +39,25 @@ def as_stored(images: Tensor) -> Tensor:
 
 
 @torch.no_grad()
-def survivors(model: nn.Module, quantised: Pixels, labels: Tensor) -> npt.NDArray[np.bool_]:
-    """Which stored images, uint8 (N, H, W, C), still get a class other than `labels`, int64 (N,): bool (N,).
+def survivors(
+    model: nn.Module, quantised: Pixels, labels: Tensor, criterion: Criterion | None = None
+) -> npt.NDArray[np.bool_]:
+    """Which stored images, uint8 (N, H, W, C), still meet the criterion for `labels`, int64 (N,): bool (N,).
 
-    Logits that are not finite count as not fooled. The network is run in evaluation mode and left in its own.
+    criterion: that of the attack; None for a first label that is wrong. Logits that are not finite count as not
+    fooled. The network is run in evaluation mode and left in its own.
     """
     modes = [(module, module.training) for module in model.modules()]
     try:
         model.eval()
-        logits = model(to_input(quantised).to(labels.device))
+        # In parts: a data set of large images doesn't fit a network all at once.
+        parts = [model(to_input(part).to(labels.device)) for part in np.array_split(quantised, _parts(len(quantised)))]
     finally:
         for module, training in modes:
             module.training = training
-    fooled = (logits.argmax(1) != labels) & torch.isfinite(logits).all(1)
+    fooled = (criterion or TopOut()).met(torch.cat(parts), labels)
     return np.asarray(fooled.cpu().numpy(), np.bool_)
+
+
+def _parts(count: int) -> int:
+    return max(1, -(-count // 256))
