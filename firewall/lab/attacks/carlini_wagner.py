@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from firewall.errors import UsageError
-from firewall.lab.attacks.criteria import Criterion, TopOut
+from firewall.lab.attacks.criteria import TOP_1, Criterion
 from firewall.lab.attacks.protocol import Logits, under_attack
 from firewall.lab.attacks.rounding import as_stored
 
@@ -36,7 +36,7 @@ class CarliniWagner:
     step: float = 0.01
     initial_c: float = 1.0
     rounded: bool = True
-    criterion: Criterion = TopOut()
+    criterion: Criterion = TOP_1
     name: str = "cw"
 
     needs_gradient: ClassVar[bool] = True

@@ -16,7 +16,7 @@ from torch.nn.functional import cross_entropy
 
 from firewall.errors import DataError, UsageError
 
-__all__ = ["Criterion", "Target", "TopOut", "margin", "opposite", "wrong_classes"]
+__all__ = ["TARGET_99", "TOP_1", "TOP_5", "Criterion", "Target", "TopOut", "margin", "opposite", "wrong_classes"]
 
 
 class Criterion(Protocol):
@@ -86,6 +86,11 @@ class Target:
     def loss(self, logits: Tensor, labels: Tensor) -> Tensor:
         """The cross-entropy of the target class."""
         return cross_entropy(logits, opposite(labels, logits.shape[1]), reduction="none")
+
+
+TOP_1 = TopOut(1)
+TOP_5 = TopOut(5)
+TARGET_99 = Target(0.99)
 
 
 def margin(logits: Tensor, classes: Tensor) -> Tensor:

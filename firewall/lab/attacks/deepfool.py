@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from firewall.errors import UsageError
-from firewall.lab.attacks.criteria import TopOut, wrong_classes
+from firewall.lab.attacks.criteria import TOP_1, TopOut, wrong_classes
 from firewall.lab.attacks.protocol import under_attack
 from firewall.lab.attacks.rounding import as_stored
 
@@ -31,7 +31,7 @@ class DeepFool:
     candidates: int = 9
     overshoot: float = 0.02
     rounded: bool = True
-    criterion: TopOut = TopOut()
+    criterion: TopOut = TOP_1
     name: str = "deepfool"
 
     needs_gradient: ClassVar[bool] = True

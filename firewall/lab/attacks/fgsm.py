@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from firewall.errors import UsageError
-from firewall.lab.attacks.criteria import Criterion, TopOut
+from firewall.lab.attacks.criteria import TOP_1, Criterion
 from firewall.lab.attacks.protocol import under_attack
 
 __all__ = ["Fgsm"]
@@ -23,7 +23,7 @@ class Fgsm:
     """
 
     eps: float = 0.03
-    criterion: Criterion = TopOut()
+    criterion: Criterion = TOP_1
     name: str = "fgsm"
 
     needs_gradient: ClassVar[bool] = True

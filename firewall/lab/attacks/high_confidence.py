@@ -13,7 +13,7 @@ import torch
 from torch import Tensor, nn
 
 from firewall.errors import UsageError
-from firewall.lab.attacks.criteria import Criterion, TopOut, margin, wrong_classes
+from firewall.lab.attacks.criteria import TOP_1, Criterion, margin, wrong_classes
 from firewall.lab.attacks.pgd import project, random_start
 from firewall.lab.attacks.protocol import Logits, under_attack
 from firewall.lab.attacks.rounding import as_stored
@@ -39,7 +39,7 @@ class HighConfidencePgd:
     targets: int = 2
     name: str = "pgd-high-confidence"
 
-    criterion: ClassVar[Criterion] = TopOut()
+    criterion: ClassVar[Criterion] = TOP_1
     needs_gradient: ClassVar[bool] = True
     labels_only: ClassVar[bool] = False
     chunk: ClassVar[int] = 32

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from firewall.errors import UsageError
-from firewall.lab.attacks.criteria import Criterion, TopOut
+from firewall.lab.attacks.criteria import TOP_1, Criterion
 from firewall.lab.attacks.protocol import under_attack
 
 __all__ = ["Pgd", "project", "random_start"]
@@ -27,7 +27,7 @@ class Pgd:
     steps: int = 40
     step: float | None = None
     random_start: bool = True
-    criterion: Criterion = TopOut()
+    criterion: Criterion = TOP_1
     name: str = "pgd"
 
     needs_gradient: ClassVar[bool] = True
