@@ -16,9 +16,11 @@ def jpeg_sweep(
     subsampling: int,
     out: npt.NDArray[np.uint8],
     threads: int = 1,
+    resampling: int | None = None,
 ) -> None:
     """JPEG at each quality 1..100: pixels (H, W, 3), out (Q, H, W, 3), both C-contiguous; subsampling by Pillow's
-    number, 0 to 2. Here and below another type, shape or layout is a TypeError or ValueError, and `out` is as it was.
+    number, 0 to 2. With a filter by Pillow's number each copy is resized to the height and width of `out`. Here and
+    below another type, shape or layout is a TypeError or ValueError, and `out` is as it was.
     """
 
 def jpeg_sweep_float16(
@@ -29,6 +31,7 @@ def jpeg_sweep_float16(
     std: npt.NDArray[np.float64],
     out: npt.NDArray[np.float16],
     threads: int = 1,
+    resampling: int | None = None,
 ) -> None:
     """What `jpeg_sweep_float32` gives, rounded to half precision."""
 
@@ -40,11 +43,16 @@ def jpeg_sweep_float32(
     std: npt.NDArray[np.float64],
     out: npt.NDArray[np.float32],
     threads: int = 1,
+    resampling: int | None = None,
 ) -> None:
     """JPEG at each quality as (value / 255 - mean) / std of each channel: out (Q, 3, H, W), mean and std (3,)."""
 
 def jpeg_sweep_grey(
-    pixels: npt.NDArray[np.uint8], qualities: npt.NDArray[np.int32], out: npt.NDArray[np.uint8], threads: int = 1
+    pixels: npt.NDArray[np.uint8],
+    qualities: npt.NDArray[np.int32],
+    out: npt.NDArray[np.uint8],
+    threads: int = 1,
+    resampling: int | None = None,
 ) -> None:
     """JPEG of a grey image at each quality: pixels (H, W), out (Q, H, W)."""
 

@@ -1,7 +1,7 @@
 """The operations of a sweep. Each has one definition, used by the edge and the lab alike."""
 
 from firewall.transforms.gaussian_blur import gaussian_blur
-from firewall.transforms.jpeg import SUBSAMPLINGS, SWEEP_16, SWEEP_76, jpeg_sweep
+from firewall.transforms.jpeg import SUBSAMPLINGS, SWEEP_16, SWEEP_76, jpeg_sweep, jpeg_sweep_normalised
 from firewall.transforms.operations import OPERATIONS_38, apply_operations
 from firewall.transforms.residual import residual
 from firewall.transforms.resize import resize
@@ -16,6 +16,7 @@ __all__ = [
     "apply_operations",
     "gaussian_blur",
     "jpeg_sweep",
+    "jpeg_sweep_normalised",
     "residual",
     "resize",
     "rotate",

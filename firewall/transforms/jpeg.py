@@ -1,25 +1,35 @@
 """The JPEG quality-factor (QF) sweep: save and reopen an image at many qualities.
 
-`jpeg_sweep_reference`, by Pillow, *is* the operation. `jpeg_sweep` gives the same bytes by the native runtime, which
-does the work that is common to all qualities once and leaves out the entropy coding; without the runtime it is the
-reference.
+`jpeg_sweep_reference` and `jpeg_sweep_normalised_reference`, by Pillow and numpy, *are* the operations. `jpeg_sweep`
+and `jpeg_sweep_normalised` give the same bytes by the native runtime, which does the work that is common to all
+qualities once and leaves out the entropy coding; without the runtime they are the references.
 """
 
 from __future__ import annotations
 
 import io
+import math
 from collections.abc import Sequence
-from functools import cache
-from types import ModuleType
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 from PIL import Image
 
-from firewall import native
-from firewall.errors import FirewallError, ImageError, UsageError
+from firewall.errors import UsageError
+from firewall.transforms.arrays import destination, image
+from firewall.transforms.runtime import MAX_SIDE, runtime
+from firewall.transforms.scale import filter_number, resample
 
-__all__ = ["SUBSAMPLINGS", "SWEEP_16", "SWEEP_76", "jpeg_sweep", "jpeg_sweep_reference"]
+__all__ = [
+    "SUBSAMPLINGS",
+    "SWEEP_16",
+    "SWEEP_76",
+    "jpeg_sweep",
+    "jpeg_sweep_normalised",
+    "jpeg_sweep_normalised_reference",
+    "jpeg_sweep_reference",
+]
 
 #: The 76 quality factors of Higashi, Kuribayashi et al., section 4.1: 25..100.
 SWEEP_76: tuple[int, ...] = tuple(range(25, 101))
@@ -29,8 +39,7 @@ SWEEP_16: tuple[int, ...] = tuple(range(100, 24, -5))
 #: Chroma subsampling names and Pillow's numbers for them.
 SUBSAMPLINGS: dict[str, int] = {"4:4:4": 0, "4:2:2": 1, "4:2:0": 2}
 
-#: Longest side that the native runtime takes; Pillow's limit is about twice that.
-_MAX_SIDE = 32767
+_Pixels = npt.NDArray[np.uint8]
 
 
 def jpeg_sweep(
@@ -38,31 +47,70 @@ def jpeg_sweep(
     qualities: Sequence[int],
     *,
     subsampling: str = "4:2:0",
+    size: tuple[int, int] | None = None,
+    resampling: str = "bilinear",
     out: npt.NDArray[np.uint8] | None = None,
     threads: int = 1,
 ) -> npt.NDArray[np.uint8]:
-    """Compress and decompress one image at each quality.
+    """Compress and decompress one image at each quality, and resize the copies if asked to.
 
     Byte for byte what Pillow gives for `save(format="JPEG", quality=q, subsampling=s)` and `open`, at any
-    height and width of at least 1 pixel.
+    height and width of at least 1 pixel, and then for `resize(size, resampling)`, along the rows first.
 
     pixels: (H, W, 3) uint8 RGB. qualities: integers 1..100, any number, any order, repeats allowed.
-    subsampling: "4:2:0" (default), "4:2:2" or "4:4:4". out: optional C-contiguous (Q, H, W, 3) uint8 buffer
-    that receives the result and is returned; it must not share memory with `pixels`. threads: 1..64 for the native
-    runtime, which shares the qualities among them; more than one pays from about a millisecond of work.
+    subsampling: "4:2:0" (default), "4:2:2" or "4:4:4". size: (width, height) of the copies, 1 to 16384 each; None
+    (default) is the size of the image. resampling: "bilinear" (default, as `resize`), "bicubic", "box" or "nearest".
+    out: optional C-contiguous (Q, height, width, 3) uint8 buffer that receives the result and is returned; it must not
+    share memory with `pixels`. threads: 1..64 for the native runtime, which shares the qualities among them; more than
+    one pays from about a millisecond of work.
 
-    Returns uint8 (Q, H, W, 3). Raises ImageError for pixels or a buffer of another shape or type, UsageError
-    for a quality, subsampling or number of threads that is not allowed.
+    Returns uint8 (Q, height, width, 3). Raises ImageError for pixels or a buffer of another shape or type, UsageError
+    for a quality, subsampling, size, filter or number of threads that is not allowed.
     """
-    out = _checked(pixels, qualities, subsampling, out)
-    if not 1 <= threads <= 64:
-        raise UsageError(f"threads must be 1 to 64, got {threads}")
-    runtime = _runtime()
-    if runtime is None or max(pixels.shape) > _MAX_SIDE:
-        return _by_pillow(pixels, qualities, subsampling, out)
+    width, height, number = _checked(pixels, qualities, subsampling, size, resampling, threads)
+    out = destination(out, (len(qualities), height, width, 3), np.uint8, pixels)
+    module = runtime(pixels[None])
+    if module is None:
+        return _by_pillow(pixels, qualities, subsampling, number, out)
     numbers = np.array(qualities, np.int32)
-    runtime.jpeg_sweep(np.ascontiguousarray(pixels), numbers, SUBSAMPLINGS[subsampling], out, threads)
+    module.jpeg_sweep(np.ascontiguousarray(pixels), numbers, SUBSAMPLINGS[subsampling], out, threads, number)
     return out
+
+
+def jpeg_sweep_normalised(
+    pixels: npt.NDArray[np.uint8],
+    qualities: Sequence[int],
+    mean: Sequence[float],
+    std: Sequence[float],
+    *,
+    dtype: npt.DTypeLike = np.float32,
+    size: tuple[int, int] | None = None,
+    resampling: str = "bilinear",
+    subsampling: str = "4:2:0",
+    out: npt.NDArray[Any] | None = None,
+    threads: int = 1,
+) -> npt.NDArray[Any]:
+    """The copies of `jpeg_sweep` as a network reads them: channels first, (value / 255 - mean) / std.
+
+    That is value * scale + shift in float32, where scale is 1 / (255 std) and shift is -mean / std, computed in float64
+    and rounded to float32; float16 rounds the float32 number once more. Bit for bit the same without the runtime.
+
+    mean, std: three finite numbers each, in units of the full range; std above 0. dtype: float32 (default) or float16.
+    out: optional C-contiguous (Q, 3, height, width) buffer of that type. The rest as in `jpeg_sweep`.
+
+    Returns (Q, 3, height, width). Raises ImageError and UsageError as `jpeg_sweep` does.
+    """
+    width, height, number = _checked(pixels, qualities, subsampling, size, resampling, threads)
+    means, stds, kind = _normalisation(mean, std, dtype)
+    result = destination(out, (len(qualities), 3, height, width), kind, pixels)
+    module = runtime(pixels[None])
+    if module is None:
+        copies = np.empty((len(qualities), height, width, 3), np.uint8)
+        return _normalised(_by_pillow(pixels, qualities, subsampling, number, copies), means, stds, result)
+    sweep = module.jpeg_sweep_float32 if kind == np.float32 else module.jpeg_sweep_float16
+    numbers = np.array(qualities, np.int32)
+    sweep(np.ascontiguousarray(pixels), numbers, SUBSAMPLINGS[subsampling], means, stds, result, threads, number)
+    return result
 
 
 def jpeg_sweep_reference(
@@ -70,56 +118,105 @@ def jpeg_sweep_reference(
     qualities: Sequence[int],
     *,
     subsampling: str = "4:2:0",
+    size: tuple[int, int] | None = None,
+    resampling: str = "bilinear",
     out: npt.NDArray[np.uint8] | None = None,
 ) -> npt.NDArray[np.uint8]:
     """The definition of `jpeg_sweep`: the same arguments, the same result, by Pillow. For tests and measurements."""
-    return _by_pillow(pixels, qualities, subsampling, _checked(pixels, qualities, subsampling, out))
+    width, height, number = _checked(pixels, qualities, subsampling, size, resampling)
+    out = destination(out, (len(qualities), height, width, 3), np.uint8, pixels)
+    return _by_pillow(pixels, qualities, subsampling, number, out)
 
 
-@cache
-def _runtime() -> ModuleType | None:
-    try:
-        return native.load()
-    except FirewallError:  # not compiled; `firewall doctor` says so
-        return None
+def jpeg_sweep_normalised_reference(
+    pixels: npt.NDArray[np.uint8],
+    qualities: Sequence[int],
+    mean: Sequence[float],
+    std: Sequence[float],
+    *,
+    dtype: npt.DTypeLike = np.float32,
+    size: tuple[int, int] | None = None,
+    resampling: str = "bilinear",
+    subsampling: str = "4:2:0",
+) -> npt.NDArray[Any]:
+    """The definition of `jpeg_sweep_normalised`: the same arguments, the same result, by Pillow and numpy."""
+    means, stds, kind = _normalisation(mean, std, dtype)
+    copies = jpeg_sweep_reference(pixels, qualities, subsampling=subsampling, size=size, resampling=resampling)
+    count, height, width, _ = copies.shape
+    return _normalised(copies, means, stds, np.empty((count, 3, height, width), kind))
 
 
 def _by_pillow(
-    pixels: npt.NDArray[np.uint8], qualities: Sequence[int], subsampling: str, out: npt.NDArray[np.uint8]
-) -> npt.NDArray[np.uint8]:
-    image = Image.fromarray(np.ascontiguousarray(pixels))
+    pixels: _Pixels, qualities: Sequence[int], subsampling: str, number: int | None, out: _Pixels
+) -> _Pixels:
+    """number: of the filter, if the copies are to get the size of `out`."""
+    picture = Image.fromarray(np.ascontiguousarray(pixels))
     for slot, quality in zip(out, qualities, strict=True):
         file = io.BytesIO()
-        image.save(file, format="JPEG", quality=int(quality), subsampling=SUBSAMPLINGS[subsampling])
-        slot[...] = np.asarray(Image.open(file))
+        picture.save(file, format="JPEG", quality=int(quality), subsampling=SUBSAMPLINGS[subsampling])
+        copy: Image.Image = Image.open(file)
+        if number is not None:
+            copy = resample(copy, slot.shape[1], slot.shape[0], number)
+        slot[...] = np.asarray(copy)
     return out
+
+
+def _normalised(
+    copies: _Pixels, means: npt.NDArray[np.float64], stds: npt.NDArray[np.float64], out: npt.NDArray[Any]
+) -> npt.NDArray[Any]:
+    batch = copies.transpose(0, 3, 1, 2).astype(np.float32)
+    batch *= (1.0 / (255.0 * stds)).astype(np.float32)[:, None, None]
+    batch += (-means / stds).astype(np.float32)[:, None, None]
+    with np.errstate(over="ignore"):  # what float16 can't hold is infinite
+        out[...] = batch
+    return out
+
+
+def _normalisation(
+    mean: Sequence[float], std: Sequence[float], dtype: npt.DTypeLike
+) -> tuple[npt.NDArray[np.float64], npt.NDArray[np.float64], np.dtype[Any]]:
+    """Both as arrays, and the type of the result, once they are known to be allowed."""
+    means, stds = (_three(values, name) for values, name in ((mean, "mean"), (std, "std")))
+    if stds.min() <= 0:
+        raise UsageError(f"std must be three numbers above 0, got {std!r}")
+    kind = np.dtype(dtype)
+    if kind not in (np.dtype(np.float32), np.dtype(np.float16)):
+        raise UsageError(f"dtype must be float32 or float16, got {kind}")
+    return means, stds, kind
+
+
+def _three(values: Sequence[float], name: str) -> npt.NDArray[np.float64]:
+    try:
+        array = np.ascontiguousarray(values, np.float64)
+    except (TypeError, ValueError):
+        array = np.empty(0)
+    if array.shape != (3,) or not all(math.isfinite(value) for value in array.tolist()):
+        raise UsageError(f"{name} must be three finite numbers, one for each of R, G and B, got {values!r}")
+    return array
 
 
 def _checked(
-    pixels: npt.NDArray[np.uint8], qualities: Sequence[int], subsampling: str, out: npt.NDArray[np.uint8] | None
-) -> npt.NDArray[np.uint8]:
-    """The buffer for the result, once everything is known to be allowed."""
-    _check(pixels, qualities, subsampling)
-    shape = (len(qualities), *pixels.shape)
-    if out is None:
-        return np.empty(shape, np.uint8)
-    if out.shape != shape or out.dtype != np.uint8 or not out.flags.c_contiguous or not out.flags.writeable:
-        raise ImageError(
-            f"out must be a writeable C-contiguous uint8 array of shape {shape}, got {out.dtype} {out.shape}"
-        )
-    if np.may_share_memory(out, pixels):
-        raise ImageError("out shares memory with pixels; give it a buffer of its own")
-    return out
-
-
-def _check(pixels: npt.NDArray[np.uint8], qualities: Sequence[int], subsampling: str) -> None:
-    if not isinstance(pixels, np.ndarray) or pixels.dtype != np.uint8 or pixels.ndim != 3 or pixels.shape[2] != 3:
-        got = f"{pixels.dtype} {pixels.shape}" if isinstance(pixels, np.ndarray) else type(pixels).__name__
-        raise ImageError(f"pixels must be a uint8 array of shape (H, W, 3) in RGB order, got {got}")
-    if 0 in pixels.shape:
-        raise ImageError(f"pixels must be at least 1x1, got {pixels.shape[1]}x{pixels.shape[0]}")
+    pixels: _Pixels,
+    qualities: Sequence[int],
+    subsampling: str,
+    size: tuple[int, int] | None,
+    resampling: str,
+    threads: int = 1,
+) -> tuple[int, int, int | None]:
+    """Width and height of the result and the number of the filter (None: not resized), once all is allowed."""
+    height, width, _ = image(pixels).shape
     for quality in qualities:
         if isinstance(quality, bool) or not isinstance(quality, (int, np.integer)) or not 1 <= quality <= 100:
             raise UsageError(f"a JPEG quality must be an integer from 1 to 100, got {quality!r}")
     if subsampling not in SUBSAMPLINGS:
         raise UsageError(f"subsampling must be one of {', '.join(SUBSAMPLINGS)}, got {subsampling!r}")
+    if isinstance(threads, bool) or not isinstance(threads, (int, np.integer)) or not 1 <= threads <= 64:
+        raise UsageError(f"threads must be 1 to 64, got {threads!r}")
+    number = filter_number(resampling)
+    if size is None:
+        return width, height, None
+    sides = tuple(size) if isinstance(size, (tuple, list)) else ()
+    whole = all(isinstance(side, (int, np.integer)) and not isinstance(side, bool) for side in sides)
+    if len(sides) != 2 or not whole or min(sides) < 1 or max(sides) > MAX_SIDE:
+        raise UsageError(f"size must be (width, height), integers from 1 to {MAX_SIDE}, got {size!r}")
+    return int(sides[0]), int(sides[1]), number

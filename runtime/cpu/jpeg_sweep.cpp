@@ -112,7 +112,7 @@ class Arena {
 
 struct Memory {
   Coefficients coefficients;
-  std::int32_t* taps_across;  // null if the copies aren't resized
+  std::int32_t* taps_across;  // both only if the copies are resized
   std::int32_t* taps_down;
   Band band[FIREWALL_JPEG_MAX_THREADS];
   Canvas canvas[FIREWALL_JPEG_MAX_THREADS];
@@ -124,14 +124,18 @@ Resizing make_resizing(int height, int width, const firewall_jpeg_options& optio
   return {result.height, result.width, options.filter, channels(options), static_cast<Format>(options.format), {}, {}};
 }
 
+bool square(int height, int width, const Resizing& resizing) {
+  return height == width && resizing.height == resizing.width;
+}
+
 Strip lay_out_strip(Arena& arena, const Plan& plan, const Resizing& resizing) {
   const std::uint64_t line = size(strip_line(resizing.channels));
   const std::uint64_t row = size(resizing.channels) * static_cast<std::uint64_t>(resizing.width);
   const std::uint64_t window = size(window_rows(plan.height, resizing));
   Strip strip;
-  strip.rows = arena.take<std::uint8_t>(line * size(plan.width));
   strip.turned = arena.take<std::uint8_t>(line * size(plan.width));
-  strip.across = arena.take<std::uint8_t>(line * size(resizing.width));
+  // The rendered rows are done with once they are turned.
+  strip.rows = strip.across = arena.take<std::uint8_t>(line * size(std::max(plan.width, resizing.width)));
   strip.window = arena.take<std::uint8_t>(window * row);
   strip.row = arena.take<std::uint8_t>(row + kAlignment);
   return strip;
@@ -146,8 +150,14 @@ std::uint64_t lay_out(const Plan& plan, const Resizing& resizing, int lanes, int
   const std::uint64_t group = size(kBlock * lanes);
   memory.coefficients.luma = arena.take<std::int16_t>(luma * group);
   memory.coefficients.chroma = arena.take<std::int16_t>(chroma * group);
-  memory.taps_across = arena.take<std::int32_t>(resize ? taps_memory(std::max(plan.width, resizing.width)) : 0);
-  memory.taps_down = arena.take<std::int32_t>(resize ? taps_memory(std::max(plan.height, resizing.height)) : 0);
+  if (resize) {
+    memory.taps_across = arena.take<std::int32_t>(taps_memory(plan.width, resizing.width, resizing.filter));
+    memory.taps_down = memory.taps_across;
+    // Most images of signs are square: then the weights of one side are those of the other.
+    if (!square(plan.height, plan.width, resizing)) {
+      memory.taps_down = arena.take<std::int32_t>(taps_memory(plan.height, resizing.height, resizing.filter));
+    }
+  }
   const std::uint64_t chunk = size(48 * lanes);
   for (int t = 0; t < threads; ++t) {
     // No thread needs both at a time.
@@ -292,7 +302,10 @@ int sweep(const Kernel& kernel, void* destination, std::size_t destination_size,
   const bool resize = resized(source.height, source.width, options);
   if (resize) {
     resizing.across = make_taps(source.width, resizing.width, 0, resizing.width, resizing.filter, memory.taps_across);
-    resizing.down = make_taps(source.height, resizing.height, 0, resizing.height, resizing.filter, memory.taps_down);
+    resizing.down = square(source.height, source.width, resizing)
+                        ? resizing.across
+                        : make_taps(source.height, resizing.height, 0, resizing.height, resizing.filter,
+                                    memory.taps_down);
   }
   const auto copy = static_cast<std::size_t>(copy_bytes(source.height, source.width, options));
   auto* to = static_cast<unsigned char*>(destination);

@@ -50,6 +50,10 @@ std::int32_t most_taps(std::int32_t from, std::int32_t to, int filter) noexcept 
   return static_cast<std::int32_t>(std::ceil(filter_of(filter).support * stretch)) * 2 + 1;
 }
 
+std::size_t taps_memory(std::int32_t from, std::int32_t to, int filter) noexcept {
+  return static_cast<std::size_t>(2 + most_taps(from, to, filter)) * static_cast<std::size_t>(to);
+}
+
 Taps make_taps(std::int32_t from, std::int32_t to, std::int32_t window_start, std::int32_t window, int filter,
                std::int32_t* memory) noexcept {
   const Taps taps{memory, memory + window, memory + 2 * window, most_taps(from, to, filter), window};

@@ -30,6 +30,9 @@ constexpr std::size_t taps_memory(std::int32_t side) noexcept {
 // Most source pixels that a pixel of the result is made of.
 std::int32_t most_taps(std::int32_t from, std::int32_t to, int filter) noexcept;
 
+// What `make_taps` needs exactly, for all pixels of the result.
+std::size_t taps_memory(std::int32_t from, std::int32_t to, int filter) noexcept;
+
 // The taps of pixels window_start .. window_start + window of `to` pixels made from `from` pixels.
 Taps make_taps(std::int32_t from, std::int32_t to, std::int32_t window_start, std::int32_t window, int filter,
                std::int32_t* memory) noexcept;

@@ -1,11 +1,13 @@
-// The JPEG sweep. Shapes and types are refused by the signatures, the rest by the C interface; scratch is a buffer of
-// the calling thread that grows and stays, so that a frame loop allocates nothing.
+// The JPEG sweep. Shapes and types are refused by the signatures, the rest by the C interface.
 #include "jpeg_sweep.hpp"
 
 #include <nanobind/ndarray.h>
+#include <nanobind/stl/optional.h>
 
-#include <memory>
+#include <initializer_list>
+#include <optional>
 
+#include "calls.hpp"
 #include "firewall/jpeg_sweep.h"
 
 namespace nb = nanobind;
@@ -40,20 +42,7 @@ using Channels = nb::ndarray<const double, nb::shape<3>, nb::c_contig, nb::devic
 template <typename Value>
 using Batch = nb::ndarray<Value, nb::shape<-1, 3, -1, -1>, nb::c_contig, nb::device::cpu>;
 
-struct Scratch {
-  std::unique_ptr<std::uint8_t[]> data;
-  std::size_t size = 0;
-};
-
-Scratch& scratch_of(std::size_t size) {
-  thread_local Scratch scratch;
-  if (scratch.size < size) {
-    scratch.size = 0;
-    scratch.data.reset(new std::uint8_t[size]);
-    scratch.size = size;
-  }
-  return scratch;
-}
+using Resampling = std::optional<int>;
 
 firewall_jpeg_options options_of(int sampling, int format, int threads) {
   return {sampling, format, threads, FIREWALL_JPEG_BEST, {}, {}, 0, 0, 0};
@@ -62,47 +51,52 @@ firewall_jpeg_options options_of(int sampling, int format, int threads) {
 // rows, columns: which sides of `out` are the height and the width.
 template <typename Out, typename Source>
 void sweep(const Out& out, int rows, int columns, const Source& pixels, int channels, const Qualities& qualities,
-           const firewall_jpeg_options& options) {
-  if (out.shape(0) != qualities.shape(0) || out.shape(rows) != pixels.shape(0) ||
-      out.shape(columns) != pixels.shape(1)) {
-    throw nb::value_error("out must hold one copy of the size of the image for each quality");
+           Resampling resampling, firewall_jpeg_options options) {
+  for (const std::size_t side : {pixels.shape(0), pixels.shape(1), out.shape(rows), out.shape(columns)}) {
+    if (side > FIREWALL_MAX_SIDE) throw nb::value_error(firewall_status_text(FIREWALL_BAD_SIZE));
   }
-  if (pixels.shape(0) > FIREWALL_MAX_SIDE || pixels.shape(1) > FIREWALL_MAX_SIDE || qualities.shape(0) > 0x7fffffff) {
-    throw nb::value_error(firewall_status_text(FIREWALL_BAD_SIZE));
+  if (qualities.shape(0) > 0x7fffffff) throw nb::value_error(firewall_status_text(FIREWALL_BAD_SIZE));
+  const bool same = out.shape(rows) == pixels.shape(0) && out.shape(columns) == pixels.shape(1);
+  if (out.shape(0) != qualities.shape(0) || (!same && !resampling)) {
+    throw nb::value_error("out must hold one copy for each quality, of the size of the image unless it is resized");
+  }
+  if (resampling) {
+    options.result_height = static_cast<std::int32_t>(out.shape(rows));
+    options.result_width = static_cast<std::int32_t>(out.shape(columns));
+    options.filter = *resampling;
   }
   const auto height = static_cast<std::int32_t>(pixels.shape(0));
   const auto width = static_cast<std::int32_t>(pixels.shape(1));
+  const auto count = static_cast<std::int32_t>(qualities.shape(0));
   const firewall_images images = {pixels.data(), 0, static_cast<std::ptrdiff_t>(channels) * width, 1, height, width};
-  Scratch& scratch = scratch_of(firewall_jpeg_sweep_scratch(height, width, &options));
-  int status;
-  {
-    nb::gil_scoped_release release;
-    status = firewall_jpeg_sweep(out.data(), out.nbytes(), &images, qualities.data(),
-                                 static_cast<std::int32_t>(qualities.shape(0)), &options, scratch.data.get(),
-                                 scratch.size);
-  }
-  if (status != FIREWALL_OK) throw nb::value_error(firewall_status_text(status));
+  const Scratch& scratch = scratch_of(firewall_jpeg_sweep_scratch(height, width, &options));
+  run([&] {
+    return firewall_jpeg_sweep(out.data(), out.nbytes(), &images, qualities.data(), count, &options,
+                               scratch.data.get(), scratch.size);
+  });
 }
 
-void jpeg_sweep(const Pixels& pixels, const Qualities& qualities, int sampling, const Copies& out, int threads) {
+void jpeg_sweep(const Pixels& pixels, const Qualities& qualities, int sampling, const Copies& out, int threads,
+                Resampling resampling) {
   if (sampling == FIREWALL_JPEG_GREY) throw nb::value_error("subsampling must be 0, 1 or 2");
-  sweep(out, 1, 2, pixels, 3, qualities, options_of(sampling, FIREWALL_JPEG_UINT8, threads));
+  sweep(out, 1, 2, pixels, 3, qualities, resampling, options_of(sampling, FIREWALL_JPEG_UINT8, threads));
 }
 
-void jpeg_sweep_grey(const GreyPixels& pixels, const Qualities& qualities, const GreyCopies& out, int threads) {
-  sweep(out, 1, 2, pixels, 1, qualities, options_of(FIREWALL_JPEG_GREY, FIREWALL_JPEG_UINT8, threads));
+void jpeg_sweep_grey(const GreyPixels& pixels, const Qualities& qualities, const GreyCopies& out, int threads,
+                     Resampling resampling) {
+  sweep(out, 1, 2, pixels, 1, qualities, resampling, options_of(FIREWALL_JPEG_GREY, FIREWALL_JPEG_UINT8, threads));
 }
 
 template <typename Value, int format>
 void jpeg_sweep_normalised(const Pixels& pixels, const Qualities& qualities, int sampling, const Channels& mean,
-                           const Channels& std, const Batch<Value>& out, int threads) {
+                           const Channels& std, const Batch<Value>& out, int threads, Resampling resampling) {
   if (sampling == FIREWALL_JPEG_GREY) throw nb::value_error("subsampling must be 0, 1 or 2");
   firewall_jpeg_options options = options_of(sampling, format, threads);
   for (int c = 0; c < 3; ++c) {
     options.mean[c] = mean.data()[c];
     options.std[c] = std.data()[c];
   }
-  sweep(out, 2, 3, pixels, 3, qualities, options);
+  sweep(out, 2, 3, pixels, 3, qualities, resampling, options);
 }
 
 }  // namespace
@@ -110,13 +104,17 @@ void jpeg_sweep_normalised(const Pixels& pixels, const Qualities& qualities, int
 void init_jpeg_sweep(nb::module_& module) {
   using namespace nb::literals;
   module.def("jpeg_sweep", &jpeg_sweep, "pixels"_a.noconvert(), "qualities"_a.noconvert(), "subsampling"_a,
-             "out"_a.noconvert(), "threads"_a = 1, "JPEG at each quality; see firewall/jpeg_sweep.h.");
+             "out"_a.noconvert(), "threads"_a = 1, "resampling"_a = nb::none(),
+             "JPEG at each quality; see firewall/jpeg_sweep.h.");
   module.def("jpeg_sweep_grey", &jpeg_sweep_grey, "pixels"_a.noconvert(), "qualities"_a.noconvert(),
-             "out"_a.noconvert(), "threads"_a = 1, "The same of a grey image.");
+             "out"_a.noconvert(), "threads"_a = 1, "resampling"_a = nb::none(),
+             "The same of a grey image.");
   module.def("jpeg_sweep_float32", &jpeg_sweep_normalised<float, FIREWALL_JPEG_FLOAT32>, "pixels"_a.noconvert(),
              "qualities"_a.noconvert(), "subsampling"_a, "mean"_a.noconvert(), "std"_a.noconvert(),
-             "out"_a.noconvert(), "threads"_a = 1, "JPEG at each quality, normalised for a network.");
+             "out"_a.noconvert(), "threads"_a = 1, "resampling"_a = nb::none(),
+             "JPEG at each quality, normalised for a network.");
   module.def("jpeg_sweep_float16", &jpeg_sweep_normalised<Half, FIREWALL_JPEG_FLOAT16>, "pixels"_a.noconvert(),
              "qualities"_a.noconvert(), "subsampling"_a, "mean"_a.noconvert(), "std"_a.noconvert(),
-             "out"_a.noconvert(), "threads"_a = 1, "The same in half precision.");
+             "out"_a.noconvert(), "threads"_a = 1, "resampling"_a = nb::none(),
+             "The same in half precision.");
 }

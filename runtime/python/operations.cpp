@@ -1,11 +1,9 @@
-// The operations other than JPEG. Shapes and types are refused by the signatures, the rest by the C interface; scratch
-// is a buffer of the calling thread that grows and stays, so that a frame loop allocates nothing.
+// The operations other than JPEG. Shapes and types are refused by the signatures, the rest by the C interface.
 #include "operations.hpp"
 
 #include <nanobind/ndarray.h>
 
-#include <memory>
-
+#include "calls.hpp"
 #include "firewall/gaussian_blur.h"
 #include "firewall/residual.h"
 #include "firewall/rotate.h"
@@ -48,58 +46,30 @@ std::int32_t count_of(const Copies<Value>& out, const Images& pixels, const Para
   return static_cast<std::int32_t>(parameters.shape(0));
 }
 
-struct Scratch {
-  std::unique_ptr<std::uint8_t[]> data;
-  std::size_t size = 0;
-};
-
-Scratch& scratch_of(std::size_t size) {
-  thread_local Scratch scratch;
-  if (scratch.size < size) {
-    scratch.size = 0;
-    scratch.data.reset(new std::uint8_t[size]);
-    scratch.size = size;
-  }
-  return scratch;
-}
-
-void check(int status) {
-  if (status != FIREWALL_OK) throw nb::value_error(firewall_status_text(status));
-}
-
 void gaussian_blur(const Images& pixels, const Parameters<float>& radii, const Copies<std::uint8_t>& out) {
   const firewall_images images = images_of(pixels);
   const std::int32_t count = count_of(out, pixels, radii);
   Scratch& scratch = scratch_of(firewall_gaussian_blur_scratch(images.height, images.width));
-  int status;
-  {
-    nb::gil_scoped_release release;
-    status = firewall_gaussian_blur(out.data(), &images, radii.data(), count, scratch.data.get(), scratch.size);
-  }
-  check(status);
+  run([&] {
+    return firewall_gaussian_blur(out.data(), &images, radii.data(), count, scratch.data.get(), scratch.size);
+  });
 }
 
 void rotate(const Images& pixels, const Parameters<double>& angles, const Copies<std::uint8_t>& out) {
   const firewall_images images = images_of(pixels);
   const std::int32_t count = count_of(out, pixels, angles);
-  int status;
-  {
-    nb::gil_scoped_release release;
-    status = firewall_rotate(out.data(), &images, angles.data(), count);
-  }
-  check(status);
+  run([&] {
+    return firewall_rotate(out.data(), &images, angles.data(), count);
+  });
 }
 
 void scale(const Images& pixels, const Parameters<double>& factors, int filter, const Copies<std::uint8_t>& out) {
   const firewall_images images = images_of(pixels);
   const std::int32_t count = count_of(out, pixels, factors);
   Scratch& scratch = scratch_of(firewall_scale_scratch(images.height, images.width));
-  int status;
-  {
-    nb::gil_scoped_release release;
-    status = firewall_scale(out.data(), &images, factors.data(), count, filter, scratch.data.get(), scratch.size);
-  }
-  check(status);
+  run([&] {
+    return firewall_scale(out.data(), &images, factors.data(), count, filter, scratch.data.get(), scratch.size);
+  });
 }
 
 template <typename Value, auto Function>
@@ -107,12 +77,9 @@ void residual(const Images& pixels, const Parameters<double>& shares, int down, 
   const firewall_images images = images_of(pixels);
   const std::int32_t count = count_of(out, pixels, shares);
   Scratch& scratch = scratch_of(firewall_residual_scratch(images.height, images.width));
-  int status;
-  {
-    nb::gil_scoped_release release;
-    status = Function(out.data(), &images, shares.data(), count, down, up, scratch.data.get(), scratch.size);
-  }
-  check(status);
+  run([&] {
+    return Function(out.data(), &images, shares.data(), count, down, up, scratch.data.get(), scratch.size);
+  });
 }
 
 }  // namespace

@@ -45,6 +45,14 @@ extern "C" int LLVMFuzzerTestOneInput(const std::uint8_t* data, std::size_t size
     options.mean[c] = hostile ? reader.take<double>() : 0.5;
     options.std[c] = hostile ? reader.take<double>() : 0.25;
   }
+  if (reader.take<std::uint8_t>() % 2 == 0) {
+    options.result_height = hostile ? reader.take<std::int16_t>() : 1 + reader.take<std::uint8_t>() % 80;
+    options.result_width = hostile ? reader.take<std::int16_t>() : 1 + reader.take<std::uint8_t>() % 80;
+    constexpr std::int32_t kFilters[] = {FIREWALL_FILTER_NEAREST, FIREWALL_FILTER_BILINEAR, FIREWALL_FILTER_BICUBIC,
+                                         FIREWALL_FILTER_BOX};
+    const auto filter = reader.take<std::uint8_t>();
+    options.filter = hostile ? filter : kFilters[filter % 4];
+  }
   const int channels = options.sampling == FIREWALL_JPEG_GREY ? 1 : 3;
   const std::int32_t height = hostile ? reader.take<std::int16_t>() : 1 + reader.take<std::uint8_t>() % 80;
   const std::int32_t width = hostile ? reader.take<std::int16_t>() : 1 + reader.take<std::uint8_t>() % 80;

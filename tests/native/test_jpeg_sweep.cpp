@@ -9,78 +9,15 @@
 #include <cstring>
 #include <limits>
 #include <memory>
-#include <string>
 #include <vector>
 
 #include "../../runtime/cpu/jpeg/quantisation.hpp"
-#include "../../runtime/cpu/jpeg/sweep.hpp"
 #include "expect.hpp"
-
-#if defined(FIREWALL_TEST_EMULATED)
-extern const firewall::jpeg::Kernel avx512_emulated_kernel;
-#endif
+#include "jpeg_cases.hpp"
 
 namespace {
 
-using Bytes = std::vector<std::uint8_t>;
-
-std::uint32_t next(std::uint32_t& state) { return state = state * 1664525u + 1013904223u; }
-
-// kind 0 noise, 1 black and white noise, 2 a slope with a little noise, 3 one colour.
-Bytes picture(int bytes, int kind, std::uint32_t seed) {
-  Bytes pixels(static_cast<std::size_t>(bytes));
-  for (int i = 0; i < bytes; ++i) {
-    const std::uint32_t random = next(seed) >> 24;
-    const std::uint32_t slope = (static_cast<std::uint32_t>(i) + random / 32) % 256;
-    const std::uint32_t values[4] = {random, random < 128 ? 0u : 255u, slope, 200u};
-    pixels[static_cast<std::size_t>(i)] = static_cast<std::uint8_t>(values[kind]);
-  }
-  return pixels;
-}
-
-firewall_jpeg_options options_of(int sampling, int format, int threads = 1, int instructions = FIREWALL_JPEG_BEST) {
-  return {sampling, format, threads, instructions, {0.485, 0.456, 0.406}, {0.229, 0.224, 0.225}, 0, 0, 0};
-}
-
-firewall_images images_of(const Bytes& pixels, int height, int width, int channels) {
-  return {pixels.data(), 0, std::ptrdiff_t{channels} * width, 1, height, width};
-}
-
-// Buffers of exactly the size that is asked for, so that the sanitizers see one byte too many.
-Bytes sweep(const Bytes& pixels, int height, int width, const std::vector<std::int32_t>& qualities,
-            const firewall_jpeg_options& options, const firewall::jpeg::Kernel* kernel = nullptr) {
-  const int channels = options.sampling == FIREWALL_JPEG_GREY ? 1 : 3;
-  const auto count = static_cast<std::int32_t>(qualities.size());
-  Bytes out(firewall_jpeg_sweep_bytes(1, height, width, count, &options), 7);
-  const firewall_images source = images_of(pixels, height, width, channels);
-  int status;
-  if (kernel == nullptr) {
-    Bytes scratch(firewall_jpeg_sweep_scratch(height, width, &options));
-    status = firewall_jpeg_sweep(out.data(), out.size(), &source, qualities.data(), count, &options, scratch.data(),
-                                 scratch.size());
-  } else {
-    Bytes scratch(firewall::jpeg::scratch_bytes(*kernel, height, width, options));
-    status = firewall::jpeg::sweep(*kernel, out.data(), out.size(), source, qualities.data(), count, options,
-                                   scratch.data(), scratch.size());
-  }
-  EXPECT(status == FIREWALL_OK);
-  return out;
-}
-
-// CRC-32, as Python's zlib.crc32(bytes, crc).
-std::uint32_t checked(const Bytes& bytes, std::uint32_t crc) {
-  static const std::vector<std::uint32_t> table = [] {
-    std::vector<std::uint32_t> entries(256);
-    for (std::uint32_t i = 0; i < 256; ++i) {
-      entries[i] = i;
-      for (int bit = 0; bit < 8; ++bit) entries[i] = entries[i] >> 1 ^ (entries[i] % 2 * 0xedb88320u);
-    }
-    return entries;
-  }();
-  crc = ~crc;
-  for (const std::uint8_t byte : bytes) crc = crc >> 8 ^ table[(crc ^ byte) % 256];
-  return ~crc;
-}
+using namespace firewall::testing;
 
 template <typename Visit>
 void every_case(const Visit& visit) {
@@ -101,22 +38,7 @@ void every_case(const Visit& visit) {
 
 void test_every_instruction_set_gives_the_same_bytes() {
   constexpr std::uint32_t kExpected = 0x1a127ea2u;
-  struct Contender {
-    std::string name;
-    int instructions;
-    const firewall::jpeg::Kernel* kernel;
-  };
-  std::vector<Contender> contenders;
-  const char* const names[] = {"best", "plain C++", "AVX2", "AVX-512", "NEON", "SSE4"};
-  for (int i = FIREWALL_JPEG_BEST; i <= FIREWALL_JPEG_SSE4; ++i) {
-    if (firewall_jpeg_can_run(i)) contenders.push_back({names[i], i, nullptr});
-  }
-#if defined(FIREWALL_TEST_EMULATED)
-  if (firewall_jpeg_can_run(FIREWALL_JPEG_AVX2)) {
-    contenders.push_back({"AVX-512, emulated", FIREWALL_JPEG_BEST, &avx512_emulated_kernel});
-  }
-#endif
-  for (const Contender& contender : contenders) {
+  for (const Contender& contender : contenders()) {
     std::uint32_t crc = 0;
     int cases = 0;
     every_case([&](const Bytes& pixels, int height, int width, const std::vector<std::int32_t>& qualities,
@@ -233,6 +155,13 @@ void test_what_is_not_allowed_is_refused() {
     EXPECT(with([&](auto& o) { o.std[2] = bad; }) == FIREWALL_BAD_PARAMETER);
   }
   EXPECT(with([&](auto& o) { o.mean[0] = HUGE_VAL; }) == FIREWALL_BAD_PARAMETER);
+  for (const std::int32_t bad : {-1, 1, 5, 77}) {
+    EXPECT(with([&](auto& o) { o.result_height = o.result_width = 4, o.filter = bad; }) == FIREWALL_BAD_PARAMETER);
+  }
+  for (const std::int32_t bad : {0, -1, FIREWALL_MAX_SIDE + 1, std::numeric_limits<std::int32_t>::min()}) {
+    EXPECT(with([&](auto& o) { o.result_height = bad, o.result_width = 5; }) == FIREWALL_BAD_SIZE);
+    EXPECT(with([&](auto& o) { o.result_height = 5, o.result_width = bad; }) == FIREWALL_BAD_SIZE);
+  }
   const auto shaped = [&](int h, int w, std::ptrdiff_t stride, int count) {
     return status({pixels.data(), 0, stride, count, h, w}, qualities, good, all, room);
   };
@@ -280,5 +209,6 @@ int main() {
   test_colour_constants_are_exact();
   test_threads_strides_and_counts_change_nothing();
   test_what_is_not_allowed_is_refused();
+  firewall::testing::test_jpeg_resized();
   return firewall::testing::failures == 0 ? 0 : 1;
 }

@@ -13,8 +13,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
-from firewall.errors import FirewallError, UsageError
-from firewall.transforms import SUBSAMPLINGS, SWEEP_16, jpeg, jpeg_sweep
+from firewall.errors import UsageError
+from firewall.transforms import SUBSAMPLINGS, SWEEP_16, jpeg_sweep, jpeg_sweep_normalised, runtime
 from firewall.transforms.jpeg import jpeg_sweep_reference
 
 _native = pytest.importorskip("firewall._native", reason="the native runtime is not compiled")
@@ -72,7 +72,7 @@ def native_sweep(pixels: np.ndarray, qualities: list[int] | tuple[int, ...], sub
 
 def test_the_runtime_is_the_one_in_use() -> None:
     """jpeg_sweep is computed by the native runtime where it is compiled, or the tests below would prove nothing."""
-    assert jpeg._runtime() is _native
+    assert runtime.runtime(PIXELS[None]) is _native
 
 
 @pytest.mark.parametrize("kind", KINDS, ids=lambda kind: kind.__name__)
@@ -272,18 +272,24 @@ def test_read_only_pixels_are_fine() -> None:
     np.testing.assert_array_equal(jpeg_sweep(pixels, [40]), jpeg_sweep_reference(pixels, [40]))
 
 
-def test_without_the_runtime_pillow_does_it(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Where nothing was compiled the sweep is the reference, with the same result."""
-
-    def absent() -> None:
-        raise FirewallError("not compiled")
-
+@pytest.mark.parametrize("size", [None, (13, 7)])
+def test_without_the_runtime_pillow_does_it(size: tuple[int, int] | None, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Where nothing was compiled the sweep is the reference, with the same result in bytes and in numbers."""
     pixels = noise(np.random.default_rng(2), 9, 10)
-    expected = jpeg_sweep(pixels, [40, 80])
-    monkeypatch.setattr(jpeg.native, "load", absent)
-    jpeg._runtime.cache_clear()
-    try:
-        np.testing.assert_array_equal(jpeg_sweep(pixels, [40, 80]), expected)
-        assert jpeg._runtime() is None
-    finally:
-        jpeg._runtime.cache_clear()
+
+    def both() -> list[np.ndarray]:
+        numbers = jpeg_sweep_normalised(pixels, [40, 80], MEAN, STD, dtype=np.float16, size=size)
+        return [jpeg_sweep(pixels, [40, 80], size=size), numbers]
+
+    expected = both()
+    monkeypatch.setattr(runtime, "_loaded", lambda: None)
+    for ours, theirs in zip(both(), expected, strict=True):
+        np.testing.assert_array_equal(ours, theirs)
+
+
+@pytest.mark.parametrize("shape", [(1, runtime.MAX_SIDE + 1, 3), (runtime.MAX_SIDE + 1, 1, 3)])
+def test_pillow_does_what_is_too_large_for_the_runtime(shape: tuple[int, int, int]) -> None:
+    """A side longer than the runtime takes is swept all the same."""
+    pixels = np.random.default_rng(4).integers(0, 256, shape, np.uint8)
+
+    np.testing.assert_array_equal(jpeg_sweep(pixels, [60]), jpeg_sweep_reference(pixels, [60]))

@@ -73,13 +73,15 @@ inline void sum_rows(const Plan& plan, const std::uint8_t* near, const std::uint
   const S16 centre = fill16(kChroma == Chroma::both ? -510 : -128);
   std::uint8_t* to = sums + kRowMargin;
   const int units = (plan.chroma_width + 7) / 8;
-  for (int u = 0; u < units; u += kLanes) {
+  int u = 0;
+  for (; u < units; u += kLanes) {
     const U8 a = load<U8>(near + 16 * u), b = load<U8>(far + 16 * u);
     const S16 blue = dot_bytes(low8(a, b), factors) + centre;
     const S16 red = dot_bytes(high8(a, b), factors) + centre;
     scatter<32>(to + 32 * u, (U8)low16(blue, red));
     scatter<32>(to + 32 * u + 16, (U8)high16(blue, red));
   }
+  __builtin_memset(to + 32 * u, 0, 4);  // the right neighbour of the last pair, which may be of no pixel
   __builtin_memcpy(to - 4, to, 4);
   std::uint8_t* end = to + 4 * plan.chroma_width;
   __builtin_memcpy(end, end - 4, 4);

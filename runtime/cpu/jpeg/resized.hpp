@@ -22,9 +22,9 @@ struct Resizing {
 struct Strip {
   std::uint8_t* rows;    // as they are rendered: strip_rows of the width of the image
   std::uint8_t* turned;  // the same by columns; one line for each column of the image
-  std::uint8_t* across;  // one line for each column of the result
-  std::uint8_t* window;  // rows as wide as the result, window_rows of them, with room for normalise behind the last
-  std::uint8_t* row;     // a row of the result before it is normalised, with the same room
+  std::uint8_t* across;  // one line for each column of the result; may be where `rows` is
+  std::uint8_t* window;  // rows as wide as the result, window_rows of them
+  std::uint8_t* row;     // a row of the result before it is normalised, and kAlignment bytes that may be read
 };
 
 // Both are multiples of the rows of a block and of what vector units take at a time; 96 bytes are three AVX2 vectors.
