@@ -58,7 +58,7 @@ def test_scores_are_for_the_operator_alone_and_always_json(tmp_path: Path) -> No
 
 def test_a_full_disk_is_an_error() -> None:
     """A verdict that can't be written stops the service instead of getting lost."""
-    stream = Path("/dev/full").open("w", encoding="utf-8")
+    stream = Path("/dev/full").open("w", encoding="utf-8")  # noqa: SIM115
 
     with pytest.raises(FirewallError, match=r"/dev/full.*No space left"):
         JsonLines(stream).report(report(RELEASED))
