@@ -13,7 +13,7 @@ import numpy.typing as npt
 
 from firewall.bundle import Bundle, load_bundle
 from firewall.detectors import Detector, Evidence, build
-from firewall.engines import Engine, OnnxRuntimeEngine
+from firewall.engines import Engine, OnnxRuntimeEngine, OnnxRuntimeNetwork
 from firewall.errors import EngineError, ImageError
 from firewall.frame import Frame, Pixels, Region, check_pixels
 from firewall.policy import Policy, contradictions
@@ -56,7 +56,7 @@ class Firewall:
         self.bundle = bundle
         self.engine = engine
         self.exhaustive = exhaustive
-        self.detectors: list[Detector] = [build(spec) for spec in bundle.manifest.detectors]
+        self.detectors: list[Detector] = [build(spec, self._network) for spec in bundle.manifest.detectors]
         # What needs only the original image is asked first: most of what isn't a sign costs one classification.
         self.detectors.sort(key=lambda detector: len(detector.operations))
         self._sweep_cost = 0.0
@@ -70,6 +70,10 @@ class Firewall:
         """
         loaded = load_bundle(bundle)
         return cls(loaded, OnnxRuntimeEngine(loaded, threads=threads), exhaustive=exhaustive)
+
+    def _network(self, file: str) -> OnnxRuntimeNetwork:
+        # They are small, and one thread spares them the wait for others.
+        return OnnxRuntimeNetwork(self.bundle.files[file], f"{file} of bundle {self.bundle.path}", threads=1)
 
     def screen(self, pixels: Pixels, region: Region | None = None) -> Verdict:
         """Judge one image, (H, W, 3) uint8 RGB, or a region (x, y, width, height) of it; bad pixels are withheld."""

@@ -7,20 +7,34 @@ from collections.abc import Callable
 from firewall.bundle import DetectorSpec
 from firewall.detectors.agreement import Agreement
 from firewall.detectors.confidence import Confidence
-from firewall.detectors.evidence import Detector, Evidence
+from firewall.detectors.evidence import Detector, Evidence, Network
+from firewall.detectors.statistics import Statistics
 from firewall.errors import BundleError
 
-__all__ = ["DETECTORS", "Detector", "Evidence", "build"]
+__all__ = ["DETECTORS", "NETWORK_DETECTORS", "Detector", "Evidence", "Network", "build"]
 
-#: Every detector by the name that bundles use.
+#: Detectors that need nothing but their parameters, by the name that bundles use.
 DETECTORS: dict[str, Callable[[dict[str, object]], Detector]] = {
     Agreement.name: Agreement,
     Confidence.name: Confidence,
 }
+#: Detectors that ask a trained network, which their parameter `file` names.
+NETWORK_DETECTORS: dict[str, Callable[[dict[str, object], Network], Detector]] = {
+    Statistics.name: Statistics,
+}
 
 
-def build(spec: DetectorSpec) -> Detector:
-    """The detector that a bundle names; raises BundleError if it is unknown or its parameters don't fit."""
-    if spec.name not in DETECTORS:
-        raise BundleError(f"unknown detector {spec.name!r}; this version knows {', '.join(DETECTORS)}")
-    return DETECTORS[spec.name](dict(spec.parameters))
+def build(spec: DetectorSpec, open_network: Callable[[str], Network] | None = None) -> Detector:
+    """The detector that a bundle names. open_network: gives the network in a file of the bundle.
+
+    Raises BundleError if the detector is unknown or its parameters don't fit, EngineError if its network can't be used.
+    """
+    parameters = dict(spec.parameters)
+    if spec.name in DETECTORS:
+        return DETECTORS[spec.name](parameters)
+    if spec.name not in NETWORK_DETECTORS:
+        known = ", ".join([*DETECTORS, *NETWORK_DETECTORS])
+        raise BundleError(f"unknown detector {spec.name!r}; this version knows {known}")
+    if open_network is None or not isinstance(parameters.get("file"), str):
+        raise BundleError(f"detector {spec.name!r} needs a network: a parameter 'file' that names a file of the bundle")
+    return NETWORK_DETECTORS[spec.name](parameters, open_network(str(parameters["file"])))

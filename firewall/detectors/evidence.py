@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
 import numpy as np
 import numpy.typing as npt
 
-__all__ = ["Detector", "Evidence"]
+__all__ = ["Detector", "Evidence", "Network"]
 
 Logits = npt.NDArray[np.float32]
+#: A trained network of a bundle: float32 (N, ...) -> float32 (N, ...), all finite. Raises EngineError otherwise.
+Network = Callable[[npt.NDArray[np.float32]], npt.NDArray[np.float32]]
 
 
 @dataclass(frozen=True, slots=True)

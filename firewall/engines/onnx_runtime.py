@@ -11,7 +11,7 @@ import onnxruntime as ort
 from firewall.bundle import Bundle
 from firewall.errors import EngineError
 
-__all__ = ["OnnxRuntimeEngine"]
+__all__ = ["OnnxRuntimeEngine", "OnnxRuntimeNetwork"]
 
 _CPU = "CPUExecutionProvider"
 
@@ -29,17 +29,7 @@ class OnnxRuntimeEngine:
         self._classes = len(spec.labels)
         self._scale = (1.0 / (255.0 * np.array(spec.input.std))).astype(np.float32)
         self._shift = (-np.array(spec.input.mean) / np.array(spec.input.std)).astype(np.float32)
-        options = ort.SessionOptions()
-        options.intra_op_num_threads = threads or len(os.sched_getaffinity(0))
-        options.inter_op_num_threads = 1
-        options.execution_mode = ort.ExecutionMode.ORT_SEQUENTIAL
-        # Spinning threads would take whole cores of a shared vehicle computer between two frames.
-        options.add_session_config_entry("session.intra_op.allow_spinning", "0")
-        options.log_severity_level = 4  # its messages come as exceptions
-        try:
-            self._session = ort.InferenceSession(bundle.files[spec.file], options, providers=[_CPU])
-        except Exception as error:  # ONNX Runtime raises many types of its own
-            raise EngineError(f"{spec.file} of bundle {bundle.path} can't be loaded: {_short(error)}") from error
+        self._session = _session(bundle.files[spec.file], f"{spec.file} of bundle {bundle.path}", threads)
         self.provider: str = self._session.get_providers()[0]
         inputs = [entry.name for entry in self._session.get_inputs()]
         outputs = [entry.name for entry in self._session.get_outputs()]
@@ -65,6 +55,46 @@ class OnnxRuntimeEngine:
         if logits.dtype != np.float32 or not np.isfinite(logits).all():
             raise EngineError("the classifier gave values that are not finite float32 numbers")
         return logits
+
+
+class OnnxRuntimeNetwork:
+    """Any network with one input and one output, float32 (N, ...) -> float32 (N, ...): what a trained detector asks.
+
+    content: the ONNX file. what: names it in errors. threads: as of OnnxRuntimeEngine.
+    """
+
+    def __init__(self, content: bytes, what: str, *, threads: int = 0) -> None:
+        self._what = what
+        self._session = _session(content, what, threads)
+        inputs, outputs = self._session.get_inputs(), self._session.get_outputs()
+        kinds = [entry.type for entry in (*inputs, *outputs)]
+        if len(inputs) != 1 or len(outputs) != 1 or set(kinds) != {"tensor(float)"}:
+            raise EngineError(f"{what} has inputs and outputs {kinds}; a detector's network has one float32 each")
+        self._input = inputs[0].name
+
+    def __call__(self, values: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
+        """The output for `values`; as many rows, all finite. Raises EngineError."""
+        try:
+            answer = self._session.run(None, {self._input: values})[0]
+        except Exception as error:  # ONNX Runtime raises many types of its own
+            raise EngineError(f"{self._what} failed: {_short(error)}") from error
+        if not isinstance(answer, np.ndarray) or len(answer) != len(values) or not np.isfinite(answer).all():
+            raise EngineError(f"{self._what} gave no finite number for each of {len(values)} inputs")
+        return answer
+
+
+def _session(content: bytes, what: str, threads: int) -> ort.InferenceSession:
+    options = ort.SessionOptions()
+    options.intra_op_num_threads = threads or len(os.sched_getaffinity(0))
+    options.inter_op_num_threads = 1
+    options.execution_mode = ort.ExecutionMode.ORT_SEQUENTIAL
+    # Spinning threads would take whole cores of a shared vehicle computer between two frames.
+    options.add_session_config_entry("session.intra_op.allow_spinning", "0")
+    options.log_severity_level = 4  # its messages come as exceptions
+    try:
+        return ort.InferenceSession(content, options, providers=[_CPU])
+    except Exception as error:  # ONNX Runtime raises many types of its own
+        raise EngineError(f"{what} can't be loaded: {_short(error)}") from error
 
 
 def _short(error: Exception) -> str:
