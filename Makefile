@@ -16,18 +16,18 @@ DEBIAN_PACKAGES := chromium ffmpeg gir1.2-gst-rtsp-server-1.0 python3-gi gstream
 NEEDS := Debian, Ubuntu, JetPack: apt-get install python3 python3-venv python3-dev g++ make
 
 .DEFAULT_GOAL := help
-.PHONY: help serve test unit-test lint format native-test bench wheel clean debian-packages
+.PHONY: help serve test unit-test lint format native-test aarch64-test bench wheel clean debian-packages aarch64-packages
 # A recipe that fails leaves no stamp behind.
 .DELETE_ON_ERROR:
 
 help:  ## this list
 	@echo "make TARGET [PYTHON=python3] [ARGS='...']"
-	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/  \1\t\2/p' $(MAKEFILE_LIST) | expand -t 16
+	@sed -n 's/^\([a-z0-9-]*\):.*## \(.*\)/  \1\t\2/p' $(MAKEFILE_LIST) | expand -t 16
 
 serve: $(VENV)/.edge  ## guard the embedded demo, or what ARGS names: make serve ARGS="--camera 0"
 	@exec $(BIN)/firewall serve $(ARGS)
 
-test: lint native-test unit-test  ## everything: linters, types, native tests with and without sanitizers, pytest
+test: lint native-test aarch64-test unit-test  ## everything: linters, types, native tests (sanitizers, aarch64), pytest
 
 unit-test: $(VENV)/.dev debian-packages  ## pytest alone: make unit-test PYTEST_ARGS="-k policy"
 	$(BIN)/python -m pytest $(PYTEST_ARGS)
@@ -45,6 +45,17 @@ format: $(VENV)/.dev  ## let ruff mend what it can
 native-test: $(VENV)/.dev  ## the C++ tests, plain and under the address and undefined-behaviour sanitizers
 	@$(call native_test,build/native,)
 	@$(call native_test,build/native-sanitized,address$(comma)undefined)
+
+# On an aarch64 machine native-test is that. Elsewhere `make test` goes on without what is missing; asked for by name, it
+# is an error.
+aarch64-test: $(VENV)/.dev aarch64-packages  ## the C++ tests for aarch64, cross-compiled and emulated (installs both on Debian)
+	@if [ "$$(uname -m)" = aarch64 ]; then exit 0; fi; \
+	if command -v aarch64-linux-gnu-g++ >/dev/null && command -v qemu-aarch64-static >/dev/null; then \
+		PATH="$(abspath $(BIN)):$$PATH" tests/native/aarch64.sh build/aarch64; \
+	else \
+		echo "Left out: the native tests for aarch64 ($(AARCH64_PACKAGES) are not installed)." >&2; \
+		$(if $(filter aarch64-test,$(MAKECMDGOALS)),exit 1,exit 0); \
+	fi
 
 bench: $(VENV)/.edge  ## latency of a verdict on this machine: make bench ARGS="--json bench.json"
 	@exec $(BIN)/firewall bench $(ARGS)
@@ -85,7 +96,16 @@ $(VENV)/.dev: $(VENV)/.python $(INSTALLED_FROM)
 
 # As root on Debian they are installed; otherwise the tests that need one of them skip, and this says which.
 debian-packages:
-	@missing=; for package in $(DEBIAN_PACKAGES); do \
+	@$(call install,$(DEBIAN_PACKAGES),Skipped without them: browser tests (chromium)$(comma) RTSP tests (gir1.2-gst-*$(comma) \
+		python3-gi$(comma) gstreamer1.0-*)$(comma) codec tests (ffmpeg).)
+
+aarch64-packages:
+	@if [ "$$(uname -m)" = aarch64 ]; then exit 0; fi; $(call install,$(AARCH64_PACKAGES),)
+
+comma := ,
+# $(1): packages; $(2): what is said where they are not installed
+define install
+	missing=; for package in $(1); do \
 		dpkg-query -W -f='$${Status}' $$package 2>/dev/null | grep -q 'ok installed' || missing="$$missing $$package"; done; \
 	[ -n "$$missing" ] || exit 0; \
 	if [ "$$(id -u)" = 0 ] && command -v apt-get >/dev/null; then \
@@ -94,10 +114,8 @@ debian-packages:
 		apt-get update -qq >/dev/null && apt-get install -qq -y --no-install-recommends $$missing >/dev/null && exit 0; \
 		[ -z "$$CI" ] || { echo "make: apt-get could not install$$missing" >&2; exit 1; }; \
 	fi; \
-	echo "Not installed:$$missing. Skipped without them: browser tests (chromium), RTSP tests (gir1.2-gst-*, python3-gi," \
-		"gstreamer1.0-*), codec tests (ffmpeg)." >&2
-
-comma := ,
+	[ -z "$(2)" ] || echo "Not installed:$$missing. $(2)" >&2
+endef
 # $(1): folder; $(2): sanitizers, or nothing
 define native_test
 	mkdir -p $(1) && \

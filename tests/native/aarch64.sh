@@ -1,6 +1,7 @@
 #!/bin/sh
 # The native tests for aarch64, run here by an emulator: the NEON kernels give the bytes that the x86-64 ones give, for
-# the tests hold both to the same numbers. From the root of the checkout:
+# the tests hold both to the same numbers. `make aarch64-test` installs what is missing and does this; without make, from
+# the root of the checkout:
 #   apt-get install g++-aarch64-linux-gnu qemu-user-static
 #   tests/native/aarch64.sh [build folder]
 set -eu
