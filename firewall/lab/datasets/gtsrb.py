@@ -16,9 +16,11 @@ import numpy.typing as npt
 from PIL import Image
 
 from firewall.errors import DataError
+from firewall.lab.datasets.dataset import Dataset
+from firewall.lab.datasets.near_duplicates import near_duplicates
 from firewall.lab.datasets.packs import load_pack
 
-__all__ = ["CLASS_NAMES", "Gtsrb", "load_test", "load_train", "split_tracks"]
+__all__ = ["CLASS_NAMES", "Gtsrb", "load_test", "load_train", "open_gtsrb", "split_tracks"]
 
 CLASS_NAMES: tuple[str, ...] = (
     *(f"speed limit {limit}" for limit in (20, 30, 50, 60, 70, 80)),
@@ -70,11 +72,13 @@ _WHERE = (
 @dataclass(frozen=True)
 class Gtsrb:
     """Images with their labels. `images`: list of (H, W, 3) uint8 RGB; `labels`: int64 (N,), 0..42;
-    `tracks`: int64 (N,), label * 1000 + track number, or -1 where the track is not published (test images)."""
+    `tracks`: int64 (N,), label * 1000 + track number, or -1 where the track is not published (test images).
+    `sources`: a name for each image that is the same on every machine."""
 
     images: list[npt.NDArray[np.uint8]]
     labels: npt.NDArray[np.int64]
     tracks: npt.NDArray[np.int64]
+    sources: tuple[str, ...] = ()
 
     def __len__(self) -> int:
         return len(self.images)
@@ -82,7 +86,26 @@ class Gtsrb:
     def subset(self, where: npt.NDArray[np.bool_]) -> Gtsrb:
         """The images at which the mask `where`, bool (N,), is true."""
         index = np.flatnonzero(where)
-        return Gtsrb([self.images[i] for i in index], self.labels[index], self.tracks[index])
+        sources = tuple(self.sources[i] for i in index) if self.sources else ()
+        return Gtsrb([self.images[i] for i in index], self.labels[index], self.tracks[index], sources)
+
+
+def open_gtsrb(root: Path, part: str) -> Dataset:
+    """`part` ("train" or "test") as any data set. A training image's group is its track. Test images have no published
+    tracks: near duplicates are a group instead (see `near_duplicates` for how well that finds the tracks)."""
+    data = load_train(root) if part == "train" else load_test(root)
+    return Dataset(
+        name="gtsrb",
+        images=data.images,
+        labels=data.labels,
+        groups=data.tracks if part == "train" else near_duplicates(data.images, data.labels),
+        sources=data.sources,
+        class_names=CLASS_NAMES,
+        licence="free for research, to be cited",
+        citation="J. Stallkamp, M. Schlipsing, J. Salmen, C. Igel. Man vs. computer: benchmarking machine learning "
+        "algorithms for traffic sign recognition. Neural Networks 32, 2012.",
+        notes="" if part == "train" else "tracks are not published: groups are near duplicates found by their pixels",
+    )
 
 
 def load_train(root: Path) -> Gtsrb:
@@ -128,23 +151,34 @@ def _load_pack(path: Path) -> Gtsrb:
     if "label" not in columns:
         raise DataError(f"{path} has no column 'label'; it is not a GTSRB pack")
     labels = columns["label"].astype(np.int64)
-    tracks = labels * 1000 + columns["track"].astype(np.int64) if "track" in columns else np.full(len(labels), -1)
-    return Gtsrb(images, labels, tracks.astype(np.int64))
+    numbers = columns["name"].tolist() if "name" in columns else list(range(len(labels)))
+    if "track" not in columns:
+        return Gtsrb(images, labels, np.full(len(labels), -1), tuple(f"{path.stem}/{number:05d}" for number in numbers))
+    tracks = columns["track"].astype(np.int64)
+    frames = columns["frame"].tolist() if "frame" in columns else numbers
+    sources = (
+        f"{path.stem}/{label:05d}/{track:05d}_{frame:05d}"
+        for label, track, frame in zip(labels.tolist(), tracks.tolist(), frames, strict=True)
+    )
+    return Gtsrb(images, labels, labels * 1000 + tracks, tuple(sources))
 
 
 def _load_folder(folder: Path, table: Path, *, tracks: bool = True) -> Gtsrb:
     images: list[npt.NDArray[np.uint8]] = []
     labels: list[int] = []
     numbers: list[int] = []
+    sources: list[str] = []
+    prefix = f"gtsrb_train/{folder.name}" if tracks else "gtsrb_test"
     try:
         with table.open(newline="") as file:
             for row in csv.DictReader(file, delimiter=";"):
                 images.append(np.array(Image.open(folder / row["Filename"]).convert("RGB")))
                 labels.append(int(row["ClassId"]))
+                sources.append(f"{prefix}/{Path(row['Filename']).stem}")
                 numbers.append(labels[-1] * 1000 + int(row["Filename"].split("_")[0]) if tracks else -1)
     except (OSError, KeyError, ValueError) as error:
         raise DataError(f"{table} does not fit the images beside it ({error}); {_WHERE}") from error
-    return Gtsrb(images, np.array(labels, np.int64), np.array(numbers, np.int64))
+    return Gtsrb(images, np.array(labels, np.int64), np.array(numbers, np.int64), tuple(sources))
 
 
 def _join(parts: list[Gtsrb]) -> Gtsrb:
@@ -152,4 +186,5 @@ def _join(parts: list[Gtsrb]) -> Gtsrb:
         [image for part in parts for image in part.images],
         np.concatenate([part.labels for part in parts]),
         np.concatenate([part.tracks for part in parts]),
+        tuple(source for part in parts for source in part.sources),
     )
