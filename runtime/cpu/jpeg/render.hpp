@@ -100,15 +100,16 @@ inline void enlarge(const std::uint8_t* at, S16& even, S16& odd) {
     odd = ((S16)shuffle(samples, repeat(kOddOnes.at)) << 1) - fill16(256);
     return;
   }
-  const S16 here = load<S16>(at), left = load<S16>(at - 4), right = load<S16>(at + 4);
-  const S16 thrice = here + here + here;
+  // Unsigned: behind the end of a row lies whatever was there before, and its sums may wrap.
+  const U16 here = load<U16>(at), left = load<U16>(at - 4), right = load<U16>(at + 4);
+  const U16 thrice = here + here + here;
   const S16 whole = fill16(-2);
   if (kChroma == Chroma::both) {
-    even = ((thrice + left) >> 3) & whole;
-    odd = ((thrice + right - fill16(1)) >> 3) & whole;
+    even = ((S16)(thrice + left) >> 3) & whole;
+    odd = ((S16)(thrice + right - (U16)fill16(1)) >> 3) & whole;
   } else {
-    even = ((thrice + left + fill16(1)) >> 1) & whole;
-    odd = ((thrice + right + fill16(2)) >> 1) & whole;
+    even = ((S16)(thrice + left + (U16)fill16(1)) >> 1) & whole;
+    odd = ((S16)(thrice + right + (U16)fill16(2)) >> 1) & whole;
   }
 }
 
