@@ -1,21 +1,16 @@
-#include "firewall/gaussian_blur.h"
+#include "gaussian_blur.hpp"
 
 #include <algorithm>
 #include <cmath>
 #include <cstring>
 
 #include "contract.hpp"
-#include "kernels/kernels.hpp"
+#include "firewall/gaussian_blur.h"
 
 namespace firewall {
-namespace {
 
-constexpr int kPasses = 3;
-
-// The box whose repetition has the variance radius^2. Its whole part is the widest odd box that is not too wide; the
-// fraction belongs to the two pixels beyond it. Single precision, as in the definition: the weights depend on it.
 Box box_of(float radius) noexcept {
-  const float variance = radius * radius / static_cast<float>(kPasses);
+  const float variance = radius * radius / static_cast<float>(kBoxPasses);
   const auto length = static_cast<float>(std::sqrt(12.0 * static_cast<double>(variance) + 1.0));
   const auto whole = static_cast<float>(std::floor((static_cast<double>(length) - 1.0) / 2.0));
   float fraction = (2 * whole + 1) * (whole * (whole + 1) - 3 * variance);
@@ -26,6 +21,8 @@ Box box_of(float radius) noexcept {
   const auto inner = static_cast<std::uint32_t>(static_cast<float>(kOne) / (extent * 2 + 1));
   return {static_cast<int>(reach), inner, (kOne - (reach * 2 + 1) * inner) / 2};
 }
+
+namespace {
 
 // One pass of a box that is too wide for the kernel, one lane at a time.
 void wide_pass(std::uint8_t* destination, std::ptrdiff_t destination_stride, const std::uint8_t* source,

@@ -1,17 +1,14 @@
-#include "firewall/residual.h"
+#include "residual.hpp"
 
 #include <algorithm>
 
 #include "contract.hpp"
+#include "firewall/residual.h"
 #include "kernels/kernels.hpp"
 #include "resample.hpp"
 
 namespace firewall {
 namespace {
-
-std::int32_t kept_pixels(std::int32_t side, double share) noexcept {
-  return std::max(1, static_cast<std::int32_t>(side * share));
-}
 
 void store(std::int16_t* destination, int residual) noexcept { *destination = static_cast<std::int16_t>(residual); }
 
@@ -29,7 +26,7 @@ int residual(Value* destination, const firewall_images* source, const double* sh
   if (!known_filter(down) || !known_filter(up)) return FIREWALL_BAD_PARAMETER;
   if (source->count == 0 || shares_count == 0) return FIREWALL_OK;
   for (std::int32_t i = 0; i < shares_count; ++i) {
-    if (!(shares[i] > 0.0 && shares[i] < 1.0)) return FIREWALL_BAD_PARAMETER;  // NaN too
+    if (!allowed_share(shares[i])) return FIREWALL_BAD_PARAMETER;
   }
 
   const std::int32_t height = source->height;

@@ -1,4 +1,4 @@
-#include "firewall/rotate.h"
+#include "rotate.hpp"
 
 #include <algorithm>
 #include <cmath>
@@ -7,17 +7,10 @@
 #include <cstring>
 
 #include "contract.hpp"
+#include "firewall/rotate.h"
 
 namespace firewall {
 namespace {
-
-constexpr int kFixedBits = 16;
-
-// Where a pixel of the result comes from, in units of 2^-16 pixels: (x, y) -> origin + x * along_x + y * along_y.
-struct Affine {
-  std::int64_t x_along_x, x_along_y, x_origin;
-  std::int64_t y_along_x, y_along_y, y_origin;
-};
 
 // Rounded to 15 decimals as the definition does it, by way of the decimal text.
 double fifteen_decimals(double value) noexcept {
@@ -29,6 +22,8 @@ double fifteen_decimals(double value) noexcept {
 std::int64_t fixed(double value) noexcept {
   return static_cast<std::int64_t>(std::floor(value * (1 << kFixedBits) + 0.5));
 }
+
+}  // namespace
 
 Affine affine_of(double degrees, std::int32_t height, std::int32_t width) noexcept {
   double turn = std::fmod(degrees, 360.0);
@@ -45,6 +40,8 @@ Affine affine_of(double degrees, std::int32_t height, std::int32_t width) noexce
   return {fixed(cosine),     fixed(sine),   fixed(x_origin + cosine * 0.5 + sine * 0.5),
           fixed(minus_sine), fixed(cosine), fixed(y_origin + minus_sine * 0.5 + cosine * 0.5)};
 }
+
+namespace {
 
 std::int64_t ceil_divide(std::int64_t a, std::int64_t b) noexcept {  // b > 0
   return a >= 0 ? (a + b - 1) / b : -(-a / b);

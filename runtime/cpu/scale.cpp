@@ -1,32 +1,12 @@
-#include "firewall/scale.h"
+#include "scale.hpp"
 
-#include <algorithm>
 #include <cstring>
 
 #include "contract.hpp"
+#include "firewall/scale.h"
 #include "kernels/kernels.hpp"
 #include "resample.hpp"
 
-namespace firewall {
-namespace {
-
-// Along one side: `scaled` pixels, of which `window` from `start` on are seen, at `margin` in the result.
-struct Side {
-  std::int32_t scaled, start, window, margin;
-};
-
-Side side_of(std::int32_t side, double factor) noexcept {
-  const std::int32_t scaled = std::max(1, static_cast<std::int32_t>(side * factor));
-  if (scaled >= side) return {scaled, (scaled - side) / 2, side, 0};
-  return {scaled, 0, scaled, (side - scaled) / 2};
-}
-
-bool allowed(double factor) noexcept {  // false for NaN
-  return factor >= FIREWALL_MIN_FACTOR && factor <= FIREWALL_MAX_FACTOR;
-}
-
-}  // namespace
-}  // namespace firewall
 
 size_t firewall_scale_scratch(int32_t height, int32_t width) {
   using namespace firewall;
@@ -44,7 +24,7 @@ int firewall_scale(uint8_t* destination, const firewall_images* source, const do
   if (!known_filter(filter)) return FIREWALL_BAD_PARAMETER;
   if (source->count == 0 || factors_count == 0) return FIREWALL_OK;
   for (std::int32_t i = 0; i < factors_count; ++i) {
-    if (!allowed(factors[i])) return FIREWALL_BAD_PARAMETER;
+    if (!allowed_factor(factors[i])) return FIREWALL_BAD_PARAMETER;
   }
 
   const std::int32_t height = source->height;
