@@ -10,6 +10,7 @@ import typer
 from rich.console import Console
 
 from firewall.errors import UsageError
+from firewall.lab.commands.database import attack, database_app, report_app
 
 __all__ = ["app"]
 
@@ -22,6 +23,9 @@ app = typer.Typer(
 )
 train_app = typer.Typer(help="Train a network. Runs can be interrupted and resumed.", no_args_is_help=True)
 app.add_typer(train_app, name="train")
+app.command()(attack)
+app.add_typer(database_app, name="database")
+app.add_typer(report_app, name="report")
 
 Data = Annotated[Path, typer.Option(help="Folder with GTSRB: the official layout or gtsrb_*.npz packs.")]
 

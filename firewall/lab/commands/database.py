@@ -1,0 +1,133 @@
+"""`firewall lab attack`, `firewall lab database ...` and `firewall lab report database`."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Annotated
+
+import typer
+from rich.console import Console
+from rich.table import Table
+
+from firewall.errors import DataError, FirewallError, UsageError
+
+__all__ = ["attack", "database_app", "report_app"]
+
+database_app = typer.Typer(help="Look into a database of adversarial images.", no_args_is_help=True)
+report_app = typer.Typer(help="Pages for people.", no_args_is_help=True)
+
+Folder = Annotated[Path, typer.Argument(metavar="DB", help="Folder made by 'firewall lab attack'.")]
+
+
+def attack(
+    dataset: Annotated[
+        str, typer.Option(help="gtsrb, mnist, cifar10, imagenet, nips17 or folder:PATH (a sub-folder for each class).")
+    ],
+    attacks: Annotated[str, typer.Option(help="Comma-separated names, or 'all'.")],
+    out: Annotated[Path, typer.Option(metavar="DB", help="Folder of the database; one that is there is gone on with.")],
+    classifier: Annotated[
+        str, typer.Option(help="default, a bundle, a folder of 'lab train classifier', an ONNX file or a pack's name.")
+    ] = "default",
+    limit: Annotated[int, typer.Option(help="Normal images to attack: correctly classified ones.")] = 1000,
+    seed: Annotated[int, typer.Option(min=0, help="Choice of images, splits and the attacks' randomness.")] = 0,
+    part: Annotated[str, typer.Option(help="Part of the data set: test or train.")] = "test",
+    data: Annotated[
+        Path | None, typer.Option(help="Folder of the data sets. [default: $FIREWALL_DATA, data, ../shared/data]")
+    ] = None,
+    backend: Annotated[
+        str, typer.Option(help="local (processes) or ray (a cluster: RAY_ADDRESS, or one here).")
+    ] = "local",
+    workers: Annotated[int, typer.Option(help="Processes at a time; 0 = one for each core.")] = 0,
+    device: Annotated[str, typer.Option(help="cpu or cuda.")] = "cpu",
+) -> None:
+    """Attack a classifier and keep what still fools it after rounding, storing and reading again.
+
+    Stop it at any time (Ctrl-C, kill); the same command goes on where it was.
+    """
+    if backend not in ("local", "ray"):
+        raise UsageError(f"--backend must be local or ray, got {backend!r}")
+    if device not in ("cpu", "cuda"):
+        raise UsageError(f"--device must be cpu or cuda, got {device!r}")
+    if workers < 0:
+        raise UsageError(f"--workers must be 0 (one for each core) or more, got {workers}")
+    from firewall.lab.attacks import ATTACKS
+    from firewall.lab.database import Database, Plan, build
+
+    names = tuple(ATTACKS) if attacks == "all" else tuple(dict.fromkeys(part for part in attacks.split(",") if part))
+    plan = Plan(dataset, classifier, names, limit, seed, part, data, "cuda" if device == "cuda" else "cpu")
+    built = build(out, plan, backend="ray" if backend == "ray" else "local", workers=workers)
+    console = Console(stderr=True)
+    for failure in built.failures:
+        console.print(f"firewall: {failure}", markup=False, highlight=False, soft_wrap=True)
+    typer.echo(json.dumps(Database(out).info(), indent=1))
+    if built.failures:
+        raise DataError(f"{len(built.failures)} jobs failed and were left out; the same command tries them again")
+
+
+@database_app.command("info")
+def info(
+    folder: Folder, as_json: Annotated[bool, typer.Option("--json", help="One JSON object instead of a table.")] = False
+) -> None:
+    """What is in a database: images by attack and split."""
+    from firewall.lab.database import Database
+
+    facts = Database(folder).info()
+    if as_json:
+        typer.echo(json.dumps(facts))
+        return
+    console = Console()
+    console.print(
+        f"{facts['normal']} normal images of {facts['dataset']} for {facts['classifier']} "
+        f"({facts['classifier_sha256'][:12]}); "
+        + ", ".join(f"{name} {count}" for name, count in facts["splits"].items())
+    )
+    table = Table("attack", "attempted", "kept", "share", "s an image")
+    for column in table.columns[1:]:
+        column.justify = "right"
+    for name, kept in facts["adversarial"].items():
+        tried, seconds = facts["attempted"][name], facts["seconds"][name]
+        rates = (f"{kept / tried:.3f}", f"{seconds / tried:.3g}") if tried else ("-", "-")
+        table.add_row(name, str(tried), str(kept), *rates)
+    console.print(table)
+
+
+@database_app.command("verify")
+def verify(
+    folder: Folder,
+    repair: Annotated[bool, typer.Option("--repair", help="Remove what is damaged, to be made again.")] = False,
+) -> None:
+    """Check every file against its SHA-256. Exit code 1 if anything is damaged."""
+    from firewall.lab.database import Database
+
+    faults = Database(folder).verify(repair=repair)
+    for fault in faults:
+        typer.echo(fault, err=True)
+    if faults:
+        raise DataError(f"{len(faults)} damaged files in {folder}" + ("; what could be removed was" if repair else ""))
+    typer.echo("whole")
+
+
+@database_app.command("export")
+def export(folder: Folder, to: Annotated[Path, typer.Argument(metavar="DIR", help="New or empty folder.")]) -> None:
+    """Lossless PNGs and index.csv."""
+    from firewall.lab.database import Database
+    from firewall.lab.database.exporting import export as write
+
+    typer.echo(f"{write(Database(folder), to)} images in {to}")
+
+
+@report_app.command("database")
+def report(
+    folder: Folder,
+    out: Annotated[Path | None, typer.Option(metavar="FILE", help="HTML file.  [default: DB/report.html]")] = None,
+) -> None:
+    """A page with tables and example pictures, and the tables as Markdown beside it."""
+    from firewall.lab.database import Database
+
+    try:
+        from firewall.lab.reports import database
+    except ImportError as error:
+        raise FirewallError(f"reports need the lab extra ({error}): pip install 'perception-firewall[lab]'") from error
+    for path in database.write(Database(folder), out or folder / "report.html"):
+        typer.echo(str(path))

@@ -1,0 +1,142 @@
+"""Read a database: what is in it, whether it is whole, and its images for whoever trains or measures on them."""
+
+from __future__ import annotations
+
+from collections import Counter
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any, get_args
+
+import numpy as np
+import numpy.typing as npt
+from pydantic import ValidationError
+
+from firewall.errors import DataError, UsageError
+from firewall.lab.database.card import Card, NormalImage, Split, read_card
+from firewall.lab.database.jobs import Adversarial, Finished, finished, jobs_of
+from firewall.lab.database.shards import read_shard, shard_path
+
+__all__ = ["Attacked", "Database"]
+
+
+@dataclass(frozen=True, eq=False)
+class Attacked:
+    """The adversarial images of one attack, in the order of their normal images.
+
+    images: (N, H, W, C) uint8. entries: what is known of each; `entries[i].normal` is its place among the normal
+    images. attempted: images attacked so far. seconds: of the attacks, on one thread.
+    """
+
+    images: npt.NDArray[np.uint8]
+    entries: tuple[Adversarial, ...]
+    attempted: int
+    seconds: float
+
+
+class Database:
+    """The database in `folder`. Every shard is checked against its SHA-256 when it is read.
+
+    Raises DataError if there is none, it is of another format version, or a file is damaged.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self.card: Card = read_card(folder)
+
+    @cached_property
+    def normal(self) -> npt.NDArray[np.uint8]:
+        """The normal images, (N, H, W, C) uint8; `card.normal` says what is known of each."""
+        images = read_shard(self.folder, self.card.normal_shard)
+        if len(images) != len(self.card.normal):
+            raise DataError(f"{self.folder} lists {len(self.card.normal)} normal images and holds {len(images)}")
+        return images
+
+    def attacked(self, attack: str) -> Attacked:
+        """What an attack has come to so far. Raises UsageError if the database has no such attack."""
+        records = self._records(attack)
+        shape = self.normal.shape[1:]
+        parts = [read_shard(self.folder, record.shard) for record in records if record.shard]
+        entries = tuple(entry for record in records for entry in record.images)
+        images = np.concatenate(parts) if parts else np.zeros((0, *shape), np.uint8)
+        if images.shape != (len(entries), *shape):
+            raise DataError(f"{self.folder} lists {len(entries)} images of {attack} and holds {len(images)}")
+        attempted, seconds = sum(record.attempted for record in records), sum(record.seconds for record in records)
+        return Attacked(images, entries, attempted, seconds)
+
+    def split_of(self, entry: Adversarial | NormalImage) -> Split:
+        """The split of a normal image, and of everything made of it."""
+        return entry.split if isinstance(entry, NormalImage) else self.card.normal[entry.normal].split
+
+    def where(self, split: Split | None) -> npt.NDArray[np.bool_]:
+        """Which normal images are in a split (None: in any), bool (N,)."""
+        return np.array([split is None or entry.split == split for entry in self.card.normal])
+
+    def info(self) -> dict[str, Any]:
+        """Counts, as `firewall lab database info --json` prints them. splits: of the normal images."""
+        records = {attack: self._records(attack) for attack in self.card.attacks}
+        splits = Counter(entry.split for entry in self.card.normal)
+        return {
+            "classifier_sha256": self.card.classifier.sha256,
+            "dataset": self.card.dataset.spec,
+            "normal": len(self.card.normal),
+            "adversarial": {name: sum(len(part.images) for part in parts) for name, parts in records.items()},
+            "attempted": {name: sum(part.attempted for part in parts) for name, parts in records.items()},
+            "splits": {name: splits[name] for name in get_args(Split)},
+            "classifier": self.card.classifier.name,
+            "seconds": {name: round(sum(part.seconds for part in parts), 3) for name, parts in records.items()},
+            "size": [self.card.classifier.height, self.card.classifier.width, self.card.classifier.channels],
+            "seed": self.card.seed,
+            "created": self.card.created,
+        }
+
+    def verify(self, *, repair: bool = False) -> list[str]:
+        """What is wrong with the files, one line each; nothing if the database is whole.
+
+        repair: remove damaged shards of attacks with their records, so that 'firewall lab attack' makes them again.
+        """
+        faults: list[str] = []
+        try:
+            _ = self.normal
+        except DataError as error:
+            faults.append(f"{error} (the normal images: everything rests on them, so make the database again)")
+        for attack in self.card.attacks:
+            for job in jobs_of(self.card, attack):
+                path = job.record(self.folder)
+                try:
+                    record = self._checked(path)
+                    if (
+                        record is not None
+                        and record.shard
+                        and len(read_shard(self.folder, record.shard)) != len(record.images)
+                    ):
+                        raise DataError(f"{path} lists another number of images than its shard holds")
+                except DataError as error:
+                    faults.append(str(error))
+                    if repair:
+                        self._forget(path)
+        return faults
+
+    @staticmethod
+    def _checked(path: Path) -> Finished | None:
+        if not path.exists():
+            return None
+        try:
+            return Finished.model_validate_json(path.read_bytes())
+        except (OSError, ValidationError) as error:
+            raise DataError(f"{path} is damaged ({type(error).__name__})") from error
+
+    def _forget(self, path: Path) -> None:
+        try:
+            shard = Finished.model_validate_json(path.read_bytes()).shard
+        except (OSError, ValidationError):
+            shard = ""
+        path.unlink(missing_ok=True)
+        if shard:
+            shard_path(self.folder, shard).unlink(missing_ok=True)
+
+    def _records(self, attack: str) -> list[Finished]:
+        if attack not in self.card.attacks:
+            raise UsageError(f"{self.folder} has no attack {attack!r}; it has {', '.join(self.card.attacks)}")
+        records = (finished(self.folder, job) for job in jobs_of(self.card, attack))
+        return [record for record in records if record is not None]

@@ -1,0 +1,85 @@
+"""Which images are attacked: correctly classified ones, in an order that the seed alone decides."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterator
+from typing import get_args
+
+import numpy as np
+import numpy.typing as npt
+from rich.console import Console
+from rich.progress import track
+
+from firewall.errors import DataError
+from firewall.lab.database.card import NormalImage, Split
+from firewall.lab.datasets import Dataset, split
+from firewall.lab.models import Protected
+
+__all__ = ["choose", "top_classes"]
+
+_BATCH = 64
+
+
+def choose(
+    data: Dataset, classifier: Protected, limit: int, seed: int
+) -> tuple[list[NormalImage], npt.NDArray[np.uint8], int]:
+    """Up to `limit` images that `classifier` names rightly.
+
+    Returns what is known of them, their pixels at the classifier's input size (N, H, W, C) uint8, and how many images
+    were looked at. The order is that of a hash of seed and source, so a larger limit begins with the same images.
+    Raises DataError if the classifier knows none of them.
+    """
+    splits = split(data, seed=seed)
+    entries: list[NormalImage] = []
+    pictures: list[npt.NDArray[np.uint8]] = []
+    looked_at = 0
+    order = sorted(range(len(data.labels)), key=lambda index: _rank(seed, data.sources[index]))
+    batches = [order[start : start + _BATCH] for start in range(0, len(order), _BATCH)]
+    for batch in _progress(batches):
+        if len(entries) == limit:
+            break
+        images = np.stack([classifier.prepare(data.images[index]) for index in batch])
+        best = top_classes(classifier.logits(images), classifier.offset)
+        for index, image, top in zip(batch, images, best, strict=True):
+            if len(entries) == limit:
+                break
+            looked_at += 1
+            if top[0] != data.labels[index]:
+                continue
+            name: Split = get_args(Split)[int(splits[index])]
+            entries.append(
+                NormalImage(
+                    source=data.sources[index],
+                    index=index,
+                    group=int(data.groups[index]),
+                    split=name,
+                    label=int(data.labels[index]),
+                    top5=tuple(int(label) for label in top),
+                )
+            )
+            pictures.append(image)
+    if not entries:
+        raise DataError(
+            f"the classifier {classifier.name} names none of the {looked_at} images of {data.name} rightly, so there "
+            "is nothing to attack; was it made for these classes?"
+        )
+    return entries, np.stack(pictures), looked_at
+
+
+def top_classes(logits: npt.NDArray[np.float32], offset: int, count: int = 5) -> npt.NDArray[np.int64]:
+    """The most likely classes, best first, as the data set counts them: (N, min(count, classes)) int64.
+
+    Equal logits keep the order of the classes. offset: the network's class of the data set's class 0.
+    """
+    best = np.argsort(-logits, axis=1, kind="stable")[:, :count]
+    return best.astype(np.int64) - offset
+
+
+def _rank(seed: int, source: str) -> bytes:
+    return hashlib.sha256(f"{seed}:{source}".encode()).digest()
+
+
+def _progress(batches: list[list[int]]) -> Iterator[list[int]]:
+    console = Console(stderr=True)
+    yield from track(batches, "choosing normal images", transient=True, console=console)

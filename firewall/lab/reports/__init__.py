@@ -1,0 +1,1 @@
+"""Pages for people: what was measured, on what, and what it looks like."""
