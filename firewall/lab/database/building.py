@@ -188,8 +188,9 @@ def _parameters(plan: Plan, differentiable: bool) -> dict[str, dict[str, Any]]:
     described = {}
     for name in plan.attacks:
         attack = by_name(name)
-        described[name] = {**dataclasses.asdict(attack), "kind": attack.name}
-        described[name]["criterion"]["kind"] = type(attack.criterion).__name__
+        criterion: Any = attack.criterion  # of some attacks it is no parameter, so that asdict doesn't know it
+        aim = {"kind": type(criterion).__name__, **dataclasses.asdict(criterion)}
+        described[name] = {**dataclasses.asdict(attack), "kind": attack.name, "criterion": aim}
     return dict(json.loads(json.dumps(described)))  # as a card that is read again has them
 
 
