@@ -11,7 +11,7 @@ import numpy.typing as npt
 
 from firewall.errors import ImageError, UsageError
 
-__all__ = ["batch", "check_numbers", "destination", "image"]
+__all__ = ["batch", "check_numbers", "copies", "destination", "image"]
 
 
 def batch(pixels: npt.NDArray[np.uint8]) -> npt.NDArray[np.uint8]:
@@ -64,6 +64,19 @@ def destination(
     if np.may_share_memory(out, pixels):
         raise ImageError("out shares memory with pixels; give it a buffer of its own")
     return out
+
+
+def copies(
+    out: npt.NDArray[np.uint8] | None, pixels: npt.NDArray[np.uint8], count: int
+) -> tuple[npt.NDArray[np.uint8], npt.NDArray[np.uint8]]:
+    """The buffer for `count` copies of each image: as it is returned, and the same memory as (N, count, H, W, 3).
+
+    pixels: one image or a batch that `batch` has let pass. Raises ImageError as `destination` does.
+    """
+    images, height, width, _ = batch(pixels).shape
+    shape = (images, count, height, width, 3)
+    result = destination(out, shape if pixels.ndim == 4 else shape[1:], np.uint8, pixels)
+    return result, result.reshape(shape)
 
 
 def check_numbers(values: Sequence[float], what: str, lowest: float, highest: float) -> None:

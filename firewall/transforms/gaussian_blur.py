@@ -6,10 +6,10 @@ from collections.abc import Sequence
 
 import numpy as np
 import numpy.typing as npt
-from PIL import Image, ImageFilter
+from PIL import ImageFilter
 
-from firewall.transforms.arrays import batch, check_numbers, destination
-from firewall.transforms.runtime import rows, runtime
+from firewall.transforms.arrays import batch, check_numbers, copies
+from firewall.transforms.runtime import by_pillow, rows, runtime
 
 __all__ = ["MAX_RADIUS", "gaussian_blur"]
 
@@ -33,16 +33,10 @@ def gaussian_blur(
     """
     images = batch(pixels)
     check_numbers(radii, "a radius", 0, MAX_RADIUS)
-    count, height, width, _ = images.shape
-    shape = (count, len(radii), height, width, 3)
-    result = destination(out, shape if pixels.ndim == 4 else shape[1:], np.uint8, pixels)
-    copies = result.reshape(shape)
+    result, slots = copies(out, pixels, len(radii))
     module = runtime(images)
     if module is not None:
-        module.gaussian_blur(rows(images), np.asarray(radii, np.float32), copies)
-        return result
-    for image, slots in zip(images, copies, strict=True):
-        picture = Image.fromarray(np.ascontiguousarray(image))
-        for slot, radius in zip(slots, radii, strict=True):
-            slot[...] = np.asarray(picture.filter(ImageFilter.GaussianBlur(float(radius))))
+        module.gaussian_blur(rows(images), np.asarray(radii, np.float32), slots)
+    else:
+        by_pillow(lambda picture, radius: picture.filter(ImageFilter.GaussianBlur(radius)), images, radii, slots)
     return result

@@ -8,8 +8,8 @@ import numpy as np
 import numpy.typing as npt
 from PIL import Image
 
-from firewall.transforms.arrays import batch, check_numbers, destination
-from firewall.transforms.runtime import rows, runtime
+from firewall.transforms.arrays import batch, check_numbers, copies
+from firewall.transforms.runtime import by_pillow, rows, runtime
 
 __all__ = ["MAX_ANGLE", "rotate"]
 
@@ -32,16 +32,10 @@ def rotate(
     """
     images = batch(pixels)
     check_numbers(angles, "an angle", -MAX_ANGLE, MAX_ANGLE)
-    count, height, width, _ = images.shape
-    shape = (count, len(angles), height, width, 3)
-    result = destination(out, shape if pixels.ndim == 4 else shape[1:], np.uint8, pixels)
-    copies = result.reshape(shape)
+    result, slots = copies(out, pixels, len(angles))
     module = runtime(images)
     if module is not None:
-        module.rotate(rows(images), np.asarray(angles, np.float64), copies)
-        return result
-    for image, slots in zip(images, copies, strict=True):
-        picture = Image.fromarray(np.ascontiguousarray(image))
-        for slot, angle in zip(slots, angles, strict=True):
-            slot[...] = np.asarray(picture.rotate(float(angle), Image.Resampling.NEAREST))
+        module.rotate(rows(images), np.asarray(angles, np.float64), slots)
+    else:
+        by_pillow(lambda picture, angle: picture.rotate(angle, Image.Resampling.NEAREST), images, angles, slots)
     return result

@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Sequence
 from functools import cache
 from types import ModuleType
 
 import numpy as np
 import numpy.typing as npt
+from PIL import Image
 
 from firewall import native
 from firewall.errors import FirewallError
 
-__all__ = ["MAX_SIDE", "rows", "runtime"]
+__all__ = ["MAX_SIDE", "by_pillow", "rows", "runtime"]
 
 #: The longest side of an image that the runtime takes, in pixels; Pillow does larger ones.
 MAX_SIDE = 16384
@@ -43,3 +45,16 @@ def rows(images: npt.NDArray[np.uint8]) -> npt.NDArray[np.uint8]:
     packed = byte == 1 and (pixel == 3 or width == 1)
     apart = (height == 1 or row >= 3 * width) and (count == 1 or image >= height * max(row, 3 * width))
     return images if packed and apart else np.ascontiguousarray(images)
+
+
+def by_pillow(
+    operation: Callable[[Image.Image, float], Image.Image],
+    images: npt.NDArray[np.uint8],
+    parameters: Sequence[float],
+    copies: npt.NDArray[np.uint8],
+) -> None:
+    """Fill the copies, (N, P, H, W, 3), by an operation of Pillow's on each image with each parameter."""
+    for image, slots in zip(images, copies, strict=True):
+        picture = Image.fromarray(np.ascontiguousarray(image))
+        for slot, parameter in zip(slots, parameters, strict=True):
+            slot[...] = np.asarray(operation(picture, float(parameter)))

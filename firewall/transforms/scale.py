@@ -9,8 +9,8 @@ import numpy.typing as npt
 from PIL import Image
 
 from firewall.errors import UsageError
-from firewall.transforms.arrays import batch, check_numbers, destination
-from firewall.transforms.runtime import rows, runtime
+from firewall.transforms.arrays import batch, check_numbers, copies
+from firewall.transforms.runtime import by_pillow, rows, runtime
 
 __all__ = ["FILTERS", "MAX_FACTOR", "MIN_FACTOR", "filter_number", "resample", "scale"]
 
@@ -51,23 +51,22 @@ def scale(
     images = batch(pixels)
     check_numbers(factors, "a factor", MIN_FACTOR, MAX_FACTOR)
     number = filter_number(resampling)
-    count, height, width, _ = images.shape
-    shape = (count, len(factors), height, width, 3)
-    result = destination(out, shape if pixels.ndim == 4 else shape[1:], np.uint8, pixels)
-    copies = result.reshape(shape)
+    result, slots = copies(out, pixels, len(factors))
     module = runtime(images)
     if module is not None:
-        module.scale(rows(images), np.asarray(factors, np.float64), number, copies)
-        return result
-    for image, slots in zip(images, copies, strict=True):
-        picture = Image.fromarray(np.ascontiguousarray(image))
-        for slot, factor in zip(slots, factors, strict=True):
-            scaled = np.asarray(resample(picture, max(1, int(width * factor)), max(1, int(height * factor)), number))
-            top, left = (max(0, (scaled.shape[axis] - image.shape[axis]) // 2) for axis in (0, 1))
-            seen = scaled[top : top + height, left : left + width]
-            top, left = ((image.shape[axis] - seen.shape[axis]) // 2 for axis in (0, 1))
-            slot[...] = 0
-            slot[top : top + seen.shape[0], left : left + seen.shape[1]] = seen
+        module.scale(rows(images), np.asarray(factors, np.float64), number, slots)
+    else:
+        by_pillow(lambda picture, factor: _scaled(picture, factor, number), images, factors, slots)
+    return result
+
+
+def _scaled(picture: Image.Image, factor: float, number: int) -> Image.Image:
+    width, height = picture.size
+    scaled = resample(picture, max(1, int(width * factor)), max(1, int(height * factor)), number)
+    left, top = max(0, (scaled.width - width) // 2), max(0, (scaled.height - height) // 2)
+    seen = scaled.crop((left, top, min(left + width, scaled.width), min(top + height, scaled.height)))
+    result = Image.new("RGB", picture.size)
+    result.paste(seen, ((width - seen.width) // 2, (height - seen.height) // 2))
     return result
 
 

@@ -11,6 +11,7 @@
 #include <cpuid.h>
 #endif
 
+#include "contract.hpp"
 #include "firewall/simd.hpp"
 #include "jpeg/quantisation.hpp"
 #include "jpeg/resized.hpp"
@@ -205,13 +206,6 @@ void share(int threads, int tasks, const Work& work) noexcept {
   }
 }
 
-bool overlap(const void* a, std::uint64_t a_size, const void* b, std::uint64_t b_size) {
-  const auto first = reinterpret_cast<std::uintptr_t>(a);
-  const auto second = reinterpret_cast<std::uintptr_t>(b);
-  if (a_size == 0 || b_size == 0) return false;
-  return first < second ? second - first < a_size : first - second < b_size;
-}
-
 // Bytes of a copy of an image of height x width.
 std::uint64_t copy_bytes(int height, int width, const firewall_jpeg_options& options) {
   const Sides result = result_of(height, width, options);
@@ -264,32 +258,18 @@ int sweep(const Kernel& kernel, void* destination, std::size_t destination_size,
   for (std::int32_t i = 0; i < qualities_count; ++i) {
     if (qualities[i] < 1 || qualities[i] > 100) return FIREWALL_BAD_PARAMETER;
   }
-  const std::int64_t row = static_cast<std::int64_t>(source.width) * channels(options);
-  if (source.row_stride < row) return FIREWALL_BAD_STRIDE;
-  std::ptrdiff_t image, span;
-  if (__builtin_mul_overflow(source.row_stride, static_cast<std::ptrdiff_t>(source.height), &image)) {
-    return FIREWALL_BAD_STRIDE;
-  }
-  span = image;
-  if (source.count > 1) {
-    if (source.image_stride < image) return FIREWALL_BAD_STRIDE;
-    if (__builtin_mul_overflow(source.image_stride, static_cast<std::ptrdiff_t>(source.count - 1), &span) ||
-        __builtin_add_overflow(span, image, &span)) {
-      return FIREWALL_BAD_STRIDE;
-    }
-  }
-  span -= source.row_stride - static_cast<std::ptrdiff_t>(row);  // what follows the last row is not the image's
+  std::size_t read;
+  const int strides = check_strides(source, channels(options), read);
+  if (strides != FIREWALL_OK) return strides;
   const std::size_t bytes =
       firewall_jpeg_sweep_bytes(source.count, source.height, source.width, qualities_count, &options);
   if (bytes == 0 || destination_size < bytes) return FIREWALL_BAD_SIZE;
   if (reinterpret_cast<std::uintptr_t>(destination) % number_bytes(options) != 0) return FIREWALL_BAD_PARAMETER;
   const std::size_t needed = scratch_bytes(kernel, source.height, source.width, options);
   if (needed == 0 || scratch_size < needed) return FIREWALL_SCRATCH_TOO_SMALL;
-  const auto span_bytes = static_cast<std::uint64_t>(span);
-  const auto list_bytes = static_cast<std::uint64_t>(qualities_count) * sizeof *qualities;
-  if (overlap(destination, bytes, source.data, span_bytes) || overlap(destination, bytes, scratch, needed) ||
-      overlap(scratch, needed, source.data, span_bytes) || overlap(destination, bytes, qualities, list_bytes) ||
-      overlap(scratch, needed, qualities, list_bytes)) {
+  const Buffer out{destination, bytes}, in{source.data, read}, room{scratch, needed};
+  const Buffer list{qualities, static_cast<std::size_t>(qualities_count) * sizeof *qualities};
+  if (overlap(out, in) || overlap(out, room) || overlap(room, in) || overlap(out, list) || overlap(room, list)) {
     return FIREWALL_OVERLAP;
   }
 

@@ -1,7 +1,7 @@
 // The forward DCT of libjpeg's slow integer path, quantisation, and the inverse DCT. Part of kernel.hpp.
 #pragma once
 
-#include "lanes.hpp"
+#include "../lanes.hpp"
 #include "plan.hpp"
 
 namespace {

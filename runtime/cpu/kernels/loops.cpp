@@ -6,7 +6,7 @@ namespace firewall {
 namespace FIREWALL_ISA {
 namespace {
 
-// kLanes lanes. An odd last tap is a pair of its own: its second half reads the same bytes again, with weight 0.
+// kStep lanes. An odd last tap is a pair of its own: its second half reads the same bytes again, with weight 0.
 template <bool odd>
 inline void weigh_block(std::uint8_t* destination, const std::uint8_t* source, std::ptrdiff_t stride,
                         const Weights* weights, int pairs) {
@@ -23,8 +23,8 @@ template <bool odd>
 void weigh_blocks(std::uint8_t* destination, const std::uint8_t* source, std::ptrdiff_t stride, const Weights* weights,
                   int pairs, std::size_t lanes) {
   // The last block ends where the lanes end, and does some of them twice.
-  for (std::size_t i = 0; i < lanes; i += kLanes) {
-    const std::size_t at = i + kLanes <= lanes ? i : lanes - kLanes;
+  for (std::size_t i = 0; i < lanes; i += kStep) {
+    const std::size_t at = i + kStep <= lanes ? i : lanes - kStep;
     weigh_block<odd>(destination + at, source + at, stride, weights, pairs);
   }
 }
@@ -41,7 +41,7 @@ void weigh(std::uint8_t* destination, const std::uint8_t* source, std::ptrdiff_t
            int taps, std::size_t lanes) {
   // More taps only where an image is made more than ten times smaller.
   constexpr int kMostPairs = 24;
-  if (lanes < kLanes || taps > 2 * kMostPairs) {
+  if (lanes < kStep || taps > 2 * kMostPairs) {
     for (std::size_t i = 0; i < lanes; ++i) weigh_lane(destination + i, source + i, stride, weights, taps);
     return;
   }
@@ -51,7 +51,7 @@ void weigh(std::uint8_t* destination, const std::uint8_t* source, std::ptrdiff_t
   (taps % 2 == 0 ? weigh_blocks<false> : weigh_blocks<true>)(destination, source, stride, prepared, pairs, lanes);
 }
 
-// One box blur of kLanes lanes.
+// One box blur of kStep lanes.
 void box_pass(std::uint8_t* destination, std::ptrdiff_t destination_stride, const std::uint8_t* source,
               std::ptrdiff_t source_stride, int lines, int radius, const BoxWeights& weights) {
   const int last = lines - 1;
@@ -70,7 +70,7 @@ void box_pass(std::uint8_t* destination, std::ptrdiff_t destination_stride, cons
 
 void box_blur_block(std::uint8_t* destination, std::ptrdiff_t destination_stride, const std::uint8_t* source,
                     std::ptrdiff_t source_stride, int lines, const Box& box, std::uint8_t* columns) {
-  constexpr auto kStride = static_cast<std::ptrdiff_t>(kLanes);
+  constexpr auto kStride = static_cast<std::ptrdiff_t>(kStep);
   std::uint8_t* first = columns;
   std::uint8_t* second = columns + kStride * lines;
   const BoxWeights weights(box);
@@ -81,14 +81,14 @@ void box_blur_block(std::uint8_t* destination, std::ptrdiff_t destination_stride
 
 void box_blur(std::uint8_t* destination, std::ptrdiff_t destination_stride, const std::uint8_t* source,
               std::ptrdiff_t source_stride, int lines, std::size_t lanes, Box box, std::uint8_t* columns) {
-  static_assert(kLanes <= 64, "box_columns_size is for 64 lanes");
-  if (lanes < kLanes) {
-    constexpr auto kStride = static_cast<std::ptrdiff_t>(kLanes);
+  static_assert(kStep <= 64, "box_columns_size is for 64 lanes");
+  if (lanes < kStep) {
+    constexpr auto kStride = static_cast<std::ptrdiff_t>(kStep);
     std::uint8_t* first = columns;
     std::uint8_t* second = columns + kStride * lines;
     const BoxWeights weights(box);
     for (int y = 0; y < lines; ++y) {
-      std::memset(second + y * kStride, 0, kLanes);
+      std::memset(second + y * kStride, 0, kStep);
       std::memcpy(second + y * kStride, source + y * source_stride, lanes);
     }
     box_pass(first, kStride, second, kStride, lines, box.radius, weights);
@@ -98,11 +98,11 @@ void box_blur(std::uint8_t* destination, std::ptrdiff_t destination_stride, cons
     return;
   }
   std::size_t i = 0;
-  for (; i + kLanes <= lanes; i += kLanes) {
+  for (; i + kStep <= lanes; i += kStep) {
     box_blur_block(destination + i, destination_stride, source + i, source_stride, lines, box, columns);
   }
   if (i < lanes) {
-    i = lanes - kLanes;
+    i = lanes - kStep;
     box_blur_block(destination + i, destination_stride, source + i, source_stride, lines, box, columns);
   }
 }

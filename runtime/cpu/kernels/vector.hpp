@@ -1,13 +1,14 @@
-// The few vector operations that loops.cpp is written in, for the instruction set it is compiled for. Everything is
-// integer arithmetic without overflow, so every set gives the same bytes. No function of the standard library may be
-// called from here or from loops.cpp: the linker keeps one copy of an inline function, and it could be one that
-// another machine can't run.
+// What loops.cpp is written in: weighted sums and box means of bytes, kStep at a time. On x86-64 it is made of the vector
+// operations of lanes.hpp; NEON, which multiplies by a whole weight at once, and plain C++, whose loops compilers turn
+// into whatever vectors there are, have shorter ways of their own. Everything is integer arithmetic without overflow, so
+// every set gives the same bytes. No function of the standard library may be called from here or from loops.cpp: the
+// linker keeps one copy of an inline function, and it could be one that another machine can't run.
 //
-//   kLanes                          bytes that one step of a loop makes
+//   kStep                           bytes that one step of a loop makes
 //   Weights::of(a, b)               weights of two taps, ready to be used
-//   Sum{}.add(a, b, weights)        adds the weighted bytes at a and at b, kLanes of each
-//   sum.store(destination)          rounds, cuts to 0..255, stores kLanes bytes
-//   Bytes                           kLanes bytes, widened to 16 bits
+//   Sum{}.add(a, b, weights)        adds the weighted bytes at a and at b, kStep of each
+//   sum.store(destination)          rounds, cuts to 0..255, stores kStep bytes
+//   Bytes                           kStep bytes, widened to 16 bits
 //   BoxWeights, box_store           the weighted mean of a box
 #pragma once
 
@@ -15,8 +16,12 @@
 #include <cstdint>
 #include <cstring>
 
-#if defined(FIREWALL_LOOPS_AVX2) || defined(FIREWALL_LOOPS_AVX512)
-#include <immintrin.h>
+#if defined(FIREWALL_LOOPS_AVX2)
+#define FIREWALL_LANES_AVX2
+#include "../lanes.hpp"
+#elif defined(FIREWALL_LOOPS_AVX512)
+#define FIREWALL_LANES_AVX512
+#include "../lanes.hpp"
 #elif defined(FIREWALL_LOOPS_NEON)
 #include <arm_neon.h>
 #endif
@@ -37,150 +42,73 @@ constexpr std::uint32_t kHalfBox = std::uint32_t{1} << (kBoxBits - 1);
 constexpr int kFineBits = 12;
 constexpr std::int32_t kFineMask = (1 << kFineBits) - 1;
 
-inline std::int32_t two_in_one(std::int32_t low, std::int32_t high) {
-  return static_cast<std::int32_t>((static_cast<std::uint32_t>(high) << 16) |
-                                   (static_cast<std::uint32_t>(low) & 0xffffU));
-}
-
-#if defined(FIREWALL_LOOPS_AVX2)
-
-using Vector = __m256i;
-inline Vector broadcast(std::int32_t value) { return _mm256_set1_epi32(value); }
-inline Vector zero() { return _mm256_setzero_si256(); }
-inline Vector zip_low(Vector a, Vector b) { return _mm256_unpacklo_epi16(a, b); }
-inline Vector zip_high(Vector a, Vector b) { return _mm256_unpackhi_epi16(a, b); }
-inline Vector multiply_pairs(Vector a, Vector b) { return _mm256_madd_epi16(a, b); }
-inline Vector add32(Vector a, Vector b) { return _mm256_add_epi32(a, b); }
-inline Vector add16(Vector a, Vector b) { return _mm256_add_epi16(a, b); }
-inline Vector sub16(Vector a, Vector b) { return _mm256_sub_epi16(a, b); }
-template <int bits>
-inline Vector shift_left(Vector a) {
-  return _mm256_slli_epi32(a, bits);
-}
-template <int bits>
-inline Vector shift_right(Vector a) {
-  return _mm256_srai_epi32(a, bits);
-}
-template <int bits>
-inline Vector shift_right_unsigned(Vector a) {
-  return _mm256_srli_epi32(a, bits);
-}
-inline Vector pack32(Vector a, Vector b) { return _mm256_packs_epi32(a, b); }
-inline Vector pack16(Vector a, Vector b) { return _mm256_packus_epi16(a, b); }
-inline Vector load(const std::uint8_t* p) { return _mm256_loadu_si256(reinterpret_cast<const __m256i*>(p)); }
-inline void store_bytes(std::uint8_t* p, Vector a) { _mm256_storeu_si256(reinterpret_cast<__m256i*>(p), a); }
-inline Vector zip_bytes_low(Vector a, Vector b) { return _mm256_unpacklo_epi8(a, b); }
-inline Vector zip_bytes_high(Vector a, Vector b) { return _mm256_unpackhi_epi8(a, b); }
-
-#else
-
-using Vector = __m512i;
-inline Vector broadcast(std::int32_t value) { return _mm512_set1_epi32(value); }
-inline Vector zero() { return _mm512_setzero_si512(); }
-inline Vector zip_low(Vector a, Vector b) { return _mm512_unpacklo_epi16(a, b); }
-inline Vector zip_high(Vector a, Vector b) { return _mm512_unpackhi_epi16(a, b); }
-inline Vector multiply_pairs(Vector a, Vector b) { return _mm512_madd_epi16(a, b); }
-inline Vector add32(Vector a, Vector b) { return _mm512_add_epi32(a, b); }
-inline Vector add16(Vector a, Vector b) { return _mm512_add_epi16(a, b); }
-inline Vector sub16(Vector a, Vector b) { return _mm512_sub_epi16(a, b); }
-template <int bits>
-inline Vector shift_left(Vector a) {
-  return _mm512_slli_epi32(a, bits);
-}
-template <int bits>
-inline Vector shift_right(Vector a) {
-  return _mm512_srai_epi32(a, bits);
-}
-template <int bits>
-inline Vector shift_right_unsigned(Vector a) {
-  return _mm512_srli_epi32(a, bits);
-}
-inline Vector pack32(Vector a, Vector b) { return _mm512_packs_epi32(a, b); }
-inline Vector pack16(Vector a, Vector b) { return _mm512_packus_epi16(a, b); }
-inline Vector load(const std::uint8_t* p) { return _mm512_loadu_si512(p); }
-inline void store_bytes(std::uint8_t* p, Vector a) { _mm512_storeu_si512(p, a); }
-inline Vector zip_bytes_low(Vector a, Vector b) { return _mm512_unpacklo_epi8(a, b); }
-inline Vector zip_bytes_high(Vector a, Vector b) { return _mm512_unpackhi_epi8(a, b); }
-
-#endif
-
-constexpr std::size_t kLanes = sizeof(Vector);
+constexpr std::size_t kStep = sizeof(U8);
 
 struct Weights {
-  std::int32_t coarse;
-  std::int32_t fine;
+  S16 coarse;
+  S16 fine;
   static Weights of(std::int32_t first, std::int32_t second) {
-    return {two_in_one(first >> kFineBits, second >> kFineBits), two_in_one(first & kFineMask, second & kFineMask)};
+    return {fill_pairs(first >> kFineBits, second >> kFineBits), fill_pairs(first & kFineMask, second & kFineMask)};
   }
 };
 
 struct Sum {
-  Vector coarse[4] = {zero(), zero(), zero(), zero()};
-  Vector fine[4] = {broadcast(kHalfWeight), broadcast(kHalfWeight), broadcast(kHalfWeight), broadcast(kHalfWeight)};
+  S32 coarse[4] = {};
+  S32 fine[4] = {fill32(kHalfWeight), fill32(kHalfWeight), fill32(kHalfWeight), fill32(kHalfWeight)};
 
   void add(const std::uint8_t* a, const std::uint8_t* b, const Weights& weights) {
-    const Vector bytes_a = load(a);
-    const Vector bytes_b = load(b);
-    const Vector low = zip_bytes_low(bytes_a, bytes_b);
-    const Vector high = zip_bytes_high(bytes_a, bytes_b);
-    const Vector pairs[4] = {zip_bytes_low(low, zero()), zip_bytes_high(low, zero()), zip_bytes_low(high, zero()),
-                             zip_bytes_high(high, zero())};
-    const Vector weights_coarse = broadcast(weights.coarse);
-    const Vector weights_fine = broadcast(weights.fine);
+    const U8 bytes_a = load<U8>(a), bytes_b = load<U8>(b);
+    const U8 low = low8(bytes_a, bytes_b), high = high8(bytes_a, bytes_b);
+    const S16 pairs[4] = {(S16)low8(low, U8{}), (S16)high8(low, U8{}), (S16)low8(high, U8{}), (S16)high8(high, U8{})};
     for (int part = 0; part < 4; ++part) {
-      coarse[part] = add32(coarse[part], multiply_pairs(pairs[part], weights_coarse));
-      fine[part] = add32(fine[part], multiply_pairs(pairs[part], weights_fine));
+      coarse[part] += dot(pairs[part], weights.coarse);
+      fine[part] += dot(pairs[part], weights.fine);
     }
   }
 
   void store(std::uint8_t* destination) const {
-    Vector total[4];
+    S32 total[4];
     for (int part = 0; part < 4; ++part) {
-      total[part] = shift_right<kWeightBits>(add32(shift_left<kFineBits>(coarse[part]), fine[part]));
+      total[part] = ((S32)((U32)coarse[part] << kFineBits) + fine[part]) >> kWeightBits;
     }
-    store_bytes(destination, pack16(pack32(total[0], total[1]), pack32(total[2], total[3])));
+    ::store(destination, narrow_unsigned(narrow(total[0], total[1]), narrow(total[2], total[3])));
   }
 };
 
 struct Bytes {
-  Vector part[2];
-  static Bytes none() { return {{zero(), zero()}}; }
+  U16 part[2];
+  static Bytes none() { return {}; }
   static Bytes load(const std::uint8_t* p) {
-    const Vector bytes = FIREWALL_ISA::load(p);
-    return {{zip_bytes_low(bytes, zero()), zip_bytes_high(bytes, zero())}};
+    const U8 bytes = ::load<U8>(p);
+    return {{(U16)low8(bytes, U8{}), (U16)high8(bytes, U8{})}};
   }
-  Bytes operator+(const Bytes& other) const { return {{add16(part[0], other.part[0]), add16(part[1], other.part[1])}}; }
-  Bytes operator-(const Bytes& other) const { return {{sub16(part[0], other.part[0]), sub16(part[1], other.part[1])}}; }
+  Bytes operator+(const Bytes& other) const { return {{part[0] + other.part[0], part[1] + other.part[1]}}; }
+  Bytes operator-(const Bytes& other) const { return {{part[0] - other.part[0], part[1] - other.part[1]}}; }
 };
 
 struct BoxWeights {
-  Vector coarse;
-  Vector fine;
+  Weights weights;
   explicit BoxWeights(const Box& box)
-      : coarse(broadcast(two_in_one(static_cast<std::int32_t>(box.inner >> kFineBits),
-                                    static_cast<std::int32_t>(box.outer >> kFineBits)))),
-        fine(broadcast(two_in_one(static_cast<std::int32_t>(box.inner) & kFineMask,
-                                  static_cast<std::int32_t>(box.outer) & kFineMask))) {}
+      : weights(Weights::of(static_cast<std::int32_t>(box.inner), static_cast<std::int32_t>(box.outer))) {}
 };
 
-inline Vector box_mean(Vector pairs, const BoxWeights& weights) {
-  const Vector coarse = shift_left<kFineBits>(multiply_pairs(pairs, weights.coarse));
-  const Vector fine = add32(multiply_pairs(pairs, weights.fine), broadcast(static_cast<std::int32_t>(kHalfBox)));
-  return shift_right_unsigned<kBoxBits>(add32(coarse, fine));
+inline S32 box_mean(S16 pairs, const Weights& weights) {
+  const U32 coarse = (U32)dot(pairs, weights.coarse) << kFineBits;
+  return (S32)((coarse + (U32)dot(pairs, weights.fine) + kHalfBox) >> kBoxBits);
 }
 
-inline void box_store(std::uint8_t* destination, const Bytes& inner, const Bytes& outer, const BoxWeights& weights) {
-  Vector packed[2];
+inline void box_store(std::uint8_t* destination, const Bytes& inner, const Bytes& outer, const BoxWeights& box) {
+  S16 packed[2];
   for (int part = 0; part < 2; ++part) {
-    packed[part] = pack32(box_mean(zip_low(inner.part[part], outer.part[part]), weights),
-                          box_mean(zip_high(inner.part[part], outer.part[part]), weights));
+    const S16 a = (S16)inner.part[part], b = (S16)outer.part[part];
+    packed[part] = narrow(box_mean(low16(a, b), box.weights), box_mean(high16(a, b), box.weights));
   }
-  store_bytes(destination, pack16(packed[0], packed[1]));
+  ::store(destination, narrow_unsigned(packed[0], packed[1]));
 }
 
 #elif defined(FIREWALL_LOOPS_NEON)
 
-constexpr std::size_t kLanes = 16;
+constexpr std::size_t kStep = 16;
 
 struct Weights {
   std::int32_t first;
@@ -254,7 +182,7 @@ inline void box_store(std::uint8_t* destination, const Bytes& inner, const Bytes
 
 #else  // plain C++, in loops that compilers turn into whatever vectors there are
 
-constexpr std::size_t kLanes = 16;
+constexpr std::size_t kStep = 16;
 
 struct Weights {
   std::int32_t first;
@@ -263,15 +191,15 @@ struct Weights {
 };
 
 struct Sum {
-  std::int32_t part[kLanes];
+  std::int32_t part[kStep];
   Sum() {
-    for (std::size_t i = 0; i < kLanes; ++i) part[i] = kHalfWeight;
+    for (std::size_t i = 0; i < kStep; ++i) part[i] = kHalfWeight;
   }
   void add(const std::uint8_t* a, const std::uint8_t* b, const Weights& weights) {
-    for (std::size_t i = 0; i < kLanes; ++i) part[i] += weights.first * a[i] + weights.second * b[i];
+    for (std::size_t i = 0; i < kStep; ++i) part[i] += weights.first * a[i] + weights.second * b[i];
   }
   void store(std::uint8_t* destination) const {
-    for (std::size_t i = 0; i < kLanes; ++i) {
+    for (std::size_t i = 0; i < kStep; ++i) {
       const std::int32_t value = part[i] >> kWeightBits;
       destination[i] = static_cast<std::uint8_t>(value < 0 ? 0 : value > 255 ? 255 : value);
     }
@@ -279,21 +207,21 @@ struct Sum {
 };
 
 struct Bytes {
-  std::uint16_t part[kLanes];
+  std::uint16_t part[kStep];
   static Bytes none() { return {}; }
   static Bytes load(const std::uint8_t* p) {
     Bytes bytes;
-    for (std::size_t i = 0; i < kLanes; ++i) bytes.part[i] = p[i];
+    for (std::size_t i = 0; i < kStep; ++i) bytes.part[i] = p[i];
     return bytes;
   }
   Bytes operator+(const Bytes& other) const {
     Bytes sum;
-    for (std::size_t i = 0; i < kLanes; ++i) sum.part[i] = static_cast<std::uint16_t>(part[i] + other.part[i]);
+    for (std::size_t i = 0; i < kStep; ++i) sum.part[i] = static_cast<std::uint16_t>(part[i] + other.part[i]);
     return sum;
   }
   Bytes operator-(const Bytes& other) const {
     Bytes difference;
-    for (std::size_t i = 0; i < kLanes; ++i) difference.part[i] = static_cast<std::uint16_t>(part[i] - other.part[i]);
+    for (std::size_t i = 0; i < kStep; ++i) difference.part[i] = static_cast<std::uint16_t>(part[i] - other.part[i]);
     return difference;
   }
 };
@@ -304,7 +232,7 @@ struct BoxWeights {
 };
 
 inline void box_store(std::uint8_t* destination, const Bytes& inner, const Bytes& outer, const BoxWeights& weights) {
-  for (std::size_t i = 0; i < kLanes; ++i) {
+  for (std::size_t i = 0; i < kStep; ++i) {
     const std::uint32_t total = weights.box.inner * inner.part[i] + weights.box.outer * outer.part[i] + kHalfBox;
     destination[i] = static_cast<std::uint8_t>(total >> kBoxBits);
   }

@@ -53,8 +53,8 @@ typedef struct firewall_jpeg_options {
   int32_t sampling;     /* FIREWALL_JPEG_444, ..._422, ..._420 or ..._GREY */
   int32_t format;       /* FIREWALL_JPEG_UINT8, ..._FLOAT32 or ..._FLOAT16 */
   int32_t threads;      /* 1..FIREWALL_JPEG_MAX_THREADS. 1: the caller's own, and none is started. More pay from about a
-                         * millisecond of work; they are started and joined within the call, and share the qualities of
-                         * an image among them. The result doesn't depend on it */
+                         * millisecond of work; they are started (which allocates) and joined within the call, and share
+                         * the qualities of an image among them. The result doesn't depend on it */
   int32_t instructions; /* FIREWALL_JPEG_BEST, or others for tests */
   double mean[3];       /* not read for UINT8; the first alone if grey: finite */
   double std[3];        /* the same: finite, above 0 */
