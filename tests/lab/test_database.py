@@ -25,6 +25,8 @@ from firewall import Firewall
 from firewall.errors import DataError, FirewallError, UsageError
 from firewall.lab.database import Database, Plan, build
 from firewall.lab.database.jobs import jobs_of
+from firewall.lab.database.selection import _rank
+from firewall.lab.datasets import Dataset, split
 from firewall.lab.reports import database as page
 from firewall.sources.scene import Encounter, render
 
@@ -344,6 +346,25 @@ def test_the_report_shows_numbers_and_pictures(made: Path, tmp_path: Path) -> No
     assert len(parser.sources) == 3 * sum(min(3, kept) for kept in facts["adversarial"].values())
     assert all(source.startswith("data:image/png;base64,") for source in parser.sources)
     assert "http" not in (tmp_path / "page.html").read_text().replace("http-equiv", "")
+
+
+def test_the_choice_favours_no_split() -> None:
+    """Of the images that are attacked, about as many are in each split as of all."""
+    count = 4000
+    data = Dataset(
+        "many",
+        [np.zeros((1, 1, 3), np.uint8)] * count,
+        np.zeros(count, np.int64),
+        np.arange(count),
+        [f"image/{number:05d}" for number in range(count)],
+        ("one",),
+        "",
+        "",
+    )
+    parts = split(data, seed=0)
+    first = sorted(range(count), key=lambda index: _rank(0, data.sources[index]))[:800]
+
+    assert np.bincount(parts[first], minlength=3) / 800 == pytest.approx([0.70, 0.15, 0.15], abs=0.05)
 
 
 def test_names_in_a_report_are_text(made: Path, tmp_path: Path) -> None:
