@@ -10,10 +10,7 @@ Hendrycks et al. 2019), so that whatever a region proposal crops by mistake has 
 
 from __future__ import annotations
 
-import json
-import time
-from collections.abc import Iterator
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, cast
 
@@ -21,16 +18,14 @@ import cv2
 import numpy as np
 import numpy.typing as npt
 import torch
-from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 from torch import Tensor, nn
-from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
-from torch.utils.data import DataLoader, Dataset, Sampler
+from torch.optim.swa_utils import AveragedModel
+from torch.utils.data import Dataset
 
-from firewall.errors import DataError
 from firewall.lab.datasets import gtsrb
 from firewall.lab.models.sign_classifier import INPUT_SIZE, SignClassifier
 from firewall.lab.training.augmentation import MIRROR, augment
+from firewall.lab.training.loop import Schedule, fit, read_checkpoint
 from firewall.lab.training.outliers import partial
 from firewall.transforms import resize
 
@@ -38,20 +33,14 @@ __all__ = ["Settings", "accuracy", "load_checkpoint", "predict", "to_batch", "tr
 
 
 @dataclass(frozen=True)
-class Settings:
+class Settings(Schedule):
     """What a run is determined by; a resumed run must have the same."""
 
-    epochs: int = 32
-    batch: int = 128
-    learning_rate: float = 3e-3
-    weight_decay: float = 0.02
     label_smoothing: float = 0.08
-    moving_average: float = 0.998
     calibration_share: float = 0.1
     outlier_share: float = 0.12
     outlier_weight: float = 0.5
     partial_share: float = 0.0
-    seed: int = 0
 
 
 def train(
@@ -70,73 +59,31 @@ def train(
     goes on from there. Returns the averaged network in evaluation mode. Raises DataError if the checkpoint belongs to
     other settings.
     """
-    out.mkdir(parents=True, exist_ok=True)
     torch.set_num_threads(threads)
     torch.manual_seed(settings.seed)
     rest, calibration = gtsrb.split_tracks(data, settings.calibration_share, settings.seed)
-    fit, held = data.subset(rest), data.subset(calibration)
+    signs, held = data.subset(rest), data.subset(calibration)
     outliers = outliers or []
-    drawn = round(settings.outlier_share * len(fit)) if outliers else 0
-    sampler = _EpochSampler(len(fit) + drawn, settings.seed)
-    loader = DataLoader(
-        _Augmented(fit, outliers, settings),
-        settings.batch,
-        sampler=sampler,
-        num_workers=workers,
-        persistent_workers=workers > 0,
-        drop_last=True,
-    )
+    drawn = round(settings.outlier_share * len(signs)) if outliers else 0
     model = SignClassifier(len(gtsrb.CLASS_NAMES)).to(memory_format=torch.channels_last)  # type: ignore[call-overload]
     if start is not None:
         model.load_state_dict(start.state_dict())
-    average = AveragedModel(model, multi_avg_fn=get_ema_multi_avg_fn(settings.moving_average), use_buffers=True)
-    optimizer = torch.optim.AdamW(model.parameters(), lr=settings.learning_rate, weight_decay=settings.weight_decay)
-    schedule = torch.optim.lr_scheduler.OneCycleLR(
-        optimizer, settings.learning_rate, total_steps=settings.epochs * len(loader), pct_start=0.15
+    trained = fit(
+        model,
+        _Augmented(signs, outliers, settings),
+        len(signs) + drawn,
+        settings,
+        out,
+        loss=lambda logits, labels: _loss(logits, labels, settings),
+        held=lambda network: accuracy(network, held),
+        workers=workers,
     )
-    state = {"model": model, "average": average, "optimizer": optimizer, "schedule": schedule}
-    first = _resume(out / "checkpoint.pt", state, settings)
-    columns = (
-        TextColumn("{task.description}"),
-        BarColumn(),
-        MofNCompleteColumn(),
-        TimeElapsedColumn(),
-        TimeRemainingColumn(),
-        TextColumn("{task.fields[note]}"),
-    )
-    with Progress(*columns, console=Console(stderr=True)) as progress:
-        bar = progress.add_task("training", total=settings.epochs * len(loader), completed=first * len(loader), note="")
-        for epoch in range(first, settings.epochs):
-            sampler.epoch, started, total = epoch, time.monotonic(), 0.0
-            torch.manual_seed(settings.seed * 100_003 + epoch)  # dropout, so that a resumed run is the same run
-            model.train()
-            for images, labels in loader:
-                optimizer.zero_grad()
-                loss = _loss(model(images), labels, settings)
-                loss.backward()
-                optimizer.step()
-                schedule.step()
-                average.update_parameters(model)
-                total += loss.item()
-                progress.update(bar, advance=1, note=f"epoch {epoch + 1}/{settings.epochs} loss {loss.item():.3f}")
-            held_accuracy = accuracy(average.module, held)
-            record = {
-                "epoch": epoch + 1,
-                "loss": round(total / len(loader), 4),
-                "held_accuracy": round(held_accuracy, 4),
-                "seconds": round(time.monotonic() - started, 1),
-            }
-            _save(out / "checkpoint.pt", state, settings, epoch + 1)
-            with (out / "log.jsonl").open("a") as log:
-                log.write(json.dumps(record) + "\n")
-            progress.console.print(json.dumps(record), highlight=False)
-    average.module.eval()
-    return cast(SignClassifier, average.module)
+    return cast(SignClassifier, trained)
 
 
 def load_checkpoint(path: Path) -> tuple[nn.Module, Settings, int]:
     """The averaged network of a checkpoint in evaluation mode, its settings, and how many epochs it has had."""
-    saved = _read(path)
+    saved = read_checkpoint(path)
     model = SignClassifier(len(gtsrb.CLASS_NAMES))
     average = AveragedModel(model, use_buffers=True)
     average.load_state_dict(saved["average"])
@@ -168,20 +115,6 @@ def _loss(logits: Tensor, labels: Tensor, settings: Settings) -> Tensor:
         return loss
     undecided = -logits[~known].log_softmax(1).mean()  # cross-entropy with the uniform distribution
     return loss + settings.outlier_weight * undecided * (~known).float().mean() / settings.outlier_share
-
-
-class _EpochSampler(Sampler[tuple[int, int]]):
-    """Yields (epoch, index) in an order that depends on seed and epoch alone."""
-
-    def __init__(self, length: int, seed: int) -> None:
-        self.length, self.seed, self.epoch = length, seed, 0
-
-    def __len__(self) -> int:
-        return self.length
-
-    def __iter__(self) -> Iterator[tuple[int, int]]:
-        order = np.random.default_rng([self.seed, self.epoch]).permutation(self.length)
-        return iter([(self.epoch, int(index)) for index in order])
 
 
 class _Augmented(Dataset[tuple[Tensor, int]]):
@@ -217,31 +150,3 @@ def _crop(pixels: npt.NDArray[np.uint8], generator: np.random.Generator) -> npt.
     side = int(generator.integers(min(24, height, width), min(height, width) + 1))
     top, left = int(generator.integers(height - side + 1)), int(generator.integers(width - side + 1))
     return pixels[top : top + side, left : left + side]
-
-
-def _save(path: Path, state: dict[str, Any], settings: Settings, epoch: int) -> None:
-    partial = path.with_suffix(".partial")
-    saved = {name: part.state_dict() for name, part in state.items()}
-    torch.save({**saved, "settings": asdict(settings), "epoch": epoch}, partial)
-    partial.replace(path)  # killed at any moment, the last whole checkpoint stays
-
-
-def _read(path: Path) -> dict[str, Any]:
-    try:
-        saved: dict[str, Any] = torch.load(path, map_location="cpu", weights_only=True)
-    except Exception as error:  # torch names many kinds of damage by many kinds of exception
-        raise DataError(f"{path} is not a readable checkpoint ({type(error).__name__}: {error})") from error
-    return saved
-
-
-def _resume(path: Path, state: dict[str, Any], settings: Settings) -> int:
-    if not path.exists():
-        return 0
-    saved = _read(path)
-    if saved["settings"] != asdict(settings):
-        raise DataError(
-            f"{path} was made with other settings ({saved['settings']}); name another --out or remove the file"
-        )
-    for name, part in state.items():
-        part.load_state_dict(saved[name])
-    return int(saved["epoch"])

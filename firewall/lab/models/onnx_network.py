@@ -1,0 +1,169 @@
+"""An ONNX classifier as a torch network, for its gradients; and as a network of ONNX Runtime, where there are none.
+
+A small interpreter rather than a converter from a package: those at hand need torchvision, whose wheels put a CUDA
+build in the place of a CPU torch, while the graphs of image classifiers use few operators (`onnx_operators`) and
+running them takes a page. What makes it sound is not care alone: every network is compared with ONNX Runtime when it is
+opened, and one that differs has no gradients here.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+import onnx
+import onnxruntime as ort
+import torch
+from onnx import numpy_helper
+from torch import Tensor, nn
+
+from firewall.errors import DataError, EngineError
+from firewall.lab.models.onnx_operators import OPERATORS, Node
+
+__all__ = ["OnnxNetwork", "RuntimeNetwork", "difference"]
+
+
+class OnnxNetwork(nn.Module):
+    """The graph of an ONNX file, from its one input to one output. No weight wants a gradient.
+
+    Raises DataError, naming the operators, for a graph that uses others than `OPERATORS`.
+    """
+
+    def __init__(self, model: onnx.ModelProto, output: str) -> None:
+        super().__init__()
+        graph = model.graph
+        unknown = {
+            node.op_type if node.domain in ("", "ai.onnx") else f"{node.domain}.{node.op_type}"
+            for node in graph.node
+            if node.op_type not in OPERATORS or node.domain not in ("", "ai.onnx")
+        }
+        if unknown:
+            raise DataError(f"there are no gradients for the operators {', '.join(sorted(unknown))}")
+        constants = {entry.name: _tensor(entry) for entry in graph.initializer}
+        self.input = next(entry.name for entry in graph.input if entry.name not in constants)
+        self.output = output
+        self.nodes: list[Node] = []
+        for node in _needed([_node(entry) for entry in graph.node], output):
+            # What doesn't depend on the image is computed once, now.
+            if all(name in constants for name in node.inputs if name):
+                constants.update(_run(node, [constants.get(name) for name in node.inputs]))
+            else:
+                self.nodes.append(node)
+        used = {name for node in self.nodes for name in node.inputs}
+        numbers = {name for node in self.nodes if node.kind in ("Clip", "Pad") for name in node.inputs[1:]}
+        self.shapes: dict[str, Tensor] = {}
+        self.weights: dict[str, str] = {}
+        for name, value in constants.items():
+            if name not in used:
+                continue
+            # Single numbers and integers are read by Python while the graph runs: they stay where that costs nothing.
+            if not value.is_floating_point() or value.ndim == 0 or name in numbers:
+                self.shapes[name] = value
+            else:
+                self.weights[name] = f"weight_{len(self.weights)}"
+                self.register_buffer(self.weights[name], value)
+        last = {name: index for index, node in enumerate(self.nodes) for name in node.inputs}
+        self.done = [
+            tuple(name for name in {*node.inputs} if last[name] == index and name not in constants)
+            for index, node in enumerate(self.nodes)
+        ]
+
+    def forward(self, image: Tensor) -> Tensor:
+        """What the file's output is for float (N, C, H, W), in the file's own range of values."""
+        values: dict[str, Tensor] = {name: getattr(self, place) for name, place in self.weights.items()}
+        values.update(self.shapes)
+        values[self.input] = image
+        for node, done in zip(self.nodes, self.done, strict=True):
+            values.update(_run(node, [values.get(name) for name in node.inputs]))
+            for name in done:
+                values.pop(name, None)
+        return values[self.output]
+
+
+class RuntimeNetwork(nn.Module):
+    """An ONNX file on ONNX Runtime: logits, but no gradients. On the CPU, wherever the images are."""
+
+    def __init__(self, content: bytes, input_name: str, output: str) -> None:
+        super().__init__()
+        self.content, self.input_name, self.output = content, input_name, output
+        self.session: Any = None
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {**self.__dict__, "session": None}  # a session can't leave its process
+
+    def forward(self, image: Tensor) -> Tensor:
+        """What the file's output is for float (N, C, H, W). Raises DataError where a gradient is asked for."""
+        if image.requires_grad and torch.is_grad_enabled():
+            raise DataError("this classifier has no gradients to attack it with; use a black-box attack")
+        try:
+            if self.session is None:
+                options = ort.SessionOptions()
+                options.log_severity_level = 4  # its messages come as exceptions
+                options.intra_op_num_threads = torch.get_num_threads()
+                self.session = ort.InferenceSession(self.content, options, providers=["CPUExecutionProvider"])
+            pixels = np.ascontiguousarray(image.detach().cpu().numpy(), np.float32)
+            result = self.session.run([self.output], {self.input_name: pixels})[0]
+        except Exception as error:  # ONNX Runtime raises many types of its own
+            raise EngineError(f"ONNX Runtime can't run the classifier: {_short(error)}") from error
+        return torch.from_numpy(np.asarray(result)).to(image.device)
+
+
+def difference(network: nn.Module, reference: nn.Module, images: Tensor) -> tuple[float, float]:
+    """The largest difference of a logit between two networks, and the largest logit.
+
+    Raises EngineError where their outputs can't be compared or the gradients of the first aren't finite or all 0.
+    """
+    with torch.no_grad():
+        expected = reference(images)
+    pixels = images.clone().requires_grad_()
+    found = network(pixels)
+    if found.shape != expected.shape:
+        raise EngineError(f"its output has shape {tuple(found.shape)} in torch, {tuple(expected.shape)} otherwise")
+    (gradient,) = torch.autograd.grad(found.square().sum(), pixels)
+    if not bool(torch.isfinite(gradient).all()) or not bool(gradient.any()):
+        raise EngineError("its gradients are zero everywhere, or not finite")
+    return float((found.detach() - expected).abs().max()), float(expected.abs().max())
+
+
+def _needed(nodes: Sequence[Node], output: str) -> list[Node]:
+    """The nodes that `output` depends on, in their order."""
+    wanted, kept = {output}, []
+    for node in reversed(nodes):
+        if wanted & set(node.outputs):
+            kept.append(node)
+            wanted |= set(node.inputs)
+    return kept[::-1]
+
+
+def _run(node: Node, inputs: Sequence[Tensor | None]) -> dict[str, Tensor]:
+    try:
+        results = OPERATORS[node.kind](node, inputs)  # type: ignore[arg-type]
+    except (RuntimeError, IndexError, KeyError, TypeError, ValueError, AttributeError) as error:
+        raise EngineError(f"the operator {node.kind} can't be run in torch: {_short(error)}") from error
+    if isinstance(results, Tensor):
+        results = (results,)
+    return {name: result for name, result in zip(node.outputs, results, strict=False) if name}
+
+
+def _node(entry: onnx.NodeProto) -> Node:
+    attributes = {item.name: _plain(onnx.helper.get_attribute_value(item)) for item in entry.attribute}
+    return Node(entry.op_type, tuple(entry.input), tuple(entry.output), attributes)
+
+
+def _plain(value: Any) -> Any:
+    if isinstance(value, bytes):
+        return value.decode()
+    if isinstance(value, onnx.TensorProto):
+        return _tensor(value)
+    return list(value) if isinstance(value, Sequence) and not isinstance(value, str) else value
+
+
+def _tensor(entry: onnx.TensorProto) -> Tensor:
+    if entry.data_location == onnx.TensorProto.EXTERNAL:
+        raise DataError("its weights lie in other files; save the network as one file")
+    return torch.from_numpy(np.array(numpy_helper.to_array(entry)))
+
+
+def _short(error: Exception) -> str:
+    return " ".join(str(error).split())[:200]

@@ -1,0 +1,157 @@
+"""The loop that every training goes through: a fixed schedule, a moving average, a checkpoint after each epoch.
+
+A run can be killed at any moment; started again with the same settings it goes on to the very weights that it would
+have had. What is random in an epoch is drawn from the seed and the number of the epoch.
+"""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+from torch import Tensor, nn
+from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
+from torch.utils.data import DataLoader, Dataset, Sampler
+
+from firewall.errors import DataError
+
+__all__ = ["CHECKPOINT", "Schedule", "fit", "read_checkpoint"]
+
+CHECKPOINT = "checkpoint.pt"
+
+
+@dataclass(frozen=True)
+class Schedule:
+    """What a run is determined by; a resumed run must have the same."""
+
+    epochs: int = 32
+    batch: int = 128
+    learning_rate: float = 3e-3
+    weight_decay: float = 0.02
+    moving_average: float = 0.998
+    seed: int = 0
+
+
+def fit(
+    model: nn.Module,
+    dataset: Dataset[tuple[Tensor, int]],
+    length: int,
+    settings: Schedule,
+    out: Path,
+    *,
+    loss: Callable[[Tensor, Tensor], Tensor],
+    held: Callable[[nn.Module], float],
+    workers: int,
+) -> nn.Module:
+    """Train `model` and return its moving average in evaluation mode.
+
+    dataset: what `dataset[epoch, index]` gives depends on these two alone; length: of its indices. loss: of logits and
+    labels. held: the accuracy on kept-out images, for the log alone. Writes `out/checkpoint.pt` and `out/log.jsonl`
+    after each epoch, and goes on from a checkpoint that is there. Raises DataError if that belongs to other settings.
+    """
+    out.mkdir(parents=True, exist_ok=True)
+    sampler = _EpochSampler(length, settings.seed)
+    loader = DataLoader(
+        dataset,
+        settings.batch,
+        sampler=sampler,
+        num_workers=workers,
+        persistent_workers=workers > 0,
+        drop_last=True,
+    )
+    if len(loader) == 0:
+        raise DataError(f"{length} images are too few to train on; a batch alone is {settings.batch}")
+    average = AveragedModel(model, multi_avg_fn=get_ema_multi_avg_fn(settings.moving_average), use_buffers=True)
+    optimizer = torch.optim.AdamW(model.parameters(), lr=settings.learning_rate, weight_decay=settings.weight_decay)
+    schedule = torch.optim.lr_scheduler.OneCycleLR(
+        optimizer, settings.learning_rate, total_steps=settings.epochs * len(loader), pct_start=0.15
+    )
+    state = {"model": model, "average": average, "optimizer": optimizer, "schedule": schedule}
+    first = _resume(out / CHECKPOINT, state, settings)
+    columns = (
+        TextColumn("{task.description}"),
+        BarColumn(),
+        MofNCompleteColumn(),
+        TimeElapsedColumn(),
+        TimeRemainingColumn(),
+        TextColumn("{task.fields[note]}"),
+    )
+    with Progress(*columns, console=Console(stderr=True)) as progress:
+        bar = progress.add_task("training", total=settings.epochs * len(loader), completed=first * len(loader), note="")
+        for epoch in range(first, settings.epochs):
+            sampler.epoch, started, total = epoch, time.monotonic(), 0.0
+            torch.manual_seed(settings.seed * 100_003 + epoch)  # dropout, so that a resumed run is the same run
+            model.train()
+            for images, labels in loader:
+                optimizer.zero_grad()
+                value = loss(model(images), labels)
+                value.backward()
+                optimizer.step()
+                schedule.step()
+                average.update_parameters(model)
+                total += value.item()
+                progress.update(bar, advance=1, note=f"epoch {epoch + 1}/{settings.epochs} loss {value.item():.3f}")
+            held_accuracy = held(average.module)
+            record = {
+                "epoch": epoch + 1,
+                "loss": round(total / len(loader), 4),
+                "held_accuracy": round(held_accuracy, 4),
+                "seconds": round(time.monotonic() - started, 1),
+            }
+            _save(out / CHECKPOINT, state, settings, epoch + 1)
+            with (out / "log.jsonl").open("a") as log:
+                log.write(json.dumps(record) + "\n")
+            progress.console.print(json.dumps(record), highlight=False)
+    trained: nn.Module = average.module.eval()
+    return trained
+
+
+def read_checkpoint(path: Path) -> dict[str, Any]:
+    """The parts of a checkpoint; nothing is unpickled but tensors and plain values. Raises DataError if damaged."""
+    try:
+        saved: dict[str, Any] = torch.load(path, map_location="cpu", weights_only=True)
+    except Exception as error:  # torch names many kinds of damage by many kinds of exception
+        raise DataError(f"{path} is not a readable checkpoint ({type(error).__name__}: {error})") from error
+    return saved
+
+
+class _EpochSampler(Sampler[tuple[int, int]]):
+    """Yields (epoch, index) in an order that depends on seed and epoch alone."""
+
+    def __init__(self, length: int, seed: int) -> None:
+        self.length, self.seed, self.epoch = length, seed, 0
+
+    def __len__(self) -> int:
+        return self.length
+
+    def __iter__(self) -> Iterator[tuple[int, int]]:
+        order = np.random.default_rng([self.seed, self.epoch]).permutation(self.length)
+        return iter([(self.epoch, int(index)) for index in order])
+
+
+def _save(path: Path, state: dict[str, Any], settings: Schedule, epoch: int) -> None:
+    partial = path.with_suffix(".partial")
+    saved = {name: part.state_dict() for name, part in state.items()}
+    torch.save({**saved, "settings": asdict(settings), "epoch": epoch}, partial)
+    partial.replace(path)  # killed at any moment, the last whole checkpoint stays
+
+
+def _resume(path: Path, state: dict[str, Any], settings: Schedule) -> int:
+    if not path.exists():
+        return 0
+    saved = read_checkpoint(path)
+    if saved["settings"] != asdict(settings):
+        raise DataError(
+            f"{path} was made with other settings ({saved['settings']}); name another --out or remove the file"
+        )
+    for name, part in state.items():
+        part.load_state_dict(saved[name])
+    return int(saved["epoch"])
