@@ -10,7 +10,9 @@ import typer
 from rich.console import Console
 
 from firewall.errors import UsageError
+from firewall.lab.commands.classifiers import classifiers, train_classifier
 from firewall.lab.commands.database import attack, database_app, report_app
+from firewall.lab.commands.detectors import train_statistics
 
 __all__ = ["app"]
 
@@ -23,6 +25,9 @@ app = typer.Typer(
 )
 train_app = typer.Typer(help="Train a network. Runs can be interrupted and resumed.", no_args_is_help=True)
 app.add_typer(train_app, name="train")
+train_app.command("classifier")(train_classifier)
+app.command()(classifiers)
+train_app.command("statistics")(train_statistics)
 app.command()(attack)
 app.add_typer(database_app, name="database")
 app.add_typer(report_app, name="report")
@@ -33,47 +38,6 @@ _CITATION = (
     "GTSRB: J. Stallkamp, M. Schlipsing, J. Salmen, C. Igel. Man vs. computer: benchmarking machine learning "
     "algorithms for traffic sign recognition. Neural Networks 32, 2012."
 )
-
-
-@train_app.command("classifier")
-def train_classifier(
-    data: Data,
-    out: Annotated[Path, typer.Option(help="Folder for checkpoint, log, ONNX file and card.")],
-    outliers: Annotated[
-        list[Path] | None,
-        typer.Option(help="Images without signs (a pack or a folder; may be repeated) to stay undecided on."),
-    ] = None,
-    epochs: Annotated[int, typer.Option(min=1, help="Passes over the training tracks.")] = 32,
-    seed: Annotated[int, typer.Option(min=0, help="Split, order, augmentation and initial weights.")] = 0,
-    start: Annotated[Path | None, typer.Option(help="Checkpoint to refine instead of random weights.")] = None,
-    learning_rate: Annotated[float, typer.Option(min=0, help="Highest learning rate of the schedule.")] = 3e-3,
-    threads: Annotated[int, typer.Option(min=1, help="Threads of torch.")] = 2,
-    workers: Annotated[int, typer.Option(min=0, help="Processes that augment images.")] = 1,
-) -> None:
-    """Train the sign classifier on GTSRB, export it to ONNX and measure it on the test images.
-
-    Stop it at any time (Ctrl-C, kill); the same command goes on from the last finished epoch.
-    """
-    from firewall.lab.training import signs
-
-    card = signs.train_and_export(
-        data,
-        out,
-        outliers or [],
-        signs.Settings(
-            epochs=epochs,
-            seed=seed,
-            learning_rate=learning_rate,
-            # A refining run is short: the average has to forget faster, and hard outliers are what it is for.
-            moving_average=0.998 if start is None else 0.99,
-            outlier_share=0.12 if start is None else 0.3,
-            partial_share=0.0 if start is None else 0.3,
-        ),
-        start=start,
-        threads=threads,
-        workers=workers,
-    )
-    typer.echo(json.dumps(card, indent=1))
 
 
 @app.command()

@@ -1,12 +1,20 @@
-"""A GTSRB in miniature, in the official layout: 43 colours for signs."""
+"""A GTSRB in miniature, in the official layout: 43 colours for signs; and drawn signs with a database of attacks."""
 
 from __future__ import annotations
 
+import subprocess
+import sys
 from pathlib import Path
 
 import numpy as np
 import pytest
 from PIL import Image
+
+from firewall.sources.scene import Encounter, render
+
+#: Normal images of the database: two chunks of an attack's 32.
+DATABASE_LIMIT = 40
+DATABASE_ATTACKS = ("fgsm", "pgd-0.01", "deepfool")
 
 
 @pytest.fixture(scope="session")
@@ -38,3 +46,31 @@ def small_gtsrb(tmp_path_factory: pytest.TempPathFactory) -> Path:
         rows.append(f"{number:05d}.ppm;22;24;2;2;20;22;{number % 43}")
     (root / "GT-final_test.csv").write_text("\n".join(rows) + "\n")
     return root
+
+
+@pytest.fixture(scope="session")
+def signs(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with a sub-folder for each of the first six classes, nine drawn signs in each."""
+    root = tmp_path_factory.mktemp("signs")
+    for label in range(6):
+        folder = root / f"{label:05d}"
+        folder.mkdir()
+        for number in range(9):
+            light = ("day", "dusk", "overcast")[number % 3]
+            encounter = Encounter(label, seed=7000 + 10 * label + number, side="right", light=light, steps=10)
+            pixels, (x, y, width, height) = render(encounter, 6 + number % 3)
+            margin = width // 8
+            crop = pixels[max(0, y - margin) : y + height + margin, max(0, x - margin) : x + width + margin]
+            Image.fromarray(crop).save(folder / f"{number}.png")
+    return root
+
+
+@pytest.fixture(scope="session")
+def made(signs: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A finished adversarial database of the drawn signs, made by the command that a user runs."""
+    folder = tmp_path_factory.mktemp("database") / "db"
+    command = [sys.executable, "-m", "firewall", "lab", "attack", "--dataset", f"folder:{signs}", "--out", str(folder)]
+    command += ["--attacks", ",".join(DATABASE_ATTACKS), "--limit", str(DATABASE_LIMIT), "--workers", "2"]
+    result = subprocess.run(command, check=False, capture_output=True, text=True, timeout=240)
+    assert result.returncode == 0, result.stderr
+    return folder

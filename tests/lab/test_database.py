@@ -28,27 +28,9 @@ from firewall.lab.database.jobs import jobs_of
 from firewall.lab.database.selection import _rank
 from firewall.lab.datasets import Dataset, split
 from firewall.lab.reports import database as page
-from firewall.sources.scene import Encounter, render
+from tests.lab.conftest import DATABASE_ATTACKS, DATABASE_LIMIT
 
-LIMIT = 40  # two chunks of an attack's 32
-ATTACKS = ("fgsm", "pgd-0.01", "deepfool")
-
-
-@pytest.fixture(scope="session")
-def signs(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A folder with a sub-folder for each of the first six classes, nine drawn signs in each."""
-    root = tmp_path_factory.mktemp("signs")
-    for label in range(6):
-        folder = root / f"{label:05d}"
-        folder.mkdir()
-        for number in range(9):
-            light = ("day", "dusk", "overcast")[number % 3]
-            encounter = Encounter(label, seed=7000 + 10 * label + number, side="right", light=light, steps=10)
-            pixels, (x, y, width, height) = render(encounter, 6 + number % 3)
-            margin = width // 8
-            crop = pixels[max(0, y - margin) : y + height + margin, max(0, x - margin) : x + width + margin]
-            Image.fromarray(crop).save(folder / f"{number}.png")
-    return root
+LIMIT, ATTACKS = DATABASE_LIMIT, DATABASE_ATTACKS
 
 
 def plan(signs: Path, *attacks: str, **changes: Any) -> Plan:
@@ -90,15 +72,6 @@ def content(folder: Path) -> dict[str, Any]:
         "shards": shards,
         "entries": {name: database.attacked(name).entries for name in card["attacks"]},
     }
-
-
-@pytest.fixture(scope="session")
-def made(signs: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A finished database."""
-    folder = tmp_path_factory.mktemp("database") / "db"
-    result = command(*attack_command(signs, folder, "--workers", 2))
-    assert result.returncode == 0, result.stderr
-    return folder
 
 
 def test_info_is_what_others_rely_on(made: Path) -> None:

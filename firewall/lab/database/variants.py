@@ -1,0 +1,101 @@
+"""What the protected classifier says of a database's images and of their transformed copies, computed once and kept."""
+
+from __future__ import annotations
+
+import hashlib
+import io
+import json
+import zipfile
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+from rich.console import Console
+from rich.progress import track
+
+from firewall.errors import DataError
+from firewall.lab.database.database import Database
+from firewall.lab.database.shards import write_file
+from firewall.lab.models import Protected
+from firewall.transforms import apply_operations
+
+__all__ = ["Variants", "of_database"]
+
+_FOLDER = "measured"
+_BLOCK = 250  # images that are kept together: what a killed run loses at most
+
+
+@dataclass(frozen=True, eq=False)
+class Variants:
+    """Logits of N images, (N, classes) float32, and of each one's copies, (N, len(operations), classes)."""
+
+    operations: tuple[str, ...]
+    original: npt.NDArray[np.float32]
+    copies: npt.NDArray[np.float32]
+
+    def select(self, operations: Sequence[str]) -> Variants:
+        """The same images under some of the operations."""
+        places = [self.operations.index(operation) for operation in operations]
+        return Variants(tuple(operations), self.original, self.copies[:, places])
+
+    def subset(self, where: npt.NDArray[np.bool_]) -> Variants:
+        """Some of the images."""
+        return Variants(self.operations, self.original[where], self.copies[where])
+
+
+def of_database(
+    database: Database, classifier: Protected, operations: Sequence[str], attack: str | None = None
+) -> Variants:
+    """Of the normal images, or of an attack's. Kept in the database's folder, by hash of all that it depends on.
+
+    Raises DataError if the database was made on another classifier.
+    """
+    if classifier.sha256 != database.card.classifier.sha256:
+        raise DataError(
+            f"{database.folder} was made on the classifier {database.card.classifier.name} "
+            f"({database.card.classifier.sha256[:12]}), not on {classifier.name} ({classifier.sha256[:12]}): "
+            "adversarial examples of one tell nothing sure of another"
+        )
+    images = database.normal if attack is None else database.attacked(attack).images
+    label = f"sweeping {attack or 'normal images'}"
+    blocks = [images[start : start + _BLOCK] for start in range(0, len(images), _BLOCK)]
+    parts = [
+        _block(database.folder, block, classifier, operations)
+        for block in track(blocks, label, transient=True, console=Console(stderr=True))
+    ]
+    empty = np.zeros((0, 1 + len(operations), len(classifier.labels)), np.float32)
+    logits = np.concatenate([empty, *parts])
+    return Variants(tuple(operations), logits[:, 0], logits[:, 1:])
+
+
+def _block(
+    folder: Path, images: npt.NDArray[np.uint8], classifier: Protected, operations: Sequence[str]
+) -> npt.NDArray[np.float32]:
+    """(N, 1 + operations, classes) logits of a block, computed or read."""
+    key = hashlib.sha256(json.dumps([classifier.sha256, list(operations), images.shape]).encode())
+    key.update(np.ascontiguousarray(images).tobytes())
+    path = folder / _FOLDER / f"{key.hexdigest()}.npz"
+    if path.exists():
+        try:
+            with np.load(io.BytesIO(path.read_bytes()), allow_pickle=False) as file:
+                kept: npt.NDArray[np.float32] = file["logits"]
+                return kept
+        except (OSError, ValueError, KeyError, zipfile.BadZipFile):
+            path.unlink()  # damaged: it is computed anew
+    logits = np.stack(
+        [classifier.logits(np.concatenate([image[np.newaxis], _copies(image, operations)])) for image in images]
+    )
+    content = io.BytesIO()
+    np.savez(content, logits=logits)
+    path.parent.mkdir(exist_ok=True)
+    write_file(path, content.getvalue())
+    return logits
+
+
+def _copies(image: npt.NDArray[np.uint8], operations: Sequence[str]) -> npt.NDArray[np.uint8]:
+    """Transformed copies (n, H, W, C); a grey image is transformed as three equal channels."""
+    if image.shape[2] == 3:
+        return apply_operations(image, operations)
+    return apply_operations(np.repeat(image, 3, axis=2), operations)[..., :1]
