@@ -2,7 +2,19 @@
 
 from firewall.lab.attacks.criteria import Criterion, Target, TopOut
 from firewall.lab.attacks.protocol import Attack
-from firewall.lab.attacks.registry import ATTACKS, by_name
+from firewall.lab.attacks.registry import ATTACKS, BLACK_BOX, PAPER_TARGETED, PAPER_UNTARGETED, by_name
 from firewall.lab.attacks.rounding import quantise, survivors
 
-__all__ = ["ATTACKS", "Attack", "Criterion", "Target", "TopOut", "by_name", "quantise", "survivors"]
+__all__ = [
+    "ATTACKS",
+    "BLACK_BOX",
+    "PAPER_TARGETED",
+    "PAPER_UNTARGETED",
+    "Attack",
+    "Criterion",
+    "Target",
+    "TopOut",
+    "by_name",
+    "quantise",
+    "survivors",
+]

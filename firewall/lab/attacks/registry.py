@@ -1,13 +1,34 @@
 """Attacks by name, with the parameters that data sets, reports and thresholds refer to.
 
-name                   regime               source
-fgsm                   one step             Goodfellow et al. 2015
-pgd                    the same as pgd-0.03
-pgd-0.01 .. pgd-0.06   bounded, L-infinity  Madry et al. 2018
-pgd-high-confidence    high confidence      Madry et al. 2018, loss of Carlini and Wagner 2017
-deepfool               least change, L2     Moosavi-Dezfooli et al. 2016
-cw                     least change, L2     Carlini and Wagner 2017
-cw-kappa               high confidence, L2  Carlini and Wagner 2017, with confidence kappa
+name                     what it does                                      source
+fgsm                     one sign step of 0.03                             Goodfellow et al. 2015
+pgd                      another name of pgd-0.03
+pgd-0.01 .. pgd-0.06     bounded, L-infinity                               Madry et al. 2018
+pgd-high-confidence      bounded, as certain as it can                     Madry et al. 2018, Carlini and Wagner 2017
+deepfool, -top5          least change, L2                                  Moosavi-Dezfooli et al. 2016
+cw, -top5                least change, L2                                  Carlini and Wagner 2017
+cw-kappa                 high confidence, L2                               Carlini and Wagner 2017, confidence kappa
+lbfgs                    target at 0.99, least change, L2                  Szegedy et al. 2014
+bim, l1-bim, l2-bim      target at 0.99, least radius of L-inf, L1, L2     Kurakin et al. 2017
+pgd-targeted             target at 0.99, least radius, random start        Madry et al. 2018
+gradient, -top5          one step of least length, L2                      Foolbox 1.8
+fgsm-top5                one step of least length, L-infinity              Goodfellow et al. 2015
+newtonfool, -top5        least change, L2                                  Jang et al. 2017
+adef, -top5              deformation                                       Alaifari et al. 2019
+jsma, -top5              few values, L0                                    Papernot et al. 2016
+apgd-ce, apgd-dlr        bounded, L-infinity                               Croce, Hein 2020
+autoattack               APGD on both losses, then Square                  Croce, Hein 2020
+square                   bounded, black box by scores                      Andriushchenko et al. 2020
+hopskipjump              least change, black box by labels                 Chen et al. 2020
+one-pixel, five-pixels   one or five pixels, black box by scores           Su et al. 2019
+universal                one change for all images, L-infinity             Moosavi-Dezfooli et al. 2017
+stadv, stadv-targeted    flow of total variation 7.0 or less               Xiao et al. 2018, Nguyen C. 2018
+stadv-wide               flow of 3 pixels or less, for larger images       Xiao et al. 2018
+substitute, -drawn       black box by labels, transferred                  Papernot et al. 2017, Sun et al.
+patch                    a disc that may lie anywhere                      Brown et al. 2017
+stickers                 black and white rectangles on the sign            after Eykholt et al. 2018
+
+-top5: the label has to leave the first five classes, as in the statistics paper, and not only the first place.
 """
 
 from __future__ import annotations
@@ -15,14 +36,31 @@ from __future__ import annotations
 from types import MappingProxyType
 
 from firewall.errors import UsageError
+from firewall.lab.attacks.adef import ADef
+from firewall.lab.attacks.apgd import Apgd
+from firewall.lab.attacks.autoattack import AutoAttack
+from firewall.lab.attacks.bim import Bim
 from firewall.lab.attacks.carlini_wagner import CarliniWagner
+from firewall.lab.attacks.criteria import TOP_5, Target
 from firewall.lab.attacks.deepfool import DeepFool
 from firewall.lab.attacks.fgsm import Fgsm
+from firewall.lab.attacks.gradient import GradientStep
 from firewall.lab.attacks.high_confidence import HighConfidencePgd
+from firewall.lab.attacks.hopskipjump import HopSkipJump
+from firewall.lab.attacks.jsma import Jsma
+from firewall.lab.attacks.lbfgs import Lbfgs
+from firewall.lab.attacks.newtonfool import NewtonFool
+from firewall.lab.attacks.one_pixel import OnePixel
+from firewall.lab.attacks.patch import Patch
 from firewall.lab.attacks.pgd import Pgd
 from firewall.lab.attacks.protocol import Attack
+from firewall.lab.attacks.square import Square
+from firewall.lab.attacks.stadv import StAdv
+from firewall.lab.attacks.stickers import Stickers
+from firewall.lab.attacks.substitute import Substitute
+from firewall.lab.attacks.universal import Universal
 
-__all__ = ["ATTACKS", "by_name"]
+__all__ = ["ATTACKS", "BLACK_BOX", "PAPER_TARGETED", "PAPER_UNTARGETED", "by_name"]
 
 #: Never change the parameters behind a name: a report of last year must mean the same attack. Add a name.
 ATTACKS: MappingProxyType[str, Attack] = MappingProxyType(
@@ -34,10 +72,50 @@ ATTACKS: MappingProxyType[str, Attack] = MappingProxyType(
         "pgd-0.06": Pgd(eps=0.06),
         "pgd-high-confidence": HighConfidencePgd(eps=0.1, step=0.008, targets=4),
         "deepfool": DeepFool(),
+        "deepfool-top5": DeepFool(criterion=TOP_5),
         "cw": CarliniWagner(),
+        "cw-top5": CarliniWagner(criterion=TOP_5),
         "cw-kappa": CarliniWagner(kappa=8.0),
+        "lbfgs": Lbfgs(),
+        "bim": Bim(),
+        "l1-bim": Bim(norm="l1", name="l1-bim"),
+        "l2-bim": Bim(norm="l2", name="l2-bim"),
+        "pgd-targeted": Bim(steps=40, searches=6, random_start=True, name="pgd-targeted"),
+        "gradient": GradientStep(),
+        "gradient-top5": GradientStep(criterion=TOP_5),
+        "fgsm-top5": GradientStep(norm="linf", criterion=TOP_5, name="fgsm"),
+        "newtonfool": NewtonFool(),
+        "newtonfool-top5": NewtonFool(criterion=TOP_5),
+        "adef": ADef(),
+        "adef-top5": ADef(criterion=TOP_5),
+        "jsma": Jsma(),
+        "jsma-top5": Jsma(criterion=TOP_5),
+        "apgd-ce": Apgd(),
+        "apgd-dlr": Apgd(loss="dlr"),
+        "autoattack": AutoAttack(),
+        "square": Square(eps=0.06),
+        "hopskipjump": HopSkipJump(),
+        "one-pixel": OnePixel(),
+        "five-pixels": OnePixel(pixels=5),
+        "universal": Universal(),
+        "stadv": StAdv(),
+        "stadv-targeted": StAdv(criterion=Target(0.5)),
+        "stadv-wide": StAdv(cap=2500.0, reach=3.0, step=0.3),
+        "substitute": Substitute(),
+        "substitute-drawn": Substitute(seeds="drawn", count=100),
+        "patch": Patch(),
+        "stickers": Stickers(),
     }
 )
+
+#: The rows of the statistics paper's Table 1, in its order: targets at 0.99, then the label out of the first five.
+PAPER_TARGETED = ("lbfgs", "bim", "pgd-targeted", "l1-bim", "l2-bim")
+PAPER_UNTARGETED = (
+    *("gradient-top5", "fgsm-top5", "deepfool-top5", "newtonfool-top5", "adef-top5", "jsma-top5", "cw-top5"),
+)
+
+#: Attacks that a network without gradients can be attacked with, such as one that runs outside torch.
+BLACK_BOX = tuple(name for name, attack in ATTACKS.items() if not attack.needs_gradient)
 
 
 def by_name(name: str) -> Attack:

@@ -1,0 +1,99 @@
+"""ADef: DeepFool's way to the boundary, taken by moving pixels instead of changing them."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import ClassVar
+
+import torch
+from torch import Tensor, nn
+
+from firewall.errors import UsageError
+from firewall.lab.attacks.bisection import along
+from firewall.lab.attacks.criteria import TOP_1, TopOut, wrong_classes
+from firewall.lab.attacks.flow import deform, smooth
+from firewall.lab.attacks.protocol import Logits, under_attack
+from firewall.lab.attacks.rounding import as_stored
+
+__all__ = ["ADef"]
+
+
+@dataclass(frozen=True)
+class ADef:
+    """Alaifari, Alberti, Gauksson: "ADef: an iterative algorithm to construct adversarial deformations", 2019.
+
+    With f the difference of a rival's logit and the label's, and a its gradient by the flow field, the shortest smooth
+    flow to the linearised boundary is -f S S a / |S a|^2, S a Gaussian blur. The flows of the steps are added up, and
+    the original image is deformed by the sum: deforming it again and again, as the paper does, blurs it.
+
+    sigma: of S, in pixels, 0 for none. overshoot: by how much each step is stretched. reach: how far a pixel may
+    be moved, in pixels, the paper's bound; longer flows are scaled back. steps, candidates, criterion: as DeepFool.
+    """
+
+    steps: int = 40
+    candidates: int = 9
+    sigma: float = 1.0
+    overshoot: float = 0.2
+    reach: float = 3.0
+    criterion: TopOut = TOP_1
+    name: str = "adef"
+
+    needs_gradient: ClassVar[bool] = True
+    labels_only: ClassVar[bool] = False
+    chunk: ClassVar[int] = 32
+
+    def __post_init__(self) -> None:
+        if (
+            self.steps < 1
+            or self.candidates < self.criterion.k
+            or not (self.sigma >= 0 and self.overshoot >= 0 and self.reach > 0)
+        ):
+            raise UsageError(
+                f"adef: steps {self.steps}, candidates {self.candidates}, sigma {self.sigma}, overshoot "
+                f"{self.overshoot}, reach {self.reach}; allowed are steps >= 1, candidates >= {self.criterion.k} (the "
+                "criterion's k), sigma and overshoot >= 0, reach > 0"
+            )
+
+    def run(self, model: nn.Module, images: Tensor, labels: Tensor, seed: int) -> Tensor:
+        """See Attack.run. Nothing is random; `seed` is not used. Where the criterion is met already nothing changes."""
+        with under_attack(model, images, labels) as logits:
+            images = images.detach()
+            return as_stored(deform(images, self._field(logits, images, labels)))
+
+    def _field(self, logits: Logits, images: Tensor, labels: Tensor) -> Tensor:
+        """The flow, (N, 2, H, W), that deforms each image as far as it has to be, or as the steps got."""
+        with torch.no_grad():
+            rivals = wrong_classes(logits(images), labels, self.candidates)
+        result = torch.zeros_like(images[:, :1]).repeat(1, 2, 1, 1)
+        open_ = torch.arange(len(images), device=images.device)
+        for turn in range(self.steps + 1):
+            flow = result[open_].requires_grad_()
+            values = logits(as_stored(deform(images[open_], flow)))
+            kept = (~self.criterion.met(values, labels[open_])).nonzero()[:, 0]
+            open_ = open_[kept]
+            if len(open_) == 0 or turn == self.steps:
+                break
+            step = self._nearest(values[kept], flow, labels[open_], rivals[open_], kept)
+            result[open_] = self._bounded(flow.detach()[kept] + (1 + self.overshoot) * step)
+        return result
+
+    def _nearest(self, values: Tensor, flow: Tensor, labels: Tensor, rivals: Tensor, kept: Tensor) -> Tensor:
+        """The shortest of the smooth flows to the rivals' boundaries that are left to cross."""
+        gaps = values.gather(1, rivals) - values.gather(1, labels[:, None])
+        shortest = torch.full(labels.shape, torch.inf, dtype=values.dtype, device=values.device)
+        step = torch.zeros_like(flow[kept])
+        for rival in range(rivals.shape[1]):
+            (gradient,) = torch.autograd.grad(gaps[:, rival].sum(), flow, retain_graph=True)
+            once = smooth(gradient[kept], self.sigma)
+            # A little further than the boundary, as in DeepFool: a tie is no success.
+            reach = (gaps[:, rival].detach().abs() + 1e-4) / once.flatten(1).square().sum(1).clamp_min(1e-12)
+            candidate = along(reach, once) * smooth(once, self.sigma)
+            size = candidate.flatten(1).norm(dim=1)
+            nearer = (size < shortest) & (gaps[:, rival] <= 0)
+            shortest = torch.where(nearer, size, shortest)
+            step = torch.where(along(nearer, step), candidate, step)
+        return step.detach()
+
+    def _bounded(self, flow: Tensor) -> Tensor:
+        longest = flow.norm(dim=1).flatten(1).amax(1).clamp_min(1e-12)
+        return flow * along((self.reach / longest).clamp_max(1), flow)

@@ -1,0 +1,65 @@
+"""One step along the gradient, as long as it has to be."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import ClassVar
+
+import torch
+from torch import Tensor, nn
+
+from firewall.errors import UsageError
+from firewall.lab.attacks.bim import Norm, unit
+from firewall.lab.attacks.criteria import TOP_1, Criterion
+from firewall.lab.attacks.protocol import under_attack
+from firewall.lab.attacks.rounding import as_stored
+
+__all__ = ["GradientStep"]
+
+
+@dataclass(frozen=True)
+class GradientStep:
+    """The gradient attack of Foolbox 1.8, with L-infinity its form of FGSM (Goodfellow et al. 2015): the direction is
+    taken once, at the image, and lengths are tried from the shortest on until the criterion is met as stored.
+
+    norm: see bim.Norm. shortest, longest: lengths, in units of `norm`; lengths: how many, each longer than the last by
+    the same ratio. Foolbox goes on to length 1, where nothing is left of the image; here the end is that of `bim`.
+    An image that no length suffices for comes back unchanged.
+    """
+
+    norm: Norm = "l2"
+    shortest: float = 0.5 / 255
+    longest: float = 0.3
+    lengths: int = 64
+    criterion: Criterion = TOP_1
+    name: str = "gradient"
+
+    needs_gradient: ClassVar[bool] = True
+    labels_only: ClassVar[bool] = False
+    chunk: ClassVar[int] = 32
+
+    def __post_init__(self) -> None:
+        if self.norm not in ("linf", "l2", "l1") or not 0 < self.shortest <= self.longest <= 1 or self.lengths < 1:
+            raise UsageError(
+                f"gradient: norm {self.norm}, shortest {self.shortest}, longest {self.longest}, lengths "
+                f"{self.lengths}; allowed are norm linf, l2 or l1, 0 < shortest <= longest <= 1, lengths >= 1"
+            )
+
+    def run(self, model: nn.Module, images: Tensor, labels: Tensor, seed: int) -> Tensor:
+        """See Attack.run. Nothing is random; `seed` is not used."""
+        with under_attack(model, images, labels) as logits:
+            images = images.detach()
+            point = images.clone().requires_grad_()
+            (gradient,) = torch.autograd.grad(self.criterion.loss(logits(point), labels).sum(), point)
+            direction = -unit(gradient, self.norm)
+            result = images.clone()
+            open_ = torch.arange(len(images), device=images.device)
+            for eps in torch.logspace(0, 1, self.lengths, self.longest / self.shortest, dtype=torch.float64):
+                step = float(eps) * self.shortest
+                seen = as_stored((images[open_] + step * direction[open_]).clamp(0, 1))
+                met = self.criterion.met(logits(seen), labels[open_])
+                result[open_[met]] = seen[met]
+                open_ = open_[~met]
+                if len(open_) == 0:
+                    break
+        return result

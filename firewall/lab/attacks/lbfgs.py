@@ -1,0 +1,157 @@
+"""L-BFGS: the nearest example of a target class, by a quasi-Newton method within the box."""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import ClassVar
+
+import torch
+from torch import Tensor, nn
+
+from firewall.errors import UsageError
+from firewall.lab.attacks.bisection import along, least
+from firewall.lab.attacks.criteria import TARGET_99, Criterion
+from firewall.lab.attacks.protocol import Logits, under_attack
+from firewall.lab.attacks.rounding import as_stored
+
+__all__ = ["Lbfgs"]
+
+#: Points (N, C, H, W) -> objective (N,) and gradient (N, C, H, W).
+Objective = Callable[[Tensor], tuple[Tensor, Tensor]]
+
+
+@dataclass(frozen=True)
+class Lbfgs:
+    """Szegedy et al.: "Intriguing properties of neural networks", 2014. L2.
+
+    Minimises |x' - x|^2 + weight * loss of the criterion for x' in 0..1, and looks for the least weight at which the
+    criterion is met as stored (the paper's largest c = 1 / weight). Of the points met at that weight the nearest is
+    the result; an image without any comes back unchanged.
+
+    The method is L-BFGS with the box by projection: values at a limit that the gradient pushes against are held, the
+    others follow the quasi-Newton direction, cut off at the box and shortened until the objective falls (Armijo).
+    All images of a batch go at once, each with a history, a step length and a weight of its own.
+
+    steps: at each weight. memory: pairs of changes kept. searches: weights tried between lowest and highest.
+    """
+
+    steps: int = 25
+    memory: int = 8
+    searches: int = 7
+    lowest: float = 0.1
+    highest: float = 10_000.0
+    criterion: Criterion = TARGET_99
+    name: str = "lbfgs"
+
+    needs_gradient: ClassVar[bool] = True
+    labels_only: ClassVar[bool] = False
+    chunk: ClassVar[int] = 32
+
+    def __post_init__(self) -> None:
+        if min(self.steps, self.memory, self.searches) < 1 or not 0 < self.lowest <= self.highest:
+            raise UsageError(
+                f"lbfgs: steps {self.steps}, memory {self.memory}, searches {self.searches}, lowest {self.lowest}, "
+                f"highest {self.highest}; allowed are steps, memory and searches >= 1, 0 < lowest <= highest"
+            )
+
+    def run(self, model: nn.Module, images: Tensor, labels: Tensor, seed: int) -> Tensor:
+        """See Attack.run. Nothing is random; `seed` is not used."""
+        with under_attack(model, images, labels) as logits:
+            images = images.detach()
+
+            def attempt(weight: Tensor) -> tuple[Tensor, Tensor]:
+                seen = _Nearest(logits, images, labels, weight, self.criterion)
+                minimise(seen, images, self.steps, self.memory)
+                return seen.best, seen.distance.isfinite()
+
+            return least(images, attempt, self.lowest, self.highest, self.searches)
+
+
+class _Nearest:
+    """The objective, which remembers the nearest of the points that it was asked about and that meet the criterion."""
+
+    def __init__(self, logits: Logits, images: Tensor, labels: Tensor, weight: Tensor, criterion: Criterion) -> None:
+        self.logits, self.images, self.labels, self.weight, self.criterion = logits, images, labels, weight, criterion
+        self.best = images.clone()
+        self.distance = torch.full_like(weight, torch.inf)
+
+    def __call__(self, point: Tensor) -> tuple[Tensor, Tensor]:
+        point = point.detach().requires_grad_()
+        # What is stored is judged, but the way there is smooth: rounding would break the Armijo rule.
+        values = self.logits(point)
+        objective = (point - self.images).square().flatten(1).sum(1)
+        objective = objective + self.weight * self.criterion.loss(values, self.labels)
+        (gradient,) = torch.autograd.grad(objective.sum(), point)
+        met = self.criterion.met(values, self.labels)
+        if bool(met.any()):
+            with torch.no_grad():
+                seen = as_stored(point)
+                distance = (seen - self.images).flatten(1).norm(dim=1)
+                better = met & (distance < self.distance)
+                better &= self.criterion.met(self.logits(seen), self.labels)
+            self.best[better], self.distance[better] = seen.detach()[better], distance[better]
+        return objective.detach(), gradient
+
+
+def minimise(objective: Objective, start: Tensor, steps: int, memory: int) -> Tensor:
+    """A point of the box 0..1 where each image's objective is about least."""
+    point = start.clone()
+    value, gradient = objective(point)
+    history: deque[tuple[Tensor, Tensor, Tensor]] = deque(maxlen=memory)
+    for _ in range(steps):
+        held = ((point <= 0) & (gradient > 0)) | ((point >= 1) & (gradient < 0))
+        free = gradient.masked_fill(held, 0)
+        direction = -_times_inverse(free, history).masked_fill(held, 0)
+        # Not downhill, as happens when the set of held values has changed: the gradient is.
+        uphill = _dot(direction, free) >= 0
+        direction = torch.where(along(uphill, direction), -free, direction)
+        if not history:  # nothing is known of the scale yet: 1 in L2
+            direction = direction / along(_dot(direction, direction).sqrt().clamp_min(1e-12), direction)
+        new, new_value, new_gradient = _shortened(objective, point, value, gradient, direction)
+        change, turn = new - point, new_gradient - gradient
+        curvature = _dot(change, turn)
+        # Pairs of no positive curvature would spoil the approximation: weight 0 leaves them out, for their image.
+        history.append((change, turn, torch.where(curvature > 1e-10, 1 / curvature.clamp_min(1e-10), 0)))
+        point, value, gradient = new, new_value, new_gradient
+    return point
+
+
+def _shortened(
+    objective: Objective, point: Tensor, value: Tensor, gradient: Tensor, direction: Tensor
+) -> tuple[Tensor, Tensor, Tensor]:
+    """The first of the steps 1, 1/4, 1/16, 1/64 that lowers the objective enough; else the point itself."""
+    new, new_value, new_gradient = point.clone(), value.clone(), gradient.clone()
+    open_ = torch.ones_like(value, dtype=torch.bool)
+    for turn in range(4):
+        tried = torch.where(along(open_, point), (point + 0.25**turn * direction).clamp(0, 1), new)
+        tried_value, tried_gradient = objective(tried)
+        good = open_ & (tried_value <= value + 1e-4 * _dot(gradient, tried - point))
+        new = torch.where(along(good, new), tried, new)
+        new_value = torch.where(good, tried_value, new_value)
+        new_gradient = torch.where(along(good, new), tried_gradient, new_gradient)
+        open_ = open_ & ~good
+        if not bool(open_.any()):
+            break
+    return new, new_value, new_gradient
+
+
+def _times_inverse(gradient: Tensor, history: deque[tuple[Tensor, Tensor, Tensor]]) -> Tensor:
+    """The two loops of L-BFGS: the gradient times the approximate inverse Hessian, each image's own."""
+    result, shares = gradient.clone(), []
+    for change, turn, inverse in reversed(history):
+        share = inverse * _dot(change, result)
+        result = result - along(share, result) * turn
+        shares.append(share)
+    if history:
+        change, turn, inverse = history[-1]
+        scale = _dot(change, turn) / _dot(turn, turn).clamp_min(1e-20)
+        result = result * along(torch.where(inverse > 0, scale, 1.0), result)
+    for (change, turn, inverse), share in zip(history, reversed(shares), strict=True):
+        result = result + along(share - inverse * _dot(turn, result), result) * change
+    return result
+
+
+def _dot(one: Tensor, other: Tensor) -> Tensor:
+    return (one * other).flatten(1).sum(1)

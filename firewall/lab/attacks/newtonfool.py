@@ -1,0 +1,69 @@
+"""NewtonFool: Newton's method on the label's probability, down to that of a guess."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import ClassVar
+
+import torch
+from torch import Tensor, nn
+
+from firewall.errors import UsageError
+from firewall.lab.attacks.bisection import along
+from firewall.lab.attacks.criteria import TOP_1, TopOut
+from firewall.lab.attacks.protocol import under_attack
+from firewall.lab.attacks.rounding import as_stored
+
+__all__ = ["NewtonFool"]
+
+
+@dataclass(frozen=True)
+class NewtonFool:
+    """Jang, Wu, Jha: "Objective metrics and gradient descent algorithms for adversarial examples in machine learning",
+    2017. L2.
+
+    A step goes against the gradient of the label's probability p, by min(eta |image|, (p - 1/K) / |gradient|): the
+    second is where a straight line through p would reach that of a guess among K classes. That guess is where one
+    other class must have come first; for a criterion with k > 1 the line is followed to 0 instead.
+
+    The gradient is taken as p times that of log p. That of p itself vanishes in float32 for images that are certain,
+    and dividing by it is where other implementations get NaN. rounded: as DeepFool. steps: at most.
+    """
+
+    steps: int = 200
+    eta: float = 0.01
+    rounded: bool = True
+    criterion: TopOut = TOP_1
+    name: str = "newtonfool"
+
+    needs_gradient: ClassVar[bool] = True
+    labels_only: ClassVar[bool] = False
+    chunk: ClassVar[int] = 32
+
+    def __post_init__(self) -> None:
+        if self.steps < 1 or not self.eta > 0:
+            raise UsageError(f"newtonfool: steps {self.steps}, eta {self.eta}; allowed are steps >= 1, eta > 0")
+
+    def run(self, model: nn.Module, images: Tensor, labels: Tensor, seed: int) -> Tensor:
+        """See Attack.run. Nothing is random; `seed` is not used. Where the criterion is met already nothing changes."""
+        with under_attack(model, images, labels) as logits:
+            images = images.detach()
+            result = images.clone()
+            longest = self.eta * images.flatten(1).norm(dim=1)
+            open_ = torch.arange(len(images), device=images.device)
+            for turn in range(self.steps + 1):
+                point = result[open_].requires_grad_()
+                values = logits(as_stored(point) if self.rounded else point)
+                kept = (~self.criterion.met(values, labels[open_])).nonzero()[:, 0]
+                open_ = open_[kept]
+                if len(open_) == 0 or turn == self.steps:
+                    break
+                log = values.log_softmax(1)[kept].gather(1, labels[open_][:, None])[:, 0]
+                (slope,) = torch.autograd.grad(log.sum(), point)
+                chance = log.detach().exp()
+                guess = 1 / values.shape[1] if self.criterion.k == 1 else 0.0
+                # The direction has unit length whatever its size was; 1e-20 keeps a flat place flat.
+                norm = slope[kept].flatten(1).norm(dim=1).clamp_min(1e-20)
+                step = torch.minimum(longest[open_], (chance - guess).clamp_min(0) / (chance * norm).clamp_min(1e-20))
+                result[open_] = (result[open_] - along(step / norm, images) * slope[kept]).clamp(0, 1)
+        return as_stored(result) if self.rounded else result

@@ -1,0 +1,162 @@
+"""The substitute-network black box: learn the network from the labels that it gives, attack what was learnt."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import ClassVar, Literal
+
+import torch
+from torch import Tensor, nn
+from torch.nn.functional import cross_entropy
+
+from firewall.errors import UsageError
+from firewall.lab.attacks.criteria import Criterion
+from firewall.lab.attacks.fgsm import Fgsm
+from firewall.lab.attacks.pgd import Pgd
+from firewall.lab.attacks.protocol import Logits, under_attack
+
+__all__ = ["Substitute", "drawings"]
+
+_FGSM = Fgsm(eps=0.1)
+
+
+@dataclass(frozen=True)
+class Substitute:
+    """Papernot et al.: "Practical black-box attacks against machine learning", 2017, as used by Sun et al. (residual).
+
+    The network is asked for the first label of some seeds. A small network of another architecture learns those
+    answers; then, for each known image x with label y, x + reach * sign(slope of the substitute's logit y) is a new
+    one that the network is asked about, and so on: in every round what is known doubles. What the inner attack makes of
+    the images on the substitute is the result, whether it transfers or not.
+
+    seeds: `images`, the first `count` of the batch, or `drawn`, simple drawings for an attacker who has no images.
+    Sun et al. have 200 images or 100 drawings. reach: Papernot's lambda, 0.1 there, which Sun et al. call tau; its
+    sign turns every `turn` rounds (Papernot's tau), so that images move back and forth instead of out of the box.
+    rounds, epochs: of augmentation, and of training in each. inner: the attack on the substitute; FGSM in both papers.
+    """
+
+    seeds: Literal["images", "drawn"] = "images"
+    count: int = 200
+    rounds: int = 3
+    epochs: int = 10
+    reach: float = 0.1
+    turn: int = 3
+    inner: Fgsm | Pgd = _FGSM
+    name: str = "substitute"
+
+    needs_gradient: ClassVar[bool] = False
+    labels_only: ClassVar[bool] = True
+    chunk: ClassVar[int] = 256
+
+    def __post_init__(self) -> None:
+        if self.seeds not in ("images", "drawn") or min(self.count, self.epochs, self.turn) < 1 or self.rounds < 0:
+            raise UsageError(
+                f"substitute: seeds {self.seeds}, count {self.count}, rounds {self.rounds}, epochs {self.epochs}, turn "
+                f"{self.turn}; allowed are seeds images or drawn, count, epochs and turn >= 1, rounds >= 0"
+            )
+        if not 0 < self.reach <= 1:
+            raise UsageError(f"substitute: reach is {self.reach}; it must lie in 0..1, above 0")
+
+    @property
+    def criterion(self) -> Criterion:
+        """That of the inner attack."""
+        return self.inner.criterion
+
+    def run(self, model: nn.Module, images: Tensor, labels: Tensor, seed: int) -> Tensor:
+        """See Attack.run. The substitute depends on the seed and on the whole batch."""
+        with under_attack(model, images, labels, gradients=False) as logits:
+            images = images.detach()
+            if len(images) == 0:
+                return images.clone()
+            substitute = self.learn(logits, images, seed)
+        return self.inner.run(substitute, images, labels, seed)
+
+    def learn(self, logits: Logits, images: Tensor, seed: int) -> nn.Module:
+        """A network that answers like the one asked, on images like these; of the answers only labels are used."""
+        generator = torch.Generator().manual_seed(seed)
+        known = drawings(self.count, images, generator) if self.seeds == "drawn" else images[: self.count]
+        classes = logits(known[:1]).shape[1]
+        answers = _asked(logits, known)
+        substitute = _network(images.shape[1], classes, generator).to(images.device)
+        adam = torch.optim.Adam(substitute.parameters(), lr=2e-3)
+        for turn in range(self.rounds + 1):
+            with torch.enable_grad():
+                for _ in range(self.epochs):
+                    for part in torch.randperm(len(known), generator=generator).to(known.device).split(32):
+                        adam.zero_grad()
+                        cross_entropy(substitute(known[part]), answers[part]).backward()
+                        adam.step()
+            if turn < self.rounds:
+                way = self.reach * (-1) ** (turn // self.turn)
+                new = (known + way * _slopes(substitute, known, answers).sign()).clamp(0, 1)
+                known, answers = torch.cat([known, new]), torch.cat([answers, _asked(logits, new)])
+        return substitute
+
+
+def _asked(logits: Logits, images: Tensor) -> Tensor:
+    """The network's first labels."""
+    return torch.cat([logits(part).argmax(1) for part in images.split(256)])
+
+
+def _slopes(substitute: nn.Module, images: Tensor, labels: Tensor) -> Tensor:
+    """The row of the substitute's Jacobian that belongs to each image's label."""
+    parts = []
+    with torch.enable_grad():
+        for part, names in zip(images.split(256), labels.split(256), strict=True):
+            point = part.clone().requires_grad_()
+            own = substitute(point).gather(1, names[:, None])
+            parts.append(torch.autograd.grad(own.sum(), point)[0])
+    return torch.cat(parts)
+
+
+class _Centred(nn.Module):
+    def forward(self, image: Tensor) -> Tensor:
+        return (image - 0.5) * 4.0
+
+
+def _network(channels: int, classes: int, generator: torch.Generator) -> nn.Sequential:
+    """Two convolutions and two dense layers, random by this generator and not by torch's global one."""
+    with torch.device("meta"):  # made without drawing numbers; they are drawn below
+        network = nn.Sequential(
+            *(_Centred(), nn.Conv2d(channels, 16, 5, stride=2, padding=2), nn.ReLU()),
+            *(nn.Conv2d(16, 32, 3, stride=2, padding=1), nn.ReLU(), nn.AdaptiveMaxPool2d(7), nn.Flatten()),
+            *(nn.Linear(32 * 49, 128), nn.ReLU(), nn.Linear(128, classes)),
+        )
+    network.to_empty(device="cpu")
+    with torch.no_grad():
+        for weight in network.parameters():
+            if weight.ndim > 1:
+                bound = math.sqrt(6 / weight[0].numel())
+                weight.copy_((2 * torch.rand(weight.shape, generator=generator) - 1) * bound)
+            else:
+                weight.zero_()
+    return network
+
+
+def drawings(count: int, like: Tensor, generator: torch.Generator) -> Tensor:
+    """What someone draws who knows what the pictures are about but has none: shapes with a rim and strokes inside."""
+    channels, height, width = like.shape[1:]
+    rows = torch.linspace(-1, 1, height)[:, None].expand(height, width)
+    columns = torch.linspace(-1, 1, width).expand(height, width)
+    pictures = []
+    for _ in range(count):
+        ground, rim, face, ink = torch.rand(4, channels, 1, 1, generator=generator)
+        draw = torch.rand(16, generator=generator).tolist()
+        down, right = rows - 0.4 * (draw[0] - 0.5), columns - 0.4 * (draw[1] - 0.5)
+        distances = (
+            torch.hypot(down, right),  # a disc, a square, a triangle on its base, one on its tip
+            torch.maximum(down.abs(), right.abs()),
+            torch.maximum(down, 0.87 * right.abs() - 0.5 * down) * 1.3,
+            torch.maximum(-down, 0.87 * right.abs() + 0.5 * down) * 1.3,
+        )
+        distance = distances[int(4 * draw[2])]
+        size = 0.5 + 0.45 * draw[3]
+        picture = torch.where(distance < size, rim, ground)
+        picture = torch.where(distance < size * (0.6 + 0.3 * draw[4]), face, picture)
+        for stroke in range(1 + int(3 * draw[5])):
+            angle, offset = math.pi * draw[6 + 2 * stroke], 0.6 * (draw[7 + 2 * stroke] - 0.5)
+            across = (down * math.cos(angle) + right * math.sin(angle) - offset).abs()
+            picture = torch.where((across < 0.08 + 0.08 * draw[14]) & (distance < 0.6 * size), ink, picture)
+        pictures.append(picture + 0.03 * torch.randn(picture.shape, generator=generator))
+    return torch.stack(pictures).clamp(0, 1).to(like)
