@@ -45,14 +45,12 @@ class SweepPlan final : public firewall_cuda_plan {
 
   void launch(void* destination, const firewall_images& source, cudaStream_t stream) const override {
     Task task = task_;
-    task.source = source.data;
-    task.row_stride = source.row_stride;
-    task.image_stride = source.image_stride;
+    point(task, source);
     task.destination = destination;
-    const unsigned tiles = static_cast<unsigned>(task.tiles) * static_cast<unsigned>(source.count);
-    prepare_kernel<<<tiles, kThreads, static_cast<std::size_t>(task.prepare_memory), stream>>>(task);
-    render_<<<tiles * static_cast<unsigned>(task.qualities), kThreads, static_cast<std::size_t>(task.canvas.size),
-              stream>>>(task);
+    const auto prepare_memory = static_cast<std::size_t>(task.prepare_memory);
+    const auto render_memory = static_cast<std::size_t>(task.canvas.size);
+    prepare_kernel<<<grid(source.count, 1, task.tiles), kThreads, prepare_memory, stream>>>(task);
+    render_<<<grid(source.count, task.qualities, task.tiles), kThreads, render_memory, stream>>>(task);
   }
 
  private:

@@ -87,6 +87,19 @@ struct firewall_cuda_plan {
 
 namespace firewall::cuda {
 
+// Where a task finds its images.
+template <typename Task>
+void point(Task& task, const firewall_images& source) {
+  task.source = source.data;
+  task.row_stride = source.row_stride;
+  task.image_stride = source.image_stride;
+}
+
+// Blocks of threads; the plan was refused if they can't be numbered.
+inline unsigned grid(int count, int parameters, int blocks) {
+  return static_cast<unsigned>(count) * static_cast<unsigned>(parameters) * static_cast<unsigned>(blocks);
+}
+
 // Remembers a failure for firewall_cuda_error_text, and answers FIREWALL_CUDA_ERROR.
 int failed(cudaError_t error) noexcept;
 
