@@ -79,22 +79,56 @@ def calibrate(
 
 @app.command()
 def evaluate(
-    gtsrb: Data,
     bundle: Annotated[str, typer.Option(help="'default' or the folder of a bundle.")] = "default",
+    database: Annotated[
+        Path | None, typer.Option(metavar="DB", help="Made by 'firewall lab attack' on the bundle's classifier.")
+    ] = None,
+    split: Annotated[str, typer.Option(help="Of the database: train, dev or eval.")] = "eval",
+    html: Annotated[Path | None, typer.Option(metavar="FILE", help="Write a page with curves and histograms.")] = None,
+    gtsrb: Annotated[
+        Path | None, typer.Option(help="Instead of a database: attack GTSRB test images of this folder on the spot.")
+    ] = None,
     attacks: Annotated[str, typer.Option(help="Comma-separated names, or 'all'.")] = "all",
     limit: Annotated[int, typer.Option(min=10, help="Test images to attack with each attack.")] = 500,
     seed: Annotated[int, typer.Option(min=0, help="Choice of images and the attacks' randomness.")] = 0,
     json_file: Annotated[Path | None, typer.Option("--json", metavar="FILE", help="Write the result as JSON.")] = None,
 ) -> None:
-    """Attack kept-out test images and measure the agreement detector (16 and 76 qualities, one- and two-sided) and the
-    bundle's own verdict."""
+    """Measure a bundle and each of its detectors on the attacks of a database.
+
+    With --gtsrb: attack test images on the spot and compare the forms of the agreement detector (16 and 76 qualities,
+    one- and two-sided).
+    """
+    if (database is None) == (gtsrb is None):
+        raise UsageError("name the attacked images by either --database or --gtsrb")
+    if database is not None:
+        _assess(bundle, database, split, json_file, html)
+        return
     from firewall.lab import evaluation
 
+    if gtsrb is None or html is not None:
+        raise UsageError("--html needs --database")
     names = None if attacks == "all" else [part for part in attacks.split(",") if part]
     result = evaluation.evaluate(gtsrb, bundle, names, limit=limit, seed=seed)
     evaluation.render(result, Console())
     if json_file is not None:
         json_file.write_text(json.dumps(result, indent=1) + "\n", encoding="utf-8")
+
+
+def _assess(bundle: str, folder: Path, split: str, json_file: Path | None, html: Path | None) -> None:
+    from firewall.bundle import load_bundle
+    from firewall.lab.assessment import assess
+    from firewall.lab.database import Database
+    from firewall.lab.models import open_classifier
+    from firewall.lab.reports import evaluation
+
+    assessment = assess(load_bundle(bundle), Database(folder), open_classifier(bundle), split)
+    text = json.dumps(assessment.summary, indent=1)
+    if json_file is None:
+        typer.echo(text)
+    else:
+        json_file.write_text(text + "\n", encoding="utf-8")
+    if html is not None:
+        evaluation.write(assessment, html)
 
 
 @app.command()
