@@ -10,8 +10,8 @@ of the fastest runs, which is reported too, is nearer to the truth than that of 
 more often. PyTurboJPEG, simplejpeg and OpenCV are measured where they are installed, and work; simplejpeg with its
 defaults, whose faster DCT gives other pixels.
 
-"fill" is the time to write the bytes of the result and nothing else: no sweep can be faster than that, and none that
-computes its pixels first and then writes them faster than both together.
+"fill" is the time to write the bytes of the result and nothing else. For numbers that gives a limit, which is reported:
+the time of the sweep to bytes, with the writing of bytes exchanged for that of numbers and the conversion for nothing.
 """
 
 from __future__ import annotations
@@ -20,8 +20,6 @@ import argparse
 import importlib.metadata
 import importlib.util
 import json
-import os
-import platform
 import statistics
 import sys
 import time
@@ -31,7 +29,7 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-import PIL
+from machine import machine
 from PIL import Image
 
 from firewall import native
@@ -187,7 +185,14 @@ def medians(works: dict[str, Work], seconds: float) -> dict[str, dict[str, float
                 work()
                 samples[name].append(1e3 * (time.perf_counter() - start))
     return {
-        name: {"median_ms": statistics.median(times), "fastest_ms": min(times), "samples": len(times)}
+        name: {
+            "median_ms": statistics.median(times),
+            "p90_ms": float(np.percentile(times, 90)),
+            "p99_ms": float(np.percentile(times, 99)),
+            "slowest_ms": max(times),
+            "fastest_ms": min(times),
+            "samples": len(times),
+        }
         for name, times in samples.items()
     }
 
@@ -200,24 +205,23 @@ def refuse_difference(pixels: Pixels, results: dict[str, npt.NDArray[Any]]) -> N
             sys.exit(f"{name}: the sweep of {pixels.shape} differs from Pillow's in {wrong} of {ours.size} numbers")
 
 
-def machine() -> dict[str, str]:
-    """What the numbers depend on."""
-    model = platform.processor() or platform.machine()
-    cpuinfo = Path("/proc/cpuinfo")
-    if cpuinfo.exists():
-        for line in cpuinfo.read_text().splitlines():
-            if line.startswith("model name"):
-                model = line.split(":", 1)[1].strip()
-                break
-    versions = {"pillow": PIL.__version__, "numpy": np.__version__, "python": platform.python_version()}
+def limit(numbers: dict[str, dict[str, float]], sweep_to_bytes: dict[str, dict[str, float]]) -> float:
+    """How many times Pillow's speed a sweep to numbers would have if it only wrote more than one to bytes does."""
+    pillow, fill = (numbers[name]["fastest_ms"] for name in ("Pillow", "fill"))
+    return pillow / (sweep_to_bytes["native"]["fastest_ms"] - sweep_to_bytes["fill"]["fastest_ms"] + fill)
+
+
+def versions() -> dict[str, str]:
+    """Of numpy and of the other libraries."""
     usable = others()
+    found = {"numpy": np.__version__}
     for name, package in (
         ("simplejpeg", "simplejpeg"),
         ("PyTurboJPEG", "PyTurboJPEG"),
         ("cv2", "opencv-python-headless"),
     ):
-        versions[name] = importlib.metadata.version(package) if name in usable else "not usable here"
-    return {"processor": model, "cores": str(os.cpu_count()), "instructions": native.simd_level(), **versions}
+        found[name] = importlib.metadata.version(package) if name in usable else "not usable here"
+    return found
 
 
 def main() -> None:
@@ -228,9 +232,9 @@ def main() -> None:
     parser.add_argument("--threads", type=int, default=1, help="measure the native sweep with so many, too")
     parser.add_argument("--quick", action="store_true", help="a second a case instead of six")
     arguments = parser.parse_args()
-    about = machine()
+    about = {**machine(), **versions()}
     sys.stdout.write(", ".join(f"{key} {value}" for key, value in about.items()) + "\n")
-    rows = []
+    rows: list[dict[str, Any]] = []
     for height, width, result, goal, goal_others in CASES:
         if arguments.image:
             with Image.open(arguments.image) as file:
@@ -255,6 +259,11 @@ def main() -> None:
         line += f" (goal {goal:.0f}x)" if goal else ""
         if best is not None:
             line += f", {best} {rest[best] / mine:5.1f}x" + (f" (goal {goal_others:.0f}x)" if goal_others else "")
+        to_bytes = [
+            row["times"] for row in rows if (row["height"], row["width"], row["result"]) == (height, width, "uint8")
+        ]
+        most = limit(times, to_bytes[0]) if to_bytes and result.startswith("float") and " " not in result else None
+        line += f", limit {most:.1f}x" if most else ""
         if arguments.threads > 1:
             more = f"{arguments.threads} threads"
             line += f"; {more} {mine / times[f'native, {more}']['median_ms']:.2f}x"
@@ -265,6 +274,7 @@ def main() -> None:
             | {
                 "pillow_ratio": ratio,
                 "pillow_ratio_of_fastest": fastest,
+                "limit_of_fastest": most,
                 "goal": goal,
                 "best_other": best,
                 "goal_other": goal_others,

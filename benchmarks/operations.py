@@ -13,10 +13,7 @@ from __future__ import annotations
 import argparse
 import io
 import json
-import os
-import platform
 import statistics
-import subprocess
 import sys
 import time
 from collections.abc import Callable
@@ -25,8 +22,8 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-import PIL
-from PIL import Image, ImageFilter, features
+from machine import machine
+from PIL import Image, ImageFilter
 
 from firewall import native
 from firewall.transforms import OPERATIONS_38, apply_operations, residual
@@ -142,35 +139,6 @@ def rows_of(side: int, rounds: int) -> list[dict[str, Any]]:
         )
     )
     return rows
-
-
-def machine() -> dict[str, Any]:
-    """Where this ran."""
-    cpuinfo = Path("/proc/cpuinfo")
-    models = [
-        line.partition(":")[2].strip() for line in cpuinfo.read_text().splitlines() if line.startswith("model name")
-    ]
-    try:
-        commit = subprocess.run(
-            ["git", "rev-parse", "HEAD"],  # noqa: S607
-            cwd=Path(__file__).parent,
-            capture_output=True,
-            text=True,
-            check=True,
-        ).stdout.strip()
-    except (OSError, subprocess.CalledProcessError):
-        commit = None
-    return {
-        "cpu": models[0] if models else platform.processor(),
-        "cpus": os.cpu_count(),
-        "load": os.getloadavg()[0],
-        "simd": native.simd_level(),
-        "system": platform.platform(),
-        "python": platform.python_version(),
-        "pillow": PIL.__version__,
-        "libjpeg_turbo": features.version("libjpeg_turbo"),
-        "commit": commit,
-    }
 
 
 def main() -> None:
