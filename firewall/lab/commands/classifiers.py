@@ -1,0 +1,118 @@
+"""`firewall lab train classifier` and `firewall lab classifiers`."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+from rich.console import Console
+from rich.table import Table
+
+from firewall.errors import DataError, UsageError
+
+__all__ = ["classifiers", "train_classifier"]
+
+_DATA_HELP = "Folder of the data sets. (default: $FIREWALL_DATA, data, ../shared/data)"
+
+
+def train_classifier(
+    data: Annotated[Path | None, typer.Option(help=_DATA_HELP)] = None,
+    out: Annotated[
+        Path | None,
+        typer.Option(help="Folder for checkpoint, log, ONNX file and card. (default: runs/classifiers/ARCHITECTURE)"),
+    ] = None,
+    architecture: Annotated[
+        str, typer.Option(help="sign (GTSRB), lenet or two-layer (MNIST), alexnet or vgg (CIFAR-10).")
+    ] = "sign",
+    dataset: Annotated[str | None, typer.Option(help="What to train on; each architecture has its own.")] = None,
+    outliers: Annotated[
+        list[Path] | None,
+        typer.Option(help="sign: images without signs (a pack or a folder; may be repeated) to stay undecided on."),
+    ] = None,
+    epochs: Annotated[
+        int | None, typer.Option(min=1, help="Passes over the training images. (default: sign 32, CIFAR-10 24, MNIST 15)")
+    ] = None,
+    seed: Annotated[int, typer.Option(min=0, help="Split, order, augmentation and initial weights.")] = 0,
+    start: Annotated[Path | None, typer.Option(help="sign: checkpoint to refine instead of random weights.")] = None,
+    learning_rate: Annotated[float, typer.Option(min=0, help="Highest learning rate of the schedule.")] = 3e-3,
+    threads: Annotated[int, typer.Option(min=1, help="Threads of torch.")] = 2,
+    workers: Annotated[int, typer.Option(min=0, help="Processes that augment images.")] = 1,
+) -> None:
+    """Train the sign classifier on GTSRB, or a small classifier of digits or of CIFAR-10; export it to ONNX and measure
+    it on the test images.
+
+    Stop it at any time (Ctrl-C, kill); the same command goes on from the last finished epoch.
+    """
+    from firewall.lab.datasets import data_root
+    from firewall.lab.models.opening import TRAINED
+
+    out = TRAINED / architecture if out is None else out
+    if architecture == "sign":
+        from firewall.lab.training import signs
+
+        if dataset not in (None, "gtsrb"):
+            raise UsageError(f"the architecture sign is trained on gtsrb, not on {dataset}")
+        card = signs.train_and_export(
+            data_root(data),
+            out,
+            outliers or [],
+            signs.Settings(
+                epochs=epochs or 32,
+                seed=seed,
+                learning_rate=learning_rate,
+                # A refining run is short: the average has to forget faster, and hard outliers are what it is for.
+                moving_average=0.998 if start is None else 0.99,
+                outlier_share=0.12 if start is None else 0.3,
+                partial_share=0.0 if start is None else 0.3,
+            ),
+            start=start,
+            threads=threads,
+            workers=workers,
+        )
+    else:
+        from firewall.lab.training import small
+
+        if outliers or start is not None:
+            raise UsageError(f"--outliers and --start are for the architecture sign, not for {architecture}")
+        settings = small.Settings.of(architecture, dataset, epochs=epochs, learning_rate=learning_rate, seed=seed)
+        card = small.train_small(data, out, settings, threads=threads, workers=workers)
+    typer.echo(json.dumps(card, indent=1))
+
+
+def classifiers(
+    names: Annotated[
+        list[str] | None,
+        typer.Argument(metavar="[CLASSIFIER]...", help="As for 'lab attack'. (default: all that are here)"),
+    ] = None,
+    dataset: Annotated[
+        str | None, typer.Option(help="Data set to measure on, NAME or NAME/PART. (default: its own)")
+    ] = None,
+    data: Annotated[Path | None, typer.Option(help=_DATA_HELP)] = None,
+    json_file: Annotated[Path | None, typer.Option("--json", metavar="FILE", help="Write the result as JSON.")] = None,
+) -> None:
+    """Measure how often the classifiers that can be protected are right on kept-out images."""
+    from firewall.lab.models.accuracy import survey
+
+    rows, missing = survey(names, dataset, data)
+    if not rows:
+        raise DataError("; ".join(missing))
+    table = Table("classifier", "input", "gradients", "data", "images", "accuracy (95 %)", "top-5")
+    for row in rows:
+        for test in row["test"]:
+            table.add_row(
+                row["classifier"],
+                "x".join(str(size) for size in row["input"]),
+                "yes" if row["differentiable"] else "no",
+                test["data"],
+                str(test["images"]),
+                f"{test['accuracy']:.2%} ({test['interval'][0]:.2%} to {test['interval'][1]:.2%})",
+                f"{test['top5']:.2%}",
+            )
+    Console().print(table)
+    for line in missing:
+        typer.echo(f"not measured: {line}", err=True)
+    if json_file is not None:
+        result: dict[str, Any] = {"classifiers": rows, "not measured": missing}
+        json_file.write_text(json.dumps(result, indent=1) + "\n", encoding="utf-8")
