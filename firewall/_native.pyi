@@ -7,6 +7,64 @@ copies of each image. Another type, shape or layout is a TypeError or ValueError
 import numpy as np
 import numpy.typing as npt
 
+#: Whether the runtime has CUDA code.
+CUDA_BUILT: bool
+
+class CudaPlan:
+    """An operation prepared for a GPU; see runtime/include/firewall/cuda.h."""
+
+    def bytes(self, count: int) -> int:
+        """Bytes that a run with `count` images writes."""
+
+    def memory(self) -> int:
+        """Bytes of device memory that the plan holds."""
+
+    def run(
+        self,
+        destination: int,
+        destination_size: int,
+        source: int,
+        count: int,
+        height: int,
+        width: int,
+        image_stride: int,
+        row_stride: int,
+        stream: int,
+    ) -> None:
+        """Queue the work; addresses are of device memory. ValueError for what doesn't fit, RuntimeError from CUDA."""
+
+def cuda_gaussian_blur_plan(count: int, height: int, width: int, radii: npt.NDArray[np.float32]) -> CudaPlan:
+    """A plan of the Gaussian blur. Here and below ValueError for what is not allowed, RuntimeError from CUDA."""
+
+def cuda_jpeg_sweep_plan(
+    count: int,
+    height: int,
+    width: int,
+    qualities: npt.NDArray[np.int32],
+    sampling: int,
+    result_format: int,
+    mean: npt.NDArray[np.float64],
+    std: npt.NDArray[np.float64],
+) -> CudaPlan:
+    """A plan of the JPEG sweep; sampling and result_format by the numbers of firewall/jpeg_sweep.h."""
+
+def cuda_reason() -> str:
+    """Why nothing can run on a GPU here; empty if it can."""
+
+def cuda_residual_plan(
+    count: int, height: int, width: int, shares: npt.NDArray[np.float64], down: int, up: int, coded: bool
+) -> CudaPlan:
+    """A plan of the residual image."""
+
+def cuda_rotate_plan(count: int, height: int, width: int, angles: npt.NDArray[np.float64]) -> CudaPlan:
+    """A plan of the rotation."""
+
+def cuda_scale_plan(count: int, height: int, width: int, factors: npt.NDArray[np.float64], resampling: int) -> CudaPlan:
+    """A plan of the scaling."""
+
+def device_array(array: object) -> tuple[int, tuple[int, ...], tuple[int, ...], str, bool]:
+    """Address, shape, strides in bytes, type and whether it is on a CUDA device, of an array that speaks DLPack."""
+
 def gaussian_blur(pixels: npt.NDArray[np.uint8], radii: npt.NDArray[np.float32], out: npt.NDArray[np.uint8]) -> None:
     """Gaussian blur at each radius, 0 to 1000 pixels."""
 
@@ -79,3 +137,6 @@ def simd_level() -> str:
 
 def version() -> str:
     """Version of the runtime, 'major.minor.patch'."""
+
+def writable_device_array(array: object) -> tuple[int, tuple[int, ...], tuple[int, ...], str, bool]:
+    """What `device_array` gives, of an array that may be written to; TypeError for another."""

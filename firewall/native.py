@@ -4,11 +4,20 @@ from __future__ import annotations
 
 from functools import cache
 from types import ModuleType
+from typing import NamedTuple
 
 from firewall import __version__
 from firewall.errors import FirewallError
 
-__all__ = ["load", "simd_level"]
+__all__ = ["CudaSupport", "cuda", "load", "simd_level"]
+
+
+class CudaSupport(NamedTuple):
+    """What of CUDA is there: built into the runtime, usable now, and if not, why not and what to do."""
+
+    built: bool
+    usable: bool
+    reason: str
 
 
 @cache
@@ -38,3 +47,21 @@ def simd_level() -> str:
     Raises FirewallError as `load` does.
     """
     return str(load().simd_level())
+
+
+def cuda() -> CudaSupport:
+    """Whether the operations can run on an NVIDIA GPU here (firewall.transforms.cuda).
+
+    Raises FirewallError as `load` does.
+    """
+    module = load()
+    reason = str(module.cuda_reason())
+    if not module.CUDA_BUILT:
+        return CudaSupport(
+            False,
+            False,
+            f"{reason}; where nvcc is installed, build it with CUDA: pip install . -C cmake.define.FIREWALL_CUDA=ON",
+        )
+    if reason:
+        return CudaSupport(True, False, f"no GPU can be used ({reason}); nvidia-smi tells about driver and devices")
+    return CudaSupport(True, True, "")

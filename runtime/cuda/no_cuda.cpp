@@ -13,6 +13,8 @@ int refuse(firewall_cuda_plan** plan) {
 
 extern "C" {
 
+int firewall_cuda_built(void) { return 0; }
+
 int firewall_cuda_usable(void) { return FIREWALL_NO_CUDA; }
 
 const char* firewall_cuda_error_text(void) { return "no error"; }

@@ -20,6 +20,8 @@ using namespace firewall::cuda;
 
 extern "C" {
 
+int firewall_cuda_built(void) { return 1; }
+
 int firewall_cuda_usable(void) {
   int devices = 0;
   const cudaError_t error = cudaGetDeviceCount(&devices);

@@ -1,6 +1,7 @@
 // firewall._native: the runtime as Python sees it. No logic here; firewall/native.py is the one that imports it.
 #include <nanobind/nanobind.h>
 
+#include "cuda.hpp"
 #include "firewall/simd.hpp"
 #include "firewall/version.hpp"
 #include "jpeg_sweep.hpp"
@@ -14,6 +15,7 @@ NB_MODULE(_native, module) {
   module.def(
       "simd_level", [] { return firewall::simd_name(firewall::simd_level()); },
       "Vector instructions that this machine offers: 'avx512', 'avx2', 'sse2', 'neon' or 'scalar'.");
+  init_cuda(module);
   init_jpeg_sweep(module);
   init_operations(module);
 }

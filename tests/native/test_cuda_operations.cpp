@@ -318,6 +318,7 @@ void test_interface_answers_without_a_gpu() {
   const int usable = firewall_cuda_usable();
   EXPECT(usable == FIREWALL_OK || usable == FIREWALL_NO_CUDA || usable == FIREWALL_CUDA_ERROR);
   EXPECT(firewall_cuda_error_text() != nullptr);
+  EXPECT((firewall_cuda_built() == 0) == (usable == FIREWALL_NO_CUDA));
   const double one = 1.0, half = 0.5;
   const float radius = 1.0f;
   const std::int32_t quality = 75;

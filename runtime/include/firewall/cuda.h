@@ -29,6 +29,9 @@ extern "C" {
 
 typedef struct firewall_cuda_plan firewall_cuda_plan;
 
+/* 1 if this build has CUDA code, else 0. */
+int firewall_cuda_built(void);
+
 /* FIREWALL_OK if plans can be made here; FIREWALL_NO_CUDA if this build has no CUDA code; FIREWALL_CUDA_ERROR if there
  * is no GPU, or none whose driver is new enough. */
 int firewall_cuda_usable(void);
