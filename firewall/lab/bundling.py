@@ -10,18 +10,27 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from firewall.bundle import Bundle, ClassifierSpec
+from firewall.bundle import MANIFEST, Bundle, ClassifierSpec, load_bundle
 from firewall.errors import DataError
 from firewall.frame import Pixels
-from firewall.lab.calibration import calibrate
+from firewall.lab.calibration import DETECTORS, calibrate
+from firewall.lab.database import Database
 from firewall.lab.datasets import gtsrb
 from firewall.lab.datasets.packs import load_images
+from firewall.lab.training.trained import load_trained
 
 __all__ = ["calibrate_folder", "calibration_tracks", "load_card"]
 
 
 def load_card(folder: Path) -> tuple[dict[str, Any], ClassifierSpec, bytes]:
-    """The card of a classifier's folder, the classifier's specification, and its ONNX file."""
+    """The card of a classifier's folder, the classifier's specification, and its ONNX file.
+
+    folder: made by 'firewall lab train classifier', or a bundle's, or `default`.
+    """
+    if str(folder) == "default" or (folder / MANIFEST).is_file():
+        bundle = load_bundle(folder)
+        classifier = bundle.manifest.classifier
+        return {"split": bundle.manifest.calibration.split}, classifier, bundle.files[classifier.file]
     try:
         card = json.loads((folder / "card.json").read_text(encoding="utf-8"))
         spec = ClassifierSpec.model_validate(card["classifier"])
@@ -46,12 +55,15 @@ def calibrate_folder(
     detectors: Sequence[str],
     gtsrb_root: Path | None,
     images: Path | None,
+    database: Path | None = None,
     rate: float,
     sweep: int,
     name: str,
     citations: Sequence[str] = (),
 ) -> Bundle:
-    """Calibrate on GTSRB's calibration tracks or on any normal images, and write the bundle to `out`."""
+    """Calibrate on GTSRB's calibration tracks, on any normal images, or on a database's normal images but those of its
+    eval split, and write the bundle to `out`. detectors: names, and folders of trained ones.
+    """
     card, spec, content = load_card(folder)
     normal: list[Pixels]
     labels: npt.NDArray[np.int64] | None = None
@@ -63,14 +75,23 @@ def calibrate_folder(
     elif images is not None:
         normal = load_images(images)
         description = f"{len(normal)} images of {images.name}"
+    elif database is not None:
+        opened = Database(database)
+        kept = ~opened.where("eval")
+        normal = list(opened.normal[kept])
+        description = (
+            f"{len(normal)} normal images of the splits train and dev of a database of {opened.card.dataset.spec}"
+        )
     else:
         raise DataError("no normal images were named")
+    folders = [name for name in detectors if name not in DETECTORS and Path(name).is_dir()]
     return calibrate(
         spec,
         content,
         normal,
         out,
-        detectors=detectors,
+        detectors=[name for name in detectors if name not in folders],
+        trained=[load_trained(Path(name)) for name in folders],
         data=description,
         labels=labels,
         tracks=tracks,

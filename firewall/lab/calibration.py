@@ -8,6 +8,7 @@ exchangeable, so the rate on kept-out data is measured and written beside it.
 
 from __future__ import annotations
 
+import hashlib
 import math
 from collections.abc import Sequence
 from datetime import datetime, timezone
@@ -22,13 +23,14 @@ from firewall import __version__
 from firewall.bundle import Bundle, Calibration, ClassifierSpec, DetectorSpec, FileSpec, Manifest, write_bundle
 from firewall.detectors import build
 from firewall.detectors.confidence import log_odds
-from firewall.engines import OnnxRuntimeEngine
+from firewall.engines import OnnxRuntimeEngine, OnnxRuntimeNetwork
 from firewall.errors import DataError, UsageError
 from firewall.frame import Pixels
 from firewall.lab.measurement import Measured, measure
+from firewall.lab.training.trained import Trained
 from firewall.transforms import SWEEP_16, SWEEP_76
 
-__all__ = ["DETECTORS", "SWEEPS", "calibrate", "conformal_threshold", "detector_specs", "engine_for"]
+__all__ = ["DETECTORS", "SWEEPS", "calibrate", "conformal_threshold", "detector_specs", "engine_for", "networks_of"]
 
 SWEEPS: dict[int, tuple[int, ...]] = {16: SWEEP_16, 76: SWEEP_76}
 #: Detectors that can be calibrated, as they are named on the command line.
@@ -49,19 +51,34 @@ def conformal_threshold(scores: npt.NDArray[np.float64], rate: float) -> float:
     return float(np.sort(scores)[rank - 1])
 
 
-def detector_specs(names: Sequence[str], normal: Measured, rate: float, sweep: int = 16) -> list[DetectorSpec]:
-    """Each named detector with its parameters and threshold set on `normal` for its share of `rate`."""
+def detector_specs(
+    names: Sequence[str], normal: Measured, rate: float, sweep: int = 16, trained: Sequence[Trained] = ()
+) -> list[DetectorSpec]:
+    """Each named and each trained detector, with parameters and threshold set on `normal` for its share of `rate`."""
     unknown = [name for name in names if name not in DETECTORS]
-    if unknown or not names:
-        raise UsageError(f"unknown detector {', '.join(unknown) or '(none)'}; known: {', '.join(DETECTORS)}")
-    share = rate / len(names)
+    if unknown or not (names or trained):
+        raise UsageError(
+            f"unknown detector {', '.join(unknown) or '(none)'}; known: {', '.join(DETECTORS)}, or the folder of a "
+            "trained one"
+        )
+    share = rate / (len(names) + len(trained))
+    wanted = [_parameters(name, normal, share, SWEEPS[sweep]) for name in names]
+    wanted += [(detector.name, detector.parameters) for detector in trained]
+    kinds = [kind for kind, _ in wanted]
+    if len(set(kinds)) < len(kinds):
+        raise UsageError(f"a bundle holds each kind of detector once, got {', '.join(kinds)}")
+    networks = networks_of(trained)
     specs = []
-    for name in names:
-        kind, parameters = _parameters(name, normal, share, SWEEPS[sweep])
+    for kind, parameters in wanted:
         provisional = DetectorSpec(name=kind, parameters=parameters, threshold=0.0)
-        threshold = conformal_threshold(normal.scores(build(provisional)), share)
+        threshold = conformal_threshold(normal.scores(build(provisional, networks.__getitem__)), share)
         specs.append(DetectorSpec(name=kind, parameters=parameters, threshold=threshold))
     return specs
+
+
+def networks_of(trained: Sequence[Trained]) -> dict[str, OnnxRuntimeNetwork]:
+    """The networks of trained detectors, by the names of their files in a bundle."""
+    return {detector.file: OnnxRuntimeNetwork(detector.network, detector.file, threads=1) for detector in trained}
 
 
 def engine_for(classifier: ClassifierSpec, content: bytes, threads: int = 0) -> OnnxRuntimeEngine:
@@ -92,22 +109,32 @@ def calibrate(
     name: str = "custom",
     citations: Sequence[str] = (),
     split: dict[str, Any] | None = None,
+    trained: Sequence[Trained] = (),
 ) -> Bundle:
     """Set the thresholds on normal `images` and write the bundle to `out`.
 
     content: the classifier's ONNX file. labels: true classes (N,); images that the classifier gets wrong are left out,
     as the papers do. data: what the images are, for the manifest. rate: the false-positive rate asked of the whole.
+    trained: detectors with networks. Raises DataError for one that was trained on attacks on another classifier.
     """
     if not 0 < rate < 1:
         raise UsageError(f"a false-positive rate must lie between 0 and 1, got {rate}")
-    spec = classifier.input
-    operations = [f"jpeg:{quality}" for quality in SWEEPS[sweep]]
-    measured = measure(
-        engine_for(classifier, content), images, operations, width=spec.width, height=spec.height, label="calibrating"
-    )
+    own = hashlib.sha256(content).hexdigest()
+    for detector in trained:
+        if detector.classifier_sha256 != own:
+            raise DataError(
+                f"the detector {detector.name} was trained on attacks on another classifier (SHA-256 "
+                f"{detector.classifier_sha256[:12]}, this one is {own[:12]}); train it on a database of this one"
+            )
+    operations = [f"jpeg:{quality}" for quality in SWEEPS[sweep]] if detectors else []
+    operations += [name for detector in trained for name in detector.parameters.get("operations", ())]
+    operations = list(dict.fromkeys(operations))
+    engine, size = engine_for(classifier, content), classifier.input
+    measured = measure(engine, images, operations, width=size.width, height=size.height, label="calibrating")
     normal = measured if labels is None else measured.subset(measured.labels == labels)
-    specs = detector_specs(detectors, normal, rate, sweep)
-    above = {detector.name: normal.scores(build(detector)) > detector.threshold for detector in specs}
+    specs = detector_specs(detectors, normal, rate, sweep, trained)
+    networks = networks_of(trained)
+    above = {spec.name: normal.scores(build(spec, networks.__getitem__)) > spec.threshold for spec in specs}
     withheld = np.any(list(above.values()), axis=0)
     rates = {f"withheld by {kind}": float(mask.mean()) for kind, mask in above.items()}
     rates["withheld on calibration images"] = float(withheld.mean())
@@ -127,7 +154,8 @@ def calibrate(
         "versions": {"firewall": __version__, "numpy": np.__version__, "onnxruntime": ort.__version__},
         "citations": tuple(citations),
     }
-    return write_bundle(out, {classifier.file: content}, **fields)
+    files = {classifier.file: content, **{detector.file: detector.network for detector in trained}}
+    return write_bundle(out, files, **fields)
 
 
 def _parameters(name: str, normal: Measured, share: float, qualities: tuple[int, ...]) -> tuple[str, dict[str, Any]]:

@@ -42,16 +42,20 @@ _CITATION = (
 
 @app.command()
 def calibrate(
-    classifier: Annotated[Path, typer.Option(help="Folder made by 'lab train classifier'.")],
+    classifier: Annotated[Path, typer.Option(help="Folder made by 'lab train classifier', a bundle, or 'default'.")],
     out: Annotated[Path, typer.Option(help="Folder of the new bundle.")],
     detectors: Annotated[
-        str, typer.Option(help="Comma-separated: agreement, agreement-two-sided, confidence.")
+        str,
+        typer.Option(help="Comma-separated: agreement, agreement-two-sided, confidence, or folders of trained ones."),
     ] = "agreement,confidence",
     gtsrb: Annotated[
         Path | None,
         typer.Option(help="GTSRB folder: its calibration tracks, kept out of training, are the normal images."),
     ] = None,
     images: Annotated[Path | None, typer.Option(help="Any folder or pack of normal images.")] = None,
+    database: Annotated[
+        Path | None, typer.Option(metavar="DB", help="A database: its normal images, but for the eval split.")
+    ] = None,
     false_positive_rate: Annotated[float, typer.Option(help="Share of normal images that may be withheld.")] = 0.01,
     sweep: Annotated[int, typer.Option(help="Number of JPEG qualities: 16 or 76.")] = 16,
     name: Annotated[str, typer.Option(help="Name of the bundle.")] = "traffic-signs",
@@ -59,8 +63,8 @@ def calibrate(
     """Set thresholds on normal images alone and write a bundle."""
     from firewall.lab import bundling
 
-    if (gtsrb is None) == (images is None):
-        raise UsageError("name the normal images by either --gtsrb or --images")
+    if sum(source is not None for source in (gtsrb, images, database)) != 1:
+        raise UsageError("name the normal images by one of --gtsrb, --images and --database")
     if sweep not in (16, 76):
         raise UsageError(f"--sweep must be 16 or 76, got {sweep}")
     bundle = bundling.calibrate_folder(
@@ -69,6 +73,7 @@ def calibrate(
         detectors=[part for part in detectors.split(",") if part],
         gtsrb_root=gtsrb,
         images=images,
+        database=database,
         rate=false_positive_rate,
         sweep=sweep,
         name=name,

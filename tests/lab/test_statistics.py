@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 import json
+import subprocess
+import sys
 from pathlib import Path
 
 import numpy as np
 import pytest
 
 from firewall import Firewall
-from firewall.bundle import DetectorSpec, write_bundle
+from firewall.bundle import DetectorSpec
 from firewall.detectors import Evidence, build
 from firewall.errors import DataError, UsageError
+from firewall.lab.bundling import calibrate_folder
 from firewall.lab.database import Database
 from firewall.lab.database.variants import of_database
 from firewall.lab.models import Protected, open_classifier
@@ -67,23 +70,51 @@ def test_the_report_is_of_kept_out_images(trained: Path, made: Path) -> None:
     assert 0 <= report["correction"]["jpeg+scaling"]["repaired_top1"] <= 1
 
 
-def test_it_runs_on_the_edge(trained: Path, guard: Firewall, tmp_path: Path, benign_sign: np.ndarray) -> None:
-    """In a bundle that names it, it is asked about all 38 copies, and its score withholds above the threshold."""
-    report = json.loads((trained / "detector.json").read_text())
-    files = {**guard.bundle.files, "detector.onnx": (trained / "detector.onnx").read_bytes()}
-    fields = guard.bundle.manifest.model_dump(exclude={"files", "format", "detectors"})
-    verdicts = []
-    for threshold in (-1e6, 1e6):
-        spec = DetectorSpec(name="statistics", parameters=report["parameters"], threshold=threshold)
-        bundle = write_bundle(tmp_path / str(threshold), files, **fields, detectors=(spec,))
-        verdicts.append(Firewall.load(bundle.path, threads=1).screen(benign_sign))
+def test_it_runs_on_the_edge(trained: Path, made: Path, tmp_path: Path, benign_sign: np.ndarray) -> None:
+    """Calibrated beside agreement and put into a bundle by the command, it is asked about all 38 copies."""
+    command = [sys.executable, "-m", "firewall", "lab", "calibrate", "--classifier", "default", "--database", str(made)]
+    command += [
+        "--detectors",
+        f"agreement,{trained}",
+        "--false-positive-rate",
+        "0.3",
+        "--out",
+        str(tmp_path / "bundle"),
+    ]
+    result = subprocess.run(command, check=False, capture_output=True, text=True, timeout=240)
+    assert result.returncode == 0, result.stderr
 
-    assert [verdict.released for verdict in verdicts] == [False, True]
-    assert all(verdict.classified == 39 for verdict in verdicts)
-    assert verdicts[0].scores == verdicts[1].scores
+    verdict = Firewall.load(tmp_path / "bundle", threads=1, exhaustive=True).screen(benign_sign)
+
+    assert set(verdict.scores) == {"agreement", "statistics"}
+    assert verdict.classified == 39
+    calibration = json.loads(result.stdout)
+    assert calibration["rates"]["withheld by statistics"] <= 0.15
+    assert calibration["images"] == int((~Database(made).where("eval")).sum())
 
 
-def test_the_lab_and_the_edge_score_alike(trained: Path, guard: Firewall, made: Path, classifier: Protected) -> None:
+def test_a_detector_of_another_classifier_is_refused(trained: Path, made: Path, tmp_path: Path) -> None:
+    """What was trained on attacks on another network is not put into a bundle."""
+    for name in ("detector.onnx", "detector.json"):
+        (tmp_path / name).write_bytes((trained / name).read_bytes())
+    report = json.loads((tmp_path / "detector.json").read_text())
+    (tmp_path / "detector.json").write_text(json.dumps({**report, "classifier_sha256": "0" * 64}))
+
+    with pytest.raises(DataError, match="another classifier"):
+        calibrate_folder(
+            Path("default"),
+            tmp_path / "bundle",
+            detectors=[str(tmp_path)],
+            gtsrb_root=None,
+            images=None,
+            database=made,
+            rate=0.3,
+            sweep=16,
+            name="x",
+        )
+
+
+def test_the_lab_and_the_edge_score_alike(trained: Path, made: Path, classifier: Protected) -> None:
     """The edge's detector, image by image, gives the scores that the lab measured all at once."""
     report = json.loads((trained / "detector.json").read_text())
     spec = DetectorSpec(name="statistics", parameters=report["parameters"], threshold=0.0)

@@ -1,0 +1,43 @@
+"""A trained detector's folder: `detector.json` says what it is, its ONNX file is what it asks."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from firewall.errors import DataError
+
+__all__ = ["Trained", "load_trained"]
+
+
+@dataclass(frozen=True, eq=False)
+class Trained:
+    """name: the kind of detector. parameters: as its bundle has them; `file` is the name that its network gets there.
+    classifier_sha256: of the classifier whose attacks it was trained on. report: all that its training wrote."""
+
+    name: str
+    parameters: dict[str, Any]
+    network: bytes
+    classifier_sha256: str
+    report: dict[str, Any]
+
+    @property
+    def file(self) -> str:
+        """The network's file in a bundle."""
+        return str(self.parameters["file"])
+
+
+def load_trained(folder: Path) -> Trained:
+    """Read the folder. Raises DataError if it is none."""
+    try:
+        report = json.loads((folder / "detector.json").read_text(encoding="utf-8"))
+        name, parameters, sha256 = str(report["name"]), dict(report["parameters"]), str(report["classifier_sha256"])
+        network = (folder / Path(parameters["file"]).name).read_bytes()
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise DataError(
+            f"{folder} is not a trained detector's folder ({type(error).__name__}: {error}); make one with "
+            "'firewall lab train DETECTOR'"
+        ) from error
+    return Trained(name, {**parameters, "file": f"{name}.onnx"}, network, sha256, report)
