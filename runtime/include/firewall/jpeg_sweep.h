@@ -70,9 +70,9 @@ int firewall_jpeg_can_run(int32_t instructions);
 int32_t firewall_jpeg_best(void);
 
 /* Bytes of scratch for images of height x width, the same for any count and any qualities; about one (4:2:0) or two
- * (4:4:4) times an image of 3 bytes a pixel, and some rows for each thread. For resizing these are 64 rows of the
- * image and, as wide as the result, 32 rows and as many as one row of the result is made of. 0 if a
- * side is outside 1..FIREWALL_MAX_SIDE or an option is not allowed. Safe for any numbers. */
+ * (4:4:4) times an image of 3 bytes a pixel, and some rows for each thread: for resizing about 64 rows of the image and,
+ * as wide as the result, 32 and as many as one row of the result is made of. 0 if a side is outside
+ * 1..FIREWALL_MAX_SIDE or an option is not allowed. Safe for any numbers. */
 size_t firewall_jpeg_sweep_scratch(int32_t height, int32_t width, const firewall_jpeg_options* options);
 
 /* Bytes that firewall_jpeg_sweep writes for images of height x width; 0 if there are none, they don't fit a size_t, or an argument is not allowed.
