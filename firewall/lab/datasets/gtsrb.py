@@ -104,7 +104,10 @@ def open_gtsrb(root: Path, part: str) -> Dataset:
         licence="free for research, to be cited",
         citation="J. Stallkamp, M. Schlipsing, J. Salmen, C. Igel. Man vs. computer: benchmarking machine learning "
         "algorithms for traffic sign recognition. Neural Networks 32, 2012.",
-        notes="" if part == "train" else "tracks are not published: groups are near duplicates found by their pixels",
+        notes=""
+        if part == "train"
+        else "tracks are not published: groups are near duplicates found by their pixels, "
+        "which leaves about 13 % of the pairs of one track on two sides of a split",
     )
 
 

@@ -204,7 +204,7 @@ def _gather(node: Node, inputs: Inputs) -> Tensor:
     x, index, axis = inputs[0], inputs[1], node.get("axis", 0) % inputs[0].ndim
     index = torch.where(index < 0, index + x.shape[axis], index)
     picked = x.index_select(axis, index.reshape(-1).to(x.device))
-    return picked.reshape(*x.shape[:axis], *index.shape, *x.shape[axis + 1 :])
+    return picked.reshape([*x.shape[:axis], *index.shape, *x.shape[axis + 1 :]])
 
 
 def _expand(_node: Node, inputs: Inputs) -> Tensor:
