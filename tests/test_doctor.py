@@ -12,7 +12,7 @@ import pytest
 from rich.console import Console
 
 from firewall import bundle, doctor, native
-from firewall.doctor import Check
+from firewall.doctor import Check, probes
 from firewall.errors import FirewallError
 
 
@@ -27,7 +27,7 @@ def test_what_the_tests_run_on_is_found(checks: dict[str, Check]) -> None:
     for name in ("python", "numpy", "pillow", "opencv", "opencv ffmpeg", "onnxruntime", "onnxruntime CPU"):
         assert checks[name].ok is True, checks[name]
     assert checks["python"].detail.startswith(".".join(map(str, sys.version_info[:3])))
-    assert str(Path(doctor.__file__).parent) in checks["package"].detail
+    assert str(Path(doctor.__file__).parents[1]) in checks["package"].detail
 
 
 def test_every_no_has_its_advice(checks: dict[str, Check]) -> None:
@@ -115,7 +115,7 @@ def test_a_check_that_raises_is_reported(monkeypatch: pytest.MonkeyPatch) -> Non
 def test_a_crash_in_native_code_is_an_answer(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """A TensorRT that kills its process at import is a no, and the doctor lives."""
     (tmp_path / "tensorrt.py").write_text("import os, signal\nos.kill(os.getpid(), signal.SIGSEGV)\n")
-    monkeypatch.setattr(doctor, "_SEARCH_PATH", json.dumps([str(tmp_path), *sys.path]))
+    monkeypatch.setattr(probes, "SEARCH_PATH", json.dumps([str(tmp_path), *sys.path]))
     (check,) = doctor._tensorrt()
     assert (check.ok, check.detail) == (False, "crashed with signal 11")
 
@@ -123,13 +123,13 @@ def test_a_crash_in_native_code_is_an_answer(tmp_path: Path, monkeypatch: pytest
 def test_a_hang_in_native_code_is_an_answer(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """A driver that never answers is a no after the time-out."""
     (tmp_path / "tensorrt.py").write_text("import time\ntime.sleep(1000)\n")
-    monkeypatch.setattr(doctor, "_SEARCH_PATH", json.dumps([str(tmp_path), *sys.path]))
-    assert doctor._ask("tensorrt", patience=3.0) == (False, "gave no answer within 3 s")
+    monkeypatch.setattr(probes, "SEARCH_PATH", json.dumps([str(tmp_path), *sys.path]))
+    assert probes.ask("tensorrt", patience=3.0) == (False, "gave no answer within 3 s")
 
 
 def test_a_provider_that_does_not_load_is_no() -> None:
     """Only a provider that computes counts; one that ONNX Runtime silently replaces by the CPU doesn't."""
-    ok, detail = doctor._ask("provider", "NoSuchExecutionProvider")
+    ok, detail = probes.ask("provider", "NoSuchExecutionProvider")
     assert not ok
     assert detail
 
@@ -137,7 +137,7 @@ def test_a_provider_that_does_not_load_is_no() -> None:
 def test_a_device_that_is_no_camera_is_no() -> None:
     """A path that V4L2 can't open gives a no, not a crash."""
     assert doctor._captures(Path("/dev/null")) is None
-    assert doctor._ask("camera", "/dev/null") == (False, "can't be opened")
+    assert probes.ask("camera", "/dev/null") == (False, "can't be opened")
 
 
 def test_firewalld_is_told_apart(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

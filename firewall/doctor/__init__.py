@@ -5,7 +5,6 @@ What may hang or crash in native code (providers, drivers, cameras) is asked in 
 
 from __future__ import annotations
 
-import ctypes
 import fcntl
 import importlib
 import importlib.util
@@ -14,7 +13,6 @@ import os
 import platform
 import re
 import shutil
-import subprocess
 import sys
 from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass
@@ -26,21 +24,14 @@ from rich.table import Table
 from rich.text import Text
 
 import firewall
+from firewall.doctor.probes import CPU, ask, short
 
 __all__ = ["Check", "inspect", "render"]
 
-#: Seconds that a process of its own may take to answer; loading a GPU provider for the first time is slow.
-_PATIENCE = 40.0
 _CAMERA_PATIENCE = 10.0
 _LEAST_FREE_GB = 1.0
-_CPU = "CPUExecutionProvider"
 #: Accelerators that a user asks about even if this build of ONNX Runtime lacks them.
 _ACCELERATORS = ("CUDAExecutionProvider", "TensorrtExecutionProvider")
-#: An ONNX model (IR 8, opset 13): y = x + x, float32 of 4 elements.
-_TWICE = (
-    b'\x08\x08\x12\x00\x1a\x00:9\n\x0e\n\x01x\n\x01x\x12\x01y"\x03Add\x12\x05twiceZ\x0f\n\x01x\x12\n\n\x08\x08\x01\x12\x04\n'
-    b"\x02\x08\x04b\x0f\n\x01y\x12\n\n\x08\x08\x01\x12\x04\n\x02\x08\x04B\x04\n\x00\x10\r"
-)
 _ADVICE_VENV = "python3 -m venv .venv, then .venv/bin/pip install perception-firewall"
 _ADVICE_REINSTALL = "install the package again: pip install --force-reinstall {}"
 
@@ -111,12 +102,7 @@ def _safely(look: Callable[[], list[Check]]) -> list[Check]:
         return look()
     except Exception as error:  # a doctor that falls ill is no help
         name = getattr(look, "__name__", "check").strip("_")
-        return [Check(name, None, f"could not be looked at: {_short(error)}", "please report this")]
-
-
-def _short(error: object) -> str:
-    text = " ".join(str(error).split())
-    return text if len(text) <= 200 else f"{text[:197]}..."
+        return [Check(name, None, f"could not be looked at: {short(error)}", "please report this")]
 
 
 def _package() -> list[Check]:
@@ -169,7 +155,7 @@ def _distribution(name: str, module: str = "") -> Check:
     try:
         found = importlib.import_module(module or name)
     except Exception as error:  # a broken native package raises whatever it likes
-        return Check(name, False, _short(error), _ADVICE_REINSTALL.format(name), required=True)
+        return Check(name, False, short(error), _ADVICE_REINSTALL.format(name), required=True)
     return Check(name, True, str(getattr(found, "__version__", "?")), required=True)
 
 
@@ -178,7 +164,7 @@ def _opencv() -> list[Check]:
         import cv2
     except Exception as error:  # such as a missing libGL of the build with windows
         advice = _ADVICE_REINSTALL.format("opencv-python-headless")
-        return [Check("opencv", False, _short(error), advice, required=True)]
+        return [Check("opencv", False, short(error), advice, required=True)]
     information = cv2.getBuildInformation()
     wanted = {
         "FFMPEG": "video files, RTSP and HTTP streams need it: pip install opencv-python-headless",
@@ -199,7 +185,7 @@ def _onnx_runtime() -> list[Check]:
     try:
         import onnxruntime
     except Exception as error:  # a broken native package raises whatever it likes
-        return [Check("onnxruntime", False, _short(error), _ADVICE_REINSTALL.format("onnxruntime"), required=True)]
+        return [Check("onnxruntime", False, short(error), _ADVICE_REINSTALL.format("onnxruntime"), required=True)]
     available = onnxruntime.get_available_providers()
     checks = [Check("onnxruntime", True, onnxruntime.__version__, required=True)]
     for provider in [*available, *(name for name in _ACCELERATORS if name not in available)]:
@@ -211,11 +197,9 @@ def _onnx_runtime() -> list[Check]:
             checks.append(Check(name, False, "not in this build of onnxruntime", advice))
             continue
         # What a build lists may still fail to load, and then ONNX Runtime quietly takes the CPU: only a run is proof.
-        ok, detail = _ask("provider", provider)
-        advice = (
-            _ADVICE_REINSTALL.format("onnxruntime") if provider == _CPU else "see the CUDA and TensorRT lines below"
-        )
-        checks.append(Check(name, ok, detail, "" if ok else advice, required=provider == _CPU))
+        ok, detail = ask("provider", provider)
+        advice = _ADVICE_REINSTALL.format("onnxruntime") if provider == CPU else "see the CUDA and TensorRT lines below"
+        checks.append(Check(name, ok, detail, "" if ok else advice, required=provider == CPU))
     return checks
 
 
@@ -252,13 +236,13 @@ def _operations() -> Check:
 
 
 def _cuda() -> list[Check]:
-    ok, detail = _ask("cuda")
+    ok, detail = ask("cuda")
     advice = "" if ok else "only for NVIDIA GPUs: install NVIDIA's driver (a Jetson has it from JetPack)"
     return [Check("cuda driver", ok, detail, advice)]
 
 
 def _tensorrt() -> list[Check]:
-    ok, detail = _ask("tensorrt")
+    ok, detail = ask("tensorrt")
     advice = (
         "only for NVIDIA GPUs: on a Jetson python3-libnvinfer in a venv made with --system-site-packages; elsewhere "
         "pip install 'perception-firewall[tensorrt]'"
@@ -284,7 +268,7 @@ def _cameras() -> list[Check]:
         capture = _captures(device)
         if capture is False:
             continue  # a node for metadata or encoding, not a camera
-        ok, detail = _ask("camera", str(device), patience=_CAMERA_PATIENCE)
+        ok, detail = ask("camera", str(device), patience=_CAMERA_PATIENCE)
         advice = f"is it in use, or are you not in the group 'video'? see: fuser {device}; id"
         checks.append(Check(f"camera {device}", ok, detail, "" if ok else advice))
     return checks or [Check("cameras", False, "no device that captures", "plug one in, or give --source a file")]
@@ -314,102 +298,7 @@ def _bundle() -> list[Check]:
         bundle = load_bundle("default")
     except BundleError as error:
         advice = _ADVICE_REINSTALL.format("perception-firewall")
-        return [Check("default bundle", False, _short(error), advice, required=True)]
+        return [Check("default bundle", False, short(error), advice, required=True)]
     size = sum(map(len, bundle.files.values())) / 1e6
     detail = f"{bundle.manifest.name}, {len(bundle.files)} files, {size:.1f} MB, SHA-256 {bundle.sha256[:12]}"
     return [Check("default bundle", True, detail, required=True)]
-
-
-# --- what is asked in a process of its own ---
-
-# The child sees the modules that this process saw when it started; OpenCV changes the search path as it is imported.
-_SEARCH_PATH = json.dumps(sys.path)
-_CHILD = """
-import json, sys
-sys.path[:] = json.loads(sys.argv[1])
-from firewall.doctor import _answer
-_answer(*sys.argv[2:])
-"""
-
-
-def _ask(question: str, *arguments: str, patience: float = _PATIENCE) -> tuple[bool, str]:
-    """Whether it works, and what was found."""
-    command = [sys.executable, "-c", _CHILD, _SEARCH_PATH, question, *arguments]
-    try:
-        done = subprocess.run(command, capture_output=True, text=True, errors="replace", timeout=patience, check=False)
-    except subprocess.TimeoutExpired:
-        return False, f"gave no answer within {patience:g} s"
-    if done.returncode < 0:
-        return False, f"crashed with signal {-done.returncode}"
-    try:
-        ok, detail = json.loads(done.stdout.rsplit("\n", 2)[-2])
-    except (IndexError, ValueError):
-        return False, f"ended with exit code {done.returncode}: {_short(done.stderr[-200:])}"
-    return bool(ok), str(detail)
-
-
-def _answer(question: str, *arguments: str) -> None:
-    try:
-        answer = _QUESTIONS[question](*arguments)
-    except Exception as error:  # whatever a driver's package raises is the answer
-        answer = (False, _short(error))
-    print(f"\n{json.dumps(answer)}", flush=True)  # noqa: T201 - this is how the child answers
-    os._exit(0)  # a driver that crashes while it is unloaded has still answered
-
-
-def _provider(name: str) -> tuple[bool, str]:
-    import numpy as np
-    import onnxruntime
-
-    options = onnxruntime.SessionOptions()
-    options.log_severity_level = 4
-    if name != _CPU:
-        options.add_session_config_entry("session.disable_cpu_ep_fallback", "1")
-    session = onnxruntime.InferenceSession(_TWICE, options, providers=[name])
-    if session.get_providers()[0] != name:
-        return False, f"does not load; onnxruntime falls back to {session.get_providers()[0]}"
-    given = np.arange(4, dtype=np.float32)
-    if not np.array_equal(session.run(None, {"x": given})[0], given + given):
-        return False, "loads, but computes a wrong result"
-    return True, "loads and computes"
-
-
-def _cuda_driver() -> tuple[bool, str]:
-    library = ctypes.CDLL("libcuda.so.1")
-    status = library.cuInit(0)
-    if status != 0:
-        return False, f"libcuda.so.1 is there, but cuInit says error {status}"
-    version, count, name = ctypes.c_int(), ctypes.c_int(), ctypes.create_string_buffer(128)
-    library.cuDriverGetVersion(ctypes.byref(version))
-    library.cuDeviceGetCount(ctypes.byref(count))
-    names = []
-    for index in range(count.value):
-        library.cuDeviceGetName(name, len(name), index)
-        names.append(name.value.decode(errors="replace"))
-    detail = f"CUDA {version.value // 1000}.{version.value % 1000 // 10}, {', '.join(names) or 'no GPU'}"
-    return bool(names), detail
-
-
-def _tensorrt_import() -> tuple[bool, str]:
-    # Imported only: without a driver, TensorRT crashes at the first thing it makes.
-    return True, str(importlib.import_module("tensorrt").__version__)
-
-
-def _camera(device: str) -> tuple[bool, str]:
-    import cv2
-
-    capture = cv2.VideoCapture(device, cv2.CAP_V4L2)
-    if not capture.isOpened():
-        return False, "can't be opened"
-    taken, image = capture.read()
-    if not taken:
-        return False, "opens, but gives no picture"
-    return True, f"gives pictures of {image.shape[1]}x{image.shape[0]}"
-
-
-_QUESTIONS: dict[str, Callable[..., tuple[bool, str]]] = {
-    "provider": _provider,
-    "cuda": _cuda_driver,
-    "tensorrt": _tensorrt_import,
-    "camera": _camera,
-}
