@@ -602,8 +602,19 @@ def test_parameters_out_of_range(kind: type, parameters: dict[str, float]) -> No
 
 #: Parameters that only cost time, and how little of them does where success is not looked at.
 FEW: dict[str, int | float] = {
-    "steps": 3, "searches": 2, "queries": 12, "rounds": 1, "samples": 8, "tries": 12, "generations": 2,
-    "passes": 1, "epochs": 1, "tried": 2, "views": 2, "lengths": 6, "share": 0.02,
+    "steps": 3,
+    "searches": 2,
+    "queries": 12,
+    "rounds": 1,
+    "samples": 8,
+    "tries": 12,
+    "generations": 2,
+    "passes": 1,
+    "epochs": 1,
+    "tried": 2,
+    "views": 2,
+    "lengths": 6,
+    "share": 0.02,
 }
 
 

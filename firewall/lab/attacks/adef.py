@@ -58,9 +58,9 @@ class ADef:
         """See Attack.run. Nothing is random; `seed` is not used. Where the criterion is met already nothing changes."""
         with under_attack(model, images, labels) as logits:
             images = images.detach()
-            return as_stored(deform(images, self._field(logits, images, labels)))
+            return as_stored(deform(images, self.field(logits, images, labels)))
 
-    def _field(self, logits: Logits, images: Tensor, labels: Tensor) -> Tensor:
+    def field(self, logits: Logits, images: Tensor, labels: Tensor) -> Tensor:
         """The flow, (N, 2, H, W), that deforms each image as far as it has to be, or as the steps got."""
         with torch.no_grad():
             rivals = wrong_classes(logits(images), labels, self.candidates)
@@ -83,13 +83,16 @@ class ADef:
         shortest = torch.full(labels.shape, torch.inf, dtype=values.dtype, device=values.device)
         step = torch.zeros_like(flow[kept])
         for rival in range(rivals.shape[1]):
+            left = gaps[:, rival] <= 0
+            if not bool(left.any()):
+                continue
             (gradient,) = torch.autograd.grad(gaps[:, rival].sum(), flow, retain_graph=True)
             once = smooth(gradient[kept], self.sigma)
             # A little further than the boundary, as in DeepFool: a tie is no success.
             reach = (gaps[:, rival].detach().abs() + 1e-4) / once.flatten(1).square().sum(1).clamp_min(1e-12)
             candidate = along(reach, once) * smooth(once, self.sigma)
             size = candidate.flatten(1).norm(dim=1)
-            nearer = (size < shortest) & (gaps[:, rival] <= 0)
+            nearer = (size < shortest) & left
             shortest = torch.where(nearer, size, shortest)
             step = torch.where(along(nearer, step), candidate, step)
         return step.detach()

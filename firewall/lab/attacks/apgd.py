@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from typing import ClassVar, Literal
 
@@ -130,4 +131,4 @@ def _checkpoints(steps: int) -> set[int]:
     shares = [0.0, 0.22]
     while shares[-1] < 1:
         shares.append(shares[-1] + max(shares[-1] - shares[-2] - 0.03, 0.06))
-    return {-int(-share * steps // 1) for share in shares[1:]}
+    return {math.ceil(round(share * steps, 6)) for share in shares[1:]}

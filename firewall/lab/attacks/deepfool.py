@@ -73,11 +73,14 @@ def _nearest(values: Tensor, point: Tensor, labels: Tensor, rivals: Tensor, kept
     best = torch.full(labels.shape, torch.inf, dtype=values.dtype, device=values.device)
     step = torch.zeros_like(point[kept])
     for rival in range(rivals.shape[1]):
+        left = gaps[:, rival] <= 0
+        if not bool(left.any()):
+            continue
         (gradient,) = torch.autograd.grad(gaps[:, rival].sum(), point, retain_graph=True)
         slope = gradient[kept]
         norm = slope.flatten(1).norm(dim=1).clamp_min(1e-12)
         distance = gaps[:, rival].detach().abs() / norm
-        nearer = (distance < best) & (gaps[:, rival] <= 0)
+        nearer = (distance < best) & left
         best = torch.where(nearer, distance, best)
         # A little further than the boundary: at a tie of two logits the step would else have no length.
         reach = (distance + 1e-4) / norm

@@ -26,9 +26,9 @@ Objective = Callable[[Tensor], tuple[Tensor, Tensor]]
 class Lbfgs:
     """Szegedy et al.: "Intriguing properties of neural networks", 2014. L2.
 
-    Minimises |x' - x|^2 + weight * loss of the criterion for x' in 0..1, and looks for the least weight at which the
-    criterion is met as stored (the paper's largest c = 1 / weight). Of the points met at that weight the nearest is
-    the result; an image without any comes back unchanged.
+    Minimises |x' - x|^2 + weight * loss of the criterion for x' in 0..1, and looks for the least weight whose minimum
+    meets the criterion as stored (the paper's largest c = 1 / weight). Of all points met on the way the nearest is the
+    result; an image without any comes back unchanged.
 
     The method is L-BFGS with the box by projection: values at a limit that the gradient pushes against are held, the
     others follow the quasi-Newton direction, cut off at the box and shortened until the objective falls (Armijo).
@@ -61,21 +61,26 @@ class Lbfgs:
         with under_attack(model, images, labels) as logits:
             images = images.detach()
 
-            def attempt(weight: Tensor) -> tuple[Tensor, Tensor]:
-                seen = _Nearest(logits, images, labels, weight, self.criterion)
-                minimise(seen, images, self.steps, self.memory)
-                return seen.best, seen.distance.isfinite()
+            seen = _Nearest(logits, images, labels, self.criterion)
 
-            return least(images, attempt, self.lowest, self.highest, self.searches)
+            def attempt(weight: Tensor) -> tuple[Tensor, Tensor]:
+                seen.weight = weight
+                end = minimise(seen, images, self.steps, self.memory)
+                with torch.no_grad():
+                    return end, self.criterion.met(logits(as_stored(end)), labels)
+
+            least(images, attempt, self.lowest, self.highest, self.searches)
+        return seen.best
 
 
 class _Nearest:
     """The objective, which remembers the nearest of the points that it was asked about and that meet the criterion."""
 
-    def __init__(self, logits: Logits, images: Tensor, labels: Tensor, weight: Tensor, criterion: Criterion) -> None:
-        self.logits, self.images, self.labels, self.weight, self.criterion = logits, images, labels, weight, criterion
+    def __init__(self, logits: Logits, images: Tensor, labels: Tensor, criterion: Criterion) -> None:
+        self.logits, self.images, self.labels, self.criterion = logits, images, labels, criterion
         self.best = images.clone()
-        self.distance = torch.full_like(weight, torch.inf)
+        self.distance = torch.full_like(labels, torch.inf, dtype=images.dtype)
+        self.weight = torch.ones_like(self.distance)
 
     def __call__(self, point: Tensor) -> tuple[Tensor, Tensor]:
         point = point.detach().requires_grad_()
@@ -100,20 +105,24 @@ def minimise(objective: Objective, start: Tensor, steps: int, memory: int) -> Te
     point = start.clone()
     value, gradient = objective(point)
     history: deque[tuple[Tensor, Tensor, Tensor]] = deque(maxlen=memory)
+    reach = torch.ones_like(value)  # L2 length of a step where nothing is known of the curvature
     for _ in range(steps):
         held = ((point <= 0) & (gradient > 0)) | ((point >= 1) & (gradient < 0))
         free = gradient.masked_fill(held, 0)
         direction = -_times_inverse(free, history).masked_fill(held, 0)
-        # Not downhill, as happens when the set of held values has changed: the gradient is.
-        uphill = _dot(direction, free) >= 0
-        direction = torch.where(along(uphill, direction), -free, direction)
-        if not history:  # nothing is known of the scale yet: 1 in L2
-            direction = direction / along(_dot(direction, direction).sqrt().clamp_min(1e-12), direction)
+        known = torch.stack([inverse > 0 for *_, inverse in history]).any(0) if history else value > torch.inf
+        # Without a history, or uphill, as happens when other values are held than before: down the gradient.
+        plain = ~known | (_dot(direction, free) >= 0)
+        steepest = free * along(-reach / _dot(free, free).sqrt().clamp_min(1e-20), free)
+        direction = torch.where(along(plain, direction), steepest, direction)
         new, new_value, new_gradient = _shortened(objective, point, value, gradient, direction)
         change, turn = new - point, new_gradient - gradient
-        curvature = _dot(change, turn)
+        curvature, stuck = _dot(change, turn), _dot(change, change) == 0
         # Pairs of no positive curvature would spoil the approximation: weight 0 leaves them out, for their image.
         history.append((change, turn, torch.where(curvature > 1e-10, 1 / curvature.clamp_min(1e-10), 0)))
+        # The objective has kinks, and past one what was learnt before leads nowhere: begin again, with less.
+        history = deque(((c, t, inverse.masked_fill(stuck, 0)) for c, t, inverse in history), maxlen=memory)
+        reach = torch.where(stuck & plain, reach / 64, reach)
         point, value, gradient = new, new_value, new_gradient
     return point
 

@@ -26,8 +26,8 @@ class NewtonFool:
     second is where a straight line through p would reach that of a guess among K classes. That guess is where one
     other class must have come first; for a criterion with k > 1 the line is followed to 0 instead.
 
-    The gradient is taken as p times that of log p. That of p itself vanishes in float32 for images that are certain,
-    and dividing by it is where other implementations get NaN. rounded: as DeepFool. steps: at most.
+    The gradient is taken as p (1 - p) times that of the log odds. That of p itself vanishes in float32 where the
+    network is certain, and dividing by it is where other implementations get NaN. rounded: as DeepFool. steps: at most.
     """
 
     steps: int = 200
@@ -58,12 +58,14 @@ class NewtonFool:
                 open_ = open_[kept]
                 if len(open_) == 0 or turn == self.steps:
                     break
-                log = values.log_softmax(1)[kept].gather(1, labels[open_][:, None])[:, 0]
-                (slope,) = torch.autograd.grad(log.sum(), point)
-                chance = log.detach().exp()
+                own = labels[open_][:, None]
+                others = values[kept].scatter(1, own, -torch.inf).logsumexp(1)
+                odds = values[kept].gather(1, own)[:, 0] - others
+                (slope,) = torch.autograd.grad(odds.sum(), point)
+                chance, rest = odds.detach().sigmoid(), (-odds.detach()).sigmoid()
                 guess = 1 / values.shape[1] if self.criterion.k == 1 else 0.0
-                # The direction has unit length whatever its size was; 1e-20 keeps a flat place flat.
-                norm = slope[kept].flatten(1).norm(dim=1).clamp_min(1e-20)
-                step = torch.minimum(longest[open_], (chance - guess).clamp_min(0) / (chance * norm).clamp_min(1e-20))
+                norm = slope[kept].flatten(1).norm(dim=1).clamp_min(1e-12)
+                line = (chance - guess).clamp_min(0) / (chance * rest * norm).clamp_min(1e-20)
+                step = torch.minimum(longest[open_], line)
                 result[open_] = (result[open_] - along(step / norm, images) * slope[kept]).clamp(0, 1)
         return as_stored(result) if self.rounded else result
