@@ -170,7 +170,7 @@ def _parsed(name: str, content: bytes) -> onnx.ModelProto:
     # Older files list their weights among the inputs; and a batch of one, written down, would be the only one allowed.
     del model.graph.input[:]
     model.graph.input.append(inputs[0])
-    for entry in (inputs[0], *model.graph.output):
+    for entry in (*model.graph.input, *model.graph.output):
         if entry.type.tensor_type.shape.dim:
             entry.type.tensor_type.shape.dim[0].dim_param = "N"
     del model.graph.value_info[:]
