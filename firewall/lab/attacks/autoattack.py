@@ -9,7 +9,7 @@ from torch import Tensor, nn
 
 from firewall.errors import UsageError
 from firewall.lab.attacks.apgd import Apgd
-from firewall.lab.attacks.criteria import TOP_1, Criterion
+from firewall.lab.attacks.criteria import Criterion
 from firewall.lab.attacks.protocol import under_attack
 from firewall.lab.attacks.rounding import as_stored
 from firewall.lab.attacks.square import Square
@@ -39,7 +39,7 @@ class AutoAttack:
     @property
     def criterion(self) -> Criterion:
         """That of the parts."""
-        return self.parts[0].criterion if self.parts else TOP_1
+        return self.parts[0].criterion
 
     def run(self, model: nn.Module, images: Tensor, labels: Tensor, seed: int) -> Tensor:
         """See Attack.run. Where no part succeeds the last one's point is the result."""

@@ -64,33 +64,36 @@ class Stickers:
         with under_attack(model, images, labels) as logits:
             images = images.detach()
             result = images.clone()
+            # A seed for each view: rounds and candidates have to be compared on the same views.
+            seeds = torch.randint(2**31, (self.views,), generator=torch.Generator().manual_seed(seed)).tolist()
             masks = self._masks(*images.shape[2:]).to(images)
             open_ = torch.arange(len(images), device=images.device)
             for turn in range(self.count + 1):
                 if len(open_) == 0:
                     break
                 point = result[open_].requires_grad_()
-                gaps = self._gaps(logits, point, labels[open_], seed)
+                gaps = self._gaps(logits, point, labels[open_], seeds)
                 with torch.no_grad():
                     done = (gaps > 0).all(1) & self.criterion.met(logits(as_stored(point)), labels[open_])
                 if turn == self.count or bool(done.all()):
                     break
                 (slope,) = torch.autograd.grad(gaps.sum(), point)
                 open_, slope = open_[~done], slope[~done]
-                result[open_] = self._stuck(logits, result[open_], labels[open_], slope, masks, seed)
+                result[open_] = self._stuck(logits, result[open_], labels[open_], slope, masks, seeds)
         return as_stored(result)
 
-    def _gaps(self, logits: Logits, pictures: Tensor, labels: Tensor, seed: int) -> Tensor:
+    def _gaps(self, logits: Logits, pictures: Tensor, labels: Tensor, seeds: list[int]) -> Tensor:
         """The criterion's gap in each of the same views, (N, views)."""
         columns = []
-        for view in range(self.views):
-            # One pose a view for the whole batch, so that rounds and candidates are compared on the same views.
-            generator = torch.Generator().manual_seed(seed * 1000 + view)
+        for seed in seeds:
+            generator = torch.Generator().manual_seed(seed)
             columns.append(self.criterion.gap(logits(self.poses.seen(pictures, generator, alike=True)), labels))
         return torch.stack(columns, dim=1)
 
     @torch.no_grad()
-    def _stuck(self, logits: Logits, images: Tensor, labels: Tensor, slope: Tensor, masks: Tensor, seed: int) -> Tensor:
+    def _stuck(
+        self, logits: Logits, images: Tensor, labels: Tensor, slope: Tensor, masks: Tensor, seeds: list[int]
+    ) -> Tensor:
         """The images with the one sticker that raises the mean gap, held at a few logits, the most."""
         # First order: the change of the summed gaps if mask m were painted black, or white.
         flat = masks.flatten(1).T
@@ -102,7 +105,7 @@ class Stickers:
             colour = (best[:, rank] >= len(masks)).to(images).reshape(-1, 1, 1, 1)
             mask = masks[best[:, rank] % len(masks)][:, None]
             painted = torch.where(mask > 0, colour, images)
-            mean = self._gaps(logits, painted, labels, seed).clamp_max(3.0).mean(1)
+            mean = self._gaps(logits, painted, labels, seeds).clamp_max(3.0).mean(1)
             better = mean > highest
             result = torch.where(better.reshape(-1, 1, 1, 1), painted, result)
             highest = torch.maximum(highest, mean)
