@@ -16,6 +16,12 @@
 #include "firewall/rotate.h"
 #include "firewall/scale.h"
 
+#if defined(FIREWALL_TEST_EMULATED)
+namespace firewall::avx512_emulated {
+extern const Kernels table;
+}
+#endif
+
 namespace {
 
 enum class Operation { blur, rotate, scale, residual };
@@ -289,6 +295,16 @@ int main() {
     test_residual_forms();
   }
   EXPECT(levels >= 1);
+#if defined(FIREWALL_TEST_EMULATED)
+  if (firewall::use_kernels(SimdLevel::avx2)) {
+    std::puts("avx512, emulated");
+    firewall::use_kernels(firewall::avx512_emulated::table);
+    test_expected();
+    test_batches();
+    test_residual_forms();
+    firewall::use_kernels(SimdLevel::avx2);
+  }
+#endif
   test_refusals();
   test_scratch();
   return firewall::testing::failures == 0 ? 0 : 1;

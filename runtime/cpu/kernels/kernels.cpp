@@ -45,8 +45,10 @@ bool use_kernels(SimdLevel level) noexcept {
   if (table == &scalar::table && level != SimdLevel::scalar) return false;
   // On x86 each level includes the ones below it.
   if (level != SimdLevel::scalar && static_cast<int>(level) > static_cast<int>(simd_level())) return false;
-  chosen().store(table, std::memory_order_relaxed);
+  use_kernels(*table);
   return true;
 }
+
+void use_kernels(const Kernels& table) noexcept { chosen().store(&table, std::memory_order_relaxed); }
 
 }  // namespace firewall

@@ -50,4 +50,7 @@ const Kernels& kernels() noexcept;
 // has none for it or the machine can't run them.
 bool use_kernels(SimdLevel level) noexcept;
 
+// The same for a test that brings its own.
+void use_kernels(const Kernels& table) noexcept;
+
 }  // namespace firewall
