@@ -33,7 +33,7 @@ def train_classifier(
         typer.Option(help="sign: images without signs (a pack or a folder; may be repeated) to stay undecided on."),
     ] = None,
     epochs: Annotated[
-        int | None, typer.Option(min=1, help="Passes over the training images. (default: sign 32, CIFAR-10 24, MNIST 15)")
+        int | None, typer.Option(min=1, help="Passes over the images. (default: sign 32, CIFAR-10 24, MNIST 15)")
     ] = None,
     seed: Annotated[int, typer.Option(min=0, help="Split, order, augmentation and initial weights.")] = 0,
     start: Annotated[Path | None, typer.Option(help="sign: checkpoint to refine instead of random weights.")] = None,
