@@ -16,7 +16,7 @@ DEBIAN_PACKAGES := chromium ffmpeg gir1.2-gst-rtsp-server-1.0 python3-gi gstream
 NEEDS := Debian, Ubuntu, JetPack: apt-get install python3 python3-venv python3-dev g++ make
 
 .DEFAULT_GOAL := help
-.PHONY: help serve test unit-test lint format native-test aarch64-test bench wheel clean debian-packages aarch64-packages
+.PHONY: help serve test unit-test lint format native-test cuda-test cuda-check gpu-check gpu-there aarch64-test bench wheel clean debian-packages aarch64-packages
 # A recipe that fails leaves no stamp behind.
 .DELETE_ON_ERROR:
 
@@ -27,7 +27,7 @@ help:  ## this list
 serve: $(VENV)/.edge  ## guard the embedded demo, or what ARGS names: make serve ARGS="--camera 0"
 	@exec $(BIN)/firewall serve $(ARGS)
 
-test: lint native-test aarch64-test unit-test  ## everything: linters, types, native tests (sanitizers, aarch64), pytest
+test: lint native-test cuda-test aarch64-test unit-test  ## everything: linters, types, native tests (sanitizers, aarch64), pytest
 
 unit-test: $(VENV)/.dev debian-packages  ## pytest alone: make unit-test PYTEST_ARGS="-k policy"
 	$(BIN)/python -m pytest $(PYTEST_ARGS)
@@ -45,6 +45,32 @@ format: $(VENV)/.dev  ## let ruff mend what it can
 native-test: $(VENV)/.dev  ## the C++ tests, plain and under the address and undefined-behaviour sanitizers
 	@$(call native_test,build/native,)
 	@$(call native_test,build/native-sanitized,address$(comma)undefined)
+
+# Part of `make test`: one GPU's code, to know that it compiles; native-test has run the same kernels on the processor.
+cuda-test: $(VENV)/.dev
+	@if command -v "$(NVCC)" >/dev/null; then $(call cuda_build,build/cuda-test,90-real,firewall_cuda) && \
+		echo "The CUDA kernels compile (make cuda-check: for all GPUs)"; \
+	else echo "Not compiled: the CUDA kernels, since nvcc was not found" >&2; fi
+
+cuda-check: $(VENV)/.dev  ## compile the CUDA kernels for all GPUs; needs nvcc, but no GPU
+	@$(need_nvcc) && $(call cuda_build,build/cuda-check,,all)
+	@$(BIN)/ctest --test-dir build/cuda-check -R cuda --output-on-failure --no-tests=error
+
+gpu-check: gpu-there $(VENV)/.dev  ## on a machine with an NVIDIA GPU: compare it with the processor, compute-sanitizer, benchmark
+	@$(call cuda_build,build/gpu,native,all)
+	build/gpu/tests/native/gpu_parity
+	@if command -v compute-sanitizer >/dev/null; then for tool in memcheck racecheck synccheck; do \
+		compute-sanitizer --tool $$tool --error-exitcode 1 build/gpu/tests/native/gpu_parity --quick || exit 1; done; \
+	else echo "make: compute-sanitizer was not found; it is part of the CUDA toolkit" >&2; exit 1; fi
+	@$(PIP) install -qq -c constraints.txt -e '.[dev]' -C cmake.define.FIREWALL_CUDA=ON
+	$(BIN)/python -m pytest tests/transforms/test_cuda.py
+	$(BIN)/python benchmarks/cuda_jpeg_sweep.py --results benchmarks/results
+
+# Before anything is installed for it. Drivers of graphics cards, of Jetsons and of WSL.
+gpu-there:
+	@$(need_nvcc)
+	@ls /dev | grep -q -e '^nvidiactl$$' -e '^nvgpu' -e '^nvhost-gpu$$' -e '^dxg$$' || \
+		{ echo "make: this machine has no NVIDIA GPU, or no driver for it: nothing like /dev/nvidiactl" >&2; exit 1; }
 
 # On an aarch64 machine native-test is that. Elsewhere `make test` goes on without what is missing; asked for by name, it
 # is an error.
@@ -115,6 +141,16 @@ define install
 		[ -z "$$CI" ] || { echo "make: apt-get could not install$$missing" >&2; exit 1; }; \
 	fi; \
 	[ -z "$(2)" ] || echo "Not installed:$$missing. $(2)" >&2
+endef
+NVCC := $(or $(CUDACXX),nvcc)
+need_nvcc = { command -v "$(NVCC)" >/dev/null || \
+	{ echo "make: nvcc was not found; install the CUDA toolkit, or name it: CUDACXX=/path/to/nvcc" >&2; exit 1; }; }
+# $(1): folder; $(2): architectures, or nothing for all; $(3): target
+define cuda_build
+	mkdir -p $(1) && { \
+	$(BIN)/cmake -S . -B $(1) -DCMAKE_BUILD_TYPE=Release -DFIREWALL_BUILD_TESTS=ON -DFIREWALL_CUDA=ON \
+		$(if $(2),-DCMAKE_CUDA_ARCHITECTURES=$(2)) >$(1).log 2>&1 && \
+	$(BIN)/cmake --build $(1) --parallel 2 --target $(3) >>$(1).log 2>&1 || { cat $(1).log >&2; exit 1; }; }
 endef
 # $(1): folder; $(2): sanitizers, or nothing
 define native_test
