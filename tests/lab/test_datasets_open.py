@@ -265,6 +265,39 @@ def test_a_pack_without_its_columns_is_refused(tmp_path: Path) -> None:
         open_dataset("cifar10", tmp_path)
 
 
+def test_a_wrong_label_is_told_with_its_file(tmp_path: Path) -> None:
+    """An eleventh digit or a forty-fourth sign: which label, of which image, in which file."""
+    np.savez(tmp_path / "mnist.npz", x_test=noise(3, 28, 28), y_test=np.array([1, 10, 3], np.uint8))
+    pack(tmp_path / "cifar10_test_jpeg75.npz", [noise(4, 4, 3)] * 2, label=np.array([1, 11]))
+    pack(tmp_path / "nips17_dev.npz", [noise(4, 4, 3)] * 2, id=np.array(["a", "b"]), label1001=np.array([0, 1]))
+    pack(tmp_path / "gtsrb_test32.npz", [noise(4, 4, 3)] * 2, label=np.array([1, 43]))
+    for name, file in (("mnist", "mnist"), ("cifar10", "jpeg75"), ("nips17", "nips17_dev"), ("gtsrb", "gtsrb_test32")):
+        with pytest.raises(DataError, match=rf"{file}.*label (10|11|-1|43) for image"):
+            open_dataset(name, tmp_path)
+
+
+def test_gtsrb_names_a_damaged_image_and_a_damaged_table(tmp_path: Path) -> None:
+    """In the official layout: which picture can't be read, which table has no labels or a class that isn't one."""
+    folder = tmp_path / "Final_Test" / "Images"
+    folder.mkdir(parents=True)
+    (folder / "00000.ppm").write_bytes(b"P6 9 9 255 short")
+    table = tmp_path / "GT-final_test.csv"
+    for text, message in (
+        ("Filename;ClassId\n00000.ppm;3\n", r"00000\.ppm, which can't be read"),
+        ("Filename;ClassId\n", "names no images"),
+        ("File;Class\n00000.ppm;3\n", "ClassId"),
+    ):
+        table.write_text(text)
+        with pytest.raises(DataError, match=message):
+            open_dataset("gtsrb", tmp_path)
+    Image.fromarray(noise(5, 5, 3)).save(folder / "00000.ppm")
+    table.write_text("Filename;ClassId\n00000.ppm;43\n")
+    with pytest.raises(DataError, match=r"GT-final_test\.csv has label 43"):
+        open_dataset("gtsrb", tmp_path)
+    table.write_text("Filename;ClassId\n00000.ppm;42\n")
+    assert open_dataset("gtsrb", tmp_path).sources == ("gtsrb_test/00000",)
+
+
 def test_labels_and_images_must_belong_together() -> None:
     """A label without a class, or a label too few, is an error when the data set is made."""
     for labels in ([0, 2], [0], [-1, 0]):

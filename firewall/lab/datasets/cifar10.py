@@ -12,7 +12,7 @@ import numpy as np
 import numpy.typing as npt
 
 from firewall.errors import DataError, UsageError
-from firewall.lab.datasets.dataset import Dataset, Pixels
+from firewall.lab.datasets.dataset import Dataset, Pixels, checked_labels
 from firewall.lab.datasets.packs import open_pack
 
 __all__ = ["CLASS_NAMES", "open_cifar10"]
@@ -55,7 +55,8 @@ def open_cifar10(root: Path, part: str) -> Dataset:
     images, columns = open_pack(path)
     if "label" not in columns:
         raise DataError(f"{path} has no column 'label'; it is not a CIFAR-10 pack")
-    return _dataset(list(images), columns["label"].astype(np.int64), _names(path.stem, len(images)), note)
+    labels = checked_labels(columns["label"], len(CLASS_NAMES), path)
+    return _dataset(list(images), labels, _names(path.stem, len(images)), note)
 
 
 def _official(batches: list[Path], part: str) -> Dataset:

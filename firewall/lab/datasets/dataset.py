@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
 
 from firewall.errors import DataError
 
-__all__ = ["Dataset", "Pixels"]
+__all__ = ["Dataset", "Pixels", "checked_labels"]
 
 Pixels = npt.NDArray[np.uint8]
 
@@ -50,3 +51,14 @@ class Dataset:
 
     def __len__(self) -> int:
         return len(self.labels)
+
+
+def checked_labels(labels: npt.ArrayLike, classes: int, path: Path) -> npt.NDArray[np.int64]:
+    """`labels` as int64 (N,). Raises DataError, naming the file `path` that they come from, for one not in
+    0..classes - 1."""
+    array = np.asarray(labels).astype(np.int64)
+    wrong = np.flatnonzero((array < 0) | (array >= classes))
+    if array.ndim != 1 or len(wrong):
+        which = f"label {array[wrong[0]]} for image {wrong[0]}" if array.ndim == 1 else f"labels of shape {array.shape}"
+        raise DataError(f"{path} has {which}; labels from 0 to {classes - 1} are expected: get it anew")
+    return array

@@ -16,7 +16,7 @@ import numpy.typing as npt
 from PIL import Image
 
 from firewall.errors import DataError
-from firewall.lab.datasets.dataset import Dataset
+from firewall.lab.datasets.dataset import Dataset, checked_labels
 from firewall.lab.datasets.near_duplicates import near_duplicates
 from firewall.lab.datasets.packs import load_pack
 
@@ -153,7 +153,7 @@ def _load_pack(path: Path) -> Gtsrb:
     images, columns = load_pack(path)
     if "label" not in columns:
         raise DataError(f"{path} has no column 'label'; it is not a GTSRB pack")
-    labels = columns["label"].astype(np.int64)
+    labels = checked_labels(columns["label"], len(CLASS_NAMES), path)
     numbers = columns["name"].tolist() if "name" in columns else list(range(len(labels)))
     if "track" not in columns:
         return Gtsrb(images, labels, np.full(len(labels), -1), tuple(f"{path.stem}/{number:05d}" for number in numbers))
@@ -167,21 +167,31 @@ def _load_pack(path: Path) -> Gtsrb:
 
 
 def _load_folder(folder: Path, table: Path, *, tracks: bool = True) -> Gtsrb:
-    images: list[npt.NDArray[np.uint8]] = []
     labels: list[int] = []
     numbers: list[int] = []
     sources: list[str] = []
     prefix = f"gtsrb_train/{folder.name}" if tracks else "gtsrb_test"
     try:
         with table.open(newline="") as file:
-            for row in csv.DictReader(file, delimiter=";"):
-                images.append(np.array(Image.open(folder / row["Filename"]).convert("RGB")))
-                labels.append(int(row["ClassId"]))
-                sources.append(f"{prefix}/{Path(row['Filename']).stem}")
-                numbers.append(labels[-1] * 1000 + int(row["Filename"].split("_")[0]) if tracks else -1)
-    except (OSError, KeyError, ValueError) as error:
-        raise DataError(f"{table} does not fit the images beside it ({error}); {_WHERE}") from error
-    return Gtsrb(images, np.array(labels, np.int64), np.array(numbers, np.int64), tuple(sources))
+            rows = [(row["Filename"], int(row["ClassId"])) for row in csv.DictReader(file, delimiter=";")]
+        for name, label in rows:
+            labels.append(label)
+            sources.append(f"{prefix}/{Path(name).stem}")
+            numbers.append(label * 1000 + int(name.split("_")[0]) if tracks else -1)
+    except (OSError, KeyError, TypeError, ValueError) as error:
+        raise DataError(f"{table} is not a table with Filename and ClassId ({error}); {_WHERE}") from error
+    if not rows:
+        raise DataError(f"{table} names no images; {_WHERE}")
+    images = [_picture(folder / name, table) for name, _ in rows]
+    return Gtsrb(images, checked_labels(labels, len(CLASS_NAMES), table), np.array(numbers, np.int64), tuple(sources))
+
+
+def _picture(path: Path, table: Path) -> npt.NDArray[np.uint8]:
+    try:
+        with Image.open(path) as image:
+            return np.array(image.convert("RGB"))
+    except (OSError, ValueError, SyntaxError) as error:
+        raise DataError(f"{table.name} names the image {path}, which can't be read ({error}); {_WHERE}") from error
 
 
 def _join(parts: list[Gtsrb]) -> Gtsrb:

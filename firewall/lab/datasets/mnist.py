@@ -15,7 +15,7 @@ import numpy as np
 import numpy.typing as npt
 
 from firewall.errors import DataError
-from firewall.lab.datasets.dataset import Dataset, Pixels
+from firewall.lab.datasets.dataset import Dataset, Pixels, checked_labels
 
 __all__ = ["open_mnist"]
 
@@ -30,13 +30,13 @@ _LARGEST = 1 << 30
 
 def open_mnist(root: Path, part: str) -> Dataset:
     """`part` ("train" or "test") of MNIST. Raises DataError if it is missing or damaged."""
-    images, labels, name = _read(root, part)
+    images, labels, (path, labels_path) = _read(root, part)
     if images.ndim != 3 or images.shape[1:] != (28, 28) or len(images) != len(labels) or images.dtype != np.uint8:
-        raise DataError(f"{name} holds {images.dtype} {images.shape} and {len(labels)} labels; that is not MNIST")
+        raise DataError(f"{path} holds {images.dtype} {images.shape} and {len(labels)} labels; that is not MNIST")
     return Dataset(
         name="mnist",
         images=list(images[..., None]),
-        labels=labels.astype(np.int64),
+        labels=checked_labels(labels, 10, labels_path),
         groups=np.arange(len(labels), dtype=np.int64),
         sources=tuple(f"mnist_{part}/{index:05d}" for index in range(len(labels))),
         class_names=tuple(str(digit) for digit in range(10)),
@@ -46,18 +46,18 @@ def open_mnist(root: Path, part: str) -> Dataset:
     )
 
 
-def _read(root: Path, part: str) -> tuple[Pixels, npt.NDArray[np.uint8], str]:
+def _read(root: Path, part: str) -> tuple[Pixels, npt.NDArray[np.uint8], tuple[Path, Path]]:
     prefix = "train" if part == "train" else "t10k"
     for folder in _FOLDERS:
         images = _find(root / folder, f"{prefix}-images", "idx3-ubyte")
         labels = _find(root / folder, f"{prefix}-labels", "idx1-ubyte")
         if images is not None and labels is not None:
-            return _read_idx(images, 3), _read_idx(labels, 1), images.name
+            return _read_idx(images, 3), _read_idx(labels, 1), (images, labels)
         pack = root / folder / "mnist.npz"
         if pack.is_file():
             try:
                 with pack.open("rb") as file, np.load(file, allow_pickle=False) as arrays:
-                    return arrays[f"x_{part}"], arrays[f"y_{part}"], pack.name
+                    return arrays[f"x_{part}"], arrays[f"y_{part}"], (pack, pack)
             except (OSError, ValueError, KeyError, BadZipFile, EOFError, zlib.error) as error:
                 raise DataError(f"{pack} is not a readable mnist.npz ({error}); copy it anew") from error
     raise DataError(f"no MNIST {part} images under {root}; {_WHERE}")

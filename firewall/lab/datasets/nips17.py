@@ -13,7 +13,7 @@ from pathlib import Path
 import numpy as np
 
 from firewall.errors import DataError
-from firewall.lab.datasets.dataset import Dataset, Pixels
+from firewall.lab.datasets.dataset import Dataset, Pixels, checked_labels
 from firewall.lab.datasets.packs import FileImages, open_pack
 
 __all__ = ["imagenet_names", "open_nips17"]
@@ -23,6 +23,8 @@ _WHERE = (
     "name that folder with --data or FIREWALL_DATA"
 )
 _CLASSES = 1000
+#: Images, labels from 1, sources, and the file that the labels come from.
+_Found = tuple[Sequence[Pixels], list[int], list[str], Path]
 
 
 def open_nips17(root: Path) -> Dataset:
@@ -30,11 +32,11 @@ def open_nips17(root: Path) -> Dataset:
     found = _official(root) or _pack(root)
     if found is None:
         raise DataError(f"no NIPS 2017 images under {root}; {_WHERE}")
-    images, labels, sources = found
+    images, labels, sources, path = found
     return Dataset(
         name="nips17",
         images=images,
-        labels=np.array(labels, np.int64) - 1,
+        labels=checked_labels(np.array(labels, np.int64) - 1, _CLASSES, path),
         groups=np.arange(len(labels), dtype=np.int64),
         sources=tuple(sources),
         class_names=imagenet_names(root),
@@ -56,7 +58,7 @@ def imagenet_names(root: Path) -> tuple[str, ...]:
     return tuple(f"class {number}" for number in range(_CLASSES))
 
 
-def _official(root: Path) -> tuple[Sequence[Pixels], list[int], list[str]] | None:
+def _official(root: Path) -> _Found | None:
     for folder in (root / "nips17", root):
         tables = [folder / name for name in ("images.csv", "dev_dataset.csv") if (folder / name).is_file()]
         if tables and (folder / "images").is_dir():
@@ -64,7 +66,7 @@ def _official(root: Path) -> tuple[Sequence[Pixels], list[int], list[str]] | Non
     return None
 
 
-def _table(table: Path, folder: Path) -> tuple[Sequence[Pixels], list[int], list[str]]:
+def _table(table: Path, folder: Path) -> _Found:
     try:
         with table.open(newline="", encoding="utf-8") as file:
             rows = [(row["ImageId"], int(row["TrueLabel"])) for row in csv.DictReader(file)]
@@ -74,10 +76,10 @@ def _table(table: Path, folder: Path) -> tuple[Sequence[Pixels], list[int], list
     missing = [path for path in files if not path.is_file()]
     if missing or not rows:
         raise DataError(f"{table} names {len(missing)} of {len(rows)} images that are not in {folder}; {_WHERE}")
-    return FileImages(files), [label for _, label in rows], [f"nips17/{name}" for name, _ in rows]
+    return FileImages(files), [label for _, label in rows], [f"nips17/{name}" for name, _ in rows], table
 
 
-def _pack(root: Path) -> tuple[Sequence[Pixels], list[int], list[str]] | None:
+def _pack(root: Path) -> _Found | None:
     path = next(
         (folder / "nips17_dev.npz" for folder in (root, root / "nips17") if (folder / "nips17_dev.npz").is_file()), None
     )
@@ -86,4 +88,5 @@ def _pack(root: Path) -> tuple[Sequence[Pixels], list[int], list[str]] | None:
     images, columns = open_pack(path)
     if not {"id", "label1001"} <= set(columns):
         raise DataError(f"{path} has no columns 'id' and 'label1001'; it is not the pack of NIPS 2017")
-    return images, columns["label1001"].astype(int).tolist(), [f"nips17/{name}" for name in columns["id"].tolist()]
+    sources = [f"nips17/{name}" for name in columns["id"].tolist()]
+    return images, columns["label1001"].astype(int).tolist(), sources, path
