@@ -147,6 +147,22 @@ CASES = [
     pytest.param(
         graph(
             [
+                helper.make_node("Shape", ["x"], ["s"]),
+                helper.make_node("Equal", ["s", "six"], ["mask"]),
+                helper.make_node("Where", ["mask", "one", "s"], ["other"]),
+                helper.make_node("ReduceProd", ["other", "axis"], ["p"], keepdims=0),
+                helper.make_node("Cast", ["p"], ["f"], to=TensorProto.FLOAT),
+                helper.make_node("Abs", ["x"], ["a"]),
+                helper.make_node("Where", ["flags", "x", "a"], ["b"]),
+                helper.make_node("Mul", ["b", "f"], ["y"]),
+            ],
+            {"six": whole(6), "one": whole(1), "axis": whole(0), "flags": np.arange(7) % 2 == 0},
+        ),
+        id="Equal and Where",
+    ),
+    pytest.param(
+        graph(
+            [
                 helper.make_node(
                     "ConstantOfShape", ["s"], ["c"], value=helper.make_tensor("v", TensorProto.FLOAT, [1], [0.25])
                 ),

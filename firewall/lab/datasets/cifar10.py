@@ -6,6 +6,7 @@ The official Python version is pickled, and reading a pickle can run whatever it
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -56,7 +57,7 @@ def open_cifar10(root: Path, part: str) -> Dataset:
     if "label" not in columns:
         raise DataError(f"{path} has no column 'label'; it is not a CIFAR-10 pack")
     labels = checked_labels(columns["label"], len(CLASS_NAMES), path)
-    return _dataset(list(images), labels, _names(path.stem, len(images)), note)
+    return _dataset(images, labels, _names(path.stem, len(images)), note)
 
 
 def _official(batches: list[Path], part: str) -> Dataset:
@@ -84,7 +85,7 @@ def _names(stem: str, count: int) -> list[str]:
     return [f"{stem}/{index:05d}" for index in range(count)]
 
 
-def _dataset(images: list[Pixels], labels: npt.NDArray[np.int64], sources: list[str], notes: str) -> Dataset:
+def _dataset(images: Sequence[Pixels], labels: npt.NDArray[np.int64], sources: list[str], notes: str) -> Dataset:
     return Dataset(
         name="cifar10",
         images=images,

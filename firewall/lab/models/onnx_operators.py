@@ -327,6 +327,8 @@ OPERATORS: dict[str, Function] = {
     "Mul": _binary(torch.mul),
     "Div": _binary(_div),
     "Pow": _binary(torch.pow),
+    "Equal": _binary(torch.eq),
+    "Where": lambda _, inputs: torch.where(*inputs),
     "Min": _many(torch.minimum),
     "Max": _many(torch.maximum),
     "Sum": _many(torch.add),
