@@ -3,7 +3,8 @@
 A plan is made once for an operation, its parameters, a size of image and a largest number of images; it holds all the
 device memory that it will ever need. `Plan.run` then queues one batch on the caller's stream and returns: no copy, no
 allocation, no waiting. Arrays are those of any library that speaks `__cuda_array_interface__` or DLPack (PyTorch, CuPy,
-JAX, ...), read and written where they lie. runtime/include/firewall/cuda.h is the whole contract.
+JAX, ...), read and written where they lie. runtime/include/firewall/cuda.h is the whole contract, and
+says how far it has been checked.
 
     plan = cuda.jpeg_sweep(count=64, height=224, width=224, qualities=SWEEP_16)
     out = torch.empty((64, *plan.result_shape), dtype=torch.uint8, device="cuda")

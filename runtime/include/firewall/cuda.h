@@ -15,6 +15,10 @@
  *
  * and nothing else: no allocation, no copy, no waiting. It can be captured into a CUDA graph.
  *
+ * How far this is checked: the tests run every kernel's code on the processor, thread by thread, and compare its bytes
+ * with the functions above; the kernels compile for all GPUs named in cuda/compiler.cmake. Plans, launches and speed
+ * have not been tried on a GPU yet: `make gpu-check` does that.
+ *
  * A build without CUDA has the same functions: those that return a status answer FIREWALL_NO_CUDA. */
 #ifndef FIREWALL_CUDA_H
 #define FIREWALL_CUDA_H
