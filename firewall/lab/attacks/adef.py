@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from firewall.errors import UsageError
 from firewall.lab.attacks.bisection import along
 from firewall.lab.attacks.criteria import TOP_1, TopOut, wrong_classes
+from firewall.lab.attacks.deepfool import missing, ranked
 from firewall.lab.attacks.flow import deform, smooth
 from firewall.lab.attacks.protocol import Logits, under_attack
 from firewall.lab.attacks.rounding import as_stored
@@ -73,15 +74,18 @@ class ADef:
             open_ = open_[kept]
             if len(open_) == 0 or turn == self.steps:
                 break
-            step = self._nearest(values[kept], flow, labels[open_], rivals[open_], kept)
+            short = missing(self.criterion.k, values[kept], labels[open_])
+            step = self._step(values[kept], flow, labels[open_], rivals[open_], kept, short)
             result[open_] = self._bounded(flow.detach()[kept] + (1 + self.overshoot) * step)
         return result
 
-    def _nearest(self, values: Tensor, flow: Tensor, labels: Tensor, rivals: Tensor, kept: Tensor) -> Tensor:
-        """The shortest of the smooth flows to the rivals' boundaries that are left to cross."""
+    def _step(
+        self, values: Tensor, flow: Tensor, labels: Tensor, rivals: Tensor, kept: Tensor, short: Tensor
+    ) -> Tensor:
+        """The `short`-th shortest of the smooth flows to the rivals' boundaries that are left to cross."""
         gaps = values.gather(1, rivals) - values.gather(1, labels[:, None])
-        shortest = torch.full(labels.shape, torch.inf, dtype=values.dtype, device=values.device)
-        step = torch.zeros_like(flow[kept])
+        lengths = torch.full_like(gaps.detach(), torch.inf)
+        steps = torch.zeros(*gaps.shape, *flow.shape[1:]).to(flow)
         for rival in range(rivals.shape[1]):
             left = gaps[:, rival] <= 0
             if not bool(left.any()):
@@ -90,12 +94,9 @@ class ADef:
             once = smooth(gradient[kept], self.sigma)
             # A little further than the boundary, as in DeepFool: a tie is no success.
             reach = (gaps[:, rival].detach().abs() + 1e-4) / once.flatten(1).square().sum(1).clamp_min(1e-12)
-            candidate = along(reach, once) * smooth(once, self.sigma)
-            size = candidate.flatten(1).norm(dim=1)
-            nearer = (size < shortest) & left
-            shortest = torch.where(nearer, size, shortest)
-            step = torch.where(along(nearer, step), candidate, step)
-        return step.detach()
+            steps[:, rival] = along(reach, once) * smooth(once, self.sigma)
+            lengths[:, rival] = torch.where(left, steps[:, rival].flatten(1).norm(dim=1), torch.inf)
+        return ranked(lengths, steps, short)
 
     def _bounded(self, flow: Tensor) -> Tensor:
         longest = flow.norm(dim=1).flatten(1).amax(1).clamp_min(1e-12)

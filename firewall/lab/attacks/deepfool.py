@@ -9,11 +9,12 @@ import torch
 from torch import Tensor, nn
 
 from firewall.errors import UsageError
+from firewall.lab.attacks.bisection import along
 from firewall.lab.attacks.criteria import TOP_1, TopOut, wrong_classes
 from firewall.lab.attacks.protocol import under_attack
 from firewall.lab.attacks.rounding import as_stored
 
-__all__ = ["DeepFool"]
+__all__ = ["DeepFool", "missing", "ranked"]
 
 
 @dataclass(frozen=True)
@@ -21,7 +22,8 @@ class DeepFool:
     """Moosavi-Dezfooli, Fawzi, Frossard: "DeepFool: a simple and accurate method to fool deep neural networks", 2016.
 
     L2, untargeted. steps: at most. candidates: how many of the most likely wrong classes have their boundaries
-    looked at. criterion: with k above 1, each step goes to the nearest boundary of those that are left to cross.
+    looked at. criterion: with k above 1, each step goes to the m-th nearest of the boundaries left to cross, where m
+    more classes have to get ahead of the label.
     overshoot: by how much the sum of the steps is stretched to get across the boundary, 0.02 as in the
     paper. rounded: the network sees the image as it will be stored (uint8), so that the steps go on until rounding no
     longer undoes them; False is the paper's form, of which many results do not survive.
@@ -60,18 +62,30 @@ class DeepFool:
                 open_ = open_[kept]
                 if len(open_) == 0 or turn == self.steps:
                     break
-                moved[open_] += _nearest(values, point, labels[open_], rivals[open_], kept)
+                short = missing(self.criterion.k, values[kept], labels[open_])
+                moved[open_] += _step(values[kept], point, labels[open_], rivals[open_], kept, short)
                 result[open_] = (images[open_] + (1 + self.overshoot) * moved[open_]).clamp(0, 1)
         return as_stored(result) if self.rounded else result
 
 
-def _nearest(values: Tensor, point: Tensor, labels: Tensor, rivals: Tensor, kept: Tensor) -> Tensor:
-    """The step, (len(kept), C, H, W), to the nearest of the boundaries left to cross, linearised."""
-    values = values[kept]
-    own = values.gather(1, labels[:, None])
-    gaps = values.gather(1, rivals) - own
-    best = torch.full(labels.shape, torch.inf, dtype=values.dtype, device=values.device)
-    step = torch.zeros_like(point[kept])
+def missing(k: int, values: Tensor, labels: Tensor) -> Tensor:
+    """How many more classes have to get ahead of the label until it is out of the first k: int64 (N,), 1 or more."""
+    ahead = (values > values.gather(1, labels[:, None])).sum(1)
+    return (k - ahead).clamp_min(1)
+
+
+def ranked(lengths: Tensor, steps: Tensor, rank: Tensor) -> Tensor:
+    """Of each image's steps, (N, R, ...), the rank-th shortest, counted from 1; the longest finite if fewer are."""
+    finite = lengths.isfinite().sum(1).clamp_min(1)
+    place = lengths.argsort(dim=1).gather(1, (torch.minimum(rank, finite) - 1)[:, None])[:, 0]
+    return steps[torch.arange(len(steps), device=steps.device), place]
+
+
+def _step(values: Tensor, point: Tensor, labels: Tensor, rivals: Tensor, kept: Tensor, short: Tensor) -> Tensor:
+    """The step, (len(kept), C, H, W), to the `short`-th nearest of the boundaries left to cross, linearised."""
+    gaps = values.gather(1, rivals) - values.gather(1, labels[:, None])
+    lengths = torch.full_like(gaps.detach(), torch.inf)
+    steps = torch.zeros(*gaps.shape, *point.shape[1:]).to(point)
     for rival in range(rivals.shape[1]):
         left = gaps[:, rival] <= 0
         if not bool(left.any()):
@@ -80,9 +94,7 @@ def _nearest(values: Tensor, point: Tensor, labels: Tensor, rivals: Tensor, kept
         slope = gradient[kept]
         norm = slope.flatten(1).norm(dim=1).clamp_min(1e-12)
         distance = gaps[:, rival].detach().abs() / norm
-        nearer = (distance < best) & left
-        best = torch.where(nearer, distance, best)
+        lengths[:, rival] = torch.where(left, distance, torch.inf)
         # A little further than the boundary: at a tie of two logits the step would else have no length.
-        reach = (distance + 1e-4) / norm
-        step = torch.where(nearer[:, None, None, None], reach[:, None, None, None] * slope, step)
-    return step.detach()
+        steps[:, rival] = along((distance + 1e-4) / norm, slope) * slope
+    return ranked(lengths, steps, short)

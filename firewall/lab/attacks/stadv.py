@@ -34,9 +34,9 @@ class StAdv:
     that follows; equation 14, L_flow = max(L_flow - eps, 0) with eps = 7, takes the place of L_flow in equation 7, so
     that total variation costs nothing up to the cap; the penalty alone doesn't hold the cap, so the network is shown
     the flow scaled down to it. Equation 6 sums over pixels i and, for each, its neighbours j: every pair counts twice,
-    and an even shift of the whole image costs nothing. Its unit is taken to be the pixel, as in Xiao et al. Read so,
-    targets are reached for about 40 % of MNIST on a two-layer network; the thesis has 380 of 1000. It draws targets at
-    random and asks that they come first; the nearest here is Target(0.5).
+    and an even shift of the whole image costs nothing. Its unit is taken to be the pixel, as in Xiao et al. Read so, 42
+    of 100 MNIST test images reached their target on a two-layer network of 97.8 %; the thesis has about 380 of 1000 on
+    one of 98 %. It draws targets at random and asks that they come first; the nearest here is Target(0.5).
 
     Being a sum, the cap of 7.0 for 28x28 means less change the larger the image is. And where a larger cap is given,
     `reach`, the farthest that a pixel may be taken from, in pixels, keeps an image from being shifted out of sight;
