@@ -17,7 +17,7 @@ from firewall.engines import Engine, OnnxRuntimeEngine, OnnxRuntimeNetwork
 from firewall.errors import EngineError, ImageError
 from firewall.frame import Frame, Pixels, Region, check_pixels
 from firewall.policy import Policy, contradictions
-from firewall.transforms import apply_operations, resize
+from firewall.transforms import apply_operations, residual, resize
 from firewall.verdict import Reason, Verdict
 
 __all__ = ["Firewall", "Stages"]
@@ -126,7 +126,7 @@ class Firewall:
                 labels = [int(label) for label in logits.argmax(axis=1)]
                 contradicted = contradictions([case.region for case in cases], labels)
                 for case, image, row, doubt in zip(cases, images, logits, contradicted, strict=True):
-                    case.evidence, case.contradicted = Evidence(image, row, case.variants), doubt
+                    case.evidence, case.contradicted = Evidence(image, row, case.variants, residual), doubt
             except Exception as error:
                 failure = _failure(error)
         for case in cases:

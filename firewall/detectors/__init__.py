@@ -8,6 +8,8 @@ from firewall.bundle import DetectorSpec
 from firewall.detectors.agreement import Agreement
 from firewall.detectors.confidence import Confidence
 from firewall.detectors.evidence import Detector, Evidence, Network
+from firewall.detectors.image_cnn import ImageCnn
+from firewall.detectors.residual import Residual
 from firewall.detectors.statistics import Statistics
 from firewall.errors import BundleError
 
@@ -21,6 +23,8 @@ DETECTORS: dict[str, Callable[[dict[str, object]], Detector]] = {
 #: Detectors that ask a trained network, which their parameter `file` names.
 NETWORK_DETECTORS: dict[str, Callable[[dict[str, object], Network], Detector]] = {
     Statistics.name: Statistics,
+    ImageCnn.name: ImageCnn,
+    Residual.name: Residual,
 }
 
 

@@ -9,21 +9,25 @@ from typing import Protocol
 import numpy as np
 import numpy.typing as npt
 
-__all__ = ["Detector", "Evidence", "Network"]
+__all__ = ["Detector", "Evidence", "Network", "Residual"]
 
 Logits = npt.NDArray[np.float32]
 #: A trained network of a bundle: float32 (N, ...) -> float32 (N, ...), all finite. Raises EngineError otherwise.
 Network = Callable[[npt.NDArray[np.float32]], npt.NDArray[np.float32]]
+#: The residual image of pixels (H, W, 3) uint8 at a compression rate, int16 (H, W, 3): firewall.transforms.residual.
+Residual = Callable[..., npt.NDArray[np.int16]]
 
 
 @dataclass(frozen=True, slots=True)
 class Evidence:
     """image: (H, W, 3) uint8 RGB at the classifier's input size. logits: (classes,) of that image. variants: operation
-    name -> logits (classes,) of the transformed copy; holds at least the operations that the detector asked for."""
+    name -> logits (classes,) of the transformed copy; holds at least the operations that the detector asked for.
+    residual: makes residual images; None where no detector of the bundle wants them."""
 
     image: npt.NDArray[np.uint8]
     logits: Logits
     variants: Mapping[str, Logits]
+    residual: Residual | None = None
 
 
 class Detector(Protocol):

@@ -12,7 +12,7 @@ from rich.console import Console
 from firewall.errors import UsageError
 from firewall.lab.commands.classifiers import classifiers, train_classifier
 from firewall.lab.commands.database import attack, database_app, report_app
-from firewall.lab.commands.detectors import train_statistics
+from firewall.lab.commands.detectors import train_image_cnn, train_residual, train_statistics
 
 __all__ = ["app"]
 
@@ -28,6 +28,8 @@ app.add_typer(train_app, name="train")
 train_app.command("classifier")(train_classifier)
 app.command()(classifiers)
 train_app.command("statistics")(train_statistics)
+train_app.command("image-cnn")(train_image_cnn)
+train_app.command("residual")(train_residual)
 app.command()(attack)
 app.add_typer(database_app, name="database")
 app.add_typer(report_app, name="report")

@@ -13,7 +13,7 @@ from rich.progress import track
 from firewall.detectors import Detector, Evidence
 from firewall.engines import Engine
 from firewall.frame import Pixels
-from firewall.transforms import apply_operations, resize
+from firewall.transforms import apply_operations, residual, resize
 
 __all__ = ["Measured", "measure"]
 
@@ -54,7 +54,7 @@ class Measured:
 
     def _evidence(self, index: int) -> Evidence:
         variants = dict(zip(self.operations, self.variants[index], strict=True))
-        return Evidence(self.images[index], self.logits[index], variants)
+        return Evidence(self.images[index], self.logits[index], variants, residual)
 
 
 def measure(

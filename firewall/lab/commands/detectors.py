@@ -4,16 +4,22 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-__all__ = ["train_statistics"]
+if TYPE_CHECKING:
+    from firewall.lab.training.image_detectors import Settings
+
+__all__ = ["train_image_cnn", "train_residual", "train_statistics"]
 
 Database = Annotated[Path, typer.Option(metavar="DB", help="Made by 'firewall lab attack' on the classifier.")]
 Out = Annotated[Path, typer.Option(help="Folder of the trained detector.")]
 Classifier = Annotated[str, typer.Option(help="The classifier that the database was made on.")]
 Data = Annotated[Path | None, typer.Option(help="Folder of the data sets and classifiers.")]
+Epochs = Annotated[int, typer.Option(min=1, help="Passes over the normal images of the train split.")]
+Loss = Annotated[str, typer.Option(help="softmax (cross-entropy) or raw (without the final softmax, as the paper).")]
+Threads = Annotated[int, typer.Option(min=1, help="Threads of torch.")]
 Seed = Annotated[int, typer.Option(min=0, help="Initial weights and order.")]
 
 
@@ -39,3 +45,48 @@ def train_statistics(
     settings = statistics.Settings(model, feature, operations, seed, table)
     report = statistics.train(Opened(database), open_classifier(classifier, data), out, settings)
     typer.echo(json.dumps({key: report[key] for key in report if key not in ("parameters", "database")}, indent=1))
+
+
+def train_image_cnn(
+    database: Database,
+    out: Out,
+    epochs: Epochs = 30,
+    loss: Loss = "softmax",
+    seed: Seed = 0,
+    threads: Threads = 2,
+) -> None:
+    """Train the image CNN detector: a network that looks at the image itself (Nguyen H., Kuribayashi et al.).
+
+    Stop it at any time; the same command goes on from the last finished epoch.
+    """
+    from firewall.lab.training.image_detectors import Settings
+
+    _train(database, out, Settings(detector="image-cnn", epochs=epochs, loss=loss, seed=seed), threads)
+
+
+def train_residual(
+    database: Database,
+    out: Out,
+    rate: Annotated[float, typer.Option(help="Compression rate, more than 0 and less than 1.")] = 0.05,
+    reading: Annotated[str, typer.Option(help="What the rate is the share of: removed or kept pixels.")] = "removed",
+    epochs: Epochs = 30,
+    loss: Loss = "softmax",
+    seed: Seed = 0,
+    threads: Threads = 2,
+) -> None:
+    """Train the residual detector: a network that looks at image - up(down(image)) (Sun et al.).
+
+    Stop it at any time; the same command goes on from the last finished epoch.
+    """
+    from firewall.lab.training.image_detectors import Settings
+
+    settings = Settings(detector="residual", rate=rate, reading=reading, epochs=epochs, loss=loss, seed=seed)
+    _train(database, out, settings, threads)
+
+
+def _train(database: Path, out: Path, settings: Settings, threads: int) -> None:
+    from firewall.lab.database import Database as Opened
+    from firewall.lab.training.image_detectors import train
+
+    report = train(Opened(database), out, settings, threads=threads)
+    typer.echo(json.dumps(report["eval"], indent=1))

@@ -1,0 +1,53 @@
+"""Image CNN: does the image itself look attacked? Nguyen H., Kuribayashi et al., section 4.
+
+A convolutional network that was trained on normal and adversarial images, with or without the final softmax in its
+loss; here only its two outputs count.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+import numpy.typing as npt
+from pydantic import BaseModel, ConfigDict, ValidationError
+
+from firewall.detectors.evidence import Evidence, Network
+from firewall.errors import BundleError, EngineError
+
+__all__ = ["ImageCnn", "ImageCnnParameters", "two_way_score"]
+
+
+class ImageCnnParameters(BaseModel):
+    """file: the network, (1, 3, H, W) float32 RGB in 0..1 -> (1, 2): normal, adversarial, before any softmax."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    file: str
+
+
+class ImageCnn:
+    """The detector; `parameters` as in ImageCnnParameters. Raises BundleError if they don't fit."""
+
+    name = "image-cnn"
+    operations: Sequence[str] = ()
+
+    def __init__(self, parameters: dict[str, object], network: Network) -> None:
+        try:
+            self.parameters = ImageCnnParameters.model_validate(parameters)
+        except ValidationError as error:
+            raise BundleError(f"parameters of detector 'image-cnn': {error.errors()[0]['msg']}") from error
+        self._network = network
+
+    def score(self, evidence: Evidence) -> float:
+        """By how much the output for adversarial exceeds that for normal; 0 is the network's own boundary."""
+        return two_way_score(self._network, evidence.image)
+
+
+def two_way_score(network: Network, image: npt.NDArray[np.integer]) -> float:
+    """Adversarial less normal output for one image (H, W, 3), divided by 255. Raises EngineError for other outputs."""
+    batch = np.ascontiguousarray(image.transpose(2, 0, 1)[np.newaxis], np.float32) / np.float32(255)
+    outputs = network(batch)
+    if outputs.shape != (1, 2):
+        raise EngineError(f"a two-way detector's network gave shape {outputs.shape}, expected (1, 2)")
+    return float(outputs[0, 1] - outputs[0, 0])

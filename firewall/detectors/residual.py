@@ -1,0 +1,50 @@
+"""Residual: does what is lost by making the image smaller look like a perturbation? Sun et al.
+
+The residual image, image - up(down(image)), holds little of what the image shows and much of what an attack added. A
+small network, trained on residuals of normal and adversarial images, judges it. Its output has to stay secret.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Literal
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from firewall.detectors.evidence import Evidence, Network
+from firewall.detectors.image_cnn import two_way_score
+from firewall.errors import BundleError, EngineError
+
+__all__ = ["Residual", "ResidualParameters"]
+
+
+class ResidualParameters(BaseModel):
+    """file: the network, residual (1, 3, H, W) float32 in -1..1 -> (1, 2): normal, adversarial, before any softmax.
+    rate, reading: the paper's compression rate and how it is read, see firewall.transforms.residual."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
+
+    file: str
+    rate: float = Field(gt=0, lt=1)
+    reading: Literal["removed", "kept"] = "removed"
+
+
+class Residual:
+    """The detector; `parameters` as in ResidualParameters. Raises BundleError if they don't fit."""
+
+    name = "residual"
+    operations: Sequence[str] = ()
+
+    def __init__(self, parameters: dict[str, object], network: Network) -> None:
+        try:
+            self.parameters = ResidualParameters.model_validate(parameters)
+        except ValidationError as error:
+            raise BundleError(f"parameters of detector 'residual': {error.errors()[0]['msg']}") from error
+        self._network = network
+
+    def score(self, evidence: Evidence) -> float:
+        """By how much the output for adversarial exceeds that for normal; 0 is the network's own boundary."""
+        if evidence.residual is None:
+            raise EngineError("the residual detector was given no way to make residual images")
+        found = evidence.residual(evidence.image, self.parameters.rate, reading=self.parameters.reading)
+        return two_way_score(self._network, found)

@@ -1,0 +1,102 @@
+"""The detectors that look at pixels, trained for a moment on a small database."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from firewall import Firewall
+from firewall.errors import DataError, UsageError
+from firewall.frame import Pixels
+from firewall.lab.bundling import calibrate_folder
+from firewall.lab.database import Database
+from firewall.lab.training.image_detectors import Settings, raw_loss, train
+
+BRIEF = Settings(epochs=2, batch=16)
+
+
+@pytest.fixture(scope="module")
+def trained(made: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
+    """One of each kind."""
+    folders = {name: tmp_path_factory.mktemp(name) for name in ("image-cnn", "residual")}
+    for name, folder in folders.items():
+        train(Database(made), folder, replace(BRIEF, detector=name), threads=1)
+    return folders
+
+
+def test_both_run_on_the_edge(trained: dict[str, Path], made: Path, tmp_path: Path, benign_sign: Pixels) -> None:
+    """In one bundle, each with a threshold of its own, they give finite scores without a single copy."""
+    bundle = calibrate_folder(
+        Path("default"),
+        tmp_path / "bundle",
+        detectors=[str(folder) for folder in trained.values()],
+        gtsrb_root=None,
+        images=None,
+        database=made,
+        rate=0.3,
+        sweep=16,
+        name="pixels",
+    )
+    verdict = Firewall.load(bundle.path, threads=1, exhaustive=True).screen(benign_sign)
+
+    assert set(verdict.scores) == {"image-cnn", "residual"} and np.isfinite(list(verdict.scores.values())).all()
+    assert verdict.classified == 1
+    assert set(bundle.files) >= {"image-cnn.onnx", "residual.onnx"}
+
+
+def test_the_report_is_of_the_eval_split(trained: dict[str, Path], made: Path) -> None:
+    """Counts are the split's; accuracy is that of the very counts."""
+    database = Database(made)
+    for folder in trained.values():
+        report = json.loads((folder / "detector.json").read_text())["eval"]
+        counts = {
+            name: sum(database.split_of(entry) == "eval" for entry in database.attacked(name).entries)
+            for name in database.card.attacks
+        }
+        assert {name: entry["n"] for name, entry in report["attacks"].items()} == {n: c for n, c in counts.items() if c}
+        normal = report["normal"]
+        hits = sum(entry["n"] * entry["true_positive_rate"] for entry in report["attacks"].values())
+        right = normal["n"] * (1 - normal["false_positive_rate"]) + hits
+        total = normal["n"] + sum(entry["n"] for entry in report["attacks"].values())
+        assert report["accuracy"] == pytest.approx(right / total)
+
+
+def test_the_same_settings_give_the_same_detector(trained: dict[str, Path], made: Path, tmp_path: Path) -> None:
+    """Byte for byte, and a finished run that is started again trains no further."""
+    settings = replace(BRIEF, detector="residual")
+    train(Database(made), tmp_path, settings, threads=1)
+    assert (tmp_path / "detector.onnx").read_bytes() == (trained["residual"] / "detector.onnx").read_bytes()
+    again = train(Database(made), tmp_path, settings, threads=1)
+    assert again["eval"] == json.loads((trained["residual"] / "detector.json").read_text())["eval"]
+
+
+def test_the_loss_without_softmax() -> None:
+    """It falls as the right output rises and the wrong one falls, up to a bound, and has gradients for both."""
+    labels = torch.tensor([0, 1])
+    good, bad = torch.tensor([[2.0, -1.0], [-1.0, 2.0]]), torch.tensor([[-1.0, 2.0], [2.0, -1.0]])
+    assert raw_loss(good, labels) < raw_loss(torch.zeros(2, 2), labels) < raw_loss(bad, labels)
+    far = torch.tensor([[100.0, -100.0], [-100.0, 100.0]])
+    assert raw_loss(far, labels) == raw_loss(10 * far, labels) == -20
+    outputs = torch.zeros(2, 2, requires_grad=True)
+    raw_loss(outputs, labels).backward()
+    assert outputs.grad is not None and (outputs.grad != 0).all()
+
+
+def test_what_can_not_be_trained_on(made: Path, tmp_path: Path) -> None:
+    """Grey images, a split without attacks and an unknown loss are named."""
+    with pytest.raises(UsageError, match="--loss must be one of"):
+        replace(BRIEF, loss="guess")
+    database = Database(made)
+    grey = database.card.classifier.model_copy(update={"channels": 1})
+    database.card = database.card.model_copy(update={"classifier": grey})
+    with pytest.raises(DataError, match="square RGB"):
+        train(database, tmp_path, BRIEF, threads=1)
+    database = Database(made)
+    database.card = database.card.model_copy(update={"attacks": {}})
+    with pytest.raises(DataError, match="no adversarial images in its split 'train'"):
+        train(database, tmp_path, BRIEF, threads=1)
