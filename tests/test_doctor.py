@@ -40,8 +40,8 @@ def test_every_no_has_its_advice(checks: dict[str, Check]) -> None:
 
 def test_all_subjects_are_covered(checks: dict[str, Check]) -> None:
     """Each thing that a user may lack has a line, on any machine."""
-    subjects = "package,python,virtual environment,machine,disk,native runtime,operations,cuda driver,tensorrt"
-    assert {*subjects.split(","), "torch (lab)"} <= set(checks)
+    subjects = "package,python,virtual environment,machine,disk,native runtime,operations,native cuda,cuda driver"
+    assert {*subjects.split(","), "tensorrt", "torch (lab)"} <= set(checks)
     assert {"opencv gstreamer", "opencv v4l", "onnxruntime CUDA", "onnxruntime Tensorrt", "default bundle"} <= set(
         checks
     )
@@ -61,7 +61,7 @@ def test_it_says_which_code_does_the_operations(checks: dict[str, Check], monkey
     assert "native runtime, equal" in checks["operations"].detail
 
     monkeypatch.setattr("firewall.transforms.jpeg.jpeg_sweep_reference", lambda pixels, qualities: pixels)
-    (_, differing) = doctor._native()
+    (_, differing, _) = doctor._native()
     assert differing.ok is False and "differs" in differing.detail
 
     monkeypatch.setattr(native, "simd_level", lambda: (_ for _ in ()).throw(FirewallError("not built; build it")))

@@ -213,7 +213,10 @@ def _native() -> list[Check]:
         found, _, advice = str(error).partition("; ")
         in_use = Check("operations", True, "by Pillow: the same results, the JPEG sweep takes twenty times as long")
         return [Check("native runtime", False, found, advice), in_use]
-    return [Check("native runtime", True, f"{native.load().version()}, SIMD level {level}"), _operations()]
+    cuda = native.cuda()
+    found, _, advice = cuda.reason.partition("; ")
+    on_gpu = Check("native cuda", cuda.usable, found or "the operations can run on the GPU", advice)
+    return [Check("native runtime", True, f"{native.load().version()}, SIMD level {level}"), _operations(), on_gpu]
 
 
 def _operations() -> Check:
