@@ -13,6 +13,7 @@ from firewall.errors import DataError, UsageError
 from firewall.lab.datasets import data_root
 from firewall.lab.datasets.cifar10 import CLASS_NAMES
 from firewall.lab.datasets.nips17 import imagenet_names
+from firewall.lab.models.measured import tests_of
 from firewall.lab.models.onnx_file import Options, load, open_file, read_onnx
 from firewall.lab.models.protected import Normalised, Protected
 from firewall.lab.models.sign_classifier import from_onnx
@@ -38,7 +39,7 @@ _CIFAR = _Pack(
     "cifar10",
     (0.485, 0.456, 0.406),
     (0.229, 0.224, 0.225),
-    "trained on all official CIFAR-10 training images, so not kept out of it are those of cifar10_lossless4k",
+    "trained on the official CIFAR-10 training images, so those of cifar10/lossless are not kept out",
 )
 _MOBILENET = _Pack(
     "imagenet", (0.5,), (0.5,), "1001 classes, 0 is background; the float version of a network trained for 8 bits"
@@ -98,7 +99,9 @@ def _bundle(spec: str) -> Protected:
         "split": bundle.manifest.calibration.split,
         "citations": list(bundle.manifest.citations),
     }
-    return _specified(name, bundle.manifest.classifier, bundle.files[bundle.manifest.classifier.file], card)
+    content = bundle.files[bundle.manifest.classifier.file]
+    tests = tests_of(hashlib.sha256(content).hexdigest())
+    return _specified(name, bundle.manifest.classifier, content, {**card, "tests": tests} if tests else card)
 
 
 def _trained(folder: Path) -> Protected:
@@ -152,7 +155,7 @@ def _pack(name: str, root: Path) -> Protected:
     pack = PACKS[name]
     content = read_onnx(path)
     labels = CLASS_NAMES if pack.data == "cifar10" else ("background", *imagenet_names(root))
-    card = {"data": pack.data, "file": path.name}
     sha256 = hashlib.sha256(content).hexdigest()
+    card = {"data": pack.data, "file": path.name, "tests": tests_of(sha256)}
     protected = load(name, content, Options(pack.mean, pack.std, labels=labels), card=card, sha256=sha256)
     return replace(protected, card={**protected.card, "notes": pack.notes})
