@@ -104,7 +104,7 @@ def test_the_default_classifier_is_the_edges(guard: Firewall, demo_frames: list[
     np.testing.assert_allclose(classifier.logits(crops), engine.classify(crops), atol=1e-3)
     assert crops.shape == (5, 48, 48, 3) and len(classifier.labels) == 43 and classifier.offset == 0
     assert classifier.differentiable and not any(value.requires_grad for value in classifier.network.parameters())
-    # A new default classifier is measured by `firewall lab classifiers`, and firewall/lab/models/measured.py brought up.
+    # A new default classifier has to be measured by `firewall lab classifiers` and put into models/measured.py.
     assert [test["data"] for test in classifier.card["tests"]] == ["gtsrb/test"]
     gradients_of(classifier)
 
