@@ -147,7 +147,7 @@ def test_options_say_how_pixels_become_the_input(tmp_path: Path) -> None:
     plain = open_classifier(str(path))
     asked = open_classifier(f"{path}?mean=0.1,0.2,0.3&std=0.5,0.6,0.7&offset=1&size=8x8")
     np.testing.assert_allclose(asked.logits(pixels), expected, atol=1e-4)
-    assert asked.offset == 1 and asked.card["options"]["size"] == "8x8"
+    assert asked.offset == 1 and asked.card["options"]["size"] == (8, 8)
     (tmp_path / "net.onnx.json").write_text('{"mean": [0.1, 0.2, 0.3], "std": 0.9, "labels": ["v","w","x","y","z"]}')
     beside = open_classifier(f"{path}?std=0.5,0.6,0.7")
     np.testing.assert_allclose(beside.logits(pixels), expected, atol=1e-4)
@@ -156,6 +156,9 @@ def test_options_say_how_pixels_become_the_input(tmp_path: Path) -> None:
     wide = open_classifier(f"{path}?range=255")
     np.testing.assert_allclose(wide.logits(pixels), by_runtime(path, as_input(pixels) * 255), rtol=1e-3, atol=1e-2)
     assert len({one.sha256 for one in (plain, asked, beside, wide)}) == 4
+    (tmp_path / "names.txt").write_text("v\nw\nx\ny\nz\n")
+    named = open_classifier(f"{path}?labels={tmp_path / 'names.txt'}&mean=0")
+    assert named.labels == beside.labels and named.sha256 == plain.sha256 and named.card["options"] == {}
 
 
 def test_a_softmax_at_the_end_is_left_out(tmp_path: Path) -> None:
@@ -249,6 +252,12 @@ def test_what_is_missing_or_broken_is_named(tmp_path: Path) -> None:
     path = small_onnx(tmp_path / "net.onnx")
     (tmp_path / "net.onnx.json").write_text("[1]")
     with pytest.raises(DataError, match=r"net\.onnx\.json"):
+        open_classifier(str(path))
+    (tmp_path / "net.onnx.json").unlink()
+    model = onnx.load(path)
+    model.graph.initializer[0].data_location = TensorProto.EXTERNAL
+    path.write_bytes(model.SerializeToString())
+    with pytest.raises(DataError, match="one file"):
         open_classifier(str(path))
     with pytest.raises(UsageError, match="mobilenet"):
         open_classifier("resnet50")

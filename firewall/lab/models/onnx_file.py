@@ -6,7 +6,7 @@ import hashlib
 import json
 import lzma
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 from urllib.parse import parse_qsl
@@ -60,9 +60,10 @@ class Options:
 def open_file(spec: str) -> Protected:
     """`PATH.onnx` or `PATH.onnx.xz`, perhaps with `?mean=...&std=...&size=...` behind it.
 
-    Options come from the file's own metadata (labels, mean, std), from `PATH.onnx.json` beside it, and from the spec,
-    the later ones winning. Raises DataError for a file that is no classifier of images, UsageError for options that
-    can't be.
+    Labels come from the file's own metadata, all options from `PATH.onnx.json` beside it and from the spec, the later
+    ones winning. Another preparation of the pixels is another classifier, with another `sha256`.
+
+    Raises DataError for a file that is no classifier of images, UsageError for options that can't be.
     """
     name, _, query = spec.partition("?") if not Path(spec).is_file() else (spec, "", "")
     path = Path(name)
@@ -80,11 +81,13 @@ def open_file(spec: str) -> Protected:
         options = options.updated(values, str(sidecar), path.parent)
     asked = dict(parse_qsl(query, keep_blank_values=True))
     options = options.updated(asked, spec, Path())
-    # A file with other options is another classifier.
-    settings = json.dumps({**values, **asked}, sort_keys=True) if values or asked else ""
+    used = {
+        key: value for key, value in asdict(replace(options, labels=None)).items() if value != getattr(Options, key)
+    }
+    settings = json.dumps(used, sort_keys=True) if used else ""
     stem = path.name.removesuffix(".xz").removesuffix(".onnx")
     sha256 = hashlib.sha256(content + settings.encode()).hexdigest()
-    return load(stem, content, options, card={"options": {**values, **asked}}, sha256=sha256)
+    return load(stem, content, options, card={"options": used}, sha256=sha256)
 
 
 def read_onnx(path: Path) -> bytes:
@@ -163,6 +166,8 @@ def _parsed(name: str, content: bytes) -> onnx.ModelProto:
             raise ValueError("no graph")
     except Exception as error:  # protobuf raises types of its own
         raise DataError(f"{name} is not a readable ONNX file ({type(error).__name__})") from error
+    if any(entry.data_location == onnx.TensorProto.EXTERNAL for entry in model.graph.initializer):
+        raise DataError(f"the weights of {name} lie in other files; save the network as one file")
     weights = {entry.name for entry in model.graph.initializer}
     inputs = [entry for entry in model.graph.input if entry.name not in weights]
     if len(inputs) != 1:
