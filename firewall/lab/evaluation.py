@@ -34,7 +34,10 @@ from firewall.lab.models.sign_classifier import SignClassifier, from_onnx
 from firewall.policy import Policy
 from firewall.transforms import SWEEP_76
 
-__all__ = ["evaluate", "render"]
+__all__ = ["USUAL", "evaluate", "render"]
+
+#: Attacks of several kinds that take minutes together.
+USUAL = ("fgsm", "pgd-0.01", "pgd-0.03", "pgd-0.06", "pgd-high-confidence", "deepfool", "cw", "cw-kappa")
 
 _RATES = (0.01, 0.05)
 #: Variants of the agreement detector that are measured: name -> (command-line name, sweep).
