@@ -47,11 +47,13 @@ class Pgd:
         with under_attack(model, images, labels) as logits:
             images = images.detach()
             point = random_start(images, self.eps, seed) if self.random_start else images.clone()
+            lowest, highest = (images - self.eps).clamp_min(0), (images + self.eps).clamp_max(1)
             for _ in range(self.steps):
                 point.requires_grad_()
                 loss = self.criterion.loss(logits(point), labels)
                 (gradient,) = torch.autograd.grad(loss.sum(), point)
-                point = project(point.detach() - step * gradient.sign(), images, self.eps)
+                # As `project`, in as few passes over the images as there can be: 40 steps are all that PGD costs.
+                point = point.detach().sub_(gradient.sign_(), alpha=step).clamp_(lowest, highest)
         return point
 
 
