@@ -3,10 +3,11 @@
     python benchmarks/attacks.py [--json FILE] [--rounds N] [--batch N] [--device cpu] [--gtsrb DIR [--images N]]
 
 Default sign classifier, one thread. The bare loop is run with the same images, and takes the same 40 gradients; each
-round times both, one after the other, so that a busy machine slows both. The ratio is the quotient of the medians.
-With --gtsrb (see `firewall lab evaluate`) every registered attack is run once on test images that the classifier gets
-right: its success as stored and the seconds an image takes, on the CPU those of the processor, which other programs
-don't lengthen. Those are single runs, not comparisons.
+round times both, one after the other, so that a busy machine slows both. The ratio is the quotient of the medians. On
+the CPU the seconds are those of the processor, which other programs on the machine hardly lengthen.
+
+With --gtsrb (see `firewall lab evaluate`) every registered attack is run once, instead, on test images that the
+classifier gets right: its success as stored and the seconds an image takes. Those are single runs, not comparisons.
 """
 
 from __future__ import annotations
@@ -19,6 +20,7 @@ import statistics
 import subprocess
 import sys
 import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -45,13 +47,14 @@ def bare(network: nn.Module, images: Tensor, labels: Tensor) -> None:
         torch.autograd.grad(cross_entropy(network(point), labels, reduction="sum"), point)
 
 
-def seconds(device: str, work: Any, *arguments: Any) -> float:
+def seconds(device: str, work: Callable[..., object], *arguments: object) -> float:
     """How long a call takes, until the device is done with it."""
-    started = time.perf_counter()
+    clock = time.process_time if device == "cpu" else time.perf_counter
+    started = clock()
     work(*arguments)
     if device != "cpu":
         torch.cuda.synchronize()
-    return time.perf_counter() - started
+    return clock() - started
 
 
 def ratio(network: nn.Module, batch: int, rounds: int, device: str) -> dict[str, Any]:
@@ -146,14 +149,15 @@ def main() -> int:
         "torch": torch.__version__,
         "commit": commit(),
         "classifier": bundle.sha256,
-        "pgd40": ratio(network, arguments.batch, arguments.rounds, arguments.device),
     }
     if arguments.gtsrb:
         result["attacks"] = every(arguments.gtsrb, network, arguments.images, arguments.device)
+    else:
+        result["pgd40"] = ratio(network, arguments.batch, arguments.rounds, arguments.device)
     sys.stdout.write(json.dumps(result, indent=1) + "\n")
     if arguments.json:
         arguments.json.write_text(json.dumps(result, indent=1) + "\n")
-    return 0 if result["pgd40"]["ratio"] >= GOAL else 1
+    return 0 if arguments.gtsrb or result["pgd40"]["ratio"] >= GOAL else 1
 
 
 def processor() -> str:
