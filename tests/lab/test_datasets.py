@@ -45,6 +45,15 @@ def test_the_split_depends_on_the_seed_alone(small_gtsrb: Path) -> None:
     assert (first == again).all() and (first != other).any()
 
 
+def test_the_kept_out_part_is_whole_tracks_that_training_leaves_out(small_gtsrb: Path) -> None:
+    """One track in ten, by the split of a training with seed 0: none of its frames is among those trained on."""
+    everything, kept = gtsrb.open_gtsrb(small_gtsrb, "train"), gtsrb.open_gtsrb(small_gtsrb, "kept-out")
+    trained_on, _ = gtsrb.split_tracks(gtsrb.load_train(small_gtsrb), 0.1, 0)
+
+    assert set(kept.groups) and not set(kept.groups) & set(everything.groups[trained_on])
+    assert set(kept.sources) == {s for s, inside in zip(everything.sources, ~trained_on, strict=True) if inside}
+
+
 def test_missing_data_says_what_to_get_and_where_to_put_it(tmp_path: Path) -> None:
     """No silent download, no traceback: which files, and which option."""
     for load in (gtsrb.load_train, gtsrb.load_test):

@@ -31,7 +31,7 @@ def attack(
     ] = "default",
     limit: Annotated[int, typer.Option(help="Normal images to attack: correctly classified ones.")] = 1000,
     seed: Annotated[int, typer.Option(min=0, help="Choice of images, splits and the attacks' randomness.")] = 0,
-    part: Annotated[str, typer.Option(help="Part of the data set: test or train.")] = "test",
+    part: Annotated[str, typer.Option(help="Part of the data set: test, train, or a part of its own.")] = "test",
     data: Annotated[
         Path | None, typer.Option(help="Folder of the data sets. [default: $FIREWALL_DATA, data, ../shared/data]")
     ] = None,

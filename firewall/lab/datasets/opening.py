@@ -26,9 +26,10 @@ _USUAL = ("data", "../shared/data")
 def open_dataset(spec: str, root: Path | None = None, *, part: str = "test") -> Dataset:
     """The data set `spec`: gtsrb, mnist, cifar10, imagenet, nips17, or folder:PATH with a sub-folder a class.
 
-    root: the folder that holds data sets; None: see `data_root`. part: "train" or "test", CIFAR-10 also has "lossless";
-    ImageNet, NIPS 2017 and folders have one part, which is "test". Nothing is downloaded. Raises UsageError for an
-    unknown name or part, DataError for data that is missing or damaged.
+    root: the folder that holds data sets; None: see `data_root`. part: "train" or "test", CIFAR-10 also has "lossless"
+    and GTSRB "kept-out", training tracks that the default classifier has not seen; ImageNet, NIPS 2017 and folders have
+    one part, which is "test". Nothing is downloaded. Raises UsageError for an unknown name or part, DataError for data
+    that is missing or damaged.
     """
     name, _, path = spec.partition(":")
     if name == "folder" and path:
@@ -39,8 +40,9 @@ def open_dataset(spec: str, root: Path | None = None, *, part: str = "test") -> 
     if spec == "cifar10":
         return open_cifar10(data_root(root), part)
     if spec in ("gtsrb", "mnist"):
-        if part not in ("train", "test"):
-            raise UsageError(f"{spec} has the parts train and test, not {part!r}")
+        parts = ("train", "test", "kept-out") if spec == "gtsrb" else ("train", "test")
+        if part not in parts:
+            raise UsageError(f"{spec} has the parts {', '.join(parts)}, not {part!r}")
         return (open_gtsrb if spec == "gtsrb" else open_mnist)(data_root(root), part)
     _one_part(spec, part)
     return (open_imagenet if spec == "imagenet" else open_nips17)(data_root(root))
