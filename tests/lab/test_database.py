@@ -321,6 +321,20 @@ def test_the_report_shows_numbers_and_pictures(made: Path, tmp_path: Path) -> No
     assert "http" not in (tmp_path / "page.html").read_text().replace("http-equiv", "")
 
 
+def test_databases_side_by_side(made: Path, tmp_path: Path) -> None:
+    """Successes by attack and classifier, as the paper's table 1: one column a database, a dash where it has no such
+    attack."""
+    less = Database(made)
+    less.card = less.card.model_copy(update={"attacks": {"fgsm": less.card.attacks["fgsm"]}})
+
+    path, markdown = page.write([Database(made), less], tmp_path / "page.html")
+
+    kept = Database(made).info()["adversarial"]
+    assert f"| fgsm | {kept['fgsm']} / {LIMIT} | {kept['fgsm']} / {LIMIT} |" in markdown.read_text()
+    assert f"| deepfool | {kept['deepfool']} / {LIMIT} | - |" in markdown.read_text()
+    assert path.read_text().count("Successes by attack and classifier") == 1
+
+
 def test_the_choice_favours_no_split() -> None:
     """Of the images that are attacked, about as many are in each split as of all."""
     count = 4000
@@ -347,7 +361,7 @@ def test_names_in_a_report_are_text(made: Path, tmp_path: Path) -> None:
     entries = tuple(first for _ in database.card.normal)
     database.card = database.card.model_copy(update={"normal": entries})
 
-    path, _ = page.write(database, tmp_path / "page.html")
+    path, _ = page.write([database], tmp_path / "page.html")
 
     assert "<script>" not in path.read_text() and "&lt;script&gt;" in path.read_text()
 

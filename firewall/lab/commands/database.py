@@ -119,15 +119,20 @@ def export(folder: Folder, to: Annotated[Path, typer.Argument(metavar="DIR", hel
 
 @report_app.command("database")
 def report(
-    folder: Folder,
-    out: Annotated[Path | None, typer.Option(metavar="FILE", help="HTML file.  [default: DB/report.html]")] = None,
+    folders: Annotated[list[Path], typer.Argument(metavar="DB...", help="Folders made by 'firewall lab attack'.")],
+    out: Annotated[
+        Path | None, typer.Option(metavar="FILE", help="HTML file.  [default: report.html in the first DB]")
+    ] = None,
 ) -> None:
-    """A page with tables and example pictures, and the tables as Markdown beside it."""
+    """A page with tables and example pictures, and the tables as Markdown beside it.
+
+    Several databases are set side by side: successes by attack and classifier.
+    """
     from firewall.lab.database import Database
 
     try:
         from firewall.lab.reports import database
     except ImportError as error:
         raise FirewallError(f"reports need the lab extra ({error}): pip install 'perception-firewall[lab]'") from error
-    for path in database.write(Database(folder), out or folder / "report.html"):
+    for path in database.write([Database(folder) for folder in folders], out or folders[0] / "report.html"):
         typer.echo(str(path))

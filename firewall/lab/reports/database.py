@@ -1,8 +1,9 @@
-"""`firewall lab report database`: a page and a table on an adversarial database."""
+"""`firewall lab report database`: a page and tables on adversarial databases."""
 
 from __future__ import annotations
 
 import base64
+from collections.abc import Sequence
 from importlib import resources
 from pathlib import Path
 from typing import Any, get_args
@@ -25,15 +26,35 @@ _EXAMPLES = 3
 _SHOWN = 160  # pixels that an example is wide at least
 
 
-def write(database: Database, out: Path) -> tuple[Path, Path]:
-    """Write `out` (HTML, everything in one file) and the same tables as Markdown beside it; the paths of both."""
-    facts = _facts(database)
+def write(databases: Sequence[Database], out: Path) -> tuple[Path, Path]:
+    """Write `out` (HTML, everything in one file) and the same tables as Markdown beside it; the paths of both.
+
+    Of several databases there is also the paper's table 1: successes by attack and classifier.
+    """
+    parts = [_facts(database) for database in databases]
     environment = Environment(autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True)
     source = resources.files("firewall.lab.reports").joinpath("database.html.j2").read_text(encoding="utf-8")
-    write_file(out, environment.from_string(source).render(**facts).encode())
+    write_file(out, environment.from_string(source).render(parts=parts, table=_table(parts), gain=GAIN).encode())
     markdown = out.with_suffix(".md")
-    write_file(markdown, _markdown(facts).encode())
+    text = [_markdown(part) for part in parts]
+    write_file(markdown, "\n".join([_markdown_table(parts), *text] if len(parts) > 1 else text).encode())
     return out, markdown
+
+
+def _table(parts: list[dict[str, Any]]) -> list[tuple[str, list[str]]]:
+    """Kept of attempted by attack (rows) and database (columns)."""
+    attacks = dict.fromkeys(row["attack"] for part in parts for row in part["rows"])
+    tried = [[row for row in part["rows"] if row["attempted"]] for part in parts]
+    cells = [{row["attack"]: f"{row['kept']} / {row['attempted']}" for row in rows} for rows in tried]
+    return [(attack, [column.get(attack, "-") for column in cells]) for attack in attacks]
+
+
+def _markdown_table(parts: list[dict[str, Any]]) -> str:
+    heads = [f"{part['card'].classifier.name}, {part['card'].dataset.name}" for part in parts]
+    lines = ["# Successes by attack and classifier: kept / attempted", "", "| attack | " + " | ".join(heads) + " |"]
+    lines.append("| --- " * (1 + len(heads)) + "|")
+    lines += [f"| {attack} | " + " | ".join(cells) + " |" for attack, cells in _table(parts)]
+    return "\n".join([*lines, ""])
 
 
 def _facts(database: Database) -> dict[str, Any]:
@@ -51,7 +72,6 @@ def _facts(database: Database) -> dict[str, Any]:
         "rows": rows,
         "splits": splits,
         "examples": examples,
-        "gain": GAIN,
         "accuracy": len(card.normal) / card.looked_at,
     }
 
