@@ -11,7 +11,8 @@ class DetectorNetwork(nn.Module):
     """(N, 3, H, W) -> (N, 2): normal, adversarial. About 0.1 million weights.
 
     The first layers keep the full resolution: perturbations live in neighbouring pixels, and pooling would average them
-    away. The end takes the mean over all places, since a perturbation may sit anywhere.
+    away. Normalisation is by image: statistics of batches that are half adversarial would shift the boundary on a
+    stream of normal images. The end takes the mean over all places, since a perturbation may sit anywhere.
     """
 
     def __init__(self, width: int = 24) -> None:
@@ -25,7 +26,7 @@ class DetectorNetwork(nn.Module):
         ]
         layers: list[nn.Module] = []
         for inputs, outputs, stride in sizes:
-            layers += [nn.Conv2d(inputs, outputs, 3, stride, 1, bias=False), nn.BatchNorm2d(outputs), nn.ReLU()]
+            layers += [nn.Conv2d(inputs, outputs, 3, stride, 1, bias=False), nn.GroupNorm(8, outputs), nn.ReLU()]
         self.layers = nn.Sequential(*layers)
         self.head = nn.Linear(3 * width, 2)
 
