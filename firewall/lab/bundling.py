@@ -64,9 +64,9 @@ def calibrate_folder(
     """Calibrate on GTSRB's calibration tracks, on any normal images, or on a database's normal images but those of its
     eval split, and write the bundle to `out`. detectors: names, and folders of trained ones.
 
-    A detector that was trained on the same database has seen the normal images of its train split: its threshold is then
-    set partly on images that it was fitted to, and more normal images than asked for may be withheld. Count on the rate
-    measured on the eval split, not on the one that was asked for.
+    A detector that was trained on the same database has seen the normal images of its train split: its threshold is
+    then set partly on images that it was fitted to, and more normal images than asked for may be withheld. Count on the
+    rate measured on the eval split, not on the one that was asked for.
     """
     card, spec, content = load_card(folder)
     normal: list[Pixels]
