@@ -54,6 +54,14 @@ def test_the_kept_out_part_is_whole_tracks_that_training_leaves_out(small_gtsrb:
     assert set(kept.sources) == {s for s, inside in zip(everything.sources, ~trained_on, strict=True) if inside}
 
 
+def test_fitted_and_kept_out_tracks_are_all_training_tracks_and_share_none(small_gtsrb: Path) -> None:
+    """A detector fitted on the one part has seen nothing of the other, and no image is lost between them."""
+    everything, kept, fitted = (gtsrb.open_gtsrb(small_gtsrb, part) for part in ("train", "kept-out", "fitted"))
+
+    assert not set(kept.groups) & set(fitted.groups)
+    assert set(kept.sources) | set(fitted.sources) == set(everything.sources)
+
+
 def test_missing_data_says_what_to_get_and_where_to_put_it(tmp_path: Path) -> None:
     """No silent download, no traceback: which files, and which option."""
     for load in (gtsrb.load_train, gtsrb.load_test):

@@ -98,13 +98,15 @@ _NOTES = {
     "which leaves about 13 % of the pairs of one track on two sides of a split",
     "kept-out": "training tracks that a classifier trained with seed 0, such as the default one, has not seen; "
     "the default bundle's thresholds were set on normal images of these tracks",
+    "fitted": "training tracks that a classifier trained with seed 0, such as the default one, was trained on: detectors "
+    "may be fitted on them, so that all of the kept-out tracks are left for calibration",
     "train": "",
 }
 
 
 def open_gtsrb(root: Path, part: str) -> Dataset:
-    """`part` as any data set: "train", "test", or "kept-out", the training tracks that the default classifier was not
-    trained on.
+    """`part` as any data set: "train", "test", "kept-out", the training tracks that the default classifier was not
+    trained on, or "fitted", the others.
 
     A training image's group is its track. Test images have no published tracks: near duplicates are a group instead
     (see `near_duplicates` for how well that finds the tracks). So detectors are best trained and judged on "kept-out".
@@ -112,6 +114,8 @@ def open_gtsrb(root: Path, part: str) -> Dataset:
     data = load_test(root) if part == "test" else load_train(root)
     if part == "kept-out":
         data = data.subset(split_tracks(data, *KEPT_OUT)[1])
+    elif part == "fitted":
+        data = data.subset(split_tracks(data, *KEPT_OUT)[0])
     return Dataset(
         name="gtsrb",
         images=data.images,

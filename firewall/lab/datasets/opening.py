@@ -27,8 +27,8 @@ def open_dataset(spec: str, root: Path | None = None, *, part: str = "test") -> 
     """The data set `spec`: gtsrb, mnist, cifar10, imagenet, nips17, or folder:PATH with a sub-folder a class.
 
     root: the folder that holds data sets; None: see `data_root`. part: "train" or "test", CIFAR-10 also has "lossless"
-    and GTSRB "kept-out", training tracks that the default classifier has not seen; ImageNet, NIPS 2017 and folders have
-    one part, which is "test". Nothing is downloaded. Raises UsageError for an unknown name or part, DataError for data
+    and GTSRB "kept-out", training tracks that the default classifier has not seen, and "fitted", the others; ImageNet,
+    NIPS 2017 and folders have one part, which is "test". Nothing is downloaded. Raises UsageError for an unknown name or part, DataError for data
     that is missing or damaged.
     """
     name, _, path = spec.partition(":")
@@ -40,7 +40,7 @@ def open_dataset(spec: str, root: Path | None = None, *, part: str = "test") -> 
     if spec == "cifar10":
         return open_cifar10(data_root(root), part)
     if spec in ("gtsrb", "mnist"):
-        parts = ("train", "test", "kept-out") if spec == "gtsrb" else ("train", "test")
+        parts = ("train", "test", "kept-out", "fitted") if spec == "gtsrb" else ("train", "test")
         if part not in parts:
             raise UsageError(f"{spec} has the parts {', '.join(parts)}, not {part!r}")
         return (open_gtsrb if spec == "gtsrb" else open_mnist)(data_root(root), part)
