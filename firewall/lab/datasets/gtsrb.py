@@ -98,8 +98,8 @@ _NOTES = {
     "which leaves about 13 % of the pairs of one track on two sides of a split",
     "kept-out": "training tracks that a classifier trained with seed 0, such as the default one, has not seen; "
     "the default bundle's thresholds were set on normal images of these tracks",
-    "fitted": "training tracks that a classifier trained with seed 0, such as the default one, was trained on: detectors "
-    "may be fitted on them, so that all of the kept-out tracks are left for calibration",
+    "fitted": "training tracks that a classifier trained with seed 0, such as the default one, was trained on; "
+    "detectors fitted on them leave all of the kept-out tracks for calibration",
     "train": "",
 }
 

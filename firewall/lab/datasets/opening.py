@@ -26,10 +26,10 @@ _USUAL = ("data", "../shared/data")
 def open_dataset(spec: str, root: Path | None = None, *, part: str = "test") -> Dataset:
     """The data set `spec`: gtsrb, mnist, cifar10, imagenet, nips17, or folder:PATH with a sub-folder a class.
 
-    root: the folder that holds data sets; None: see `data_root`. part: "train" or "test", CIFAR-10 also has "lossless"
-    and GTSRB "kept-out", training tracks that the default classifier has not seen, and "fitted", the others; ImageNet,
-    NIPS 2017 and folders have one part, which is "test". Nothing is downloaded. Raises UsageError for an unknown name or part, DataError for data
-    that is missing or damaged.
+    root: the folder that holds data sets; None: see `data_root`. part: "train" or "test"; CIFAR-10 also has "lossless",
+    GTSRB "kept-out", training tracks that the default classifier has not seen, and "fitted", the others; ImageNet,
+    NIPS 2017 and folders have one part, which is "test". Nothing is downloaded. Raises UsageError for an unknown name
+    or part, DataError for data that is missing or damaged.
     """
     name, _, path = spec.partition(":")
     if name == "folder" and path:
