@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from firewall.errors import BundleError
 
@@ -23,8 +23,11 @@ __all__ = [
     "ClassifierSpec",
     "DetectorSpec",
     "FileSpec",
+    "FusionSpec",
+    "FusionTerm",
     "InputSpec",
     "Manifest",
+    "Seen",
     "load_bundle",
     "write_bundle",
 ]
@@ -75,17 +78,58 @@ class ClassifierSpec(_Strict):
     labels: tuple[str, ...] = Field(min_length=2)
 
 
+class Seen(_Strict):
+    """Images that a detector was fitted to, or that thresholds were set on. dataset, part: as `lab attack` names them.
+    database: SHA-256 of the file of its normal images, empty where there is none. groups: the numbers of the images'
+    groups (a track, near duplicates) with spaces between. The data set numbers them, so they tell which images of
+    another database of it have been seen."""
+
+    dataset: str
+    part: str
+    database: str = ""
+    splits: tuple[str, ...] = ()
+    groups: str = Field(pattern="^([0-9]+( [0-9]+)*)?$")
+
+
 class DetectorSpec(_Strict):
-    """A detector by name, what it was built with, and the score above which an image is withheld."""
+    """A detector by name, what it was built with, and the score above which an image is withheld. fitted: what a
+    trained one was fitted to, None where nothing was fitted or it isn't known."""
 
     name: str
     parameters: dict[str, Any] = {}
+    threshold: float
+    fitted: Seen | None = None
+
+
+class FusionTerm(_Strict):
+    """How one detector's score counts: weight * clip((score - centre) / unit, 0, cap) ** power.
+
+    release_below: once this detector has been asked, a sum below this releases without asking those after it.
+    """
+
+    detector: str
+    centre: float
+    unit: float = Field(gt=0)
+    weight: float = Field(ge=0)
+    release_below: float | None = None
+
+
+class FusionSpec(_Strict):
+    """One suspicion out of all scores, see firewall.fusion. terms: in the order in which the detectors are asked.
+
+    threshold: a sum above it withholds; it takes the place of the detectors' own thresholds.
+    """
+
+    terms: tuple[FusionTerm, ...] = Field(min_length=1)
+    cap: float = Field(gt=0)
+    power: float = Field(1.0, ge=1)
     threshold: float
 
 
 class Calibration(_Strict):
     """What the thresholds were set on, and what was measured with them. rates: name -> share 0..1. split: how the
-    calibration images were kept out of the classifier's training, so that they can be found again."""
+    calibration images were kept out of the classifier's training, so that they can be found again. seen: which
+    they are, where that is known."""
 
     data: str
     images: int = Field(ge=1)
@@ -95,6 +139,7 @@ class Calibration(_Strict):
     rates: dict[str, float] = {}
     attacks: dict[str, dict[str, float]] = {}
     notes: str = ""
+    seen: Seen | None = None
 
 
 class Manifest(_Strict):
@@ -107,9 +152,20 @@ class Manifest(_Strict):
     files: dict[FileName, FileSpec]
     classifier: ClassifierSpec
     detectors: tuple[DetectorSpec, ...] = Field(min_length=1)
+    fusion: FusionSpec | None = None
     calibration: Calibration
     versions: dict[str, str] = {}
     citations: tuple[str, ...] = ()
+
+    @model_validator(mode="after")
+    def _fusion_asks_every_detector_once(self) -> Manifest:
+        if self.fusion is not None:
+            asked, there = [term.detector for term in self.fusion.terms], [spec.name for spec in self.detectors]
+            if sorted(asked) != sorted(there):
+                raise ValueError(
+                    f"the fusion asks {', '.join(asked)}, but the bundle's detectors are {', '.join(there)}"
+                )
+        return self
 
 
 @dataclass(frozen=True)

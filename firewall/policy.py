@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import Protocol
 
 import numpy as np
 
@@ -12,7 +13,7 @@ from firewall.frame import Region
 from firewall.regions import overlaps
 from firewall.verdict import Reason
 
-__all__ = ["SAME_PLACE", "Judgement", "Policy", "contradictions"]
+__all__ = ["SAME_PLACE", "Judgement", "Policy", "Rule", "Thresholds", "contradictions"]
 
 #: Intersection over union from which two regions of a frame are taken to show the same thing.
 SAME_PLACE = 0.3
@@ -20,29 +21,65 @@ SAME_PLACE = 0.3
 
 @dataclass(frozen=True, slots=True)
 class Judgement:
-    """released: the label may go out. reason: why or why not. suspicion: the largest score - threshold, or None where a
-    score is missing or not a number."""
+    """released: the label may go out. reason: why or why not. suspicion: how far the scores lie above what is released,
+    or None where a score is missing or not a number."""
 
     released: bool = False
     reason: Reason = Reason.UNKNOWN
     suspicion: float | None = None
 
 
-class Policy:
-    """Any score above its threshold withholds; so does a score that is missing or not finite, and a contradiction."""
+class Rule(Protocol):
+    """What scores come to. `excess`: above 0 the verdict is settled, whatever else is asked: withhold. `complete`:
+    enough is known to release."""
+
+    def excess(self, scores: Mapping[str, float]) -> float:
+        """How far the scores there are lie above what is released; -inf if there are none."""
+
+    def complete(self, scores: Mapping[str, float]) -> bool:
+        """Whether enough scores are there, and finite."""
+
+
+class Thresholds:
+    """Any score above its own threshold withholds."""
 
     def __init__(self, thresholds: Mapping[str, float]) -> None:
         self.thresholds = dict(thresholds)
+
+    def excess(self, scores: Mapping[str, float]) -> float:
+        """The largest score - threshold over the scores there are."""
+        known = [scores[name] - limit for name, limit in self.thresholds.items() if name in scores]
+        return max((value for value in known if not math.isnan(value)), default=-math.inf)
+
+    def complete(self, scores: Mapping[str, float]) -> bool:
+        """Whether every detector's score is there, and finite."""
+        return bool(self.thresholds) and all(math.isfinite(scores.get(name, math.nan)) for name in self.thresholds)
+
+
+class Policy:
+    """Withholds what its rule finds suspicious, where a score is missing or not finite, a contradiction, and the late.
+
+    rule: detectors' thresholds, or a fusion (see firewall.fusion).
+    """
+
+    def __init__(self, rule: Rule | Mapping[str, float]) -> None:
+        self.rule: Rule = Thresholds(rule) if isinstance(rule, Mapping) else rule
+
+    def excess(self, scores: Mapping[str, float]) -> float:
+        """See Rule."""
+        return self.rule.excess(scores)
+
+    def settled(self, scores: Mapping[str, float]) -> bool:
+        """Whether the verdict stands already, so that the detectors that are left need not be asked."""
+        return self.rule.excess(scores) > 0 or self.rule.complete(scores)
 
     def judge(self, scores: Mapping[str, float], *, contradicted: bool = False, late: bool = False) -> Judgement:
         """The judgement on one image whose detectors gave `scores`.
 
         contradicted: what else was seen at the same place has another label. late: its deadline has passed.
         """
-        complete = bool(self.thresholds) and all(math.isfinite(scores.get(name, math.nan)) for name in self.thresholds)
-        excess = self.excess(scores)
-        benign = complete and all(scores[name] <= self.thresholds[name] for name in self.thresholds)
-        released = benign and not contradicted and not late
+        complete, excess = self.rule.complete(scores), self.rule.excess(scores)
+        released = complete and excess <= 0 and not contradicted and not late
         if released:
             reason = Reason.BENIGN
         elif excess > 0:
@@ -54,11 +91,6 @@ class Policy:
         else:
             reason = Reason.DETECTOR_ERROR
         return Judgement(released, reason, excess if complete or excess > 0 else None)
-
-    def excess(self, scores: Mapping[str, float]) -> float:
-        """The largest score - threshold over the scores there are; above 0 the verdict is settled: withhold."""
-        known = [scores[name] - limit for name, limit in self.thresholds.items() if name in scores]
-        return max((value for value in known if not math.isnan(value)), default=-math.inf)
 
 
 def contradictions(regions: Sequence[Region], labels: Sequence[int]) -> list[bool]:

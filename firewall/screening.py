@@ -16,6 +16,7 @@ from firewall.detectors import Detector, Evidence, build
 from firewall.engines import Engine, OnnxRuntimeEngine, OnnxRuntimeNetwork
 from firewall.errors import EngineError, ImageError
 from firewall.frame import Frame, Pixels, Region, check_pixels
+from firewall.fusion import Fusion
 from firewall.policy import Policy, contradictions
 from firewall.transforms import apply_operations, residual, resize
 from firewall.verdict import Reason, Verdict
@@ -57,10 +58,16 @@ class Firewall:
         self.engine = engine
         self.exhaustive = exhaustive
         self.detectors: list[Detector] = [build(spec, self._network) for spec in bundle.manifest.detectors]
-        # What needs only the original image is asked first: most of what isn't a sign costs one classification.
-        self.detectors.sort(key=lambda detector: len(detector.operations))
         self._sweep_cost = 0.0
-        self.policy = Policy({spec.name: spec.threshold for spec in bundle.manifest.detectors})
+        self.fusion = None if bundle.manifest.fusion is None else Fusion(bundle.manifest.fusion)
+        if self.fusion is None:
+            # What needs only the original image is asked first: most of what isn't a sign costs one classification.
+            self.detectors.sort(key=lambda detector: len(detector.operations))
+            self.policy = Policy({spec.name: spec.threshold for spec in bundle.manifest.detectors})
+        else:
+            order = self.fusion.order
+            self.detectors.sort(key=lambda detector: order.index(detector.name))
+            self.policy = Policy(self.fusion)
 
     @classmethod
     def load(cls, bundle: str | Path = "default", *, threads: int = 0, exhaustive: bool = False) -> Firewall:
@@ -141,7 +148,7 @@ class Firewall:
         begun = False
         try:
             for detector in self.detectors:
-                settled = case.contradicted or self.policy.excess(case.scores) > 0
+                settled = case.contradicted or self.policy.settled(case.scores)
                 if (settled and not self.exhaustive) or _passed(deadline):
                     break
                 missing = [operation for operation in detector.operations if operation not in case.variants]
@@ -165,8 +172,9 @@ class Firewall:
         if case.failure is not None or case.evidence is None:
             return _closed(frame, case.region, *(case.failure or (Reason.UNKNOWN, "")))
         label = int(case.evidence.logits.argmax())
-        asked = all(detector.name in case.scores for detector in self.detectors)
-        judgement = self.policy.judge(case.scores, contradicted=case.contradicted, late=late or not asked)
+        # Who wasn't asked although the verdict was open wasn't asked for lack of time.
+        open_ended = not self.policy.settled(case.scores) and len(case.scores) < len(self.detectors)
+        judgement = self.policy.judge(case.scores, contradicted=case.contradicted, late=late or open_ended)
         spec = self.bundle.manifest.classifier
         return Verdict(
             frame.source,
@@ -179,6 +187,7 @@ class Firewall:
             latency_ms=age_ms,
             suspicion=judgement.suspicion,
             scores=case.scores,
+            evidence={} if self.fusion is None else self.fusion.shares(case.scores),
             suspected_label=label,
             classified=1 + len(case.variants),
         )

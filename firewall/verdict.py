@@ -31,12 +31,12 @@ class Reason(str, Enum):
 
 @dataclass(frozen=True, slots=True)
 class Verdict:
-    """`label` and `label_name` are None unless `released`. The last five fields are for the operator alone: a detector
+    """`label` and `label_name` are None unless `released`. The last six fields are for the operator alone: a detector
     that tells its scores is a detector that can be attacked (Sun et al.).
 
     region: (x, y, width, height) in pixels. latency_ms: from capture until the verdict was handed out. suspicion: how
     far the most suspicious detector's score lies above its threshold; above 0 withholds. scores: detector -> score,
-    higher = more suspicious.
+    higher = more suspicious. evidence: what each score adds to the suspicion where the bundle fuses them.
     classified: how many images the classifier saw for this verdict.
     """
 
@@ -51,6 +51,7 @@ class Verdict:
     latency_ms: float = 0.0
     suspicion: float | None = None
     scores: dict[str, float] = field(default_factory=dict)
+    evidence: dict[str, float] = field(default_factory=dict)
     suspected_label: int | None = None
     corrected_label: int | None = None
     classified: int = 0
@@ -75,6 +76,7 @@ class Verdict:
         if operator:
             line["suspicion"] = _finite(self.suspicion)
             line["scores"] = {name: _finite(score) for name, score in self.scores.items()}
+            line["evidence"] = {name: _finite(share) for name, share in self.evidence.items()}
             line["suspected_label"] = self.suspected_label
             line["corrected_label"] = self.corrected_label
             line["classified"] = self.classified

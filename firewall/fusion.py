@@ -1,0 +1,54 @@
+"""Many scores -> one suspicion: how far each detector's score lies beyond what normal images give, weighed and added.
+
+A sum of terms that never fall when a score rises: no detector's alarm can be talked down by another, whatever the
+image. The weights and limits are in the bundle; they are set by `firewall lab calibrate --fuse`.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+
+from firewall.bundle import FusionSpec
+
+__all__ = ["Fusion"]
+
+
+class Fusion:
+    """What a bundle's fusion says about scores. Detectors that it doesn't name don't count."""
+
+    def __init__(self, spec: FusionSpec) -> None:
+        self.spec = spec
+        #: The detectors in the order in which they are asked.
+        self.order = tuple(term.detector for term in spec.terms)
+
+    def shares(self, scores: Mapping[str, float]) -> dict[str, float]:
+        """What each known score adds to the suspicion, 0 or more; NaN for a score that is no finite number."""
+        shares = {}
+        for term in self.spec.terms:
+            if term.detector in scores:
+                score = scores[term.detector]
+                beyond = min(max((score - term.centre) / term.unit, 0.0), self.spec.cap)
+                shares[term.detector] = term.weight * beyond**self.spec.power if math.isfinite(score) else math.nan
+        return shares
+
+    def excess(self, scores: Mapping[str, float]) -> float:
+        """The sum of the shares there are, less the threshold: above 0 withholds, and no further score can undo it."""
+        shares = self.shares(scores).values()
+        return math.fsum(share for share in shares if not math.isnan(share)) - self.spec.threshold
+
+    def complete(self, scores: Mapping[str, float]) -> bool:
+        """Whether enough is known to release: every detector's finite score, or those up to one at which so little
+        suspicion was enough on the images that the fusion was fitted on."""
+        known = 0.0
+        for term, share in zip(self.spec.terms, self._in_order(scores), strict=True):
+            if math.isnan(share):
+                return False
+            known += share
+            if term.release_below is not None and known < term.release_below:
+                return True
+        return True
+
+    def _in_order(self, scores: Mapping[str, float]) -> list[float]:
+        shares = self.shares(scores)
+        return [shares.get(name, math.nan) for name in self.order]

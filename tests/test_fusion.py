@@ -1,0 +1,112 @@
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from firewall.bundle import DEFAULT, FusionSpec, FusionTerm, load_bundle, write_bundle
+from firewall.errors import BundleError
+from firewall.fusion import Fusion
+from firewall.policy import Policy
+from firewall.screening import Firewall
+from firewall.verdict import Reason
+
+SPEC = FusionSpec(
+    terms=(
+        FusionTerm(detector="residual", centre=-2.0, unit=1.0, weight=1.0, release_below=0.5),
+        FusionTerm(detector="confidence", centre=0.0, unit=2.0, weight=0.5),
+        FusionTerm(detector="agreement", centre=0.1, unit=0.1, weight=2.0),
+    ),
+    cap=5.0,
+    power=2.0,
+    threshold=3.0,
+)
+NAMES = [term.detector for term in SPEC.terms]
+finite = st.floats(-50, 50)
+
+
+def test_the_suspicion_is_the_weighted_sum_of_what_lies_beyond_normal() -> None:
+    """weight * clip((score - centre) / unit, 0, cap) ** power, worked out by hand: 1 * 1 + .5 * 4 + 2 * 25 - 3."""
+    excess = Fusion(SPEC).excess({"residual": -1.0, "confidence": 4.0, "agreement": 9.0})
+
+    assert excess == pytest.approx(1 + 0.5 * 4 + 2 * 25 - 3)
+
+
+@given(st.fixed_dictionaries(dict.fromkeys(NAMES, finite)), st.sampled_from(NAMES), st.floats(0, 20))
+def test_a_higher_score_never_turns_withhold_into_release(scores: dict[str, float], name: str, more: float) -> None:
+    """The fused verdict is monotone in each score, with all of them known."""
+    policy = Policy(Fusion(SPEC))
+
+    before, after = policy.judge(scores), policy.judge({**scores, name: scores[name] + more})
+
+    assert before.released or not after.released
+
+
+@given(st.fixed_dictionaries({}, optional=dict.fromkeys(NAMES, st.floats(allow_nan=True, allow_infinity=True))))
+def test_a_release_needs_finite_scores_as_far_as_an_early_exit(scores: dict[str, float]) -> None:
+    """No missing, infinite or NaN score releases, but those of detectors after one that was sure enough."""
+    judgement = Policy(Fusion(SPEC)).judge(scores)
+
+    if judgement.released:
+        assert math.isfinite(scores.get("residual", math.nan))
+        sure = scores["residual"] < -2 + math.sqrt(0.5)
+        assert sure or all(math.isfinite(scores.get(name, math.nan)) for name in NAMES)
+
+
+@given(st.fixed_dictionaries(dict.fromkeys(NAMES, finite)))
+def test_what_withholds_early_withholds_in_the_end(scores: dict[str, float]) -> None:
+    """A sum above the threshold stays above it, whatever the detectors that were not asked would have said."""
+    policy, known = Policy(Fusion(SPEC)), {}
+    for name in NAMES:
+        known[name] = scores[name]
+        if policy.excess(known) > 0:
+            assert not policy.judge(scores).released
+            return
+
+
+def test_a_score_that_is_no_number_withholds_with_a_reason() -> None:
+    """NaN is neither benign nor counted as 0."""
+    judgement = Policy(Fusion(SPEC)).judge({"residual": math.nan, "confidence": 0.0, "agreement": 0.0})
+
+    assert (judgement.released, judgement.reason) == (False, Reason.DETECTOR_ERROR)
+
+
+def _default_with(tmp_path: Any, fusion: FusionSpec) -> Any:
+    bundle = load_bundle(DEFAULT)
+    fields = {name: getattr(bundle.manifest, name) for name in type(bundle.manifest).model_fields}
+    for name in ("format", "files", "version", "fusion"):
+        fields.pop(name)
+    return write_bundle(tmp_path / "bundle", bundle.files, **fields, fusion=fusion)
+
+
+def _fusion_for_default(threshold: float, release_below: float | None) -> FusionSpec:
+    names = sorted(
+        (spec.name for spec in load_bundle(DEFAULT).manifest.detectors), key=lambda name: name == "agreement"
+    )
+    terms = [FusionTerm(detector=name, centre=0.0, unit=1.0, weight=1.0) for name in names]
+    terms[0] = terms[0].model_copy(update={"release_below": release_below})
+    return FusionSpec(terms=tuple(terms), cap=10.0, threshold=threshold)
+
+
+@pytest.mark.parametrize(("release_below", "classified"), [(1e9, 1), (None, 17)])
+def test_a_fused_bundle_asks_only_while_the_verdict_is_open(
+    tmp_path: Any, release_below: float | None, classified: int
+) -> None:
+    """With an early exit that everything passes the sweep is never begun; without one all copies are classified."""
+    bundle = _default_with(tmp_path, _fusion_for_default(1e6, release_below))
+    noise = np.random.default_rng(0).integers(0, 255, (48, 48, 3), dtype=np.uint8)
+
+    verdict = Firewall.load(bundle.path, threads=1).screen(noise)
+
+    assert verdict.released and verdict.classified == classified
+    assert set(verdict.evidence) == set(verdict.scores)
+
+
+def test_a_fusion_of_detectors_that_the_bundle_lacks_is_refused(tmp_path: Any) -> None:
+    """Not a guess with fewer detectors: an error that names both lists."""
+    with pytest.raises(BundleError, match=r"fusion asks residual, confidence, agreement.*detectors are"):
+        _default_with(tmp_path, SPEC)
