@@ -37,24 +37,25 @@ def export_classifier(
     labels: Sequence[str],
     input_name: str = "image",
     output_name: str = "logits",
+    channels: int = 3,
     images: npt.NDArray[np.uint8] | None = None,
 ) -> None:
     """Write `model` as the ONNX file `path`, or write nothing and raise.
 
-    The file's input is float32 (N, 3, size, size), RGB, 0..1, N free; its output float32 logits (N, len(labels)).
-    Batch normalisation is folded into the convolutions. The labels are in `metadata_props` under `labels` as a JSON
-    list. The same weights give the same bytes with the same versions of torch and onnx, and no path or name of this
-    machine gets into the file. The model is exported in evaluation mode, on its own device, and left in the modes
-    that it had.
+    The file's input is float32 (N, channels, size, size), 0..1, three channels being RGB, N free; its output float32
+    logits (N, len(labels)). Batch normalisation is folded into the convolutions. The labels are in `metadata_props`
+    under `labels` as a JSON list. The same weights give the same bytes with the same versions of torch and onnx, and no
+    path or name of this machine gets into the file. The model is exported in evaluation mode, on its own device, and
+    left in the modes that it had.
 
-    images: uint8 (M, size, size, 3), M >= 1, on which the file is compared with the network, batches of 1, 2, 17 and
-    77; random ones by default. Raises UsageError for a size, labels or images that don't fit the call, EngineError if
-    the network can't be exported, doesn't give len(labels) logits, or the file says anything else than the network.
+    images: uint8 (M, size, size, channels), M >= 1, on which the file is compared with the network, batches of 1, 2, 17
+    and 77; random ones by default. Raises UsageError for a size, labels or images that don't fit the call, EngineError
+    if the network can't be exported, doesn't give len(labels) logits, or the file says anything else than the network.
     """
-    images = _checked(size, labels, images)
+    images = _checked(size, channels, labels, images)
     with _evaluation(model):
         expected = _run_torch(model, images, len(labels))
-        proto = _convert(model, size, input_name, output_name)
+        proto = _convert(model, images.shape[1:], input_name, output_name)
         _clean(proto, labels)
         try:
             onnx.checker.check_model(proto, full_check=True)
@@ -72,17 +73,19 @@ def export_classifier(
         raise UsageError(f"{path} can't be written ({error.strerror}); name a file in a folder that exists") from error
 
 
-def _checked(size: int, labels: Sequence[str], images: npt.NDArray[np.uint8] | None) -> npt.NDArray[np.uint8]:
-    if size < 1:
-        raise UsageError(f"the input size is {size}; it must be at least 1 pixel")
+def _checked(
+    size: int, channels: int, labels: Sequence[str], images: npt.NDArray[np.uint8] | None
+) -> npt.NDArray[np.uint8]:
+    if size < 1 or channels < 1:
+        raise UsageError(f"the input has {size} pixels a side and {channels} channels; both must be at least 1")
     if isinstance(labels, str) or len(labels) == 0 or len(set(labels)) != len(labels):
         raise UsageError("the labels must be a list of names, at least one, each of them once")
     if images is None:
-        images = np.random.default_rng(0).integers(0, 256, (max(_BATCHES), size, size, 3), np.uint8)
-    if images.dtype != np.uint8 or images.ndim != 4 or images.shape[1:] != (size, size, 3) or len(images) == 0:
+        images = np.random.default_rng(0).integers(0, 256, (max(_BATCHES), size, size, channels), np.uint8)
+    if images.dtype != np.uint8 or images.ndim != 4 or images.shape[1:] != (size, size, channels) or len(images) == 0:
         raise UsageError(
             f"the images to compare on are {images.dtype} {images.shape}; "
-            f"uint8 (M, {size}, {size}, 3) with M >= 1 is needed"
+            f"uint8 (M, {size}, {size}, {channels}) with M >= 1 is needed"
         )
     return images
 
@@ -115,9 +118,10 @@ def _run_torch(model: nn.Module, images: npt.NDArray[np.uint8], classes: int) ->
     return logits
 
 
-def _convert(model: nn.Module, size: int, input_name: str, output_name: str) -> onnx.ModelProto:
+def _convert(model: nn.Module, shape: tuple[int, ...], input_name: str, output_name: str) -> onnx.ModelProto:
     device = next((weight.device for weight in model.parameters()), torch.device("cpu"))
-    example = torch.zeros(2, 3, size, size, device=device)
+    height, width, channels = shape
+    example = torch.zeros(2, channels, height, width, device=device)
     with _quiet():
         try:
             program = torch.onnx.export(

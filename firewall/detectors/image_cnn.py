@@ -45,7 +45,7 @@ class ImageCnn:
 
 
 def two_way_score(network: Network, image: npt.NDArray[np.integer]) -> float:
-    """Adversarial less normal output for one image (H, W, 3), divided by 255. Raises EngineError for other outputs."""
+    """Adversarial less normal output for one image (H, W, channels) / 255. Raises EngineError for other outputs."""
     batch = np.ascontiguousarray(image.transpose(2, 0, 1)[np.newaxis], np.float32) / np.float32(255)
     outputs = network(batch)
     if outputs.shape != (1, 2):

@@ -7,8 +7,9 @@ small network, trained on residuals of normal and adversarial images, judges it.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Literal
+from typing import Annotated, Literal
 
+import numpy as np
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from firewall.detectors.evidence import Evidence, Network
@@ -19,14 +20,16 @@ __all__ = ["Residual", "ResidualParameters"]
 
 
 class ResidualParameters(BaseModel):
-    """file: the network, residual (1, 3, H, W) float32 in -1..1 -> (1, 2): normal, adversarial, before any softmax.
-    rate, reading: the paper's compression rate and how it is read, see firewall.transforms.residual."""
+    """file: the network, residuals (1, 3 (1 + len(also)), H, W) float32 in -1..1 -> (1, 2): normal, adversarial, before
+    any softmax. rate, reading: the paper's compression rate and how it is read, see firewall.transforms.residual. also:
+    further rates; their residuals follow as channels, since a perturbation may show at one scale and not at another."""
 
     model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
 
     file: str
     rate: float = Field(gt=0, lt=1)
     reading: Literal["removed", "kept"] = "removed"
+    also: tuple[Annotated[float, Field(gt=0, lt=1)], ...] = ()
 
 
 class Residual:
@@ -46,5 +49,6 @@ class Residual:
         """By how much the output for adversarial exceeds that for normal; 0 is the network's own boundary."""
         if evidence.residual is None:
             raise EngineError("the residual detector was given no way to make residual images")
-        found = evidence.residual(evidence.image, self.parameters.rate, reading=self.parameters.reading)
-        return two_way_score(self._network, found)
+        rates = (self.parameters.rate, *self.parameters.also)
+        found = [evidence.residual(evidence.image, rate, reading=self.parameters.reading) for rate in rates]
+        return two_way_score(self._network, np.concatenate(found, axis=2))

@@ -88,13 +88,19 @@ def test_the_loss_without_softmax() -> None:
 
 
 def test_what_can_not_be_trained_on(made: Path, tmp_path: Path) -> None:
-    """Grey images, a split without attacks and an unknown loss are named."""
+    """Oblong images, a split without attacks and unknown losses, augmentations, networks and attacks are named."""
     with pytest.raises(UsageError, match="--loss must be one of"):
         replace(BRIEF, loss="guess")
+    with pytest.raises(UsageError, match="--augment must be one of"):
+        replace(BRIEF, augment="guess")
+    with pytest.raises(UsageError, match="no detector network is named 'guess'"):
+        train(Database(made), tmp_path, replace(BRIEF, network="guess"), threads=1)
+    with pytest.raises(UsageError, match="has no attack guess"):
+        train(Database(made), tmp_path, replace(BRIEF, leave_out=("guess",)), threads=1)
     database = Database(made)
-    grey = database.card.classifier.model_copy(update={"channels": 1})
-    database.card = database.card.model_copy(update={"classifier": grey})
-    with pytest.raises(DataError, match="square RGB"):
+    oblong = database.card.classifier.model_copy(update={"width": 40})
+    database.card = database.card.model_copy(update={"classifier": oblong})
+    with pytest.raises(DataError, match="48x40x3; square RGB or grey"):
         train(database, tmp_path, BRIEF, threads=1)
     database = Database(made)
     database.card = database.card.model_copy(update={"attacks": {}})

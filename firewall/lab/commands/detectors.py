@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from firewall.errors import UsageError
+
 if TYPE_CHECKING:
     from firewall.lab.training.image_detectors import Settings
 
@@ -18,6 +20,14 @@ Out = Annotated[Path, typer.Option(help="Folder of the trained detector.")]
 Classifier = Annotated[str, typer.Option(help="The classifier that the database was made on.")]
 Data = Annotated[Path | None, typer.Option(help="Folder of the data sets and classifiers.")]
 Epochs = Annotated[int, typer.Option(min=1, help="Passes over the normal images of the train split.")]
+Network = Annotated[str, typer.Option(help="Of the detector: a name in firewall.lab.models.detector_network.")]
+Attacks = Annotated[str, typer.Option(help="Comma-separated attacks of the database to train with.  [default: all]")]
+LeaveOut = Annotated[
+    str, typer.Option(help="Comma-separated attacks not to train with; they are measured all the same.")
+]
+Augment = Annotated[
+    str, typer.Option(help="none, or shifts: noise, JPEG, blur, light, sharpening, rain under attacks.")
+]
 Loss = Annotated[str, typer.Option(help="softmax (cross-entropy) or raw (without the final softmax, as the paper).")]
 Threads = Annotated[int, typer.Option(min=1, help="Threads of torch.")]
 Seed = Annotated[int, typer.Option(min=0, help="Initial weights and order.")]
@@ -52,6 +62,10 @@ def train_image_cnn(
     out: Out,
     epochs: Epochs = 30,
     loss: Loss = "softmax",
+    network: Network = "small",
+    attacks: Attacks = "",
+    leave_out: LeaveOut = "",
+    augment: Augment = "none",
     seed: Seed = 0,
     threads: Threads = 2,
 ) -> None:
@@ -61,7 +75,17 @@ def train_image_cnn(
     """
     from firewall.lab.training.image_detectors import Settings
 
-    _train(database, out, Settings(detector="image-cnn", epochs=epochs, loss=loss, seed=seed), threads)
+    settings = Settings(
+        detector="image-cnn",
+        epochs=epochs,
+        loss=loss,
+        network=network,
+        attacks=_names(attacks),
+        leave_out=_names(leave_out),
+        augment=augment,
+        seed=seed,
+    )
+    _train(database, out, settings, threads)
 
 
 def train_residual(
@@ -69,8 +93,13 @@ def train_residual(
     out: Out,
     rate: Annotated[float, typer.Option(help="Compression rate, more than 0 and less than 1.")] = 0.05,
     reading: Annotated[str, typer.Option(help="What the rate is the share of: removed or kept pixels.")] = "removed",
+    also: Annotated[str, typer.Option(help="Comma-separated further rates, whose residuals become channels.")] = "",
     epochs: Epochs = 30,
     loss: Loss = "softmax",
+    network: Network = "small",
+    attacks: Attacks = "",
+    leave_out: LeaveOut = "",
+    augment: Augment = "none",
     seed: Seed = 0,
     threads: Threads = 2,
 ) -> None:
@@ -80,8 +109,28 @@ def train_residual(
     """
     from firewall.lab.training.image_detectors import Settings
 
-    settings = Settings(detector="residual", rate=rate, reading=reading, epochs=epochs, loss=loss, seed=seed)
+    try:
+        further = tuple(float(part) for part in _names(also))
+    except ValueError:
+        raise UsageError(f"--also must be numbers with commas between, got {also!r}") from None
+    settings = Settings(
+        detector="residual",
+        rate=rate,
+        reading=reading,
+        also=further,
+        epochs=epochs,
+        loss=loss,
+        network=network,
+        attacks=_names(attacks),
+        leave_out=_names(leave_out),
+        augment=augment,
+        seed=seed,
+    )
     _train(database, out, settings, threads)
+
+
+def _names(text: str) -> tuple[str, ...]:
+    return tuple(part for part in text.split(",") if part)
 
 
 def _train(database: Path, out: Path, settings: Settings, threads: int) -> None:

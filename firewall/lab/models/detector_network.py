@@ -1,24 +1,29 @@
-"""A small network that tells adversarial from normal images, or their residuals: fit for the edge."""
+"""Small networks that tell adversarial from normal images, or their residuals: fit for the edge. By name."""
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from types import MappingProxyType
+
 from torch import Tensor, nn
 
-__all__ = ["DetectorNetwork"]
+from firewall.errors import UsageError
+
+__all__ = ["NETWORKS", "DetectorNetwork", "by_name"]
 
 
 class DetectorNetwork(nn.Module):
-    """(N, 3, H, W) -> (N, 2): normal, adversarial. About 0.1 million weights.
+    """(N, channels, H, W) -> (N, 2): normal, adversarial. About 0.1 million weights.
 
     The first layers keep the full resolution: perturbations live in neighbouring pixels, and pooling would average them
     away. Normalisation is by image: statistics of batches that are half adversarial would shift the boundary on a
     stream of normal images. The end takes the mean over all places, since a perturbation may sit anywhere.
     """
 
-    def __init__(self, width: int = 24) -> None:
+    def __init__(self, width: int = 24, channels: int = 3) -> None:
         super().__init__()
         sizes = [
-            (3, width, 1),
+            (channels, width, 1),
             (width, width, 1),
             (width, 2 * width, 2),
             (2 * width, 2 * width, 1),
@@ -34,3 +39,18 @@ class DetectorNetwork(nn.Module):
         """The two outputs, before any softmax."""
         outputs: Tensor = self.head(self.layers(image).mean(dim=(2, 3)))
         return outputs
+
+
+#: name -> a maker of fresh networks, given the number of input channels; (N, channels, H, W) in 0..1 (residuals in
+#: -1..1) -> (N, 2): normal, adversarial, before any softmax.
+NETWORKS: MappingProxyType[str, Callable[[int], nn.Module]] = MappingProxyType(
+    {"small": lambda channels: DetectorNetwork(channels=channels)}
+)
+
+
+def by_name(name: str, channels: int = 3) -> nn.Module:
+    """A fresh network, random by torch's global generator. Raises UsageError, which lists the names there are."""
+    try:
+        return NETWORKS[name](channels)
+    except KeyError:
+        raise UsageError(f"no detector network is named {name!r}; there are {', '.join(NETWORKS)}") from None

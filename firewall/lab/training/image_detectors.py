@@ -8,7 +8,7 @@ adversarial images are drawn in each epoch, and each attack as often as the othe
 from __future__ import annotations
 
 import json
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -23,12 +23,16 @@ from firewall.errors import DataError, UsageError
 from firewall.export.onnx import export_classifier
 from firewall.lab import metrics
 from firewall.lab.database import Database
+from firewall.lab.database.seen import seen
 from firewall.lab.database.shards import write_file
-from firewall.lab.models.detector_network import DetectorNetwork
+from firewall.lab.models.detector_network import by_name
 from firewall.lab.training.loop import Schedule, fit
+from firewall.lab.training.shifts import AUGMENTATIONS, augmented
 from firewall.transforms import residual
 
-__all__ = ["LOSSES", "Settings", "raw_loss", "train"]
+__all__ = ["LOSSES", "Settings", "as_input", "raw_loss", "scores", "train"]
+
+Pixels = npt.NDArray[np.uint8]
 
 LOSSES = ("softmax", "raw")
 
@@ -38,32 +42,52 @@ _FAR = 10.0
 
 @dataclass(frozen=True)
 class Settings(Schedule):
-    """detector: image-cnn or residual. loss: of LOSSES. rate, reading: of the residual, see firewall.transforms."""
+    """detector: image-cnn or residual. network: of firewall.lab.models.detector_network. loss: of LOSSES. augment: of
+    firewall.lab.training.shifts.AUGMENTATIONS. attacks: of the database, to be trained and chosen with; none = all.
+    leave_out: attacks neither to train nor to choose with. What is left out is measured all the same.
+    rate, reading: of the residual, see firewall.transforms. also: further rates, whose residuals become channels."""
 
     epochs: int = 30
     batch: int = 64
     learning_rate: float = 2e-3
     moving_average: float = 0.99
     detector: str = "residual"
+    network: str = "small"
     loss: str = "softmax"
+    augment: str = "none"
+    attacks: tuple[str, ...] = ()
+    leave_out: tuple[str, ...] = ()
     rate: float = 0.05
     reading: str = "removed"
+    also: tuple[float, ...] = ()
 
     def __post_init__(self) -> None:
-        if self.loss not in LOSSES:
-            raise UsageError(f"--loss must be one of {', '.join(LOSSES)}, got {self.loss!r}")
+        for option, value, allowed in (("loss", self.loss, LOSSES), ("augment", self.augment, AUGMENTATIONS)):
+            if value not in allowed:
+                raise UsageError(f"--{option} must be one of {', '.join(allowed)}, got {value!r}")
+
+    def seen(self, attack: str) -> bool:
+        """Whether training uses the attack."""
+        return (not self.attacks or attack in self.attacks) and attack not in self.leave_out
+
+    @property
+    def channels(self) -> int:
+        """Of the network's input."""
+        return 3 * (1 + len(self.also)) if self.detector == "residual" else 3
 
 
 @dataclass(frozen=True, eq=False)
 class _Split:
-    """Network inputs of one split: normal (N, 3, H, W) float32, and of each attack."""
+    """Images of one split, (N, H, W, 3) uint8: the normal ones, by attack the adversarial ones, and for each of these
+    the normal one that it was made of, as its place in `normal`."""
 
-    normal: npt.NDArray[np.float32]
-    attacks: dict[str, npt.NDArray[np.float32]]
+    normal: Pixels
+    attacks: dict[str, Pixels]
+    origins: dict[str, npt.NDArray[np.int64]]
 
-    @property
-    def adversarial(self) -> npt.NDArray[np.float32]:
-        return np.concatenate(list(self.attacks.values()))
+    def only(self, settings: Settings) -> _Split:
+        """With the attacks alone that training uses."""
+        return replace(self, attacks={name: images for name, images in self.attacks.items() if settings.seen(name)})
 
 
 def raw_loss(outputs: Tensor, labels: Tensor) -> Tensor:
@@ -80,64 +104,83 @@ def raw_loss(outputs: Tensor, labels: Tensor) -> Tensor:
 def train(database: Database, out: Path, settings: Settings, *, threads: int, workers: int = 0) -> dict[str, Any]:
     """Train (or go on training) in `out`, measure on the eval split, write `detector.json` and `detector.onnx`.
 
-    Raises DataError if the images are grey or a split lacks normal or adversarial images.
+    Grey images are taken as RGB with three equal channels, which is what the edge makes of them. Raises DataError if
+    the images are not square or a split lacks normal or adversarial images, UsageError for a network or attacks that
+    are not there.
     """
-    size = (database.card.classifier.height, database.card.classifier.width, database.card.classifier.channels)
-    if size[0] != size[1] or size[2] != 3:
-        raise DataError(f"{database.folder} holds images of {size}; these detectors take square RGB images")
-    parts = {name: _inputs(database, name, settings) for name in ("train", "dev", "eval")}
+    height, width, channels = (int(side) for side in database.info()["size"])
+    if height != width or channels not in (1, 3):
+        raise DataError(f"{database.folder} holds images of {height}x{width}x{channels}; square RGB or grey is needed")
+    absent = [name for name in (*settings.attacks, *settings.leave_out) if name not in database.card.attacks]
+    if absent:
+        raise UsageError(
+            f"{database.folder} has no attack {', '.join(absent)}; it has {', '.join(database.card.attacks)}"
+        )
+    parts = {name: _read(database, name) for name in ("train", "dev", "eval")}
+    fitting, held = parts["train"].only(settings), parts["dev"].only(settings)
+    for name, part in (("train", fitting), ("dev", held), ("eval", parts["eval"])):
+        if not len(part.normal) or not part.attacks:
+            kind = "adversarial" if len(part.normal) else "normal"
+            raise DataError(f"{database.folder} has no {kind} images in its split {name!r}; attack more images")
     torch.set_num_threads(threads)
     torch.manual_seed(settings.seed)
-    model = DetectorNetwork()
-    fitting, held = parts["train"], parts["dev"]
+    model = by_name(settings.network, settings.channels)
     network = fit(
         model,
-        _Balanced(fitting, settings.seed),
+        _Balanced(fitting, settings),
         2 * len(fitting.normal),
         settings,
         out,
         loss=raw_loss if settings.loss == "raw" else cross_entropy,
-        held=lambda trained: _measured(trained, held)["balanced_accuracy"],
+        held=lambda trained: _measured(trained, held, settings)["balanced_accuracy"],
         workers=workers,
     )
     file = out / "detector.onnx"
-    export_classifier(network, file, size=size[0], labels=("normal", "adversarial"))
+    export_classifier(network, file, size=height, labels=("normal", "adversarial"), channels=settings.channels)
     info = database.info()
     parameters: dict[str, Any] = {"file": file.name}
     if settings.detector == "residual":
         parameters |= {"rate": settings.rate, "reading": settings.reading}
+        if settings.also:
+            parameters["also"] = list(settings.also)
     report = {
         "name": settings.detector,
         "parameters": parameters,
         "classifier_sha256": database.card.classifier.sha256,
+        "fitted": seen(database, ("train",)).model_dump(mode="json"),
         "settings": asdict(settings),
+        "trained_with": {name: len(images) for name, images in fitting.attacks.items()},
         "weights": sum(weight.numel() for weight in model.parameters()),
         "database": {key: info[key] for key in ("dataset", "classifier", "normal", "adversarial", "splits", "seed")},
-        "eval": _measured(network, parts["eval"]),
+        "eval": _measured(network, parts["eval"], settings),
     }
     write_file(out / "detector.json", (json.dumps(report, indent=1) + "\n").encode())
     return report
 
 
-def _inputs(database: Database, split: str, settings: Settings) -> _Split:
-    attacks = {}
+def _read(database: Database, split: str) -> _Split:
+    inside = np.array([entry.split == split for entry in database.card.normal])
+    places = np.cumsum(inside) - 1
+    attacks, origins = {}, {}
     for name in database.card.attacks:
         attacked = database.attacked(name)
-        here = np.array([database.split_of(entry) == split for entry in attacked.entries], bool)
+        normals = np.array([entry.normal for entry in attacked.entries], np.int64)
+        here = inside[normals]
         if here.any():
-            attacks[name] = _as_input(attacked.images[here], settings)
-    inside = np.array([entry.split == split for entry in database.card.normal])
-    if not inside.any() or not attacks:
-        kind = "normal" if not inside.any() else "adversarial"
-        raise DataError(f"{database.folder} has no {kind} images in its split {split!r}; attack more images")
-    return _Split(_as_input(database.normal[inside], settings), attacks)
+            attacks[name], origins[name] = _rgb(attacked.images[here]), places[normals[here]]
+    return _Split(_rgb(database.normal[inside]), attacks, origins)
 
 
-def _as_input(images: npt.NDArray[np.uint8], settings: Settings) -> npt.NDArray[np.float32]:
-    """What the edge hands to the network: pixels or residuals / 255, channels first."""
+def _rgb(images: Pixels) -> Pixels:
+    return images if images.shape[3] == 3 else np.repeat(images, 3, axis=3)
+
+
+def as_input(images: Pixels, settings: Settings) -> npt.NDArray[np.float32]:
+    """What the edge hands to the network for `images` (N, H, W, 3) uint8: pixels or residuals / 255, channels first."""
     values: npt.NDArray[Any] = images
     if settings.detector == "residual":
-        values = residual(images, settings.rate, reading=settings.reading)
+        rates = (settings.rate, *settings.also)
+        values = np.concatenate([residual(images, rate, reading=settings.reading) for rate in rates], axis=3)
     inputs: npt.NDArray[np.float32] = np.ascontiguousarray(values.transpose(0, 3, 1, 2), np.float32) / np.float32(255)
     return inputs
 
@@ -145,40 +188,48 @@ def _as_input(images: npt.NDArray[np.uint8], settings: Settings) -> npt.NDArray[
 class _Balanced(Dataset[tuple[Tensor, int]]):
     """Index 2 i is normal image i; 2 i + 1 an adversarial one, drawn by epoch: first the attack, then the image."""
 
-    def __init__(self, split: _Split, seed: int) -> None:
-        self._normal, self._attacks, self._seed = split.normal, list(split.attacks.values()), seed
+    def __init__(self, split: _Split, settings: Settings) -> None:
+        self._split, self._names, self._settings = split, list(split.attacks), settings
 
     def __getitem__(self, place: tuple[int, int]) -> tuple[Tensor, int]:
         epoch, index = place
-        generator = np.random.default_rng([self._seed, epoch, index])
+        split, settings = self._split, self._settings
+        generator = np.random.default_rng([settings.seed, epoch, index])
         if index % 2 == 0:
-            values = self._normal[index // 2]
+            normal = split.normal[index // 2]
+            pixels = augmented(normal, settings.augment, generator)
         else:
-            images = self._attacks[int(generator.integers(len(self._attacks)))]
-            values = images[int(generator.integers(len(images)))]
+            name = self._names[int(generator.integers(len(self._names)))]
+            chosen = int(generator.integers(len(split.attacks[name])))
+            attacked, normal = split.attacks[name][chosen], split.normal[split.origins[name][chosen]]
+            pixels = augmented(normal, settings.augment, generator)
+            change = attacked.astype(np.int16) - normal
+            pixels = np.clip(pixels + change, 0, 255).astype(np.uint8)
+        values = as_input(pixels[None], settings)[0]
         # A sign in a mirror is another sign, but a perturbation there is one like any other.
         mirrored = values[..., ::-1] if generator.random() < 0.5 else values
         return torch.from_numpy(np.ascontiguousarray(mirrored)), index % 2
 
 
-def _measured(network: nn.Module, split: _Split) -> dict[str, Any]:
+def _measured(network: nn.Module, split: _Split, settings: Settings) -> dict[str, Any]:
     """Accuracy at the network's own boundary, balanced over the two classes, and figures by attack."""
-    normal = _scores(network, split.normal)
+    normal = scores(network, split.normal, settings)
     result: dict[str, Any] = {
         "normal": {"n": len(normal), "false_positive_rate": float((normal > 0).mean())},
         "attacks": {},
     }
     hits = []
-    for attack, inputs in split.attacks.items():
-        scores = _scores(network, inputs)
-        hits.append(scores > 0)
-        found = metrics.separate(normal, scores, rates=(), resamples=200)
+    for attack, images in split.attacks.items():
+        found = scores(network, images, settings)
+        hits.append(found > 0)
+        separation = metrics.separate(normal, found, rates=(), resamples=200)
         result["attacks"][attack] = {
-            "n": len(scores),
-            "true_positive_rate": float((scores > 0).mean()),
-            "auroc": found.auroc.value,
-            "auroc_ci95": [found.auroc.low, found.auroc.high],
-            "eer": found.eer.value,
+            "n": len(found),
+            "true_positive_rate": float((found > 0).mean()),
+            "auroc": separation.auroc.value,
+            "auroc_ci95": [separation.auroc.low, separation.auroc.high],
+            "eer": separation.eer.value,
+            "seen": settings.seen(attack),
         }
     every = np.concatenate(hits)
     right = int((normal <= 0).sum() + every.sum())
@@ -188,9 +239,9 @@ def _measured(network: nn.Module, split: _Split) -> dict[str, Any]:
 
 
 @torch.no_grad()
-def _scores(network: nn.Module, inputs: npt.NDArray[np.float32]) -> npt.NDArray[np.float64]:
+def scores(network: nn.Module, images: Pixels, settings: Settings) -> npt.NDArray[np.float64]:
+    """Adversarial less normal output for images (N, H, W, 3) uint8, N >= 1: (N,)."""
     network.eval()
-    outputs = torch.cat(
-        [network(torch.from_numpy(inputs[start : start + 256])) for start in range(0, len(inputs), 256)]
-    )
+    parts = [images[start : start + 256] for start in range(0, len(images), 256)]
+    outputs = torch.cat([network(torch.from_numpy(as_input(part, settings))) for part in parts])
     return (outputs[:, 1] - outputs[:, 0]).double().numpy()
