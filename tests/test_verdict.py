@@ -23,7 +23,7 @@ def test_a_withheld_line_never_carries_a_label() -> None:
 
 
 def test_scores_are_for_the_operator_alone() -> None:
-    """The public line has exactly the contract's keys; the operator's line adds five."""
+    """The public line has exactly the contract's keys; the operator's line adds six."""
     verdict = Verdict("s", 3, (1, 2, 3, 4), True, 14, "stop", Reason.BENIGN, scores={"agreement": 0.1}, suspicion=-0.2)
 
     public = {"source", "sequence", "region", "decision", "label", "label_name", "reason", "latency_ms"}
@@ -31,6 +31,7 @@ def test_scores_are_for_the_operator_alone() -> None:
     assert set(verdict.line(operator=True)) - public == {
         "suspicion",
         "scores",
+        "evidence",
         "suspected_label",
         "corrected_label",
         "classified",
