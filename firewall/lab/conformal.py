@@ -1,0 +1,71 @@
+"""Thresholds with a guarantee for images that come in tracks.
+
+Split-conformal prediction promises a false-positive rate for images that are exchangeable with the calibration images.
+Frames of one track are not: thirty pictures of one sign say hardly more than one does. So a track is the unit. Each of
+the K tracks weighs 1 / (K + 1), spread over its frames, and as much weight lies at infinity, for the track that is to
+come. If tracks are exchangeable, and frames within a track are too, a frame of a new track lies above the threshold
+with a probability of at most the rate (Lee, Barber and Willett: Distribution-free inference with hierarchical data,
+2023).
+
+What that doesn't cover: signs of another camera, country or season than the tracks that were calibrated on; the rate
+within one track, of which all frames may be withheld while others lose none; and attacks, about which it says nothing.
+"""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+import numpy.typing as npt
+
+from firewall.errors import DataError, UsageError
+
+__all__ = ["needed_tracks", "track_p_values", "track_threshold"]
+
+
+def needed_tracks(rate: float) -> int:
+    """The smallest number of tracks with which a false-positive rate can be promised at all."""
+    return math.ceil(round(1 / rate, 9)) - 1
+
+
+def track_threshold(scores: npt.NDArray[np.float64], tracks: npt.NDArray[np.int64], rate: float) -> float:
+    """The smallest score t of the calibration images so that "above t" keeps `rate`.
+
+    scores, tracks: (N,), of normal images. Raises UsageError if the rate is not in (0, 1), DataError if there are too
+    few tracks for it or a score is not finite.
+    """
+    if not 0 < rate < 1:
+        raise UsageError(f"a false-positive rate must lie between 0 and 1, got {rate}")
+    if not np.isfinite(scores).all():
+        raise DataError("a detector gave a score that is not finite on a normal image; it can't be calibrated")
+    count = len(np.unique(tracks))
+    if count < needed_tracks(rate):
+        raise DataError(
+            f"a false-positive rate of {rate:g} needs normal images of at least {needed_tracks(rate)} tracks, got "
+            f"{count}; take more, or ask for a higher rate"
+        )
+    order = np.argsort(scores, kind="stable")
+    below = np.cumsum(_weights(tracks)[order])
+    # The tolerance is for sums of fractions that are 1 - rate on paper.
+    place = int(np.searchsorted(below, 1 - rate - 1e-12))
+    return float(scores[order[min(place, len(scores) - 1)]])
+
+
+def track_p_values(
+    scores: npt.NDArray[np.float64], calibration: npt.NDArray[np.float64], tracks: npt.NDArray[np.int64]
+) -> npt.NDArray[np.float64]:
+    """Of each score (M,) how much calibration weight, (N,) in `tracks` (N,), lies at it or above: small = unusual.
+
+    Between 1 / (K + 1) and 1 for K tracks. On frames of new tracks it is at most p with a probability of at most p.
+    """
+    order = np.argsort(calibration, kind="stable")
+    below = np.concatenate([[0.0], np.cumsum(_weights(tracks)[order])])
+    values: npt.NDArray[np.float64] = 1 - below[np.searchsorted(calibration[order], scores, side="left")]
+    return values
+
+
+def _weights(tracks: npt.NDArray[np.int64]) -> npt.NDArray[np.float64]:
+    """Of each frame: 1 / (K + 1), shared by the frames of its track."""
+    _, place, frames = np.unique(tracks, return_inverse=True, return_counts=True)
+    weights: npt.NDArray[np.float64] = 1 / ((len(frames) + 1) * frames[place])
+    return weights
