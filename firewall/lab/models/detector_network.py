@@ -5,11 +5,12 @@ from __future__ import annotations
 from collections.abc import Callable
 from types import MappingProxyType
 
+import torch
 from torch import Tensor, nn
 
 from firewall.errors import UsageError
 
-__all__ = ["NETWORKS", "DetectorNetwork", "by_name"]
+__all__ = ["NETWORKS", "DetectorNetwork", "NoiseNetwork", "by_name"]
 
 
 class DetectorNetwork(nn.Module):
@@ -41,10 +42,40 @@ class DetectorNetwork(nn.Module):
         return outputs
 
 
+class NoiseNetwork(nn.Module):
+    """(N, channels, H, W) -> (N, 2): normal, adversarial. About 55 thousand weights, for residuals.
+
+    What a perturbation weighs against the texture around it matters, so the first layer is not normalised: its outputs
+    are cut off instead, as networks that look for hidden messages do it (truncated linear units, Ye et al. 2017), and
+    strong edges can't drown what is small. The end takes the mean and the greatest of all places: a perturbation may be
+    spread over the image or sit in a corner.
+    """
+
+    def __init__(self, channels: int = 3, width: int = 24) -> None:
+        super().__init__()
+        self.first = nn.Sequential(nn.Conv2d(channels, width, 5, 1, 2), nn.Hardtanh(-3.0, 3.0))
+        layers: list[nn.Module] = []
+        for inputs, outputs, stride in ((width, 32, 2), (32, 32, 1), (32, 48, 2), (48, 48, 1)):
+            layers += [nn.Conv2d(inputs, outputs, 3, stride, 1, bias=False), nn.GroupNorm(1, outputs), nn.ReLU()]
+        layers[1] = nn.Identity()  # the strength of what the first layer found has to come through
+        self.layers = nn.Sequential(*layers)
+        self.head = nn.Linear(2 * 48, 2)
+
+    def forward(self, residuals: Tensor) -> Tensor:
+        """The two outputs, before any softmax."""
+        # A unit of the input is 255 grey levels, what is looked for has a few.
+        found = self.layers(self.first(residuals * 32.0))
+        outputs: Tensor = self.head(torch.cat([found.mean(dim=(2, 3)), found.amax(dim=(2, 3))], dim=1))
+        return outputs
+
+
 #: name -> a maker of fresh networks, given the number of input channels; (N, channels, H, W) in 0..1 (residuals in
 #: -1..1) -> (N, 2): normal, adversarial, before any softmax.
 NETWORKS: MappingProxyType[str, Callable[[int], nn.Module]] = MappingProxyType(
-    {"small": lambda channels: DetectorNetwork(channels=channels)}
+    {
+        "small": lambda channels: DetectorNetwork(channels=channels),
+        "noise": lambda channels: NoiseNetwork(channels),
+    }
 )
 
 
