@@ -6,6 +6,7 @@ from collections.abc import Callable
 
 from firewall.bundle import DetectorSpec
 from firewall.detectors.agreement import Agreement
+from firewall.detectors.attention import Attention
 from firewall.detectors.confidence import Confidence
 from firewall.detectors.evidence import Detector, Evidence, Network
 from firewall.detectors.image_cnn import ImageCnn
@@ -25,6 +26,7 @@ NETWORK_DETECTORS: dict[str, Callable[[dict[str, object], Network], Detector]] =
     Statistics.name: Statistics,
     ImageCnn.name: ImageCnn,
     Residual.name: Residual,
+    Attention.name: Attention,
 }
 
 

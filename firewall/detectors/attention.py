@@ -1,0 +1,56 @@
+"""Attention: does what matters in the image show the class that the classifier names? Nguyen C., thesis, chapter 3.
+
+One network holds two: g makes a mask of the pixels that matter to the classifier f1, and f2 names a class from the mask
+(or from the image under it). An example that was made to fool f1 mostly leaves f2 as it was, so the two disagree.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+from pydantic import BaseModel, ConfigDict, ValidationError
+
+from firewall.detectors.evidence import Evidence, Network
+from firewall.errors import BundleError, EngineError
+
+__all__ = ["DISAGREEMENT", "Attention", "AttentionParameters"]
+
+#: The threshold that is the thesis' own decision: a score is above it if, and only if, f2 names another class than f1.
+DISAGREEMENT = 0.0
+
+
+class AttentionParameters(BaseModel):
+    """file: g and f2 in one, (1, 3, H, W) float32 RGB in 0..1 -> (1, classes): logits of the classifier's classes."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    file: str
+
+
+class Attention:
+    """The detector; `parameters` as in AttentionParameters. Raises BundleError if they don't fit."""
+
+    name = "attention"
+    operations: Sequence[str] = ()
+
+    def __init__(self, parameters: dict[str, object], network: Network) -> None:
+        try:
+            self.parameters = AttentionParameters.model_validate(parameters)
+        except ValidationError as error:
+            raise BundleError(f"parameters of detector 'attention': {error.errors()[0]['msg']}") from error
+        self._network = network
+
+    def score(self, evidence: Evidence) -> float:
+        """By how much f2's best other class exceeds the class that f1 names, in f2's logits; 0 is the thesis' boundary.
+
+        Raises EngineError if the network gives anything but one logit for each of f1's classes.
+        """
+        image = np.ascontiguousarray(evidence.image.transpose(2, 0, 1)[np.newaxis], np.float32) / np.float32(255)
+        logits = self._network(image)
+        if logits.shape != (1, len(evidence.logits)):
+            raise EngineError(
+                f"the attention detector's network gave shape {logits.shape}, expected {(1, len(evidence.logits))}"
+            )
+        own = int(evidence.logits.argmax())
+        return float(np.delete(logits[0], own).max() - logits[0, own])
