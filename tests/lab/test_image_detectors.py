@@ -11,11 +11,15 @@ import pytest
 import torch
 
 from firewall import Firewall
+from firewall.detectors.evidence import Evidence
+from firewall.detectors.residual import Residual
+from firewall.engines import OnnxRuntimeNetwork
 from firewall.errors import DataError, UsageError
 from firewall.frame import Pixels
 from firewall.lab.bundling import calibrate_folder
 from firewall.lab.database import Database
-from firewall.lab.training.image_detectors import Settings, raw_loss, train
+from firewall.lab.training.image_detectors import Settings, as_input, raw_loss, train
+from firewall.transforms import residual
 
 BRIEF = Settings(epochs=2, batch=16)
 
@@ -106,3 +110,58 @@ def test_what_can_not_be_trained_on(made: Path, tmp_path: Path) -> None:
     database.card = database.card.model_copy(update={"attacks": {}})
     with pytest.raises(DataError, match="no adversarial images in its split 'train'"):
         train(database, tmp_path, BRIEF, threads=1)
+
+
+def test_attacks_left_out_are_only_measured(made: Path, tmp_path: Path) -> None:
+    """Training knows the chosen attacks alone, shifts change what it sees, and the report says what was unseen."""
+    settings = replace(BRIEF, epochs=1, attacks=("fgsm", "deepfool"), leave_out=("fgsm",), augment="shifts")
+    report = train(Database(made), tmp_path, settings, threads=1)
+    assert set(report["trained_with"]) == {"deepfool"}
+    assert {name: entry["seen"] for name, entry in report["eval"]["attacks"].items()} == {
+        name: name == "deepfool" for name in report["eval"]["attacks"]
+    }
+    assert len(report["eval"]["attacks"]) > 1
+
+
+def test_several_rates_are_channels(made: Path, tmp_path: Path, benign_sign: Pixels) -> None:
+    """The edge scores as the training did: the same residuals, in the same order."""
+    settings = replace(BRIEF, epochs=1, network="noise", also=(0.75,))
+    report = train(Database(made), tmp_path, settings, threads=1)
+    session = OnnxRuntimeNetwork((tmp_path / "detector.onnx").read_bytes(), "detector.onnx", threads=1)
+    detector = Residual(report["parameters"], session)
+    image = Database(made).normal[0]
+    score = detector.score(Evidence(image, np.zeros(43, np.float32), {}, residual))
+    outputs = session(as_input(image[None], settings))[0]
+    assert score == pytest.approx(outputs[1] - outputs[0], abs=1e-4)
+
+
+def test_judged_tracks_are_not_trained_on(made: Path, tmp_path: Path) -> None:
+    """A further database may not hold images of the splits dev and eval, nor be of another classifier."""
+    with pytest.raises(DataError, match="which is of a track that"):
+        train(Database(made), tmp_path, BRIEF, threads=1, more=[Database(made)])
+    further = Database(made)
+    other = further.card.classifier.model_copy(update={"sha256": "0" * 64})
+    further.card = further.card.model_copy(update={"classifier": other})
+    with pytest.raises(DataError, match="another classifier"):
+        train(Database(made), tmp_path, BRIEF, threads=1, more=[further])
+
+
+def test_further_databases_are_trained_on(made: Path, tmp_path: Path) -> None:
+    """All their images are, each adversarial one beside its own normal image."""
+    database, further = Database(made), Database(made)
+    train_only = [entry for entry in further.card.normal if entry.split == "train"]
+    places = {entry.source: place for place, entry in enumerate(database.card.normal)}
+    kept = [places[entry.source] for entry in train_only]
+    further.normal = database.normal[kept]
+    attacked = {}
+    for name in database.card.attacks:
+        own = database.attacked(name)
+        here = [i for i, entry in enumerate(own.entries) if entry.normal in kept]
+        entries = tuple(own.entries[i].model_copy(update={"normal": kept.index(own.entries[i].normal)}) for i in here)
+        attacked[name] = replace(own, images=own.images[here], entries=entries)
+    further.card = further.card.model_copy(update={"normal": tuple(train_only)})
+    further.attacked = attacked.__getitem__  # type: ignore[method-assign]
+    alone = train(database, tmp_path / "alone", replace(BRIEF, epochs=1), threads=1)
+    both = train(database, tmp_path / "both", replace(BRIEF, epochs=1), threads=1, more=[further])
+    assert both["trained_with"] == {name: 2 * count for name, count in alone["trained_with"].items()}
+    assert both["more"][0]["normal"] == len(train_only)

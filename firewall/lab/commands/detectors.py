@@ -28,6 +28,7 @@ LeaveOut = Annotated[
 Augment = Annotated[
     str, typer.Option(help="none, or shifts: noise, JPEG, blur, light, sharpening, rain under attacks.")
 ]
+More = Annotated[str, typer.Option(help="Comma-separated further databases, of other tracks, all to be trained on.")]
 Loss = Annotated[str, typer.Option(help="softmax (cross-entropy) or raw (without the final softmax, as the paper).")]
 Threads = Annotated[int, typer.Option(min=1, help="Threads of torch.")]
 Seed = Annotated[int, typer.Option(min=0, help="Initial weights and order.")]
@@ -66,6 +67,7 @@ def train_image_cnn(
     attacks: Attacks = "",
     leave_out: LeaveOut = "",
     augment: Augment = "none",
+    more: More = "",
     seed: Seed = 0,
     threads: Threads = 2,
 ) -> None:
@@ -85,7 +87,7 @@ def train_image_cnn(
         augment=augment,
         seed=seed,
     )
-    _train(database, out, settings, threads)
+    _train(database, out, settings, threads, more)
 
 
 def train_residual(
@@ -100,6 +102,7 @@ def train_residual(
     attacks: Attacks = "",
     leave_out: LeaveOut = "",
     augment: Augment = "none",
+    more: More = "",
     seed: Seed = 0,
     threads: Threads = 2,
 ) -> None:
@@ -126,16 +129,17 @@ def train_residual(
         augment=augment,
         seed=seed,
     )
-    _train(database, out, settings, threads)
+    _train(database, out, settings, threads, more)
 
 
 def _names(text: str) -> tuple[str, ...]:
     return tuple(part for part in text.split(",") if part)
 
 
-def _train(database: Path, out: Path, settings: Settings, threads: int) -> None:
+def _train(database: Path, out: Path, settings: Settings, threads: int, more: str) -> None:
     from firewall.lab.database import Database as Opened
     from firewall.lab.training.image_detectors import train
 
-    report = train(Opened(database), out, settings, threads=threads)
+    further = [Opened(Path(name)) for name in _names(more)]
+    report = train(Opened(database), out, settings, threads=threads, more=further)
     typer.echo(json.dumps(report["eval"], indent=1))

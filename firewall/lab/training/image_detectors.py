@@ -8,6 +8,7 @@ adversarial images are drawn in each epoch, and each attack as often as the othe
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -101,22 +102,32 @@ def raw_loss(outputs: Tensor, labels: Tensor) -> Tensor:
     return (other.clamp(min=-_FAR) - own.clamp(max=_FAR)).mean()
 
 
-def train(database: Database, out: Path, settings: Settings, *, threads: int, workers: int = 0) -> dict[str, Any]:
+def train(
+    database: Database,
+    out: Path,
+    settings: Settings,
+    *,
+    threads: int,
+    more: Sequence[Database] = (),
+    workers: int = 0,
+) -> dict[str, Any]:
     """Train (or go on training) in `out`, measure on the eval split, write `detector.json` and `detector.onnx`.
 
-    Grey images are taken as RGB with three equal channels, which is what the edge makes of them. Raises DataError if
-    the images are not square or a split lacks normal or adversarial images, UsageError for a network or attacks that
-    are not there.
+    more: further databases of the same classifier, all of whose images are trained on. Grey images are taken as RGB
+    with three equal channels, which is what the edge makes of them. Raises DataError if the images are not square, a
+    split lacks normal or adversarial images, or a further database is of another classifier or holds images of the
+    splits dev or eval; UsageError for a network or attacks that are not there.
     """
     height, width, channels = (int(side) for side in database.info()["size"])
     if height != width or channels not in (1, 3):
         raise DataError(f"{database.folder} holds images of {height}x{width}x{channels}; square RGB or grey is needed")
-    absent = [name for name in (*settings.attacks, *settings.leave_out) if name not in database.card.attacks]
+    present = dict.fromkeys(name for one in (database, *more) for name in one.card.attacks)
+    absent = [name for name in (*settings.attacks, *settings.leave_out) if name not in present]
     if absent:
-        raise UsageError(
-            f"{database.folder} has no attack {', '.join(absent)}; it has {', '.join(database.card.attacks)}"
-        )
+        raise UsageError(f"{database.folder} has no attack {', '.join(absent)}; it has {', '.join(present)}")
+    _check_apart(database, more)
     parts = {name: _read(database, name) for name in ("train", "dev", "eval")}
+    parts["train"] = _joined([parts["train"], *(_read(further, None) for further in more)])
     fitting, held = parts["train"].only(settings), parts["dev"].only(settings)
     for name, part in (("train", fitting), ("dev", held), ("eval", parts["eval"])):
         if not len(part.normal) or not part.attacks:
@@ -152,14 +163,36 @@ def train(database: Database, out: Path, settings: Settings, *, threads: int, wo
         "trained_with": {name: len(images) for name, images in fitting.attacks.items()},
         "weights": sum(weight.numel() for weight in model.parameters()),
         "database": {key: info[key] for key in ("dataset", "classifier", "normal", "adversarial", "splits", "seed")},
+        "more": [
+            {key: entry[key] for key in ("dataset", "normal", "adversarial", "seed")}
+            for entry in (further.info() for further in more)
+        ],
         "eval": _measured(network, parts["eval"], settings),
     }
     write_file(out / "detector.json", (json.dumps(report, indent=1) + "\n").encode())
     return report
 
 
-def _read(database: Database, split: str) -> _Split:
-    inside = np.array([entry.split == split for entry in database.card.normal])
+def _check_apart(database: Database, more: Sequence[Database]) -> None:
+    """Nothing that is trained on may be of what is judged on: not an image, and not a track of the same part."""
+    judged = [entry for entry in database.card.normal if entry.split != "train"]
+    sources, groups = {entry.source for entry in judged}, {entry.group for entry in judged}
+    for further in more:
+        if further.card.classifier.sha256 != database.card.classifier.sha256:
+            raise DataError(f"{further.folder} was made on another classifier than {database.folder}; leave it out")
+        same = further.card.dataset.spec == database.card.dataset.spec
+        same = same and further.card.dataset.part == database.card.dataset.part
+        shared = [e for e in further.card.normal if e.source in sources or (same and e.group in groups)]
+        if shared:
+            raise DataError(
+                f"{further.folder} holds {shared[0].source}, which is of a track that {database.folder} has in its "
+                "split dev or eval; leave it out, or attack another part of the data set"
+            )
+
+
+def _read(database: Database, split: str | None) -> _Split:
+    """The images of a split, or of all (None)."""
+    inside = np.array([split in (None, entry.split) for entry in database.card.normal])
     places = np.cumsum(inside) - 1
     attacks, origins = {}, {}
     for name in database.card.attacks:
@@ -169,6 +202,21 @@ def _read(database: Database, split: str) -> _Split:
         if here.any():
             attacks[name], origins[name] = _rgb(attacked.images[here]), places[normals[here]]
     return _Split(_rgb(database.normal[inside]), attacks, origins)
+
+
+def _joined(parts: Sequence[_Split]) -> _Split:
+    if len(parts) == 1:
+        return parts[0]
+    starts = np.cumsum([0, *(len(part.normal) for part in parts)])
+    names = dict.fromkeys(name for part in parts for name in part.attacks)
+    attacks = {name: np.concatenate([part.attacks[name] for part in parts if name in part.attacks]) for name in names}
+    origins = {
+        name: np.concatenate(
+            [part.origins[name] + start for part, start in zip(parts, starts, strict=False) if name in part.attacks]
+        )
+        for name in names
+    }
+    return _Split(np.concatenate([part.normal for part in parts]), attacks, origins)
 
 
 def _rgb(images: Pixels) -> Pixels:

@@ -17,6 +17,7 @@ import numpy.typing as npt
 from PIL import Image
 
 from firewall.errors import UsageError
+from firewall.transforms import resize
 
 __all__ = ["AUGMENTATIONS", "SHIFTS", "augmented", "shifted"]
 
@@ -93,13 +94,21 @@ def shifted(images: Pixels, name: str, seed: int = 0) -> Pixels:
 
 
 def augmented(pixels: Pixels, augment: str, generator: np.random.Generator) -> Pixels:
-    """A normal image, (H, W, 3) uint8, as training sees it. augment: of AUGMENTATIONS."""
+    """A normal image, (H, W, 3) uint8, as training sees it. augment: of AUGMENTATIONS.
+
+    Half of the shifted images are shifted at a smaller size and enlarged afterwards, as the edge does it with what the
+    camera saw from afar: there noise and JPEG blocks come out soft.
+    """
     if augment == "none" or generator.random() < 0.5:
         return pixels
+    height, width = pixels.shape[:2]
+    if generator.random() < 0.5:
+        share = generator.uniform(0.5, 1)
+        pixels = resize(pixels, max(8, round(share * width)), max(8, round(share * height)))
     names = list(SHIFTS)
     for name in generator.choice(len(names), size=1 if generator.random() < 0.7 else 2, replace=False):
         pixels = SHIFTS[names[int(name)]](pixels, generator)
-    return pixels
+    return pixels if pixels.shape[:2] == (height, width) else resize(pixels, width, height)
 
 
 def _bytes(values: npt.NDArray[np.floating]) -> Pixels:
