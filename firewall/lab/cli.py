@@ -10,6 +10,7 @@ import typer
 from rich.console import Console
 
 from firewall.errors import UsageError
+from firewall.lab.commands.attention import train_attention
 from firewall.lab.commands.classifiers import classifiers, train_classifier
 from firewall.lab.commands.database import attack, database_app, report_app
 from firewall.lab.commands.detectors import train_image_cnn, train_residual, train_statistics
@@ -30,6 +31,7 @@ app.command()(classifiers)
 train_app.command("statistics")(train_statistics)
 train_app.command("image-cnn")(train_image_cnn)
 train_app.command("residual")(train_residual)
+train_app.command("attention")(train_attention)
 app.command()(attack)
 app.add_typer(database_app, name="database")
 app.add_typer(report_app, name="report")
