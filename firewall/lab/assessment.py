@@ -1,14 +1,15 @@
 """Judge a bundle on an adversarial database: `firewall lab evaluate --database`.
 
-Every detector, and the verdict of all together, on every attack, on images of one split. Two kinds of thresholds are
-kept apart: the bundle's own, which are what a user gets, and thresholds set on the database's normal images of the
-*other* splits, at which detectors can be compared at equal false-positive rates.
+Every detector, and the verdict of all together, on every attack, on images of some splits. Two kinds of thresholds are
+kept apart: the bundle's own, which are what a user gets, and thresholds set on normal images that are not judged and
+that no detector was fitted to, at which detectors can be compared at equal false-positive rates.
 """
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any, get_args
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -16,28 +17,36 @@ import numpy.typing as npt
 from firewall.bundle import Bundle
 from firewall.detectors import Detector, build
 from firewall.engines import OnnxRuntimeNetwork
-from firewall.errors import DataError, UsageError
+from firewall.errors import DataError
 from firewall.lab import metrics
 from firewall.lab.database import Database
-from firewall.lab.database.card import Split
-from firewall.lab.database.variants import of_database
+from firewall.lab.database.normals import named_splits, normal_entries
+from firewall.lab.database.variants import of_database, of_reserve, same_classifier
 from firewall.lab.measurement import Measured
 from firewall.lab.models import Protected
+from firewall.lab.protocol import Protocol, protocol_of
 from firewall.policy import Policy
 
-__all__ = ["RATES", "Assessment", "Scores", "assess"]
+__all__ = ["FEW", "RATES", "Assessment", "Scores", "assess"]
 
 #: False-positive rates at which detectors are compared.
 RATES = (0.01, 0.05)
+#: An attack with fewer images is shown, but neither called the worst nor to be relied on.
+FEW = 10
+
+Integers = npt.NDArray[np.int64]
+Floats = npt.NDArray[np.float64]
+Mask = npt.NDArray[np.bool_]
 
 
 @dataclass(frozen=True, eq=False)
 class Scores:
-    """Of one detector: on normal images of the split, on normal images of the others, and by attack; each (N,)."""
+    """Of one detector: on the normal images that are judged, on those that thresholds are set on, and by attack; each
+    (N,)."""
 
-    normal: npt.NDArray[np.float64]
-    calibration: npt.NDArray[np.float64]
-    attacks: dict[str, npt.NDArray[np.float64]]
+    normal: Floats
+    calibration: Floats
+    attacks: dict[str, Floats]
 
 
 @dataclass(frozen=True, eq=False)
@@ -48,86 +57,184 @@ class Assessment:
     scores: dict[str, Scores]
 
 
-def assess(bundle: Bundle, database: Database, classifier: Protected, split: str = "eval") -> Assessment:
-    """Judge `bundle` on the images of `split` (train, dev or eval).
+@dataclass(frozen=True, eq=False)
+class Judge:
+    """A bundle's detectors on its classifier's outputs. classifier: the bundle's own, as the lab runs it."""
 
-    Raises UsageError for a split that isn't, DataError for a database of another classifier than the bundle's or
-    without images in the split.
+    bundle: Bundle
+    classifier: Protected
+    detectors: tuple[Detector, ...]
+    thresholds: Mapping[str, float]
+
+    @property
+    def operations(self) -> list[str]:
+        """All that any of the detectors asks for."""
+        return list(dict.fromkeys(name for detector in self.detectors for name in detector.operations))
+
+    def scores(self, measured: Measured) -> dict[str, Floats]:
+        """By detector, (N,) each."""
+        return {detector.name: measured.scores(detector) for detector in self.detectors}
+
+    def verdicts(self, scores: Mapping[str, Floats]) -> tuple[Mask, Integers]:
+        """Which images the bundle withholds, and how many images the classifier sees for each, as on the edge."""
+        policy = Policy(dict(self.thresholds))
+        order = sorted(self.detectors, key=lambda detector: len(detector.operations))
+        count = len(next(iter(scores.values())))
+        withheld, classified = np.zeros(count, bool), np.ones(count, np.int64)
+        for index in range(count):
+            known: dict[str, float] = {}
+            seen: set[str] = set()
+            for detector in order:
+                if policy.excess(known) > 0:
+                    break
+                seen.update(detector.operations)
+                known[detector.name] = float(scores[detector.name][index])
+            withheld[index] = not policy.judge(known).released
+            classified[index] += len(seen)
+        return withheld, classified
+
+
+def judge_of(bundle: Bundle, classifier: Protected) -> Judge:
+    """The bundle's detectors with its own thresholds."""
+    specs = bundle.manifest.detectors
+    detectors = tuple(
+        build(spec, lambda file: OnnxRuntimeNetwork(bundle.files[file], file, threads=1)) for spec in specs
+    )
+    return Judge(bundle, classifier, detectors, {spec.name: spec.threshold for spec in specs})
+
+
+def assess(
+    bundle: Bundle,
+    database: Database,
+    classifier: Protected,
+    split: str = "eval",
+    calibration: Database | None = None,
+) -> Assessment:
+    """Judge `bundle` on the images of `split`: train, dev or eval, several with commas, or all.
+
+    Thresholds at equal false-positive rates are set on the normal images of the other splits, attacked or in reserve,
+    or on those of `calibration`, less what a detector of the bundle was fitted to. Raises UsageError for a split that
+    isn't; DataError for a database of another classifier than the bundle's, for one without images to judge or to set
+    thresholds on, and if a judged group is one that a detector was fitted to or that thresholds are set on.
     """
-    if split not in get_args(Split):
-        raise UsageError(f"--split must be one of {', '.join(get_args(Split))}, got {split!r}")
-    detectors = [_detector(bundle, index) for index in range(len(bundle.manifest.detectors))]
-    operations = list(dict.fromkeys(name for detector in detectors for name in detector.operations))
-    inside = np.array([entry.split == split for entry in database.card.normal])
-    if not inside.any() or inside.all():
-        raise DataError(
-            f"{database.folder} has no normal images in its split {split!r}, or no others; attack more images"
-        )
-    everything = _measured(database, classifier, operations, None)
-    normal, others = everything.subset(inside), everything.subset(~inside)
-    groups = np.array([entry.group for entry in database.card.normal])
+    for each in (database, calibration):
+        if each is not None:
+            same_classifier(each, classifier)
+    judge = judge_of(bundle, classifier)
+    how = protocol_of(bundle, database, named_splits(split), calibration)
+    every = normals(judge, database)
+    normal = every.subset(how.judged)
+    if calibration is None:
+        reference = every.subset(how.calibration.where)
+    else:
+        reference = normals(judge, calibration).subset(how.calibration.where)
+    groups = np.array([entry.group for entry in normal_entries(database)])
     attacked: dict[str, Measured] = {}
-    tracks: dict[str, npt.NDArray[np.int64]] = {}
+    tracks: dict[str, Integers] = {}
     for name in database.card.attacks:
         entries = database.attacked(name).entries
-        chosen = np.array([database.split_of(entry) == split for entry in entries], bool)
+        chosen = np.array([database.split_of(entry) in how.splits for entry in entries], bool)
         if chosen.any():
-            attacked[name] = _measured(database, classifier, operations, name).subset(chosen)
+            variants = of_database(database, classifier, judge.operations, name)
+            images = database.attacked(name).images
+            measured = Measured(images, variants.original, variants.operations, variants.copies)
+            attacked[name] = measured.subset(chosen)
             tracks[name] = groups[[entry.normal for entry, here in zip(entries, chosen, strict=True) if here]]
-    scores = {
-        detector.name: Scores(
-            normal.scores(detector),
-            others.scores(detector),
-            {name: part.scores(detector) for name, part in attacked.items()},
+    if not attacked:
+        raise DataError(
+            f"{database.folder} has no attacked images in its splits {', '.join(how.splits)}; attack more images"
         )
-        for detector in detectors
+    by_attack = {name: judge.scores(part) for name, part in attacked.items()}
+    own, others = judge.scores(normal), judge.scores(reference)
+    scores = {
+        name: Scores(own[name], others[name], {attack: found[name] for attack, found in by_attack.items()})
+        for name in own
     }
-    thresholds = {spec.name: spec.threshold for spec in bundle.manifest.detectors}
+    return Assessment(_summary(judge, database, how, scores, groups[how.judged], tracks), scores)
+
+
+def normals(judge: Judge, database: Database) -> Measured:
+    """All normal images of a database, in the order of `normal_entries`."""
+    first = of_database(database, judge.classifier, judge.operations)
+    second = of_reserve(database, judge.classifier, judge.operations)
+    return Measured(
+        np.concatenate([database.normal, database.reserve]),
+        np.concatenate([first.original, second.original]),
+        first.operations,
+        np.concatenate([first.copies, second.copies]),
+    )
+
+
+def _summary(
+    judge: Judge,
+    database: Database,
+    how: Protocol,
+    scores: dict[str, Scores],
+    normal_tracks: Integers,
+    tracks: dict[str, Integers],
+) -> dict[str, Any]:
     summary: dict[str, Any] = {
         name: {
-            attack: _separation(entry, attack, groups[inside], tracks[attack], thresholds[name]) for attack in attacked
+            attack: _separation(entry, attack, normal_tracks, tracks[attack], judge.thresholds[name])
+            for attack in tracks
         }
         for name, entry in scores.items()
     }
-    withheld, classified = _verdicts(detectors, thresholds, {name: entry.normal for name, entry in scores.items()})
+    withheld, classified = judge.verdicts({name: entry.normal for name, entry in scores.items()})
+    summary["bundle"] = {}
+    for attack, of_attack in tracks.items():
+        found, _ = judge.verdicts({name: entry.attacks[attack] for name, entry in scores.items()})
+        point = metrics.operating_point(withheld, found, 0.5, normal_tracks=normal_tracks, adversarial_tracks=of_attack)
+        summary["bundle"][attack] = _few(len(found)) | {
+            "n": len(found),
+            "withheld": point.true_positives.value,
+            "ci95": [point.true_positives.low, point.true_positives.high],
+            "accuracy": point.balanced_accuracy,
+        }
     summary["normal"] = {
-        "n": len(normal),
-        "false_positive_rate": float(withheld.mean()),
-        "ci95": metrics.rate_interval(int(withheld.sum()), len(withheld)),
+        "n": len(withheld),
+        "groups": len(np.unique(normal_tracks)),
+        "false_positive_rate": point.false_positives.value,
+        "ci95": [point.false_positives.low, point.false_positives.high],
         "mean_classified": float(classified.mean()),
     }
-    summary["bundle"] = {
-        attack: _withheld(
-            _verdicts(detectors, thresholds, {name: entry.attacks[attack] for name, entry in scores.items()})[0]
-        )
-        for attack in attacked
+    summary["worst"] = {
+        "bundle": _worst(summary["bundle"], "withheld"),
+        "detectors": {name: _worst(summary[name], "auroc") for name in scores},
     }
     summary["about"] = {
-        "bundle": bundle.manifest.name,
-        "bundle_sha256": bundle.sha256,
-        "split": split,
+        "bundle": judge.bundle.manifest.name,
+        "bundle_sha256": judge.bundle.sha256,
+        "split": ",".join(how.splits),
         "database": database.info(),
-        "calibration_normals": len(others),
+        "calibration_normals": len(next(iter(scores.values())).calibration),
+        "calibration": how.described(),
+        "detectors": {
+            spec.name: {"threshold": spec.threshold, "fitted": None if spec.fitted is None else _told(spec.fitted)}
+            for spec in judge.bundle.manifest.detectors
+        },
+        "notes": list(how.notes),
     }
-    return Assessment(summary, scores)
+    return summary
 
 
-def _detector(bundle: Bundle, index: int) -> Detector:
-    return build(bundle.manifest.detectors[index], lambda file: OnnxRuntimeNetwork(bundle.files[file], file, threads=1))
+def _told(fitted: Any) -> dict[str, Any]:
+    """A record without the list of its groups."""
+    return {**fitted.model_dump(mode="json", exclude={"groups"}), "groups": len(fitted.groups.split())}
 
 
-def _measured(database: Database, classifier: Protected, operations: list[str], attack: str | None) -> Measured:
-    variants = of_database(database, classifier, operations, attack)
-    images = database.normal if attack is None else database.attacked(attack).images
-    return Measured(images, variants.original, variants.operations, variants.copies)
+def _few(count: int) -> dict[str, bool]:
+    return {"few": True} if count < FEW else {}
+
+
+def _worst(entries: dict[str, dict[str, Any]], key: str) -> str | None:
+    """The attack with the least of `key`; None if all have too few images."""
+    enough = {attack: entry[key] for attack, entry in entries.items() if entry["n"] >= FEW}
+    return min(enough, key=enough.__getitem__) if enough else None
 
 
 def _separation(
-    scores: Scores,
-    attack: str,
-    normal_tracks: npt.NDArray[np.int64],
-    tracks: npt.NDArray[np.int64],
-    threshold: float,
+    scores: Scores, attack: str, normal_tracks: Integers, tracks: Integers, threshold: float
 ) -> dict[str, Any]:
     found = metrics.separate(
         scores.normal,
@@ -138,52 +245,15 @@ def _separation(
         adversarial_tracks=tracks,
     )
     own = metrics.operating_point(
-        scores.normal,
-        scores.attacks[attack],
-        threshold,
-        normal_tracks=normal_tracks,
-        adversarial_tracks=tracks,
+        scores.normal, scores.attacks[attack], threshold, normal_tracks=normal_tracks, adversarial_tracks=tracks
     )
-    first, second = found.calibrated
-    return {
-        "n": found.adversarial,
-        "auroc": found.auroc.value,
-        "eer": found.eer.value,
-        "tpr_at_1fpr": first.true_positives.value,
-        "tpr_at_5fpr": second.true_positives.value,
-        "fpr_at_1fpr": first.false_positives.value,
-        "fpr_at_5fpr": second.false_positives.value,
-        "tpr_at_own_threshold": own.true_positives.value,
-        "ci95": {
-            "auroc": [found.auroc.low, found.auroc.high],
-            "eer": [found.eer.low, found.eer.high],
-            "tpr_at_1fpr": [first.true_positives.low, first.true_positives.high],
-            "tpr_at_5fpr": [second.true_positives.low, second.true_positives.high],
-        },
-    }
-
-
-def _verdicts(
-    detectors: list[Detector], thresholds: dict[str, float], scores: dict[str, npt.NDArray[np.float64]]
-) -> tuple[npt.NDArray[np.bool_], npt.NDArray[np.int64]]:
-    """Which images the bundle withholds, and how many images the classifier sees for each, as on the edge."""
-    policy = Policy(thresholds)
-    order = sorted(detectors, key=lambda detector: len(detector.operations))
-    count = len(next(iter(scores.values())))
-    withheld, classified = np.zeros(count, bool), np.ones(count, np.int64)
-    for index in range(count):
-        known: dict[str, float] = {}
-        seen: set[str] = set()
-        for detector in order:
-            if policy.excess(known) > 0:
-                break
-            seen.update(detector.operations)
-            known[detector.name] = float(scores[detector.name][index])
-        withheld[index] = not policy.judge(known).released
-        classified[index] += len(seen)
-    return withheld, classified
-
-
-def _withheld(verdicts: npt.NDArray[np.bool_]) -> dict[str, Any]:
-    hits = int(verdicts.sum())
-    return {"n": len(verdicts), "withheld": hits / len(verdicts), "ci95": metrics.rate_interval(hits, len(verdicts))}
+    points = {"1fpr": found.calibrated[0], "5fpr": found.calibrated[1], "own_threshold": own}
+    intervals = {"auroc": [found.auroc.low, found.auroc.high], "eer": [found.eer.low, found.eer.high]}
+    entry: dict[str, Any] = {"n": found.adversarial, "auroc": found.auroc.value, "eer": found.eer.value}
+    for name, point in points.items():
+        entry[f"tpr_at_{name}"] = point.true_positives.value
+        entry[f"fpr_at_{name}"] = point.false_positives.value
+        entry[f"accuracy_at_{name}"] = point.balanced_accuracy
+        for kind, rate in (("tpr", point.true_positives), ("fpr", point.false_positives)):
+            intervals[f"{kind}_at_{name}"] = [rate.low, rate.high]
+    return {**entry, **_few(found.adversarial), "ci95": intervals}

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 from collections.abc import Sequence
 from pathlib import Path
@@ -10,14 +11,15 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from firewall.bundle import MANIFEST, Bundle, ClassifierSpec, load_bundle
+from firewall.bundle import MANIFEST, Bundle, ClassifierSpec, Seen, load_bundle
 from firewall.errors import DataError
 from firewall.frame import Pixels
 from firewall.lab.calibration import DETECTORS, calibrate
 from firewall.lab.database import Database
+from firewall.lab.database.normals import calibration_normals
 from firewall.lab.datasets import gtsrb
 from firewall.lab.datasets.packs import load_images
-from firewall.lab.training.trained import load_trained
+from firewall.lab.training.trained import Trained, load_trained
 
 __all__ = ["calibrate_folder", "calibration_tracks", "load_card"]
 
@@ -56,46 +58,58 @@ def calibrate_folder(
     gtsrb_root: Path | None,
     images: Path | None,
     database: Path | None = None,
+    judged: Sequence[str] = ("eval",),
     rate: float,
     sweep: int,
     name: str,
     citations: Sequence[str] = (),
 ) -> Bundle:
-    """Calibrate on GTSRB's calibration tracks, on any normal images, or on a database's normal images but those of its
-    eval split, and write the bundle to `out`. detectors: names, and folders of trained ones.
+    """Calibrate on GTSRB's calibration tracks, on any normal images, or on a database's, and write the bundle to `out`.
 
-    A detector that was trained on the same database has seen the normal images of its train split: its threshold is
-    then set partly on images that it was fitted to, and more normal images than asked for may be withheld. Count on the
-    rate measured on the eval split, not on the one that was asked for.
+    detectors: names, and folders of trained ones. judged: splits of the database that are kept for judging, and so are
+    not calibrated on. Nor are groups that a detector was fitted to: on those its scores are lower than on images that
+    it meets for the first time, and its threshold would be too low.
     """
     card, spec, content = load_card(folder)
     normal: list[Pixels]
     labels: npt.NDArray[np.int64] | None = None
     tracks: int | None = None
+    used: Seen | None = None
+    notes = ""
+    folders = [name for name in detectors if name not in DETECTORS and Path(name).is_dir()]
+    trained = [load_trained(Path(name)) for name in folders]
     if gtsrb_root is not None:
         data = calibration_tracks(gtsrb_root, card["split"])
         normal, labels, tracks = data.images, data.labels, len(np.unique(data.tracks))
         description = f"GTSRB training images of {tracks} tracks kept out of training, correctly classified"
+        used = Seen(dataset="gtsrb", part="kept-out", groups=" ".join(map(str, np.unique(data.tracks))))
+        _unseen_tracks(trained, used)
     elif images is not None:
         normal = load_images(images)
         description = f"{len(normal)} images of {images.name}"
     elif database is not None:
-        opened = Database(database)
-        kept = ~opened.where("eval")
-        normal = list(opened.normal[kept])
+        opened, own = Database(database), hashlib.sha256(content).hexdigest()
+        if opened.card.classifier.sha256 != own:
+            raise DataError(
+                f"{database} was made on another classifier (SHA-256 {opened.card.classifier.sha256[:12]}, this one is "
+                f"{own[:12]}); its normal images are those that the other names rightly: use a database of this one"
+            )
+        found = calibration_normals(opened, [(each.name, each.fitted) for each in trained], judged)
+        normal, used, notes = list(found.images), found.seen, found.notes
+        tracks = len(used.groups.split())
         description = (
-            f"{len(normal)} normal images of the splits train and dev of a database of {opened.card.dataset.spec}"
+            f"{len(normal)} normal images of {tracks} groups, splits {' and '.join(used.splits)}, of a database of "
+            f"{used.dataset}, part {used.part}"
         )
     else:
         raise DataError("no normal images were named")
-    folders = [name for name in detectors if name not in DETECTORS and Path(name).is_dir()]
     return calibrate(
         spec,
         content,
         normal,
         out,
         detectors=[name for name in detectors if name not in folders],
-        trained=[load_trained(Path(name)) for name in folders],
+        trained=trained,
         data=description,
         labels=labels,
         tracks=tracks,
@@ -104,4 +118,21 @@ def calibrate_folder(
         name=name,
         citations=citations,
         split=card.get("split"),
+        seen=used,
+        notes=notes,
     )
+
+
+def _unseen_tracks(trained: Sequence[Trained], used: Seen) -> None:
+    """Raises DataError if a detector was fitted to one of the tracks."""
+    tracks = set(used.groups.split())
+    for detector in trained:
+        fitted = detector.fitted
+        if fitted is None or fitted.dataset != used.dataset or fitted.part == "test":
+            continue
+        shared = tracks & set(fitted.groups.split())
+        if shared:
+            raise DataError(
+                f"the detector {detector.name} was fitted to {len(shared)} of the {len(tracks)} tracks of --gtsrb; "
+                "calibrate on its database with --database, which leaves them out"
+            )

@@ -20,7 +20,7 @@ import numpy.typing as npt
 import onnxruntime as ort
 
 from firewall import __version__
-from firewall.bundle import Bundle, Calibration, ClassifierSpec, DetectorSpec, FileSpec, Manifest, write_bundle
+from firewall.bundle import Bundle, Calibration, ClassifierSpec, DetectorSpec, FileSpec, Manifest, Seen, write_bundle
 from firewall.detectors import build
 from firewall.detectors.confidence import log_odds
 from firewall.engines import OnnxRuntimeEngine, OnnxRuntimeNetwork
@@ -62,17 +62,19 @@ def detector_specs(
             "trained one"
         )
     share = rate / (len(names) + len(trained))
-    wanted = [_parameters(name, normal, share, SWEEPS[sweep]) for name in names]
-    wanted += [(detector.name, detector.parameters) for detector in trained]
-    kinds = [kind for kind, _ in wanted]
+    wanted: list[tuple[str, dict[str, Any], Seen | None]] = [
+        (*_parameters(name, normal, share, SWEEPS[sweep]), None) for name in names
+    ]
+    wanted += [(detector.name, detector.parameters, detector.fitted) for detector in trained]
+    kinds = [kind for kind, _, _ in wanted]
     if len(set(kinds)) < len(kinds):
         raise UsageError(f"a bundle holds each kind of detector once, got {', '.join(kinds)}")
     networks = networks_of(trained)
     specs = []
-    for kind, parameters in wanted:
+    for kind, parameters, fitted in wanted:
         provisional = DetectorSpec(name=kind, parameters=parameters, threshold=0.0)
         threshold = conformal_threshold(normal.scores(build(provisional, networks.__getitem__)), share)
-        specs.append(DetectorSpec(name=kind, parameters=parameters, threshold=threshold))
+        specs.append(DetectorSpec(name=kind, parameters=parameters, threshold=threshold, fitted=fitted))
     return specs
 
 
@@ -110,12 +112,15 @@ def calibrate(
     citations: Sequence[str] = (),
     split: dict[str, Any] | None = None,
     trained: Sequence[Trained] = (),
+    seen: Seen | None = None,
+    notes: str = "",
 ) -> Bundle:
     """Set the thresholds on normal `images` and write the bundle to `out`.
 
     content: the classifier's ONNX file. labels: true classes (N,); images that the classifier gets wrong are left out,
     as the papers do. data: what the images are, for the manifest. rate: the false-positive rate asked of the whole.
-    trained: detectors with networks. Raises DataError for one that was trained on attacks on another classifier.
+    trained: detectors with networks. seen: which images these are, for whoever judges the bundle. notes: for the
+    manifest. Raises DataError for a detector that was trained on attacks on another classifier.
     """
     if not 0 < rate < 1:
         raise UsageError(f"a false-positive rate must lie between 0 and 1, got {rate}")
@@ -150,6 +155,8 @@ def calibrate(
             false_positive_rate=rate,
             split=split or {},
             rates=rates,
+            notes=notes,
+            seen=seen,
         ),
         "versions": {"firewall": __version__, "numpy": np.__version__, "onnxruntime": ort.__version__},
         "citations": tuple(citations),

@@ -58,14 +58,21 @@ def calibrate(
     ] = None,
     images: Annotated[Path | None, typer.Option(help="Any folder or pack of normal images.")] = None,
     database: Annotated[
-        Path | None, typer.Option(metavar="DB", help="A database: its normal images, but for the eval split.")
+        Path | None,
+        typer.Option(
+            metavar="DB", help="A database: its normal images that no detector was fitted to, and its reserve."
+        ),
     ] = None,
+    judged: Annotated[
+        str, typer.Option(help="Splits of the database that are kept for judging: not calibrated on. 'none' for none.")
+    ] = "eval",
     false_positive_rate: Annotated[float, typer.Option(help="Share of normal images that may be withheld.")] = 0.01,
     sweep: Annotated[int, typer.Option(help="Number of JPEG qualities: 16 or 76.")] = 16,
     name: Annotated[str, typer.Option(help="Name of the bundle.")] = "traffic-signs",
 ) -> None:
     """Set thresholds on normal images alone and write a bundle."""
     from firewall.lab import bundling
+    from firewall.lab.database.normals import named_splits
 
     if sum(source is not None for source in (gtsrb, images, database)) != 1:
         raise UsageError("name the normal images by one of --gtsrb, --images and --database")
@@ -78,6 +85,7 @@ def calibrate(
         gtsrb_root=gtsrb,
         images=images,
         database=database,
+        judged=() if judged == "none" else named_splits(judged, "--judged"),
         rate=false_positive_rate,
         sweep=sweep,
         name=name,
@@ -92,7 +100,15 @@ def evaluate(
     database: Annotated[
         Path | None, typer.Option(metavar="DB", help="Made by 'firewall lab attack' on the bundle's classifier.")
     ] = None,
-    split: Annotated[str, typer.Option(help="Of the database: train, dev or eval.")] = "eval",
+    split: Annotated[
+        str, typer.Option(help="What to judge on: train, dev or eval, several with commas, or all.")
+    ] = "eval",
+    calibration: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="DB", help="Set the thresholds for 1 % and 5 % on this database. [default: the other splits]"
+        ),
+    ] = None,
     html: Annotated[Path | None, typer.Option(metavar="FILE", help="Write a page with curves and histograms.")] = None,
     gtsrb: Annotated[
         Path | None, typer.Option(help="Instead of a database: attack GTSRB test images of this folder on the spot.")
@@ -112,12 +128,12 @@ def evaluate(
     if (database is None) == (gtsrb is None):
         raise UsageError("name the attacked images by either --database or --gtsrb")
     if database is not None:
-        _assess(bundle, database, split, json_file, html)
+        _assess(bundle, database, split, calibration, json_file, html)
         return
     from firewall.lab import evaluation
 
-    if gtsrb is None or html is not None:
-        raise UsageError("--html needs --database")
+    if gtsrb is None or html is not None or calibration is not None:
+        raise UsageError("--html and --calibration need --database")
     chosen = {"usual": list(evaluation.USUAL), "all": None}
     names = chosen[attacks] if attacks in chosen else [part for part in attacks.split(",") if part]
     result = evaluation.evaluate(gtsrb, bundle, names, limit=limit, seed=seed)
@@ -126,14 +142,17 @@ def evaluate(
         json_file.write_text(json.dumps(result, indent=1) + "\n", encoding="utf-8")
 
 
-def _assess(bundle: str, folder: Path, split: str, json_file: Path | None, html: Path | None) -> None:
+def _assess(
+    bundle: str, folder: Path, split: str, calibration: Path | None, json_file: Path | None, html: Path | None
+) -> None:
     from firewall.bundle import load_bundle
     from firewall.lab.assessment import assess
     from firewall.lab.database import Database
     from firewall.lab.models import open_classifier
     from firewall.lab.reports import evaluation
 
-    assessment = assess(load_bundle(bundle), Database(folder), open_classifier(bundle), split)
+    reference = None if calibration is None else Database(calibration)
+    assessment = assess(load_bundle(bundle), Database(folder), open_classifier(bundle), split, reference)
     text = json.dumps(assessment.summary, indent=1)
     if json_file is None:
         typer.echo(text)

@@ -90,7 +90,8 @@ def test_it_runs_on_the_edge(trained: Path, made: Path, tmp_path: Path, benign_s
     assert verdict.classified == 39
     calibration = json.loads(result.stdout)
     assert calibration["rates"]["withheld by statistics"] <= 0.15
-    assert calibration["images"] == int((~Database(made).where("eval")).sum())
+    assert calibration["images"] == int(Database(made).where("dev").sum()), "of train it has seen the normals"
+    assert calibration["seen"]["splits"] == ["dev"]
 
 
 def test_a_detector_of_another_classifier_is_refused(trained: Path, made: Path, tmp_path: Path) -> None:

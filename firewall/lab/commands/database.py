@@ -30,6 +30,10 @@ def attack(
         str, typer.Option(help="default, a bundle, a folder of 'lab train classifier', an ONNX file or a pack's name.")
     ] = "default",
     limit: Annotated[int, typer.Option(help="Normal images to attack: correctly classified ones.")] = 1000,
+    reserve: Annotated[
+        int,
+        typer.Option(help="Further normal images, never attacked, for thresholds; added to a database that has none."),
+    ] = 0,
     seed: Annotated[int, typer.Option(min=0, help="Choice of images, splits and the attacks' randomness.")] = 0,
     part: Annotated[str, typer.Option(help="Part of the data set: test, train, or a part of its own.")] = "test",
     data: Annotated[
@@ -55,7 +59,7 @@ def attack(
     from firewall.lab.database import Database, Plan, build
 
     names = tuple(ATTACKS) if attacks == "all" else tuple(dict.fromkeys(part for part in attacks.split(",") if part))
-    plan = Plan(dataset, classifier, names, limit, seed, part, data, "cuda" if device == "cuda" else "cpu")
+    plan = Plan(dataset, classifier, names, limit, seed, part, data, "cuda" if device == "cuda" else "cpu", reserve)
     built = build(out, plan, backend="ray" if backend == "ray" else "local", workers=workers)
     console = Console(stderr=True)
     for failure in built.failures:
@@ -82,6 +86,9 @@ def info(
         f"({facts['classifier_sha256'][:12]}); "
         + ", ".join(f"{name} {count}" for name, count in facts["splits"].items())
     )
+    if facts["reserve"]:
+        counts = ", ".join(f"{name} {count}" for name, count in facts["reserve_splits"].items())
+        console.print(f"{facts['reserve']} further normal images in reserve, not attacked; {counts}")
     table = Table("attack", "attempted", "kept", "share", "s an image")
     for column in table.columns[1:]:
         column.justify = "right"

@@ -26,19 +26,29 @@ from firewall import __version__
 from firewall.errors import DataError, UsageError
 from firewall.lab.attacks import by_name
 from firewall.lab.database.backends import Backend, in_any_order
-from firewall.lab.database.card import CARD, Card, ClassifierEntry, DatasetEntry, Device, read_card, write_card
+from firewall.lab.database.card import (
+    CARD,
+    Card,
+    ClassifierEntry,
+    DatasetEntry,
+    Device,
+    Reserve,
+    read_card,
+    write_card,
+)
 from firewall.lab.database.jobs import Job, Place, finished, jobs_of, run_job
 from firewall.lab.database.selection import choose
 from firewall.lab.database.shards import write_shard
-from firewall.lab.datasets import open_dataset
-from firewall.lab.models import open_classifier
+from firewall.lab.datasets import Dataset, open_dataset
+from firewall.lab.models import Protected, open_classifier
 
 __all__ = ["Built", "Plan", "build"]
 
 
 @dataclass(frozen=True, slots=True)
 class Plan:
-    """What a database is to be made of: `firewall lab attack`'s options. limit: normal images."""
+    """What a database is to be made of: `firewall lab attack`'s options. limit: normal images to attack. reserve:
+    further ones that are not attacked; 0 leaves a database with the reserve that it has."""
 
     dataset: str
     classifier: str
@@ -48,6 +58,7 @@ class Plan:
     part: str = "test"
     data: Path | None = None
     device: Device = "cpu"
+    reserve: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,6 +84,8 @@ def build(folder: Path, plan: Plan, *, backend: Backend = "local", workers: int 
         by_name(name)
     if plan.limit < 1:
         raise UsageError(f"--limit must be at least 1 image, got {plan.limit}")
+    if plan.reserve < 0:
+        raise UsageError(f"--reserve must be 0 (none) or more images, got {plan.reserve}")
     if plan.device == "cuda" and not torch.cuda.is_available():
         raise UsageError("--device cuda: torch finds no GPU here; use --device cpu")
     try:
@@ -137,9 +150,16 @@ def _begun(folder: Path, plan: Plan) -> Card:
         normal=tuple(entries),
         normal_shard=write_shard(folder, images),
         attacks=_parameters(plan, classifier.differentiable),
+        reserve=_reserved(folder, data, classifier, plan, looked_at) if plan.reserve else None,
     )
     write_card(folder, card)
     return card
+
+
+def _reserved(folder: Path, data: Dataset, classifier: Protected, plan: Plan, start: int) -> Reserve:
+    """The next images of the same order, stored just as those that are attacked."""
+    entries, images, looked_at = choose(data, classifier, plan.reserve, plan.seed, start=start)
+    return Reserve(asked=plan.reserve, looked_at=looked_at, images=tuple(entries), shard=write_shard(folder, images))
 
 
 def _continued(folder: Path, plan: Plan) -> Card:
@@ -151,6 +171,8 @@ def _continued(folder: Path, plan: Plan) -> Card:
         "--seed": (plan.seed, card.seed),
         "--device": (plan.device, card.device),
     }
+    if plan.reserve and card.reserve is not None:
+        asked["--reserve"] = (plan.reserve, card.reserve.asked)
     for option, (new, old) in asked.items():
         if new != old:
             raise UsageError(f"{folder} was begun with {option} {old}, not {new}; use that, or another --out")
@@ -166,6 +188,10 @@ def _continued(folder: Path, plan: Plan) -> Card:
             raise UsageError(
                 f"{folder} holds {name} with other parameters, made by firewall {card.firewall}; use another --out"
             )
+    if plan.reserve and card.reserve is None:
+        data = open_dataset(plan.dataset, plan.data, part=plan.part)
+        card = card.model_copy(update={"reserve": _reserved(folder, data, classifier, plan, card.looked_at)})
+        write_card(folder, card)
     if not parameters.keys() <= card.attacks.keys():
         card = card.model_copy(update={"attacks": {**card.attacks, **parameters}})
         write_card(folder, card)

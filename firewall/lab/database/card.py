@@ -18,6 +18,7 @@ __all__ = [
     "DatasetEntry",
     "Device",
     "NormalImage",
+    "Reserve",
     "Split",
     "read_card",
     "write_card",
@@ -74,6 +75,16 @@ class NormalImage(_Entry):
     top5: tuple[int, ...]
 
 
+class Reserve(_Entry):
+    """Further normal images that are never attacked, to set thresholds and measure false-positive rates on. asked: how
+    many. looked_at: how many of the data set were classified for them, after those that the attacked ones came from."""
+
+    asked: int
+    looked_at: int
+    images: tuple[NormalImage, ...]
+    shard: str
+
+
 class Card(_Entry):
     """attacks: registry name -> parameters and criterion. seed: of the choice of images and of the attacks. limit: how
     many normal images were asked for. looked_at: how many of the data set were classified until so many were right."""
@@ -92,6 +103,7 @@ class Card(_Entry):
     normal: tuple[NormalImage, ...]
     normal_shard: str
     attacks: dict[str, dict[str, Any]]
+    reserve: Reserve | None = None
 
 
 def read_card(folder: Path) -> Card:
@@ -125,4 +137,6 @@ def read_card(folder: Path) -> Card:
 
 def write_card(folder: Path, card: Card) -> None:
     """Replace the card; a reader sees the old or the new one, whole."""
-    write_file(folder / CARD, (card.model_dump_json(indent=1) + "\n").encode())
+    # A database without a reserve stays one that versions before reserves can read.
+    text = card.model_dump_json(indent=1, exclude={"reserve"} if card.reserve is None else None)
+    write_file(folder / CARD, (text + "\n").encode())

@@ -13,7 +13,7 @@ import numpy.typing as npt
 from pydantic import ValidationError
 
 from firewall.errors import DataError, UsageError
-from firewall.lab.database.card import Card, NormalImage, Split, read_card
+from firewall.lab.database.card import Card, NormalImage, Split, read_card, write_card
 from firewall.lab.database.jobs import Adversarial, Finished, finished, jobs_of
 from firewall.lab.database.shards import read_shard, shard_path
 
@@ -52,6 +52,23 @@ class Database:
             raise DataError(f"{self.folder} lists {len(self.card.normal)} normal images and holds {len(images)}")
         return images
 
+    @cached_property
+    def reserve(self) -> npt.NDArray[np.uint8]:
+        """Normal images that are not attacked, (N, H, W, C) uint8, N 0 or more; `reserve_entries` tells of each."""
+        if self.card.reserve is None:
+            return np.zeros((0, *self.normal.shape[1:]), np.uint8)
+        images = read_shard(self.folder, self.card.reserve.shard)
+        if len(images) != len(self.card.reserve.images):
+            raise DataError(
+                f"{self.folder} lists {len(self.card.reserve.images)} images in reserve, holds {len(images)}"
+            )
+        return images
+
+    @property
+    def reserve_entries(self) -> tuple[NormalImage, ...]:
+        """What is known of each image of `reserve`."""
+        return () if self.card.reserve is None else self.card.reserve.images
+
     def attacked(self, attack: str) -> Attacked:
         """What an attack has come to so far. Raises UsageError if the database has no such attack."""
         records = self._records(attack)
@@ -73,16 +90,21 @@ class Database:
         return np.array([split is None or entry.split == split for entry in self.card.normal])
 
     def info(self) -> dict[str, Any]:
-        """Counts, as `firewall lab database info --json` prints them. splits: of the normal images."""
+        """Counts, as `firewall lab database info --json` prints them. splits: of the normal images that are attacked;
+        reserve: of those that are not."""
         records = {attack: self._records(attack) for attack in self.card.attacks}
         splits = Counter(entry.split for entry in self.card.normal)
+        reserved = Counter(entry.split for entry in self.reserve_entries)
         return {
             "classifier_sha256": self.card.classifier.sha256,
             "dataset": self.card.dataset.spec,
+            "part": self.card.dataset.part,
             "normal": len(self.card.normal),
             "adversarial": {name: sum(len(part.images) for part in parts) for name, parts in records.items()},
             "attempted": {name: sum(part.attempted for part in parts) for name, parts in records.items()},
             "splits": {name: splits[name] for name in get_args(Split)},
+            "reserve": len(self.reserve_entries),
+            "reserve_splits": {name: reserved[name] for name in get_args(Split)},
             "classifier": self.card.classifier.name,
             "seconds": {name: round(sum(part.seconds for part in parts), 3) for name, parts in records.items()},
             "size": [self.card.classifier.height, self.card.classifier.width, self.card.classifier.channels],
@@ -93,13 +115,22 @@ class Database:
     def verify(self, *, repair: bool = False) -> list[str]:
         """What is wrong with the files, one line each; nothing if the database is whole.
 
-        repair: remove damaged shards of attacks with their records, so that 'firewall lab attack' makes them again.
+        repair: remove damaged shards of attacks with their records, and a damaged reserve, so that
+        'firewall lab attack' makes them again.
         """
         faults: list[str] = []
         try:
             _ = self.normal
         except DataError as error:
             faults.append(f"{error} (the normal images: everything rests on them, so make the database again)")
+        try:
+            _ = self.reserve
+        except DataError as error:
+            faults.append(f"{error} (the reserve: 'firewall lab attack --reserve' makes it again once it is removed)")
+            if repair and self.card.reserve is not None:
+                shard_path(self.folder, self.card.reserve.shard).unlink(missing_ok=True)
+                self.card = self.card.model_copy(update={"reserve": None})
+                write_card(self.folder, self.card)
         for attack in self.card.attacks:
             for job in jobs_of(self.card, attack):
                 path = job.record(self.folder)

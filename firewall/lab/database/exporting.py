@@ -26,7 +26,8 @@ COLUMNS = (
 
 
 def export(database: Database, folder: Path) -> int:
-    """Write every image and `index.csv` (COLUMNS; linf and l2 of pixels / 255) to an empty or new folder.
+    """Write every image and `index.csv` (COLUMNS; linf and l2 of pixels / 255) to an empty or new folder. kind: normal,
+    adversarial, or reserve for normal images that were not attacked.
 
     Returns the number of images. The table comes last: where it is, all files are. Raises DataError.
     """
@@ -60,6 +61,9 @@ def _rows(database: Database) -> Iterator[tuple[dict[str, Any], npt.NDArray[np.u
             _row(f"normal/{number:06d}.png", "normal", "", entry.split, entry.source, entry.label, entry.top5[0]),
             image,
         )
+    for number, (entry, image) in enumerate(zip(database.reserve_entries, database.reserve, strict=True)):
+        file = f"reserve/{number:06d}.png"
+        yield _row(file, "reserve", "", entry.split, entry.source, entry.label, entry.top5[0]), image
     for attack in database.card.attacks:
         attacked = database.attacked(attack)
         for adversarial, image in zip(attacked.entries, attacked.images, strict=True):

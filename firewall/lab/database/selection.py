@@ -22,19 +22,19 @@ _BATCH = 64
 
 
 def choose(
-    data: Dataset, classifier: Protected, limit: int, seed: int
+    data: Dataset, classifier: Protected, limit: int, seed: int, *, start: int = 0
 ) -> tuple[list[NormalImage], npt.NDArray[np.uint8], int]:
     """Up to `limit` images that `classifier` names rightly.
 
     Returns what is known of them, their pixels at the classifier's input size (N, H, W, C) uint8, and how many images
     were looked at. The order is that of a hash of seed and source, so a larger limit begins with the same images.
-    Raises DataError if the classifier knows none of them.
+    start: how many of that order are passed over. Raises DataError if the classifier knows none of them.
     """
     splits = split(data, seed=seed)
     entries: list[NormalImage] = []
     pictures: list[npt.NDArray[np.uint8]] = []
     looked_at = 0
-    order = sorted(range(len(data.labels)), key=lambda index: _rank(seed, data.sources[index]))
+    order = sorted(range(len(data.labels)), key=lambda index: _rank(seed, data.sources[index]))[start:]
     batches = [order[start : start + _BATCH] for start in range(0, len(order), _BATCH)]
     for batch in _progress(batches):
         if len(entries) == limit:
@@ -63,6 +63,9 @@ def choose(
         raise DataError(
             f"the classifier {classifier.name} names none of the {looked_at} images of {data.name} rightly, so there "
             "is nothing to attack; was it made for these classes?"
+            if start == 0
+            else f"{data.name} has no further images that {classifier.name} names rightly, so there is nothing to "
+            "reserve; leave out --reserve, or name a smaller --limit and another --out"
         )
     return entries, np.stack(pictures), looked_at
 

@@ -21,7 +21,7 @@ from firewall.lab.database.shards import write_file
 from firewall.lab.models import Protected
 from firewall.transforms import apply_operations
 
-__all__ = ["Variants", "of_database"]
+__all__ = ["Variants", "of_database", "of_images", "of_reserve", "same_classifier"]
 
 _FOLDER = "measured"
 _BLOCK = 250  # images that are kept together: what a killed run loses at most
@@ -48,18 +48,27 @@ class Variants:
 def of_database(
     database: Database, classifier: Protected, operations: Sequence[str], attack: str | None = None
 ) -> Variants:
-    """Of the normal images, or of an attack's. Kept in the database's folder, by hash of all that it depends on.
+    """Of the normal images that are attacked, or of an attack's. Kept in the database's folder, by hash of all that it
+    depends on.
 
     Raises DataError if the database was made on another classifier.
     """
-    if classifier.sha256 != database.card.classifier.sha256:
-        raise DataError(
-            f"{database.folder} was made on the classifier {database.card.classifier.name} "
-            f"({database.card.classifier.sha256[:12]}), not on {classifier.name} ({classifier.sha256[:12]}): "
-            "adversarial examples of one tell nothing sure of another"
-        )
     images = database.normal if attack is None else database.attacked(attack).images
-    label = f"sweeping {attack or 'normal images'}"
+    return of_images(database, images, classifier, operations, attack or "normal images")
+
+
+def of_reserve(database: Database, classifier: Protected, operations: Sequence[str]) -> Variants:
+    """Of the normal images in reserve; otherwise as `of_database`."""
+    return of_images(database, database.reserve, classifier, operations, "the reserve")
+
+
+def of_images(
+    database: Database, images: npt.NDArray[np.uint8], classifier: Protected, operations: Sequence[str], what: str
+) -> Variants:
+    """Of any images, (N, H, W, C) uint8, such as changed ones of the database; otherwise as `of_database`. what: for
+    the progress bar."""
+    same_classifier(database, classifier)
+    label = f"sweeping {what}"
     blocks = [images[start : start + _BLOCK] for start in range(0, len(images), _BLOCK)]
     parts = [
         _block(database.folder, block, classifier, operations)
@@ -68,6 +77,16 @@ def of_database(
     empty = np.zeros((0, 1 + len(operations), len(classifier.labels)), np.float32)
     logits = np.concatenate([empty, *parts])
     return Variants(tuple(operations), logits[:, 0], logits[:, 1:])
+
+
+def same_classifier(database: Database, classifier: Protected) -> None:
+    """Raises DataError if the database was made on another classifier."""
+    if classifier.sha256 != database.card.classifier.sha256:
+        raise DataError(
+            f"{database.folder} was made on the classifier {database.card.classifier.name} "
+            f"({database.card.classifier.sha256[:12]}), not on {classifier.name} ({classifier.sha256[:12]}): "
+            "adversarial examples of one tell nothing sure of another"
+        )
 
 
 def _block(

@@ -25,6 +25,7 @@ from firewall.export.tabular import to_onnx
 from firewall.lab import metrics
 from firewall.lab.database import Database
 from firewall.lab.database.card import Split
+from firewall.lab.database.seen import seen
 from firewall.lab.database.shards import write_file
 from firewall.lab.database.variants import Variants, of_database
 from firewall.lab.models import Protected
@@ -99,6 +100,7 @@ def train(database: Database, classifier: Protected, out: Path, settings: Settin
         "name": "statistics",
         "parameters": {"file": "detector.onnx", "feature": settings.feature, "operations": list(operations)},
         "classifier_sha256": classifier.sha256,
+        "fitted": seen(database, ("train",)).model_dump(mode="json"),
         "model": settings.model,
         "seed": settings.seed,
         "database": {key: info[key] for key in ("dataset", "classifier", "normal", "adversarial", "splits", "seed")},

@@ -7,6 +7,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from pydantic import ValidationError
+
+from firewall.bundle import Seen
 from firewall.errors import DataError
 
 __all__ = ["Trained", "load_trained"]
@@ -15,13 +18,15 @@ __all__ = ["Trained", "load_trained"]
 @dataclass(frozen=True, eq=False)
 class Trained:
     """name: the kind of detector. parameters: as its bundle has them; `file` is the name that its network gets there.
-    classifier_sha256: of the classifier whose attacks it was trained on. report: all that its training wrote."""
+    classifier_sha256: of the classifier whose attacks it was trained on. report: all that its training wrote.
+    fitted: the images that it learnt from; None of one that was trained before that was recorded."""
 
     name: str
     parameters: dict[str, Any]
     network: bytes
     classifier_sha256: str
     report: dict[str, Any]
+    fitted: Seen | None = None
 
     @property
     def file(self) -> str:
@@ -34,10 +39,11 @@ def load_trained(folder: Path) -> Trained:
     try:
         report = json.loads((folder / "detector.json").read_text(encoding="utf-8"))
         name, parameters, sha256 = str(report["name"]), dict(report["parameters"]), str(report["classifier_sha256"])
+        fitted = None if report.get("fitted") is None else Seen.model_validate(report["fitted"])
         network = (folder / Path(parameters["file"]).name).read_bytes()
-    except (OSError, ValueError, KeyError, TypeError) as error:
+    except (OSError, ValueError, KeyError, TypeError, ValidationError) as error:
         raise DataError(
             f"{folder} is not a trained detector's folder ({type(error).__name__}: {error}); make one with "
             "'firewall lab train DETECTOR'"
         ) from error
-    return Trained(name, {**parameters, "file": f"{name}.onnx"}, network, sha256, report)
+    return Trained(name, {**parameters, "file": f"{name}.onnx"}, network, sha256, report, fitted)

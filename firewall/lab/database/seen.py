@@ -1,0 +1,52 @@
+"""Which images a detector was fitted to, so that nobody sets its threshold on them or judges it by them."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterable
+
+import numpy as np
+import numpy.typing as npt
+
+from firewall.bundle import Seen
+from firewall.lab.database.card import Card, DatasetEntry, NormalImage
+from firewall.lab.database.database import Database
+
+__all__ = ["seen", "seen_groups", "unseen"]
+
+
+def seen(database: Database, splits: Collection[str] = ("train",)) -> Seen:
+    """The record of whoever learns from these splits: of the normal images, attacked or in reserve, and what was made
+    of them. `detector.json` holds it as "fitted", and a bundle takes it over."""
+    entries = [entry for entry in (*database.card.normal, *database.reserve_entries) if entry.split in splits]
+    return record(database.card, entries)
+
+
+def record(card: Card, entries: Iterable[NormalImage]) -> Seen:
+    """The record of some of a database's normal images."""
+    entries = list(entries)
+    return Seen(
+        dataset=card.dataset.spec,
+        part=card.dataset.part,
+        database=card.normal_shard,
+        splits=tuple(sorted({entry.split for entry in entries})),
+        groups=" ".join(map(str, sorted({entry.group for entry in entries}))),
+    )
+
+
+def seen_groups(records: Iterable[Seen], data: DatasetEntry) -> set[int]:
+    """The groups of the data set that any of the records holds."""
+    own = _numbering(data)
+    return {group for record in records if _numbering(record) == own for group in map(int, record.groups.split())}
+
+
+def unseen(entries: Iterable[NormalImage], records: Iterable[Seen], data: DatasetEntry) -> npt.NDArray[np.bool_]:
+    """Which of the data set's normal images share no group with any of the records, bool (N,)."""
+    taken = seen_groups(records, data)
+    return np.array([entry.group not in taken for entry in entries], bool)
+
+
+def _numbering(data: DatasetEntry | Seen) -> tuple[str, bool]:
+    """What makes two groups of the same number the same group. All parts of a data set but its test part are taken from
+    its training images and number their groups alike."""
+    name = data.spec if isinstance(data, DatasetEntry) else data.dataset
+    return name, data.part == "test"

@@ -1,0 +1,87 @@
+"""Normal and adversarial images of a database together, with what the classifier says of their transformed copies."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+
+from firewall.errors import DataError
+from firewall.lab.database.database import Database
+from firewall.lab.database.variants import Variants, of_images
+from firewall.lab.models import Protected
+
+__all__ = ["Swept", "sweep"]
+
+
+@dataclass(frozen=True, eq=False)
+class Swept:
+    """Of N images, the normal ones first: what the classifier says; labels, the true classes as the classifier counts
+    them, int64; attack, "" where normal; split: train, dev or eval; group: of the split, int64, images of one group
+    (a track, or an image and what was made of it) are on one side."""
+
+    variants: Variants
+    labels: npt.NDArray[np.int64]
+    attack: npt.NDArray[np.str_]
+    split: npt.NDArray[np.str_]
+    group: npt.NDArray[np.int64]
+
+    def __len__(self) -> int:
+        return len(self.labels)
+
+    @property
+    def adversarial(self) -> npt.NDArray[np.bool_]:
+        """Which images were attacked."""
+        return np.asarray(self.attack != "")
+
+    @property
+    def attacks(self) -> list[str]:
+        """The attacks of which there are images, in the database's order."""
+        return list(dict.fromkeys(self.attack[self.adversarial].tolist()))
+
+    def subset(self, where: npt.NDArray[np.bool_]) -> Swept:
+        """Some of the images."""
+        return Swept(
+            self.variants.subset(where), self.labels[where], self.attack[where], self.split[where], self.group[where]
+        )
+
+
+def sweep(
+    database: Database,
+    classifier: Protected,
+    operations: Sequence[str],
+    attacks: Sequence[str] | None = None,
+    limit: int | None = None,
+) -> Swept:
+    """The normal images and those of `attacks` (None: all), at most the first `limit` of each; they come in an order
+    that the seed drew, so the first ones are a fair sample. Copies are classified once and kept with the database.
+
+    Raises UsageError for an attack that the database doesn't have, DataError for another classifier than its own, or
+    for an attack that was named and hasn't been made yet.
+    """
+    card = database.card
+    normal = database.normal[:limit]
+    parts = [of_images(database, normal, classifier, operations, "normal images")]
+    entries = [list(card.normal[:limit])]
+    names = [""] * len(normal)
+    for name in card.attacks if attacks is None else attacks:
+        attacked = database.attacked(name)
+        if attacks is not None and attacked.attempted == 0:
+            raise DataError(f"{database.folder} holds nothing of the attack {name!r} yet; make it, or name others")
+        parts.append(of_images(database, attacked.images[:limit], classifier, operations, name))
+        entries.append([card.normal[entry.normal] for entry in attacked.entries[:limit]])
+        names += [name] * len(entries[-1])
+    flat = [entry for part in entries for entry in part]
+    return Swept(
+        Variants(
+            tuple(operations),
+            np.concatenate([part.original for part in parts]),
+            np.concatenate([part.copies for part in parts]),
+        ),
+        np.array([entry.label for entry in flat], np.int64) + classifier.offset,
+        np.array(names),
+        np.array([entry.split for entry in flat]),
+        np.array([entry.group for entry in flat], np.int64),
+    )

@@ -1,0 +1,117 @@
+"""Which images judge a bundle, and on which the thresholds are set: two sets that share no group with each other, nor
+with what a detector was fitted to."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from firewall.bundle import Bundle
+from firewall.errors import DataError
+from firewall.lab.database import Database
+from firewall.lab.database.card import Split
+from firewall.lab.database.normals import CalibrationNormals, calibration_mask, calibration_normals, normal_entries
+from firewall.lab.database.seen import record, seen_groups
+
+__all__ = ["Protocol", "protocol_of"]
+
+#: Fewer normal images can't tell a false-positive rate of 1 %.
+_ENOUGH = 100
+
+
+@dataclass(frozen=True, eq=False)
+class Protocol:
+    """splits: that are judged. judged: of `normal_entries`, bool (N,). calibration: what thresholds are set on. other:
+    whether these are of another database than the judged ones. notes: what readers have to know."""
+
+    splits: tuple[Split, ...]
+    judged: npt.NDArray[np.bool_]
+    calibration: CalibrationNormals
+    other: bool
+    notes: tuple[str, ...]
+
+    def described(self) -> dict[str, Any]:
+        """The calibration images, for JSON."""
+        seen = self.calibration.seen
+        return {
+            "other_database": self.other,
+            "dataset": seen.dataset,
+            "part": seen.part,
+            "splits": list(seen.splits),
+            "images": int(self.calibration.where.sum()),
+            "groups": len(seen.groups.split()),
+        }
+
+
+def protocol_of(
+    bundle: Bundle, database: Database, splits: Sequence[Split], calibration: Database | None = None
+) -> Protocol:
+    """Who judges and who sets thresholds. calibration: another database for the thresholds.
+
+    Raises DataError if no image is left for one of the two, or a group would be on two sides.
+    """
+    entries = normal_entries(database)
+    judged = np.array([entry.split in splits for entry in entries], bool)
+    if not judged.any():
+        raise DataError(f"{database.folder} has no normal images in its splits {', '.join(splits)}; attack more images")
+    groups = {entry.group for entry, here in zip(entries, judged, strict=True) if here}
+    trained = [
+        (spec.name, spec.fitted)
+        for spec in bundle.manifest.detectors
+        if spec.fitted is not None or "file" in spec.parameters
+    ]
+    for name, fitted in trained:
+        known = set() if fitted is None else seen_groups([fitted], database.card.dataset) & groups
+        if known:
+            raise DataError(
+                f"the detector {name} was fitted to {len(known)} of the {len(groups)} groups of the splits "
+                f"{', '.join(splits)}; judge it on others with --split, or on another database"
+            )
+    if calibration is None:
+        where, note = calibration_mask(database, trained, splits)
+        if not where.any():
+            raise DataError(
+                f"the splits {', '.join(splits)} leave {database.folder} no normal images to set thresholds on; name "
+                "another database for them with --calibration"
+            )
+        kept = [entry for entry, here in zip(entries, where, strict=True) if here]
+        chosen = CalibrationNormals(database, where, record(database.card, kept), note)
+    else:
+        chosen = calibration_normals(calibration, trained)
+        shared = seen_groups([chosen.seen], database.card.dataset) & groups
+        if shared:
+            raise DataError(
+                f"{len(shared)} of the {len(groups)} judged groups are also among those of --calibration "
+                f"{calibration.folder}; thresholds are set on images that are not judged: name another database"
+            )
+    return Protocol(tuple(splits), judged, chosen, calibration is not None, _notes(bundle, database, chosen, groups))
+
+
+def _notes(bundle: Bundle, database: Database, chosen: CalibrationNormals, groups: set[int]) -> tuple[str, ...]:
+    notes = [chosen.notes] if chosen.notes else []
+    count = int(chosen.where.sum())
+    if count < _ENOUGH:
+        notes.append(
+            f"The thresholds for 1 % were set on {count} normal images, which can't tell 1 %: none of them lies above, "
+            "and the rate on others may be several per cent."
+        )
+    card = bundle.manifest.calibration
+    own = card.seen
+    if own is None and {"calibration_share", "seed"} <= card.split.keys() and database.card.dataset.spec == "gtsrb":
+        if database.card.dataset.part in ("train", "kept-out"):
+            notes.append(_OPTIMISTIC.format("some"))
+    elif own is not None:
+        shared = seen_groups([own], database.card.dataset) & groups
+        if shared:
+            notes.append(_OPTIMISTIC.format(f"{len(shared)} of {len(groups)}"))
+    return tuple(notes)
+
+
+_OPTIMISTIC = (
+    "The bundle's own thresholds were set on normal images of {} of the judged groups: what is said of them here, the "
+    "false-positive rate above all, is better than on images that nobody has seen."
+)
