@@ -1,4 +1,4 @@
-"""Small networks that tell adversarial from normal images, or their residuals: fit for the edge. By name."""
+"""Networks that tell adversarial from normal images, or their residuals, by name; the small ones fit the edge."""
 
 from __future__ import annotations
 
@@ -9,6 +9,9 @@ import torch
 from torch import Tensor, nn
 
 from firewall.errors import UsageError
+from firewall.lab.models.high_pass_network import HighPassNetwork
+from firewall.lab.models.resnet50 import ResNet50
+from firewall.lab.models.xception import Xception
 
 __all__ = ["NETWORKS", "DetectorNetwork", "NoiseNetwork", "by_name"]
 
@@ -74,7 +77,10 @@ class NoiseNetwork(nn.Module):
 NETWORKS: MappingProxyType[str, Callable[[int], nn.Module]] = MappingProxyType(
     {
         "small": lambda channels: DetectorNetwork(channels=channels),
-        "noise": lambda channels: NoiseNetwork(channels),
+        "noise": NoiseNetwork,
+        "high-pass": lambda channels: HighPassNetwork(channels=channels),
+        "resnet50": lambda channels: ResNet50(channels=channels),
+        "xception": lambda channels: Xception(channels=channels),
     }
 )
 
