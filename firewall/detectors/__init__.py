@@ -11,6 +11,7 @@ from firewall.detectors.confidence import Confidence
 from firewall.detectors.evidence import Detector, Evidence, Network
 from firewall.detectors.image_cnn import ImageCnn
 from firewall.detectors.residual import Residual
+from firewall.detectors.stability import Stability
 from firewall.detectors.statistics import Statistics
 from firewall.errors import BundleError
 
@@ -20,6 +21,7 @@ __all__ = ["DETECTORS", "NETWORK_DETECTORS", "Detector", "Evidence", "Network", 
 DETECTORS: dict[str, Callable[[dict[str, object]], Detector]] = {
     Agreement.name: Agreement,
     Confidence.name: Confidence,
+    Stability.name: Stability,
 }
 #: Detectors that ask a trained network, which their parameter `file` names.
 NETWORK_DETECTORS: dict[str, Callable[[dict[str, object], Network], Detector]] = {

@@ -2,7 +2,8 @@
 
 Adversarial images lose their labels under compression, blur, rotation and scaling in other patterns than normal ones.
 The paper turns the labels into one of two features and asks a small trained classifier (SVM, random forest, LDA or
-MLP), which is a network of the bundle here.
+MLP), which is a network of the bundle here. A third feature, odds, is ours: it keeps how sure of the label the
+classifier stays, where the paper's keep only whether the label is the same.
 """
 
 from __future__ import annotations
@@ -17,7 +18,16 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from firewall.detectors.evidence import Evidence, Network
 from firewall.errors import BundleError
 
-__all__ = ["Statistics", "StatisticsParameters", "corrected", "counting", "differences", "families", "top_labels"]
+__all__ = [
+    "Statistics",
+    "StatisticsParameters",
+    "corrected",
+    "counting",
+    "differences",
+    "families",
+    "label_odds",
+    "top_labels",
+]
 
 Labels = npt.NDArray[np.int64]
 
@@ -57,6 +67,23 @@ def counting(original: Labels, variants: Labels, family_of: Sequence[int]) -> np
     return counts.reshape(*counts.shape[:-2], -1)
 
 
+def label_odds(original: npt.NDArray[np.floating], variants: npt.NDArray[np.floating]) -> npt.NDArray[np.float32]:
+    """The odds feature: log(p / (1 - p)) of the original's first label, in the original and in each of its variants.
+
+    original: logits (..., classes). variants: logits (..., n, classes). Returns (..., 1 + n), the original's first.
+    Not of the paper: where its features hold a bit for each place and operation, this holds one real number for each
+    operation, which says how far a label is from being lost, or how firmly another one has taken its place.
+    """
+    values = np.concatenate([original[..., np.newaxis, :], variants], axis=-2).astype(np.float64)
+    label = np.broadcast_to(values[..., :1, :].argmax(axis=-1), values.shape[:-1])[..., np.newaxis]
+    own = np.take_along_axis(values, label, axis=-1)
+    np.put_along_axis(values, label, -np.inf, axis=-1)
+    highest = values.max(axis=-1, keepdims=True)
+    rest = highest + np.log(np.exp(values - highest).sum(axis=-1, keepdims=True))
+    odds: npt.NDArray[np.float32] = (own - rest)[..., 0].astype(np.float32)
+    return odds
+
+
 def families(operations: Sequence[str]) -> list[int]:
     """Numbers the families (what stands before the colon) of operations in the order in which they first appear."""
     names = list(dict.fromkeys(operation.partition(":")[0] for operation in operations))
@@ -84,7 +111,7 @@ class StatisticsParameters(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True)
 
     file: str
-    feature: Literal["counting", "differences"]
+    feature: Literal["counting", "differences", "odds"]
     operations: tuple[str, ...] = Field(min_length=1, max_length=200)
 
 
@@ -108,8 +135,10 @@ class Statistics:
 
     def feature(self, evidence: Evidence) -> npt.NDArray[np.float32]:
         """The feature of one image, (F,)."""
-        original = top_labels(evidence.logits)
-        variants = top_labels(np.stack([evidence.variants[operation] for operation in self.operations]))
+        copies = np.stack([evidence.variants[operation] for operation in self.operations])
+        if self.parameters.feature == "odds":
+            return label_odds(evidence.logits, copies)
+        original, variants = top_labels(evidence.logits), top_labels(copies)
         if self.parameters.feature == "differences":
             return differences(original, variants)
         return counting(original, variants, self._families)

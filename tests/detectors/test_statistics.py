@@ -8,7 +8,15 @@ from hypothesis import strategies as st
 
 from firewall.bundle import DetectorSpec
 from firewall.detectors import Evidence, build
-from firewall.detectors.statistics import Statistics, corrected, counting, differences, families, top_labels
+from firewall.detectors.statistics import (
+    Statistics,
+    corrected,
+    counting,
+    differences,
+    families,
+    label_odds,
+    top_labels,
+)
 from firewall.errors import BundleError
 from firewall.transforms import OPERATIONS_38
 
@@ -121,3 +129,37 @@ def test_a_network_is_needed() -> None:
     spec = DetectorSpec(name=Statistics.name, parameters={"file": "x.onnx"}, threshold=0.0)
     with pytest.raises(BundleError, match="needs a network"):
         build(spec)
+
+
+def test_the_odds_of_an_example_by_hand() -> None:
+    """log(p / (1 - p)) of the original's label, also where a copy has lost it; the original's own comes first."""
+    original = np.log(np.array([6, 3, 1], np.float32))
+    variants = np.log(np.array([[8, 1, 1], [1, 8, 1]], np.float32))
+
+    assert label_odds(original, variants) == pytest.approx(np.log([6 / 4, 8 / 2, 1 / 9]), abs=1e-6)
+
+
+def test_odds_are_finite_for_any_logits() -> None:
+    """A classifier that is very sure gives large numbers, never infinite ones; batches are as single images."""
+    values = np.random.default_rng(1).normal(scale=1e4, size=(5, 3, 6)).astype(np.float32)
+    batch = label_odds(values[:, 0], values[:, 1:])
+
+    assert np.isfinite(batch).all()
+    assert np.array_equal(batch[2], label_odds(values[2, 0], values[2, 1:]))
+
+
+def test_the_detector_asks_its_network_about_the_odds() -> None:
+    """One number for the original and one for each operation, in the order of the bundle."""
+    parameters = {"file": "n.onnx", "feature": "odds", "operations": ["blur:2", "jpeg:50"]}
+    seen: list[npt.NDArray[np.float32]] = []
+
+    def network(features: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
+        seen.append(features)
+        return np.array([[0.25]], np.float32)
+
+    detector = build(DetectorSpec(name="statistics", parameters=parameters, threshold=0), lambda _: network)
+    variants = {"jpeg:50": logits(1), "blur:2": logits(0)}
+
+    assert detector.score(Evidence(np.zeros((8, 8, 3), np.uint8), logits(0), variants)) == 0.25
+    expected = label_odds(logits(0), np.stack([variants["blur:2"], variants["jpeg:50"]]))
+    assert np.array_equal(seen[0], expected[np.newaxis])

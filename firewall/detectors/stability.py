@@ -1,0 +1,95 @@
+"""Stability: the classifier's probabilities have to stay where they are when the image is transformed.
+
+The agreement detector (Higashi, Kuribayashi et al.) asks whether the label of a copy is the same; this one, which is
+ours, looks at all of its probabilities, and at other operations than JPEG. It learns nothing of attacks: what is usual
+comes from normal images alone.
+
+The distance of two distributions is Hellinger's, and it is taken at several temperatures. A low one sees labels that
+change, as minimal perturbations lose theirs; a high one sees how the unlikely classes move, which betrays examples that
+were driven far past the decision boundary and keep their label under most operations. At each temperature the mean over
+the copies is put in units of what is usual there, and the most unusual one counts.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+import numpy.typing as npt
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from firewall.detectors.evidence import Evidence
+from firewall.errors import BundleError
+
+__all__ = ["Stability", "StabilityParameters", "StabilityScale", "hellinger", "instability"]
+
+Floats = npt.NDArray[np.float64]
+
+
+def hellinger(original: npt.NDArray[np.floating], variants: npt.NDArray[np.floating], temperature: float) -> Floats:
+    """Hellinger distance, 0..1, of each variant's softmax(logits / temperature) from the original's.
+
+    original: logits (..., classes). variants: logits (..., n, classes). Returns (..., n).
+    """
+    first, others = (_roots(logits, temperature) for logits in (original, variants))
+    overlap = np.einsum("...c,...nc->...n", first, others)
+    distance: Floats = np.sqrt(np.clip(1 - overlap, 0, None))
+    return distance
+
+
+def _roots(logits: npt.NDArray[np.floating], temperature: float) -> Floats:
+    """Square roots of softmax(logits / temperature)."""
+    values = np.asarray(logits, np.float64) / temperature
+    grown = np.exp((values - values.max(axis=-1, keepdims=True)) / 2)
+    roots: Floats = grown / np.sqrt((grown**2).sum(axis=-1, keepdims=True))
+    return roots
+
+
+class StabilityScale(BaseModel):
+    """One temperature, and of the mean distance of normal images there: the median, and how far above it the usual
+    range reaches."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
+
+    temperature: float = Field(gt=0)
+    median: float
+    above: float = Field(gt=0)
+
+
+def instability(
+    original: npt.NDArray[np.floating], variants: npt.NDArray[np.floating], scales: Sequence[StabilityScale]
+) -> Floats:
+    """The largest, over the temperatures, of (mean distance - median) / above; shapes as `hellinger`, returns (...)."""
+    found = [
+        (hellinger(original, variants, scale.temperature).mean(axis=-1) - scale.median) / scale.above
+        for scale in scales
+    ]
+    score: Floats = np.max(found, axis=0)
+    return score
+
+
+class StabilityParameters(BaseModel):
+    """operations: whose copies are compared with the original. scales: the temperatures, one at least."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    operations: tuple[str, ...] = Field(min_length=1, max_length=200)
+    scales: tuple[StabilityScale, ...] = Field(min_length=1, max_length=10)
+
+
+class Stability:
+    """The detector; `parameters` as in StabilityParameters. Raises BundleError if they don't fit."""
+
+    name = "stability"
+
+    def __init__(self, parameters: dict[str, object]) -> None:
+        try:
+            self.parameters = StabilityParameters.model_validate(parameters)
+        except ValidationError as error:
+            raise BundleError(f"parameters of detector 'stability': {error.errors()[0]['msg']}") from error
+        self.operations: Sequence[str] = self.parameters.operations
+
+    def score(self, evidence: Evidence) -> float:
+        """0 is a normal image's median, 1 the end of the usual range; see `instability`."""
+        copies = np.stack([evidence.variants[operation] for operation in self.operations])
+        return float(instability(evidence.logits, copies, self.parameters.scales))
