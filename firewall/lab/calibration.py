@@ -80,7 +80,8 @@ def detector_specs(
 
 def networks_of(trained: Sequence[Trained]) -> dict[str, OnnxRuntimeNetwork]:
     """The networks of trained detectors, by the names of their files in a bundle."""
-    return {detector.file: OnnxRuntimeNetwork(detector.network, detector.file, threads=1) for detector in trained}
+    files = {file: content for detector in trained for file, content in detector.files.items()}
+    return {file: OnnxRuntimeNetwork(content, file, threads=1) for file, content in files.items()}
 
 
 def engine_for(classifier: ClassifierSpec, content: bytes, threads: int = 0) -> OnnxRuntimeEngine:
@@ -132,13 +133,15 @@ def calibrate(
                 f"{detector.classifier_sha256[:12]}, this one is {own[:12]}); train it on a database of this one"
             )
     operations = [f"jpeg:{quality}" for quality in SWEEPS[sweep]] if detectors else []
-    operations += [name for detector in trained for name in detector.parameters.get("operations", ())]
+    networks = networks_of(trained)
+    for detector in trained:
+        stand_in = DetectorSpec(name=detector.name, parameters=detector.parameters, threshold=0.0)
+        operations += build(stand_in, networks.__getitem__).operations
     operations = list(dict.fromkeys(operations))
     engine, size = engine_for(classifier, content), classifier.input
     measured = measure(engine, images, operations, width=size.width, height=size.height, label="calibrating")
     normal = measured if labels is None else measured.subset(measured.labels == labels)
     specs = detector_specs(detectors, normal, rate, sweep, trained)
-    networks = networks_of(trained)
     above = {spec.name: normal.scores(build(spec, networks.__getitem__)) > spec.threshold for spec in specs}
     withheld = np.any(list(above.values()), axis=0)
     rates = {f"withheld by {kind}": float(mask.mean()) for kind, mask in above.items()}
@@ -161,7 +164,10 @@ def calibrate(
         "versions": {"firewall": __version__, "numpy": np.__version__, "onnxruntime": ort.__version__},
         "citations": tuple(citations),
     }
-    files = {classifier.file: content, **{detector.file: detector.network for detector in trained}}
+    files = {
+        classifier.file: content,
+        **{name: content for detector in trained for name, content in detector.files.items()},
+    }
     return write_bundle(out, files, **fields)
 
 
