@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import ClassVar, Literal
 
@@ -16,7 +17,7 @@ from firewall.lab.attacks.fgsm import Fgsm
 from firewall.lab.attacks.pgd import Pgd
 from firewall.lab.attacks.protocol import Logits, under_attack
 
-__all__ = ["Substitute", "drawings"]
+__all__ = ["Substitute", "drawings", "learning"]
 
 _FGSM = Fgsm(eps=0.1)
 
@@ -76,22 +77,46 @@ class Substitute:
         """A network that answers like the one asked, on images like these; of the answers only labels are used."""
         generator = torch.Generator().manual_seed(seed)
         known = drawings(self.count, images, generator) if self.seeds == "drawn" else images[: self.count]
-        classes = logits(known[:1]).shape[1]
-        answers = _asked(logits, known)
-        substitute = _network(images.shape[1], classes, generator).to(images.device)
-        adam = torch.optim.Adam(substitute.parameters(), lr=2e-3)
-        for turn in range(self.rounds + 1):
-            with torch.enable_grad():
-                for _ in range(self.epochs):
-                    for part in torch.randperm(len(known), generator=generator).to(known.device).split(32):
-                        adam.zero_grad()
-                        cross_entropy(substitute(known[part]), answers[part]).backward()
-                        adam.step()
-            if turn < self.rounds:
-                way = self.reach * (-1) ** (turn // self.turn)
-                new = (known + way * _slopes(substitute, known, answers).sign()).clamp(0, 1)
-                known, answers = torch.cat([known, new]), torch.cat([answers, _asked(logits, new)])
+        rounds = learning(logits, known, generator, self.rounds, self.epochs, self.reach, self.turn)
+        *_, substitute = rounds
         return substitute
+
+
+def learning(
+    logits: Logits,
+    known: Tensor,
+    generator: torch.Generator,
+    rounds: int,
+    epochs: int,
+    reach: float,
+    turn: int,
+    most: int | None = None,
+) -> Iterator[nn.Module]:
+    """The substitute after training on the images `known`, and after each of `rounds` rounds of augmentation.
+
+    It is one network, which goes on learning when the next is asked for. Arguments as of Substitute. most: in each
+    round only so many of the known images, drawn at random, are followed by a new one (Papernot et al., section 5.2:
+    reservoir sampling, so that queries don't double in every round); None: all.
+    """
+    classes = logits(known[:1]).shape[1]
+    answers = _asked(logits, known)
+    substitute = _network(known.shape[1], classes, generator).to(known.device)
+    adam = torch.optim.Adam(substitute.parameters(), lr=2e-3)
+    for number in range(rounds + 1):
+        with torch.enable_grad():
+            for _ in range(epochs):
+                for part in torch.randperm(len(known), generator=generator).to(known.device).split(32):
+                    adam.zero_grad()
+                    cross_entropy(substitute(known[part]), answers[part]).backward()
+                    adam.step()
+        yield substitute
+        if number < rounds:
+            way = reach * (-1) ** (number // turn)
+            few = most is not None and most < len(known)
+            chosen = torch.randperm(len(known), generator=generator)[:most] if few else torch.arange(len(known))
+            start, names = known[chosen.to(known.device)], answers[chosen.to(known.device)]
+            new = (start + way * _slopes(substitute, start, names).sign()).clamp(0, 1)
+            known, answers = torch.cat([known, new]), torch.cat([answers, _asked(logits, new)])
 
 
 def _asked(logits: Logits, images: Tensor) -> Tensor:
