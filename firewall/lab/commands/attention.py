@@ -33,6 +33,9 @@ def train_attention(
         str, typer.Option(help="Where to learn: data-set (training images) or database (its train split).")
     ] = "data-set",
     limit: Annotated[int, typer.Option(min=0, help="Images to learn from; 0 = all.")] = 0,
+    also: Annotated[
+        list[Path] | None, typer.Option(metavar="DB", help="A further database of the classifier to measure on.")
+    ] = None,
     data: Annotated[Path | None, typer.Option(help="Folder of the data sets and classifiers.")] = None,
     seed: Annotated[int, typer.Option(min=0, help="Initial weights and order.")] = 0,
     threads: Annotated[int, typer.Option(min=1, help="Threads of torch.")] = 2,
@@ -64,6 +67,7 @@ def train_attention(
         data=data,
         images=images,
         limit=limit,
+        also=[Database(folder) for folder in also or ()],
         threads=threads,
     )
     typer.echo(json.dumps(report["eval"], indent=1))

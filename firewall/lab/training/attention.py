@@ -8,6 +8,7 @@ unless `hardened` asks for some. Two forms: *thesis*, g by the loss of equation 
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -24,11 +25,11 @@ from firewall.bundle import Seen
 from firewall.detectors.attention import DISAGREEMENT
 from firewall.errors import DataError, UsageError
 from firewall.export.onnx import export_classifier
-from firewall.lab import metrics
 from firewall.lab.database import Database
 from firewall.lab.database.seen import seen
 from firewall.lab.database.shards import write_file
 from firewall.lab.datasets import open_dataset
+from firewall.lab.disagreement import disagreement, measured, measured_elsewhere
 from firewall.lab.models import Protected, open_classifier
 from firewall.lab.models.attention_network import (
     AttentionNetwork,
@@ -41,7 +42,7 @@ from firewall.lab.models.attention_network import (
 from firewall.lab.models.saliency import SALIENCY
 from firewall.lab.training.loop import Schedule, fit
 
-__all__ = ["FORMS", "IMAGES", "TEACHERS", "Settings", "disagreement", "lan_loss", "train"]
+__all__ = ["FORMS", "IMAGES", "TEACHERS", "Settings", "lan_loss", "train"]
 
 FORMS = ("thesis", "joint")
 #: What a joint g is taught by: the thesis' loss, or masks of another kind.
@@ -106,14 +107,16 @@ def train(
     data: Path | None = None,
     images: str = "data-set",
     limit: int = 0,
+    also: Sequence[Database] = (),
     threads: int,
     workers: int = 0,
 ) -> dict[str, Any]:
     """Train (or go on training) in `out`, measure on the eval split, write `detector.json` and `detector.onnx`.
 
     images: of IMAGES, where to learn; a data set that isn't at hand gives way to the train split of the database, as
-    the report says. limit: of the images to learn from, 0 = all. Raises DataError for images that aren't square RGB,
-    a classifier that gives no gradients or isn't the database's, or splits that lack images.
+    the report says. limit: of the images to learn from, 0 = all. also: further databases to measure on. Raises
+    DataError for images that aren't square RGB, a classifier that gives no gradients or isn't the database's, or
+    splits that lack images.
     """
     card = database.card.classifier
     if classifier.sha256 != card.sha256:
@@ -142,7 +145,8 @@ def train(
         "trained_on": {"data": fitted.dataset, "part": fitted.part, "splits": fitted.splits, "images": len(pixels)},
         "weights": sum(weight.numel() for weight in network.parameters()),
         "database": {key: info[key] for key in ("dataset", "classifier", "normal", "adversarial", "splits", "seed")},
-        "eval": _measured(network, classifier, database),
+        "eval": measured(network, classifier, database),
+        "judged": measured_elsewhere(network, classifier, database, also, fitted),
     }
     write_file(out / "detector.json", (json.dumps(report, indent=1) + "\n").encode())
     return report
@@ -160,20 +164,6 @@ def lan_loss(network: nn.Module, image: Tensor, corruption: Tensor, beta: float)
     corrupted = corruption * noise + (1 - corruption) * image
     loss: Tensor = cross_entropy(network(corrupted), target, reduction="none") - beta * corruption.flatten(1).mean(1)
     return loss
-
-
-@torch.no_grad()
-def disagreement(network: nn.Module, images: Pixels, own: npt.NDArray[np.int64]) -> npt.NDArray[np.float64]:
-    """The edge's score for images (N, H, W, 3) uint8 that the classifier gives the classes `own` (N,): (N,)."""
-    network.eval()
-    scores = [np.zeros(0)]
-    for start in range(0, len(images), 128):
-        batch = torch.from_numpy(images[start : start + 128]).permute(0, 3, 1, 2).float().div(255)
-        logits = network(batch)
-        label = torch.from_numpy(own[start : start + 128])[:, None]
-        others = logits.scatter(1, label, -torch.inf).max(1).values
-        scores.append((others - logits.gather(1, label)[:, 0]).double().numpy())
-    return np.concatenate(scores)
 
 
 def _fitted(
@@ -328,37 +318,3 @@ def _kept(latent: nn.Module, classifier: Protected, images: Pixels) -> float:
         corrupted = mask * torch.rand_like(batch) + (1 - mask) * batch
         same = classifier.network(corrupted).argmax(1) == classifier.network(batch).argmax(1)
     return float(same.float().mean())
-
-
-def _measured(network: nn.Module, classifier: Protected, database: Database) -> dict[str, Any]:
-    """On the eval split: the thesis' decision, and how well the score parts the two whatever the threshold."""
-    images = database.normal[database.where("eval")]
-    if len(images) == 0:
-        raise DataError(f"{database.folder} has no normal images in its split 'eval'; attack more images")
-    normal = disagreement(network, images, classifier.logits(images).argmax(1))
-    agreed = int((normal <= DISAGREEMENT).sum())
-    result: dict[str, Any] = {
-        "normal": {
-            "n": len(normal),
-            "true_negative_rate": agreed / len(normal),
-            "ci95": metrics.rate_interval(agreed, len(normal)),
-        },
-        "attacks": {},
-    }
-    for name in database.card.attacks:
-        attacked = database.attacked(name)
-        here = np.array([database.split_of(entry) == "eval" for entry in attacked.entries], bool)
-        if not here.any():
-            continue
-        pixels = attacked.images[here]
-        scores = disagreement(network, pixels, classifier.logits(pixels).argmax(1))
-        hits, found = int((scores > DISAGREEMENT).sum()), metrics.separate(normal, scores, rates=(), resamples=200)
-        result["attacks"][name] = {
-            "n": len(scores),
-            "true_positive_rate": hits / len(scores),
-            "ci95": metrics.rate_interval(hits, len(scores)),
-            "auroc": found.auroc.value,
-            "auroc_ci95": [found.auroc.low, found.auroc.high],
-            "eer": found.eer.value,
-        }
-    return result
