@@ -1,0 +1,210 @@
+"""Whether live traffic still looks like the calibration set. It only tells: nothing is released or withheld for it.
+
+For each sign that was seen (one value a *track*: frames of one track are nearly the same picture, and a test that
+took them for independent would speak at the first parked car) a few properties are watched: the fused suspicion, the
+confidence score, the label. Each property's rank among all values so far, calibration and stream alike, gives a
+smoothed conformal p-value. If calibration tracks and live tracks are exchangeable, these p-values are independent and
+uniform, whatever the distribution and however few the calibration tracks were (Vovk, Gammerman, Shafer, Algorithmic
+Learning in a Random World, 2005). A fixed reference would not do: of 115 tracks it is a few per cent off the truth,
+and a test that goes on for ever finds that too.
+
+Against uniformity a set of bets is kept, each a function of p with mean 1, and of each bet the Shiryaev-Roberts sum S
+<- (1 + S) * bet(p). The expectation of S after t values is t, so by the Nth value the mean over a property's bets has
+exceeded c with probability at most N / c: an e-detector (Shin, Ramdas, Rinaldo, New England Journal of Statistics in
+Data Science 2(2), 2024; on conformal p-values: Vovk et al., Retrain or not retrain, COPA 2021). With k properties the
+monitor speaks at c = k * `run_length`, so that by the Nth value it has spoken falsely with probability at most N /
+`run_length`. Unlike one test that is begun once, it is about as quick after a year as on the first day.
+
+What it can't do: labels come in runs (a motorway shows other signs than a town), and then the monitor rightly says
+that traffic differs, so it names the property. A shift that is slower than the ranks adapt goes unseen.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+
+import numpy as np
+import numpy.typing as npt
+from pydantic import BaseModel, ConfigDict, Field, model_validator
+
+from firewall.verdict import Verdict
+
+__all__ = ["LABEL", "SUSPICION", "ChannelSpec", "Drift", "DriftSpec", "DriftState"]
+
+#: Names of the properties that are no detector's score.
+SUSPICION, LABEL = "suspicion", "label"
+
+#: Suspicions above the limit count as this one: how far above depends on which detectors were still asked.
+SETTLED = 1e-3
+_FAILED = 1e6  # what is missing or no finite number lies above everything that is one
+_JITTER = 1e-6  # breaks ties at random, so that a rank is uniform also where many values are equal
+_CEILING = 1e12  # of a sum: a shift that lasts must not overflow
+
+
+class _Strict(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
+
+
+class ChannelSpec(_Strict):
+    """One property's calibration values. name: `suspicion` or a detector. edges: some of the values, ascending; masses:
+    between how many neighbouring values each of the len(edges) + 1 bins reaches, so that they add up to values + 1."""
+
+    name: str
+    edges: tuple[float, ...] = Field(min_length=1, max_length=1024)
+    masses: tuple[int, ...]
+
+    @model_validator(mode="after")
+    def _fits(self) -> ChannelSpec:
+        if len(self.masses) != len(self.edges) + 1 or min(self.masses) < 0 or sum(self.masses) < 2:
+            raise ValueError(f"{self.name}: {len(self.edges)} edges need {len(self.edges) + 1} masses, each 0 or more")
+        if list(self.edges) != sorted(self.edges):
+            raise ValueError(f"{self.name}: the edges must ascend")
+        return self
+
+
+class DriftSpec(_Strict):
+    """channels: of numbers. labels: calibration tracks of each class, in the order of the classifier; empty: labels are
+    not watched. run_length: a false alarm comes after no fewer values than this on average. tracks: of calibration."""
+
+    channels: tuple[ChannelSpec, ...]
+    labels: tuple[int, ...] = Field((), max_length=100_000)
+    run_length: float = Field(10_000.0, ge=10)
+    tracks: int = Field(ge=1)
+
+    @model_validator(mode="after")
+    def _watches_something(self) -> DriftSpec:
+        if not self.channels and not self.labels:
+            raise ValueError("a drift specification watches at least one channel or the labels")
+        return self
+
+
+@dataclass(frozen=True, slots=True)
+class DriftState:
+    """spoken: traffic differs from the calibration set, or did since the start. since: the number of the value at which
+    that was found, counted from 1. property: what differed most then. values: seen so far; failures: of these, how many
+    had something missing or not finite."""
+
+    spoken: bool = False
+    since: int | None = None
+    property: str = ""
+    values: int = 0
+    failures: int = 0
+
+    def line(self) -> str:
+        """One line for people; it tells no score."""
+        if not self.spoken:
+            return f"{self.values} signs seen, no drift found"
+        return f"since sign {self.since} the {self.property} differs from the calibration set ({self.values} seen)"
+
+
+@dataclass(slots=True)
+class _Bets:
+    """Shiryaev-Roberts sums of the bets on one property's p-values."""
+
+    sums: npt.NDArray[np.float64] = field(default_factory=lambda: np.zeros(len(_bets(0.5))))
+
+    def add(self, p: float) -> float:
+        """The mean of the sums after this p-value."""
+        self.sums = np.minimum((1.0 + self.sums) * _bets(p), _CEILING)
+        return float(self.sums.mean())
+
+
+class Drift:
+    """The monitor. Memory is a few counts a property, however long it runs. Use it from one thread."""
+
+    def __init__(self, spec: DriftSpec, *, seed: int = 0) -> None:
+        """seed: of the random numbers that break ties."""
+        self.spec = spec
+        self._random = np.random.default_rng(seed)
+        self._edges = {channel.name: np.array(channel.edges) for channel in spec.channels}
+        self._masses = {channel.name: np.array(channel.masses, np.float64) for channel in spec.channels}
+        self._labels = np.array(spec.labels, np.float64)
+        self._bets = {name: _Bets() for name in [*self._edges, *([LABEL] if spec.labels else [])]}
+        self.state = DriftState()
+
+    def add(self, verdict: Verdict) -> DriftState:
+        """Take one verdict, of one frame of a track that was not chosen by what was said of it."""
+        values = {
+            channel.name: verdict.suspicion if channel.name == SUSPICION else verdict.scores.get(channel.name)
+            for channel in self.spec.channels
+        }
+        return self.add_values(values, verdict.suspected_label)
+
+    def add_values(self, values: Mapping[str, float | None], label: int | None) -> DriftState:
+        """Take the properties of one sign. None and NaN are failures: they count as higher than any number."""
+        failed = False
+        levels = {}
+        for name in self._edges:
+            value = values.get(name)
+            # A detector is not asked when others have settled the verdict; that is no failure of its own.
+            failed |= value is None if name == SUSPICION else value is not None and not math.isfinite(value)
+            failed |= value is not None and not math.isfinite(value)
+            levels[name] = self._bets[name].add(self._rank(name, watched(name, value)))
+        if len(self._labels):
+            known = label is not None and 0 <= label < len(self._labels)
+            failed |= not known
+            levels[LABEL] = self._bets[LABEL].add(self._rarity(label) if known and label is not None else _LOWEST)
+        before = self.state
+        count = before.values + 1
+        most = max(levels, key=levels.__getitem__)
+        if not before.spoken and levels[most] >= self.spec.run_length * len(levels):
+            self.state = DriftState(True, count, most, count, before.failures + failed)
+        else:
+            self.state = DriftState(before.spoken, before.since, before.property, count, before.failures + failed)
+        return self.state
+
+    def _rank(self, name: str, value: float) -> float:
+        """The smoothed conformal p-value of a number: small where it is high. The value joins the ranks."""
+        masses = self._masses[name]
+        position = value + _JITTER * self._random.random()
+        place = int(np.searchsorted(self._edges[name], position))
+        # A new value falls between two of the n old ones, each of the n + 1 gaps being as likely as any other.
+        p = (masses[place + 1 :].sum() + self._random.random() * masses[place]) / masses.sum()
+        masses[place] += 1.0
+        return _inside(float(p))
+
+    def _rarity(self, label: int) -> float:
+        """The same of a class: small where it is rare among all signs so far, this one included."""
+        counts = self._labels
+        counts[label] += 1.0
+        rarer = counts[counts < counts[label]].sum()
+        same = counts[counts == counts[label]].sum()
+        return _inside(float((rarer + self._random.random() * same) / counts.sum()))
+
+
+def watched(name: str, value: float | None) -> float:
+    """The number whose rank is taken: bounded, and above all others where it is missing or not finite."""
+    if value is None or not math.isfinite(value):
+        return _FAILED
+    return min(max(value, -_FAILED / 2), SETTLED if name == SUSPICION else _FAILED / 2)
+
+
+def channel_spec(name: str, values: Iterable[float | None], bins: int = 64, *, seed: int = 0) -> ChannelSpec:
+    """What calibration tracks gave, one value each; at least 2. bins: how finely it is kept."""
+    random = np.random.default_rng(seed)
+    ordered = sorted(watched(name, value) + _JITTER * float(random.random()) for value in values)
+    count = len(ordered)
+    ranks = np.unique(np.linspace(1, count, min(bins, count)).round().astype(np.int64))
+    masses = np.diff([0, *ranks.tolist(), count + 1])
+    return ChannelSpec(
+        name=name, edges=tuple(ordered[rank - 1] for rank in ranks), masses=tuple(int(mass) for mass in masses)
+    )
+
+
+#: What a failure counts as where there is no rank to take.
+_LOWEST = 1e-3
+
+
+def _inside(p: float) -> float:
+    return min(max(p, 1e-9), 1.0)
+
+
+def _bets(p: float) -> npt.NDArray[np.float64]:
+    """Functions of p that are 0 or more and have mean 1 over 0..1: slopes for a move up or down, waves for a wider or
+    narrower spread, powers for a few values far out."""
+    slope, wave = math.cos(math.pi * p), math.cos(2 * math.pi * p)
+    strengths = np.array([-0.9, -0.6, -0.3, 0.3, 0.6, 0.9])
+    exponents = np.array([0.3, 0.6])
+    return np.concatenate([1 + strengths * slope, 1 + strengths * wave, exponents * p ** (exponents - 1)])
