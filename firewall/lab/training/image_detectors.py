@@ -20,18 +20,19 @@ from torch import Tensor, nn
 from torch.nn.functional import cross_entropy
 from torch.utils.data import Dataset
 
+from firewall.bundle import Seen
 from firewall.errors import DataError, UsageError
 from firewall.export.onnx import export_classifier
 from firewall.lab import metrics
 from firewall.lab.database import Database
-from firewall.lab.database.seen import seen
+from firewall.lab.database.seen import record, seen, seen_groups
 from firewall.lab.database.shards import write_file
 from firewall.lab.models.detector_network import by_name
 from firewall.lab.training.loop import Schedule, fit
 from firewall.lab.training.shifts import AUGMENTATIONS, augmented
 from firewall.transforms import residual
 
-__all__ = ["LOSSES", "Settings", "as_input", "raw_loss", "scores", "train"]
+__all__ = ["LOSSES", "Settings", "Split", "as_input", "fitted", "raw_loss", "rgb", "scores", "train"]
 
 Pixels = npt.NDArray[np.uint8]
 
@@ -78,7 +79,7 @@ class Settings(Schedule):
 
 
 @dataclass(frozen=True, eq=False)
-class _Split:
+class Split:
     """Images of one split, (N, H, W, 3) uint8: the normal ones, by attack the adversarial ones, and for each of these
     the normal one that it was made of, as its place in `normal`."""
 
@@ -86,7 +87,7 @@ class _Split:
     attacks: dict[str, Pixels]
     origins: dict[str, npt.NDArray[np.int64]]
 
-    def only(self, settings: Settings) -> _Split:
+    def only(self, settings: Settings) -> Split:
         """With the attacks alone that training uses."""
         return replace(self, attacks={name: images for name, images in self.attacks.items() if settings.seen(name)})
 
@@ -125,7 +126,7 @@ def train(
     absent = [name for name in (*settings.attacks, *settings.leave_out) if name not in present]
     if absent:
         raise UsageError(f"{database.folder} has no attack {', '.join(absent)}; it has {', '.join(present)}")
-    _check_apart(database, more)
+    learnt = _learnt_from(database, more)
     parts = {name: _read(database, name) for name in ("train", "dev", "eval")}
     parts["train"] = _joined([parts["train"], *(_read(further, None) for further in more)])
     fitting, held = parts["train"].only(settings), parts["dev"].only(settings)
@@ -133,19 +134,7 @@ def train(
         if not len(part.normal) or not part.attacks:
             kind = "adversarial" if len(part.normal) else "normal"
             raise DataError(f"{database.folder} has no {kind} images in its split {name!r}; attack more images")
-    torch.set_num_threads(threads)
-    torch.manual_seed(settings.seed)
-    model = by_name(settings.network, settings.channels)
-    network = fit(
-        model,
-        _Balanced(fitting, settings),
-        2 * len(fitting.normal),
-        settings,
-        out,
-        loss=raw_loss if settings.loss == "raw" else cross_entropy,
-        held=lambda trained: _measured(trained, held, settings)["balanced_accuracy"],
-        workers=workers,
-    )
+    network = fitted(fitting, held, out, settings, threads=threads, workers=workers)
     file = out / "detector.onnx"
     export_classifier(network, file, size=height, labels=("normal", "adversarial"), channels=settings.channels)
     info = database.info()
@@ -158,10 +147,10 @@ def train(
         "name": settings.detector,
         "parameters": parameters,
         "classifier_sha256": database.card.classifier.sha256,
-        "fitted": seen(database, ("train",)).model_dump(mode="json"),
+        "fitted": learnt.model_dump(mode="json"),
         "settings": asdict(settings),
         "trained_with": {name: len(images) for name, images in fitting.attacks.items()},
-        "weights": sum(weight.numel() for weight in model.parameters()),
+        "weights": sum(weight.numel() for weight in network.parameters()),
         "database": {key: info[key] for key in ("dataset", "classifier", "normal", "adversarial", "splits", "seed")},
         "more": [
             {key: entry[key] for key in ("dataset", "normal", "adversarial", "seed")}
@@ -173,24 +162,53 @@ def train(
     return report
 
 
-def _check_apart(database: Database, more: Sequence[Database]) -> None:
-    """Nothing that is trained on may be of what is judged on: not an image, and not a track of the same part."""
-    judged = [entry for entry in database.card.normal if entry.split != "train"]
+def fitted(
+    fitting: Split, held: Split, out: Path, settings: Settings, *, threads: int = 1, workers: int = 0
+) -> nn.Module:
+    """A network trained on `fitting`, in evaluation mode; the accuracy on `held` is for the log in `out` alone.
+
+    Each epoch draws every normal image once and as many adversarial ones. Goes on where a run in `out` was stopped.
+    """
+    torch.set_num_threads(threads)
+    torch.manual_seed(settings.seed)
+    return fit(
+        by_name(settings.network, settings.channels),
+        _Balanced(fitting, settings),
+        2 * len(fitting.normal),
+        settings,
+        out,
+        loss=raw_loss if settings.loss == "raw" else cross_entropy,
+        held=lambda trained: _measured(trained, held, settings)["balanced_accuracy"],
+        workers=workers,
+    )
+
+
+def _learnt_from(database: Database, more: Sequence[Database]) -> Seen:
+    """The record of what is trained on. Raises DataError if that is a track, or an image, that is judged on."""
+    learnt = seen(database, ("train",))
+    own = database.card
+    judged = [entry for entry in (*own.normal, *database.reserve_entries) if entry.split != "train"]
     sources, groups = {entry.source for entry in judged}, {entry.group for entry in judged}
     for further in more:
-        if further.card.classifier.sha256 != database.card.classifier.sha256:
+        card = further.card
+        if card.classifier.sha256 != own.classifier.sha256:
             raise DataError(f"{further.folder} was made on another classifier than {database.folder}; leave it out")
-        same = further.card.dataset.spec == database.card.dataset.spec
-        same = same and further.card.dataset.part == database.card.dataset.part
-        shared = [e for e in further.card.normal if e.source in sources or (same and e.group in groups)]
+        theirs = seen_groups([record(card, card.normal)], own.dataset)
+        if not theirs:  # tracks that are numbered otherwise can't be told from those that are judged on
+            raise DataError(f"{further.folder} is of another data set or part than {database.folder}; leave it out")
+        shared = [entry.source for entry in card.normal if entry.source in sources or entry.group in groups]
         if shared:
             raise DataError(
-                f"{further.folder} holds {shared[0].source}, which is of a track that {database.folder} has in its "
-                "split dev or eval; leave it out, or attack another part of the data set"
+                f"{further.folder} holds {shared[0]}, which is of a track that {database.folder} has in its split dev "
+                "or eval; leave it out, or attack another part of the data set"
             )
+        learnt = learnt.model_copy(
+            update={"groups": " ".join(map(str, sorted(theirs | set(map(int, learnt.groups.split())))))}
+        )
+    return learnt
 
 
-def _read(database: Database, split: str | None) -> _Split:
+def _read(database: Database, split: str | None) -> Split:
     """The images of a split, or of all (None)."""
     inside = np.array([split in (None, entry.split) for entry in database.card.normal])
     places = np.cumsum(inside) - 1
@@ -200,11 +218,11 @@ def _read(database: Database, split: str | None) -> _Split:
         normals = np.array([entry.normal for entry in attacked.entries], np.int64)
         here = inside[normals]
         if here.any():
-            attacks[name], origins[name] = _rgb(attacked.images[here]), places[normals[here]]
-    return _Split(_rgb(database.normal[inside]), attacks, origins)
+            attacks[name], origins[name] = rgb(attacked.images[here]), places[normals[here]]
+    return Split(rgb(database.normal[inside]), attacks, origins)
 
 
-def _joined(parts: Sequence[_Split]) -> _Split:
+def _joined(parts: Sequence[Split]) -> Split:
     if len(parts) == 1:
         return parts[0]
     starts = np.cumsum([0, *(len(part.normal) for part in parts)])
@@ -216,10 +234,11 @@ def _joined(parts: Sequence[_Split]) -> _Split:
         )
         for name in names
     }
-    return _Split(np.concatenate([part.normal for part in parts]), attacks, origins)
+    return Split(np.concatenate([part.normal for part in parts]), attacks, origins)
 
 
-def _rgb(images: Pixels) -> Pixels:
+def rgb(images: Pixels) -> Pixels:
+    """Grey images (N, H, W, 1) as three equal channels; RGB as they are."""
     return images if images.shape[3] == 3 else np.repeat(images, 3, axis=3)
 
 
@@ -236,7 +255,7 @@ def as_input(images: Pixels, settings: Settings) -> npt.NDArray[np.float32]:
 class _Balanced(Dataset[tuple[Tensor, int]]):
     """Index 2 i is normal image i; 2 i + 1 an adversarial one, drawn by epoch: first the attack, then the image."""
 
-    def __init__(self, split: _Split, settings: Settings) -> None:
+    def __init__(self, split: Split, settings: Settings) -> None:
         self._split, self._names, self._settings = split, list(split.attacks), settings
 
     def __getitem__(self, place: tuple[int, int]) -> tuple[Tensor, int]:
@@ -259,7 +278,7 @@ class _Balanced(Dataset[tuple[Tensor, int]]):
         return torch.from_numpy(np.ascontiguousarray(mirrored)), index % 2
 
 
-def _measured(network: nn.Module, split: _Split, settings: Settings) -> dict[str, Any]:
+def _measured(network: nn.Module, split: Split, settings: Settings) -> dict[str, Any]:
     """Accuracy at the network's own boundary, balanced over the two classes, and figures by attack."""
     normal = scores(network, split.normal, settings)
     result: dict[str, Any] = {

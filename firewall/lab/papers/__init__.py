@@ -1,0 +1,1 @@
+"""The papers' own experiments, made anew on this project's data and networks: `firewall lab paper ...`."""
