@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -78,20 +78,33 @@ _FEW = 160
 
 
 def train_runs(
-    database: Path, judged: Path, out: Path, *, starts: Mapping[str, Path], only: str = "", threads: int = 1
+    database: Path,
+    judged: Path,
+    out: Path,
+    *,
+    starts: Mapping[str, Path],
+    plan: Sequence[Run] = RUNS,
+    attacks: tuple[str, ...] = ATTACKS,
+    only: str = "",
+    threads: int = 1,
 ) -> list[str]:
     """Train what is not yet trained, and keep what each network says in `out / NAME / outputs.npz`; the names trained.
 
     starts: network -> checkpoint of `firewall lab train start`; runs that need one which is missing are left out. only:
-    train the runs whose name holds this. Stopped at any time, the same call goes on.
+    train the runs of `plan` whose name holds this. Stopped at any time, the same call goes on. Raises DataError for
+    databases of two classifiers, or in which one of `attacks` is not finished.
     """
     console, done = Console(stderr=True), []
     first, second = Database(database), Database(judged)
     if first.card.classifier.sha256 != second.card.classifier.sha256:
         raise DataError(f"{judged} was made on another classifier than {database}; name one of the same")
-    fitted, held = held_by_image(read_images(first, "train"))
-    sets = {"held": held, "dev": read_images(first, "dev"), "judged": read_images(second, None)}
-    for run in RUNS:
+    fitted, held = held_by_image(read_images(first, "train", attacks))
+    sets = {
+        "held": held,
+        "dev": read_images(first, "dev", attacks),
+        "judged": read_images(second, None, attacks),
+    }
+    for run in plan:
         file, start = out / run.name / "outputs.npz", starts.get(run.network)
         if file.exists() or only not in run.name or (run.start and start is None):
             continue
@@ -111,7 +124,7 @@ def _answers(run: Run, answer: Outputs, sets: Mapping[str, Images]) -> Answers:
     for name, whole in sets.items():
         images = whole
         if run.leave_out:
-            left = {attack: images.attacks[attack] for attack in FAMILIES[run.leave_out]}
+            left = {attack: images.attacks[attack] for attack in FAMILIES[run.leave_out] if attack in images.attacks}
             images = Images(images.normal, images.tracks, left)
         elif run.network != "high-pass":
             images = images.limited(_FEW)
@@ -129,7 +142,15 @@ def _answers(run: Run, answer: Outputs, sets: Mapping[str, Images]) -> Answers:
 
 
 def image_cnn(
-    database: Path, judged: Path, out: Path, json_file: Path, *, detector: Path | None, wide: Path | None
+    database: Path,
+    judged: Path,
+    out: Path,
+    json_file: Path,
+    *,
+    detector: Path | None = None,
+    wide: Path | None = None,
+    plan: Sequence[Run] = RUNS,
+    attacks: tuple[str, ...] = ATTACKS,
 ) -> dict[str, Any]:
     """Write the results of the runs that are finished in `out`, and of a trained detector's folder, as JSON.
 
@@ -137,17 +158,17 @@ def image_cnn(
     run is finished.
     """
     runs = {
-        run: load_answers(out / run.name / "outputs.npz") for run in RUNS if (out / run.name / "outputs.npz").exists()
+        run: load_answers(out / run.name / "outputs.npz") for run in plan if (out / run.name / "outputs.npz").exists()
     }
     if not runs:
         raise DataError(f"{out} has no finished run; train some with 'firewall lab paper image-cnn --train'")
     tables = [table6(runs), *by_attack(runs)]
     tables += [table for table in (left_out(runs), history(runs)) if table["rows"]]
     if detector is not None:
-        tables += detector_tables(detector, Database(database), Database(judged), wide)
+        tables += detector_tables(detector, Database(database), Database(judged), wide, attacks)
     small = "--network high-pass --augment shifts --epochs 20 --threads 1 --out runs/detectors/image-cnn-best"
     small += f" --attacks {','.join(ATTACKS)}"
-    missing = [run.name for run in RUNS if run not in runs]
+    missing = [run.name for run in plan if run not in runs]
     result: dict[str, Any] = {
         "method": "image CNN",
         "paper": _PAPER + ", section 4, Table 6 and Fig. 2.",

@@ -23,7 +23,9 @@ __all__ = ["detector_tables"]
 Pixels = npt.NDArray[np.uint8]
 
 
-def detector_tables(folder: Path, database: Database, judged: Database, wide: Path | None) -> list[dict[str, Any]]:
+def detector_tables(
+    folder: Path, database: Database, judged: Database, wide: Path | None, attacks: tuple[str, ...] = ATTACKS
+) -> list[dict[str, Any]]:
     """Of the detector in `folder`, asked as the edge asks it. wide: a database of many attacks on judged images.
 
     Raises DataError if the folder holds another kind of detector.
@@ -39,7 +41,7 @@ def detector_tables(folder: Path, database: Database, judged: Database, wide: Pa
         return score(np.concatenate([np.zeros((0, 2), np.float32), *outputs]))
 
     dev = read_images(database, "dev", ())
-    sets = {"same": read_images(database, "eval"), "honest": read_images(judged, None)}
+    sets = {"same": read_images(database, "eval", attacks), "honest": read_images(judged, None, attacks)}
     threshold = metrics.threshold_at(scores(dev.normal), RATE)
     mixed = np.concatenate([scores(dev.normal), *(scores(shifted(dev.normal, name)) for name in SHIFTS)])
     robust = metrics.threshold_at(mixed, RATE)
@@ -48,7 +50,7 @@ def detector_tables(folder: Path, database: Database, judged: Database, wide: Pa
         for name, images in sets.items()
     }
     rows = []
-    for attack in ATTACKS:
+    for attack in attacks:
         cells = {name: attack_cells(part, attack, threshold) for name, part in parts.items()}
         for name, part in parts.items():
             scored, origin = part[2][attack]

@@ -11,7 +11,7 @@ import numpy.typing as npt
 
 from firewall.errors import DataError
 from firewall.lab import metrics
-from firewall.lab.papers.image_cnn_runs import ATTACKS, FAMILIES, Run
+from firewall.lab.papers.image_cnn_runs import ATTACKS, Run
 
 __all__ = [
     "RATE",
@@ -194,7 +194,7 @@ def left_out(runs: Mapping[Run, Answers]) -> dict[str, Any]:
             continue
         threshold = metrics.threshold_at(score(answers["dev/normal"]), RATE)
         part = _set(answers, "judged")
-        for attack in FAMILIES[run.leave_out]:
+        for attack in part[2]:
             cells = attack_cells(part, attack, threshold)
             rows += [
                 {"key": [run.leave_out, attack, name], "theirs": None, "same": None, "honest": cell}
