@@ -14,6 +14,7 @@ from firewall.lab.commands.attention import train_attention
 from firewall.lab.commands.classifiers import classifiers, train_classifier
 from firewall.lab.commands.database import attack, database_app, report_app
 from firewall.lab.commands.detectors import train_image_cnn, train_residual, train_statistics
+from firewall.lab.commands.papers import paper_app, train_start
 
 __all__ = ["app"]
 
@@ -30,11 +31,13 @@ train_app.command("classifier")(train_classifier)
 app.command()(classifiers)
 train_app.command("statistics")(train_statistics)
 train_app.command("image-cnn")(train_image_cnn)
+train_app.command("start")(train_start)
 train_app.command("residual")(train_residual)
 train_app.command("attention")(train_attention)
 app.command()(attack)
 app.add_typer(database_app, name="database")
 app.add_typer(report_app, name="report")
+app.add_typer(paper_app, name="paper")
 
 Data = Annotated[Path, typer.Option(help="Folder with GTSRB: the official layout or gtsrb_*.npz packs.")]
 
