@@ -55,17 +55,17 @@ def sweep(
     attacks: Sequence[str] | None = None,
     limit: int | None = None,
 ) -> Swept:
-    """The normal images and those of `attacks` (None: all), at most the first `limit` of each; they come in an order
-    that the seed drew, so the first ones are a fair sample. Copies are classified once and kept with the database.
+    """The normal images that are attacked and those of `attacks` (None: all), of each attack at most the first `limit`:
+    they come in an order that the seed drew, so the first ones are a fair sample. Copies are classified once and kept
+    with the database.
 
     Raises UsageError for an attack that the database doesn't have, DataError for another classifier than its own, or
     for an attack that was named and hasn't been made yet.
     """
     card = database.card
-    normal = database.normal[:limit]
-    parts = [of_images(database, normal, classifier, operations, "normal images")]
-    entries = [list(card.normal[:limit])]
-    names = [""] * len(normal)
+    parts = [of_images(database, database.normal, classifier, operations, "normal images")]
+    entries = [list(card.normal)]
+    names = [""] * len(card.normal)
     for name in card.attacks if attacks is None else attacks:
         attacked = database.attacked(name)
         if attacks is not None and attacked.attempted == 0:

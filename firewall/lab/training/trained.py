@@ -18,21 +18,26 @@ __all__ = ["Trained", "load_trained"]
 @dataclass(frozen=True, eq=False)
 class Trained:
     """name: the kind of detector. parameters: as its bundle has them; `file` is the name that its network gets there.
-    network: its ONNX file, None of a detector that has none.
+    network: its ONNX file, empty of a detector that has none.
     classifier_sha256: of the classifier whose attacks it was trained on. report: all that its training wrote.
     fitted: the images that it learnt from; None of one that was trained before that was recorded."""
 
     name: str
     parameters: dict[str, Any]
-    network: bytes | None
+    network: bytes
     classifier_sha256: str
     report: dict[str, Any]
     fitted: Seen | None = None
 
     @property
+    def file(self) -> str:
+        """The network's file in a bundle; "" of a detector that has none."""
+        return str(self.parameters.get("file", ""))
+
+    @property
     def files(self) -> dict[str, bytes]:
         """What it adds to a bundle: its network's file, if it has one."""
-        return {} if self.network is None else {str(self.parameters["file"]): self.network}
+        return {self.file: self.network} if self.file else {}
 
 
 def load_trained(folder: Path) -> Trained:
@@ -41,11 +46,11 @@ def load_trained(folder: Path) -> Trained:
         report = json.loads((folder / "detector.json").read_text(encoding="utf-8"))
         name, parameters, sha256 = str(report["name"]), dict(report["parameters"]), str(report["classifier_sha256"])
         fitted = None if report.get("fitted") is None else Seen.model_validate(report["fitted"])
-        network = (folder / Path(parameters["file"]).name).read_bytes() if "file" in parameters else None
+        network = (folder / Path(parameters["file"]).name).read_bytes() if "file" in parameters else b""
     except (OSError, ValueError, KeyError, TypeError, ValidationError) as error:
         raise DataError(
             f"{folder} is not a trained detector's folder ({type(error).__name__}: {error}); make one with "
             "'firewall lab train DETECTOR'"
         ) from error
-    named = {} if network is None else {"file": f"{name}.onnx"}
+    named = {"file": f"{name}.onnx"} if "file" in parameters else {}
     return Trained(name, {**parameters, **named}, network, sha256, report, fitted)
