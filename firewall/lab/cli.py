@@ -14,7 +14,8 @@ from firewall.lab.commands.attention import train_attention
 from firewall.lab.commands.classifiers import classifiers, train_classifier
 from firewall.lab.commands.database import attack, database_app, report_app
 from firewall.lab.commands.detectors import train_image_cnn, train_residual, train_statistics
-from firewall.lab.commands.papers import paper_app, train_start
+from firewall.lab.commands.image_cnn_paper import train_start
+from firewall.lab.commands.papers import paper_app
 
 __all__ = ["app"]
 

@@ -8,6 +8,8 @@ from typing import Annotated
 
 import typer
 
+from firewall.lab.commands.image_cnn_paper import image_cnn
+
 __all__ = ["paper_app"]
 
 paper_app = typer.Typer(help="The papers' own experiments, made anew.", no_args_is_help=True)
@@ -16,6 +18,9 @@ paper_app = typer.Typer(help="The papers' own experiments, made anew.", no_args_
 @paper_app.callback()
 def _papers() -> None:
     """The papers' own experiments, made anew."""
+
+
+paper_app.command("image-cnn")(image_cnn)
 
 
 @paper_app.command("residual")
