@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass, fields, replace
 from pathlib import Path
 from typing import Any
 
@@ -40,9 +40,9 @@ from firewall.lab.models.attention_network import (
     trainable,
 )
 from firewall.lab.models.saliency import SALIENCY
-from firewall.lab.training.loop import Schedule, fit
+from firewall.lab.training.loop import CHECKPOINT, Schedule, fit, read_checkpoint
 
-__all__ = ["FORMS", "IMAGES", "TEACHERS", "Settings", "lan_loss", "train"]
+__all__ = ["FORMS", "IMAGES", "TEACHERS", "Settings", "lan_loss", "load_network", "train"]
 
 FORMS = ("thesis", "joint")
 #: What a joint g is taught by: the thesis' loss, or masks of another kind.
@@ -152,6 +152,37 @@ def train(
     return report
 
 
+def load_network(folder: Path, classifier: Protected, data: Path | None = None) -> AttentionNetwork:
+    """The trained network in a detector's folder, in evaluation mode, for whoever wants g and f2 apart.
+
+    Raises DataError if the folder is none of this detector, or of another classifier.
+    """
+    try:
+        report = json.loads((folder / "detector.json").read_text(encoding="utf-8"))
+        names = {field.name for field in fields(Settings)}
+        settings = Settings(**{key: value for key, value in report["settings"].items() if key in names})
+        sha256 = str(report["classifier_sha256"])
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise DataError(f"{folder} holds no attention detector ({error}); train one first") from error
+    if sha256 != classifier.sha256:
+        raise DataError(f"{folder} was trained for another classifier than {classifier.name}; name that --classifier")
+    network = _networks(settings, classifier, data)
+    prefix = "module.network."
+    saved = read_checkpoint(folder / CHECKPOINT)["average"]
+    network.load_state_dict({name[len(prefix) :]: value for name, value in saved.items() if name.startswith(prefix)})
+    return network.eval()
+
+
+def _networks(settings: Settings, classifier: Protected, data: Path | None) -> AttentionNetwork:
+    size, classes = classifier.width, len(classifier.labels)
+    if settings.form == "thesis":
+        return AttentionNetwork(DenseAttention(size), mask_classifier(classes, size), masked=False)
+    reader = image_classifier(classes, size)
+    if settings.start:
+        reader = trainable(open_classifier(settings.start, data), size)
+    return AttentionNetwork(ConvolutionalAttention(size), reader, masked=True)
+
+
 def lan_loss(network: nn.Module, image: Tensor, corruption: Tensor, beta: float) -> Tensor:
     """Equations 8 and 9 for each image, (N,): L_F(F(x~), F(x)) - beta mean(A), x~ = A eta + (1 - A) x.
 
@@ -175,16 +206,15 @@ def _fitted(
     data: Path | None,
     workers: int,
 ) -> AttentionNetwork:
-    size, classes = classifier.width, len(classifier.labels)
     dev = database.normal[database.where("dev")]
     if len(dev) == 0:
         raise DataError(f"{database.folder} has no normal images in its split 'dev'; attack more images")
     own = classifier.logits(dev).argmax(1)
+    network = _networks(settings, classifier, data)
     if settings.form == "thesis":
-        attention: nn.Module = DenseAttention(size)
         schedule = replace(settings, epochs=settings.mask_epochs, learning_rate=1e-3, weight_decay=0.0)
         latent = fit(
-            _Latent(attention, classifier.network, settings.beta),
+            _Latent(network.attention, classifier.network, settings.beta),
             learnt,
             len(learnt.labels),
             schedule,
@@ -193,13 +223,7 @@ def _fitted(
             held=lambda trained: _kept(trained, classifier, dev),
             workers=workers,
         )
-        attention = _part(latent, _Latent).attention.requires_grad_(requires_grad=False)
-        network = AttentionNetwork(attention, mask_classifier(classes, size), masked=False)
-    else:
-        reader = image_classifier(classes, size)
-        if settings.start:
-            reader = trainable(open_classifier(settings.start, data), size)
-        network = AttentionNetwork(ConvolutionalAttention(size), reader, masked=True)
+        network.attention = _part(latent, _Latent).attention.requires_grad_(requires_grad=False)
     whole = fit(
         _Whole(network, classifier.network, settings),
         learnt,
