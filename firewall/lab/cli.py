@@ -10,7 +10,7 @@ import typer
 from rich.console import Console
 
 from firewall.errors import UsageError
-from firewall.lab.commands.attention import train_attention
+from firewall.lab.commands.attention import attention_paper, train_attention
 from firewall.lab.commands.classifiers import classifiers, train_classifier
 from firewall.lab.commands.database import attack, database_app, report_app
 from firewall.lab.commands.detectors import train_image_cnn, train_residual, train_statistics
@@ -39,6 +39,7 @@ app.command()(attack)
 app.add_typer(database_app, name="database")
 app.add_typer(report_app, name="report")
 app.add_typer(paper_app, name="paper")
+paper_app.command("attention")(attention_paper)
 
 Data = Annotated[Path, typer.Option(help="Folder with GTSRB: the official layout or gtsrb_*.npz packs.")]
 
