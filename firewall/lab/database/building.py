@@ -97,7 +97,8 @@ def build(folder: Path, plan: Plan, *, backend: Backend = "local", workers: int 
             left.unlink(missing_ok=True)
         card = _continued(folder, plan) if (folder / CARD).exists() else _begun(folder, plan)
         place = Place(str(folder), plan.classifier, None if plan.data is None else str(plan.data), plan.device)
-        jobs = [job for name in plan.attacks for job in jobs_of(card, name)]
+        # The same images for all attacks first: whatever stops a long run, every attack has some.
+        jobs = sorted((job for name in plan.attacks for job in jobs_of(card, name)), key=lambda job: job.start)
         open_jobs = [job for job in jobs if finished(folder, job) is None]
         started = time.monotonic()
         failures = _work(place, jobs, open_jobs, backend, workers)
