@@ -10,7 +10,7 @@ import numpy.typing as npt
 
 from firewall.errors import DataError
 from firewall.lab.database.database import Database
-from firewall.lab.database.variants import Variants, of_images
+from firewall.lab.database.variants import BLOCK, Variants, of_images
 from firewall.lab.models import Protected
 
 __all__ = ["Swept", "sweep"]
@@ -54,23 +54,24 @@ def sweep(
     operations: Sequence[str],
     attacks: Sequence[str] | None = None,
     limit: int | None = None,
+    normals: int | None = None,
 ) -> Swept:
-    """The normal images that are attacked and those of `attacks` (None: all), of each attack at most the first `limit`:
-    they come in an order that the seed drew, so the first ones are a fair sample. Copies are classified once and kept
-    with the database.
+    """The normal images that are attacked, at most the first `normals`, and those of `attacks` (None: all), of each at
+    most the first `limit`: they come in an order that the seed drew, so the first ones are a fair sample. Copies are
+    classified once and kept with the database.
 
     Raises UsageError for an attack that the database doesn't have, DataError for another classifier than its own, or
     for an attack that was named and hasn't been made yet.
     """
     card = database.card
-    parts = [of_images(database, database.normal, classifier, operations, "normal images")]
-    entries = [list(card.normal)]
-    names = [""] * len(card.normal)
+    parts = [_first(database, database.normal, classifier, operations, "normal images", normals)]
+    entries = [list(card.normal[:normals])]
+    names = [""] * len(entries[0])
     for name in card.attacks if attacks is None else attacks:
         attacked = database.attacked(name)
         if attacks is not None and attacked.attempted == 0:
             raise DataError(f"{database.folder} holds nothing of the attack {name!r} yet; make it, or name others")
-        parts.append(of_images(database, attacked.images[:limit], classifier, operations, name))
+        parts.append(_first(database, attacked.images, classifier, operations, name, limit))
         entries.append([card.normal[entry.normal] for entry in attacked.entries[:limit]])
         names += [name] * len(entries[-1])
     flat = [entry for part in entries for entry in part]
@@ -85,3 +86,18 @@ def sweep(
         np.array([entry.split for entry in flat]),
         np.array([entry.group for entry in flat], np.int64),
     )
+
+
+def _first(
+    database: Database,
+    images: npt.NDArray[np.uint8],
+    classifier: Protected,
+    operations: Sequence[str],
+    what: str,
+    limit: int | None,
+) -> Variants:
+    """Of the first `limit` images, but always of whole blocks: those are what others compute and keep."""
+    if limit is None or limit < BLOCK:
+        return of_images(database, images[:limit], classifier, operations, what)
+    whole = of_images(database, images[: -(-limit // BLOCK) * BLOCK], classifier, operations, what)
+    return Variants(whole.operations, whole.original[:limit], whole.copies[:limit])

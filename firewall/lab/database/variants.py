@@ -21,10 +21,11 @@ from firewall.lab.database.shards import write_file
 from firewall.lab.models import Protected
 from firewall.transforms import apply_operations
 
-__all__ = ["Variants", "of_database", "of_images", "of_reserve", "same_classifier"]
+__all__ = ["BLOCK", "Variants", "of_database", "of_images", "of_reserve", "same_classifier"]
 
 _FOLDER = "measured"
-_BLOCK = 250  # images that are kept together: what a killed run loses at most
+#: Images that are kept together: what a killed run loses at most.
+BLOCK = 250
 
 
 @dataclass(frozen=True, eq=False)
@@ -69,7 +70,7 @@ def of_images(
     the progress bar."""
     same_classifier(database, classifier)
     label = f"sweeping {what}"
-    blocks = [images[start : start + _BLOCK] for start in range(0, len(images), _BLOCK)]
+    blocks = [images[start : start + BLOCK] for start in range(0, len(images), BLOCK)]
     parts = [
         _block(database.folder, block, classifier, operations)
         for block in track(blocks, label, transient=True, console=Console(stderr=True))
