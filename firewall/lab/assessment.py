@@ -7,7 +7,6 @@ that no detector was fitted to, at which detectors can be compared at equal fals
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -15,19 +14,18 @@ import numpy as np
 import numpy.typing as npt
 
 from firewall.bundle import Bundle
-from firewall.detectors import Detector, build
-from firewall.engines import OnnxRuntimeNetwork
 from firewall.errors import DataError
 from firewall.lab import metrics
 from firewall.lab.database import Database
 from firewall.lab.database.normals import named_splits, normal_entries
-from firewall.lab.database.variants import of_database, of_reserve, same_classifier
+from firewall.lab.database.variants import same_classifier
+from firewall.lab.judge import Judge, judge_of
 from firewall.lab.measurement import Measured
 from firewall.lab.models import Protected
 from firewall.lab.protocol import Protocol, protocol_of
-from firewall.policy import Policy
+from firewall.lab.shifts import under_shift
 
-__all__ = ["FEW", "RATES", "Assessment", "Scores", "assess"]
+__all__ = ["FEW", "RATES", "Assessment", "Judge", "Scores", "assess", "judge_of", "normals"]
 
 #: False-positive rates at which detectors are compared.
 RATES = (0.01, 0.05)
@@ -36,13 +34,12 @@ FEW = 10
 
 Integers = npt.NDArray[np.int64]
 Floats = npt.NDArray[np.float64]
-Mask = npt.NDArray[np.bool_]
 
 
 @dataclass(frozen=True, eq=False)
 class Scores:
-    """Of one detector: on the normal images that are judged, on those that thresholds are set on, and by attack; each
-    (N,)."""
+    """Of one detector, or of all together: on the normal images that are judged, on those that thresholds are set on,
+    and by attack; each (N,)."""
 
     normal: Floats
     calibration: Floats
@@ -57,63 +54,21 @@ class Assessment:
     scores: dict[str, Scores]
 
 
-@dataclass(frozen=True, eq=False)
-class Judge:
-    """A bundle's detectors on its classifier's outputs. classifier: the bundle's own, as the lab runs it."""
-
-    bundle: Bundle
-    classifier: Protected
-    detectors: tuple[Detector, ...]
-    thresholds: Mapping[str, float]
-
-    @property
-    def operations(self) -> list[str]:
-        """All that any of the detectors asks for."""
-        return list(dict.fromkeys(name for detector in self.detectors for name in detector.operations))
-
-    def scores(self, measured: Measured) -> dict[str, Floats]:
-        """By detector, (N,) each."""
-        return {detector.name: measured.scores(detector) for detector in self.detectors}
-
-    def verdicts(self, scores: Mapping[str, Floats]) -> tuple[Mask, Integers]:
-        """Which images the bundle withholds, and how many images the classifier sees for each, as on the edge."""
-        policy = Policy(dict(self.thresholds))
-        order = sorted(self.detectors, key=lambda detector: len(detector.operations))
-        count = len(next(iter(scores.values())))
-        withheld, classified = np.zeros(count, bool), np.ones(count, np.int64)
-        for index in range(count):
-            known: dict[str, float] = {}
-            seen: set[str] = set()
-            for detector in order:
-                if policy.excess(known) > 0:
-                    break
-                seen.update(detector.operations)
-                known[detector.name] = float(scores[detector.name][index])
-            withheld[index] = not policy.judge(known).released
-            classified[index] += len(seen)
-        return withheld, classified
-
-
-def judge_of(bundle: Bundle, classifier: Protected) -> Judge:
-    """The bundle's detectors with its own thresholds."""
-    specs = bundle.manifest.detectors
-    detectors = tuple(
-        build(spec, lambda file: OnnxRuntimeNetwork(bundle.files[file], file, threads=1)) for spec in specs
-    )
-    return Judge(bundle, classifier, detectors, {spec.name: spec.threshold for spec in specs})
-
-
 def assess(
     bundle: Bundle,
     database: Database,
     classifier: Protected,
     split: str = "eval",
     calibration: Database | None = None,
+    *,
+    shift: int = 0,
+    seed: int = 0,
 ) -> Assessment:
     """Judge `bundle` on the images of `split`: train, dev or eval, several with commas, or all.
 
     Thresholds at equal false-positive rates are set on the normal images of the other splits, attacked or in reserve,
-    or on those of `calibration`, less what a detector of the bundle was fitted to. Raises UsageError for a split that
+    or on those of `calibration`, less what a detector of the bundle was fitted to. shift: up to how many images of each
+    kind are also judged under shift (see firewall.lab.shifts), drawn by `seed`. Raises UsageError for a split that
     isn't; DataError for a database of another classifier than the bundle's, for one without images to judge or to set
     thresholds on, and if a judged group is one that a detector was fitted to or that thresholds are set on.
     """
@@ -122,12 +77,12 @@ def assess(
             same_classifier(each, classifier)
     judge = judge_of(bundle, classifier)
     how = protocol_of(bundle, database, named_splits(split), calibration)
-    every = normals(judge, database)
+    every = judge.normals(database)
     normal = every.subset(how.judged)
     if calibration is None:
         reference = every.subset(how.calibration.where)
     else:
-        reference = normals(judge, calibration).subset(how.calibration.where)
+        reference = judge.normals(calibration).subset(how.calibration.where)
     groups = np.array([entry.group for entry in normal_entries(database)])
     attacked: dict[str, Measured] = {}
     tracks: dict[str, Integers] = {}
@@ -135,10 +90,7 @@ def assess(
         entries = database.attacked(name).entries
         chosen = np.array([database.split_of(entry) in how.splits for entry in entries], bool)
         if chosen.any():
-            variants = of_database(database, classifier, judge.operations, name)
-            images = database.attacked(name).images
-            measured = Measured(images, variants.original, variants.operations, variants.copies)
-            attacked[name] = measured.subset(chosen)
+            attacked[name] = judge.attacked(database, name).subset(chosen)
             tracks[name] = groups[[entry.normal for entry, here in zip(entries, chosen, strict=True) if here]]
     if not attacked:
         raise DataError(
@@ -150,19 +102,15 @@ def assess(
         name: Scores(own[name], others[name], {attack: found[name] for attack, found in by_attack.items()})
         for name in own
     }
-    return Assessment(_summary(judge, database, how, scores, groups[how.judged], tracks), scores)
+    summary = _summary(judge, database, how, scores, groups[how.judged], tracks)
+    if shift:
+        summary["shift"] = under_shift(judge, database, how.splits, shift, seed)
+    return Assessment(summary, scores)
 
 
 def normals(judge: Judge, database: Database) -> Measured:
     """All normal images of a database, in the order of `normal_entries`."""
-    first = of_database(database, judge.classifier, judge.operations)
-    second = of_reserve(database, judge.classifier, judge.operations)
-    return Measured(
-        np.concatenate([database.normal, database.reserve]),
-        np.concatenate([first.original, second.original]),
-        first.operations,
-        np.concatenate([first.copies, second.copies]),
-    )
+    return judge.normals(database)
 
 
 def _summary(

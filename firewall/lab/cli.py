@@ -15,6 +15,7 @@ from firewall.lab.commands.classifiers import classifiers, train_classifier
 from firewall.lab.commands.database import attack, database_app, report_app
 from firewall.lab.commands.detectors import train_image_cnn, train_residual, train_statistics
 from firewall.lab.commands.image_cnn_paper import train_start
+from firewall.lab.commands.over_time import drift, tracks
 from firewall.lab.commands.papers import paper_app
 
 __all__ = ["app"]
@@ -36,6 +37,8 @@ train_app.command("start")(train_start)
 train_app.command("residual")(train_residual)
 train_app.command("attention")(train_attention)
 app.command()(attack)
+app.command()(tracks)
+app.command()(drift)
 app.add_typer(database_app, name="database")
 app.add_typer(report_app, name="report")
 app.add_typer(paper_app, name="paper")
@@ -114,6 +117,13 @@ def evaluate(
             metavar="DB", help="Set the thresholds for 1 % and 5 % on this database. [default: the other splits]"
         ),
     ] = None,
+    shift: Annotated[
+        bool, typer.Option("--shift", help="Also judge under JPEG, blur, darkness, noise, rain, fog.")
+    ] = False,
+    leave_one_out: Annotated[
+        Path | None,
+        typer.Option(metavar="FILE", help="JSON of detectors judged on attacks that they never saw: shown."),
+    ] = None,
     html: Annotated[Path | None, typer.Option(metavar="FILE", help="Write a page with curves and histograms.")] = None,
     gtsrb: Annotated[
         Path | None, typer.Option(help="Instead of a database: attack GTSRB test images of this folder on the spot.")
@@ -121,7 +131,10 @@ def evaluate(
     attacks: Annotated[
         str, typer.Option(help="With --gtsrb: comma-separated names; 'usual' is eight of them, 'all' takes hours.")
     ] = "usual",
-    limit: Annotated[int, typer.Option(min=10, help="Test images to attack with each attack.")] = 500,
+    limit: Annotated[
+        int | None,
+        typer.Option(min=10, help="With --gtsrb: images to attack; with --shift: of each kind. [default: 500, 200]"),
+    ] = None,
     seed: Annotated[int, typer.Option(min=0, help="Choice of images and the attacks' randomness.")] = 0,
     json_file: Annotated[Path | None, typer.Option("--json", metavar="FILE", help="Write the result as JSON.")] = None,
 ) -> None:
@@ -133,31 +146,45 @@ def evaluate(
     if (database is None) == (gtsrb is None):
         raise UsageError("name the attacked images by either --database or --gtsrb")
     if database is not None:
-        _assess(bundle, database, split, calibration, json_file, html)
+        shifts = (limit or 200) if shift else 0
+        _assess(bundle, database, split, calibration, json_file, html, shifts, seed, leave_one_out)
         return
     from firewall.lab import evaluation
 
-    if gtsrb is None or html is not None or calibration is not None:
-        raise UsageError("--html and --calibration need --database")
+    if gtsrb is None or html is not None or calibration is not None or shift or leave_one_out is not None:
+        raise UsageError("--html, --calibration, --shift and --leave-one-out need --database")
     chosen = {"usual": list(evaluation.USUAL), "all": None}
     names = chosen[attacks] if attacks in chosen else [part for part in attacks.split(",") if part]
-    result = evaluation.evaluate(gtsrb, bundle, names, limit=limit, seed=seed)
+    result = evaluation.evaluate(gtsrb, bundle, names, limit=limit or 500, seed=seed)
     evaluation.render(result, Console())
     if json_file is not None:
         json_file.write_text(json.dumps(result, indent=1) + "\n", encoding="utf-8")
 
 
 def _assess(
-    bundle: str, folder: Path, split: str, calibration: Path | None, json_file: Path | None, html: Path | None
+    bundle: str,
+    folder: Path,
+    split: str,
+    calibration: Path | None,
+    json_file: Path | None,
+    html: Path | None,
+    shift: int,
+    seed: int,
+    leave_one_out: Path | None,
 ) -> None:
     from firewall.bundle import load_bundle
     from firewall.lab.assessment import assess
     from firewall.lab.database import Database
     from firewall.lab.models import open_classifier
     from firewall.lab.reports import evaluation
+    from firewall.lab.reports.leave_one_out import read_leave_one_out
 
+    left_out = None if leave_one_out is None else read_leave_one_out(leave_one_out)
     reference = None if calibration is None else Database(calibration)
-    assessment = assess(load_bundle(bundle), Database(folder), open_classifier(bundle), split, reference)
+    classifier = open_classifier(bundle)
+    assessment = assess(load_bundle(bundle), Database(folder), classifier, split, reference, shift=shift, seed=seed)
+    if left_out is not None:
+        assessment.summary["leave_one_out"] = left_out
     text = json.dumps(assessment.summary, indent=1)
     if json_file is None:
         typer.echo(text)
