@@ -15,6 +15,7 @@ from firewall.lab.commands.classifiers import classifiers, train_classifier
 from firewall.lab.commands.database import attack, database_app, report_app
 from firewall.lab.commands.detectors import train_image_cnn, train_residual, train_statistics
 from firewall.lab.commands.image_cnn_paper import train_start
+from firewall.lab.commands.judging import judge
 from firewall.lab.commands.over_time import drift, tracks
 from firewall.lab.commands.papers import paper_app
 
@@ -37,6 +38,7 @@ train_app.command("start")(train_start)
 train_app.command("residual")(train_residual)
 train_app.command("attention")(train_attention)
 app.command()(attack)
+app.command()(judge)
 app.command()(tracks)
 app.command()(drift)
 app.add_typer(database_app, name="database")

@@ -114,7 +114,9 @@ class _Trial:
         chosen += [(rate, sweep.eps) for rate in sweep.rates if (rate, sweep.eps) not in chosen]
         for (rate, reading), eps in chosen:
             key = f"{case.name}: detector {rate} {reading} at {eps}"
-            settings = Settings(epochs=sweep.epochs, network=sweep.network, rate=rate, reading=reading)
+            settings = Settings(
+                epochs=sweep.epochs, moving_average=0.9, network=sweep.network, rate=rate, reading=reading
+            )
             store.get(key, lambda s=settings, e=eps: self._detector(s, e, parties))  # type: ignore[misc]
 
     def images(self, name: str) -> Images:
@@ -321,8 +323,8 @@ def _differences(known: dict[str, Any], cases: tuple[Case, ...], sweep: Sweep) -
             "that it does not describe."
         ),
         (
-            "The paper names no eps. 0.3 is that of Papernot et al. (2017), whose attack it takes over; 0.1 and 0.03 are "
-            "less visible and were added."
+            "The paper names no eps. 0.3 is that of Papernot et al. (2017), whose attack it takes over; 0.1 and 0.03 "
+            "are less visible and were added."
         ),
         "Handcrafted seeds are drawings made by a program, 100 as in the paper.",
         (
@@ -330,12 +332,12 @@ def _differences(known: dict[str, Any], cases: tuple[Case, ...], sweep: Sweep) -
             "describes none), grey images as three equal channels."
         ),
         (
-            "Detectors are trained on FGSM images of the defender's own substitute, whose seeds and images come from the "
-            "data set's training part (GTSRB: tracks that the classifier has not seen), and judged on the test part and on "
-            "the attacker's substitute. All images are ones that the attacked network names rightly."
+            "Detectors are trained on FGSM images of the defender's own substitute, whose seeds and images come from "
+            "the data set's training part (GTSRB: tracks that the classifier has not seen), and judged on the test "
+            "part and on the attacker's substitute. All images are ones that the attacked network names rightly."
         ),
         (
-            "The compression rate is read in two ways, as the share of the pixels that is removed and that is kept; the "
-            "paper's text defines the second and its discussion (information is lost as the rate grows) fits the first."
+            "The compression rate is read in two ways, as the share of the pixels that is removed and that is kept; "
+            "the paper's text defines the second, and its discussion (more is lost as the rate grows) fits the first."
         ),
     ]
