@@ -65,7 +65,8 @@ learning rates as in the paper (5e-4; fine-tuning with softmax 5e-5), AdamW, one
 shorter than a training to the end, so a large network's number says what a small budget gives. These settings were
 fixed beforehand; nothing was chosen on either set that is reported.
 
-Large networks were asked about at most FEW normal images and FEW of each attack, evenly over the set.
+Large networks, and the one with two file histories, were asked about at most FEW normal images and FEW of each attack,
+evenly over the set.
 
 Batch normalisation as in the papers of the networks; its statistics were set anew after training, on training images of
 both classes alike.
@@ -73,7 +74,7 @@ both classes alike.
 At 48x48 the two networks are as published but for Xception's first two convolutions, which are padded; their last maps
 are 2x2.
 """
-#: How many normal images, and of each attack, the large networks are asked about.
+#: How many normal images, and of each attack, the large networks are asked about, and whoever has two histories.
 _FEW = 160
 
 
@@ -126,7 +127,7 @@ def _answers(run: Run, answer: Outputs, sets: Mapping[str, Images]) -> Answers:
         if run.leave_out:
             left = {attack: images.attacks[attack] for attack in FAMILIES[run.leave_out] if attack in images.attacks}
             images = Images(images.normal, images.tracks, left)
-        elif run.network != "high-pass":
+        elif run.network != "high-pass" or run.history != "same":
             images = images.limited(_FEW)
         found[f"{name}/normal"], found[f"{name}/tracks"] = answer(images.normal), images.tracks
         if run.history == "jpeg":
