@@ -17,6 +17,7 @@ from firewall.lab.commands.detectors import train_image_cnn, train_residual, tra
 from firewall.lab.commands.image_cnn_paper import train_start
 from firewall.lab.commands.judging import judge
 from firewall.lab.commands.over_time import drift, tracks
+from firewall.lab.commands.label_detectors import train_agreement, train_correction, train_stability
 from firewall.lab.commands.papers import paper_app
 
 __all__ = ["app"]
@@ -32,7 +33,10 @@ train_app = typer.Typer(help="Train a network. Runs can be interrupted and resum
 app.add_typer(train_app, name="train")
 train_app.command("classifier")(train_classifier)
 app.command()(classifiers)
+train_app.command("agreement")(train_agreement)
+train_app.command("stability")(train_stability)
 train_app.command("statistics")(train_statistics)
+train_app.command("correction")(train_correction)
 train_app.command("image-cnn")(train_image_cnn)
 train_app.command("start")(train_start)
 train_app.command("residual")(train_residual)

@@ -39,9 +39,10 @@ def train_statistics(
     out: Out,
     classifier: Classifier = "default",
     model: Annotated[str, typer.Option(help="svm, forest, lda or mlp.")] = "svm",
-    feature: Annotated[str, typer.Option(help="counting or differences.")] = "differences",
+    feature: Annotated[str, typer.Option(help="counting or differences (the paper), or odds.")] = "differences",
     operations: Annotated[str, typer.Option(help="jpeg, scaling, blur, rotation, jpeg+scaling or all.")] = "all",
     table: Annotated[bool, typer.Option("--table", help="Also measure every combination, as the paper.")] = False,
+    attacks: Attacks = "",
     data: Data = None,
     seed: Seed = 0,
 ) -> None:
@@ -53,7 +54,8 @@ def train_statistics(
     from firewall.lab.models import open_classifier
     from firewall.lab.training import statistics
 
-    settings = statistics.Settings(model, feature, operations, seed, table)
+    names = tuple(part.strip() for part in attacks.split(",") if part.strip())
+    settings = statistics.Settings(model, feature, operations, seed, table, names)
     report = statistics.train(Opened(database), open_classifier(classifier, data), out, settings)
     typer.echo(json.dumps({key: report[key] for key in report if key not in ("parameters", "database")}, indent=1))
 
@@ -70,6 +72,9 @@ def train_image_cnn(
     more: More = "",
     seed: Seed = 0,
     threads: Threads = 2,
+    start: Annotated[
+        Path | None, typer.Option(metavar="FILE", help="Fine-tune: checkpoint.pt of 'lab train start'.")
+    ] = None,
 ) -> None:
     """Train the image CNN detector: a network that looks at the image itself (Nguyen H., Kuribayashi et al.).
 
@@ -87,7 +92,7 @@ def train_image_cnn(
         augment=augment,
         seed=seed,
     )
-    _train(database, out, settings, threads, more)
+    _train(database, out, settings, threads, more, start)
 
 
 def train_residual(
@@ -136,10 +141,10 @@ def _names(text: str) -> tuple[str, ...]:
     return tuple(part for part in text.split(",") if part)
 
 
-def _train(database: Path, out: Path, settings: Settings, threads: int, more: str) -> None:
+def _train(database: Path, out: Path, settings: Settings, threads: int, more: str, start: Path | None = None) -> None:
     from firewall.lab.database import Database as Opened
     from firewall.lab.training.image_detectors import train
 
     further = [Opened(Path(name)) for name in _names(more)]
-    report = train(Opened(database), out, settings, threads=threads, more=further)
+    report = train(Opened(database), out, settings, threads=threads, more=further, start=start)
     typer.echo(json.dumps(report["eval"], indent=1))
