@@ -16,8 +16,8 @@ from firewall.lab.commands.database import attack, database_app, report_app
 from firewall.lab.commands.detectors import train_image_cnn, train_residual, train_statistics
 from firewall.lab.commands.image_cnn_paper import train_start
 from firewall.lab.commands.judging import judge
-from firewall.lab.commands.over_time import drift, tracks
 from firewall.lab.commands.label_detectors import train_agreement, train_correction, train_stability
+from firewall.lab.commands.over_time import drift, tracks
 from firewall.lab.commands.papers import paper_app
 
 __all__ = ["app"]
