@@ -23,6 +23,7 @@ from torch.nn.functional import cross_entropy
 from torch.utils.data import Dataset
 
 from firewall.errors import DataError
+from firewall.export.onnx import export_classifier
 from firewall.lab.database import Database
 from firewall.lab.database.shards import write_file
 from firewall.lab.models.detector_network import by_name
@@ -205,6 +206,10 @@ def train_run(
         workers=0,
     )
     recalibrate(trained, data.batches(run.epochs, 8, 64))
+    if not left_out and run.history == "same":  # proven on real images to say the same on the edge
+        pictures = np.concatenate([few.normal, *(pixels[:4] for pixels, _ in few.attacks.values())])
+        file = out / run.name / "detector.onnx"
+        export_classifier(trained, file, size=pictures.shape[1], labels=("normal", "adversarial"), images=pictures)
     write_file(out / run.name / "run.json", (json.dumps(asdict(run), indent=1) + "\n").encode())
     return lambda images: outputs_of(trained, images)
 
