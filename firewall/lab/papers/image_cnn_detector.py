@@ -97,8 +97,8 @@ def _shift_table(
             rows.append({"key": [shift, name], "theirs": None, **cells})
     return {
         "title": "Normal images withheld after a shift",
-        "note": "Up to 300 normal images of each set, under the shifts that bundles are judged by: one strength each, and "
-        "fog is not among those of training. Thresholds: 5 % of dev images unchanged, or also under training's shifts.",
+        "note": "Up to 300 normal images of each set, under the shifts that bundles are judged by: one strength each, "
+        "and fog is not among those of training. Thresholds: 5 % of dev images unchanged, or also under its shifts.",
         "columns": ["shift", "threshold set on"],
         "rows": rows,
     }
