@@ -14,6 +14,7 @@ from firewall.lab.commands.attention import attention_paper, train_attention
 from firewall.lab.commands.classifiers import classifiers, train_classifier
 from firewall.lab.commands.database import attack, database_app, report_app
 from firewall.lab.commands.detectors import train_image_cnn, train_residual, train_statistics
+from firewall.lab.commands.fusing import fuse
 from firewall.lab.commands.image_cnn_paper import train_start
 from firewall.lab.commands.judging import judge
 from firewall.lab.commands.label_detectors import train_agreement, train_correction, train_stability
@@ -43,6 +44,7 @@ train_app.command("residual")(train_residual)
 train_app.command("attention")(train_attention)
 app.command()(attack)
 app.command()(judge)
+app.command()(fuse)
 app.command()(tracks)
 app.command()(drift)
 app.add_typer(database_app, name="database")

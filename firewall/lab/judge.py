@@ -21,7 +21,7 @@ from firewall.screening import Firewall
 __all__ = ["SUSPICION", "Judge", "judge_of"]
 
 #: Name of what a bundle with a fusion makes of all scores, beside those of its detectors.
-SUSPICION = "suspicion"
+SUSPICION = "fused"
 
 Floats = npt.NDArray[np.float64]
 
