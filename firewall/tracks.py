@@ -97,7 +97,8 @@ class Track:
         flipped = contradicted or (self.frames > 0 and label != self.label)
         # Of what contradicts itself no detector may have been asked; that isn't a failure.
         known = 0.0 if contradicted and suspicion is None else evidence(spec, suspicion)
-        self.total = max(0.0, self.total + known + spec.flip * flipped - spec.allowance)
+        total = self.total + known + spec.flip * flipped - spec.allowance
+        self.total = 0.0 if total < 0 else total  # not max(): that would make 0 of what is no number
         self.same = self.same + 1 if label is not None and label == self.label and not contradicted else 1
         self.label = label
         self.frames += 1

@@ -1,0 +1,196 @@
+"""`firewall lab tracks` and `firewall lab drift`: databases in, specifications and measurements out."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from firewall.drift import DriftSpec
+from firewall.errors import DataError, UsageError
+from firewall.lab.database import Database
+from firewall.lab.database.normals import normal_entries
+from firewall.lab.datasets import open_dataset
+from firewall.lab.drift_evaluation import drift_spec, one_a_track, streams
+from firewall.lab.models import Protected
+from firewall.lab.screened import Screened, screen_all
+from firewall.lab.shifts import shifted
+from firewall.lab.track_calibration import Sighting, calibrate_tracks, halves, in_tracks, usable_groups
+from firewall.lab.track_evaluation import judge_tracks, rules
+from firewall.screening import Firewall
+from firewall.tracks import TracksSpec
+
+__all__ = ["Frames", "drift_report", "normal_frames", "tracks_report"]
+
+
+@dataclass(frozen=True, eq=False)
+class Frames:
+    """Normal images and what the edge says of each. every: all frames of the tracks, also those that the classifier
+    gets wrong; otherwise the database's own, which it gets right."""
+
+    found: Screened
+    groups: npt.NDArray[np.int64]
+    sources: tuple[str, ...]
+    every: bool
+
+
+def normal_frames(
+    guard: Firewall, classifier: Protected, database: Database, data: Path | None, *, every: bool
+) -> Frames:
+    """The normal images of a database, or (`every`) all of the part of the data set that it was made of. data: folder
+    of the data sets."""
+    if not every:
+        entries = normal_entries(database)
+        images = np.concatenate([database.normal, database.reserve])
+        found = screen_all(guard, database, images, classifier, "normal images")
+        sources = tuple(entry.source for entry in entries)
+        return Frames(found, np.array([entry.group for entry in entries], np.int64), sources, False)
+    card = database.card.dataset
+    dataset = open_dataset(card.spec, data, part=card.part)
+    images = np.stack([classifier.prepare(image) for image in dataset.images])
+    found = screen_all(guard, database, images, classifier, f"every frame of {card.spec} {card.part}")
+    return Frames(found, np.asarray(dataset.groups, np.int64), tuple(dataset.sources), True)
+
+
+def tracks_report(
+    guard: Firewall,
+    classifier: Protected,
+    database: Database,
+    others: Sequence[Database] = (),
+    *,
+    data: Path | None = None,
+    every: bool = True,
+    rate: float = 0.05,
+    attacks: Sequence[str] = (),
+    seed: int = 0,
+) -> tuple[TracksSpec, dict[str, Any]]:
+    """Set the limit on one half of a database's tracks, judge on the other half and on `others`; ready for JSON.
+
+    every: normal tracks are all frames of the data set (of `database`; of others the database's own). attacks: to judge
+    on, all that are complete if none is named. rate: false alarms a track. Raises UsageError for an attack that isn't
+    there, DataError for databases of another classifier or with too few tracks.
+    """
+    frames = normal_frames(guard, classifier, database, data, every=every)
+    free = usable_groups(guard.bundle, database, frames.groups.tolist())
+    first, second = halves(free, seed)
+    normal = in_tracks(frames.found, frames.groups.tolist(), frames.sources)
+    calibration = [track for track in normal if track.group in first]
+    spec = calibrate_tracks(calibration, rate)
+    chosen = rules(spec, calibration)
+    report: dict[str, Any] = {
+        "bundle": guard.bundle.manifest.name,
+        "bundle_sha256": guard.bundle.sha256,
+        "rate_a_track": rate,
+        "seed": seed,
+        "spec": spec.model_dump(mode="json"),
+        "calibration": {"tracks": len(calibration), "frames": sum(map(len, calibration)), "every_frame": frames.every},
+        "judged": {},
+    }
+    half = [track for track in normal if track.group in second]
+    attacked = _attacked(guard, classifier, database, attacks, second)
+    report["judged"][_name(database)] = judge_tracks(chosen, half, attacked) | {"about": _about(database)}
+    for other in others:
+        usual = normal_frames(guard, classifier, other, data, every=False)
+        kept = set(usable_groups(guard.bundle, other)) - (first if _same(database, other) else set())
+        tracks = in_tracks(usual.found, usual.groups.tolist(), usual.sources)
+        judged = [track for track in tracks if track.group in kept]
+        attacked = _attacked(guard, classifier, other, attacks, kept)
+        report["judged"][_name(other)] = judge_tracks(chosen, judged, attacked) | {"about": _about(other)}
+    return spec, report
+
+
+def drift_report(
+    guard: Firewall,
+    classifier: Protected,
+    database: Database,
+    stream: Database,
+    *,
+    data: Path | None = None,
+    every: bool = True,
+    shifts: Sequence[str] = ("blur", "noise", "dark"),
+    before: int = 100,
+    repeats: int = 20,
+    run_length: float = 10_000.0,
+    seed: int = 0,
+) -> tuple[DriftSpec, dict[str, Any]]:
+    """A reference from the tracks of `database`, and how long it takes on `stream`, another database's normal images,
+    one of each track, without and with each shift; ready for JSON."""
+    frames = normal_frames(guard, classifier, database, data, every=every)
+    free = usable_groups(guard.bundle, database, frames.groups.tolist())
+    where = np.flatnonzero(np.isin(frames.groups, free))
+    reference = frames.found.take(where[one_a_track(frames.groups[where], seed)])
+    classes = len(guard.bundle.manifest.classifier.labels)
+    entries = normal_entries(stream)
+    kept = set(usable_groups(guard.bundle, stream)) - (set(free) if _same(database, stream) else set())
+    places = np.flatnonzero([entry.group in kept for entry in entries])
+    if len(places) == 0:
+        raise DataError(f"{stream.folder} has no tracks that are not in the reference; name another with --stream")
+    chosen = places[one_a_track([entries[place].group for place in places], seed)]
+    images = np.concatenate([stream.normal, stream.reserve])[chosen]
+    usual = screen_all(guard, stream, images, classifier, "the stream")
+    changed = {
+        name: screen_all(guard, stream, shifted(images, name, seed), classifier, f"the stream, {name}")
+        for name in shifts
+    }
+    spec = drift_spec(reference, classes, run_length=run_length, seed=seed)
+    unlabelled = drift_spec(reference, classes, run_length=run_length, labels=False, seed=seed)
+    report: dict[str, Any] = {
+        "bundle": guard.bundle.manifest.name,
+        "bundle_sha256": guard.bundle.sha256,
+        "reference": {**_about(database), "tracks": len(reference), "every_frame": frames.every},
+        "stream": _about(stream),
+        "run_length": run_length,
+        "seed": seed,
+        "all": streams(spec, usual, changed, before=before, repeats=repeats, seed=seed),
+        "without_labels": streams(unlabelled, usual, changed, before=before, repeats=repeats, seed=seed),
+    }
+    return spec, report
+
+
+def _attacked(
+    guard: Firewall, classifier: Protected, database: Database, names: Sequence[str], groups: set[int]
+) -> dict[str, list[Sighting]]:
+    """The successful frames of each attack by track. Attacks that are not named have to be complete."""
+    unknown = [name for name in names if name not in database.card.attacks]
+    if unknown:
+        raise UsageError(
+            f"{database.folder} has no attack {', '.join(unknown)}; it has {', '.join(database.card.attacks)}"
+        )
+    normal = database.card.normal
+    found: dict[str, list[Sighting]] = {}
+    for name in names or database.card.attacks:
+        attack = database.attacked(name)
+        if (not names and attack.attempted < len(normal)) or not attack.entries:
+            continue
+        screened = screen_all(guard, database, attack.images, classifier, name)
+        own = [normal[entry.normal] for entry in attack.entries]
+        sources = [entry.source for entry in own]
+        tracks = in_tracks(screened, [entry.group for entry in own], sources, np.ones(len(own), bool))
+        found[name] = [track for track in tracks if track.group in groups]
+    return found
+
+
+def _about(database: Database) -> dict[str, Any]:
+    card = database.card
+    return {
+        "database": database.folder.name,
+        "dataset": card.dataset.spec,
+        "part": card.dataset.part,
+        "normal": len(card.normal),
+        "reserve": len(database.reserve_entries),
+        "groups": "near duplicates" if card.dataset.part == "test" else "tracks",
+    }
+
+
+def _name(database: Database) -> str:
+    return database.folder.name
+
+
+def _same(one: Database, other: Database) -> bool:
+    """Whether the two number their groups alike."""
+    first, second = one.card.dataset, other.card.dataset
+    return first.spec == second.spec and (first.part == "test") == (second.part == "test")
