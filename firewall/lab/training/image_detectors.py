@@ -8,6 +8,7 @@ adversarial images are drawn in each epoch, and each attack as often as the othe
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
@@ -125,6 +126,13 @@ def train(
     height, width, channels = (int(side) for side in database.info()["size"])
     if height != width or channels not in (1, 3):
         raise DataError(f"{database.folder} holds images of {height}x{width}x{channels}; square RGB or grey is needed")
+    for rate in (settings.rate, *settings.also) if settings.detector == "residual" else ():
+        kept = 1 - rate if settings.reading == "removed" else rate
+        if 0 < kept < 1 and height * math.sqrt(kept) < 1:
+            raise UsageError(
+                f"at --rate {rate:g}, read as {settings.reading}, images of {height}x{width} would be made smaller "
+                "than one pixel; name a rate that keeps more, or use larger images"
+            )
     present = dict.fromkeys(name for one in (database, *more) for name in one.card.attacks)
     absent = [name for name in (*settings.attacks, *settings.leave_out) if name not in present]
     if absent:
