@@ -16,7 +16,7 @@ from firewall.lab.commands.database import attack, database_app, report_app
 from firewall.lab.commands.detectors import train_image_cnn, train_residual, train_statistics
 from firewall.lab.commands.fusing import fuse
 from firewall.lab.commands.image_cnn_paper import train_start
-from firewall.lab.commands.judging import judge
+from firewall.lab.commands.judging import judge, leave_one_out
 from firewall.lab.commands.label_detectors import train_agreement, train_correction, train_stability
 from firewall.lab.commands.over_time import drift, tracks
 from firewall.lab.commands.papers import paper_app
@@ -44,6 +44,7 @@ train_app.command("residual")(train_residual)
 train_app.command("attention")(train_attention)
 app.command()(attack)
 app.command()(judge)
+app.command("leave-one-out")(leave_one_out)
 app.command()(fuse)
 app.command()(tracks)
 app.command()(drift)

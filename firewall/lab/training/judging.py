@@ -6,7 +6,7 @@ on what is judged. Nothing is classified, so this takes seconds where `firewall 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -56,12 +56,19 @@ def scorer(trained: Trained) -> Callable[[Pixels], Floats]:
 
 
 def judge(
-    trained: Trained, home: Database, others: Sequence[Database], *, data: Path | None = None, originals: bool = True
+    trained: Trained,
+    home: Database,
+    others: Sequence[Database],
+    *,
+    data: Path | None = None,
+    originals: bool = True,
+    only: Sequence[str] = (),
 ) -> dict[str, Any]:
     """The detector on home's eval split, and on all images of `others` that it was not fitted to.
 
     others: databases of the same classifier. originals: also shift the images before they are resized, as a camera
-    would have them, where the data set is at hand in `data`. Returns what JSON holds.
+    would have them, where the data set is at hand in `data`. only: these attacks, and no shifts. Returns what JSON
+    holds.
     """
     score = scorer(trained)
     held = [home.normal[_where(home.card.normal, "dev")], home.reserve[_where(home.reserve_entries, "dev")]]
@@ -73,8 +80,9 @@ def judge(
         if database is home:
             keep &= database.where("eval")
         name = f"{database.card.dataset.spec} {database.card.dataset.part}, {len(database.card.normal)} images"
-        result[name] = _judged(score, trained, database, keep, calibration, thresholds)
-        result[name]["shifts"] = _shifts(score, database, keep, thresholds, data if originals else None, originals)
+        result[name] = _judged(score, trained, database, keep, calibration, thresholds, only or database.card.attacks)
+        if not only:
+            result[name]["shifts"] = _shifts(score, database, keep, thresholds, data if originals else None, originals)
     return result
 
 
@@ -85,12 +93,13 @@ def _judged(
     keep: npt.NDArray[np.bool_],
     calibration: Floats,
     thresholds: dict[float, float],
+    attacks: Iterable[str],
 ) -> dict[str, Any]:
     groups = np.array([entry.group for entry in database.card.normal])
     normal = score(rgb(database.normal[keep]))
     known = trained.report.get("trained_with")
     result: dict[str, Any] = {"normal": {"n": len(normal), "fpr": _rates(normal, thresholds)}, "attacks": {}}
-    for attack in database.card.attacks:
+    for attack in (name for name in attacks if name in database.card.attacks):
         attacked = database.attacked(attack)
         origins = np.array([entry.normal for entry in attacked.entries], np.int64)
         here = keep[origins]
