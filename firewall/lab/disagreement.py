@@ -113,14 +113,14 @@ def measured_elsewhere(
     """Further databases of the same classifier, all images that were not fitted to; thresholds set on the dev split of
     the database that was trained with, as far as it was not."""
     entries = database.card.normal
-    where = database.where("dev") & unseen(entries, [fitted], database.card)
+    where = database.where("dev") & unseen(entries, [fitted], database.card.dataset)
     images = database.normal[where]
     calibration = disagreement(network, images, classifier.logits(images).argmax(1))
     result: dict[str, Any] = {}
     for other in others:
         if other.card.classifier.sha256 != classifier.sha256:
             raise DataError(f"{other.folder} was made on another classifier than {database.folder}; leave it out")
-        inside = unseen(other.card.normal, [fitted], other.card)
+        inside = unseen(other.card.normal, [fitted], other.card.dataset)
         if inside.any():
             result[other.folder.name] = {
                 "calibrated_on": {"database": database.folder.name, "split": "dev", "normals": len(calibration)},

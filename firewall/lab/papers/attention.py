@@ -235,7 +235,7 @@ def _table1(judged: Mapping[str, Judged]) -> dict[str, Any]:
     for detector, found in judged.items():
         for name, shown in _ATTACKS.items():
             same = found.theirs[name].argmax(1) == found.theirs[""].argmax(1)[found.origins[name]]
-            theirs = _TABLE1[name] if detector == _first(judged) else None
+            theirs = _TABLE1.get(name) if detector == _first(judged) else None
             rows.append(_row([shown, detector], theirs, cell(same), cell(same[found.inside(name, False)])))
     note = "Share of adversarial images whose mask f2 names as it names the mask of the image they were made of."
     return {
