@@ -9,6 +9,7 @@ from typing import Annotated
 import typer
 
 from firewall.lab.commands.image_cnn_paper import image_cnn
+from firewall.lab.commands.label_papers import paper_agreement, paper_statistics
 
 __all__ = ["paper_app"]
 
@@ -21,6 +22,8 @@ def _papers() -> None:
 
 
 paper_app.command("image-cnn")(image_cnn)
+paper_app.command("agreement")(paper_agreement)
+paper_app.command("statistics")(paper_statistics)
 
 
 @paper_app.command("residual")

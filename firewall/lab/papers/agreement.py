@@ -81,8 +81,8 @@ look at some thirty variants there; the eval split and the test images were look
 """
 
 _PAPER = (
-    "A. Higashi, M. Kuribayashi, N. Funabiki, H. H. Nguyen, I. Echizen. Detecting adversarial example based on changes of "
-    "CNN classification results caused by JPEG compression (in Japanese)"
+    "A. Higashi, M. Kuribayashi, N. Funabiki, H. H. Nguyen, I. Echizen. Detecting adversarial example based on changes "
+    "of CNN classification results caused by JPEG compression (in Japanese)"
 )
 _COMMANDS = (
     """firewall lab attack --dataset nips17 --classifier mobilenet_v1_0.25_128 --attacks fgsm,pgd --limit 300
