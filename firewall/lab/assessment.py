@@ -161,6 +161,7 @@ def _summary(
             spec.name: {"threshold": spec.threshold, "fitted": None if spec.fitted is None else _told(spec.fitted)}
             for spec in judge.bundle.manifest.detectors
         },
+        "fused": judge.bundle.manifest.fusion is not None,
         "notes": list(how.notes),
     }
     return summary

@@ -2,19 +2,20 @@
 
 from __future__ import annotations
 
-import base64
-import io
 from importlib import resources
 from pathlib import Path
+from typing import Any
 
 import matplotlib as mpl
 import numpy as np
 import numpy.typing as npt
 from jinja2 import Environment, StrictUndefined
+from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from firewall.lab.assessment import Assessment, Scores
+from firewall.lab.assessment import FEW, Assessment, Scores
 from firewall.lab.database.shards import write_file
+from firewall.lab.reports.pictures import data_uri
 
 __all__ = ["write"]
 
@@ -27,51 +28,62 @@ def write(assessment: Assessment, out: Path) -> None:
     source = resources.files("firewall.lab.reports").joinpath("evaluation.html.j2").read_text(encoding="utf-8")
     summary = assessment.summary
     pictures = {
-        name: {"roc": _picture(_roc(scores)), "histogram": _picture(_histogram(scores))}
+        name: {"roc": data_uri(_roc(scores)), "histogram": data_uri(_histogram(scores))}
         for name, scores in assessment.scores.items()
     }
-    worst = {name: min(summary[name], key=lambda attack: summary[name][attack]["auroc"]) for name in assessment.scores}
+    ranked = sorted(summary["bundle"].items(), key=lambda item: ("few" in item[1], item[1]["withheld"]))
     page = environment.from_string(source).render(
-        summary=summary, detectors=list(assessment.scores), pictures=pictures, worst=worst, about=summary["about"]
+        summary=summary,
+        detectors=list(assessment.scores),
+        pictures=pictures,
+        ranked=ranked,
+        about=summary["about"],
+        few=FEW,
     )
     write_file(out, page.encode())
 
 
 def _roc(scores: Scores) -> Figure:
-    figure = Figure(figsize=(5.2, 4.2), layout="constrained")
+    figure = Figure(figsize=(5.2 if len(scores.attacks) <= 8 else 6.6, 4.2), layout="constrained")
     axes = figure.subplots()
     for number, (attack, values) in enumerate(scores.attacks.items()):
         limits = np.unique(np.concatenate([scores.normal, values]))[::-1]
         limits = np.concatenate([[np.inf], limits, [-np.inf]])
         false = (scores.normal[np.newaxis] > limits[:, np.newaxis]).mean(axis=1)
         true = (values[np.newaxis] > limits[:, np.newaxis]).mean(axis=1)
-        axes.plot(false, true, label=f"{attack} ({len(values)})", color=_COLOURS(number % 10), linewidth=1.2)
+        axes.plot(false, true, label=f"{attack} ({len(values)})", **_line(number), linewidth=1.2)
     axes.plot([0, 1], [0, 1], color="grey", linewidth=0.6, linestyle=":")
     axes.set(xlabel="false-positive rate", ylabel="true-positive rate", xlim=(0, 1), ylim=(0, 1.005))
-    axes.legend(fontsize="x-small", loc="lower right")
+    _legend(axes, len(scores.attacks))
     return figure
 
 
 def _histogram(scores: Scores) -> Figure:
-    figure = Figure(figsize=(5.2, 4.2), layout="constrained")
+    figure = Figure(figsize=(5.2 if len(scores.attacks) <= 8 else 6.6, 4.2), layout="constrained")
     axes = figure.subplots()
     everything = np.concatenate([scores.normal, *scores.attacks.values()])
     low, high = np.quantile(everything, [0.005, 0.995])
     bins = np.linspace(low, max(high, low + 1e-9), 41).tolist()
     axes.hist(_within(scores.normal, bins), bins, density=True, color="0.75", label=f"normal ({len(scores.normal)})")
     for number, (attack, values) in enumerate(scores.attacks.items()):
-        axes.hist(_within(values, bins), bins, density=True, histtype="step", color=_COLOURS(number % 10), label=attack)
+        axes.hist(_within(values, bins), bins, density=True, histtype="step", **_line(number), label=attack)
     axes.set(xlabel="score (higher = more suspicious; ends hold what lies beyond)", ylabel="density")
-    axes.legend(fontsize="x-small")
+    _legend(axes, len(scores.attacks))
     return figure
+
+
+def _line(number: int) -> dict[str, Any]:
+    """Ten colours, and a line of another kind for each further ten."""
+    return {"color": _COLOURS(number % 10), "linestyle": ("-", "--", ":", "-.")[number // 10 % 4]}
+
+
+def _legend(axes: Axes, attacks: int) -> None:
+    """Beside the picture where it would cover too much of it."""
+    if attacks > 8:
+        axes.legend(fontsize="x-small", loc="upper left", bbox_to_anchor=(1.01, 1), ncols=1 + attacks // 24)
+    else:
+        axes.legend(fontsize="x-small")
 
 
 def _within(values: npt.NDArray[np.float64], bins: list[float]) -> npt.NDArray[np.float64]:
     return np.clip(values, bins[0], bins[-1])
-
-
-def _picture(figure: Figure) -> str:
-    file = io.BytesIO()
-    # No date and no version in it: the same figures give the same page.
-    figure.savefig(file, format="svg", metadata={"Date": None, "Creator": None})
-    return "data:image/svg+xml;base64," + base64.b64encode(file.getvalue()).decode()

@@ -1,0 +1,18 @@
+"""Pictures inside a page, so that a page is one file."""
+
+from __future__ import annotations
+
+import base64
+import io
+
+from matplotlib.figure import Figure
+
+__all__ = ["data_uri"]
+
+
+def data_uri(figure: Figure) -> str:
+    """The figure as an SVG for the `src` of an image; the same figure gives the same text."""
+    file = io.BytesIO()
+    # No date and no version in it, so that the same figures give the same page.
+    figure.savefig(file, format="svg", metadata={"Date": None, "Creator": None})
+    return "data:image/svg+xml;base64," + base64.b64encode(file.getvalue()).decode()
