@@ -39,6 +39,9 @@ def image_cnn(
     json_file: Annotated[Path, typer.Option("--json", metavar="FILE", help="Write the results.")],
     train: Annotated[bool, typer.Option("--train", help="First train the networks that are not yet trained.")] = False,
     only: Annotated[str, typer.Option(help="Train those alone whose name holds this, such as xception-raw.")] = "",
+    epochs: Annotated[
+        int | None, typer.Option(min=1, help="Of the large networks; four show what a small budget gives.")
+    ] = None,
     database: Annotated[Path, typer.Option(metavar="DB", help="To train on: kept-out tracks.")] = _DATABASES
     / "kept-out",
     judged: Annotated[Path, typer.Option(metavar="DB", help="To judge on: other tracks, same classifier.")] = _DATABASES
@@ -62,6 +65,6 @@ def image_cnn(
     if train:
         found = {name: runs / f"start-{name}" / CHECKPOINT for name in ("resnet50", "xception")}
         starts = {name: path for name, path in found.items() if path.exists()}
-        train_runs(database, judged, runs, starts=starts, only=only, threads=threads)
+        train_runs(database, judged, runs, starts=starts, only=only, epochs=epochs, threads=threads)
     result = measure(database, judged, runs, json_file, detector=detector, wide=wide)
     typer.echo(json.dumps({table["title"]: len(table["rows"]) for table in result["tables"]}, indent=1))

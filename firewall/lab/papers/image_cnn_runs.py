@@ -32,7 +32,18 @@ from firewall.lab.training.image_detectors import raw_loss
 from firewall.lab.training.loop import Schedule, fit
 from firewall.lab.training.transfer import begin_with
 
-__all__ = ["ATTACKS", "FAMILIES", "RUNS", "Images", "Run", "outputs_of", "quality_100", "read_images", "train_run"]
+__all__ = [
+    "ATTACKS",
+    "FAMILIES",
+    "RUNS",
+    "Images",
+    "Run",
+    "outputs_of",
+    "quality_100",
+    "read_images",
+    "read_run",
+    "train_run",
+]
 
 Pixels = npt.NDArray[np.uint8]
 Floats = npt.NDArray[np.float32]
@@ -79,7 +90,7 @@ class Run(Schedule):
 
 
 _SMALL = Run(network="high-pass", loss="softmax", learning_rate=3e-3, moving_average=0.98)
-_LARGE = Run()
+_LARGE = Run(epochs=4)
 
 #: In the order in which they are trained: what tells most for its time comes first.
 RUNS: tuple[Run, ...] = (
@@ -114,6 +125,16 @@ class Images:
             where = _evenly(len(images), count)
             attacks[name] = (images[where], tracks[where])
         return Images(self.normal[some], self.tracks[some], attacks)
+
+
+def read_run(folder: Path) -> Run:
+    """The settings of a finished run. Raises DataError if they can't be read."""
+    try:
+        return Run(**json.loads((folder / "run.json").read_text(encoding="utf-8")))
+    except (OSError, ValueError, TypeError) as error:
+        raise DataError(
+            f"{folder} holds no finished run ({type(error).__name__}); remove it and train again"
+        ) from error
 
 
 def read_images(database: Database, split: str | None, attacks: tuple[str, ...] = ATTACKS) -> Images:
@@ -183,6 +204,7 @@ def train_run(
         if start is None:
             raise DataError(f"{run.name} begins with another task; make its start with 'firewall lab train start'")
         begin_with(network, start)
+    network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]  # a fifth to a quarter faster
     left_out = FAMILIES.get(run.leave_out, ())
     attacks = {name: pixels for name, (pixels, _) in fitted.attacks.items() if name not in left_out}
     if run.history == "jpeg":
