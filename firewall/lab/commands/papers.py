@@ -31,7 +31,7 @@ def residual(
     out: Annotated[Path, typer.Option(help="Folder of what is done; the same command goes on with it.")],
     json_file: Annotated[Path | None, typer.Option("--json", metavar="FILE", help="Write tables and figures.")] = None,
     only: Annotated[str, typer.Option(help="MNIST, GTSRB or CIFAR-10; the page holds what is done.")] = "",
-    epochs: Annotated[int, typer.Option(min=1, help="Of the detectors.")] = 12,
+    epochs: Annotated[int, typer.Option(min=1, help="Of the detectors.")] = 8,
     data: Annotated[Path | None, typer.Option(help="Folder of the data sets and classifiers.")] = None,
 ) -> None:
     """Sun et al., the residual image: substitutes, transferability, detection by data set and compression rate.

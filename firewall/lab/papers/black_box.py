@@ -40,7 +40,8 @@ _PASSES, _NEW, _REACH, _TURN = 3, 200, 0.1, 3
 class Case:
     """dataset, classifier: as `firewall lab attack` takes them. fitting: part of the data set that the detector is
     trained on; its test part is judged. seeds: images that each party has; drawn: drawings of one who has none.
-    judged, trained: normal images. rounds: of the substitutes."""
+    judged, trained: normal images. rounds, own_rounds: of the attacker's and
+    the defender's substitutes."""
 
     name: str
     dataset: str
@@ -51,6 +52,7 @@ class Case:
     judged: int = 600
     trained: int = 600
     rounds: int = 20
+    own_rounds: int = 8
 
 
 @dataclass(frozen=True, eq=False)

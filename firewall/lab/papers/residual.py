@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -52,14 +52,16 @@ _PARTY = {"attacker": "200 images", "attacker-drawn": "100 drawings"}
 
 @dataclass(frozen=True)
 class Sweep:
-    """rates: compression rates of Figure 5, as (rate, reading). eps: of the attack there. epochs: of the detectors."""
+    """rates: compression rates of Figure 5, as (rate, reading). eps: of the attack there. epochs, batch, network: as of
+    the detectors' Settings."""
 
     rates: tuple[tuple[float, str], ...] = (
         *((rate, "removed") for rate in (0.05, 0.1, 0.2, 0.4, 0.6, 0.8)),
         *((rate, "kept") for rate in (0.05, 0.1)),
     )
     eps: float = 0.03
-    epochs: int = 12
+    epochs: int = 8
+    batch: int = 64
     network: str = "noise"
 
 
@@ -115,7 +117,12 @@ class _Trial:
         for (rate, reading), eps in chosen:
             key = f"{case.name}: detector {rate} {reading} at {eps}"
             settings = Settings(
-                epochs=sweep.epochs, moving_average=0.9, network=sweep.network, rate=rate, reading=reading
+                epochs=sweep.epochs,
+                batch=sweep.batch,
+                moving_average=0.9,
+                network=sweep.network,
+                rate=rate,
+                reading=reading,
             )
             store.get(key, lambda s=settings, e=eps: self._detector(s, e, parties))  # type: ignore[misc]
 
@@ -139,7 +146,8 @@ class _Trial:
         if party not in self._learnt:
             seeds = self.images("defender seeds" if party == "defender" else "seeds")
             number = ("attacker", "attacker-drawn", "defender").index(party)
-            self._learnt[party] = learn(self.case, self.data, party, seeds, self.images("others"), number)
+            case = replace(self.case, rounds=self.case.own_rounds) if party == "defender" else self.case
+            self._learnt[party] = learn(case, self.data, party, seeds, self.images("others"), number)
         return self._learnt[party]
 
     def _made(self, party: Party, eps: float) -> Crafted:
