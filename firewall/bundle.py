@@ -117,13 +117,15 @@ class FusionTerm(_Strict):
 class FusionSpec(_Strict):
     """One suspicion out of all scores, see firewall.fusion. terms: in the order in which the detectors are asked.
 
-    threshold: a sum above it withholds; it takes the place of the detectors' own thresholds.
+    threshold: a sum above it withholds; it takes the place of the detectors' own thresholds. fitted: the images that
+    the weights and early exits were fitted to.
     """
 
     terms: tuple[FusionTerm, ...] = Field(min_length=1)
     cap: float = Field(gt=0)
     power: float = Field(1.0, ge=1)
     threshold: float
+    fitted: Seen | None = None
 
 
 class Calibration(_Strict):
@@ -153,6 +155,7 @@ class Manifest(_Strict):
     classifier: ClassifierSpec
     detectors: tuple[DetectorSpec, ...] = Field(min_length=1)
     fusion: FusionSpec | None = None
+    correction: dict[str, Any] | None = None
     calibration: Calibration
     versions: dict[str, str] = {}
     citations: tuple[str, ...] = ()

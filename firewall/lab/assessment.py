@@ -150,6 +150,7 @@ def _summary(
         "bundle": _worst(summary["bundle"], "withheld"),
         "detectors": {name: _worst(summary[name], "auroc") for name in scores},
     }
+    fusion = judge.bundle.manifest.fusion
     summary["about"] = {
         "bundle": judge.bundle.manifest.name,
         "bundle_sha256": judge.bundle.sha256,
@@ -161,7 +162,8 @@ def _summary(
             spec.name: {"threshold": spec.threshold, "fitted": None if spec.fitted is None else _told(spec.fitted)}
             for spec in judge.bundle.manifest.detectors
         },
-        "fused": judge.bundle.manifest.fusion is not None,
+        "fused": fusion is not None,
+        "fusion_fitted": None if fusion is None or fusion.fitted is None else _told(fusion.fitted),
         "notes": list(how.notes),
     }
     return summary

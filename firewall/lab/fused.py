@@ -71,12 +71,12 @@ def fuse(
     table = _ordered(judge, table, fit(table, chosen))
     normal, tracks, used = _calibration_scores(judge, calibration, fitted, table.names)
     spec = with_threshold(fit(table, chosen), normal, tracks, rate)
-    spec = with_early_exits(spec, table, loss)
+    spec = with_early_exits(spec, table, loss).model_copy(update={"fitted": fitted})
     above = excess(spec, normal) > 0
     report = {
         "rule": chosen,
         "rules": compared,
-        "fusion": spec.model_dump(mode="json"),
+        "fusion": spec.model_dump(mode="json", exclude={"fitted"}),
         "fitted": {
             "database": database.info()["dataset"],
             "part": fitted.part,

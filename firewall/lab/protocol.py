@@ -64,12 +64,15 @@ def protocol_of(
         for spec in bundle.manifest.detectors
         if spec.fitted is not None or "file" in spec.parameters
     ]
+    fusion = bundle.manifest.fusion
+    if fusion is not None and fusion.fitted is not None:
+        trained.append(("fusion", fusion.fitted))
     for name, fitted in trained:
         known = set() if fitted is None else seen_groups([fitted], database.card.dataset) & groups
         if known:
+            who = "the fusion" if name == "fusion" else f"the detector {name}"
             raise DataError(
-                f"the detector {name} was fitted to {len(known)} of the {len(groups)} groups of the splits "
-                f"{', '.join(splits)}; judge it on others with --split, or on another database"
+                f"{who} was fitted to {len(known)} of the {len(groups)} groups of the splits {', '.join(splits)}; judge it on others with --split, or on another database"
             )
     if calibration is None:
         where, note = calibration_mask(database, trained, splits)
