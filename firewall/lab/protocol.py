@@ -72,7 +72,8 @@ def protocol_of(
         if known:
             who = "the fusion" if name == "fusion" else f"the detector {name}"
             raise DataError(
-                f"{who} was fitted to {len(known)} of the {len(groups)} groups of the splits {', '.join(splits)}; judge it on others with --split, or on another database"
+                f"{who} was fitted to {len(known)} of the {len(groups)} groups of the splits {', '.join(splits)}; "
+                "judge it on others with --split, or on another database"
             )
     if calibration is None:
         where, note = calibration_mask(database, trained, splits)
