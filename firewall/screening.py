@@ -12,6 +12,7 @@ import numpy as np
 import numpy.typing as npt
 
 from firewall.bundle import Bundle, load_bundle
+from firewall.correction import Correction
 from firewall.detectors import Detector, Evidence, build
 from firewall.engines import Engine, OnnxRuntimeEngine, OnnxRuntimeNetwork
 from firewall.errors import EngineError, ImageError
@@ -39,26 +40,36 @@ class Stages(dict[str, float]):
 
 @dataclass(slots=True)
 class _Case:
-    """One region on its way to a verdict. variants: those of `evidence`. failure: ends it, whatever else is known."""
+    """One region on its way to a verdict. variants: those of `evidence`. settled: the scores that the verdict rests on,
+    if more were asked for. failure: ends it, whatever else is known."""
 
     region: Region
     evidence: Evidence | None = None
     contradicted: bool = False
     variants: dict[str, npt.NDArray[np.float32]] = field(default_factory=dict)
     scores: dict[str, float] = field(default_factory=dict)
+    settled: dict[str, float] | None = None
+    corrected: int | None = None
     failure: tuple[Reason, str] | None = None
+
+    @property
+    def known(self) -> dict[str, float]:
+        """The scores that the verdict rests on."""
+        return self.scores if self.settled is None else self.settled
 
 
 class Firewall:
     """A bundle, loaded and ready to judge. Use it from one thread at a time."""
 
     def __init__(self, bundle: Bundle, engine: Engine, *, exhaustive: bool = False) -> None:
-        """exhaustive: ask every detector even when one has settled the verdict; the decision is the same."""
+        """exhaustive: ask every detector even when the verdict is settled, and correct what is withheld; the decision
+        is the same."""
         self.bundle = bundle
         self.engine = engine
         self.exhaustive = exhaustive
         self.detectors: list[Detector] = [build(spec, self._network) for spec in bundle.manifest.detectors]
         self._sweep_cost = 0.0
+        self.correction = None if bundle.manifest.correction is None else Correction(bundle.manifest.correction)
         self.fusion = None if bundle.manifest.fusion is None else Fusion(bundle.manifest.fusion)
         if self.fusion is None:
             # What needs only the original image is asked first: most of what isn't a sign costs one classification.
@@ -149,6 +160,8 @@ class Firewall:
         try:
             for detector in self.detectors:
                 settled = case.contradicted or self.policy.settled(case.scores)
+                if settled and case.settled is None:
+                    case.settled = dict(case.scores)
                 if (settled and not self.exhaustive) or _passed(deadline):
                     break
                 missing = [operation for operation in detector.operations if operation not in case.variants]
@@ -156,25 +169,43 @@ class Firewall:
                     if not first and _passed(deadline, self._sweep_cost):
                         break
                     begun, started = True, time.monotonic()
-                    with stages.timed("sweep"):
-                        copies = apply_operations(evidence.image, missing)
-                    with stages.timed("classify"):
-                        case.variants.update(zip(missing, self.engine.classify(copies), strict=True))
+                    self._sweep(case, evidence, missing, stages)
                     # The slowest of late counts, but one hiccup must not count for ever.
                     self._sweep_cost = max(time.monotonic() - started, 0.9 * self._sweep_cost)
                 with stages.timed("detect"):
                     case.scores[detector.name] = float(detector.score(evidence))
+            if self.exhaustive and self.correction is not None and not _passed(deadline):
+                begun |= self._correct(case, evidence, self.correction, stages)
         except Exception as error:
             case.failure = _failure(error)
         return begun
+
+    def _correct(self, case: _Case, evidence: Evidence, correction: Correction, stages: Stages) -> bool:
+        """What a withheld image would probably have been called; True if copies had to be classified for it."""
+        if self.policy.judge(
+            case.scores if case.settled is None else case.settled, contradicted=case.contradicted
+        ).released:
+            return False
+        missing = [operation for operation in correction.operations if operation not in case.variants]
+        self._sweep(case, evidence, missing, stages)
+        case.corrected = correction.label(evidence.logits, case.variants)
+        return bool(missing)
+
+    def _sweep(self, case: _Case, evidence: Evidence, operations: list[str], stages: Stages) -> None:
+        """The classifier's outputs of more transformed copies."""
+        if operations:
+            with stages.timed("sweep"):
+                copies = apply_operations(evidence.image, operations)
+            with stages.timed("classify"):
+                case.variants.update(zip(operations, self.engine.classify(copies), strict=True))
 
     def _verdict(self, frame: Frame, case: _Case, late: bool, age_ms: float) -> Verdict:
         if case.failure is not None or case.evidence is None:
             return _closed(frame, case.region, *(case.failure or (Reason.UNKNOWN, "")))
         label = int(case.evidence.logits.argmax())
         # Who wasn't asked although the verdict was open wasn't asked for lack of time.
-        open_ended = not self.policy.settled(case.scores) and len(case.scores) < len(self.detectors)
-        judgement = self.policy.judge(case.scores, contradicted=case.contradicted, late=late or open_ended)
+        open_ended = not self.policy.settled(case.known) and len(case.known) < len(self.detectors)
+        judgement = self.policy.judge(case.known, contradicted=case.contradicted, late=late or open_ended)
         spec = self.bundle.manifest.classifier
         return Verdict(
             frame.source,
@@ -189,6 +220,7 @@ class Firewall:
             scores=case.scores,
             evidence={} if self.fusion is None else self.fusion.shares(case.scores),
             suspected_label=label,
+            corrected_label=case.corrected,
             classified=1 + len(case.variants),
         )
 

@@ -75,12 +75,12 @@ def test_a_score_that_is_no_number_withholds_with_a_reason() -> None:
     assert (judgement.released, judgement.reason) == (False, Reason.DETECTOR_ERROR)
 
 
-def _default_with(tmp_path: Any, fusion: FusionSpec) -> Any:
+def _default_with(tmp_path: Any, fusion: FusionSpec, correction: dict[str, Any] | None = None) -> Any:
     bundle = load_bundle(DEFAULT)
     fields = {name: getattr(bundle.manifest, name) for name in type(bundle.manifest).model_fields}
-    for name in ("format", "files", "version", "fusion"):
+    for name in ("format", "files", "version", "fusion", "correction"):
         fields.pop(name)
-    return write_bundle(tmp_path / "bundle", bundle.files, **fields, fusion=fusion)
+    return write_bundle(tmp_path / "bundle", bundle.files, **fields, fusion=fusion, correction=correction)
 
 
 def _fusion_for_default(threshold: float, release_below: float | None) -> FusionSpec:
@@ -104,6 +104,43 @@ def test_a_fused_bundle_asks_only_while_the_verdict_is_open(
 
     assert verdict.released and verdict.classified == classified
     assert set(verdict.evidence) == set(verdict.scores)
+
+
+def test_asking_every_detector_changes_no_decision(tmp_path: Any) -> None:
+    """What is released early stays released when the operator sees all scores, though their sum is above the limit."""
+    bundle = _default_with(tmp_path, _fusion_for_default(-1.0, 1e9))
+    noise = np.random.default_rng(0).integers(0, 255, (48, 48, 3), dtype=np.uint8)
+
+    brief, full = (Firewall.load(bundle.path, threads=1, exhaustive=each).screen(noise) for each in (False, True))
+
+    assert (brief.decision, brief.suspicion) == (full.decision, full.suspicion)
+    assert len(brief.scores) < len(full.scores) and full.classified == 17
+
+
+def test_the_operator_gets_a_corrected_label_of_what_is_withheld(tmp_path: Any) -> None:
+    """Two copies more are classified for it; nobody else pays for that or sees it, and a released image has none."""
+    correction = {"operations": ["blur:2", "blur:3"], "weights": [1.0, 1.0]}
+    noise = np.random.default_rng(0).integers(0, 255, (48, 48, 3), dtype=np.uint8)
+    withholding = _default_with(tmp_path / "a", _fusion_for_default(-1.0, None), correction)
+    releasing = _default_with(tmp_path / "b", _fusion_for_default(1e6, None), correction)
+
+    full = Firewall.load(withholding.path, threads=1, exhaustive=True).screen(noise)
+    brief = Firewall.load(withholding.path, threads=1).screen(noise)
+    released = Firewall.load(releasing.path, threads=1, exhaustive=True).screen(noise)
+
+    assert isinstance(full.corrected_label, int) and full.classified == 19 and not full.released
+    assert brief.corrected_label is None and brief.classified < 17
+    assert released.released and released.corrected_label is None
+    assert "corrected_label" not in full.line() and full.line(operator=True)["corrected_label"] == full.corrected_label
+
+
+def test_a_correction_that_does_not_fit_is_refused(tmp_path: Any) -> None:
+    """One weight for two operations: no bundle to judge by."""
+    broken = {"operations": ["blur:2", "blur:3"], "weights": [1.0]}
+    bundle = _default_with(tmp_path, _fusion_for_default(1.0, None), broken)
+
+    with pytest.raises(BundleError, match="every operation needs one weight"):
+        Firewall.load(bundle.path)
 
 
 def test_a_fusion_of_detectors_that_the_bundle_lacks_is_refused(tmp_path: Any) -> None:
