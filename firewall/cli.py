@@ -140,12 +140,14 @@ def serve(
 
 
 def _serve(settings: Settings) -> None:
+    from firewall.drift import Drift, DriftState
     from firewall.regions import build
     from firewall.screening import Firewall
     from firewall.server import HttpServer, Monitor, create_app, parse_address
-    from firewall.service import DEADLINE_MS, Service, stop_on_signals
+    from firewall.service import DEADLINE_MS, Service, over_time, stop_on_signals
     from firewall.sinks import Sink
     from firewall.sources import Capture, parse
+    from firewall.tracks import Tracks
 
     spec = parse(settings.source)
     finder = build(settings.regions, settings.region_detector)
@@ -171,6 +173,21 @@ def _serve(settings: Settings) -> None:
             f"{guard.engine.provider}, regions: {settings.regions}, "
             + (f"deadline {deadline_ms:g} ms" if deadline_ms else "no deadline (not a live source)")
         )
+        tracks, drift = over_time(guard.bundle)
+        # Pictures by themselves don't follow each other, and a box that stays while signs pass by is no sign.
+        moving = spec.live or spec.kind in ("video", "demo")
+        follow = moving and settings.regions.strip() in ("signs", "detector")
+        told = DriftState()
+
+        def drift_told(state: DriftState) -> None:
+            nonlocal told
+            monitor.set_drift(state)
+            if state.spoken and not told.spoken:
+                _say(f"drift: {state.line()}; thresholds may not hold here: calibrate on images of this camera")
+            told = state
+
+        if drift is not None:
+            monitor.set_drift(told)
         capture = stack.enter_context(Capture(spec, settings.capture))
         service = Service(
             guard,
@@ -180,6 +197,10 @@ def _serve(settings: Settings) -> None:
             deadline_ms=deadline_ms,
             max_frames=settings.max_frames,
             heartbeat=monitor.beat,
+            tracks=Tracks(tracks) if tracks is not None and follow else None,
+            drift=None if drift is None else Drift(drift),
+            drift_told=drift_told,
+            drift_every=30 if moving else 1,
         )
         with stop_on_signals(service):
             monitor.set_ready(True, "guarding")

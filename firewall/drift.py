@@ -41,6 +41,12 @@ SETTLED = 1e-3
 _FAILED = 1e6  # what is missing or no finite number lies above everything that is one
 _JITTER = 1e-6  # breaks ties at random, so that a rank is uniform also where many values are equal
 _CEILING = 1e12  # of a sum: a shift that lasts must not overflow
+_LOWEST = 1e-3  # what a failure counts as where there is no rank to take
+
+_STRENGTHS = np.array([-0.9, -0.6, -0.3, 0.3, 0.6, 0.9])
+_POWERS = np.array([0.3, 0.6])
+_ROOTS = _POWERS - 1.0
+_NUMBER_OF_BETS = 2 * len(_STRENGTHS) + len(_POWERS)
 
 
 class _Strict(BaseModel):
@@ -103,7 +109,7 @@ class DriftState:
 class _Bets:
     """Shiryaev-Roberts sums of the bets on one property's p-values."""
 
-    sums: npt.NDArray[np.float64] = field(default_factory=lambda: np.zeros(len(_bets(0.5))))
+    sums: npt.NDArray[np.float64] = field(default_factory=lambda: np.zeros(_NUMBER_OF_BETS))
 
     def add(self, p: float) -> float:
         """The mean of the sums after this p-value."""
@@ -193,10 +199,6 @@ def channel_spec(name: str, values: Iterable[float | None], bins: int = 64, *, s
     )
 
 
-#: What a failure counts as where there is no rank to take.
-_LOWEST = 1e-3
-
-
 def _inside(p: float) -> float:
     return min(max(p, 1e-9), 1.0)
 
@@ -204,7 +206,6 @@ def _inside(p: float) -> float:
 def _bets(p: float) -> npt.NDArray[np.float64]:
     """Functions of p that are 0 or more and have mean 1 over 0..1: slopes for a move up or down, waves for a wider or
     narrower spread, powers for a few values far out."""
-    slope, wave = math.cos(math.pi * p), math.cos(2 * math.pi * p)
-    strengths = np.array([-0.9, -0.6, -0.3, 0.3, 0.6, 0.9])
-    exponents = np.array([0.3, 0.6])
-    return np.concatenate([1 + strengths * slope, 1 + strengths * wave, exponents * p ** (exponents - 1)])
+    return np.concatenate(
+        [1.0 + _STRENGTHS * math.cos(math.pi * p), 1.0 + _STRENGTHS * math.cos(2 * math.pi * p), _POWERS * p**_ROOTS]
+    )

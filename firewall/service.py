@@ -13,19 +13,27 @@ from dataclasses import dataclass, field
 from types import FrameType
 
 import numpy as np
+from pydantic import ValidationError
 
-from firewall.errors import FirewallError
+from firewall.bundle import Bundle
+from firewall.drift import Drift, DriftSpec, DriftState
+from firewall.errors import BundleError, FirewallError
 from firewall.frame import Frame
 from firewall.regions import RegionFinder
 from firewall.screening import Firewall, Stages
 from firewall.sinks import FrameReport, Sink
 from firewall.sources import Capture, End, Failure
+from firewall.tracks import Tracks, TracksSpec
 from firewall.verdict import Reason, Verdict
 
-__all__ = ["DEADLINE_MS", "Service", "Summary", "stop_on_signals"]
+__all__ = ["DEADLINE_MS", "DRIFT_FILE", "TRACKS_FILE", "Service", "Summary", "over_time", "stop_on_signals"]
 
 #: Milliseconds after capture at which a verdict on a live frame is too late: one frame at 30 Hz.
 DEADLINE_MS = 33.0
+#: Files of a bundle that say how evidence adds up over time, and what normal traffic looks like.
+TRACKS_FILE, DRIFT_FILE = "tracks.json", "drift.json"
+#: A track that was seen less often tells the drift monitor nothing: much that isn't a sign flickers.
+_LONG_ENOUGH = 3
 
 
 @dataclass
@@ -65,13 +73,21 @@ class Service:
         deadline_ms: float | None = None,
         max_frames: int | None = None,
         heartbeat: Callable[[], None] = lambda: None,
+        tracks: Tracks | None = None,
+        drift: Drift | None = None,
+        drift_told: Callable[[DriftState], None] = lambda _: None,
+        drift_every: int = 1,
     ) -> None:
         """deadline_ms: after a frame's capture; None = no deadline. max_frames: frames and failures to get one.
-        heartbeat: called on every turn of the loop, twice a second at least while it is alive.
+        heartbeat: called on every turn of the loop, twice a second at least while it is alive. tracks: withholds on
+        what a sign's frames come to together; only for sources whose frames follow each other. drift: is given one
+        frame of every track or, without tracks, every `drift_every`-th verdict. drift_told: called with each new state.
         """
         self.firewall, self.capture, self.finder, self.sinks = firewall, capture, finder, sinks
         self.deadline_ms, self.max_frames = deadline_ms, max_frames
+        self.tracks, self.drift = tracks, drift
         self.summary = Summary()
+        self._drift_told, self._drift_every, self._judged = drift_told, max(1, drift_every), 0
         self._heartbeat = heartbeat
         self._stopping = threading.Event()
 
@@ -116,7 +132,36 @@ class Service:
             verdicts = [_withheld(frame, Reason.UNKNOWN, f"{type(error).__name__} while looking for regions")]
         else:
             verdicts = self.firewall.screen_frame(frame, regions, deadline=deadline, stages=stages)
+        if self.tracks is not None or self.drift is not None:
+            with stages.timed("tracks"):
+                verdicts = self._over_time(frame, verdicts)
         return FrameReport(frame, verdicts, dict(stages), self.capture.dropped, self.capture.restarts)
+
+    def _over_time(self, frame: Frame, verdicts: list[Verdict]) -> list[Verdict]:
+        """The verdicts less what their tracks withhold. Drift is only told of; it changes nothing."""
+        judged = verdicts
+        if self.tracks is not None:
+            try:
+                judged = self.tracks.judge(verdicts)
+            except Exception as error:  # closed by default, as everywhere
+                judged = [_withheld(frame, Reason.UNKNOWN, f"{type(error).__name__} while following tracks")]
+        if self.drift is not None:
+            for sample in self._samples(verdicts):
+                self._drift_told(self.drift.add(sample))
+        return judged
+
+    def _samples(self, verdicts: Sequence[Verdict]) -> list[Verdict]:
+        """What the drift monitor is to see. Frames of one sign are nearly one picture, so each sign counts once."""
+        if self.tracks is not None:
+            ended = self.tracks.ended()
+            return [track.sample for track in ended if track.sample is not None and track.frames >= _LONG_ENOUGH]
+        samples = []
+        for verdict in verdicts:
+            if verdict.reason in (Reason.BENIGN, Reason.SUSPICIOUS, Reason.DETECTOR_ERROR, Reason.ENGINE_ERROR):
+                self._judged += 1
+                if self._judged % self._drift_every == 0:
+                    samples.append(verdict)
+        return samples
 
     def _failed(self, failure: Failure) -> FrameReport:
         verdict = Verdict(
@@ -138,6 +183,23 @@ class Service:
             self.summary.latencies.append(verdict.latency_ms)
         for sink in self.sinks:
             sink.report(report)
+
+
+def over_time(bundle: Bundle) -> tuple[TracksSpec | None, DriftSpec | None]:
+    """What a bundle says of tracks and of drift, each None if nothing. Raises BundleError if it can't be read."""
+    tracks, drift = bundle.files.get(TRACKS_FILE), bundle.files.get(DRIFT_FILE)
+    try:
+        return (
+            None if tracks is None else TracksSpec.model_validate_json(tracks),
+            None if drift is None else DriftSpec.model_validate_json(drift),
+        )
+    except ValidationError as error:
+        first = error.errors()[0]
+        where = ".".join(str(part) for part in first["loc"])
+        raise BundleError(
+            f"{TRACKS_FILE} or {DRIFT_FILE} of bundle {bundle.path} is not valid: {where}: {first['msg']}; make it "
+            "anew with 'firewall lab tracks' and 'firewall lab drift'"
+        ) from error
 
 
 @contextmanager

@@ -5,18 +5,24 @@ import signal
 import threading
 import time
 from collections.abc import Iterator
+from pathlib import Path
 
 import numpy as np
 import pytest
 
 from firewall import Firewall, Frame
-from firewall.errors import FirewallError, ImageError
+from firewall.bundle import load_bundle, write_bundle
+from firewall.drift import Drift, DriftSpec, DriftState, channel_spec
+from firewall.errors import BundleError, FirewallError, ImageError
 from firewall.frame import Pixels, Region
 from firewall.regions import build
-from firewall.service import Service, stop_on_signals
+from firewall.service import DRIFT_FILE, TRACKS_FILE, Service, over_time, stop_on_signals
 from firewall.sinks import FrameReport
 from firewall.sources import End, Failure, Idle
-from firewall.verdict import Reason
+from firewall.sources.demo import ENCOUNTERS
+from firewall.sources.scene import render
+from firewall.tracks import Track, Tracks, TracksSpec
+from firewall.verdict import Reason, Verdict
 
 
 class Script:
@@ -153,3 +159,118 @@ def test_the_loop_has_a_heartbeat(guard: Firewall, benign_sign: Pixels) -> None:
     ).run()
 
     assert len(beats) == 4
+
+
+SPEC = TracksSpec(typical=-0.25, limit=1.0, false_alarm_rate=0.05, tracks=1)
+
+
+def clip(attacked: int, demo_frames: list[Pixels]) -> list[Pixels]:
+    """Ten frames on the way past a sign: the first six with the attack that the demo shows, the others without."""
+    encounter = ENCOUNTERS[attacked]
+    assert encounter.attack is not None
+    start = sum(entry.steps for entry in ENCOUNTERS[:attacked])
+    return demo_frames[start : start + 6] + [render(encounter, step)[0] for step in range(6, encounter.steps)]
+
+
+def on_clip(guard: Firewall, pictures: list[Pixels], tracks: Tracks | None) -> list[list[Verdict]]:
+    sink = Kept()
+    Service(guard, Script(*frames(*pictures)), build("signs"), [sink], tracks=tracks).run()  # type: ignore[arg-type]
+    return [list(report.verdicts) for report in sink.reports]
+
+
+def test_what_a_sign_was_caught_at_withholds_its_later_frames(guard: Firewall, demo_frames: list[Pixels]) -> None:
+    """A clip of a moving sign, found anew in each frame: after six attacked frames even clean ones, which are released
+    without tracks, are withheld for a while; and no verdict is released that wasn't without tracks."""
+    pictures = clip(5, demo_frames)
+
+    alone, together = on_clip(guard, pictures, None), on_clip(guard, pictures, Tracks(SPEC))
+
+    pairs = [pair for one, other in zip(alone, together, strict=True) for pair in zip(one, other, strict=True)]
+    turned = [other for one, other in pairs if one.released and not other.released]
+    assert all(one.released or not other.released for one, other in pairs)
+    assert turned and all(verdict.reason is Reason.SUSPICIOUS and verdict.label is None for verdict in turned)
+    assert all(verdict.detail == "over time" and verdict.scores["track"] > 0 for verdict in turned)
+    assert not any(verdict.released for verdicts in together[:8] for verdict in verdicts)
+
+
+def test_a_benign_sign_is_released_throughout_with_tracks(guard: Firewall, demo_frames: list[Pixels]) -> None:
+    """The first drive of the demo, which nobody attacks: in every frame some label is released, as without tracks."""
+    released = [any(v.released for v in verdicts) for verdicts in on_clip(guard, demo_frames[:10], Tracks(SPEC))]
+
+    assert released == [any(v.released for v in verdicts) for verdicts in on_clip(guard, demo_frames[:10], None)]
+    assert all(released)
+
+
+def test_tracks_that_break_withhold(guard: Firewall, benign_sign: Pixels) -> None:
+    """An exception while following tracks closes the frame, with a reason, and the loop goes on."""
+
+    class Broken(Tracks):
+        def judge(self, verdicts: object) -> list[Verdict]:
+            raise ZeroDivisionError
+
+    sink = Kept()
+    service(guard, Script(*frames(benign_sign, benign_sign)), sink, tracks=Broken(SPEC)).run()
+
+    assert [report.verdicts[0].reason for report in sink.reports] == [Reason.UNKNOWN] * 2
+    assert "ZeroDivisionError while following tracks" in sink.reports[0].verdicts[0].detail
+
+
+def drift(run_length: float = 10.0) -> Drift:
+    """A monitor of suspicions that lie far below anything that is seen, so that it soon speaks."""
+    channel = channel_spec("suspicion", [-100.0 - n for n in range(50)])
+    return Drift(DriftSpec(channels=(channel,), run_length=run_length, tracks=50))
+
+
+def test_drift_is_told_and_changes_no_verdict(guard: Firewall, benign_sign: Pixels) -> None:
+    """Every second verdict is given to the monitor; what it says goes to whoever listens; labels go out as ever."""
+    states: list[DriftState] = []
+    sink = Kept()
+    pictures = frames(*[benign_sign] * 20)
+
+    service(guard, Script(*pictures), sink, drift=drift(), drift_told=states.append, drift_every=2).run()
+
+    assert [state.values for state in states] == list(range(1, 11))
+    assert states[-1].spoken and states[-1].property == "suspicion"
+    assert all(report.verdicts[0].released for report in sink.reports)
+
+
+def test_with_tracks_drift_sees_one_frame_of_each_sign(guard: Firewall, demo_frames: list[Pixels]) -> None:
+    """A track is told of once, when it has ended; one that was seen in fewer than three frames isn't."""
+    states: list[DriftState] = []
+    tracks = Tracks(SPEC.model_copy(update={"max_age": 2}))
+    ended: list[Track] = []
+    collect = tracks.ended
+
+    def remember() -> list[Track]:
+        ended.extend(found := collect())
+        return found
+
+    tracks.ended = remember  # type: ignore[method-assign]
+    capture = Script(*frames(*demo_frames[:30]))
+    Service(
+        guard,
+        capture,  # type: ignore[arg-type]
+        build("signs"),
+        [Kept()],
+        tracks=tracks,
+        drift=drift(),
+        drift_told=states.append,
+    ).run()
+
+    long = [track for track in ended if track.frames >= 3 and track.sample is not None]
+    assert 3 <= len(states) == len(long) < len(ended)
+
+
+def test_a_bundle_says_how_it_judges_over_time(tmp_path: Path) -> None:
+    """tracks.json and drift.json of a bundle are read from the hashed bytes; a damaged one is refused in one line."""
+    plain = load_bundle("default")
+    fields = {name: getattr(plain.manifest, name) for name in type(plain.manifest).model_fields if name != "files"}
+    own = {name: content for name, content in plain.files.items() if name not in (TRACKS_FILE, DRIFT_FILE)}
+    assert over_time(write_bundle(tmp_path / "plain", own, **fields)) == (None, None)
+
+    extra = {TRACKS_FILE: SPEC.model_dump_json().encode(), DRIFT_FILE: drift().spec.model_dump_json().encode()}
+    assert over_time(write_bundle(tmp_path / "both", own | extra, **fields)) == (SPEC, drift().spec)
+
+    broken = write_bundle(tmp_path / "broken", own | {TRACKS_FILE: b'{"typical": 1}'}, **fields)
+    with pytest.raises(BundleError, match=r"tracks.json or drift.json of bundle .* is not valid: typical"):
+        over_time(broken)

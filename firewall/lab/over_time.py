@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -13,14 +13,13 @@ import numpy.typing as npt
 from firewall.drift import DriftSpec
 from firewall.errors import DataError, UsageError
 from firewall.lab.database import Database
-from firewall.lab.database.normals import normal_entries
 from firewall.lab.datasets import open_dataset
 from firewall.lab.drift_evaluation import drift_spec, one_a_track, streams
 from firewall.lab.models import Protected
 from firewall.lab.screened import Screened, screen_all
 from firewall.lab.shifts import shifted
 from firewall.lab.track_calibration import Sighting, calibrate_tracks, halves, in_tracks, usable_groups
-from firewall.lab.track_evaluation import judge_tracks, rules
+from firewall.lab.track_evaluation import either, judge_tracks, rules
 from firewall.screening import Firewall
 from firewall.tracks import TracksSpec
 
@@ -41,12 +40,11 @@ class Frames:
 def normal_frames(
     guard: Firewall, classifier: Protected, database: Database, data: Path | None, *, every: bool
 ) -> Frames:
-    """The normal images of a database, or (`every`) all of the part of the data set that it was made of. data: folder
-    of the data sets."""
+    """The normal images of a database that were attacked, or (`every`) all of the part of the data set that it was made
+    of. data: folder of the data sets."""
     if not every:
-        entries = normal_entries(database)
-        images = np.concatenate([database.normal, database.reserve])
-        found = screen_all(guard, database, images, classifier, "normal images")
+        entries = database.card.normal
+        found = screen_all(guard, database, database.normal, classifier, "normal images")
         sources = tuple(entry.source for entry in entries)
         return Frames(found, np.array([entry.group for entry in entries], np.int64), sources, False)
     card = database.card.dataset
@@ -68,38 +66,46 @@ def tracks_report(
     attacks: Sequence[str] = (),
     seed: int = 0,
 ) -> tuple[TracksSpec, dict[str, Any]]:
-    """Set the limit on one half of a database's tracks, judge on the other half and on `others`; ready for JSON.
+    """Set the limit on a database's normal tracks, and judge it there and on `others`; ready for JSON.
 
-    every: normal tracks are all frames of the data set (of `database`; of others the database's own). attacks: to judge
-    on, all that are complete if none is named. rate: false alarms a track. Raises UsageError for an attack that isn't
-    there, DataError for databases of another classifier or with too few tracks.
+    The specification is of all tracks; where the database itself is judged, each half of the tracks by the limits that
+    were set on the other half. every: normal tracks are all frames of the data set (of `database`; of others the
+    database's own). attacks: to judge on, all that are complete if none is named. rate: false alarms a track. Raises
+    UsageError for an attack that isn't there, DataError for databases of another classifier or with too few tracks.
     """
     frames = normal_frames(guard, classifier, database, data, every=every)
     free = usable_groups(guard.bundle, database, frames.groups.tolist())
-    first, second = halves(free, seed)
-    normal = in_tracks(frames.found, frames.groups.tolist(), frames.sources)
-    calibration = [track for track in normal if track.group in first]
-    spec = calibrate_tracks(calibration, rate)
-    chosen = rules(spec, calibration)
+    normal = _within(in_tracks(frames.found, frames.groups.tolist(), frames.sources), free)
+    first, second = halves([track.group for track in normal], seed)
+    spec = calibrate_tracks(normal, rate)
+    crossed = []
+    for calibrating in (second, first):  # who judges the first half was set on the second
+        half = _within(normal, calibrating)
+        crossed.append(rules(calibrate_tracks(half, rate), half))
     report: dict[str, Any] = {
         "bundle": guard.bundle.manifest.name,
         "bundle_sha256": guard.bundle.sha256,
         "rate_a_track": rate,
         "seed": seed,
         "spec": spec.model_dump(mode="json"),
-        "calibration": {"tracks": len(calibration), "frames": sum(map(len, calibration)), "every_frame": frames.every},
+        "calibration": {"tracks": len(normal), "frames": sum(map(len, normal)), "every_frame": frames.every},
         "judged": {},
     }
-    half = [track for track in normal if track.group in second]
-    attacked = _attacked(guard, classifier, database, attacks, second)
-    report["judged"][_name(database)] = judge_tracks(chosen, half, attacked) | {"about": _about(database)}
+    attacked = _attacked(guard, classifier, database, attacks, free)
+    report["judged"][database.folder.name] = judge_tracks(either(first, *crossed), normal, attacked) | {
+        "about": _about(database),
+        "limits": "of the other half of the tracks",
+    }
+    chosen = rules(spec, normal)
     for other in others:
         usual = normal_frames(guard, classifier, other, data, every=False)
-        kept = set(usable_groups(guard.bundle, other)) - (first if _same(database, other) else set())
-        tracks = in_tracks(usual.found, usual.groups.tolist(), usual.sources)
-        judged = [track for track in tracks if track.group in kept]
+        kept = set(usable_groups(guard.bundle, other)) - (set(free) if _same(database, other) else set())
+        judged = _within(in_tracks(usual.found, usual.groups.tolist(), usual.sources), kept)
         attacked = _attacked(guard, classifier, other, attacks, kept)
-        report["judged"][_name(other)] = judge_tracks(chosen, judged, attacked) | {"about": _about(other)}
+        report["judged"][other.folder.name] = judge_tracks(chosen, judged, attacked) | {
+            "about": _about(other),
+            "limits": f"of all tracks of {database.folder.name}",
+        }
     return spec, report
 
 
@@ -124,13 +130,13 @@ def drift_report(
     where = np.flatnonzero(np.isin(frames.groups, free))
     reference = frames.found.take(where[one_a_track(frames.groups[where], seed)])
     classes = len(guard.bundle.manifest.classifier.labels)
-    entries = normal_entries(stream)
+    entries = stream.card.normal
     kept = set(usable_groups(guard.bundle, stream)) - (set(free) if _same(database, stream) else set())
     places = np.flatnonzero([entry.group in kept for entry in entries])
     if len(places) == 0:
         raise DataError(f"{stream.folder} has no tracks that are not in the reference; name another with --stream")
     chosen = places[one_a_track([entries[place].group for place in places], seed)]
-    images = np.concatenate([stream.normal, stream.reserve])[chosen]
+    images = stream.normal[chosen]
     usual = screen_all(guard, stream, images, classifier, "the stream")
     changed = {
         name: screen_all(guard, stream, shifted(images, name, seed), classifier, f"the stream, {name}")
@@ -152,7 +158,7 @@ def drift_report(
 
 
 def _attacked(
-    guard: Firewall, classifier: Protected, database: Database, names: Sequence[str], groups: set[int]
+    guard: Firewall, classifier: Protected, database: Database, names: Sequence[str], groups: Collection[int]
 ) -> dict[str, list[Sighting]]:
     """The successful frames of each attack by track. Attacks that are not named have to be complete."""
     unknown = [name for name in names if name not in database.card.attacks]
@@ -170,8 +176,13 @@ def _attacked(
         own = [normal[entry.normal] for entry in attack.entries]
         sources = [entry.source for entry in own]
         tracks = in_tracks(screened, [entry.group for entry in own], sources, np.ones(len(own), bool))
-        found[name] = [track for track in tracks if track.group in groups]
+        found[name] = _within(tracks, groups)
     return found
+
+
+def _within(tracks: Sequence[Sighting], groups: Collection[int]) -> list[Sighting]:
+    kept = set(groups)
+    return [track for track in tracks if track.group in kept]
 
 
 def _about(database: Database) -> dict[str, Any]:
@@ -181,13 +192,8 @@ def _about(database: Database) -> dict[str, Any]:
         "dataset": card.dataset.spec,
         "part": card.dataset.part,
         "normal": len(card.normal),
-        "reserve": len(database.reserve_entries),
         "groups": "near duplicates" if card.dataset.part == "test" else "tracks",
     }
-
-
-def _name(database: Database) -> str:
-    return database.folder.name
 
 
 def _same(one: Database, other: Database) -> bool:

@@ -5,12 +5,14 @@ the attack succeeds are shown, which is the harder case: a failed attack shows t
 What stands still in the world, as a sticker does, is not measured here: its frames' evidence is more alike.
 
 Three rules are compared. `frame`: each frame by itself, at the bundle's own limit. `frame, stricter`: the same at the
-limit at which as many normal calibration tracks have a frame withheld as with tracks. `tracks`: both together.
+limit at which as many normal calibration tracks have a frame withheld as with tracks. `tracks`: both together. With
+`tracks, 3 frames` a label is also held back until three frames running have shown it; so of normal tracks the first two
+frames are always withheld, which the shares of normal tracks count.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -21,7 +23,7 @@ from firewall.lab import metrics
 from firewall.lab.track_calibration import Sighting
 from firewall.tracks import TracksSpec, running_sums
 
-__all__ = ["LENGTHS", "Rule", "judge_tracks", "rules"]
+__all__ = ["LENGTHS", "Rule", "either", "judge_tracks", "rules"]
 
 #: Attacked tracks are judged at these numbers of frames seen.
 LENGTHS = (3, 5, 10)
@@ -55,6 +57,15 @@ def rules(spec: TracksSpec, calibration: Sequence[Sighting], confirm: int = 3) -
         return np.asarray(~track.released | ~(track.suspicion <= strict), bool)
 
     return {"frame": frame, "frame, stricter": stricter, "tracks": over_time, f"tracks, {confirm} frames": confirmed}
+
+
+def either(groups: Collection[int], inside: Mapping[str, Rule], outside: Mapping[str, Rule]) -> dict[str, Rule]:
+    """Rules that judge tracks of `groups` by `inside`, and all others by the rule of the same name in `outside`."""
+
+    def joined(one: Rule, other: Rule) -> Rule:
+        return lambda track: one(track) if track.group in groups else other(track)
+
+    return {name: joined(rule, outside[name]) for name, rule in inside.items()}
 
 
 def judge_tracks(

@@ -124,6 +124,9 @@ class _Pages:
         ready = self._monitor.ready
         status, detail = self._monitor.status()
         answer: dict[str, Any] = {"ready": ready, "status": status, "detail": detail}
+        drift = self._monitor.drift
+        if drift is not None:
+            answer["drift"] = {"spoken": drift.spoken, "detail": drift.line()}
         return JSONResponse(answer, 200 if ready else 503, headers={"Cache-Control": "no-store"})
 
     async def metrics(self, request: Request) -> Response:

@@ -7,6 +7,7 @@ import time
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
 
+from firewall.drift import DriftState
 from firewall.sinks.report import FrameReport
 from firewall.verdict import Reason
 
@@ -56,8 +57,22 @@ class Metrics:
         Gauge("firewall_build_info", "1; the version is a label.", ["version"], registry=registry).labels(version).set(
             1
         )
+        self._drift = Gauge(
+            "firewall_drift",
+            "1 once traffic was found to differ from the calibration set, until then 0.",
+            registry=registry,
+        )
+        self._drift_signs = Counter(
+            "firewall_drift_signs", "Signs that the drift monitor was given, one frame of each.", registry=registry
+        )
+        self._drift_failures = Counter(
+            "firewall_drift_failures",
+            "Of these, signs of which something was missing or not finite.",
+            registry=registry,
+        )
         self._dropped_total = 0
         self._restarts_total = 0
+        self._drift_total = DriftState()
 
     def observe(self, report: FrameReport) -> None:
         """Count one report; called from one thread."""
@@ -75,6 +90,13 @@ class Metrics:
         self._restarts_total = max(self._restarts_total, report.restarts)
         if report.frame is not None:
             self._last_frame.set(time.time() - max(0.0, time.monotonic() - report.frame.captured_at))
+
+    def drift(self, state: DriftState) -> None:
+        """Take the state of the drift monitor; called from one thread."""
+        self._drift.set(state.spoken)
+        self._drift_signs.inc(max(0, state.values - self._drift_total.values))
+        self._drift_failures.inc(max(0, state.failures - self._drift_total.failures))
+        self._drift_total = state
 
     def exposition(self) -> bytes:
         """All series in the Prometheus text format 0.0.4."""

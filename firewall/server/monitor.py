@@ -10,6 +10,7 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 from firewall import __version__
+from firewall.drift import DriftState
 from firewall.server.metrics import Metrics
 from firewall.server.picture import Picture
 from firewall.server.sightings import Sightings, public_line
@@ -70,6 +71,7 @@ class Monitor:
         self._trace: deque[tuple[float, int]] = deque(maxlen=_TRACE)
         self._arrivals: deque[float] = deque(maxlen=1000)
         self._first_arrival: float | None = None
+        self._drift: DriftState | None = None
 
     def report(self, report: FrameReport) -> None:
         """Take one report. No pixels are touched: a JPEG is made when a browser asks for it."""
@@ -116,6 +118,20 @@ class Monitor:
         with self._lock:
             self._said_ready, self._detail = ready, detail
             self._change += 1
+
+    def set_drift(self, state: DriftState) -> None:
+        """What the drift monitor says. It never changes `ready`: drift is news for people, not a failure."""
+        self.metrics.drift(state)
+        with self._lock:
+            if self._drift is None or state.spoken != self._drift.spoken:
+                self._change += 1  # that one more sign was seen is no news
+            self._drift = state
+
+    @property
+    def drift(self) -> DriftState | None:
+        """The newest state of the drift monitor; None if there is none."""
+        with self._lock:
+            return self._drift
 
     def beat(self) -> None:
         """The loop turns. From the first beat on, `live` falls if neither a beat nor a report comes for hung_after."""
@@ -178,6 +194,9 @@ class Monitor:
                     "dropped": self._dropped,
                     "restarts": self._restarts,
                 },
+                "drift": None
+                if self._drift is None
+                else {"spoken": self._drift.spoken, "signs": self._drift.values, "line": self._drift.line()},
                 "latency_ms": self._latency(),
                 "trace": list(self._trace),
                 "released": self._released.since(after),

@@ -211,6 +211,12 @@
     byId("source").title = state.source;
     put("bundle", state.bundle);
     put("version", state.version);
+    byId("drift-entry").hidden = !state.drift;
+    if (state.drift) {
+      byId("drift-entry").dataset.spoken = String(state.drift.spoken);
+      byId("drift-entry").title = state.drift.line;
+      put("drift", state.drift.spoken ? "▲ differs from calibration" : "as calibrated");
+    }
     put("count-frames", whole.format(totals.frames));
     put("count-released", whole.format(totals.released));
     put("count-withheld", whole.format(totals.withheld));

@@ -15,6 +15,7 @@ import pytest
 from PIL import Image
 from starlette.routing import Route
 
+from firewall.drift import DriftState
 from firewall.server import HttpServer, Monitor, create_app
 from firewall.verdict import Reason
 from tests.server.reports import Reports
@@ -81,13 +82,18 @@ def test_the_page_and_its_parts_are_served(standing: HttpServer) -> None:
 
 
 def test_health(server: HttpServer, monitor: Monitor, reports: Reports) -> None:
-    """200 and true, or 503 and false; ready only with a frame, neither after the end."""
+    """200 and true, or 503 and false; ready only with a frame, neither after the end. Drift is a detail of it."""
     assert fetch(server, "/v2/health/live") == (200, b'{"live":true}')
     status, body = fetch(server, "/v2/health/ready")
     assert (status, json.loads(body)["ready"]) == (503, False)
     monitor.report(reports.frame())
     status, body = fetch(server, "/v2/health/ready")
     assert (status, json.loads(body)["ready"]) == (200, True)
+    assert "drift" not in json.loads(body)
+    monitor.set_drift(DriftState(spoken=True, since=3, property="label", values=9))
+    status, body = fetch(server, "/v2/health/ready")
+    assert (status, json.loads(body)["drift"]["spoken"]) == (200, True)
+    assert json.loads(body)["drift"]["detail"].startswith("since sign 3 the label differs")
     monitor.close()
     assert fetch(server, "/v2/health/live") == (503, b'{"live":false}')
     assert fetch(server, "/v2/health/ready")[0] == 503

@@ -8,6 +8,7 @@ import time
 import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
+from firewall.drift import DriftState
 from firewall.server.metrics import Metrics
 from firewall.verdict import Reason
 from tests.server.reports import Reports
@@ -89,3 +90,20 @@ def test_two_firewalls_do_not_mix(reports: Reports) -> None:
     one.observe(reports.frame())
     assert samples(one)[frames(Reason.BENIGN, "release")] == 1
     assert samples(other)[frames(Reason.BENIGN, "release")] == 0
+
+
+def test_drift_is_a_gauge_and_two_counters() -> None:
+    """0 until it speaks, then 1; signs and failures follow the monitor's totals; the sums of its bets stay inside."""
+    metrics = Metrics("1.2.3")
+    assert samples(metrics)[("firewall_drift", ())] == 0
+    metrics.drift(DriftState(values=7, failures=2))
+    metrics.drift(DriftState(spoken=True, since=8, property="suspicion", values=8, failures=2))
+    seen = samples(metrics)
+    assert seen[("firewall_drift", ())] == 1
+    assert seen[("firewall_drift_signs_total", ())] == 8
+    assert seen[("firewall_drift_failures_total", ())] == 2
+    assert {name for name, _ in seen if "drift" in name and not name.endswith("_created")} == {
+        "firewall_drift",
+        "firewall_drift_signs_total",
+        "firewall_drift_failures_total",
+    }

@@ -10,6 +10,7 @@ import time
 import numpy as np
 import pytest
 
+from firewall.drift import DriftState
 from firewall.frame import Frame
 from firewall.server import Monitor
 from firewall.sinks.report import FrameReport
@@ -248,3 +249,18 @@ def test_many_readers_beside_the_loop(monitor: Monitor, reports: Reports) -> Non
     assert failures == []
     totals = monitor.state()["totals"]
     assert (totals["frames"], totals["released"], totals["withheld"]) == (300, 300, 300)
+
+
+def test_drift_is_told_and_leaves_ready_alone(monitor: Monitor, reports: Reports) -> None:
+    """Before the first word there is nothing; news is that it spoke, not that another sign was seen; ready stays."""
+    monitor.report(reports.frame())
+    assert monitor.state()["drift"] is None and monitor.drift is None
+    monitor.set_drift(DriftState(values=1))
+    change = monitor.change
+    monitor.set_drift(DriftState(values=2))
+    assert monitor.change == change
+    monitor.set_drift(DriftState(spoken=True, since=3, property="suspicion", values=3))
+    assert monitor.change == change + 1 and monitor.ready and monitor.status()[0] == "guarding"
+    told = monitor.state()["drift"]
+    assert told["spoken"] is True and told["signs"] == 3
+    assert told["line"] == "since sign 3 the suspicion differs from the calibration set (3 seen)"

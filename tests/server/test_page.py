@@ -11,6 +11,7 @@ from urllib.parse import urlsplit
 
 import pytest
 
+from firewall.drift import DriftState
 from firewall.server import HttpServer, Monitor, create_app
 from firewall.verdict import Reason, Verdict
 from tests.browser import PATIENCE
@@ -76,6 +77,19 @@ def test_equal_verdicts_stay_one_row(page: Page, server: HttpServer, monitor: Mo
         monitor.report(reports.frame())
     expect(page.locator("#released li")).to_have_text(re.compile("12 times"))
     expect(page.locator("#released li")).to_have_count(1)
+
+
+def test_drift_is_told_beside_the_bundle(page: Page, server: HttpServer, monitor: Monitor, reports: Reports) -> None:
+    """Nothing where the bundle has no reference; then a word for people, and another once traffic differs."""
+    page.goto(server.url)
+    monitor.report(reports.frame())
+    expect(page.locator("#status-word")).to_have_text("Guarding")
+    expect(page.locator("#drift-entry")).to_be_hidden()
+    monitor.set_drift(DriftState(values=4))
+    expect(page.locator("#drift")).to_have_text("as calibrated")
+    monitor.set_drift(DriftState(spoken=True, since=5, property="suspicion", values=5))
+    expect(page.locator("#drift")).to_have_text("▲ differs from calibration")
+    expect(page.locator("#status-word")).to_have_text("Guarding")
 
 
 def test_a_lost_source_is_told_and_its_old_picture_shows_no_boxes(
