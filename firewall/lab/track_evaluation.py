@@ -4,10 +4,11 @@ Each frame of a track was attacked by itself, as by somebody who follows the sig
 the attack succeeds are shown, which is the harder case: a failed attack shows the right label, so that labels change.
 What stands still in the world, as a sticker does, is not measured here: its frames' evidence is more alike.
 
-Three rules are compared. `frame`: each frame by itself, at the bundle's own limit. `frame, stricter`: the same at the
-limit at which as many normal calibration tracks have a frame withheld as with tracks. `tracks`: both together. With
-`tracks, 3 frames` a label is also held back until three frames running have shown it; so of normal tracks the first two
-frames are always withheld, which the shares of normal tracks count.
+These rules are compared. `frame`: each frame by itself, at the bundle's own limit. `frame, stricter`: the same at the
+limit at which as many normal calibration tracks have a frame withheld as with tracks. `tracks`: both together. `tracks,
+labels unseen` leaves changes of label out: so it would be with an attacker who reaches the same class in each frame.
+With `tracks, 3 frames` a label is also held back until three frames running have shown it; so of normal tracks the
+first two frames are always withheld, which the shares of normal tracks count.
 """
 
 from __future__ import annotations
@@ -20,7 +21,7 @@ import numpy.typing as npt
 
 from firewall.errors import DataError
 from firewall.lab import metrics
-from firewall.lab.track_calibration import Sighting
+from firewall.lab.track_calibration import Sighting, calibrate_tracks
 from firewall.tracks import TracksSpec, running_sums
 
 __all__ = ["LENGTHS", "Rule", "either", "judge_tracks", "rules"]
@@ -38,6 +39,7 @@ Rule = Callable[[Sighting], Mask]
 def rules(spec: TracksSpec, calibration: Sequence[Sighting], confirm: int = 3) -> dict[str, Rule]:
     """The rules by name. calibration: normal tracks. confirm: of the last rule, the number of frames running in which a
     label has to be seen before it is released."""
+    blind = calibrate_tracks(calibration, spec.false_alarm_rate, flip=0.0)
 
     def frame(track: Sighting) -> Mask:
         return ~track.released
@@ -45,6 +47,11 @@ def rules(spec: TracksSpec, calibration: Sequence[Sighting], confirm: int = 3) -
     def over_time(track: Sighting) -> Mask:
         sums, same = running_sums(spec, track.suspicion, track.label)
         return np.asarray(~track.released | ~(sums <= spec.limit) | (same < spec.confirm), bool)
+
+    def without_labels(track: Sighting) -> Mask:
+        return np.asarray(
+            ~track.released | ~(running_sums(blind, track.suspicion, track.label)[0] <= blind.limit), bool
+        )
 
     def confirmed(track: Sighting) -> Mask:
         return np.asarray(over_time(track) | (running_sums(spec, track.suspicion, track.label)[1] < confirm), bool)
@@ -56,7 +63,13 @@ def rules(spec: TracksSpec, calibration: Sequence[Sighting], confirm: int = 3) -
     def stricter(track: Sighting) -> Mask:
         return np.asarray(~track.released | ~(track.suspicion <= strict), bool)
 
-    return {"frame": frame, "frame, stricter": stricter, "tracks": over_time, f"tracks, {confirm} frames": confirmed}
+    return {
+        "frame": frame,
+        "frame, stricter": stricter,
+        "tracks": over_time,
+        "tracks, labels unseen": without_labels,
+        f"tracks, {confirm} frames": confirmed,
+    }
 
 
 def either(groups: Collection[int], inside: Mapping[str, Rule], outside: Mapping[str, Rule]) -> dict[str, Rule]:
