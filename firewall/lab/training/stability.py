@@ -25,7 +25,7 @@ from firewall.lab.models import Protected
 from firewall.lab.training.judged import judged, worst_auroc
 from firewall.transforms import OPERATIONS_38
 
-__all__ = ["GROUPS", "TEMPERATURES", "choose", "train"]
+__all__ = ["GROUPS", "TEMPERATURES", "choose", "train", "usual"]
 
 Floats = npt.NDArray[np.float64]
 
@@ -102,6 +102,11 @@ def choose(swept: Swept) -> tuple[str, list[StabilityScale], dict[str, float]]:
             if area > best[0]:
                 best = (area, name, [scales[value] for value in taken])
     return best[1], best[2], tried
+
+
+def usual(original: npt.NDArray[np.float32], copies: npt.NDArray[np.float32], temperature: float) -> StabilityScale:
+    """The scale that normal images have: logits (N, classes), and of their copies (N, n, classes)."""
+    return _scale(temperature, hellinger(original, copies, temperature).mean(axis=1))
 
 
 def _scale(temperature: float, means: Floats) -> StabilityScale:
