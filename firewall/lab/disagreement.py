@@ -15,7 +15,7 @@ from firewall.detectors.attention import DISAGREEMENT
 from firewall.errors import DataError
 from firewall.lab import metrics
 from firewall.lab.database import Database
-from firewall.lab.database.seen import unseen
+from firewall.lab.database.seen import record, unseen
 from firewall.lab.models import Protected
 
 __all__ = ["Pixels", "disagreement", "judge", "measured", "measured_elsewhere"]
@@ -111,16 +111,17 @@ def measured_elsewhere(
     network: nn.Module, classifier: Protected, database: Database, others: Sequence[Database], fitted: Seen
 ) -> dict[str, Any]:
     """Further databases of the same classifier, all images that were not fitted to; thresholds set on the dev split of
-    the database that was trained with, as far as it was not."""
+    the database that was trained with, as far as it was not fitted to. No image is judged that they were set on."""
     entries = database.card.normal
     where = database.where("dev") & unseen(entries, [fitted], database.card.dataset)
+    calibrated = record(database.card, [entry for entry, here in zip(entries, where, strict=True) if here])
     images = database.normal[where]
     calibration = disagreement(network, images, classifier.logits(images).argmax(1))
     result: dict[str, Any] = {}
     for other in others:
         if other.card.classifier.sha256 != classifier.sha256:
             raise DataError(f"{other.folder} was made on another classifier than {database.folder}; leave it out")
-        inside = unseen(other.card.normal, [fitted], other.card.dataset)
+        inside = unseen(other.card.normal, [fitted, calibrated], other.card.dataset)
         if inside.any():
             result[other.folder.name] = {
                 "calibrated_on": {"database": database.folder.name, "split": "dev", "normals": len(calibration)},
