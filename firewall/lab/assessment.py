@@ -25,7 +25,7 @@ from firewall.lab.models import Protected
 from firewall.lab.protocol import Protocol, protocol_of
 from firewall.lab.shifts import under_shift
 
-__all__ = ["FEW", "RATES", "Assessment", "Judge", "Scores", "assess", "judge_of", "normals"]
+__all__ = ["FEW", "RATES", "Assessment", "Judge", "Scores", "assess", "few", "judge_of", "normals"]
 
 #: False-positive rates at which detectors are compared.
 RATES = (0.01, 0.05)
@@ -133,7 +133,7 @@ def _summary(
     for attack, of_attack in tracks.items():
         found, _ = judge.verdicts({name: entry.attacks[attack] for name, entry in scores.items()})
         point = metrics.operating_point(withheld, found, 0.5, normal_tracks=normal_tracks, adversarial_tracks=of_attack)
-        summary["bundle"][attack] = _few(len(found)) | {
+        summary["bundle"][attack] = few(len(found)) | {
             "n": len(found),
             "withheld": point.true_positives.value,
             "ci95": [point.true_positives.low, point.true_positives.high],
@@ -174,7 +174,8 @@ def _told(fitted: Any) -> dict[str, Any]:
     return {**fitted.model_dump(mode="json", exclude={"groups"}), "groups": len(fitted.groups.split())}
 
 
-def _few(count: int) -> dict[str, bool]:
+def few(count: int) -> dict[str, bool]:
+    """The mark of an attack with fewer images than FEW."""
     return {"few": True} if count < FEW else {}
 
 
@@ -207,4 +208,4 @@ def _separation(
         entry[f"accuracy_at_{name}"] = point.balanced_accuracy
         for kind, rate in (("tpr", point.true_positives), ("fpr", point.false_positives)):
             intervals[f"{kind}_at_{name}"] = [rate.low, rate.high]
-    return {**entry, **_few(found.adversarial), "ci95": intervals}
+    return {**entry, **few(found.adversarial), "ci95": intervals}

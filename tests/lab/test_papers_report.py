@@ -103,12 +103,25 @@ def test_every_number_is_on_the_page(tmp_path: Path) -> None:
     source = (tmp_path / "pages" / "crystal.html").read_text()
     page = Cells(source)
     first, second = ([" ".join(cell.split()) for cell in row] for row in page.rows[1:3])
-    assert first == ["fgsm", "glass", "98.5 %", "87.50 % 81.00 \u2013 92.00 % n = 64", "75.00 % n = 32"]
+    assert first == ["fgsm", "glass", "98.5 %", "87.50 % 81.00 \u2013 92.00, n = 64", "75.00 % n = 32"]
     assert second == ["deepfool", "glass", "\u2013", "not measured", "not measured"]
     assert "Balls <of> crystal" in page.text and "<of>" not in source, "text is text"
     assert "another ball" in page.text and "firewall lab paper crystal-ball" in page.text
     assert len(page.pictures) == 3 and all(src.startswith("data:image/svg+xml;base64,") for src in page.pictures)
     assert "http" not in source
+
+
+def test_a_column_without_numbers_is_told_and_not_shown(tmp_path: Path) -> None:
+    """A table that nobody measured honestly says so once, instead of in every row."""
+    table = RESULTS["tables"][0]
+    rows = [{**row, "honest": None} for row in table["rows"]]
+    folder = written(tmp_path, tables=[{**table, "rows": rows}])
+    result = CliRunner().invoke(app, ["report", "papers", "--results", str(folder), "--out", str(tmp_path / "pages")])
+    assert result.exit_code == 0, result.output
+
+    page = Cells((tmp_path / "pages" / "crystal.html").read_text())
+    assert [len(row) for row in page.rows] == [4, 4, 4]
+    assert "Ours, honest protocol: nothing for this table." in page.text
 
 
 def test_the_index_leads_to_every_page(tmp_path: Path) -> None:

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from firewall.errors import DataError
+from firewall.lab.assessment import few
 
 __all__ = ["read_leave_one_out"]
 
@@ -15,7 +16,8 @@ _NEEDED = ("n", "auroc")
 
 def read_leave_one_out(path: Path) -> dict[str, dict[str, dict[str, Any]]]:
     """detector -> attack that was left out -> at least n and auroc, and what else `firewall lab evaluate --json` has of
-    an attack. Raises DataError for a file that holds anything else."""
+    an attack; perhaps the `family` that was left out with it. Attacks with few images are marked as there. Raises
+    DataError for a file that holds anything else."""
     try:
         content = json.loads(path.read_text(encoding="utf-8"))
     except (OSError, ValueError) as error:
@@ -33,4 +35,7 @@ def read_leave_one_out(path: Path) -> dict[str, dict[str, dict[str, Any]]]:
             f"{path} is not of the form detector -> attack -> {{n, auroc, ...}}; write it as 'firewall lab evaluate "
             "--json' writes its detectors"
         )
-    return dict(content)
+    return {
+        name: {attack: {**entry, **few(int(entry["n"]))} for attack, entry in attacks.items()}
+        for name, attacks in content.items()
+    }

@@ -119,8 +119,9 @@ def write(results: Path, out: Path) -> list[Path]:
     written = []
     for name, paper in papers.items():
         figures = [{**figure.model_dump(), "picture": data_uri(_drawn(figure))} for figure in paper.figures]
+        shown = [[name for name in _TITLES if _any(table, name)] for table in paper.tables]
         page = environment.from_string(_text("papers.html.j2")).render(
-            paper=paper, figures=figures, style=_text("style.css")
+            paper=paper, figures=figures, shown=shown, titles=_TITLES, style=_text("style.css")
         )
         written.append(out / f"{name}.html")
         write_file(written[-1], page.encode())
@@ -137,6 +138,14 @@ def write(results: Path, out: Path) -> list[Path]:
     index = environment.from_string(_text("papers_index.html.j2")).render(entries=entries, style=_text("style.css"))
     write_file(out / "index.html", index.encode())
     return [out / "index.html", *written]
+
+
+_TITLES = {"theirs": "theirs", "same": "ours, same protocol", "honest": "ours, honest protocol"}
+
+
+def _any(table: Table, name: str) -> bool:
+    """Whether the column has any number, so that it is worth its place."""
+    return any(getattr(row, name) is not None for row in table.rows)
 
 
 def _environment() -> Environment:
