@@ -11,6 +11,7 @@ from firewall.lab.papers import agreement as agreement_paper
 from firewall.lab.papers.cells import area, balanced, row, share
 from firewall.lab.papers.corrected import correction_tables
 from firewall.lab.reports.papers import Figure, Table
+from firewall.lab.training.agreement import agreement_counts
 from firewall.lab.training.statistics import GROUPS, Features, accuracies
 from tests.lab.swept_images import swept_images
 
@@ -44,7 +45,7 @@ def test_table_1_counts_what_the_paper_counts(pair: tuple[Swept, Swept]) -> None
     swept = pair[1]
     rows = agreement_paper._table1(swept, 15, photos=True)
     cells = {(entry["key"][1].split()[0], entry["key"][2]): entry for entry in rows}
-    counts = agreement_paper.agreement_counts(swept)
+    counts = agreement_counts(swept)
 
     assert len(rows) == 3 * len(swept.attacks)
     missed = cells["fgsm", "adversarial missed"]["same"]["value"]
