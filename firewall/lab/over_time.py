@@ -9,7 +9,9 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
+from pydantic import BaseModel
 
+from firewall.bundle import Bundle, write_bundle
 from firewall.drift import DriftSpec
 from firewall.errors import DataError, UsageError
 from firewall.lab.database import Database
@@ -23,7 +25,7 @@ from firewall.lab.track_evaluation import either, judge_tracks, rules
 from firewall.screening import Firewall
 from firewall.tracks import TracksSpec
 
-__all__ = ["Frames", "drift_report", "normal_frames", "tracks_report"]
+__all__ = ["Frames", "drift_report", "normal_frames", "tracks_report", "with_file"]
 
 
 @dataclass(frozen=True, eq=False)
@@ -155,6 +157,14 @@ def drift_report(
         "without_labels": streams(unlabelled, usual, changed, before=before, repeats=repeats, seed=seed),
     }
     return spec, report
+
+
+def with_file(bundle: Bundle, out: Path, name: str, spec: BaseModel) -> Bundle:
+    """Write `bundle` to `out` with a specification as its file `name`, in place of one of that name. `out` may be the
+    bundle's own folder."""
+    fields = {field: getattr(bundle.manifest, field) for field in type(bundle.manifest).model_fields}
+    del fields["files"]
+    return write_bundle(out, {**bundle.files, name: (spec.model_dump_json(indent=1) + "\n").encode()}, **fields)
 
 
 def _attacked(

@@ -4,14 +4,11 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated
 
 import typer
 
 from firewall.errors import FirewallError
-
-if TYPE_CHECKING:
-    from pydantic import BaseModel
 
 __all__ = ["drift", "tracks"]
 
@@ -20,7 +17,9 @@ Database = Annotated[
     Path, typer.Option(metavar="DB", help="Database whose groups are tracks, made on the bundle's classifier.")
 ]
 Json = Annotated[Path | None, typer.Option("--json", metavar="FILE", help="Write the result as JSON.")]
-Spec = Annotated[Path | None, typer.Option("--spec", metavar="FILE", help="Write the specification for a bundle.")]
+Out = Annotated[
+    Path | None, typer.Option(metavar="DIR", help="Write the bundle with it; may be the bundle's own folder.")
+]
 Data = Annotated[Path | None, typer.Option(help="Folder of the data sets. [default: $FIREWALL_DATA, data, ...]")]
 Own = Annotated[
     bool, typer.Option("--own-normals", help="Normal tracks from the database, not from all of its data set.")
@@ -37,7 +36,7 @@ def tracks(
     own_normals: Own = False,
     data: Data = None,
     json_file: Json = None,
-    spec_file: Spec = None,
+    out: Out = None,
     seed: Seed = 0,
 ) -> None:
     """Set the limit of evidence over time on half of the normal tracks, and judge it on the others.
@@ -47,11 +46,13 @@ def tracks(
     """
     from firewall.lab.database import Database as Opened
     from firewall.lab.models import open_classifier
-    from firewall.lab.over_time import tracks_report
+    from firewall.lab.over_time import tracks_report, with_file
     from firewall.screening import Firewall
+    from firewall.service import TRACKS_FILE
 
+    guard = Firewall.load(bundle, threads=1)
     spec, report = tracks_report(
-        Firewall.load(bundle, threads=1),
+        guard,
         open_classifier(bundle, data),
         Opened(database),
         [Opened(folder) for folder in judge or []],
@@ -61,7 +62,9 @@ def tracks(
         attacks=[part for part in attacks.split(",") if part],
         seed=seed,
     )
-    _tell(spec, report, spec_file, json_file)
+    if out is not None:
+        with_file(guard.bundle, out, TRACKS_FILE, spec)
+    _tell(report, json_file)
 
 
 def drift(
@@ -75,17 +78,19 @@ def drift(
     own_normals: Own = False,
     data: Data = None,
     json_file: Json = None,
-    spec_file: Spec = None,
+    out: Out = None,
     seed: Seed = 0,
 ) -> None:
     """Make the drift monitor's reference of normal tracks, and measure how many signs it takes to notice a shift."""
     from firewall.lab.database import Database as Opened
     from firewall.lab.models import open_classifier
-    from firewall.lab.over_time import drift_report
+    from firewall.lab.over_time import drift_report, with_file
     from firewall.screening import Firewall
+    from firewall.service import DRIFT_FILE
 
+    guard = Firewall.load(bundle, threads=1)
     spec, report = drift_report(
-        Firewall.load(bundle, threads=1),
+        guard,
         open_classifier(bundle, data),
         Opened(database),
         Opened(stream),
@@ -97,16 +102,17 @@ def drift(
         run_length=run_length,
         seed=seed,
     )
-    _tell(spec, report, spec_file, json_file)
+    if out is not None:
+        with_file(guard.bundle, out, DRIFT_FILE, spec)
+    _tell(report, json_file)
 
 
-def _tell(spec: BaseModel, report: dict[str, object], spec_file: Path | None, json_file: Path | None) -> None:
+def _tell(report: dict[str, object], json_file: Path | None) -> None:
     text = json.dumps(report, indent=1) + "\n"
-    for path, content in ((spec_file, spec.model_dump_json(indent=1) + "\n"), (json_file, text)):
-        if path is not None:
-            try:
-                path.write_text(content, encoding="utf-8")
-            except OSError as error:
-                raise FirewallError(f"can't write {path}: {error.strerror}") from error
     if json_file is None:
         typer.echo(text, nl=False)
+        return
+    try:
+        json_file.write_text(text, encoding="utf-8")
+    except OSError as error:
+        raise FirewallError(f"can't write {json_file}: {error.strerror}") from error
