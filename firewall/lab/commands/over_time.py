@@ -33,6 +33,9 @@ def tracks(
     judge: Annotated[list[Path] | None, typer.Option(metavar="DB", help="Further databases to judge on.")] = None,
     rate: Annotated[float, typer.Option(help="Share of normal tracks that may be withheld for their sum.")] = 0.05,
     attacks: Annotated[str, typer.Option(help="Comma-separated; all complete ones if none is named.")] = "",
+    confirm: Annotated[
+        int, typer.Option(min=1, max=30, help="Of the bundle: frames running that show a label before its release.")
+    ] = 1,
     own_normals: Own = False,
     data: Data = None,
     json_file: Json = None,
@@ -63,7 +66,7 @@ def tracks(
         seed=seed,
     )
     if out is not None:
-        with_file(guard.bundle, out, TRACKS_FILE, spec)
+        with_file(guard.bundle, out, TRACKS_FILE, spec.model_copy(update={"confirm": confirm}))
     _tell(report, json_file)
 
 
