@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -13,6 +14,7 @@ import torch
 
 from firewall.errors import DataError
 from firewall.lab.database import Database
+from firewall.lab.database.jobs import jobs_of
 from firewall.lab.datasets import open_dataset
 from firewall.lab.models.xception import Xception
 from firewall.lab.papers.image_cnn import image_cnn, train_runs
@@ -74,17 +76,23 @@ def test_accuracy_is_of_the_papers_share() -> None:
 
 
 def test_what_is_held_is_not_trained_on(made: Path) -> None:
-    """By image: each is in one part, a quarter is held, and an attack that was not tried on all images is refused."""
+    """By image: each is in one part, and a quarter of the normal ones and of each attack's is held."""
     images = read_images(Database(made), "train", DATABASE_ATTACKS)
     fitted, held = held_by_image(images)
-    assert len(fitted.normal) + len(held.normal) == len(images.normal)
-    assert len(held.normal) == round(len(images.normal) / 4)
-    seen = {image.tobytes() for image in fitted.normal}
-    assert not seen & {image.tobytes() for image in held.normal} or len(seen) < len(fitted.normal)
-    short = Database(made)
-    short.card = short.card.model_copy(update={"limit": 10_000, "normal": short.card.normal * 2})
-    with pytest.raises(DataError, match=r"has tried fgsm on 40 of 80 images"):
-        read_images(short, "train", ("fgsm",))
+    pairs = [(images.normal, fitted.normal, held.normal)]
+    pairs += [(images.attacks[name][0], fitted.attacks[name][0], held.attacks[name][0]) for name in DATABASE_ATTACKS]
+    for whole, first, second in pairs:
+        assert sorted(image.tobytes() for image in (*first, *second)) == sorted(image.tobytes() for image in whole)
+        assert len(second) == round(len(whole) / 4)
+
+
+def test_an_unfinished_attack_is_refused(made: Path, tmp_path: Path) -> None:
+    """Rates on the images that an attack came to first would be of others than the normal ones."""
+    folder = tmp_path / "db"
+    shutil.copytree(made, folder)
+    jobs_of(Database(folder).card, "fgsm")[1].record(folder).unlink()
+    with pytest.raises(DataError, match=r"has tried fgsm on 32 of 40 images"):
+        read_images(Database(folder), "train", ("fgsm",))
 
 
 def test_the_other_history_changes_pixels_alone() -> None:
