@@ -73,6 +73,10 @@ evenly over the set.
 Batch normalisation as in the papers of the networks; its statistics were set anew after training, on training images of
 both classes alike.
 
+The high-pass network is ours: its form was chosen by the dev split of the kept-out tracks, in two short trials. What it
+finds is fine noise, by an attack or by a camera: see the tables of normal images after a shift, and of attacks never
+shown, of which those that move pixels or paint stickers pass it.
+
 At 48x48 the two networks are as published but for Xception's first two convolutions, which are padded; their last maps
 are 2x2.
 """
