@@ -32,8 +32,8 @@ Party = Literal["attacker", "attacker-drawn", "defender"]
 #: Lengths of the FGSM step. The paper names none; 0.3 is that of Papernot et al., whose attack it takes over.
 EPS = (0.03, 0.1, 0.3)
 
-#: Rounds of augmentation, each followed by three passes over what is known; 200 new images a round.
-_PASSES, _NEW, _REACH, _TURN = 3, 200, 0.1, 3
+#: Rounds of augmentation, each followed by two passes over what is known; 200 new images a round.
+_PASSES, _NEW, _REACH, _TURN = 2, 200, 0.1, 3
 
 
 @dataclass(frozen=True)

@@ -37,7 +37,7 @@ Floats = npt.NDArray[np.float64]
 def scorer(trained: Trained) -> Callable[[Pixels], Floats]:
     """Images (N, H, W, 3) uint8 -> scores (N,), as the edge scores them. Raises UsageError for another detector than
     image-cnn and residual."""
-    if trained.name not in ("image-cnn", "residual") or trained.network is None:
+    if trained.name not in ("image-cnn", "residual") or not trained.network:
         raise UsageError(f"{trained.name} is no detector of pixels; there are image-cnn and residual")
     own = trained.parameters
     settings = Settings(detector=trained.name)
