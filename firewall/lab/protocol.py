@@ -92,7 +92,15 @@ def protocol_of(
                 f"{len(shared)} of the {len(groups)} judged groups are also among those of --calibration "
                 f"{calibration.folder}; thresholds are set on images that are not judged: name another database"
             )
-    return Protocol(tuple(splits), judged, chosen, calibration is not None, _notes(bundle, database, chosen, groups))
+    notes = _notes(bundle, database, chosen, groups)
+    unknown = [name for name, fitted in trained if fitted is None]
+    if unknown and "train" in splits:
+        note = (
+            f"{', '.join(unknown)} doesn't say what it was fitted to, so that judged images of the train split may be "
+            "among them: train it again, and calibrate anew."
+        )
+        notes = (note, *notes)
+    return Protocol(tuple(splits), judged, chosen, calibration is not None, notes)
 
 
 def _notes(bundle: Bundle, database: Database, chosen: CalibrationNormals, groups: set[int]) -> tuple[str, ...]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -11,10 +12,11 @@ from typing import Any
 import numpy as np
 import pytest
 
-from firewall import Firewall
+from firewall import Firewall, cli
 from firewall.bundle import load_bundle
 from firewall.errors import DataError, UsageError
-from firewall.lab.assessment import assess
+from firewall.lab.assessment import FEW, assess
+from firewall.lab.cli import app
 from firewall.lab.database import Database
 from firewall.lab.models import open_classifier
 from tests.lab.conftest import DATABASE_ATTACKS
@@ -70,6 +72,31 @@ def test_the_page_has_tables_and_curves(judged: tuple[dict[str, Any], str]) -> N
         assert word in page
     assert page.count("data:image/svg+xml;base64,") == 4
     assert "http" not in page
+
+
+def test_the_page_from_top_to_bottom(made: Path, tmp_path: Path) -> None:
+    """Summary with the worst attack first, what was judged, data, detectors, attacks left out, shifts, limits; attacks
+    with few images are marked and not called the worst, wherever they come from."""
+    left_out = {"residual": {"cw": {"n": 4, "auroc": 0.71, "family": "optimised"}}}
+    (tmp_path / "left.json").write_text(json.dumps(left_out))
+    options = ["--split", "train,dev", "--shift", "--limit", "10", "--leave-one-out", str(tmp_path / "left.json")]
+    arguments = ["evaluate", "--database", str(made), *options]
+    arguments += ["--json", str(tmp_path / "e.json"), "--html", str(tmp_path / "e.html")]
+    assert cli.run(app, arguments, "firewall lab") == 0
+
+    summary, page = json.loads((tmp_path / "e.json").read_text()), (tmp_path / "e.html").read_text()
+    heads = re.findall("<h2>(.*?)</h2>", page)
+    assert [head.split(" ")[0] for head in heads] == [
+        *("Summary", "What", "On", "Detector", "Detector", "Attacks", "Normal", "What")
+    ]
+    enough = {name: entry["withheld"] for name, entry in summary["bundle"].items() if entry["n"] >= FEW}
+    assert summary["bundle"][summary["worst"]["bundle"]]["withheld"] == min(enough.values())
+    rows = re.findall("<tr class=.worst.><td>(.*?)</td>", page)
+    assert rows[0] == summary["worst"]["bundle"]
+    assert all(("few" in entry) == (entry["n"] < FEW) for entry in summary["bundle"].values())
+    assert '<tr class="few"><td>cw</td><td>optimised</td>' in page
+    assert summary["shift"]["normal"]["fog"]["n"] == 10 and ">fog</td>" in page
+    assert summary["about"]["calibration"]["splits"] == ["eval"] and len(summary["about"]["notes"]) == 1
 
 
 def test_wrong_use(made: Path) -> None:

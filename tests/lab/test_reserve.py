@@ -20,6 +20,7 @@ from firewall.lab.database.card import DatasetEntry, NormalImage
 from firewall.lab.database.normals import calibration_mask, named_splits, normal_entries
 from firewall.lab.database.seen import seen, unseen
 from firewall.lab.models import open_classifier
+from firewall.lab.protocol import protocol_of
 from tests.lab.conftest import DATABASE_ATTACKS, DATABASE_LIMIT
 
 
@@ -211,6 +212,20 @@ def test_unknown_splits(text: str) -> None:
     """The error lists what there is."""
     with pytest.raises(UsageError, match="train, dev, eval"):
         named_splits(text)
+
+
+def test_a_detector_that_does_not_say_is_noted(reserved: Path) -> None:
+    """Bundles of before have no record: judged on the train split, that is said first; on others nothing is."""
+    bundle, database = load_bundle("default"), Database(reserved)
+    specs = tuple(
+        spec.model_copy(update={"parameters": {**spec.parameters, "file": "old.onnx"}})
+        for spec in bundle.manifest.detectors
+    )
+    old = replace(bundle, manifest=bundle.manifest.model_copy(update={"detectors": specs}))
+
+    notes = protocol_of(old, database, ("train",)).notes
+    assert "agreement, confidence doesn't say what it was fitted to, so that judged images" in notes[0]
+    assert not any("judged images of the train split" in note for note in protocol_of(old, database, ("eval",)).notes)
 
 
 def _claiming(bundle: Bundle, record: Seen) -> Bundle:
