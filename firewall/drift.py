@@ -2,7 +2,7 @@
 
 For each sign that was seen (one value a *track*: frames of one track are nearly the same picture, and a test that
 took them for independent would speak at the first parked car) a few properties are watched: the fused suspicion, the
-confidence score, the label. Each property's rank among all values so far, calibration and stream alike, gives a
+detectors' scores, the label. Each property's rank among all values so far, calibration and stream alike, gives a
 smoothed conformal p-value. If calibration tracks and live tracks are exchangeable, these p-values are independent and
 uniform, whatever the distribution and however few the calibration tracks were (Vovk, Gammerman, Shafer, Algorithmic
 Learning in a Random World, 2005). A fixed reference would not do: of 115 tracks it is a few per cent off the truth,

@@ -15,9 +15,6 @@ from firewall.lab.screened import Screened
 
 __all__ = ["drift_spec", "one_a_track", "streams"]
 
-#: A detector whose score is watched too, where the bundle has it.
-_CONFIDENCE = "confidence"
-
 
 def one_a_track(groups: Sequence[int] | npt.NDArray[np.int64], seed: int = 0) -> npt.NDArray[np.int64]:
     """The place of one frame of each group, drawn by chance; (groups,) in the order of their numbers."""
@@ -33,9 +30,9 @@ def drift_spec(
     it. classes: of the classifier. labels: watch them too. Raises DataError for fewer than ten tracks."""
     if len(reference) < 10:
         raise DataError(f"a reference of {len(reference)} tracks is too small to tell drift from chance; at least 10")
-    channels = [channel_spec(SUSPICION, reference.suspicion.tolist(), seed=seed)]
-    if _CONFIDENCE in reference.scores:
-        channels.append(channel_spec(_CONFIDENCE, reference.scores[_CONFIDENCE].tolist(), seed=seed))
+    # The scores too: a shift may move one of them long before it moves the suspicion, which looks at what is far out.
+    watched = {SUSPICION: reference.suspicion, **reference.scores}
+    channels = [channel_spec(name, values.tolist(), seed=seed) for name, values in watched.items()]
     counts = np.bincount(reference.label[reference.label >= 0], minlength=classes)
     return DriftSpec(
         channels=tuple(channels),

@@ -30,6 +30,7 @@ __all__ = ["LENGTHS", "Rule", "either", "judge_tracks", "rules"]
 LENGTHS = (3, 5, 10)
 #: A track is caught if at most so many of its frames are released with the wrong label.
 ALLOWED = (0, 1, 2)
+_MEASURES = ("withheld_at_last", *(f"at_most_{allowed}_wrong" for allowed in ALLOWED))
 
 Mask = npt.NDArray[np.bool_]
 #: Which frames of a track are withheld.
@@ -123,13 +124,18 @@ def _of_length(
         by_attack = {attack: _attacked(rule, tracks) for attack, tracks in long.items()}
         found[name] = {
             "all": _attacked(rule, [track for tracks in long.values() for track in tracks]),
-            "worst": {
-                measure: min(by_attack, key=lambda attack: by_attack[attack][measure]["value"])
-                for measure in ("withheld_at_last", *(f"at_most_{allowed}_wrong" for allowed in ALLOWED))
+            "worst": {measure: _worst(by_attack, measure) for measure in _MEASURES},
+            "attacks": {
+                attack: {"tracks": entry["tracks"], **{measure: entry[measure]["value"] for measure in _MEASURES}}
+                for attack, entry in by_attack.items()
             },
-            "attacks": by_attack,
         }
     return found
+
+
+def _worst(by_attack: Mapping[str, Mapping[str, Any]], measure: str) -> dict[str, Any]:
+    worst = min(by_attack, key=lambda attack: by_attack[attack][measure]["value"])
+    return {"attack": worst, **by_attack[worst][measure]}
 
 
 def _attacked(rule: Rule, tracks: Sequence[Sighting]) -> dict[str, Any]:
@@ -144,7 +150,7 @@ def _attacked(rule: Rule, tracks: Sequence[Sighting]) -> dict[str, Any]:
 
 def _share(hits: Sequence[bool]) -> dict[str, Any]:
     low, high = metrics.rate_interval(sum(hits), len(hits))
-    return {"value": sum(hits) / len(hits), "low": low, "high": high, "n": len(hits)}
+    return _rounded(sum(hits) / len(hits), low, high, len(hits))
 
 
 def _clustered(hits: Mask, groups: npt.NDArray[np.int64]) -> dict[str, Any]:
@@ -153,4 +159,8 @@ def _clustered(hits: Mask, groups: npt.NDArray[np.int64]) -> dict[str, Any]:
     values = hits.astype(np.float64)
     point = metrics.operating_point(values, values, 0.5, normal_tracks=groups, adversarial_tracks=groups)
     rate = point.true_positives
-    return {"value": rate.value, "low": rate.low, "high": rate.high, "n": len(hits)}
+    return _rounded(rate.value, rate.low, rate.high, len(hits))
+
+
+def _rounded(value: float, low: float, high: float, count: int) -> dict[str, Any]:
+    return {"value": round(value, 4), "low": round(low, 4), "high": round(high, 4), "n": count}
