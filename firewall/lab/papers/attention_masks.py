@@ -20,7 +20,7 @@ __all__ = ["answers", "mask_table"]
 
 Pixels = npt.NDArray[np.uint8]
 #: Images of each kind that masks are made for: RISE runs the classifier a hundred times for each.
-_FEW = 100
+_FEW = 60
 
 
 def answers(
