@@ -8,6 +8,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from typer.testing import CliRunner
 
 from firewall import Firewall
 from firewall.correction import Correction
@@ -17,6 +18,7 @@ from firewall.errors import DataError, UsageError
 from firewall.export.tabular import to_onnx
 from firewall.lab import metrics
 from firewall.lab.bundling import calibrate_folder
+from firewall.lab.cli import app
 from firewall.lab.database import Database
 from firewall.lab.database.swept import Swept, sweep
 from firewall.lab.models import open_classifier
@@ -115,9 +117,10 @@ def test_weighted_votes_repair_more_than_equal_ones(swept: Swept) -> None:
 
 def test_agreement_is_trained_calibrated_and_used(made: Path, tmp_path: Path, benign_sign: np.ndarray) -> None:
     """A folder without a network: T from the train split's normal images, and a bundle that holds the detector."""
-    database, classifier = Database(made), open_classifier("default")
-    settings = agreement.Settings(sweep=16, sides="two", attacks=("deepfool",), limit=10)
-    agreement.train(database, classifier, tmp_path / "agreement", settings)
+    database = Database(made)
+    command = ["train", "agreement", "--database", str(made), "--out", str(tmp_path / "agreement"), "--sides", "two"]
+    result = CliRunner().invoke(app, [*command, "--sweep", "16", "--attacks", "deepfool", "--limit", "10"])
+    assert result.exit_code == 0, result.output
     report = json.loads((tmp_path / "agreement" / "detector.json").read_text())
     bundle = calibrate_folder(
         Path("default"),
