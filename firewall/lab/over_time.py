@@ -31,23 +31,24 @@ __all__ = ["Frames", "drift_report", "normal_frames", "tracks_report", "with_fil
 #: What readers of the reports have to know of how the defaults came about.
 _TRACK_NOTES = (
     (
-        "cap, flip and allowance were chosen by looking at the tracks of GTSRB's part kept-out, under fgsm, deepfool, pgd, "
-        "pgd-high-confidence, gradient, newtonfool and l2-bim, with a bundle of agreement, confidence and a residual "
-        "detector; that database is therefore no untouched test. GTSRB's test images took no part in the choice; they were "
-        "looked at four times since, with three forms of the report, and nothing was chosen by it."
+        "cap, flip and allowance were chosen by looking at the tracks of GTSRB's part kept-out, under fgsm, "
+        "deepfool, pgd, pgd-high-confidence, gradient, newtonfool and l2-bim, with a bundle of agreement, "
+        "confidence and a residual detector; that database is therefore no untouched test. GTSRB's test images "
+        "took no part in the choice; they were looked at four times since, with three forms of the report, and "
+        "nothing was chosen by it."
     ),
     "A database's own thresholds may have been set on the same tracks: the default bundle's were, on kept-out.",
     (
-        "Groups of GTSRB's test images are near duplicates in no known order, all rightly classified, so that labels of "
-        "normal ones can't change."
+        "Groups of GTSRB's test images are near duplicates in no known order, all rightly classified, so that "
+        "labels of normal ones can't change."
     ),
-    "An attack that succeeds on few frames has few tracks of many frames, and these are the ones that it finds easy.",
+    ("An attack that succeeds on few frames has few tracks of many frames, and these are the ones that it finds easy."),
 )
 _DRIFT_NOTES = (
     (
-        "First only the suspicion, the confidence and the label were watched: darkness and rain were found after 96 and "
-        "80 signs (median), blur and noise not at all within 197. All detectors' scores were added after that was seen on "
-        "this very stream."
+        "First only the suspicion, the confidence and the label were watched: darkness and rain were found after "
+        "96 and 80 signs (median), blur and noise not at all within 197. All detectors' scores were added after "
+        "that was seen on this very stream."
     ),
     "The orders of a stream are drawn from the same images: its repeats are not independent of each other.",
     "Each group of the stream gives one image; groups of GTSRB's test images are near duplicates.",
