@@ -26,7 +26,13 @@ from firewall.lab.bundling import calibrate_folder
 from firewall.lab.database import Database
 from firewall.lab.disagreement import disagreement
 from firewall.lab.models import Protected, open_classifier
-from firewall.lab.models.attention_network import DenseAttention, trainable
+from firewall.lab.models.attention_network import (
+    AttentionNetwork,
+    ConvolutionalAttention,
+    DenseAttention,
+    image_classifier,
+    trainable,
+)
 from firewall.lab.models.saliency import SALIENCY
 from firewall.lab.training.attention import Settings, lan_loss, train
 from tests.lab.coloured_shapes import SIZE, named_rightly, shapes
@@ -221,3 +227,15 @@ def test_what_can_not_be_trained_on(made: Path, classifier: Protected, tmp_path:
         train(Database(made), classifier, tmp_path, BRIEF, images="guess", threads=1)
     with pytest.raises(DataError, match="was made on"):
         train(Database(made), replace(classifier, sha256="0" * 64), tmp_path, BRIEF, threads=1)
+
+
+def test_the_mirror_image_is_asked_about_too() -> None:
+    """With `mirrored` an image and its mirror image get the same logits, the mean of what each gets without."""
+    torch.manual_seed(0)
+    attention, reader = ConvolutionalAttention(SIZE), image_classifier(3, SIZE)
+    plain, both = (AttentionNetwork(attention, reader, masked=True, mirrored=twice).eval() for twice in (False, True))
+    images, _ = named_rightly()
+    with torch.no_grad():
+        torch.testing.assert_close(both(images), (plain(images) + plain(images.flip(3))) / 2)
+        torch.testing.assert_close(both(images), both(images.flip(3)))
+        assert not torch.allclose(plain(images), plain(images.flip(3)))

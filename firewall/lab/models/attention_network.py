@@ -92,12 +92,13 @@ class _Scaled(nn.Module):
 class AttentionNetwork(nn.Module):
     """f2 behind g: image (N, 3, size, size) in 0..1 -> logits (N, classes).
 
-    masked: f2 is given the image times the attention, instead of the attention alone as in the thesis.
+    masked: f2 is given the image times the attention, instead of the attention alone as in the thesis. mirrored: the
+    mirror image is asked about too and the logits are averaged; a perturbation made for f1 carries over to it less.
     """
 
-    def __init__(self, attention: nn.Module, classifier: nn.Module, *, masked: bool) -> None:
+    def __init__(self, attention: nn.Module, classifier: nn.Module, *, masked: bool, mirrored: bool = False) -> None:
         super().__init__()
-        self.attention, self.classifier, self.masked = attention, classifier, masked
+        self.attention, self.classifier, self.masked, self.mirrored = attention, classifier, masked, mirrored
 
     def read(self, image: Tensor, corruption: Tensor) -> Tensor:
         """f2's logits, given A."""
@@ -106,7 +107,11 @@ class AttentionNetwork(nn.Module):
 
     def forward(self, image: Tensor) -> Tensor:
         """f2(g(x))."""
-        return self.read(image, self.attention(image))
+        logits = self.read(image, self.attention(image))
+        if self.mirrored:
+            mirror = image.flip(3)
+            logits = (logits + self.read(mirror, self.attention(mirror))) / 2
+        return logits
 
 
 def trainable(protected: Protected, size: int) -> nn.Module:

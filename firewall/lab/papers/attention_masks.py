@@ -31,7 +31,10 @@ def answers(
     with torch.no_grad():
         for start in range(0, len(images), 50):
             batch = torch.from_numpy(images[start : start + 50]).permute(0, 3, 1, 2).float().div(255)
-            logits = network(batch) if attention is None else network.read(batch, 1 - attention(batch))
+            logits = network(batch)
+            if attention is not None:
+                asked = [batch, batch.flip(3)] if network.mirrored else [batch]
+                logits = torch.stack([network.read(each, 1 - attention(each)) for each in asked]).mean(0)
             parts.append(logits.numpy())
     result: npt.NDArray[np.float32] = np.concatenate(parts)
     return result

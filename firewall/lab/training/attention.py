@@ -68,7 +68,8 @@ class Settings(Schedule):
     beta: of equation 9. mask_epochs: of g, in the form thesis. teacher, weight: of a joint g, and how much its loss
     counts beside f2's. start: a classifier that f2 begins as, empty for a new one. hardened: share of the images that
     get one FGSM step against the classifier, up to 0.03, before f2 sees them. noise: largest standard deviation of the
-    noise on the others. classifier, images, mirror: filled in by `train`.
+    noise on the others. classifier, images, mirror: filled in by `train`; where left and right may be exchanged, a
+    joint detector asks about the mirror image too.
     """
 
     epochs: int = 12
@@ -180,7 +181,7 @@ def _networks(settings: Settings, classifier: Protected, data: Path | None) -> A
     reader = image_classifier(classes, size)
     if settings.start:
         reader = trainable(open_classifier(settings.start, data), size)
-    return AttentionNetwork(ConvolutionalAttention(size), reader, masked=True)
+    return AttentionNetwork(ConvolutionalAttention(size), reader, masked=True, mirrored=settings.mirror)
 
 
 def lan_loss(network: nn.Module, image: Tensor, corruption: Tensor, beta: float) -> Tensor:
