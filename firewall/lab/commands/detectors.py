@@ -40,7 +40,9 @@ def train_statistics(
     classifier: Classifier = "default",
     model: Annotated[str, typer.Option(help="svm, forest, lda or mlp.")] = "svm",
     feature: Annotated[str, typer.Option(help="counting or differences (the paper), or odds.")] = "differences",
-    operations: Annotated[str, typer.Option(help="jpeg, scaling, blur, rotation, jpeg+scaling or all.")] = "all",
+    operations: Annotated[
+        str, typer.Option(help="jpeg, scaling, blur, rotation, jpeg+scaling or all; with odds also two or four.")
+    ] = "all",
     table: Annotated[bool, typer.Option("--table", help="Also measure every combination, as the paper.")] = False,
     attacks: Attacks = "",
     data: Data = None,

@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from firewall.detectors.confidence import log_odds
 from firewall.detectors.stability import StabilityScale, instability
 from firewall.lab import metrics
 from firewall.lab.database import Database
@@ -78,10 +79,15 @@ paper's method is at its worst here.
 normal images of the dev split, and judged on GTSRB's official test images, of which neither a detector nor the
 classifier had seen a track. Operations and temperatures of the stability detector were chosen on the dev split after a
 look at some thirty variants there; the eval split and the test images were looked at once, and the page made again to
-add the photographs' detectors: nothing was changed for the signs in between.
+add the photographs' detectors and the confidence alone: nothing was changed for the signs in between.
 
 Agreement with two sides comes to the same as with one on signs: most normal images keep their label at all 16
 qualities, so that no count can be too high.
+
+How much of a detector's success is due to unusual confidence is told by "confidence of the image alone", which sees no
+copy. On photographs it is much of it: of the 140 normal images this network, which is right on 47 % of such images,
+names none with 99 %, which the targeted attacks reach. An attacker who aims at the usual confidence has not been tried
+here.
 """
 
 _PAPER = (
@@ -201,7 +207,9 @@ def _detectors(fitting: Swept) -> dict[str, tuple[tuple[str, ...], Any]]:
     normal = fitting.subset((fitting.split == "train") & ~fitting.adversarial)
     jpeg = normal.variants.select(_JPEG_16)
     counts = (jpeg.copies.argmax(axis=2) == jpeg.original.argmax(axis=1)[:, np.newaxis]).sum(axis=1)
+    odds = _confidence(normal)
     return {
+        "confidence of the image alone": ((), odds),
         "agreement, one-sided (paper)": (_JPEG_16, None),
         "agreement, two-sided": (_JPEG_16, np.bincount(counts, minlength=len(_JPEG_16) + 1)),
         "agreement over all 38 operations": (OPERATIONS_38, None),
@@ -209,8 +217,18 @@ def _detectors(fitting: Swept) -> dict[str, tuple[tuple[str, ...], Any]]:
     }
 
 
+def _confidence(normal: Swept) -> tuple[float, float, float]:
+    """Median of the log-odds, and how far the usual range reaches below and above it, as in the detector confidence."""
+    low, median, high = np.quantile(log_odds(normal.variants.original), [_RATE / 2, 0.5, 1 - _RATE / 2])
+    return float(median), float(median - low), float(high - median)
+
+
 def _scores(swept: Swept, detector: tuple[tuple[str, ...], Any]) -> Floats:
     operations, how = detector
+    if isinstance(how, tuple):
+        median, below, above = how
+        away = log_odds(swept.variants.original) - median
+        return np.asarray(np.where(away > 0, away / above, -away / below), np.float64)
     found = swept.variants.select(operations)
     if isinstance(how, list):
         return instability(found.original, found.copies, how)
@@ -256,9 +274,11 @@ def _photographs(
         sweep(database, network, OPERATIONS_38, names, _COUNT // 2)
         for database, names in zip(photos, named, strict=True)
     ]
-    normal = parts[0].subset((parts[0].split == "train") & ~parts[0].adversarial).variants.select(GROUPS[group])
+    train = parts[0].subset((parts[0].split == "train") & ~parts[0].adversarial)
+    normal = train.variants.select(GROUPS[group])
     again = [usual(normal.original, normal.copies, scale.temperature) for scale in scales]
     detectors: dict[str, tuple[tuple[str, ...], Any]] = {
+        "confidence of the image alone": ((), _confidence(train)),
         "agreement, 16 qualities": (_JPEG_16, None),
         "agreement over all 38 operations": (OPERATIONS_38, None),
         "stability (ours)": (GROUPS[group], again),
@@ -276,7 +296,8 @@ def _photographs(
     return {
         "title": "Beyond the label: photographs",
         "note": "AUROC, up to 50 images of each attack. Same: all of them; honest: without the train split, on whose "
-        "normal images stability's scales were set. Operations and temperatures are those that were chosen on signs.",
+        "normal images stability's scales were set. Operations and temperatures are those that were chosen on signs. "
+        "This network is hardly ever as sure of a normal image as these attacks make it: see the confidence alone.",
         "columns": ["detector", "attack"],
         "rows": rows,
     }

@@ -36,7 +36,7 @@ from firewall.lab.models import Protected
 from firewall.lab.training.correction import corrected_rates
 from firewall.transforms import OPERATIONS_38
 
-__all__ = ["FEATURES", "GROUPS", "MODELS", "Features", "Fitted", "Settings", "accuracies", "fit", "train"]
+__all__ = ["FEATURES", "FEW", "GROUPS", "MODELS", "Features", "Fitted", "Settings", "accuracies", "fit", "train"]
 
 Floats = npt.NDArray[np.float64]
 
@@ -53,14 +53,22 @@ GROUPS: dict[str, tuple[str, ...]] = {
     "all": OPERATIONS_38,
 }
 
+#: Few copies, for odds: found on the dev split of a database of signs by adding what helps most, one after the other.
+#: "alone" is no copy at all, to compare with: what the classifier's confidence tells by itself.
+FEW: dict[str, tuple[str, ...]] = {
+    "alone": (),
+    "two": ("scale:1.15", "blur:3"),
+    "four": ("scale:1.15", "blur:3", "scale:1.05", "blur:2"),
+}
+
 #: The paper's classifiers, with scikit-learn's defaults where it names no parameter.
 MODELS = ("svm", "forest", "lda", "mlp")
 
 
 @dataclass(frozen=True, slots=True)
 class Settings:
-    """model: of MODELS. feature: of FEATURES. operations: of GROUPS. table: measure every combination of table 4 too.
-    attacks: of the database; none = all that it has images of."""
+    """model: of MODELS. feature: of FEATURES. operations: of GROUPS, or with odds of FEW. table: measure every
+    combination of table 4 too. attacks: of the database; none = all that it has images of."""
 
     model: str = "svm"
     feature: str = "differences"
@@ -73,10 +81,15 @@ class Settings:
         for option, value, allowed in (
             ("--model", self.model, MODELS),
             ("--feature", self.feature, FEATURES),
-            ("--operations", self.operations, tuple(GROUPS)),
+            ("--operations", self.operations, (*GROUPS, *(FEW if self.feature == "odds" else ()))),
         ):
             if value not in allowed:
                 raise UsageError(f"{option} must be one of {', '.join(allowed)}, got {value!r}")
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """The operations."""
+        return {**GROUPS, **FEW}[self.operations]
 
 
 class Features:
@@ -132,7 +145,7 @@ def fit(
     balanced accuracy on the dev split (without one, or if there is nothing to `choose`: the first).
     """
     allowed = np.ones(len(swept), bool) if where is None else where
-    operations = GROUPS[settings.operations]
+    operations = settings.names
     values, truth = features.of(settings.feature, operations), swept.adversarial.astype(np.int64)
     train, dev = (allowed & (swept.split == split) for split in ("train", "dev"))
     candidates = _candidates(settings.model, settings.feature, settings.seed)
@@ -151,6 +164,8 @@ def train(database: Database, classifier: Protected, out: Path, settings: Settin
 
     Raises DataError if a split lacks normal or adversarial images, or the database was made on another classifier.
     """
+    if not settings.names:
+        raise UsageError("--operations alone is only to compare with: the detector 'confidence' needs no training")
     swept = sweep(database, classifier, OPERATIONS_38, settings.attacks or None)
     for split in ("train", "eval"):
         for kind, there in (("normal", ~swept.adversarial), ("adversarial", swept.adversarial)):
@@ -164,7 +179,7 @@ def train(database: Database, classifier: Protected, out: Path, settings: Settin
         "parameters": {
             "file": "detector.onnx",
             "feature": settings.feature,
-            "operations": list(GROUPS[settings.operations]),
+            "operations": list(settings.names),
         },
         "classifier_sha256": classifier.sha256,
         "fitted": seen(database, ("train",)).model_dump(mode="json"),
