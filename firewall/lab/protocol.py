@@ -111,6 +111,13 @@ def _notes(bundle: Bundle, database: Database, chosen: CalibrationNormals, group
             f"The thresholds for 1 % were set on {count} normal images, which can't tell 1 %: none of them lies above, "
             "and the rate on others may be several per cent."
         )
+    held, attacks = database.info()["adversarial"], database.card.attacks
+    stopped = [name for name, facts in attacks.items() if held[name] and _aimed_probability(facts) is not None]
+    if stopped and any(spec.name == "confidence" for spec in bundle.manifest.detectors):
+        notes.append(
+            f"{', '.join(stopped)} stop as soon as the wrong class has a set probability, and the detector confidence "
+            "recognises that very number: its rates on them tell nothing of an attacker who stops elsewhere."
+        )
     card = bundle.manifest.calibration
     own = card.seen
     if own is None and {"calibration_share", "seed"} <= card.split.keys() and database.card.dataset.spec == "gtsrb":
@@ -121,6 +128,12 @@ def _notes(bundle: Bundle, database: Database, chosen: CalibrationNormals, group
         if shared:
             notes.append(_OPTIMISTIC.format(f"{len(shared)} of {len(groups)}"))
     return tuple(notes)
+
+
+def _aimed_probability(attack: dict[str, Any]) -> float | None:
+    """The probability of the wrong class at which an attack ends, by its entry in the card."""
+    criterion = attack.get("criterion")
+    return criterion.get("probability") if isinstance(criterion, dict) else None
 
 
 _OPTIMISTIC = (

@@ -228,6 +228,18 @@ def test_a_detector_that_does_not_say_is_noted(reserved: Path) -> None:
     assert not any("judged images of the train split" in note for note in protocol_of(old, database, ("eval",)).notes)
 
 
+def test_attacks_that_give_themselves_away_are_noted(reserved: Path) -> None:
+    """An attack that stops at a probability leaves just that behind, for a confidence detector to know it by."""
+    database = Database(reserved)
+    assert not any("stop as soon as" in note for note in protocol_of(load_bundle("default"), database, ("eval",)).notes)
+
+    aimed = {**database.card.attacks["fgsm"], "criterion": {"kind": "Target", "probability": 0.99}}
+    database.card = database.card.model_copy(update={"attacks": {**database.card.attacks, "fgsm": aimed}})
+
+    notes = protocol_of(load_bundle("default"), database, ("eval",)).notes
+    assert any(note.startswith("fgsm stop as soon as") for note in notes)
+
+
 def _claiming(bundle: Bundle, record: Seen) -> Bundle:
     """The bundle with a detector that says that it was fitted to something, as trained ones do."""
     specs = tuple(
