@@ -110,4 +110,4 @@ def attention_paper(
         data=data,
         fresh=fresh,
     )
-    typer.echo(json.dumps({key: result[key] for key in ("chosen", "thresholds", "calibration_normals")}, indent=1))
+    typer.echo("\n".join(result["differences"][-1 - len(named) :]))

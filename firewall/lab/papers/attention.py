@@ -38,13 +38,13 @@ _RATE = 0.05
 
 _NOTES = """
 CIFAR-10's test images as a pack that is already JPEG at quality 75, enough for this method; g and f2 learnt from
-training images of the same kind, fewer than the thesis' 50,000 (each detector's `images`).
+training images of the same kind, fewer than the thesis' 50,000 (see each detector below).
 
 AlexNet for 32x32 pixels with batch normalisation, right on 76 % of the test images (the thesis: 82 %); the VGG-like
 network is right on about as many, where the thesis' was better than its AlexNet.
 
 The thesis names no widths, no beta, no distribution of the noise and no epochs: two hidden layers of 256 units, beta 3,
-noise even in 0..1 for each value, and the epochs in `settings`. g's mask has one value for each of the image's values,
+noise even in 0..1 for each value, and the epochs below. g's mask has one value for each of the image's values,
 as the thesis' G: R^d -> [0,1]^d. L_F is cross-entropy to the classifier's own probabilities.
 
 FGSM 0.03; JSMA untargeted (Wiyatno, Xu 2018), at most 10 % of the values; C&W at kappa 0. Adversarial images are stored
@@ -69,7 +69,7 @@ network that is right more often and built otherwise, more than the attention.
 
 C&W was stopped on AlexNet after 224 of the 600 images; the VGG-like network's 128 images leave wide intervals.
 
-Hardened detectors were trained with FGSM steps against f1 on a share of their training images (see `settings`): for
+Hardened detectors were trained with FGSM steps against f1 on a share of their training images (`hardened`): for
 them FGSM is an attack seen in training, JSMA and C&W are not. A detector with `start` begins as a network that was
 trained on CIFAR-10's official training images by others; the test images are in none of them.
 """
@@ -188,22 +188,28 @@ def attention(
     result = {
         "method": "attention",
         "paper": _PAPER,
-        "differences": [" ".join(part.split()) for part in _NOTES.strip().split("\n\n")],
+        "differences": [
+            *(" ".join(part.split()) for part in _NOTES.strip().split("\n\n")),
+            f"By the dev split '{chosen}' was chosen. Thresholds, on {int(right.sum())} normal test images: "
+            + ", ".join(f"{name} {limit:.3f}" for name, limit in thresholds.items()),
+            *(_described(name, reports[name]) for name in reports),
+        ],
         "tables": tables,
         "figures": [_figure(judged[chosen], chosen)],
         "commands": list(_COMMANDS),
-        "chosen": chosen,
-        "thresholds": thresholds,
-        "calibration_normals": int(right.sum()),
-        "databases": {each.folder.name: each.info() for each in databases},
-        "detectors": {
-            name: {"settings": report["settings"], "weights": report["weights"], "trained_on": report["trained_on"]}
-            for name, report in reports.items()
-        },
     }
     out.parent.mkdir(parents=True, exist_ok=True)
     write_file(out, (json.dumps(result, indent=1) + "\n").encode())
     return result
+
+
+def _described(name: str, report: dict[str, Any]) -> str:
+    """What a reader needs to know of a detector."""
+    settings = report["settings"]
+    facts = [f"{key} {settings[key]}" for key in ("form", "epochs", "mask_epochs", "beta", "learning_rate")]
+    if settings["form"] == "joint":
+        facts += [f"{key} {settings[key] or 'none'}" for key in ("teacher", "start", "hardened", "noise")]
+    return f"Detector '{name}': {report['weights']} weights, {settings['images']} images; {', '.join(facts)}."
 
 
 def _fresh(
