@@ -146,7 +146,8 @@ def test_the_index_leads_to_every_page(tmp_path: Path) -> None:
             {"tables": [{**RESULTS["tables"][0], "rows": [{"key": ["a", "b"], "same": {"value": 98.5, "n": 4}}]}]},
             "same",
         ),
-        ({"author": "somebody"}, "author"),
+        ({"tables": [{**RESULTS["tables"][0], "author": "somebody"}]}, "author"),
+        ({"paper": 7}, "paper"),
     ],
 )
 def test_results_of_another_form(tmp_path: Path, changes: dict[str, Any], message: str) -> None:

@@ -83,7 +83,10 @@ class Figure(_Entry):
 
 
 class Paper(_Entry):
-    """What `benchmarks/results/papers/NAME.json` holds. commands: how to make it anew."""
+    """What `benchmarks/results/papers/NAME.json` holds. commands: how to make it anew. Further keys are not shown: a
+    measurement may keep there what it chose on the way."""
+
+    model_config = ConfigDict(extra="ignore", frozen=True, allow_inf_nan=False)
 
     method: str
     paper: str
