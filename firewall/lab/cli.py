@@ -13,6 +13,7 @@ from firewall.errors import UsageError
 from firewall.lab.commands.attention import attention_paper, train_attention
 from firewall.lab.commands.classifiers import classifiers, train_classifier
 from firewall.lab.commands.database import attack, database_app, report_app
+from firewall.lab.commands.default_report import default_report
 from firewall.lab.commands.detectors import train_image_cnn, train_residual, train_statistics
 from firewall.lab.commands.fusing import fuse
 from firewall.lab.commands.image_cnn_paper import train_start
@@ -51,6 +52,7 @@ app.command()(drift)
 app.add_typer(database_app, name="database")
 app.add_typer(report_app, name="report")
 app.add_typer(paper_app, name="paper")
+report_app.command("default")(default_report)
 paper_app.command("attention")(attention_paper)
 
 Data = Annotated[Path, typer.Option(help="Folder with GTSRB: the official layout or gtsrb_*.npz packs.")]

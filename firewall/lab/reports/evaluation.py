@@ -17,7 +17,7 @@ from firewall.lab.assessment import FEW, Assessment, Scores
 from firewall.lab.database.shards import write_file
 from firewall.lab.reports.pictures import data_uri
 
-__all__ = ["write"]
+__all__ = ["histogram", "roc", "write"]
 
 _COLOURS = mpl.colormaps["tab10"]
 
@@ -28,7 +28,7 @@ def write(assessment: Assessment, out: Path) -> None:
     source = resources.files("firewall.lab.reports").joinpath("evaluation.html.j2").read_text(encoding="utf-8")
     summary = assessment.summary
     pictures = {
-        name: {"roc": data_uri(_roc(scores)), "histogram": data_uri(_histogram(scores))}
+        name: {"roc": data_uri(roc(scores)), "histogram": data_uri(histogram(scores))}
         for name, scores in assessment.scores.items()
     }
     ranked = sorted(summary["bundle"].items(), key=lambda item: ("few" in item[1], item[1]["withheld"]))
@@ -43,7 +43,8 @@ def write(assessment: Assessment, out: Path) -> None:
     write_file(out, page.encode())
 
 
-def _roc(scores: Scores) -> Figure:
+def roc(scores: Scores) -> Figure:
+    """ROC curves by attack."""
     figure = Figure(figsize=(5.2 if len(scores.attacks) <= 8 else 6.6, 4.2), layout="constrained")
     axes = figure.subplots()
     for number, (attack, values) in enumerate(scores.attacks.items()):
@@ -58,7 +59,8 @@ def _roc(scores: Scores) -> Figure:
     return figure
 
 
-def _histogram(scores: Scores) -> Figure:
+def histogram(scores: Scores) -> Figure:
+    """Densities of the scores, normal and by attack."""
     figure = Figure(figsize=(5.2 if len(scores.attacks) <= 8 else 6.6, 4.2), layout="constrained")
     axes = figure.subplots()
     everything = np.concatenate([scores.normal, *scores.attacks.values()])
