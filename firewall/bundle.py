@@ -2,12 +2,17 @@
 
 `manifest.json` names each file with its SHA-256. The hash is checked over the very bytes that are loaded: a file is
 read once, compared, and only those bytes are handed on. Nothing in a bundle is pickled.
+
+`manifest.json.sig`, where there is one, is an Ed25519 signature of the manifest's exact bytes; since those hold the
+hash of every other file, it vouches for the whole. Whose signatures count stands in firewall.trust.
 """
 
 from __future__ import annotations
 
 import hashlib
 import json
+import os
+import stat
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -15,6 +20,9 @@ from typing import Annotated, Any, Literal
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from firewall.errors import BundleError
+from firewall.external_data import has_external_data
+from firewall.signature import SIGNATURE_BYTES
+from firewall.trust import Standing, Trust
 
 __all__ = [
     "DEFAULT",
@@ -35,8 +43,11 @@ __all__ = [
 #: The traffic-sign bundle that comes with the package.
 DEFAULT = Path(__file__).parent / "assets" / "default_bundle"
 MANIFEST = "manifest.json"
+SIGNATURE = f"{MANIFEST}.sig"
 _LARGEST_FILE = 1 << 30
 _LARGEST_MANIFEST = 16 << 20
+_LARGEST_BUNDLE = 2 << 30
+_MOST_FILES = 64
 
 
 class _Strict(BaseModel):
@@ -44,7 +55,7 @@ class _Strict(BaseModel):
 
 
 def _plain_name(name: str) -> str:
-    if name != Path(name).name or name.startswith(".") or name == MANIFEST:
+    if name != Path(name).name or name.startswith(".") or name in (MANIFEST, SIGNATURE):
         raise ValueError("a file of a bundle must lie in the bundle's own folder")
     return name
 
@@ -161,6 +172,15 @@ class Manifest(_Strict):
     citations: tuple[str, ...] = ()
 
     @model_validator(mode="after")
+    def _fits_into_memory(self) -> Manifest:
+        total = sum(spec.bytes for spec in self.files.values())
+        if len(self.files) > _MOST_FILES or total > _LARGEST_BUNDLE:
+            raise ValueError(
+                f"{len(self.files)} files of {total} bytes together; {_MOST_FILES} and {_LARGEST_BUNDLE} are allowed"
+            )
+        return self
+
+    @model_validator(mode="after")
     def _fusion_asks_every_detector_once(self) -> Manifest:
         if self.fusion is not None:
             asked, there = [term.detector for term in self.fusion.terms], [spec.name for spec in self.detectors]
@@ -173,36 +193,63 @@ class Manifest(_Strict):
 
 @dataclass(frozen=True)
 class Bundle:
-    """A verified bundle. `files` holds the bytes that were hashed; `sha256` is the manifest's own hash."""
+    """A verified bundle. `files` holds the bytes that were hashed; `sha256` is the manifest's own hash. standing: why
+    it may be used; key: the fingerprint of the trusted key that signed it, or empty."""
 
     path: Path
     manifest: Manifest
     files: dict[str, bytes]
     sha256: str
+    standing: Standing = "unsigned"
+    key: str = ""
+
+    @property
+    def unsigned(self) -> bool:
+        """Nobody who is trusted here vouches for it: every verdict has to say so."""
+        return self.standing == "unsigned"
 
 
-def load_bundle(name: str | Path = "default") -> Bundle:
-    """Read and verify a bundle: `default`, or the path of a bundle's folder.
+def load_bundle(name: str | Path = "default", *, trust: Trust | None = None) -> Bundle:
+    """Read and verify a bundle: `default`, or the path of a bundle's folder. The one door to a bundle.
 
-    Raises BundleError if it is missing, altered, incomplete, or of another format.
+    trust: whose signatures count; None: what the environment says (`Trust.configured`).
+    Raises BundleError if it is missing, altered, incomplete, of another format, not signed as it has to be, or older
+    than one that was accepted before.
     """
     path = DEFAULT if str(name) == "default" else Path(name)
-    raw = _read(path / MANIFEST, _LARGEST_MANIFEST)
+    # Whoever installs a package may lay its files out as links, and its integrity is the package's.
+    packaged = path.resolve() == DEFAULT.resolve()
+    inside = None if packaged else path.resolve()
+    raw = _read(path / MANIFEST, _LARGEST_MANIFEST, inside)
     manifest = _parse(raw, path)
+    standing: Standing = "package"
+    key, sha256 = "", hashlib.sha256(raw).hexdigest()
+    trust = Trust.configured() if trust is None else trust
+    if not packaged:
+        # Before anything that the manifest names is opened.
+        signed = trust.keys and os.path.lexists(path / SIGNATURE)
+        signature = _read(path / SIGNATURE, SIGNATURE_BYTES, inside) if signed else None
+        standing, key = trust.standing(raw, signature, path)
     for file in (manifest.classifier.file, *_files_of(manifest.detectors)):
         if file not in manifest.files:
             raise BundleError(f"the manifest of bundle {path} uses {file!r} but doesn't list it; build the bundle anew")
     files = {}
     for file, spec in manifest.files.items():
-        content = _read(path / file, _LARGEST_FILE)
+        content = _read(path / file, _LARGEST_FILE, inside, spec.bytes)
         found = hashlib.sha256(content).hexdigest()
         if len(content) != spec.bytes or found != spec.sha256:
             raise BundleError(
                 f"{path / file} is not the file that its bundle was made with (SHA-256 {found[:12]}..., "
                 f"expected {spec.sha256[:12]}...); it is not used: install the bundle anew"
             )
+        if file.endswith(".onnx") and has_external_data(content, f"{path / file}"):
+            raise BundleError(
+                f"{path / file} keeps weights in other files, which no hash covers; save the network as one file"
+            )
         files[file] = content
-    return Bundle(path, manifest, files, hashlib.sha256(raw).hexdigest())
+    if standing == "signed":
+        trust.not_older(manifest.name, manifest.version, sha256)
+    return Bundle(path, manifest, files, sha256, standing, key)
 
 
 def write_bundle(path: Path, files: dict[str, bytes], **fields: Any) -> Bundle:
@@ -220,27 +267,37 @@ def write_bundle(path: Path, files: dict[str, bytes], **fields: Any) -> Bundle:
         raise BundleError(f"can't write bundle {path}: {_first(error)}") from error
     path.mkdir(parents=True, exist_ok=True)
     (path / MANIFEST).unlink(missing_ok=True)
+    (path / SIGNATURE).unlink(missing_ok=True)  # of what stood here before
     for name, content in files.items():
         (path / name).write_bytes(content)
     text = json.dumps(manifest.model_dump(mode="json"), indent=1, ensure_ascii=False) + "\n"
     partial = path / f".{MANIFEST}.partial"
     partial.write_text(text, encoding="utf-8")
     partial.replace(path / MANIFEST)
-    return load_bundle(path)
+    return load_bundle(path, trust=Trust())  # it was made here a moment ago, and is signed afterwards
 
 
 def _files_of(detectors: tuple[DetectorSpec, ...]) -> list[str]:
     return [str(spec.parameters["file"]) for spec in detectors if "file" in spec.parameters]
 
 
-def _read(path: Path, limit: int) -> bytes:
+def _read(path: Path, limit: int, inside: Path | None, expected: int | None = None) -> bytes:
+    """The bytes of a plain file. inside: the folder that a link may not lead out of. expected: its length; no more than
+    one byte beyond that is read."""
     try:
-        with path.open("rb") as file:
-            content = file.read(limit + 1)
-    except OSError as error:
-        raise BundleError(
-            f"can't read {path} ({error.strerror or error}); name a bundle's folder or 'default' with --bundle"
-        ) from error
+        real = path.resolve(strict=True)
+        if inside is not None and not real.is_relative_to(inside):
+            raise BundleError(
+                f"{path} is a link out of its bundle, to {real}; it is not used: put the file itself there"
+            )
+        # A pipe in the place of a file would otherwise be waited for.
+        with os.fdopen(os.open(real, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC), "rb") as file:
+            if not stat.S_ISREG(os.fstat(file.fileno()).st_mode):
+                raise BundleError(f"{path} is no plain file; install the bundle anew")
+            content = file.read((limit if expected is None else expected) + 1)
+    except (OSError, RuntimeError) as error:  # a loop of links is a RuntimeError before Python 3.13
+        why = (error.strerror if isinstance(error, OSError) else None) or error
+        raise BundleError(f"can't read {path} ({why}); name a bundle's folder or 'default' with --bundle") from error
     if len(content) > limit:
         raise BundleError(f"{path} is larger than {limit} bytes; that is no file of a bundle")
     return content

@@ -1,4 +1,4 @@
-"""The command line: `firewall serve | screen | doctor | bench | lab`.
+"""The command line: `firewall serve | screen | doctor | bench | bundle | lab | export`.
 
 Exit codes: 0 done, 1 failed, 2 wrong use. Verdicts and results go to stdout, everything else to stderr.
 """
@@ -11,6 +11,7 @@ import sys
 import time
 from collections.abc import Callable
 from contextlib import ExitStack
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -19,8 +20,10 @@ from rich.console import Console
 
 import firewall
 from firewall.errors import FirewallError, ImageError, MissingExtraError, UsageError
+from firewall.signing import AllowUnsigned, TrustedKeys, bundle_app
 
 if TYPE_CHECKING:
+    from firewall.bundle import Bundle as LoadedBundle
     from firewall.config import Settings
     from firewall.sinks import JsonLines
 
@@ -33,6 +36,7 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
+app.add_typer(bundle_app, name="bundle")
 _stderr = Console(stderr=True, highlight=False, soft_wrap=True)
 
 Bundle = Annotated[str, typer.Option(help="'default' or the folder of a bundle.")]
@@ -95,6 +99,8 @@ def serve(
         ),
     ] = None,
     bundle: Annotated[str | None, typer.Option(help="'default' or the folder of a bundle.")] = None,
+    trust: TrustedKeys = None,
+    allow_unsigned: AllowUnsigned = None,
     regions: Annotated[
         str | None, typer.Option(help="Where to look: signs, whole, detector or X,Y,W,H.  [default: signs]")
     ] = None,
@@ -128,6 +134,8 @@ def serve(
         config,
         source=source if camera is None else camera,
         bundle=bundle,
+        trust=trust,
+        allow_unsigned=allow_unsigned,
         regions=regions,
         http=http,
         output=output,
@@ -140,7 +148,9 @@ def serve(
 
 
 def _serve(settings: Settings) -> None:
+    from firewall.bundle import load_bundle
     from firewall.drift import Drift, DriftState
+    from firewall.engines import OnnxRuntimeEngine
     from firewall.regions import build
     from firewall.screening import Firewall
     from firewall.server import HttpServer, Monitor, create_app, parse_address
@@ -148,11 +158,16 @@ def _serve(settings: Settings) -> None:
     from firewall.sinks import Sink
     from firewall.sources import Capture, parse
     from firewall.tracks import Tracks
+    from firewall.trust import Trust
 
     spec = parse(settings.source)
     finder = build(settings.regions, settings.region_detector)
     address = None if settings.http == "off" else parse_address(settings.http)
     deadline_ms = settings.deadline_ms or (DEADLINE_MS if spec.live else None)
+    # Before anything is opened: where the bundle is refused nothing is served.
+    loaded = load_bundle(
+        settings.bundle, trust=Trust.configured(settings.trust, settings.allow_unsigned, settings.trust_state)
+    )
     with ExitStack() as stack:
         sinks: list[Sink] = []
         lines = _json_lines(settings)
@@ -166,13 +181,14 @@ def _serve(settings: Settings) -> None:
             stack.callback(server.stop)
             _say(f"live page: {server.url}")
         # After the port is ours, so that a busy one is told at once, and the page says that it is starting.
-        guard = Firewall.load(settings.bundle, threads=settings.threads)
-        monitor.set_bundle(guard.bundle.manifest.name)
+        guard = Firewall(loaded, OnnxRuntimeEngine(loaded, threads=settings.threads))
+        monitor.set_bundle(loaded.manifest.name, unsigned=loaded.unsigned)
         _say(
             f"guarding {spec.name} with bundle {guard.bundle.manifest.name} {guard.bundle.sha256[:12]} on "
             f"{guard.engine.provider}, regions: {settings.regions}, "
             + (f"deadline {deadline_ms:g} ms" if deadline_ms else "no deadline (not a live source)")
         )
+        _say_standing(loaded)
         tracks, drift = over_time(guard.bundle)
         # Pictures by themselves don't follow each other, and a box that stays while signs pass by is no sign.
         moving = spec.live or spec.kind in ("video", "demo")
@@ -228,18 +244,25 @@ def _json_lines(settings: Settings) -> JsonLines | None:
 def screen(
     paths: Annotated[list[Path], typer.Argument(metavar="PATH...", help="Images to judge, each a crop of a sign.")],
     bundle: Bundle = "default",
+    trust: TrustedKeys = None,
+    allow_unsigned: AllowUnsigned = None,
     regions: Annotated[str, typer.Option(help="Where to look: whole, signs or X,Y,W,H.")] = "whole",
     operator: Annotated[bool, typer.Option("--operator", help="Add detector scores; keep them to yourself.")] = False,
     threads: Threads = 0,
 ) -> None:
     """Judge image files: one JSON line for each region of each image. Exit code 1 if an image could not be judged."""
+    from firewall.bundle import load_bundle
+    from firewall.engines import OnnxRuntimeEngine
     from firewall.regions import build
     from firewall.screening import Firewall
     from firewall.sources import read_image
+    from firewall.trust import Trust
     from firewall.verdict import Reason, Verdict
 
     finder = build(regions)
-    guard = Firewall.load(bundle, threads=threads, exhaustive=operator)
+    loaded = load_bundle(bundle, trust=Trust.configured(trust, allow_unsigned))
+    guard = Firewall(loaded, OnnxRuntimeEngine(loaded, threads=threads), exhaustive=operator)
+    _say_standing(loaded)
     unreadable = 0
     for sequence, path in enumerate(paths):
         started = time.monotonic()
@@ -255,7 +278,8 @@ def screen(
         else:
             verdicts = guard.screen_frame(firewall.Frame(pixels, str(path), sequence, started), found)
         for verdict in verdicts:
-            typer.echo(json.dumps(verdict.line(operator=operator), ensure_ascii=False))
+            told = replace(verdict, unsigned=loaded.unsigned)
+            typer.echo(json.dumps(told.line(operator=operator), ensure_ascii=False))
     if unreadable:
         raise typer.Exit(1)
 
@@ -276,6 +300,8 @@ def doctor(
 @app.command()
 def bench(
     bundle: Bundle = "default",
+    trust: TrustedKeys = None,
+    allow_unsigned: AllowUnsigned = None,
     image: Annotated[Path | None, typer.Option(help="Image to judge; noise if none is given.")] = None,
     samples: Annotated[int, typer.Option(min=1, help="Verdicts to time; p99 needs 662.")] = 700,
     warm_up: Annotated[int, typer.Option(min=0, help="Verdicts before the clock starts.")] = 50,
@@ -284,11 +310,15 @@ def bench(
 ) -> None:
     """Time verdicts of a bundle on this machine, every detector asked."""
     from firewall import bench as benches
+    from firewall.bundle import load_bundle
+    from firewall.engines import OnnxRuntimeEngine
     from firewall.screening import Firewall
     from firewall.sources import read_image
+    from firewall.trust import Trust
 
     pixels = None if image is None else read_image(image)
-    guard = Firewall.load(bundle, threads=threads)
+    loaded = load_bundle(bundle, trust=Trust.configured(trust, allow_unsigned))
+    guard = Firewall(loaded, OnnxRuntimeEngine(loaded, threads=threads))
     result = benches.measure(guard, image=pixels, samples=samples, warm_up=warm_up, threads=threads)
     benches.render(result, Console())
     if json_file is not None:
@@ -310,6 +340,18 @@ def lab(context: typer.Context) -> None:
     raise typer.Exit(_extra("lab", commands, context.args))
 
 
+@app.command(context_settings=_PASSED_ON, add_help_option=False)
+def export(context: typer.Context) -> None:
+    """Offline: a trained classifier -> ONNX -> a signed bundle, compared at each step. Needs the 'lab' extra."""
+
+    def commands() -> typer.Typer:
+        from firewall.export.cli import app as export_app
+
+        return export_app
+
+    raise typer.Exit(_extra("export", commands, context.args))
+
+
 def _extra(name: str, commands: Callable[[], typer.Typer], arguments: list[str]) -> int:
     try:
         return run(commands(), arguments, f"firewall {name}")
@@ -318,8 +360,13 @@ def _extra(name: str, commands: Callable[[], typer.Typer], arguments: list[str])
         if package == "firewall":
             raise
         raise MissingExtraError(
-            f"'firewall {name}' needs {package}, which is not installed: pip install 'perception-firewall[{name}]'"
+            f"'firewall {name}' needs {package}, which is not installed: pip install 'perception-firewall[lab]'"
         ) from error
+
+
+def _say_standing(bundle: LoadedBundle) -> None:
+    if bundle.unsigned:
+        _say(f"bundle {bundle.manifest.name} is signed by no key that is trusted here: every verdict says 'unsigned'")
 
 
 def _write(path: Path, text: str) -> None:

@@ -46,6 +46,9 @@ class Settings(BaseSettings):
 
     source: str = Field("demo", description="camera index, device, file, directory, glob, URL, test:// or demo")
     bundle: str = Field("default", description="'default' or the folder of a bundle")
+    trust: Path | None = Field(None, description="public keys in PEM: a bundle must be signed by one of them")
+    allow_unsigned: bool | None = Field(None, description="use a bundle without a signature all the same, and say so")
+    trust_state: Path | None = Field(None, description="file that remembers the versions of signed bundles")
     regions: str = Field("signs", description="whole, signs, detector or X,Y,W,H")
     region_detector: RegionDetectorSettings | None = None
     http: str = Field("127.0.0.1:8080", description="HOST:PORT of the live page, or 'off'")

@@ -9,7 +9,7 @@ import time
 from collections import Counter, deque
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from types import FrameType
 
 import numpy as np
@@ -175,6 +175,8 @@ class Service:
         return FrameReport(None, [verdict], {}, self.capture.dropped, self.capture.restarts)
 
     def _report(self, report: FrameReport) -> None:
+        if self.firewall.bundle.unsigned:
+            report = replace(report, verdicts=[replace(verdict, unsigned=True) for verdict in report.verdicts])
         self.summary.frames += report.frame is not None
         for verdict in report.verdicts:
             self.summary.released += verdict.released

@@ -37,7 +37,8 @@ class Verdict:
     region: (x, y, width, height) in pixels. latency_ms: from capture until the verdict was handed out. suspicion: how
     far the most suspicious detector's score lies above its threshold; above 0 withholds. scores: detector -> score,
     higher = more suspicious. evidence: what each score adds to the suspicion where the bundle fuses them.
-    classified: how many images the classifier saw for this verdict.
+    classified: how many images the classifier saw for this verdict. unsigned: nobody who is trusted here vouches for
+    the bundle that judged (firewall.trust); the line says so then, and has no such key otherwise.
     """
 
     source: str
@@ -49,6 +50,7 @@ class Verdict:
     reason: Reason = Reason.UNKNOWN
     detail: str = ""
     latency_ms: float = 0.0
+    unsigned: bool = False
     suspicion: float | None = None
     scores: dict[str, float] = field(default_factory=dict)
     evidence: dict[str, float] = field(default_factory=dict)
@@ -73,6 +75,8 @@ class Verdict:
             "reason": f"{self.reason}: {self.detail}" if self.detail else str(self.reason),
             "latency_ms": round(self.latency_ms, 3),
         }
+        if self.unsigned:
+            line["unsigned"] = True
         if operator:
             line["suspicion"] = _finite(self.suspicion)
             line["scores"] = {name: _finite(score) for name, score in self.scores.items()}

@@ -124,6 +124,8 @@ class _Pages:
         ready = self._monitor.ready
         status, detail = self._monitor.status()
         answer: dict[str, Any] = {"ready": ready, "status": status, "detail": detail}
+        if self._monitor.unsigned:
+            answer["unsigned"] = True
         drift = self._monitor.drift
         if drift is not None:
             answer["drift"] = {"spoken": drift.spoken, "detail": drift.line()}

@@ -50,6 +50,7 @@ class Monitor:
             "version": __version__,
             "source": source,
             "bundle": bundle,
+            "unsigned": False,
             "live_source": live,
             "deadline_ms": deadline_ms,
         }
@@ -107,10 +108,10 @@ class Monitor:
             self._closed = True
             self._change += 1
 
-    def set_bundle(self, name: str) -> None:
-        """The bundle that was loaded."""
+    def set_bundle(self, name: str, *, unsigned: bool = False) -> None:
+        """The bundle that was loaded. unsigned: nobody who is trusted here vouches for it."""
         with self._lock:
-            self._about = {**self._about, "bundle": name}
+            self._about = {**self._about, "bundle": name, "unsigned": unsigned}
             self._change += 1
 
     def set_ready(self, ready: bool, detail: str = "") -> None:
@@ -132,6 +133,12 @@ class Monitor:
         """The newest state of the drift monitor; None if there is none."""
         with self._lock:
             return self._drift
+
+    @property
+    def unsigned(self) -> bool:
+        """Nobody who is trusted here vouches for the bundle."""
+        with self._lock:
+            return bool(self._about["unsigned"])
 
     def beat(self) -> None:
         """The loop turns. From the first beat on, `live` falls if neither a beat nor a report comes for hung_after."""

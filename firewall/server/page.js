@@ -209,7 +209,8 @@
     const { totals, latency_ms: latency, deadline_ms: deadline } = state;
     put("source", state.source);
     byId("source").title = state.source;
-    put("bundle", state.bundle);
+    put("bundle", state.unsigned ? `${state.bundle} (unsigned)` : state.bundle);
+    byId("bundle").title = state.unsigned ? "No key that is trusted here has signed this bundle" : "";
     put("version", state.version);
     byId("drift-entry").hidden = !state.drift;
     if (state.drift) {

@@ -89,7 +89,10 @@ def test_health(server: HttpServer, monitor: Monitor, reports: Reports) -> None:
     monitor.report(reports.frame())
     status, body = fetch(server, "/v2/health/ready")
     assert (status, json.loads(body)["ready"]) == (200, True)
-    assert "drift" not in json.loads(body)
+    assert "drift" not in json.loads(body) and "unsigned" not in json.loads(body)
+    monitor.set_bundle("b", unsigned=True)
+    assert json.loads(fetch(server, "/v2/health/ready")[1])["unsigned"] is True
+    assert monitor.state()["unsigned"] is True
     monitor.set_drift(DriftState(spoken=True, since=3, property="label", values=9))
     status, body = fetch(server, "/v2/health/ready")
     assert (status, json.loads(body)["drift"]["spoken"]) == (200, True)
