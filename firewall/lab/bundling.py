@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -12,23 +12,30 @@ import numpy as np
 import numpy.typing as npt
 
 from firewall.bundle import MANIFEST, Bundle, ClassifierSpec, Seen, load_bundle
-from firewall.errors import DataError
+from firewall.errors import DataError, UsageError
 from firewall.frame import Pixels
 from firewall.lab.calibration import DETECTORS, calibrate
 from firewall.lab.database import Database
 from firewall.lab.database.normals import calibration_normals
 from firewall.lab.datasets import gtsrb
 from firewall.lab.datasets.packs import load_images
+from firewall.lab.models.onnx_file import specify
 from firewall.lab.training.trained import Trained, load_trained
 
 __all__ = ["calibrate_folder", "calibration_tracks", "load_card"]
 
 
-def load_card(folder: Path) -> tuple[dict[str, Any], ClassifierSpec, bytes]:
+def load_card(folder: Path, options: Mapping[str, str] | None = None) -> tuple[dict[str, Any], ClassifierSpec, bytes]:
     """The card of a classifier's folder, the classifier's specification, and its ONNX file.
 
-    folder: made by 'firewall lab train classifier', or a bundle's, or `default`.
+    folder: made by 'firewall lab train classifier', or a bundle's, or `default`, or an ONNX file of anybody's. options:
+    how that file wants its pixels, and its labels: see `firewall.lab.models.onnx_file.Options`.
     """
+    if ".onnx" in folder.name and not folder.is_dir():
+        spec, content, note = specify(str(folder), options or {})
+        return {"notes": note}, spec, content
+    if options:
+        raise UsageError(f"--{next(iter(options))} is for an ONNX file; {folder} says itself how it is to be run")
     if str(folder) == "default" or (folder / MANIFEST).is_file():
         bundle = load_bundle(folder)
         classifier = bundle.manifest.classifier
@@ -63,22 +70,28 @@ def calibrate_folder(
     sweep: int,
     name: str,
     citations: Sequence[str] = (),
+    options: Mapping[str, str] | None = None,
 ) -> Bundle:
     """Calibrate on GTSRB's calibration tracks, on any normal images, or on a database's, and write the bundle to `out`.
 
     detectors: names, and folders of trained ones. judged: splits of the database that are kept for judging, and so are
     not calibrated on. Nor are groups that a detector was fitted to: on those its scores are lower than on images that
-    it meets for the first time, and its threshold would be too low.
+    it meets for the first time, and its threshold would be too low. options: as of `load_card`.
     """
-    card, spec, content = load_card(folder)
+    card, spec, content = load_card(folder, options)
     normal: list[Pixels]
     labels: npt.NDArray[np.int64] | None = None
     tracks: int | None = None
     used: Seen | None = None
-    notes = ""
+    notes = str(card.get("notes", ""))
     folders = [name for name in detectors if name not in DETECTORS and Path(name).is_dir()]
     trained = [load_trained(Path(name)) for name in folders]
     if gtsrb_root is not None:
+        if "split" not in card:
+            raise UsageError(
+                f"--gtsrb takes the tracks that {folder} was not trained on, which an ONNX file doesn't tell; name "
+                "benign images that it was not trained on with --images"
+            )
         data = calibration_tracks(gtsrb_root, card["split"])
         normal, labels, tracks = data.images, data.labels, len(np.unique(data.tracks))
         description = f"GTSRB training images of {tracks} tracks kept out of training, correctly classified"
@@ -86,6 +99,10 @@ def calibrate_folder(
         _unseen_tracks(trained, used)
     elif images is not None:
         normal = load_images(images)
+        if "stability" in detectors or "confidence" in detectors:
+            notes = "; ".join(
+                part for part in (notes, "what is usual was measured on the images that set the thresholds") if part
+            )
         description = f"{len(normal)} images of {images.name}"
     elif database is not None:
         opened, own = Database(database), hashlib.sha256(content).hexdigest()
@@ -95,7 +112,8 @@ def calibrate_folder(
                 f"{own[:12]}); its normal images are those that the other names rightly: use a database of this one"
             )
         found = calibration_normals(opened, [(each.name, each.fitted) for each in trained], judged)
-        normal, used, notes = list(found.images), found.seen, found.notes
+        normal, used = list(found.images), found.seen
+        notes = "; ".join(part for part in (notes, found.notes) if part)
         tracks = len(used.groups.split())
         description = (
             f"{len(normal)} normal images of {tracks} groups, splits {' and '.join(used.splits)}, of a database of "

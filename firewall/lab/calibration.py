@@ -27,6 +27,7 @@ from firewall.engines import OnnxRuntimeEngine, OnnxRuntimeNetwork
 from firewall.errors import DataError, UsageError
 from firewall.frame import Pixels
 from firewall.lab.measurement import Measured, measure
+from firewall.lab.training.stability import GROUPS, usual
 from firewall.lab.training.trained import Trained
 from firewall.transforms import SWEEP_16, SWEEP_76
 
@@ -34,7 +35,10 @@ __all__ = ["DETECTORS", "SWEEPS", "calibrate", "conformal_threshold", "detector_
 
 SWEEPS: dict[int, tuple[int, ...]] = {16: SWEEP_16, 76: SWEEP_76}
 #: Detectors that can be calibrated, as they are named on the command line.
-DETECTORS = ("agreement", "agreement-two-sided", "confidence")
+DETECTORS = ("agreement", "agreement-two-sided", "confidence", "stability")
+#: The form of the stability detector where there are no attacks to choose one by: the one that `lab train stability`
+#: chose on attacks on the default classifier (dev split of GTSRB's kept-out tracks).
+_STABILITY = ("blur:2+rotation+scaling", (0.25, 4.0))
 
 
 def conformal_threshold(scores: npt.NDArray[np.float64], rate: float) -> float:
@@ -133,6 +137,7 @@ def calibrate(
                 f"{detector.classifier_sha256[:12]}, this one is {own[:12]}); train it on a database of this one"
             )
     operations = [f"jpeg:{quality}" for quality in SWEEPS[sweep]] if detectors else []
+    operations += GROUPS[_STABILITY[0]] if "stability" in detectors else ()
     networks = networks_of(trained)
     for detector in trained:
         stand_in = DetectorSpec(name=detector.name, parameters=detector.parameters, threshold=0.0)
@@ -178,6 +183,11 @@ def _parameters(name: str, normal: Measured, share: float, qualities: tuple[int,
         # On a saturated classifier a side can be empty; a tiny scale keeps the score finite.
         below, above = max(median - low, 1e-6), max(high - median, 1e-6)
         return "confidence", {"median": float(median), "below": float(below), "above": float(above)}
+    if name == "stability":
+        operations = GROUPS[_STABILITY[0]]
+        copies = normal.variants[:, [normal.operations.index(operation) for operation in operations]]
+        scales = [usual(normal.logits, copies, temperature).model_dump() for temperature in _STABILITY[1]]
+        return "stability", {"operations": list(operations), "scales": scales}
     if name == "agreement":
         return "agreement", {"qualities": list(qualities), "sides": "one"}
     counts = normal.agreement_counts([f"jpeg:{quality}" for quality in qualities])

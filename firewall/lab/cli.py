@@ -65,12 +65,28 @@ _CITATION = (
 
 @app.command()
 def calibrate(
-    classifier: Annotated[Path, typer.Option(help="Folder made by 'lab train classifier', a bundle, or 'default'.")],
+    classifier: Annotated[
+        Path, typer.Option(help="Folder made by 'lab train classifier', a bundle, 'default', or PATH.onnx.")
+    ],
     out: Annotated[Path, typer.Option(help="Folder of the new bundle.")],
     detectors: Annotated[
-        str,
-        typer.Option(help="Comma-separated: agreement, agreement-two-sided, confidence, or folders of trained ones."),
-    ] = "agreement,confidence",
+        str | None,
+        typer.Option(
+            help="Comma-separated: agreement, agreement-two-sided, confidence, stability, or folders of trained ones.  "
+            "[default: agreement,confidence; of an ONNX file stability too]"
+        ),
+    ] = None,
+    labels: Annotated[
+        Path | None, typer.Option(metavar="FILE", help="ONNX file: its labels, a line a class. [default: those in it]")
+    ] = None,
+    size: Annotated[
+        str | None, typer.Option(metavar="HxW", help="ONNX file: input size, if it leaves it open.")
+    ] = None,
+    value_range: Annotated[
+        float | None, typer.Option("--range", help="ONNX file: largest pixel value before mean and std. [default: 1]")
+    ] = None,
+    mean: Annotated[str | None, typer.Option(help="ONNX file: a number, or one a channel, R,G,B. [default: 0]")] = None,
+    std: Annotated[str | None, typer.Option(help="ONNX file: a number, or one a channel, R,G,B. [default: 1]")] = None,
     gtsrb: Annotated[
         Path | None,
         typer.Option(help="GTSRB folder: its calibration tracks, kept out of training, are the normal images."),
@@ -97,10 +113,13 @@ def calibrate(
         raise UsageError("name the normal images by one of --gtsrb, --images and --database")
     if sweep not in (16, 76):
         raise UsageError(f"--sweep must be 16 or 76, got {sweep}")
+    given = {"labels": labels, "size": size, "range": value_range, "mean": mean, "std": std}
+    own = ".onnx" in classifier.name
+    chosen = detectors or ("agreement,stability,confidence" if own else "agreement,confidence")
     bundle = bundling.calibrate_folder(
         classifier,
         out,
-        detectors=[part for part in detectors.split(",") if part],
+        detectors=[part for part in chosen.split(",") if part],
         gtsrb_root=gtsrb,
         images=images,
         database=database,
@@ -109,6 +128,7 @@ def calibrate(
         sweep=sweep,
         name=name,
         citations=[_CITATION] if gtsrb else [],
+        options={key: str(value) for key, value in given.items() if value is not None},
     )
     typer.echo(json.dumps(bundle.manifest.calibration.model_dump(mode="json"), indent=1))
 

@@ -13,12 +13,14 @@ from urllib.parse import parse_qsl
 
 import onnx
 import torch
+from pydantic import ValidationError
 
+from firewall.bundle import ClassifierSpec, InputSpec
 from firewall.errors import DataError, EngineError, UsageError
 from firewall.lab.models.onnx_network import OnnxNetwork, RuntimeNetwork, difference
 from firewall.lab.models.protected import Normalised, Protected
 
-__all__ = ["Options", "load", "open_file", "read_onnx"]
+__all__ = ["Options", "load", "open_file", "read_onnx", "specify"]
 
 #: Largest difference of a logit from ONNX Runtime's, also as a share of the largest logit, with which gradients count.
 TOLERANCE = 1e-3
@@ -65,10 +67,68 @@ def open_file(spec: str) -> Protected:
 
     Raises DataError for a file that is no classifier of images, UsageError for options that can't be.
     """
-    name, _, query = spec.partition("?") if not Path(spec).is_file() else (spec, "", "")
-    path = Path(name)
+    path, options = _asked(spec)
     content = read_onnx(path)
-    options = Options()
+    used = {
+        key: value for key, value in asdict(replace(options, labels=None)).items() if value != getattr(Options, key)
+    }
+    settings = json.dumps(used, sort_keys=True) if used else ""
+    stem = path.name.removesuffix(".xz").removesuffix(".onnx")
+    sha256 = hashlib.sha256(content + settings.encode()).hexdigest()
+    return load(stem, content, options, card={"options": used}, sha256=sha256)
+
+
+def specify(spec: str, given: Mapping[str, str]) -> tuple[ClassifierSpec, bytes, str]:
+    """How the edge runs a user's ONNX file: its specification, the bytes for the bundle, and a note, or "".
+
+    spec: as of `open_file`. given: further options, as behind the question mark, which win. The bytes are the file's
+    own; where it has a fixed batch size or ends in a softmax, the batch is made free and the values before the softmax
+    an output. Raises DataError for a file that is no classifier of RGB images, or doesn't run on two at a time;
+    UsageError for options that can't be.
+    """
+    path, options = _asked(spec)
+    options = options.updated(given, "the options", Path())
+    whole = read_onnx(path)
+    model = _parsed(path.name, whole)
+    channels, height, width = _input_shape(path.name, model, options)
+    if channels != 3:
+        raise DataError(f"{path.name} takes one channel, the edge gives RGB; put the mean of the channels before it")
+    output, note = _logits(model)
+    content = whole if not note and _free_batch(whole) else model.SerializeToString(deterministic=True)
+    mean, std = (
+        _per_channel(path.name, [v / options.range for v in values], 3) for values in (options.mean, options.std)
+    )
+    entry = model.graph.input[0].name
+    network = Normalised(RuntimeNetwork(content, entry, output), mean, std, grey=False)
+    try:
+        logits = network(_samples(3, height, width))
+        classes = int(logits.shape[1]) if logits.ndim == 2 else 0
+        size = InputSpec(name=entry, width=width, height=height, mean=_three(mean), std=_three(std))
+        labels = _labels(path.name, model, options, classes)
+        return ClassifierSpec(file="classifier.onnx", input=size, output=output, labels=labels), content, note
+    except EngineError as error:
+        raise DataError(f"{path.name} doesn't run on batches: {error}; export it with a free batch size") from error
+    except ValidationError as error:
+        first = error.errors()[0]
+        where = ".".join(str(part) for part in first["loc"])
+        raise DataError(f"{path.name} can't be run on the edge: {where}: {first['msg']}") from error
+
+
+def _free_batch(content: bytes) -> bool:
+    graph = onnx.load_model_from_string(content).graph
+    shapes = [entry.type.tensor_type.shape.dim for entry in (*graph.input, *graph.output)]
+    return len(graph.input) == 1 and all(shape and not shape[0].dim_value for shape in shapes)
+
+
+def _three(values: tuple[float, ...]) -> tuple[float, float, float]:
+    first, second, third = values
+    return first, second, third
+
+
+def _asked(spec: str) -> tuple[Path, Options]:
+    """The file that `spec` names, and the options of its sidecar and behind the question mark."""
+    name, _, query = spec.partition("?") if not Path(spec).is_file() else (spec, "", "")
+    path, options = Path(name), Options()
     sidecar = path.with_name(path.name + ".json")
     values: dict[str, Any] = {}
     if sidecar.is_file():
@@ -79,15 +139,7 @@ def open_file(spec: str) -> Protected:
         if not isinstance(values, dict):
             raise DataError(f"{sidecar} must hold an object such as {{'mean': [0.5], 'std': [0.5]}}")
         options = options.updated(values, str(sidecar), path.parent)
-    asked = dict(parse_qsl(query, keep_blank_values=True))
-    options = options.updated(asked, spec, Path())
-    used = {
-        key: value for key, value in asdict(replace(options, labels=None)).items() if value != getattr(Options, key)
-    }
-    settings = json.dumps(used, sort_keys=True) if used else ""
-    stem = path.name.removesuffix(".xz").removesuffix(".onnx")
-    sha256 = hashlib.sha256(content + settings.encode()).hexdigest()
-    return load(stem, content, options, card={"options": used}, sha256=sha256)
+    return path, options.updated(dict(parse_qsl(query, keep_blank_values=True)), spec, Path())
 
 
 def read_onnx(path: Path) -> bytes:
