@@ -6,9 +6,10 @@ first, normal and attacked, the weights and early exits are fitted; on the secon
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 import numpy as np
 import numpy.typing as npt
@@ -17,6 +18,7 @@ from firewall.bundle import Bundle, FusionSpec, Seen, write_bundle
 from firewall.errors import DataError, UsageError
 from firewall.lab.assessment import FEW
 from firewall.lab.database import Database
+from firewall.lab.database.card import Split
 from firewall.lab.database.normals import calibration_mask, normal_entries
 from firewall.lab.database.seen import record, unseen
 from firewall.lab.database.variants import same_classifier
@@ -49,6 +51,7 @@ def fuse(
     rate: float = 0.01,
     rule: str = "auto",
     loss: float = 0.005,
+    splits: Collection[str] = get_args(Split),
 ) -> Fused:
     """Write `bundle` with a fusion to `out`.
 
@@ -56,6 +59,7 @@ def fuse(
     or in reserve, set the threshold; images of tracks that the detectors or the fusion were fitted to are left out.
     rate: share of frames of new tracks that may be withheld. rule: one of RULES, or auto: the simplest whose worst
     attack, left out of the fit, is within 1 % of the best. loss: share of an attack's images that early exits may lose.
+    splits: of the calibration database; the others are left for judging.
 
     Raises UsageError for an unknown rule or a rate outside (0, 1), DataError for databases of another classifier, too
     few tracks for the rate, or no images to fit or calibrate on.
@@ -69,7 +73,7 @@ def fuse(
     compared = {name: _left_out(table, name, rate) for name in RULES} if rule == "auto" else {}
     chosen = _simplest(compared) if rule == "auto" else rule
     table = _ordered(judge, table, fit(table, chosen))
-    normal, tracks, used = _calibration_scores(judge, calibration, fitted, table.names)
+    normal, tracks, used = _calibration_scores(judge, calibration, fitted, table.names, splits)
     spec = with_threshold(fit(table, chosen), normal, tracks, rate)
     spec = with_early_exits(spec, table, loss).model_copy(update={"fitted": fitted})
     above = excess(spec, normal) > 0
@@ -156,10 +160,11 @@ def _columns(judge: Judge, measured: Measured) -> npt.NDArray[np.float64]:
 
 
 def _calibration_scores(
-    judge: Judge, calibration: Database, fitted: Seen, names: tuple[str, ...]
+    judge: Judge, calibration: Database, fitted: Seen, names: tuple[str, ...], splits: Collection[str]
 ) -> tuple[npt.NDArray[np.float64], npt.NDArray[np.int64], Seen]:
     entries = normal_entries(calibration)
     where, _ = calibration_mask(calibration, _trained(judge), ())
+    where &= np.array([entry.split in splits for entry in entries], bool)
     where &= unseen(entries, [fitted], calibration.card.dataset)
     if not where.any():
         raise DataError(

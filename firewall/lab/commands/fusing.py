@@ -29,6 +29,9 @@ def fuse(
     loss: Annotated[
         float, typer.Option(min=0, max=0.1, help="Share of an attack's images that early exits may release.")
     ] = 0.005,
+    calibration_split: Annotated[
+        str, typer.Option(help="Of the calibration database: train, dev or eval, several with commas, or all.")
+    ] = "all",
     json_file: Annotated[
         Path | None, typer.Option("--json", metavar="FILE", help="Also write how the fusion came about.")
     ] = None,
@@ -37,6 +40,7 @@ def fuse(
     """Weigh a bundle's detectors into one suspicion, with a false-positive rate that is promised by track."""
     from firewall.bundle import load_bundle
     from firewall.lab.database import Database
+    from firewall.lab.database.normals import named_splits
     from firewall.lab.fused import fuse as fused
     from firewall.lab.models import open_classifier
 
@@ -49,6 +53,7 @@ def fuse(
         rate=false_positive_rate,
         rule=rule,
         loss=loss,
+        splits=named_splits(calibration_split, "--calibration-split"),
     )
     text = json.dumps(result.report, indent=1)
     typer.echo(text)
