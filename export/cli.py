@@ -2,7 +2,21 @@
 
 from __future__ import annotations
 
+import json
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
 import typer
+from rich.console import Console
+from rich.table import Table
+
+from firewall.errors import UsageError
+from firewall.signing import AllowUnsigned, TrustedKeys, sign_bundle
+
+if TYPE_CHECKING:
+    from firewall.export.parity import Parity
+    from firewall.frame import Pixels
 
 __all__ = ["app"]
 
@@ -13,3 +27,185 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
+
+Out = Annotated[Path, typer.Option(help="File or folder to write.")]
+JsonFile = Annotated[Path | None, typer.Option("--json", metavar="FILE", help="Write the result as JSON.")]
+
+
+@app.command("onnx")
+def export_onnx(
+    checkpoint: Annotated[
+        Path, typer.Option(metavar="F", help="checkpoint.pt of 'lab train classifier', or the folder it lies in.")
+    ],
+    out: Out,
+    images: Annotated[
+        Path | None, typer.Option(help="Folder or pack of images to compare on. [default: its data set's test images]")
+    ] = None,
+    limit: Annotated[int, typer.Option(min=1, help="How many of them, spread evenly.")] = 256,
+    data: Annotated[Path | None, typer.Option(help="Folder of the data sets.")] = None,
+    json_file: JsonFile = None,
+) -> None:
+    """Write a trained classifier as ONNX: any batch size, normalisation inside, labels in its metadata; nothing is
+    written if it doesn't say the same as torch on real images."""
+    import numpy as np
+    import onnxruntime as ort
+
+    from firewall import __version__
+    from firewall.engines import OnnxRuntimeNetwork
+    from firewall.export.checkpoint import read_trained
+    from firewall.export.onnx import export_classifier
+    from firewall.export.parity import compare
+    from firewall.lab.datasets import data_root, open_dataset
+    from firewall.lab.datasets.packs import load_images
+    from firewall.transforms import resize
+
+    trained = read_trained(checkpoint)
+    if images is None:
+        found: Sequence[Pixels] = open_dataset(trained.dataset, data_root(data), part="test").images
+        source = f"{trained.dataset} test images"
+    else:
+        found, source = load_images(images), f"images of {images.name}"
+    coloured = (np.repeat(image, 3, axis=2) if image.shape[2] == 1 else image for image in _spread(found, limit))
+    pixels = np.stack([resize(np.ascontiguousarray(image), trained.size, trained.size) for image in coloured])
+    export_classifier(trained.network, out, size=trained.size, labels=trained.labels, images=pixels)
+    values = np.ascontiguousarray(pixels.transpose(0, 3, 1, 2), np.float32) / np.float32(255)
+    exported = OnnxRuntimeNetwork(out.read_bytes(), str(out))
+    found_there = [exported(values[start : start + 64]) for start in range(0, len(values), 64)]
+    parity = compare(trained.logits(values), np.concatenate(found_there))
+    parity.check(f"onnxruntime {ort.__version__} against torch")
+    typer.echo(
+        f"{out}: {trained.architecture}, {len(trained.labels)} classes, float32 (N, 3, {trained.size}, {trained.size}) "
+        f"RGB 0..1, {out.stat().st_size} bytes"
+    )
+    table = Table("torch against onnxruntime", "", box=None)
+    _add_parity(table, parity, source)
+    Console().print(table)
+    if json_file is not None:
+        result = {"architecture": trained.architecture, "images": source, **parity.to_json(), "firewall": __version__}
+        json_file.write_text(json.dumps(result, indent=1) + "\n", encoding="utf-8")
+
+
+@app.command("bundle")
+def export_bundle(
+    classifier: Annotated[
+        Path,
+        typer.Option(help="PATH.onnx, or a folder of 'lab train classifier', or a bundle that is calibrated anew."),
+    ],
+    out: Out,
+    detectors: Annotated[
+        str, typer.Option(help="Comma-separated: names as of 'lab calibrate', or folders of trained ones.")
+    ] = "agreement,stability,confidence",
+    images: Annotated[Path | None, typer.Option(help="Folder or pack of benign images to calibrate on.")] = None,
+    database: Annotated[
+        Path | None, typer.Option(metavar="DB", help="Instead: calibrate on a database's normal images.")
+    ] = None,
+    fit: Annotated[
+        Path | None, typer.Option(metavar="DB", help="Fuse the detectors: weights and early exits from its attacks.")
+    ] = None,
+    labels: Annotated[Path | None, typer.Option(metavar="FILE", help="ONNX file: its labels, a line a class.")] = None,
+    size: Annotated[str | None, typer.Option(metavar="HxW", help="ONNX file: as of 'lab calibrate'.")] = None,
+    value_range: Annotated[float | None, typer.Option("--range", help="ONNX file: as of 'lab calibrate'.")] = None,
+    mean: Annotated[str | None, typer.Option(help="ONNX file: as of 'lab calibrate'.")] = None,
+    std: Annotated[str | None, typer.Option(help="ONNX file: as of 'lab calibrate'.")] = None,
+    false_positive_rate: Annotated[float, typer.Option(help="Share of normal images that may be withheld.")] = 0.01,
+    name: Annotated[str, typer.Option(help="Name of the bundle; versions are counted by name.")] = "traffic-signs",
+    version: Annotated[int, typer.Option(min=1, help="Devices never go back to a lower one.")] = 1,
+    key: Annotated[
+        Path | None, typer.Option(metavar="KEY", help="Private key to sign with, of 'firewall bundle keygen'.")
+    ] = None,
+    passphrase_file: Annotated[Path | None, typer.Option(metavar="FILE", help="Of an encrypted key.")] = None,
+) -> None:
+    """Classifier, detectors and calibration -> a bundle, signed if a key is given."""
+    from firewall.bundle import load_bundle
+    from firewall.lab.bundling import calibrate_folder
+    from firewall.lab.database import Database
+    from firewall.lab.fused import fuse
+    from firewall.lab.models import open_classifier
+    from firewall.signature import read_passphrase, read_private
+    from firewall.trust import Trust
+
+    if (images is None) == (database is None):
+        raise UsageError("name the normal images by one of --images and --database")
+    if fit is not None and database is None:
+        raise UsageError("--fit needs --database: a fusion's threshold is set on normal images whose groups are known")
+    if version > 1 and key is None:
+        raise UsageError("--version is written when the bundle is signed; give --key too")
+    if key is not None:
+        read_private(key, read_passphrase(passphrase_file))  # a wrong passphrase is told before the work begins
+    options = {"labels": labels, "size": size, "range": value_range, "mean": mean, "std": std}
+    bundle = calibrate_folder(
+        classifier,
+        out,
+        detectors=[part for part in detectors.split(",") if part],
+        gtsrb_root=None,
+        images=images,
+        database=database,
+        rate=false_positive_rate,
+        sweep=16,
+        name=name,
+        options={option: str(value) for option, value in options.items() if value is not None},
+    )
+    if fit is not None and database is not None:
+        protected = open_classifier(str(out))
+        bundle = fuse(bundle, protected, Database(fit), Database(database), out, rate=false_positive_rate).bundle
+    if key is not None:
+        fingerprint = sign_bundle(out, key, passphrase=passphrase_file, version=version)
+        bundle = load_bundle(out, trust=Trust())
+    signed = f"signed by {fingerprint}" if key is not None else "unsigned: sign it with 'firewall bundle sign'"
+    manifest = bundle.manifest
+    typer.echo(
+        f"{out}: {manifest.name} version {manifest.version}, {', '.join(spec.name for spec in manifest.detectors)}, "
+        f"calibrated on {manifest.calibration.images} images, {signed}"
+    )
+
+
+@app.command("verify")
+def export_verify(
+    images: Annotated[Path, typer.Option(help="Folder or pack of images to compare on.")],
+    bundle: Annotated[str, typer.Option(help="'default' or the folder of a bundle.")] = "default",
+    trust: TrustedKeys = None,
+    allow_unsigned: AllowUnsigned = None,
+    limit: Annotated[int, typer.Option(min=1, help="How many images, spread evenly.")] = 100,
+    threads: Annotated[int, typer.Option(min=0, max=256, help="Threads of ONNX Runtime; 0 = one for each core.")] = 0,
+    json_file: JsonFile = None,
+) -> None:
+    """Compare what torch and ONNX Runtime make of a bundle's classifier: logits, labels and the firewall's verdicts.
+
+    Exit code 1 if they differ by more than rounding, or in any label or verdict.
+    """
+    from firewall.bundle import load_bundle
+    from firewall.export.verification import verify
+    from firewall.lab.datasets.packs import load_images
+    from firewall.trust import Trust
+
+    loaded = load_bundle(bundle, trust=Trust.configured(trust, allow_unsigned, remember=False))
+    results = verify(loaded, _spread(load_images(images), limit), threads=threads)
+    for result in results:
+        parity = result.logits
+        table = Table(f"{result.reference} against {result.runtime}", "", box=None)
+        _add_parity(table, parity, f"of {images.name}")
+        table.add_row("same verdict", f"{parity.images - len(result.apart)} of {parity.images}")
+        table.add_row("largest difference of a score", f"{result.score:.3g}")
+        Console().print(table)
+    missing = "not compared: this version has no TensorRT engine"
+    typer.echo(f"TensorRT: {missing}")
+    if json_file is not None:
+        found = [result.to_json() for result in results]
+        content = {"bundle": loaded.manifest.name, "sha256": loaded.sha256, "compared": found, "TensorRT": missing}
+        json_file.write_text(json.dumps(content, indent=1) + "\n", encoding="utf-8")
+    for result in results:
+        result.check()
+
+
+def _add_parity(table: Table, parity: Parity, source: str) -> None:
+    table.add_row("images", f"{parity.images} {source}")
+    table.add_row("largest difference of a logit", f"{parity.largest:.3g} (allowed {parity.allowed:.3g})")
+    table.add_row("mean difference", f"{parity.mean:.3g}")
+    table.add_row("same label", f"{parity.same_label} of {parity.images}")
+    table.add_row("same five likeliest, in order", f"{parity.same_top5} of {parity.images}")
+
+
+def _spread(images: Sequence[Pixels], limit: int) -> list[Pixels]:
+    """At most `limit` images, from the first to the last at even distances."""
+    count = min(limit, len(images))
+    return [images[number * len(images) // count] for number in range(count)]

@@ -24,7 +24,7 @@ from firewall.lab.models.accuracy import measure_accuracy
 from firewall.lab.models.small_networks import ARCHITECTURES
 from firewall.lab.training.loop import Schedule, fit
 
-__all__ = ["Settings", "train_small"]
+__all__ = ["Grey", "Settings", "train_small"]
 
 #: Share of the training images that the log's accuracy is measured on; they are not trained on.
 _HELD = 0.05
@@ -84,7 +84,7 @@ def train_small(data: Path | None, out: Path, settings: Settings, *, threads: in
         workers=workers,
     )
     file = out / "classifier.onnx"
-    network = _Grey(trained) if architecture.channels == 1 else trained
+    network = Grey(trained) if architecture.channels == 1 else trained
     export_classifier(network, file, size=architecture.size, labels=images.class_names)
     card = _card(file, images, int((~held).sum()), settings)
     card["parameters"] = sum(parameter.numel() for parameter in model.parameters())
@@ -115,7 +115,7 @@ def _write(out: Path, card: dict[str, Any]) -> None:
     partial.replace(out / "card.json")
 
 
-class _Grey(nn.Module):
+class Grey(nn.Module):
     """A network of grey images behind the edge's input, which is RGB: the mean of the channels."""
 
     def __init__(self, network: nn.Module) -> None:
@@ -123,6 +123,7 @@ class _Grey(nn.Module):
         self.network = network
 
     def forward(self, image: Tensor) -> Tensor:
+        """Logits (N, classes) of float (N, 3, H, W) in 0..1."""
         logits: Tensor = self.network(image.mean(1, keepdim=True))
         return logits
 

@@ -1,0 +1,64 @@
+"""Whether two programs that run one network say the same."""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from firewall.errors import EngineError
+
+__all__ = ["Parity", "compare"]
+
+#: Largest difference of a logit, plain and as a share of the largest logit; sums in another order stay far below.
+_TOLERANCE, _RELATIVE = 1e-3, 1e-4
+
+
+@dataclass(frozen=True)
+class Parity:
+    """Of n images: the largest and the mean absolute difference of a logit, the largest logit, and on how many images
+    the class and the five likeliest classes (in order; all, where there are fewer) are the same."""
+
+    images: int
+    largest: float
+    mean: float
+    scale: float
+    same_label: int
+    same_top5: int
+
+    @property
+    def allowed(self) -> float:
+        """The largest difference that is taken for rounding."""
+        return max(_TOLERANCE, _RELATIVE * self.scale)
+
+    def check(self, what: str) -> None:
+        """Raises EngineError if a logit or a class differs. The order of the likeliest five is told, not asked for: two
+        logits closer than the allowed difference may change places."""
+        if not self.largest <= self.allowed:
+            raise EngineError(f"{what}: a logit differs by {self.largest:.3g}, {self.allowed:.3g} is allowed")
+        if self.same_label != self.images:
+            raise EngineError(f"{what}: {self.images - self.same_label} of {self.images} images get another class")
+
+    def to_json(self) -> dict[str, Any]:
+        """All of it, with what was allowed."""
+        return {**asdict(self), "allowed": self.allowed}
+
+
+def compare(first: npt.NDArray[np.float32], second: npt.NDArray[np.float32]) -> Parity:
+    """Logits (N, classes) of the same N >= 1 images. Raises EngineError for other shapes or values not finite."""
+    if first.shape != second.shape or first.ndim != 2 or len(first) == 0:
+        raise EngineError(f"logits of shape {first.shape} and {second.shape} can't be compared")
+    if not (np.isfinite(first).all() and np.isfinite(second).all()):
+        raise EngineError("logits that are not finite numbers can't be compared")
+    apart = np.abs(first.astype(np.float64) - second)
+    likeliest = [np.argsort(-logits, axis=1, kind="stable")[:, :5] for logits in (first, second)]
+    return Parity(
+        images=len(first),
+        largest=float(apart.max()),
+        mean=float(apart.mean()),
+        scale=float(np.abs(first).max()),
+        same_label=int((likeliest[0][:, 0] == likeliest[1][:, 0]).sum()),
+        same_top5=int((likeliest[0] == likeliest[1]).all(axis=1).sum()),
+    )
