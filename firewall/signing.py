@@ -59,7 +59,7 @@ def sign_bundle(path: Path, key: Path, *, passphrase: Path | None = None, versio
             raise UsageError(f"--version must be at least {bundle.manifest.version}, the bundle's own, got {version}")
         raw = (json.dumps({**json.loads(raw), "version": version}, indent=1, ensure_ascii=False) + "\n").encode()
     signature, public = sign(raw, private)
-    # Between the two writes the signature is missing or wrong, so the bundle is refused, never taken for another.
+    # Between the two writes the signature does not fit: who trusts keys refuses the bundle, and takes it for no other.
     _replace(path / MANIFEST, raw)
     _replace(path / SIGNATURE, signature)
     load_bundle(path, trust=Trust(keys=(public,)))
