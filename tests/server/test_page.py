@@ -92,6 +92,16 @@ def test_drift_is_told_beside_the_bundle(page: Page, server: HttpServer, monitor
     expect(page.locator("#status-word")).to_have_text("Guarding")
 
 
+def test_an_unsigned_bundle_is_told(page: Page, server: HttpServer, monitor: Monitor, reports: Reports) -> None:
+    """Beside its name, and only if nobody vouches for it."""
+    page.goto(server.url)
+    monitor.report(reports.frame())
+    monitor.set_bundle("mine")
+    expect(page.locator("#bundle")).to_have_text("mine")
+    monitor.set_bundle("mine", unsigned=True)
+    expect(page.locator("#bundle")).to_have_text("mine (unsigned)")
+
+
 def test_a_lost_source_is_told_and_its_old_picture_shows_no_boxes(
     page: Page, server: HttpServer, monitor: Monitor, reports: Reports, complaints: list[str]
 ) -> None:
