@@ -116,12 +116,12 @@ class Firewall:
         try:
             check_pixels(frame.pixels)
         except ImageError as error:
-            return [_closed(frame, (0, 0, 0, 0), Reason.BAD_IMAGE, str(error))]
+            return [self._closed(frame, (0, 0, 0, 0), Reason.BAD_IMAGE, str(error))]
         height, width = frame.pixels.shape[:2]
         if regions is None:
             regions = [(0, 0, width, height)]
         elif not regions:
-            return [_closed(frame, (0, 0, width, height), Reason.NOTHING_FOUND)]
+            return [self._closed(frame, (0, 0, width, height), Reason.NOTHING_FOUND)]
         cases = [_Case(region, failure=_misplaced(region, width, height)) for region in regions]
         self._classify(frame, [case for case in cases if case.failure is None], deadline, stages)
         begun = False
@@ -201,7 +201,7 @@ class Firewall:
 
     def _verdict(self, frame: Frame, case: _Case, late: bool, age_ms: float) -> Verdict:
         if case.failure is not None or case.evidence is None:
-            return _closed(frame, case.region, *(case.failure or (Reason.UNKNOWN, "")))
+            return self._closed(frame, case.region, *(case.failure or (Reason.UNKNOWN, "")))
         label = int(case.evidence.logits.argmax())
         # Who wasn't asked although the verdict was open wasn't asked for lack of time.
         open_ended = not self.policy.settled(case.known) and len(case.known) < len(self.detectors)
@@ -222,16 +222,24 @@ class Firewall:
             suspected_label=label,
             corrected_label=case.corrected,
             classified=1 + len(case.variants),
+            unsigned=self.bundle.unsigned,
+        )
+
+    def _closed(self, frame: Frame, region: Region, reason: Reason, detail: str = "") -> Verdict:
+        return Verdict(
+            frame.source,
+            frame.sequence,
+            region,
+            reason=reason,
+            detail=detail,
+            latency_ms=_age_ms(frame),
+            unsigned=self.bundle.unsigned,
         )
 
 
 def _crop(frame: Frame, region: Region) -> Pixels:
     x, y, width, height = region
     return frame.pixels[y : y + height, x : x + width]
-
-
-def _closed(frame: Frame, region: Region, reason: Reason, detail: str = "") -> Verdict:
-    return Verdict(frame.source, frame.sequence, region, reason=reason, detail=detail, latency_ms=_age_ms(frame))
 
 
 def _failure(error: Exception) -> tuple[Reason, str]:

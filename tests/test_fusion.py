@@ -102,7 +102,7 @@ def test_a_fused_bundle_asks_only_while_the_verdict_is_open(
 
     verdict = Firewall.load(bundle.path, threads=1).screen(noise)
 
-    assert verdict.released and verdict.classified == classified
+    assert verdict.released and verdict.classified == classified and verdict.unsigned
     assert set(verdict.evidence) == set(verdict.scores)
 
 
