@@ -101,7 +101,7 @@ def fuse(
     }
     card = bundle.manifest.calibration.model_copy(
         update={
-            "data": f"fused threshold: {len(normal)} normal images of {len(np.unique(tracks))} tracks of "
+            "data": f"fused threshold: {len(normal)} normal images of {len(np.unique(tracks))} groups of "
             f"{used.dataset}, part {used.part}; detectors' own: {bundle.manifest.calibration.data}",
             "images": len(normal),
             "tracks": len(np.unique(tracks)),
