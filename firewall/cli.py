@@ -40,6 +40,7 @@ app.add_typer(bundle_app, name="bundle")
 _stderr = Console(stderr=True, highlight=False, soft_wrap=True)
 
 Bundle = Annotated[str, typer.Option(help="'default' or the folder of a bundle.")]
+Device = Annotated[str, typer.Option(help="What the classifier runs on, and nothing else: cpu, cuda or tensorrt.")]
 Threads = Annotated[int, typer.Option(min=0, max=256, help="Threads of the classifier; 0 = one for each core.")]
 
 
@@ -118,6 +119,10 @@ def serve(
     operator: Annotated[
         bool | None, typer.Option("--operator", help="Add detector scores to the verdict lines; keep them to yourself.")
     ] = None,
+    device: Annotated[
+        str | None,
+        typer.Option(help="What the classifier runs on, and nothing else: cpu, cuda or tensorrt.  [default: cpu]"),
+    ] = None,
     threads: Annotated[int | None, typer.Option(help="Threads of the classifier; 0 = one for each core.")] = None,
     config: Annotated[
         Path | None, typer.Option(metavar="FILE", help="Settings in YAML; the options above win.")
@@ -142,6 +147,7 @@ def serve(
         max_frames=max_frames,
         deadline_ms=deadline_ms,
         operator=operator,
+        device=device,
         threads=threads,
     )
     _serve(settings)
@@ -150,7 +156,7 @@ def serve(
 def _serve(settings: Settings) -> None:
     from firewall.bundle import load_bundle
     from firewall.drift import Drift, DriftState
-    from firewall.engines import OnnxRuntimeEngine
+    from firewall.engines import check_device, open_engine
     from firewall.regions import build
     from firewall.screening import Firewall
     from firewall.server import HttpServer, Monitor, create_app, parse_address
@@ -164,7 +170,8 @@ def _serve(settings: Settings) -> None:
     finder = build(settings.regions, settings.region_detector)
     address = None if settings.http == "off" else parse_address(settings.http)
     deadline_ms = settings.deadline_ms or (DEADLINE_MS if spec.live else None)
-    # Before anything is opened: where the bundle is refused nothing is served.
+    # Before anything is opened: where the device or the bundle is refused nothing is served.
+    check_device(settings.device)
     loaded = load_bundle(
         settings.bundle, trust=Trust.configured(settings.trust, settings.allow_unsigned, settings.trust_state)
     )
@@ -181,7 +188,7 @@ def _serve(settings: Settings) -> None:
             stack.callback(server.stop)
             _say(f"live page: {server.url}")
         # After the port is ours, so that a busy one is told at once, and the page says that it is starting.
-        guard = Firewall(loaded, OnnxRuntimeEngine(loaded, threads=settings.threads))
+        guard = Firewall(loaded, open_engine(loaded, device=settings.device, threads=settings.threads))
         monitor.set_bundle(loaded.manifest.name, unsigned=loaded.unsigned)
         _say(
             f"guarding {spec.name} with bundle {guard.bundle.manifest.name} {guard.bundle.sha256[:12]} on "
@@ -248,11 +255,12 @@ def screen(
     allow_unsigned: AllowUnsigned = None,
     regions: Annotated[str, typer.Option(help="Where to look: whole, signs or X,Y,W,H.")] = "whole",
     operator: Annotated[bool, typer.Option("--operator", help="Add detector scores; keep them to yourself.")] = False,
+    device: Device = "cpu",
     threads: Threads = 0,
 ) -> None:
     """Judge image files: one JSON line for each region of each image. Exit code 1 if an image could not be judged."""
     from firewall.bundle import load_bundle
-    from firewall.engines import OnnxRuntimeEngine
+    from firewall.engines import check_device, open_engine
     from firewall.regions import build
     from firewall.screening import Firewall
     from firewall.sources import read_image
@@ -260,8 +268,9 @@ def screen(
     from firewall.verdict import Reason, Verdict
 
     finder = build(regions)
+    check_device(device)
     loaded = load_bundle(bundle, trust=Trust.configured(trust, allow_unsigned))
-    guard = Firewall(loaded, OnnxRuntimeEngine(loaded, threads=threads), exhaustive=operator)
+    guard = Firewall(loaded, open_engine(loaded, device=device, threads=threads), exhaustive=operator)
     _say_standing(loaded)
     unreadable = 0
     for sequence, path in enumerate(paths):
@@ -305,20 +314,22 @@ def bench(
     image: Annotated[Path | None, typer.Option(help="Image to judge; noise if none is given.")] = None,
     samples: Annotated[int, typer.Option(min=1, help="Verdicts to time; p99 needs 662.")] = 700,
     warm_up: Annotated[int, typer.Option(min=0, help="Verdicts before the clock starts.")] = 50,
+    device: Device = "cpu",
     threads: Threads = 0,
     json_file: Annotated[Path | None, typer.Option("--json", metavar="FILE", help="Write the result as JSON.")] = None,
 ) -> None:
     """Time verdicts of a bundle on this machine, every detector asked."""
     from firewall import bench as benches
     from firewall.bundle import load_bundle
-    from firewall.engines import OnnxRuntimeEngine
+    from firewall.engines import check_device, open_engine
     from firewall.screening import Firewall
     from firewall.sources import read_image
     from firewall.trust import Trust
 
     pixels = None if image is None else read_image(image)
+    check_device(device)
     loaded = load_bundle(bundle, trust=Trust.configured(trust, allow_unsigned))
-    guard = Firewall(loaded, OnnxRuntimeEngine(loaded, threads=threads))
+    guard = Firewall(loaded, open_engine(loaded, device=device, threads=threads))
     result = benches.measure(guard, image=pixels, samples=samples, warm_up=warm_up, threads=threads)
     benches.render(result, Console())
     if json_file is not None:

@@ -56,6 +56,7 @@ class Settings(BaseSettings):
     operator: bool = Field(False, description="add suspicion and detector scores to the verdict lines")
     max_frames: int | None = Field(None, ge=1, description="stop after so many frames")
     deadline_ms: float | None = Field(None, gt=0, description="verdicts later than this after capture are withheld")
+    device: str = Field("cpu", description="what the classifier runs on, and nothing else: cpu, cuda or tensorrt")
     threads: int = Field(0, ge=0, le=256, description="threads of the classifier, 0 = one for each core")
     capture: CaptureSettings = CaptureSettings()
 

@@ -14,7 +14,7 @@ import numpy.typing as npt
 from firewall.bundle import Bundle, load_bundle
 from firewall.correction import Correction
 from firewall.detectors import Detector, Evidence, build
-from firewall.engines import Engine, OnnxRuntimeEngine, OnnxRuntimeNetwork
+from firewall.engines import Engine, OnnxRuntimeNetwork, check_device, open_engine
 from firewall.errors import EngineError, ImageError
 from firewall.frame import Frame, Pixels, Region, check_pixels
 from firewall.fusion import Fusion
@@ -81,13 +81,18 @@ class Firewall:
             self.policy = Policy(self.fusion)
 
     @classmethod
-    def load(cls, bundle: str | Path = "default", *, threads: int = 0, exhaustive: bool = False) -> Firewall:
-        """Load `default` or a bundle's folder. threads: of the classifier, 0 = one for each core.
+    def load(
+        cls, bundle: str | Path = "default", *, device: str = "cpu", threads: int = 0, exhaustive: bool = False
+    ) -> Firewall:
+        """Load `default` or a bundle's folder. device: what the classifier runs on, "cpu", "cuda" or "tensorrt"; it is
+        never run on another. threads: of the classifier on the processor, 0 = one for each core.
 
-        Raises BundleError or EngineError if anything about the bundle is not as it was made.
+        Raises BundleError or EngineError if anything about the bundle is not as it was made, or the device can't be
+        used.
         """
+        check_device(device)
         loaded = load_bundle(bundle)
-        return cls(loaded, OnnxRuntimeEngine(loaded, threads=threads), exhaustive=exhaustive)
+        return cls(loaded, open_engine(loaded, device=device, threads=threads), exhaustive=exhaustive)
 
     def _network(self, file: str) -> OnnxRuntimeNetwork:
         # They are small, and one thread spares them the wait for others.

@@ -42,10 +42,19 @@ def test_all_subjects_are_covered(checks: dict[str, Check]) -> None:
     """Each thing that a user may lack has a line, on any machine."""
     subjects = "package,python,virtual environment,machine,disk,native runtime,operations,native cuda,cuda driver"
     assert {*subjects.split(","), "tensorrt", "torch (lab)"} <= set(checks)
+    assert {"--device cpu", "--device cuda", "--device tensorrt"} <= set(checks)
     assert {"opencv gstreamer", "opencv v4l", "onnxruntime CUDA", "onnxruntime Tensorrt", "default bundle"} <= set(
         checks
     )
     assert any(name.startswith("camera") for name in checks)
+
+
+def test_it_says_which_devices_can_be_named(checks: dict[str, Check]) -> None:
+    """The processor can, with proof of where the nodes ran; one whose provider is missing can't, for that reason."""
+    assert checks["--device cpu"].ok is True and "CPUExecutionProvider" in checks["--device cpu"].detail
+    if "not in this build" in checks["onnxruntime CUDA"].detail:
+        assert checks["--device cuda"].ok is False
+        assert "built without CUDAExecutionProvider" in checks["--device cuda"].detail
 
 
 def test_the_native_runtime_is_loaded(checks: dict[str, Check]) -> None:

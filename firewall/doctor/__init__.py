@@ -57,6 +57,7 @@ def inspect() -> list[Check]:
         lambda: [_distribution("numpy"), _distribution("pillow", "PIL")],
         _opencv,
         _onnx_runtime,
+        _devices,
         _native,
         _cuda,
         _tensorrt,
@@ -200,6 +201,18 @@ def _onnx_runtime() -> list[Check]:
         ok, detail = ask("provider", provider)
         advice = _ADVICE_REINSTALL.format("onnxruntime") if provider == CPU else "see the CUDA and TensorRT lines below"
         checks.append(Check(name, ok, detail, "" if ok else advice, required=provider == CPU))
+    return checks
+
+
+def _devices() -> list[Check]:
+    """What --device may name here. Where a device can't be used, nothing runs on the processor in its stead."""
+    from firewall.engines import DEVICES
+
+    checks = []
+    for device in DEVICES:
+        ok, detail = ask("device", device)
+        advice = "" if ok else f"use another --device, or mend what the lines about {device} say"
+        checks.append(Check(f"--device {device}", ok, detail, advice, required=device == "cpu"))
     return checks
 
 

@@ -74,6 +74,18 @@ def _provider(name: str) -> tuple[bool, str]:
     return True, "loads and computes"
 
 
+def _device(name: str) -> tuple[bool, str]:
+    import numpy as np
+
+    from firewall.engines.sessions import open_session, placement
+
+    session = open_session(_TWICE, "a test network", device=name, threads=1, image=None)
+    given = np.arange(4, dtype=np.float32)
+    if not np.array_equal(session.run(None, {"x": given})[0], given + given):
+        return False, "loads, but computes a wrong result"
+    return True, f"all nodes of a test network ran on {' and '.join(placement(session) or session.get_providers()[:1])}"
+
+
 def _cuda_driver() -> tuple[bool, str]:
     library = ctypes.CDLL("libcuda.so.1")
     status = library.cuInit(0)
@@ -109,6 +121,7 @@ def _camera(device: str) -> tuple[bool, str]:
 
 _QUESTIONS: dict[str, Callable[..., tuple[bool, str]]] = {
     "provider": _provider,
+    "device": _device,
     "cuda": _cuda_driver,
     "tensorrt": _tensorrt_import,
     "camera": _camera,

@@ -2,34 +2,36 @@
 
 from __future__ import annotations
 
-import os
-
 import numpy as np
 import numpy.typing as npt
-import onnxruntime as ort
 
 from firewall.bundle import Bundle
+from firewall.engines.sessions import open_session, short
 from firewall.errors import EngineError
 
 __all__ = ["OnnxRuntimeEngine", "OnnxRuntimeNetwork"]
-
-_CPU = "CPUExecutionProvider"
 
 
 class OnnxRuntimeEngine:
     """The classifier of a bundle, loaded from the bytes that were verified.
 
-    threads: how many the CPU provider uses, 0 = one for each core this process may run on. The result doesn't depend
-    on it.
+    device: of firewall.engines.DEVICES; every node runs there, or EngineError says why not. threads: how many the CPU
+    provider uses, 0 = one for each core this process may run on. The result doesn't depend on it.
     """
 
-    def __init__(self, bundle: Bundle, *, threads: int = 0) -> None:
+    def __init__(self, bundle: Bundle, *, device: str = "cpu", threads: int = 0) -> None:
         spec = bundle.manifest.classifier
         self._spec = spec
         self._classes = len(spec.labels)
         self._scale = (1.0 / (255.0 * np.array(spec.input.std))).astype(np.float32)
         self._shift = (-np.array(spec.input.mean) / np.array(spec.input.std)).astype(np.float32)
-        self._session = _session(bundle.files[spec.file], f"{spec.file} of bundle {bundle.path}", threads)
+        self._session = open_session(
+            bundle.files[spec.file],
+            f"{spec.file} of bundle {bundle.path}",
+            device=device,
+            threads=threads,
+            image=(spec.input.name, (3, spec.input.height, spec.input.width)),
+        )
         self.provider: str = self._session.get_providers()[0]
         inputs = [entry.name for entry in self._session.get_inputs()]
         outputs = [entry.name for entry in self._session.get_outputs()]
@@ -49,7 +51,7 @@ class OnnxRuntimeEngine:
         try:
             logits = self._session.run([self._spec.output], {self._spec.input.name: batch})[0]
         except Exception as error:  # ONNX Runtime raises many types of its own
-            raise EngineError(f"the classifier failed: {_short(error)}") from error
+            raise EngineError(f"the classifier failed: {short(error)}") from error
         if not isinstance(logits, np.ndarray) or logits.shape != (len(images), self._classes):
             raise EngineError(f"the classifier gave shape {np.shape(logits)}, expected {(len(images), self._classes)}")
         if logits.dtype != np.float32 or not np.isfinite(logits).all():
@@ -60,12 +62,12 @@ class OnnxRuntimeEngine:
 class OnnxRuntimeNetwork:
     """Any network with one input and one output, float32 (N, ...) -> float32 (N, ...): what a trained detector asks.
 
-    content: the ONNX file. what: names it in errors. threads: as of OnnxRuntimeEngine.
+    content: the ONNX file. what: names it in errors. device, threads: as of OnnxRuntimeEngine.
     """
 
-    def __init__(self, content: bytes, what: str, *, threads: int = 0) -> None:
+    def __init__(self, content: bytes, what: str, *, device: str = "cpu", threads: int = 0) -> None:
         self._what = what
-        self._session = _session(content, what, threads)
+        self._session = open_session(content, what, device=device, threads=threads)
         inputs, outputs = self._session.get_inputs(), self._session.get_outputs()
         kinds = [entry.type for entry in (*inputs, *outputs)]
         if len(inputs) != 1 or len(outputs) != 1 or set(kinds) != {"tensor(float)"}:
@@ -77,25 +79,7 @@ class OnnxRuntimeNetwork:
         try:
             answer = self._session.run(None, {self._input: values})[0]
         except Exception as error:  # ONNX Runtime raises many types of its own
-            raise EngineError(f"{self._what} failed: {_short(error)}") from error
+            raise EngineError(f"{self._what} failed: {short(error)}") from error
         if not isinstance(answer, np.ndarray) or len(answer) != len(values) or not np.isfinite(answer).all():
             raise EngineError(f"{self._what} gave no finite number for each of {len(values)} inputs")
         return answer
-
-
-def _session(content: bytes, what: str, threads: int) -> ort.InferenceSession:
-    options = ort.SessionOptions()
-    options.intra_op_num_threads = threads or len(os.sched_getaffinity(0))
-    options.inter_op_num_threads = 1
-    options.execution_mode = ort.ExecutionMode.ORT_SEQUENTIAL
-    # Spinning threads would take whole cores of a shared vehicle computer between two frames.
-    options.add_session_config_entry("session.intra_op.allow_spinning", "0")
-    options.log_severity_level = 4  # its messages come as exceptions
-    try:
-        return ort.InferenceSession(content, options, providers=[_CPU])
-    except Exception as error:  # ONNX Runtime raises many types of its own
-        raise EngineError(f"{what} can't be loaded: {_short(error)}") from error
-
-
-def _short(error: Exception) -> str:
-    return " ".join(str(error).split())[:300]
