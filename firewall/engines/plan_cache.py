@@ -1,0 +1,293 @@
+"""Built TensorRT engines ("plans"), kept on disk under a key, and never used unless key and hash fit.
+
+A plan is executable code for one GPU and one version of TensorRT, and its format has no protection of its own: whoever
+may write the file decides what runs. So a plan is only made here, on the device, from a bundle's verified ONNX; the
+folder and its files must belong to whoever runs the firewall (or to root) and nobody else may write to them. The hash
+beside a plan finds damage and mix-ups; it is no signature.
+
+Each plan is two files: `NAME.plan` and `NAME.json`, the note with its key, its SHA-256 and what was read back from it.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import json
+import os
+import stat
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal, get_args
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+
+from firewall.errors import EngineError
+
+__all__ = ["PRECISIONS", "Plan", "PlanCache", "PlanKey", "Precision", "Profile", "plan_folder"]
+
+Precision = Literal["fp32", "fp16", "int8"]
+PRECISIONS: tuple[Precision, ...] = get_args(Precision)
+
+_LARGEST_PLAN = 4 << 30
+_LARGEST_NOTE = 1 << 20
+_BUILD = "build it on this device with 'firewall export tensorrt'"
+
+
+class _Strict(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class Profile(_Strict):
+    """Batch sizes that a plan takes: fewest, the one that it is fastest at, most."""
+
+    least: int = Field(1, ge=1)
+    best: int = Field(ge=1)
+    most: int = Field(ge=1, le=4096)
+
+    @model_validator(mode="after")
+    def _in_order(self) -> Profile:
+        if not self.least <= self.best <= self.most:
+            raise ValueError(f"batch sizes {self.least}, {self.best}, {self.most} must not fall")
+        return self
+
+
+class PlanKey(_Strict):
+    """What a plan depends on; another value of any of these needs another plan.
+
+    onnx: SHA-256 of the ONNX file in the bundle, before anything was done to it. output: its output that the plan
+    gives. tensorrt: version of the package. gpu, compute_capability: as CUDA names them.
+    """
+
+    onnx: str = Field(pattern="^[0-9a-f]{64}$")
+    output: str
+    tensorrt: str
+    gpu: str
+    compute_capability: str = Field(pattern=r"^[0-9]+\.[0-9]+$")
+    precision: Precision
+    profile: Profile
+
+    @property
+    def name(self) -> str:
+        """Stem of the plan's files."""
+        digest = hashlib.sha256(json.dumps(self.model_dump(), sort_keys=True).encode()).hexdigest()
+        return f"{self.onnx[:12]}-{self.precision}-{digest[:16]}"
+
+
+class _Note(_Strict):
+    """NAME.json. network: SHA-256 of the ONNX that the plan was built from, precision written in. layers: what was read
+    back from the built engine. made: whatever else is worth knowing."""
+
+    format: Literal[1] = 1
+    key: PlanKey
+    sha256: str = Field(pattern="^[0-9a-f]{64}$")
+    bytes: int = Field(ge=1, le=_LARGEST_PLAN)
+    network: str = Field(pattern="^[0-9a-f]{64}$")
+    layers: dict[str, int]
+    made: dict[str, Any] = {}
+
+
+@dataclass(frozen=True)
+class Plan:
+    """A plan whose key and hash fit. content: the very bytes that were hashed; the rest as in its note."""
+
+    key: PlanKey
+    content: bytes
+    network: str
+    layers: dict[str, int]
+    made: dict[str, Any]
+
+
+class PlanCache:
+    """The plans in a folder. folder: None = `plan_folder()`. It is made when a plan is stored."""
+
+    def __init__(self, folder: Path | None = None) -> None:
+        self.folder = plan_folder() if folder is None else folder
+
+    def load(self, key: PlanKey) -> Plan:
+        """The plan for a key. Raises EngineError if there is none, or it is not the one that was built for this key."""
+        self._check_folder()
+        note = self._note(self.folder / f"{key.name}.json")
+        path = self.folder / f"{key.name}.plan"
+        if note.key != key:
+            raise EngineError(f"{path} was built for another key than {_short(key)}; it is not loaded: {_BUILD}")
+        content = _read(path, _LARGEST_PLAN)
+        found = hashlib.sha256(content).hexdigest()
+        if len(content) != note.bytes or found != note.sha256:
+            raise EngineError(
+                f"{path} is not the file that was built (SHA-256 {found[:12]}..., expected {note.sha256[:12]}...); "
+                f"it is not loaded: {_BUILD}"
+            )
+        return Plan(key, content, note.network, note.layers, note.made)
+
+    def find(
+        self,
+        *,
+        onnx: str,
+        output: str,
+        tensorrt: str,
+        gpu: str,
+        compute_capability: str,
+        precision: Precision | None = None,
+    ) -> Plan:
+        """The one plan for this network and device. precision: which, if plans of several are there.
+
+        Of several profiles the one with the largest batch is taken. Raises EngineError if there is none, if it is
+        ambiguous, or if it is not the file that was built.
+        """
+        wanted = {
+            "onnx": onnx,
+            "output": output,
+            "tensorrt": tensorrt,
+            "gpu": gpu,
+            "compute_capability": compute_capability,
+        }
+        keys = [
+            key
+            for key in self.keys()
+            if all(getattr(key, name) == value for name, value in wanted.items()) and precision in (None, key.precision)
+        ]
+        place = f"{gpu} (compute capability {compute_capability}) and TensorRT {tensorrt}"
+        if not keys:
+            kind = "" if precision is None else f"{precision} "
+            raise EngineError(f"no {kind}TensorRT plan for network {onnx[:12]} on {place} in {self.folder}; {_BUILD}")
+        there = sorted({key.precision for key in keys})
+        if len(there) > 1:
+            raise EngineError(
+                f"{self.folder} has plans of precision {', '.join(there)} for network {onnx[:12]}; name one, or remove "
+                "those that are not to be used"
+            )
+        return self.load(max(keys, key=lambda key: (key.profile.most, key.profile.best)))
+
+    def keys(self) -> list[PlanKey]:
+        """Of all plans whose notes can be read and lie under the right name; the others can't be loaded anyway."""
+        self._check_folder()
+        keys = []
+        for path in sorted(self.folder.glob("*.json")):
+            with contextlib.suppress(EngineError):
+                key = self._note(path).key
+                if key.name == path.stem:
+                    keys.append(key)
+        return keys
+
+    def store(
+        self, key: PlanKey, content: bytes, *, network: str, layers: Mapping[str, int], made: Mapping[str, Any]
+    ) -> Path:
+        """Write a plan and its note; path of the plan. Raises EngineError if the folder can't be used."""
+        self.prepare()
+        note = _Note(
+            key=key,
+            sha256=hashlib.sha256(content).hexdigest(),
+            bytes=len(content),
+            network=network,
+            layers=dict(layers),
+            made=dict(made),
+        )
+        path = self.folder / f"{key.name}.plan"
+        text = json.dumps(note.model_dump(mode="json"), indent=1) + "\n"
+        # A plan without its note is never loaded, so the note goes first and comes last.
+        note_path = path.with_suffix(".json")
+        try:
+            note_path.unlink(missing_ok=True)
+            _write(path, content)
+            _write(note_path, text.encode())
+        except OSError as error:
+            raise EngineError(f"can't write {path} ({error.strerror}); name another folder with --out") from error
+        return path
+
+    def timing(self, tensorrt: str, gpu: str) -> bytes:
+        """What TensorRT has measured on this GPU so far; empty if nothing, or if the file may not be trusted."""
+        try:
+            self._check_folder()
+            return _read(self._timing_file(tensorrt, gpu), _LARGEST_PLAN)
+        except EngineError:
+            return b""
+
+    def store_timing(self, tensorrt: str, gpu: str, content: bytes) -> None:
+        """Keep it for the next build, which is then faster; a disk that is full is no reason to fail."""
+        with contextlib.suppress(OSError):
+            _write(self._timing_file(tensorrt, gpu), content)
+
+    def prepare(self) -> None:
+        """Make the folder, if it isn't there. Raises EngineError if it can't be, or if others may write to it."""
+        try:
+            self.folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+        except OSError as error:
+            raise EngineError(f"can't make {self.folder} ({error.strerror}); name another folder with --out") from error
+        self._check_folder()
+
+    def _timing_file(self, tensorrt: str, gpu: str) -> Path:
+        digest = hashlib.sha256(f"{tensorrt}\n{gpu}".encode()).hexdigest()[:16]
+        return self.folder / f"timing-{digest}.cache"
+
+    def _check_folder(self) -> None:
+        try:
+            found = self.folder.stat()
+        except FileNotFoundError as error:
+            raise EngineError(f"there are no TensorRT plans in {self.folder}; {_BUILD}") from error
+        except OSError as error:
+            raise EngineError(f"can't read {self.folder} ({error.strerror}); {_BUILD}") from error
+        if not stat.S_ISDIR(found.st_mode):
+            raise EngineError(f"{self.folder} is no folder; name one that plans may be kept in")
+        _check_owner(found, self.folder)
+
+    def _note(self, path: Path) -> _Note:
+        content = _read(path, _LARGEST_NOTE)
+        try:
+            return _Note.model_validate_json(content)
+        except ValidationError as error:
+            raise EngineError(f"{path} is no note of a TensorRT plan of this version; {_BUILD}") from error
+
+
+def plan_folder() -> Path:
+    """FIREWALL_PLANS, or `perception-firewall/plans` in the user's folder for caches."""
+    named = os.environ.get("FIREWALL_PLANS")
+    if named:
+        return Path(named)
+    home = os.environ.get("XDG_CACHE_HOME")
+    folder = Path(home) if home else Path("~/.cache").expanduser()
+    return folder / "perception-firewall" / "plans"
+
+
+def _check_owner(found: os.stat_result, path: Path) -> None:
+    if found.st_uid not in (0, os.geteuid()):
+        raise EngineError(
+            f"{path} belongs to user {found.st_uid}; plans are code and must belong to who runs them, or to root: "
+            "name a folder of your own with FIREWALL_PLANS"
+        )
+    if found.st_mode & 0o022:
+        raise EngineError(f"{path} can be written by others, and plans are code; mend it with: chmod go-w {path}")
+
+
+def _read(path: Path, limit: int) -> bytes:
+    """The bytes of a plain file that nobody else may write."""
+    try:
+        # A pipe in the place of a file would otherwise be waited for.
+        flags = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
+        with os.fdopen(os.open(path, flags), "rb") as file:
+            found = os.fstat(file.fileno())
+            if not stat.S_ISREG(found.st_mode) or found.st_size > limit:
+                raise EngineError(f"{path} is no plain file of at most {limit} bytes; {_BUILD}")
+            _check_owner(found, path)
+            return file.read(limit + 1)
+    except OSError as error:
+        raise EngineError(f"can't read {path} ({error.strerror}); {_BUILD}") from error
+
+
+def _write(path: Path, content: bytes) -> None:
+    partial = path.with_name(f".{path.name}.{os.getpid()}.partial")
+    try:
+        with os.fdopen(os.open(partial, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o600), "wb") as file:
+            file.write(content)
+            file.flush()
+            os.fsync(file.fileno())
+        partial.replace(path)  # a reader sees the old file or the whole new one
+    except OSError:
+        with contextlib.suppress(OSError):
+            partial.unlink()
+        raise
+
+
+def _short(key: PlanKey) -> str:
+    profile = f"{key.profile.least}-{key.profile.best}-{key.profile.most}"
+    return f"{key.onnx[:12]} {key.precision} {profile} on {key.gpu}, TensorRT {key.tensorrt}"

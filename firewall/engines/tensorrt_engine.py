@@ -1,0 +1,184 @@
+"""A classifier as a TensorRT plan, built on this device by `firewall export tensorrt`."""
+
+from __future__ import annotations
+
+import hashlib
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from firewall.bundle import Bundle
+from firewall.engines.device_memory import Backend, DeviceMemory, open_device
+from firewall.engines.plan_cache import Plan, PlanCache, Precision
+from firewall.engines.tensorrt_library import Journal, deserialize, open_tensorrt
+from firewall.errors import EngineError
+
+__all__ = ["TensorRTEngine"]
+
+
+class TensorRTEngine:
+    """The classifier of a bundle on TensorRT; use `from_cache` to open it.
+
+    Batches larger than the plan's largest are run in parts. memory: the GPU, and the stream that everything is queued
+    on; whoever fills device memory for `classify_at` queues on the same.
+    """
+
+    def __init__(self, bundle: Bundle, plan: Plan, memory: DeviceMemory) -> None:
+        """plan: from a PlanCache, or just built; it must be of this bundle's classifier, this GPU and this TensorRT."""
+        spec = bundle.manifest.classifier
+        library = open_tensorrt()
+        self.memory = memory
+        self.plan = plan
+        self.provider = f"TensorRT {library.__version__} {plan.key.precision}"
+        self._what = f"the {plan.key.precision} TensorRT plan of {spec.file}"
+        self._check_key(bundle, plan, str(library.__version__))
+        self._input, self._output = spec.input.name, spec.output
+        self._shape = (3, spec.input.height, spec.input.width)
+        self._classes = len(spec.labels)
+        self._most = plan.key.profile.most
+        self._scale = (1.0 / (255.0 * np.array(spec.input.std))).astype(np.float32)[:, None, None]
+        self._shift = (-np.array(spec.input.mean) / np.array(spec.input.std)).astype(np.float32)[:, None, None]
+        memory.activate()
+        self._journal = Journal(library)
+        # The runtime has to outlive its engine, and the engine its context.
+        self._runtime, self._engine = deserialize(library, self._journal, plan.content, self._what)
+        self._check_tensors(library)
+        self._context = self._engine.create_execution_context()
+        if self._context is None:
+            raise EngineError(
+                f"{self._what} gets no memory to run in ({self._journal.told()}); free some, or build it "
+                "with a smaller --max-batch"
+            )
+        self._images = memory.page_locked((self._most, *self._shape), np.float32)
+        self._logits = memory.page_locked((self._most, self._classes), np.float32)
+        self._nothing = memory.page_locked((self._most, self._classes), np.float32)
+        self._nothing[:] = np.nan
+        self._images_address = memory.allocate(self._images.nbytes)
+        self._logits_address = memory.allocate(self._logits.nbytes)
+        self._try_out()
+
+    @classmethod
+    def from_cache(
+        cls,
+        bundle: Bundle,
+        *,
+        precision: Precision | None = None,
+        folder: Path | None = None,
+        device_id: int = 0,
+        backend: Backend | None = None,
+    ) -> TensorRTEngine:
+        """The plan that was built for this bundle's classifier on this GPU, loaded and warm.
+
+        precision: None = the only one that is there. folder: of the plans, None = `plan_folder()`. device_id: which
+        GPU. backend: of DeviceMemory. Nothing is built here, and no other device or precision is taken instead:
+        EngineError says what is missing. Raises MissingExtraError if TensorRT or the package for the GPU's memory isn't
+        here.
+        """
+        library = open_tensorrt()
+        memory = open_device(device_id, backend=backend)
+        try:
+            spec = bundle.manifest.classifier
+            plan = PlanCache(folder).find(
+                onnx=hashlib.sha256(bundle.files[spec.file]).hexdigest(),
+                output=spec.output,
+                tensorrt=str(library.__version__),
+                gpu=memory.name,
+                compute_capability=memory.compute_capability,
+                precision=precision,
+            )
+            return cls(bundle, plan, memory)
+        except BaseException:
+            memory.close()
+            raise
+
+    def classify(self, images: npt.NDArray[np.uint8]) -> npt.NDArray[np.float32]:
+        """Logits (N, classes) of uint8 images (N, H, W, 3); see Engine.classify."""
+        if images.dtype != np.uint8 or images.shape[1:] != (*self._shape[1:], self._shape[0]):
+            raise EngineError(f"the classifier takes uint8 (N, H, W, 3) of its size, got {images.dtype} {images.shape}")
+        logits = np.empty((len(images), self._classes), np.float32)
+        self.memory.activate()
+        for start in range(0, len(images), self._most):
+            part = images[start : start + self._most]
+            prepared = self._images[: len(part)]
+            np.multiply(part.transpose(0, 3, 1, 2), self._scale, out=prepared)
+            np.add(prepared, self._shift, out=prepared)
+            self.memory.to_device(self._images_address, prepared)
+            logits[start : start + len(part)] = self._run(self._images_address, len(part))
+        return logits
+
+    def classify_at(self, address: int, count: int) -> npt.NDArray[np.float32]:
+        """Logits (count, classes) of images that lie on the device: float32 (count, 3, H, W), prepared as the manifest
+        says, written by work on `memory.stream`. count: 1 to the plan's largest batch. Raises EngineError."""
+        if not 1 <= count <= self._most:
+            raise EngineError(f"{self._what} takes 1 to {self._most} images at a time, got {count}")
+        self.memory.activate()
+        return self._run(address, count).copy()
+
+    def close(self) -> None:
+        """Free the GPU's memory; the engine can't be used after."""
+        del self._context, self._engine, self._runtime
+        self.memory.close()
+
+    def _run(self, address: int, count: int) -> npt.NDArray[np.float32]:
+        context = self._context
+        logits: npt.NDArray[np.float32] = self._logits[:count]
+        # What is not written comes back as NaN, and is refused: never the answer to the images before.
+        self.memory.to_device(self._logits_address, self._nothing[:count])
+        queued = (
+            context.set_input_shape(self._input, (count, *self._shape))
+            and context.set_tensor_address(self._input, address)
+            and context.set_tensor_address(self._output, self._logits_address)
+            and context.execute_async_v3(self.memory.stream)
+        )
+        if not queued:
+            raise EngineError(f"{self._what} failed on {count} images: {self._journal.told()}")
+        self.memory.to_host(logits, self._logits_address)
+        self.memory.wait()
+        if not np.isfinite(logits).all():
+            raise EngineError("the classifier gave values that are not finite float32 numbers")
+        return logits
+
+    def _check_key(self, bundle: Bundle, plan: Plan, version: str) -> None:
+        spec, key = bundle.manifest.classifier, plan.key
+        here = {
+            "onnx": hashlib.sha256(bundle.files[spec.file]).hexdigest(),
+            "output": spec.output,
+            "tensorrt": version,
+            "gpu": self.memory.name,
+            "compute_capability": self.memory.compute_capability,
+        }
+        wrong = [name for name, value in here.items() if getattr(key, name) != value]
+        if wrong:
+            told = ", ".join(f"{name} {getattr(key, name)!r} instead of {here[name]!r}" for name in wrong)
+            raise EngineError(
+                f"{self._what} was built for {told}; it is not loaded: build it with 'firewall export tensorrt'"
+            )
+
+    def _check_tensors(self, library: Any) -> None:
+        engine, profile = self._engine, self.plan.key.profile
+        found = {}
+        for index in range(engine.num_io_tensors):
+            name = engine.get_tensor_name(index)
+            side = "input" if engine.get_tensor_mode(name) == library.TensorIOMode.INPUT else "output"
+            kind = "float32" if engine.get_tensor_dtype(name) == library.DataType.FLOAT else "another type"
+            found[name] = (side, kind, tuple(engine.get_tensor_shape(name)))
+        expected = {
+            self._input: ("input", "float32", (-1, *self._shape)),
+            self._output: ("output", "float32", (-1, self._classes)),
+        }
+        if found != expected:
+            raise EngineError(f"{self._what} has {found}; its bundle says {expected}")
+        sizes = tuple(int(shape[0]) for shape in engine.get_tensor_profile_shape(self._input, 0))
+        if sizes != (profile.least, profile.best, profile.most):
+            raise EngineError(f"{self._what} takes batches of {sizes}, not those of its key")
+
+    def _try_out(self) -> None:
+        """The first runs cost most, and a plan that answers the same to everything reads the wrong memory."""
+        pixels = (1, self._shape[1], self._shape[2], self._shape[0])
+        noise = np.random.default_rng(0).integers(0, 256, pixels, np.uint8)
+        blank, other = self.classify(np.zeros(pixels, np.uint8)), self.classify(noise)
+        if np.array_equal(blank, other):
+            raise EngineError(f"{self._what} gives the same logits for different images; build it anew")
+        self.classify(np.repeat(noise, self._most, axis=0))
