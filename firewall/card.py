@@ -9,6 +9,8 @@ from rich.table import Table
 from rich.text import Text
 
 from firewall.bundle import Bundle, Seen
+from firewall.certificate import certificate
+from firewall.errors import BundleError
 
 __all__ = ["describe", "render"]
 
@@ -58,6 +60,7 @@ def describe(bundle: Bundle) -> dict[str, Any]:
             "notes": calibration.notes,
             "seen": _seen(calibration.seen),
         },
+        "certificate": _certificate(bundle),
         "files": {name: file.model_dump(mode="json") for name, file in manifest.files.items()},
         "versions": manifest.versions,
         "citations": list(manifest.citations),
@@ -104,10 +107,70 @@ def render(card: dict[str, Any], console: Console) -> None:
             highlight=False,
             markup=False,
         )
+    if card["certificate"] is not None:
+        _render_certificate(card["certificate"], console)
     files = Table("file", "bytes", "SHA-256", box=None)
     for name, file in card["files"].items():
         files.add_row(_plain(name), str(file["bytes"]), f"{file['sha256'][:16]}...")
     console.print(files)
+
+
+def _certificate(bundle: Bundle) -> dict[str, Any] | None:
+    """What is promised, ready for JSON; one that is not of this bundle is named as such, so that all else is shown."""
+    try:
+        spec = certificate(bundle)
+    except BundleError as error:
+        return {"invalid": str(error)}
+    return None if spec is None else spec.model_dump(mode="json")
+
+
+def _render_certificate(spec: dict[str, Any], console: Console) -> None:
+    if "invalid" in spec:
+        console.print(_plain(f"certificate: {spec['invalid']}"))
+        return
+    conformal, confidence = spec["conformal"], spec["confidence"]
+    promise = (
+        f"certificate: thresholds promise at most {conformal['rate']:.3%} false alarms on new {conformal['unit']} that "
+        f"are exchangeable with the {conformal['count']} they were set on ({conformal['needed']} are needed: "
+        f"{'enough' if conformal['holds'] else 'NOT ENOUGH, no promise'})"
+    )
+    if conformal["conditional"] is not None:
+        promise += f"; of this very calibration, at {confidence:.0%}: below {conformal['conditional']:.2%}"
+    if conformal["contradicted"]:
+        promise += "; an evaluation CONTRADICTS it: those images are not like the calibration's"
+    console.print(_plain(promise))
+    for found in spec["evaluations"]:
+        console.print(
+            _plain(
+                f"judged on {found['dataset']}, part {found['part']}, {found['split']} ({found['file']}); bounds at "
+                f"{confidence:.0%}, each; jointly: all {spec['bounds']} at once"
+            )
+        )
+        table = Table("rate", "seen", "groups", "bound", "jointly", "groups with any", "bound", box=None)
+        rows = {"false alarms": found["false_alarms"]}
+        rows |= {f"missed: {name} (family)": rate for name, rate in found["families"].items()}
+        rows |= {f"missed: {name}": rate for name, rate in found["misses"].items()}
+        for name, rate in rows.items():
+            table.add_row(_plain(name), f"{rate['hits']} of {rate['images']}", *_bounds(rate))
+        console.print(table)
+        for note in found["notes"]:
+            console.print(_plain(f"note: {note}"))
+    console.print("A bound is of one frame drawn from each group; frames of a group are no independent draws.")
+    console.print("Not covered:")
+    for line in spec["not_covered"]:
+        console.print(_plain(f"- {line}"))
+
+
+def _bounds(rate: dict[str, Any]) -> list[str]:
+    if rate["groups"] is None:
+        return ["unknown", f"none ({rate['upper_if_independent']:.2%} if images were independent)", "", "", ""]
+    return [
+        str(rate["groups"]),
+        f"{rate['drawn_hits']} drawn: {rate['upper']:.2%}",
+        f"{rate['upper_jointly']:.2%}",
+        str(rate["group_hits"]),
+        f"{rate['group_upper']:.2%}",
+    ]
 
 
 def _seen(seen: Seen | None) -> dict[str, Any] | None:

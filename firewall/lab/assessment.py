@@ -14,8 +14,10 @@ import numpy as np
 import numpy.typing as npt
 
 from firewall.bundle import Bundle
+from firewall.certificate import judges
 from firewall.errors import DataError
 from firewall.lab import metrics
+from firewall.lab.certification.by_group import by_group
 from firewall.lab.database import Database
 from firewall.lab.database.normals import named_splits, normal_entries
 from firewall.lab.database.variants import same_classifier
@@ -24,6 +26,7 @@ from firewall.lab.measurement import Measured
 from firewall.lab.models import Protected
 from firewall.lab.protocol import Protocol, protocol_of
 from firewall.lab.shifts import under_shift
+from firewall.lab.training.leave_one_out import FAMILIES
 
 __all__ = ["FEW", "RATES", "Assessment", "Judge", "Scores", "assess", "few", "judge_of", "normals"]
 
@@ -130,6 +133,7 @@ def _summary(
     }
     withheld, classified = judge.verdicts({name: entry.normal for name, entry in scores.items()})
     summary["bundle"] = {}
+    released: dict[str, npt.NDArray[np.bool_]] = {}
     for attack, of_attack in tracks.items():
         found, _ = judge.verdicts({name: entry.attacks[attack] for name, entry in scores.items()})
         point = metrics.operating_point(withheld, found, 0.5, normal_tracks=normal_tracks, adversarial_tracks=of_attack)
@@ -138,13 +142,17 @@ def _summary(
             "withheld": point.true_positives.value,
             "ci95": [point.true_positives.low, point.true_positives.high],
             "accuracy": point.balanced_accuracy,
+            "by_group": by_group(~found, of_attack),
         }
+        released[attack] = ~found
+    summary["families"] = _families(released, tracks)
     summary["normal"] = {
         "n": len(withheld),
         "groups": len(np.unique(normal_tracks)),
         "false_positive_rate": point.false_positives.value,
         "ci95": [point.false_positives.low, point.false_positives.high],
         "mean_classified": float(classified.mean()),
+        "by_group": by_group(withheld, normal_tracks),
     }
     summary["worst"] = {
         "bundle": _worst(summary["bundle"], "withheld"),
@@ -154,6 +162,7 @@ def _summary(
     summary["about"] = {
         "bundle": judge.bundle.manifest.name,
         "bundle_sha256": judge.bundle.sha256,
+        "judges": judges(judge.bundle.manifest),
         "split": ",".join(how.splits),
         "database": database.info(),
         "calibration_normals": len(next(iter(scores.values())).calibration),
@@ -167,6 +176,17 @@ def _summary(
         "notes": list(how.notes),
     }
     return summary
+
+
+def _families(released: dict[str, npt.NDArray[np.bool_]], tracks: dict[str, Integers]) -> dict[str, Any]:
+    """By family of attacks, of the images of all its attacks together: see firewall.lab.certification.by_group."""
+    found = {}
+    for family, members in FAMILIES.items():
+        present = [name for name in released if name in members]
+        if present:
+            hits, groups = ([each[name] for name in present] for each in (released, tracks))
+            found[family] = {"attacks": present, **by_group(np.concatenate(hits), np.concatenate(groups))}
+    return found
 
 
 def _told(fitted: Any) -> dict[str, Any]:

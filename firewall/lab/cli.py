@@ -11,6 +11,7 @@ from rich.console import Console
 
 from firewall.errors import UsageError
 from firewall.lab.commands.attention import attention_paper, train_attention
+from firewall.lab.commands.certify import certify_app
 from firewall.lab.commands.classifiers import classifiers, train_classifier
 from firewall.lab.commands.database import attack, database_app, report_app
 from firewall.lab.commands.default_report import default_report
@@ -49,6 +50,7 @@ app.command("leave-one-out")(leave_one_out)
 app.command()(fuse)
 app.command()(tracks)
 app.command()(drift)
+app.add_typer(certify_app, name="certify")
 app.add_typer(database_app, name="database")
 app.add_typer(report_app, name="report")
 app.add_typer(paper_app, name="paper")
