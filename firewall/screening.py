@@ -12,6 +12,7 @@ import numpy as np
 import numpy.typing as npt
 
 from firewall.bundle import Bundle, load_bundle
+from firewall.copies import Copies
 from firewall.correction import Correction
 from firewall.detectors import Detector, Evidence, build
 from firewall.engines import Engine, OnnxRuntimeNetwork, check_device, open_engine
@@ -19,7 +20,7 @@ from firewall.errors import EngineError, ImageError
 from firewall.frame import Frame, Pixels, Region, check_pixels
 from firewall.fusion import Fusion
 from firewall.policy import Policy, contradictions
-from firewall.transforms import apply_operations, residual, resize
+from firewall.transforms import residual, resize
 from firewall.verdict import Reason, Verdict
 
 __all__ = ["Firewall", "Stages"]
@@ -66,6 +67,7 @@ class Firewall:
         is the same."""
         self.bundle = bundle
         self.engine = engine
+        self.copies = Copies(engine, bundle.manifest.classifier.input)
         self.exhaustive = exhaustive
         self.detectors: list[Detector] = [build(spec, self._network) for spec in bundle.manifest.detectors]
         self._sweep_cost = 0.0
@@ -199,10 +201,8 @@ class Firewall:
     def _sweep(self, case: _Case, evidence: Evidence, operations: list[str], stages: Stages) -> None:
         """The classifier's outputs of more transformed copies."""
         if operations:
-            with stages.timed("sweep"):
-                copies = apply_operations(evidence.image, operations)
-            with stages.timed("classify"):
-                case.variants.update(zip(operations, self.engine.classify(copies), strict=True))
+            logits = self.copies.classify(evidence.image, operations, stages.timed)
+            case.variants.update(zip(operations, logits, strict=True))
 
     def _verdict(self, frame: Frame, case: _Case, late: bool, age_ms: float) -> Verdict:
         if case.failure is not None or case.evidence is None:

@@ -2,10 +2,18 @@
 
 from firewall.bundle import Bundle
 from firewall.engines.onnx_runtime import OnnxRuntimeEngine, OnnxRuntimeNetwork
-from firewall.engines.protocol import Engine
+from firewall.engines.protocol import Engine, TensorEngine
 from firewall.engines.sessions import DEVICES, check_device
 
-__all__ = ["DEVICES", "Engine", "OnnxRuntimeEngine", "OnnxRuntimeNetwork", "check_device", "open_engine"]
+__all__ = [
+    "DEVICES",
+    "Engine",
+    "OnnxRuntimeEngine",
+    "OnnxRuntimeNetwork",
+    "TensorEngine",
+    "check_device",
+    "open_engine",
+]
 
 
 def open_engine(bundle: Bundle, *, device: str = "cpu", threads: int = 0) -> Engine:

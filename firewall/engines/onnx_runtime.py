@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 import numpy.typing as npt
+import onnxruntime as ort
 
 from firewall.bundle import Bundle
 from firewall.engines.sessions import open_session, short
@@ -13,7 +14,8 @@ __all__ = ["OnnxRuntimeEngine", "OnnxRuntimeNetwork"]
 
 
 class OnnxRuntimeEngine:
-    """The classifier of a bundle, loaded from the bytes that were verified.
+    """The classifier of a bundle, loaded from the bytes that were verified. A TensorEngine: on the processor the
+    network reads and writes the engine's own memory, and nothing is copied on the way.
 
     device: of firewall.engines.DEVICES; every node runs there, or EngineError says why not. threads: how many the CPU
     provider uses, 0 = one for each core this process may run on. The result doesn't depend on it.
@@ -40,23 +42,67 @@ class OnnxRuntimeEngine:
                 f"{spec.file} has inputs {inputs} and outputs {outputs}; "
                 f"its bundle says {spec.input.name!r} -> {spec.output!r}"
             )
+        self._input = np.empty((0, 3, spec.input.height, spec.input.width), np.float32)
+        self._output = np.empty((0, self._classes), np.float32)
+        self._bindings: dict[int, ort.IOBinding] = {}
+        self._prove_shape()
         blank = np.zeros((2, spec.input.height, spec.input.width, 3), np.uint8)
         self.classify(blank)  # shapes are proven and memory is allocated before the first frame comes
 
     def classify(self, images: npt.NDArray[np.uint8]) -> npt.NDArray[np.float32]:
         """Logits (N, classes) of uint8 images (N, H, W, 3); see Engine.classify."""
-        batch = np.ascontiguousarray(images.transpose(0, 3, 1, 2), np.float32)
+        batch = self.tensor(len(images))
+        batch[...] = images.transpose(0, 3, 1, 2)
         batch *= self._scale[:, None, None]
         batch += self._shift[:, None, None]
+        return self.run(len(images))
+
+    def tensor(self, count: int) -> npt.NDArray[np.float32]:
+        """The memory that the network reads for `count` images, (count, 3, H, W); see TensorEngine.tensor."""
+        if count > len(self._input):
+            self._input = np.empty((count, *self._input.shape[1:]), np.float32)
+            self._output = np.empty((count, self._classes), np.float32)
+            self._bindings.clear()
+        return self._input[:count]
+
+    def run(self, count: int) -> npt.NDArray[np.float32]:
+        """Logits (count, classes) of what `tensor(count)` holds; see TensorEngine.run."""
+        if count == 0:
+            return np.empty((0, self._classes), np.float32)
+        # What the network doesn't write is refused: never the answer to the images before.
+        self._output[:count] = np.nan
         try:
-            logits = self._session.run([self._spec.output], {self._spec.input.name: batch})[0]
+            self._session.run_with_iobinding(self._bound(count))
         except Exception as error:  # ONNX Runtime raises many types of its own
             raise EngineError(f"the classifier failed: {short(error)}") from error
-        if not isinstance(logits, np.ndarray) or logits.shape != (len(images), self._classes):
-            raise EngineError(f"the classifier gave shape {np.shape(logits)}, expected {(len(images), self._classes)}")
-        if logits.dtype != np.float32 or not np.isfinite(logits).all():
+        logits = self._output[:count].copy()  # the next batch overwrites it
+        if not np.isfinite(logits).all():
             raise EngineError("the classifier gave values that are not finite float32 numbers")
         return logits
+
+    def _bound(self, count: int) -> ort.IOBinding:
+        """Input and output of a batch of this size, where they lie."""
+        self.tensor(count)
+        binding = self._bindings.get(count)
+        if binding is None:
+            binding = self._session.io_binding()
+            binding.bind_ortvalue_input(self._spec.input.name, ort.OrtValue.ortvalue_from_numpy(self._input[:count]))
+            binding.bind_ortvalue_output(self._spec.output, ort.OrtValue.ortvalue_from_numpy(self._output[:count]))
+            self._bindings[count] = binding
+        return binding
+
+    def _prove_shape(self) -> None:
+        """Run two blank images by themselves: the output is what its manifest says, before memory is bound to it."""
+        spec, count = self._spec, 2
+        blank = np.zeros((count, *self._input.shape[1:]), np.float32)
+        try:
+            logits = self._session.run([spec.output], {spec.input.name: blank})[0]
+        except Exception as error:  # ONNX Runtime raises many types of its own
+            raise EngineError(f"the classifier failed: {short(error)}") from error
+        if np.shape(logits) != (count, self._classes):
+            raise EngineError(f"the classifier gave shape {np.shape(logits)}, expected {(count, self._classes)}")
+        if logits.dtype != np.float32:
+            raise EngineError(f"the classifier gave {logits.dtype} values; float32 is needed")
 
 
 class OnnxRuntimeNetwork:

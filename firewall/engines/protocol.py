@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 import numpy as np
 import numpy.typing as npt
 
-__all__ = ["Engine"]
+__all__ = ["Engine", "TensorEngine"]
 
 
 class Engine(Protocol):
@@ -21,3 +21,15 @@ class Engine(Protocol):
 
         Raises EngineError if the network fails or gives anything else.
         """
+
+
+@runtime_checkable
+class TensorEngine(Engine, Protocol):
+    """An engine whose input may be written in place, so that nothing has to be converted or copied for it."""
+
+    def tensor(self, count: int) -> npt.NDArray[np.float32]:
+        """The memory that the network reads for a batch of `count` images: float32 (count, 3, H, W), to be filled with
+        (value / 255 - mean) / std. Larger batches may move it: ask anew for each."""
+
+    def run(self, count: int) -> npt.NDArray[np.float32]:
+        """Logits (count, classes) of what has been written to `tensor(count)`; else as `classify`."""

@@ -2,7 +2,7 @@
 
 from firewall.transforms.gaussian_blur import gaussian_blur
 from firewall.transforms.jpeg import SUBSAMPLINGS, SWEEP_16, SWEEP_76, jpeg_sweep, jpeg_sweep_normalised
-from firewall.transforms.operations import OPERATIONS_38, apply_operations
+from firewall.transforms.operations import OPERATIONS_38, apply_operations, apply_operations_normalised
 from firewall.transforms.residual import residual
 from firewall.transforms.resize import resize
 from firewall.transforms.rotate import rotate
@@ -14,6 +14,7 @@ __all__ = [
     "SWEEP_16",
     "SWEEP_76",
     "apply_operations",
+    "apply_operations_normalised",
     "gaussian_blur",
     "jpeg_sweep",
     "jpeg_sweep_normalised",

@@ -11,7 +11,7 @@ import numpy.typing as npt
 
 from firewall.errors import ImageError, UsageError
 
-__all__ = ["batch", "check_numbers", "copies", "destination", "image"]
+__all__ = ["batch", "check_numbers", "copies", "destination", "image", "normalisation", "normalise"]
 
 
 def batch(pixels: npt.NDArray[np.uint8]) -> npt.NDArray[np.uint8]:
@@ -85,3 +85,39 @@ def check_numbers(values: Sequence[float], what: str, lowest: float, highest: fl
         number = isinstance(value, (int, float, np.integer, np.floating)) and not isinstance(value, bool)
         if not number or not math.isfinite(value) or not lowest <= value <= highest:
             raise UsageError(f"{what} must be a number from {lowest:g} to {highest:g}, got {value!r}")
+
+
+def normalisation(
+    mean: Sequence[float], std: Sequence[float]
+) -> tuple[npt.NDArray[np.float64], npt.NDArray[np.float64]]:
+    """Both as arrays of three. Raises UsageError if they are not three finite numbers each, or std is not above 0."""
+    means, stds = (_three(values, name) for values, name in ((mean, "mean"), (std, "std")))
+    if stds.min() <= 0:
+        raise UsageError(f"std must be three numbers above 0, got {std!r}")
+    return means, stds
+
+
+def normalise(
+    copies: npt.NDArray[np.uint8],
+    means: npt.NDArray[np.float64],
+    stds: npt.NDArray[np.float64],
+    out: npt.NDArray[np.float32],
+) -> None:
+    """(value / 255 - mean) / std of pixels (..., H, W, 3), channels first, into `out` (..., 3, H, W).
+
+    That is value * scale + shift in float32, both operations rounded; scale 1 / (255 std) and shift -mean / std are
+    computed in float64 and rounded once.
+    """
+    out[...] = np.moveaxis(copies, -1, -3)
+    out *= (1.0 / (255.0 * stds)).astype(np.float32)[:, None, None]
+    out += (-means / stds).astype(np.float32)[:, None, None]
+
+
+def _three(values: Sequence[float], name: str) -> npt.NDArray[np.float64]:
+    try:
+        array = np.ascontiguousarray(values, np.float64)
+    except (TypeError, ValueError):
+        array = np.empty(0)
+    if array.shape != (3,) or not all(math.isfinite(value) for value in array.tolist()):
+        raise UsageError(f"{name} must be three finite numbers, one for each of R, G and B, got {values!r}")
+    return array

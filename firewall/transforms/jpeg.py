@@ -8,7 +8,6 @@ qualities once and leaves out the entropy coding; without the runtime they are t
 from __future__ import annotations
 
 import io
-import math
 from collections.abc import Sequence
 from typing import Any
 
@@ -17,7 +16,7 @@ import numpy.typing as npt
 from PIL import Image
 
 from firewall.errors import UsageError
-from firewall.transforms.arrays import destination, image
+from firewall.transforms.arrays import destination, image, normalisation, normalise
 from firewall.transforms.runtime import MAX_SIDE, runtime
 from firewall.transforms.scale import filter_number, resample
 
@@ -164,9 +163,9 @@ def _by_pillow(
 def _normalised(
     copies: _Pixels, means: npt.NDArray[np.float64], stds: npt.NDArray[np.float64], out: npt.NDArray[Any]
 ) -> npt.NDArray[Any]:
-    batch = copies.transpose(0, 3, 1, 2).astype(np.float32)
-    batch *= (1.0 / (255.0 * stds)).astype(np.float32)[:, None, None]
-    batch += (-means / stds).astype(np.float32)[:, None, None]
+    count, height, width, _ = copies.shape
+    batch = np.empty((count, 3, height, width), np.float32)
+    normalise(copies, means, stds, batch)
     with np.errstate(over="ignore"):  # what float16 can't hold is infinite
         out[...] = batch
     return out
@@ -176,23 +175,11 @@ def _normalisation(
     mean: Sequence[float], std: Sequence[float], dtype: npt.DTypeLike
 ) -> tuple[npt.NDArray[np.float64], npt.NDArray[np.float64], np.dtype[Any]]:
     """Both as arrays, and the type of the result, once they are known to be allowed."""
-    means, stds = (_three(values, name) for values, name in ((mean, "mean"), (std, "std")))
-    if stds.min() <= 0:
-        raise UsageError(f"std must be three numbers above 0, got {std!r}")
+    means, stds = normalisation(mean, std)
     kind = np.dtype(dtype)
     if kind not in (np.dtype(np.float32), np.dtype(np.float16)):
         raise UsageError(f"dtype must be float32 or float16, got {kind}")
     return means, stds, kind
-
-
-def _three(values: Sequence[float], name: str) -> npt.NDArray[np.float64]:
-    try:
-        array = np.ascontiguousarray(values, np.float64)
-    except (TypeError, ValueError):
-        array = np.empty(0)
-    if array.shape != (3,) or not all(math.isfinite(value) for value in array.tolist()):
-        raise UsageError(f"{name} must be three finite numbers, one for each of R, G and B, got {values!r}")
-    return array
 
 
 def _checked(

@@ -5,18 +5,19 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Sequence
 from functools import lru_cache
+from itertools import groupby
 
 import numpy as np
 import numpy.typing as npt
 
 from firewall.errors import UsageError
-from firewall.transforms.arrays import destination, image
+from firewall.transforms.arrays import destination, image, normalisation, normalise
 from firewall.transforms.gaussian_blur import gaussian_blur
-from firewall.transforms.jpeg import SWEEP_16, jpeg_sweep
+from firewall.transforms.jpeg import SWEEP_16, jpeg_sweep, jpeg_sweep_normalised
 from firewall.transforms.rotate import rotate
 from firewall.transforms.scale import scale
 
-__all__ = ["FAMILIES", "OPERATIONS_38", "apply_operations", "parse_operation"]
+__all__ = ["FAMILIES", "OPERATIONS_38", "apply_operations", "apply_operations_normalised", "parse_operation"]
 
 #: The 38 operations of Nguyen, Kuribayashi et al., section 3.1, in its order: what the statistics detector asks for.
 OPERATIONS_38: tuple[str, ...] = (
@@ -80,3 +81,38 @@ def apply_operations(
         else:
             copies[places] = FAMILIES[family](pixels, parameters)
     return copies
+
+
+def apply_operations_normalised(
+    pixels: npt.NDArray[np.uint8],
+    operations: Sequence[str],
+    mean: Sequence[float],
+    std: Sequence[float],
+    *,
+    out: npt.NDArray[np.float32] | None = None,
+) -> npt.NDArray[np.float32]:
+    """The copies of `apply_operations` as a network reads them: channels first, (value / 255 - mean) / std.
+
+    The same numbers, bit for bit, as `jpeg_sweep_normalised` gives for JPEG, which writes them straight to `out`; of
+    the other families each copy is turned into numbers while it is still in the cache.
+
+    mean, std: three finite numbers each, in units of the full range; std above 0. out: optional C-contiguous float32
+    (len(operations), 3, H, W) buffer that receives the result and is returned, such as the tensor that a network reads.
+
+    Returns float32 (len(operations), 3, H, W). Raises UsageError and ImageError as `apply_operations` does.
+    """
+    parsed = [parse_operation(operation) for operation in operations]
+    height, width, _ = image(pixels).shape
+    means, stds = normalisation(mean, std)
+    result = destination(out, (len(parsed), 3, height, width), np.float32, pixels)
+    for family, run in groupby(enumerate(parsed), key=lambda place: place[1][0]):
+        numbered = list(run)
+        first, last = numbered[0][0], numbered[-1][0] + 1
+        parameters = [parameter for _, (_, parameter) in numbered]
+        if family == "jpeg":
+            qualities = [int(quality) for quality in parameters]
+            jpeg_sweep_normalised(pixels, qualities, mean, std, out=result[first:last])
+        else:
+            for slot, copy in zip(result[first:last], FAMILIES[family](pixels, parameters), strict=True):
+                normalise(copy, means, stds, slot)
+    return result
