@@ -7,7 +7,7 @@ import pytest
 
 from firewall.errors import UsageError
 from firewall.frame import Pixels
-from firewall.lab.training.shifts import SHIFTS, augmented, shifted
+from firewall.lab.training.shifts import SHIFTS, _chosen, augmented, shifted
 from firewall.transforms import resize
 
 
@@ -48,3 +48,15 @@ def test_half_of_the_training_images_are_left_alone(images: Pixels) -> None:
     assert 70 < sum(alone) < 130
     assert all(augmented(image, "none", generator) is image for _ in range(5))
     assert {augmented(image, "shifts", generator).shape for _ in range(50)} == {image.shape}
+
+
+def test_small_attacks_are_not_hidden_under_noise(images: Pixels) -> None:
+    """An attack of a grey level under noise of ten looks like noise: with `sensor` it is left out, a visible one isn't,
+    and normal images have more of it."""
+    small, large = (np.full(images[0].shape, size, np.int16) for size in (1, 20))
+
+    def noisy(change: np.ndarray | None) -> int:
+        generator = np.random.default_rng(0)
+        return sum("noise" in _chosen("sensor", generator, change) for _ in range(400))
+
+    assert noisy(small) == 0 < noisy(large) < noisy(None)

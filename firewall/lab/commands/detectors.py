@@ -26,7 +26,11 @@ LeaveOut = Annotated[
     str, typer.Option(help="Comma-separated attacks not to train with; they are measured all the same.")
 ]
 Augment = Annotated[
-    str, typer.Option(help="none, or shifts: noise, JPEG, blur, light, sharpening, rain under attacks.")
+    str,
+    typer.Option(
+        help="none; shifts: noise, JPEG, blur, light, sharpening, rain under attacks; sensor: more noise on normal "
+        "images, none that hides an attack."
+    ),
 ]
 More = Annotated[str, typer.Option(help="Comma-separated further databases, of other tracks, all to be trained on.")]
 Loss = Annotated[str, typer.Option(help="softmax (cross-entropy) or raw (without the final softmax, as the paper).")]

@@ -296,8 +296,8 @@ class _Balanced(Dataset[tuple[Tensor, int]]):
             name = self._names[int(generator.integers(len(self._names)))]
             chosen = int(generator.integers(len(split.attacks[name])))
             attacked, normal = split.attacks[name][chosen], split.normal[split.origins[name][chosen]]
-            pixels = augmented(normal, settings.augment, generator)
             change = attacked.astype(np.int16) - normal
+            pixels = augmented(normal, settings.augment, generator, change)
             pixels = np.clip(pixels + change, 0, 255).astype(np.uint8)
         values = as_input(pixels[None], settings)[0]
         # A sign in a mirror is another sign, but a perturbation there is one like any other.

@@ -24,8 +24,12 @@ __all__ = ["AUGMENTATIONS", "SHIFTS", "augmented", "shifted"]
 Pixels = npt.NDArray[np.uint8]
 Shift = Callable[[Pixels, np.random.Generator], Pixels]
 
-#: How training images are changed: not at all, or by one or two random shifts in half of the cases.
-AUGMENTATIONS = ("none", "shifts")
+#: How training images are changed: not at all; by one or two random shifts in half of the cases; or so, with more noise
+#: on normal images, and none that a change could hide in on attacked ones.
+AUGMENTATIONS = ("none", "shifts", "sensor")
+
+#: Grey levels, root mean square: a smaller change is not seen under the noise of `_noise`.
+_HIDDEN = 3.0
 
 
 def _noise(pixels: Pixels, generator: np.random.Generator) -> Pixels:
@@ -93,11 +97,15 @@ def shifted(images: Pixels, name: str, seed: int = 0) -> Pixels:
     return np.stack(parts) if parts else images.copy()
 
 
-def augmented(pixels: Pixels, augment: str, generator: np.random.Generator) -> Pixels:
-    """A normal image, (H, W, 3) uint8, as training sees it. augment: of AUGMENTATIONS.
+def augmented(
+    pixels: Pixels, augment: str, generator: np.random.Generator, change: npt.NDArray[np.int16] | None = None
+) -> Pixels:
+    """A normal image, (H, W, 3) uint8, as training sees it. augment: of AUGMENTATIONS. change: of the same shape, what
+    an attack will add to it.
 
     Half of the shifted images are shifted at a smaller size and enlarged afterwards, as the edge does it with what the
-    camera saw from afar: there noise and JPEG blocks come out soft.
+    camera saw from afar: there noise and JPEG blocks come out soft. With "sensor", small changes are not hidden under
+    noise: to call what can't be seen adversarial teaches that noise is.
     """
     if augment == "none" or generator.random() < 0.5:
         return pixels
@@ -105,10 +113,20 @@ def augmented(pixels: Pixels, augment: str, generator: np.random.Generator) -> P
     if generator.random() < 0.5:
         share = generator.uniform(0.5, 1)
         pixels = resize(pixels, max(8, round(share * width)), max(8, round(share * height)))
-    names = list(SHIFTS)
-    for name in generator.choice(len(names), size=1 if generator.random() < 0.7 else 2, replace=False):
-        pixels = SHIFTS[names[int(name)]](pixels, generator)
+    for name in _chosen(augment, generator, change):
+        pixels = SHIFTS[name](pixels, generator)
     return pixels if pixels.shape[:2] == (height, width) else resize(pixels, width, height)
+
+
+def _chosen(augment: str, generator: np.random.Generator, change: npt.NDArray[np.int16] | None) -> list[str]:
+    """One shift or two, by name."""
+    names = list(SHIFTS)
+    chances = np.ones(len(names))
+    if augment == "sensor":
+        hidden = change is not None and float(np.sqrt(np.mean(np.square(change, dtype=np.float64)))) < _HIDDEN
+        chances[names.index("noise")] = 0 if hidden else 3 if change is None else 1
+    size = 1 if generator.random() < 0.7 else 2
+    return [str(name) for name in generator.choice(names, size=size, replace=False, p=chances / chances.sum())]
 
 
 def _bytes(values: npt.NDArray[np.floating]) -> Pixels:
