@@ -77,8 +77,14 @@ def _provider(name: str) -> tuple[bool, str]:
 def _device(name: str) -> tuple[bool, str]:
     import numpy as np
 
-    from firewall.engines.sessions import open_session, placement
+    from firewall.engines.sessions import has_tensorrt, open_session, placement
 
+    if name == "tensorrt" and has_tensorrt():
+        from firewall.engines.device_memory import open_device
+        from firewall.engines.tensorrt_library import open_tensorrt
+
+        gpu, library = open_device(), open_tensorrt()
+        return True, f"TensorRT {library.__version__} on {gpu.name}; plans come from 'firewall export tensorrt'"
     session = open_session(_TWICE, "a test network", device=name, threads=1, image=None)
     given = np.arange(4, dtype=np.float32)
     if not np.array_equal(session.run(None, {"x": given})[0], given + given):

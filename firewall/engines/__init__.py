@@ -3,7 +3,7 @@
 from firewall.bundle import Bundle
 from firewall.engines.onnx_runtime import OnnxRuntimeEngine, OnnxRuntimeNetwork
 from firewall.engines.protocol import Engine, TensorEngine
-from firewall.engines.sessions import DEVICES, check_device
+from firewall.engines.sessions import DEVICES, check_device, has_tensorrt
 
 __all__ = [
     "DEVICES",
@@ -20,6 +20,12 @@ def open_engine(bundle: Bundle, *, device: str = "cpu", threads: int = 0) -> Eng
     """The classifier of a bundle, loaded and warm on a device, and on no other.
 
     device: of DEVICES. threads: of the processor, 0 = one for each core. Raises UsageError for an unknown device,
-    EngineError if it can't be used here or the classifier can't be run on it.
+    EngineError if it can't be used here or the classifier can't be run on it. "tensorrt" is a plan that 'firewall
+    export tensorrt' built here; where the package tensorrt is missing, ONNX Runtime's own provider of that name.
     """
+    check_device(device)
+    if device == "tensorrt" and has_tensorrt():
+        from firewall.engines.tensorrt_engine import TensorRTEngine
+
+        return TensorRTEngine.from_cache(bundle)
     return OnnxRuntimeEngine(bundle, device=device, threads=threads)

@@ -75,7 +75,7 @@ class OnnxRuntimeEngine:
             self._session.run_with_iobinding(self._bound(count))
         except Exception as error:  # ONNX Runtime raises many types of its own
             raise EngineError(f"the classifier failed: {short(error)}") from error
-        logits = self._output[:count].copy()  # the next batch overwrites it
+        logits: npt.NDArray[np.float32] = self._output[:count].copy()  # the next batch overwrites it
         if not np.isfinite(logits).all():
             raise EngineError("the classifier gave values that are not finite float32 numbers")
         return logits

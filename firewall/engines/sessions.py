@@ -7,6 +7,7 @@ on it.
 
 from __future__ import annotations
 
+import importlib.util
 import os
 from collections import Counter
 from collections.abc import Mapping
@@ -29,9 +30,14 @@ LARGEST_BATCH = 128
 
 
 def check_device(device: str) -> None:
-    """Raises UsageError for a device that is none, EngineError if this build of ONNX Runtime has no code for it."""
+    """Raises UsageError for a device that is none, EngineError if nothing that is installed here has code for it."""
     if device not in PROVIDERS:
         raise UsageError(f"the device must be one of {', '.join(DEVICES)}, got {device!r}")
+    if not (device == "tensorrt" and has_tensorrt()):
+        _check_providers(device)
+
+
+def _check_providers(device: str) -> None:
     available = ort.get_available_providers()
     missing = [provider for provider in PROVIDERS[device] if provider not in available]
     if missing:
@@ -40,6 +46,11 @@ def check_device(device: str) -> None:
             "install onnxruntime-gpu in its place (on a Jetson a build for its GPU), or use --device cpu; 'firewall "
             "doctor' says more"
         )
+
+
+def has_tensorrt() -> bool:
+    """Whether the package tensorrt is installed: then plans are run by it, not by ONNX Runtime's provider."""
+    return importlib.util.find_spec("tensorrt") is not None
 
 
 def open_session(
@@ -61,6 +72,7 @@ def open_session(
     Raises UsageError for an unknown device, EngineError if the file can't be loaded or a node would run elsewhere.
     """
     check_device(device)
+    _check_providers(device)
     settings = ort.SessionOptions()
     # The pool's own guess is the machine's physical cores, whatever this process may use of them (taskset, cgroups).
     settings.intra_op_num_threads = threads or len(os.sched_getaffinity(0))

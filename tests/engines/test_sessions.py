@@ -43,6 +43,24 @@ def test_a_device_that_this_build_has_no_code_for(device: str, capsys: pytest.Ca
         assert not out and error.count("\n") == 1 and CUDA in error
 
 
+def test_tensorrt_means_a_plan_where_the_package_is_there(guard: Firewall, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Then ONNX Runtime's own provider isn't asked, whatever its build has; and the plan's failure is told."""
+    from firewall.engines.tensorrt_engine import TensorRTEngine
+
+    opened: list[object] = []
+    monkeypatch.setattr("firewall.engines.sessions.has_tensorrt", lambda: True)
+    monkeypatch.setattr("firewall.engines.has_tensorrt", lambda: True)
+    monkeypatch.setattr(TensorRTEngine, "from_cache", lambda bundle: opened.append(bundle) or guard.engine)
+    assert open_engine(guard.bundle, device="tensorrt") is guard.engine and opened == [guard.bundle]
+
+    def missing(bundle: object) -> None:
+        raise EngineError("no plan; build it with 'firewall export tensorrt'")
+
+    monkeypatch.setattr(TensorRTEngine, "from_cache", missing)
+    with pytest.raises(EngineError, match="no plan"):
+        Firewall.load("default", device="tensorrt")
+
+
 def test_on_the_processor_every_node_is_accounted_for(guard: Firewall) -> None:
     """What the record says of the default classifier: nodes, all on the CPU provider."""
     content = guard.bundle.files[guard.bundle.manifest.classifier.file]
