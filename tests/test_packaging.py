@@ -97,7 +97,8 @@ def test_the_lab_is_an_extra(wheel: zipfile.ZipFile) -> None:
     assert len(plain) >= 4
     libraries = ("torch", "scikit-learn", "scipy", "matplotlib", "foolbox", "onnx>", "onnxscript", "joblib")
     assert not [line for line in plain if line.startswith(libraries)]
-    assert {"lab", "export", "gpu", "tensorrt", "cluster", "dev"} == set(metadata.get_all("Provides-Extra", []))
+    extras = {"lab", "export", "gpu", "pycuda", "tensorrt", "cluster", "dev"}
+    assert extras == set(metadata.get_all("Provides-Extra", []))
 
 
 def test_the_sdist_holds_what_a_build_needs(dist: Path) -> None:

@@ -1,0 +1,199 @@
+"""A precision written into an ONNX file, so that nothing is left for a builder to decide.
+
+fp16: every weight and every value between input and output is float16; input and output stay float32.
+
+int8: explicit Q/DQ. What each convolution and matrix product reads is rounded to 8 bits by a `QuantizeLinear` and
+`DequantizeLinear` pair: activations with one scale that images were run for, weights with one for each output channel,
+all symmetric (zero point 0); biases stay float32. TensorRT's parser asks for just that: it refuses dynamic
+quantisation, zero points other than 0, and int32 biases.
+
+Scales: Jacob et al., "Quantization and Training of Neural Networks for Efficient Integer-Arithmetic-Only Inference",
+2018; placement: TensorRT's developer guide, "Working with Quantized Types". Both conversions are ONNX Runtime's.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import tempfile
+import warnings
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+import numpy.typing as npt
+
+from firewall.bundle import InputSpec
+from firewall.engines.plan_cache import Precision
+from firewall.errors import DataError, EngineError, MissingExtraError
+
+__all__ = ["LEAST_IMAGES", "Target", "prepare", "to_float16", "to_int8", "with_precision"]
+
+#: Which runtime's integer kernels the pairs are placed for.
+Target = Literal["tensorrt", "cpu"]
+
+#: Fewer images say too little about how large activations get.
+LEAST_IMAGES = 32
+
+_MULTIPLYING = ("Conv", "ConvTranspose", "Gemm", "MatMul")
+_BATCH = 32
+
+
+def with_precision(content: bytes, precision: Precision, values: npt.NDArray[np.float32] | None = None) -> bytes:
+    """The ONNX file for TensorRT in a precision; fp32 is the file itself. values: as of `to_int8`, for int8 alone."""
+    if precision == "fp32":
+        return content
+    if precision == "fp16":
+        return to_float16(content)
+    if values is None:
+        raise DataError("int8 needs calibration images: benign ones, like those that the device will see")
+    return to_int8(content, values)
+
+
+def prepare(images: npt.NDArray[np.uint8], spec: InputSpec) -> npt.NDArray[np.float32]:
+    """What a bundle's network reads for uint8 images (N, H, W, 3): float32 (N, 3, H, W), (value / 255 - mean) / std."""
+    values = (images.astype(np.float64) / 255 - np.array(spec.mean)) / np.array(spec.std)
+    return np.ascontiguousarray(values.transpose(0, 3, 1, 2), np.float32)
+
+
+def to_float16(content: bytes) -> bytes:
+    """The network of an ONNX file, computing in float16 between a float32 input and a float32 output.
+
+    Raises EngineError if it can't be converted, or if a weight is too large for float16 (65,504).
+    """
+    onnx, convert = _float16()
+    model = onnx.load_model_from_string(content)
+    _forget_shapes(model)
+    for weight in model.graph.initializer:
+        if weight.data_type == onnx.TensorProto.FLOAT:
+            values = onnx.numpy_helper.to_array(weight)
+            if values.size and not np.abs(values).max() <= np.finfo(np.float16).max:
+                raise EngineError(
+                    f"weight {weight.name!r} reaches {np.abs(values).max():.3g}, float16 ends at 65,504; "
+                    "use fp32 or int8"
+                )
+    with _quiet(), _conversion("fp16"):
+        converted = convert(model, keep_io_types=True)
+    return _written(converted)
+
+
+def to_int8(content: bytes, values: npt.NDArray[np.float32], *, target: Target = "tensorrt") -> bytes:
+    """The network of an ONNX file with 8-bit convolutions and matrix products.
+
+    values: float32 (N, ...), what its one input would be for N >= 32 benign images; the scales are the largest absolute
+    values that occur with them. target: "cpu" also rounds what the products give, to unsigned bytes with a zero point
+    of their own, and the biases; only then ONNX Runtime has integer kernels on a processor. TensorRT refuses that.
+
+    Raises DataError for too few or unfit values, EngineError if the network can't be converted.
+    """
+    onnx, quantization = _quantization()
+    model = onnx.load_model_from_string(content)
+    inputs = [entry.name for entry in model.graph.input]
+    if len(inputs) != 1:
+        raise EngineError(f"the network has inputs {inputs}; one is needed")
+    if values.dtype != np.float32 or len(values) < LEAST_IMAGES or not np.isfinite(values).all():
+        raise DataError(
+            f"int8 is calibrated on {values.dtype} values of {len(values)} images; finite float32 values of at least "
+            f"{LEAST_IMAGES} are needed"
+        )
+    _forget_shapes(model)
+
+    base: Any = quantization.CalibrationDataReader
+
+    class Reader(base):  # type: ignore[misc]  # it has no types
+        def __init__(self) -> None:
+            self.parts = iter(range(0, len(values), _BATCH))
+
+        def get_next(self) -> dict[str, Any] | None:
+            start = next(self.parts, None)
+            return None if start is None else {inputs[0]: values[start : start + _BATCH]}
+
+    symmetric = target == "tensorrt"
+    options: dict[str, Any] = {
+        "ActivationSymmetric": symmetric,
+        "WeightSymmetric": True,
+        "QuantizeBias": not symmetric,
+    }
+    if symmetric:
+        # A pair between a product and the activation behind it would keep TensorRT from computing both in one go.
+        options["OpTypesToExcludeOutputQuantization"] = list(_MULTIPLYING)
+    kind = quantization.QuantType
+    with tempfile.TemporaryDirectory() as folder, _quiet(), _conversion("int8"):
+        path = Path(folder) / "int8.onnx"
+        quantization.quantize_static(
+            model,
+            str(path),
+            Reader(),
+            quant_format=quantization.QuantFormat.QDQ,
+            op_types_to_quantize=list(_MULTIPLYING) if symmetric else None,
+            per_channel=True,
+            activation_type=kind.QInt8 if symmetric else kind.QUInt8,
+            weight_type=kind.QInt8,
+            calibrate_method=quantization.CalibrationMethod.MinMax,
+            extra_options=options,
+        )
+        converted = onnx.load_model_from_string(path.read_bytes())
+    if not any(node.op_type == "DequantizeLinear" for node in converted.graph.node):
+        raise EngineError(f"the network has none of {', '.join(_MULTIPLYING)}; there is nothing to compute in int8")
+    return _written(converted)
+
+
+def _written(model: Any) -> bytes:
+    _forget_shapes(model)
+    model.ClearField("doc_string")
+    data: bytes = model.SerializeToString(deterministic=True)
+    return data
+
+
+def _forget_shapes(model: Any) -> None:
+    """Shapes inside the graph are what an exporter inferred; the quantiser trips over them, readers infer their own."""
+    del model.graph.value_info[:]
+
+
+def _float16() -> tuple[Any, Any]:
+    with _needed():
+        import onnx
+        from onnxruntime.transformers import float16
+    return onnx, float16.convert_float_to_float16
+
+
+def _quantization() -> tuple[Any, Any]:
+    with _needed(), _quiet():
+        import onnx
+        from onnxruntime import quantization
+    return onnx, quantization
+
+
+@contextlib.contextmanager
+def _needed() -> Iterator[None]:
+    try:
+        yield
+    except ModuleNotFoundError as error:
+        raise MissingExtraError(
+            f"writing fp16 or int8 into a network needs the package {error.name!r}: pip install "
+            "'perception-firewall[tensorrt]', or on a Jetson, which has TensorRT from JetPack, pip install onnx"
+        ) from error
+
+
+@contextlib.contextmanager
+def _conversion(precision: str) -> Iterator[None]:
+    try:
+        yield
+    except Exception as error:  # the converters raise whatever a graph they don't know leads to
+        short = " ".join(str(error).split())[:200]
+        raise EngineError(f"the network can't be converted to {precision}: {short}; use another precision") from error
+
+
+@contextlib.contextmanager
+def _quiet() -> Iterator[None]:
+    """The converters warn of their own doings, through the root logger too; what matters is checked instead."""
+    root = logging.getLogger()
+    level = root.level
+    root.setLevel(logging.ERROR)
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            yield
+    finally:
+        root.setLevel(level)
