@@ -19,6 +19,7 @@ import typer
 from rich.console import Console
 
 import firewall
+from firewall.bench.cli import bench_app
 from firewall.errors import FirewallError, ImageError, MissingExtraError, UsageError
 from firewall.signing import AllowUnsigned, TrustedKeys, bundle_app
 
@@ -36,6 +37,7 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
+app.add_typer(bench_app, name="bench")
 app.add_typer(bundle_app, name="bundle")
 _stderr = Console(stderr=True, highlight=False, soft_wrap=True)
 
@@ -304,36 +306,6 @@ def doctor(
     doctors.render(checks, as_json=as_json)
     if any(check.ok is False and check.required for check in checks):
         raise typer.Exit(1)
-
-
-@app.command()
-def bench(
-    bundle: Bundle = "default",
-    trust: TrustedKeys = None,
-    allow_unsigned: AllowUnsigned = None,
-    image: Annotated[Path | None, typer.Option(help="Image to judge; noise if none is given.")] = None,
-    samples: Annotated[int, typer.Option(min=1, help="Verdicts to time; p99 needs 662.")] = 700,
-    warm_up: Annotated[int, typer.Option(min=0, help="Verdicts before the clock starts.")] = 50,
-    device: Device = "cpu",
-    threads: Threads = 0,
-    json_file: Annotated[Path | None, typer.Option("--json", metavar="FILE", help="Write the result as JSON.")] = None,
-) -> None:
-    """Time verdicts of a bundle on this machine, every detector asked."""
-    from firewall import bench as benches
-    from firewall.bundle import load_bundle
-    from firewall.engines import check_device, open_engine
-    from firewall.screening import Firewall
-    from firewall.sources import read_image
-    from firewall.trust import Trust
-
-    pixels = None if image is None else read_image(image)
-    check_device(device)
-    loaded = load_bundle(bundle, trust=Trust.configured(trust, allow_unsigned))
-    guard = Firewall(loaded, open_engine(loaded, device=device, threads=threads))
-    result = benches.measure(guard, image=pixels, samples=samples, warm_up=warm_up, threads=threads)
-    benches.render(result, Console())
-    if json_file is not None:
-        _write(json_file, result.to_json() + "\n")
 
 
 _PASSED_ON: dict[str, Any] = {"allow_extra_args": True, "ignore_unknown_options": True, "help_option_names": []}

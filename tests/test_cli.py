@@ -256,21 +256,6 @@ def _group_lives(group: int) -> bool:
     return True
 
 
-def test_bench_writes_its_result(tmp_path: Path) -> None:
-    """A table for people, JSON with raw samples, and no percentile that the samples don't carry."""
-    file = tmp_path / "bench.json"
-
-    result = firewall("bench", "--samples", "70", "--warm-up", "2", "--json", file, timeout=120)
-
-    assert result.returncode == 0, result.stderr
-    report = json.loads(file.read_text())
-    assert len(report["samples_ms"]) == report["samples"] == 70
-    assert report["minimum"] <= report["p50"] <= report["p90"] <= report["maximum"]
-    assert report["p99"] is None and "p99 needs at least 662 samples" in result.stdout
-    assert sum(report["stages"].values()) == pytest.approx(1, abs=0.01)
-    assert "not Jetson" in result.stdout or "jetson" in report["machine"]["board"].lower()
-
-
 def test_a_reader_that_goes_away(benign_sign: Pixels) -> None:
     """`firewall serve | head -1` ends without a traceback."""
     command = f"{sys.executable} -m firewall serve --source 'demo?fps=0' --http off | head -1"

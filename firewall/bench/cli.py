@@ -1,0 +1,199 @@
+"""`firewall bench`: how long a verdict takes here, and what of it the firewall adds; `bench compare` of two runs."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from firewall.errors import FirewallError, UsageError
+from firewall.signing import AllowUnsigned, TrustedKeys
+
+__all__ = ["bench_app"]
+
+bench_app = typer.Typer(
+    help="Time verdicts of a bundle on this machine, with and without the firewall; compare two runs.",
+    add_completion=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+
+Report = Annotated[Path, typer.Argument(metavar="REPORT.json", help="Written by 'firewall bench --json'.")]
+_RATES = re.compile(r"\d{1,3}(\.\d{1,3})?(,\d{1,3}(\.\d{1,3})?)*", re.ASCII)
+_LIMIT = re.compile(r"(\d{1,4}(?:\.\d{1,3})?)\s*%?", re.ASCII)
+
+
+@bench_app.callback(invoke_without_command=True)
+def bench(
+    context: typer.Context,
+    bundle: Annotated[str, typer.Option(help="'default' or the folder of a bundle.")] = "default",
+    trust: TrustedKeys = None,
+    allow_unsigned: AllowUnsigned = None,
+    device: Annotated[
+        str, typer.Option(help="What the classifier runs on, and nothing else: cpu, cuda or tensorrt.")
+    ] = "cpu",
+    threads: Annotated[int, typer.Option(min=0, max=256, help="Threads of the classifier; 0 = one for each core.")] = 0,
+    images: Annotated[
+        Path | None, typer.Option(metavar="DIR", help="Normal pictures.  [default: frames of the demo]")
+    ] = None,
+    adversarial: Annotated[Path | None, typer.Option(metavar="DIR", help="Attacked pictures, with --images.")] = None,
+    image: Annotated[Path | None, typer.Option(metavar="FILE", help="One normal picture.")] = None,
+    regions: Annotated[
+        str | None,
+        typer.Option(help="Where to look: signs, whole or X,Y,W,H.  [default: signs; whole with pictures of yours]"),
+    ] = None,
+    exhaustive: Annotated[
+        bool, typer.Option("--exhaustive", help="Ask every detector, also when the verdict is settled.")
+    ] = False,
+    samples: Annotated[
+        int, typer.Option(min=1, help="Frames of each kind, with and without; p99 needs 662, p99.9 needs 6636.")
+    ] = 700,
+    warm_up: Annotated[int, typer.Option(min=0, help="Frames before the clock starts.")] = 50,
+    fps: Annotated[str, typer.Option(metavar="LIST|off", help="Cameras' rates to be fed at.")] = "10,30,60",
+    fps_frames: Annotated[
+        int | None, typer.Option(min=1, help="Frames due at each rate.  [default: 130, at most --samples]")
+    ] = None,
+    deadline_ms: Annotated[
+        float | None, typer.Option(min=0.001, help="Of a frame at a rate.  [default: one period]")
+    ] = None,
+    cold_starts: Annotated[int, typer.Option(min=0, help="Fresh processes to time from start to verdict.")] = 3,
+    energy_seconds: Annotated[
+        float, typer.Option(min=0, max=600, help="Of each energy window, where rails can be read; 0 = none.")
+    ] = 5.0,
+    json_file: Annotated[
+        Path | None, typer.Option("--json", metavar="FILE", help="Write the report with raw samples as JSON.")
+    ] = None,
+    picture: Annotated[
+        Path | None, typer.Option(metavar="FILE.svg", help="Draw the distribution of the latencies.")
+    ] = None,
+) -> None:
+    """Time verdicts of a bundle on this machine, with and without the firewall in turns. Ctrl-C keeps what there is.
+
+    firewall bench compare A.json B.json says what differs between two runs.
+    """
+    if context.invoked_subcommand is not None:
+        return
+    if image is not None and images is not None:
+        raise UsageError("give --image or --images, not both")
+    normal = image if images is None else images
+    if adversarial is not None and normal is None:
+        raise UsageError("--adversarial needs --images: the same kind of pictures without an attack")
+    rates = _rates(fps)
+    if picture is not None and picture.suffix.lower() != ".svg":
+        raise UsageError(f"--picture is an SVG file, name it so: {picture.with_suffix('.svg')}")
+    for file in (json_file, picture):
+        _check_writable(file)
+
+    from rich.console import Console
+
+    from firewall.bench import inputs
+    from firewall.bench.loading import load
+    from firewall.bench.measuring import Plan, measure
+    from firewall.bench.picture import draw
+    from firewall.bench.tables import render
+
+    plan = Plan(
+        bundle=bundle,
+        trust=None if trust is None else str(trust),
+        allow_unsigned=allow_unsigned,
+        device=device,
+        threads=threads,
+        regions=regions or ("signs" if normal is None else "whole"),
+        exhaustive=exhaustive,
+        samples=samples,
+        warm_up=warm_up,
+        fps=rates,
+        fps_frames=min(130, samples) if fps_frames is None else fps_frames,
+        deadline_ms=deadline_ms,
+        cold_starts=cold_starts,
+        energy_seconds=energy_seconds,
+    )
+    guard = load(plan.bundle, plan.trust, plan.allow_unsigned, plan.device, plan.threads)
+    pictures = inputs.of_demo() if normal is None else inputs.of_files(normal, adversarial)
+    report = measure(guard, pictures, plan)
+    render(report, Console())
+    if json_file is not None:
+        _write(json_file, report.to_json() + "\n")
+    if picture is not None and report.full_rate:
+        _write(picture, draw(report))
+    if not report.complete:
+        raise typer.Exit(130)
+
+
+@bench_app.command()
+def compare(
+    a: Report,
+    b: Report,
+    fail_above: Annotated[
+        str | None,
+        typer.Option(
+            metavar="PERCENT",
+            help="Exit code 1 if B's median or p99 with the firewall is slower by more, such as 10%, and clearly so.",
+        ),
+    ] = None,
+    anyway: Annotated[
+        bool, typer.Option("--anyway", help="Hold B against --fail-above although the runs are not comparable.")
+    ] = False,
+    json_file: Annotated[
+        Path | None, typer.Option("--json", metavar="FILE", help="Write the comparison as JSON.")
+    ] = None,
+) -> None:
+    """Say by how much B differs from A, how sure that is, and whether the two can be compared at all."""
+    limit = None if fail_above is None else _limit(fail_above)
+    _check_writable(json_file)
+
+    from rich.console import Console
+
+    from firewall.bench.comparing import compare as compared
+    from firewall.bench.comparing import render
+    from firewall.bench.report import read
+
+    found = compared(read(a), read(b))
+    render(found, Console())
+    if json_file is not None:
+        _write(json_file, json.dumps(found.to_json(), indent=1, allow_nan=False) + "\n")
+    if limit is None:
+        return
+    if not found.comparable and not anyway:
+        raise FirewallError(f"{a} and {b} are not comparable, see above; measure both alike, or use --anyway")
+    if not found.differences:
+        raise FirewallError(f"{a} and {b} have no latencies in common to hold against --fail-above")
+    slower = [f"{one.kind} {one.figure} {one.share:+.1%}" for one in found.slower(limit)]
+    if slower:
+        raise FirewallError(f"{b} is slower than {a} by more than {limit:.4g} of it: {', '.join(slower)}")
+
+
+def _rates(text: str) -> tuple[float, ...]:
+    if text.strip() in ("off", "0", ""):
+        return ()
+    compact = text.replace(" ", "")
+    rates = tuple(float(part) for part in compact.split(",")) if _RATES.fullmatch(compact) else ()
+    if not rates or not all(0 < rate <= 1000 for rate in rates):
+        raise UsageError(f"--fps takes frames a second, above 0 and up to 1000, such as 10,30,60, or off; got {text!r}")
+    return rates
+
+
+def _limit(text: str) -> float:
+    match = _LIMIT.fullmatch(text.strip())
+    if match is None:
+        raise UsageError(f"--fail-above takes a percentage such as 10%, got {text!r}")
+    return float(match[1]) / 100
+
+
+def _check_writable(file: Path | None) -> None:
+    """Before minutes are spent on what could not be kept."""
+    if file is None:
+        return
+    folder = file.parent
+    if file.is_dir() or not folder.is_dir() or not os.access(file if file.exists() else folder, os.W_OK):
+        raise FirewallError(f"can't write {file}: name a file in a folder that exists and can be written")
+
+
+def _write(file: Path, text: str) -> None:
+    try:
+        file.write_text(text, encoding="utf-8")
+    except OSError as error:
+        raise FirewallError(f"can't write {file}: {error.strerror}") from error

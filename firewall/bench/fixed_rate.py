@@ -1,0 +1,81 @@
+"""Frames at a camera's rate: how old the verdicts are, which come too late and which frames are never judged."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+
+from firewall.bench.fields import summary
+from firewall.bench.inputs import Inputs
+from firewall.bench.report import FixedRate, PacedKind
+from firewall.bench.subjects import Guarded
+
+__all__ = ["FixedRateRun"]
+
+
+class FixedRateRun:
+    """One rate. A frame is due each period, kinds in turns; whoever is busy misses it, and goes on with the newest, as
+    `firewall serve` does with a live source. No deadline is given to the firewall: verdicts are counted as late, and
+    not cut short."""
+
+    def __init__(self, guarded: Guarded, inputs: Inputs, fps: float, deadline_ms: float | None) -> None:
+        """fps: frames a second. deadline_ms: from the moment a frame is due; None is one period."""
+        self.fps = fps
+        self.deadline_ms = 1e3 / fps if deadline_ms is None else deadline_ms
+        self._guarded, self._inputs = guarded, inputs
+        self._kinds = list(inputs.kinds)
+        self._ages: dict[str, list[float]] = {kind: [] for kind in self._kinds}
+        self._dropped = dict.fromkeys(self._kinds, 0)
+        self._latencies: list[float] = []
+
+    def run(self, frames: int, step: Callable[[int], None]) -> None:
+        """As many frames become due, one a period. step: called with the number of frames that are over."""
+        period = 1 / self.fps
+        first = time.monotonic() + period
+        number = 0
+        while number < frames:
+            now = time.monotonic()
+            newest = min(int((now - first) / period), frames - 1) if now > first else 0
+            for passed in range(number, newest):
+                self._dropped[self._kind(passed)] += 1
+            number = max(number, newest)
+            due = first + number * period
+            time.sleep(max(0.0, due - now))
+            kind = self._kind(number)
+            pictures = self._inputs.kinds[kind]
+            seconds, _ = self._guarded.run(pictures[number // len(self._kinds) % len(pictures)])
+            self._ages[kind].append(1e3 * (time.monotonic() - due))
+            self._latencies.append(1e3 * seconds)
+            number += 1
+            step(number)
+
+    def _kind(self, number: int) -> str:
+        return self._kinds[number % len(self._kinds)]
+
+    def result(self) -> FixedRate | None:
+        """Figures of the frames so far; None before the first."""
+        kinds = {}
+        for kind in self._kinds:
+            ages, dropped = self._ages[kind], self._dropped[kind]
+            kinds[kind] = PacedKind(
+                due=len(ages) + dropped,
+                late=sum(age > self.deadline_ms for age in ages),
+                dropped=dropped,
+                age=summary(ages),
+                ages_ms=[round(age, 4) for age in ages],
+            )
+        due = sum(kind.due for kind in kinds.values())
+        if not due:
+            return None
+        late, dropped = (sum(getattr(kind, name) for kind in kinds.values()) for name in ("late", "dropped"))
+        return FixedRate(
+            fps=self.fps,
+            deadline_ms=self.deadline_ms,
+            due=due,
+            late=late,
+            dropped=dropped,
+            missed=(late + dropped) / due,
+            age=summary([age for kind in self._kinds for age in self._ages[kind]]),
+            latency=summary(self._latencies),
+            kinds=kinds,
+        )

@@ -1,0 +1,188 @@
+"""Power rails of a board: read from sysfs, or from tegrastats where sysfs tells nothing; and the energy of a window."""
+
+from __future__ import annotations
+
+import re
+import shutil
+import statistics
+import subprocess
+import threading
+import time
+from collections.abc import Callable
+from pathlib import Path
+from types import TracebackType
+
+from firewall.bench.report import Energy
+
+__all__ = ["Meter", "Rails", "TegrastatsRails", "rails", "source", "tegrastats_rails", "total"]
+
+#: Rails that everything else hangs on: where one is there it is the total.
+_INPUTS = ("VDD_IN", "VIN", "POM_5V_IN", "VDD_5V_IN", "5V_IN")
+#: `VDD_IN 4321mW/4310mW` (now/average) of tegrastats, without the unit in JetPack 4.
+_TEGRASTATS = re.compile(r"(?:^|\s)([A-Z][A-Z0-9_]*) (\d+)(?:mW)?/(\d+)(?:mW)?(?=\s|$)")
+_NOT_RAILS = frozenset({"RAM", "SWAP", "IRAM"})
+
+Rails = dict[str, float]
+
+
+def rails(root: Path = Path("/")) -> Rails:
+    """Power of each rail in mW by the name on the board; empty where no sensor can be read.
+
+    INA3221 (Xavier, Orin) and INA238 (Thor) by the kernel's hwmon; INA3221 by the iio driver of JetPack 4. What a
+    sensor calls NC is connected to nothing.
+    """
+    found: Rails = {}
+    for sensor in sorted(root.glob("sys/class/hwmon/hwmon*")):
+        if not (text(sensor / "name") or "").startswith("ina"):
+            continue
+        for file in sorted(sensor.glob("power*_input")):
+            microwatts = number(file)
+            name = text(sensor / file.name.replace("_input", "_label")) or text(sensor / "in1_label") or "VIN"
+            if microwatts is not None:
+                found[name] = microwatts / 1e3
+        for file in sorted(sensor.glob("in*_label")):
+            channel, name = file.name[2:-6], text(file) or ""
+            volts, amperes = number(sensor / f"in{channel}_input"), number(sensor / f"curr{channel}_input")
+            if name in ("", "NC") or "sum of" in name or volts is None or amperes is None:
+                continue  # in4 to in7 are voltages of shunts
+            found.setdefault(name, volts * amperes / 1e3)
+    for file in sorted(root.glob("sys/bus/i2c/drivers/ina3221x/*/iio:device*/rail_name_*")):
+        name, milliwatts = text(file) or "", number(file.with_name(f"in_power{file.name[-1]}_input"))
+        if name not in ("", "NC") and milliwatts is not None:
+            found.setdefault(name, milliwatts)
+    return found
+
+
+def total(found: Rails) -> tuple[float, list[str]]:
+    """The board's power in mW and the rails that it was taken from: the input rail where the board has one, else the
+    sum of all, which a meter at the plug will not confirm (jtop and others add them up in the same way)."""
+    for name in _INPUTS:
+        if name in found:
+            return found[name], [name]
+    return sum(found.values()), list(found)
+
+
+def tegrastats_rails(line: str) -> Rails:
+    """Power of each rail in mW by one line of tegrastats; the value of now, not the average since its start."""
+    return {name: float(now) for name, now, _ in _TEGRASTATS.findall(line) if name not in _NOT_RAILS}
+
+
+class TegrastatsRails:
+    """The newest line of a running tegrastats. Use as a context manager."""
+
+    def __init__(self, program: str, interval_ms: int = 100) -> None:
+        self._command = [program, "--interval", str(interval_ms)]
+        self._newest: Rails = {}
+
+    def __enter__(self) -> TegrastatsRails:  # noqa: PYI034 - Self is not in Python 3.10
+        self._process = subprocess.Popen(
+            self._command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True, errors="replace"
+        )
+        self._thread = threading.Thread(target=self._follow, daemon=True)
+        self._thread.start()
+        return self
+
+    def _follow(self) -> None:
+        if self._process.stdout is not None:
+            for line in self._process.stdout:
+                self._newest = tegrastats_rails(line) or self._newest
+
+    def __call__(self) -> Rails:
+        """Power in mW; empty before the first line."""
+        return self._newest
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._process.terminate()
+        self._process.wait(5)
+        self._thread.join(5)
+
+
+class _Sysfs:
+    def __init__(self, root: Path) -> None:
+        self._root = root
+
+    def __enter__(self) -> _Sysfs:  # noqa: PYI034
+        return self
+
+    def __call__(self) -> Rails:
+        return rails(self._root)
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        pass
+
+
+def source(root: Path = Path("/")) -> _Sysfs | TegrastatsRails | None:
+    """What the rails can be read from here, a context manager to call for them; None if nothing."""
+    if rails(root):
+        return _Sysfs(root)
+    program = shutil.which("tegrastats", path=str(root / "usr/bin")) or shutil.which("tegrastats")
+    return None if program is None else TegrastatsRails(program)
+
+
+class Meter:
+    """Reads the rails in a thread of its own while its block runs."""
+
+    def __init__(self, read: Callable[[], Rails], period: float = 0.1) -> None:
+        """read: power in mW by rail. period: seconds between two readings; reading takes about a millisecond each."""
+        self._read, self._period = read, period
+        self._readings: list[tuple[float, Rails]] = []
+        self._ended = threading.Event()
+
+    def __enter__(self) -> Meter:  # noqa: PYI034
+        self._started = time.monotonic()
+        self._thread = threading.Thread(target=self._follow, daemon=True)
+        self._thread.start()
+        return self
+
+    def _follow(self) -> None:
+        while True:
+            found = self._read()
+            if found:
+                self._readings.append((time.monotonic(), found))
+            if self._ended.wait(self._period):
+                return
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._seconds = time.monotonic() - self._started
+        self._ended.set()
+        self._thread.join()
+
+    def energy(self, frames: int) -> Energy | None:
+        """Of the block that has ended; None if nothing was read. frames: that were done in it; 0 for an idle block."""
+        if not self._readings:
+            return None
+        totals = [total(found) for _, found in self._readings]
+        power = statistics.fmean(milliwatts for milliwatts, _ in totals)
+        names = list(self._readings[0][1])
+        return Energy(
+            seconds=self._seconds,
+            readings=len(totals),
+            frames=frames,
+            power=power,
+            highest=max(milliwatts for milliwatts, _ in totals),
+            rails={name: statistics.fmean(found.get(name, 0.0) for _, found in self._readings) for name in names},
+            a_frame=power / 1e3 * self._seconds / frames if frames else None,
+            total_of=totals[0][1],
+        )
+
+
+def text(file: Path) -> str | None:
+    """What a small file of the kernel holds, None if it can't be read: a zone that is off answers with an error."""
+    try:
+        return file.read_bytes()[:4096].rstrip(b"\0\n ").decode(errors="replace")
+    except OSError:
+        return None
+
+
+def number(file: Path) -> float | None:
+    """The number in a small file of the kernel, None if there is none."""
+    try:
+        return float(text(file) or "")
+    except ValueError:
+        return None
