@@ -35,6 +35,7 @@ __all__ = [
     "FusionTerm",
     "InputSpec",
     "Manifest",
+    "PatchSpec",
     "Seen",
     "load_bundle",
     "write_bundle",
@@ -139,6 +140,17 @@ class FusionSpec(_Strict):
     fitted: Seen | None = None
 
 
+class PatchSpec(_Strict):
+    """Release only labels that no sticker can have changed, see firewall.masking. area: of the largest square sticker,
+    0..1 of the region's. masks: along a side, so there are masks * masks. rounds: 1: a label under every mask; 2: under
+    every two, which also says that no sticker could stop double masking from naming it. fill: grey value of a mask."""
+
+    area: float = Field(gt=0, lt=1)
+    masks: int = Field(6, ge=2, le=16)
+    rounds: Literal[1, 2] = 1
+    fill: int = Field(128, ge=0, le=255)
+
+
 class Calibration(_Strict):
     """What the thresholds were set on, and what was measured with them. rates: name -> share 0..1. split: how the
     calibration images were kept out of the classifier's training, so that they can be found again. seen: which
@@ -167,6 +179,7 @@ class Manifest(_Strict):
     detectors: tuple[DetectorSpec, ...] = Field(min_length=1)
     fusion: FusionSpec | None = None
     correction: dict[str, Any] | None = None
+    patches: PatchSpec | None = None
     calibration: Calibration
     versions: dict[str, str] = {}
     citations: tuple[str, ...] = ()
@@ -270,7 +283,9 @@ def write_bundle(path: Path, files: dict[str, bytes], **fields: Any) -> Bundle:
     (path / SIGNATURE).unlink(missing_ok=True)  # of what stood here before
     for name, content in files.items():
         (path / name).write_bytes(content)
-    text = json.dumps(manifest.model_dump(mode="json"), indent=1, ensure_ascii=False) + "\n"
+    # Versions that don't know of masks refuse a bundle that asks for them, and read all others.
+    unasked = {"patches"} if manifest.patches is None else None
+    text = json.dumps(manifest.model_dump(mode="json", exclude=unasked), indent=1, ensure_ascii=False) + "\n"
     partial = path / f".{MANIFEST}.partial"
     partial.write_text(text, encoding="utf-8")
     partial.replace(path / MANIFEST)

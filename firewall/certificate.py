@@ -108,6 +108,7 @@ def judges(manifest: Manifest) -> str:
         "detectors": [spec.model_dump(mode="json", exclude={"fitted"}) for spec in manifest.detectors],
         "fusion": None if manifest.fusion is None else manifest.fusion.model_dump(mode="json", exclude={"fitted"}),
         "files": {name: manifest.files[name].sha256 for name in sorted(files)},
+        **({} if manifest.patches is None else {"patches": manifest.patches.model_dump(mode="json")}),
     }
     return hashlib.sha256(json.dumps(content, sort_keys=True, allow_nan=False).encode()).hexdigest()
 

@@ -25,6 +25,7 @@ from firewall.signing import AllowUnsigned, TrustedKeys, bundle_app
 
 if TYPE_CHECKING:
     from firewall.bundle import Bundle as LoadedBundle
+    from firewall.bundle import PatchSpec
     from firewall.config import Settings
     from firewall.sinks import JsonLines
 
@@ -43,6 +44,12 @@ _stderr = Console(stderr=True, highlight=False, soft_wrap=True)
 
 Bundle = Annotated[str, typer.Option(help="'default' or the folder of a bundle.")]
 Device = Annotated[str, typer.Option(help="What the classifier runs on, and nothing else: cpu, cuda or tensorrt.")]
+Patches = Annotated[
+    float | None,
+    typer.Option(
+        metavar="AREA", help="Release only labels that no sticker of up to this share of the region can change."
+    ),
+]
 Threads = Annotated[int, typer.Option(min=0, max=256, help="Threads of the classifier; 0 = one for each core.")]
 
 
@@ -114,6 +121,7 @@ def serve(
         str | None, typer.Option(metavar="jsonl:PATH|-", help="Verdict lines: '-' is stdout, or 'off'.  [default: -]")
     ] = None,
     max_frames: Annotated[int | None, typer.Option(help="Stop after so many frames.")] = None,
+    patches: Patches = None,
     deadline_ms: Annotated[
         float | None,
         typer.Option(help="Withhold verdicts later than this after capture.  [default: 33 when live, else none]"),
@@ -146,6 +154,7 @@ def serve(
         regions=regions,
         http=http,
         output=output,
+        patches=None if patches is None else {"area": patches},
         max_frames=max_frames,
         deadline_ms=deadline_ms,
         operator=operator,
@@ -190,7 +199,9 @@ def _serve(settings: Settings) -> None:
             stack.callback(server.stop)
             _say(f"live page: {server.url}")
         # After the port is ours, so that a busy one is told at once, and the page says that it is starting.
-        guard = Firewall(loaded, open_engine(loaded, device=settings.device, threads=settings.threads))
+        guard = Firewall(
+            loaded, open_engine(loaded, device=settings.device, threads=settings.threads), patches=settings.patches
+        )
         monitor.set_bundle(loaded.manifest.name, unsigned=loaded.unsigned)
         _say(
             f"guarding {spec.name} with bundle {guard.bundle.manifest.name} {guard.bundle.sha256[:12]} on "
@@ -256,6 +267,7 @@ def screen(
     trust: TrustedKeys = None,
     allow_unsigned: AllowUnsigned = None,
     regions: Annotated[str, typer.Option(help="Where to look: whole, signs or X,Y,W,H.")] = "whole",
+    patches: Patches = None,
     operator: Annotated[bool, typer.Option("--operator", help="Add detector scores; keep them to yourself.")] = False,
     device: Device = "cpu",
     threads: Threads = 0,
@@ -269,10 +281,11 @@ def screen(
     from firewall.trust import Trust
     from firewall.verdict import Reason, Verdict
 
+    wanted = None if patches is None else _patches(patches)
     finder = build(regions)
     check_device(device)
     loaded = load_bundle(bundle, trust=Trust.configured(trust, allow_unsigned))
-    guard = Firewall(loaded, open_engine(loaded, device=device, threads=threads), exhaustive=operator)
+    guard = Firewall(loaded, open_engine(loaded, device=device, threads=threads), exhaustive=operator, patches=wanted)
     _say_standing(loaded)
     unreadable = 0
     for sequence, path in enumerate(paths):
@@ -293,6 +306,14 @@ def screen(
             typer.echo(json.dumps(told.line(operator=operator), ensure_ascii=False))
     if unreadable:
         raise typer.Exit(1)
+
+
+def _patches(area: float) -> PatchSpec:
+    from firewall.bundle import PatchSpec
+
+    if not 0 < area < 1:
+        raise UsageError(f"--patches is a share of the region's area between 0 and 1, got {area:g}; 0.02 is 2 %")
+    return PatchSpec(area=area)
 
 
 @app.command()

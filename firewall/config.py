@@ -12,6 +12,7 @@ import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict
 
+from firewall.bundle import PatchSpec
 from firewall.errors import ConfigError
 
 __all__ = ["CaptureSettings", "RegionDetectorSettings", "Settings", "load_settings"]
@@ -54,6 +55,7 @@ class Settings(BaseSettings):
     http: str = Field("127.0.0.1:8080", description="HOST:PORT of the live page, or 'off'")
     output: str = Field("-", description="verdict lines: '-' (stdout), jsonl:PATH or 'off'")
     operator: bool = Field(False, description="add suspicion and detector scores to the verdict lines")
+    patches: PatchSpec | None = Field(None, description="release only labels that no sticker can have changed")
     max_frames: int | None = Field(None, ge=1, description="stop after so many frames")
     deadline_ms: float | None = Field(None, gt=0, description="verdicts later than this after capture are withheld")
     device: str = Field("cpu", description="what the classifier runs on, and nothing else: cpu, cuda or tensorrt")

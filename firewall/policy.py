@@ -57,7 +57,8 @@ class Thresholds:
 
 
 class Policy:
-    """Withholds what its rule finds suspicious, where a score is missing or not finite, a contradiction, and the late.
+    """Withholds what its rule finds suspicious, where a score is missing or not finite, a contradiction, the late, and
+    what isn't certified where that is asked for.
 
     rule: detectors' thresholds, or a fusion (see firewall.fusion).
     """
@@ -73,13 +74,21 @@ class Policy:
         """Whether the verdict stands already, so that the detectors that are left need not be asked."""
         return self.rule.excess(scores) > 0 or self.rule.complete(scores)
 
-    def judge(self, scores: Mapping[str, float], *, contradicted: bool = False, late: bool = False) -> Judgement:
+    def judge(
+        self,
+        scores: Mapping[str, float],
+        *,
+        contradicted: bool = False,
+        late: bool = False,
+        certified: bool | None = True,
+    ) -> Judgement:
         """The judgement on one image whose detectors gave `scores`.
 
-        contradicted: what else was seen at the same place has another label. late: its deadline has passed.
+        contradicted: what else was seen at the same place has another label. late: its deadline has passed. certified:
+        whether the label has what it is asked to have besides (see firewall.masking); None: there was no time to see.
         """
         complete, excess = self.rule.complete(scores), self.rule.excess(scores)
-        released = complete and excess <= 0 and not contradicted and not late
+        released = complete and excess <= 0 and not contradicted and not late and certified is True
         if released:
             reason = Reason.BENIGN
         elif excess > 0:
@@ -88,8 +97,10 @@ class Policy:
             reason = Reason.CONTRADICTORY
         elif late:
             reason = Reason.LATE
-        else:
+        elif not complete:
             reason = Reason.DETECTOR_ERROR
+        else:
+            reason = Reason.LATE if certified is None else Reason.UNCERTIFIED
         return Judgement(released, reason, excess if complete or excess > 0 else None)
 
 

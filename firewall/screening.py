@@ -11,7 +11,7 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 
-from firewall.bundle import Bundle, load_bundle
+from firewall.bundle import Bundle, PatchSpec, load_bundle
 from firewall.copies import Copies
 from firewall.correction import Correction
 from firewall.detectors import Detector, Evidence, build
@@ -19,6 +19,7 @@ from firewall.engines import Engine, OnnxRuntimeNetwork, check_device, open_engi
 from firewall.errors import EngineError, ImageError
 from firewall.frame import Frame, Pixels, Region, check_pixels
 from firewall.fusion import Fusion
+from firewall.masking import masks_for, stricter
 from firewall.policy import Policy, contradictions
 from firewall.transforms import residual, resize
 from firewall.verdict import Reason, Verdict
@@ -42,7 +43,8 @@ class Stages(dict[str, float]):
 @dataclass(slots=True)
 class _Case:
     """One region on its way to a verdict. variants: those of `evidence`. settled: the scores that the verdict rests on,
-    if more were asked for. failure: ends it, whatever else is known."""
+    if more were asked for. certified: whether no sticker can have changed the label, None if nobody looked; masked: how
+    many images were classified for that. failure: ends it, whatever else is known."""
 
     region: Region
     evidence: Evidence | None = None
@@ -51,6 +53,8 @@ class _Case:
     scores: dict[str, float] = field(default_factory=dict)
     settled: dict[str, float] | None = None
     corrected: int | None = None
+    certified: bool | None = None
+    masked: int = 0
     failure: tuple[Reason, str] | None = None
 
     @property
@@ -62,15 +66,25 @@ class _Case:
 class Firewall:
     """A bundle, loaded and ready to judge. Use it from one thread at a time."""
 
-    def __init__(self, bundle: Bundle, engine: Engine, *, exhaustive: bool = False) -> None:
+    def __init__(
+        self, bundle: Bundle, engine: Engine, *, exhaustive: bool = False, patches: PatchSpec | None = None
+    ) -> None:
         """exhaustive: ask every detector even when the verdict is settled, and correct what is withheld; the decision
-        is the same."""
+        is the same. patches: release only what no such sticker can have changed; the stricter of it and the bundle's
+        own. Raises UsageError for stickers that the network's input is too small for."""
         self.bundle = bundle
         self.engine = engine
         self.copies = Copies(engine, bundle.manifest.classifier.input)
         self.exhaustive = exhaustive
         self.detectors: list[Detector] = [build(spec, self._network) for spec in bundle.manifest.detectors]
         self._sweep_cost = 0.0
+        self.patches = stricter(bundle.manifest.patches, patches)
+        size = bundle.manifest.classifier.input
+        self.masks = (
+            None
+            if self.patches is None
+            else masks_for(size.height, size.width, self.patches.area, self.patches.masks, self.patches.fill)
+        )
         self.correction = None if bundle.manifest.correction is None else Correction(bundle.manifest.correction)
         self.fusion = None if bundle.manifest.fusion is None else Fusion(bundle.manifest.fusion)
         if self.fusion is None:
@@ -181,11 +195,28 @@ class Firewall:
                     self._sweep_cost = max(time.monotonic() - started, 0.9 * self._sweep_cost)
                 with stages.timed("detect"):
                     case.scores[detector.name] = float(detector.score(evidence))
+            begun |= self._certify(case, evidence, deadline, stages)
             if self.exhaustive and self.correction is not None and not _passed(deadline):
                 begun |= self._correct(case, evidence, self.correction, stages)
         except Exception as error:
             case.failure = _failure(error)
         return begun
+
+    def _certify(self, case: _Case, evidence: Evidence, deadline: float | None, stages: Stages) -> bool:
+        """Whether no sticker can have changed the label, asked only of what would be released; True if asked."""
+        if self.masks is None or self.patches is None or _passed(deadline):
+            return False
+        if not self.policy.judge(case.known, contradicted=case.contradicted).released:
+            return False
+        with stages.timed("masks"):
+            case.certified, case.masked = self.masks.kept(
+                evidence.image,
+                int(evidence.logits.argmax()),
+                self.engine.classify,
+                self.patches.rounds,
+                expired=lambda: _passed(deadline),
+            )
+        return True
 
     def _correct(self, case: _Case, evidence: Evidence, correction: Correction, stages: Stages) -> bool:
         """What a withheld image would probably have been called; True if copies had to be classified for it."""
@@ -210,7 +241,10 @@ class Firewall:
         label = int(case.evidence.logits.argmax())
         # Who wasn't asked although the verdict was open wasn't asked for lack of time.
         open_ended = not self.policy.settled(case.known) and len(case.known) < len(self.detectors)
-        judgement = self.policy.judge(case.known, contradicted=case.contradicted, late=late or open_ended)
+        certified = True if self.masks is None else case.certified
+        judgement = self.policy.judge(
+            case.known, contradicted=case.contradicted, late=late or open_ended, certified=certified
+        )
         spec = self.bundle.manifest.classifier
         return Verdict(
             frame.source,
@@ -226,7 +260,7 @@ class Firewall:
             evidence={} if self.fusion is None else self.fusion.shares(case.scores),
             suspected_label=label,
             corrected_label=case.corrected,
-            classified=1 + len(case.variants),
+            classified=1 + len(case.variants) + case.masked,
             unsigned=self.bundle.unsigned,
         )
 

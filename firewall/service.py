@@ -31,6 +31,8 @@ __all__ = ["DEADLINE_MS", "DRIFT_FILE", "TRACKS_FILE", "Service", "Summary", "ov
 #: Milliseconds after capture at which a verdict on a live frame is too late: one frame at 30 Hz.
 DEADLINE_MS = 33.0
 #: Files of a bundle that say how evidence adds up over time, and what normal traffic looks like.
+#: Verdicts that the drift monitor is to see: of all that was judged by itself.
+_SAMPLED = (Reason.BENIGN, Reason.SUSPICIOUS, Reason.UNCERTIFIED, Reason.DETECTOR_ERROR, Reason.ENGINE_ERROR)
 TRACKS_FILE, DRIFT_FILE = "tracks.json", "drift.json"
 #: A track that was seen less often tells the drift monitor nothing: much that isn't a sign flickers.
 _LONG_ENOUGH = 3
@@ -157,7 +159,7 @@ class Service:
             return [track.sample for track in ended if track.sample is not None and track.frames >= _LONG_ENOUGH]
         samples = []
         for verdict in verdicts:
-            if verdict.reason in (Reason.BENIGN, Reason.SUSPICIOUS, Reason.DETECTOR_ERROR, Reason.ENGINE_ERROR):
+            if verdict.reason in _SAMPLED:
                 self._judged += 1
                 if self._judged % self._drift_every == 0:
                     samples.append(verdict)

@@ -45,6 +45,7 @@ _JUDGED = frozenset(
         Reason.BENIGN,
         Reason.SUSPICIOUS,
         Reason.CONTRADICTORY,
+        Reason.UNCERTIFIED,
         Reason.LATE,
         Reason.ENGINE_ERROR,
         Reason.DETECTOR_ERROR,

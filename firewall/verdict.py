@@ -17,6 +17,7 @@ class Reason(str, Enum):
     BENIGN = "benign"
     SUSPICIOUS = "suspicious"
     CONTRADICTORY = "contradictory"
+    UNCERTIFIED = "not certified"
     LATE = "late"
     NOTHING_FOUND = "nothing found"
     BAD_IMAGE = "bad image"
