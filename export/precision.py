@@ -17,7 +17,7 @@ import contextlib
 import logging
 import tempfile
 import warnings
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any, Literal
 
@@ -40,15 +40,21 @@ _MULTIPLYING = ("Conv", "ConvTranspose", "Gemm", "MatMul")
 _BATCH = 32
 
 
-def with_precision(content: bytes, precision: Precision, values: npt.NDArray[np.float32] | None = None) -> bytes:
-    """The ONNX file for TensorRT in a precision; fp32 is the file itself. values: as of `to_int8`, for int8 alone."""
+def with_precision(
+    content: bytes,
+    precision: Precision,
+    values: npt.NDArray[np.float32] | None = None,
+    *,
+    kept: Sequence[str] = (),
+) -> bytes:
+    """The ONNX file for TensorRT in a precision; fp32 is the file itself. values, kept: as of `to_int8`, for int8."""
     if precision == "fp32":
         return content
     if precision == "fp16":
         return to_float16(content)
     if values is None:
         raise DataError("int8 needs calibration images: benign ones, like those that the device will see")
-    return to_int8(content, values)
+    return to_int8(content, values, kept=kept)
 
 
 def prepare(images: npt.NDArray[np.uint8], spec: InputSpec) -> npt.NDArray[np.float32]:
@@ -78,14 +84,18 @@ def to_float16(content: bytes) -> bytes:
     return _written(converted)
 
 
-def to_int8(content: bytes, values: npt.NDArray[np.float32], *, target: Target = "tensorrt") -> bytes:
+def to_int8(
+    content: bytes, values: npt.NDArray[np.float32], *, target: Target = "tensorrt", kept: Sequence[str] = ()
+) -> bytes:
     """The network of an ONNX file with 8-bit convolutions and matrix products.
 
     values: float32 (N, ...), what its one input would be for N >= 32 benign images; the scales are the largest absolute
     values that occur with them. target: "cpu" also rounds what the products give, to unsigned bytes with a zero point
     of their own, and the biases; only then ONNX Runtime has integer kernels on a processor. TensorRT refuses that.
+    kept: names of nodes that stay in float32.
 
-    Raises DataError for too few or unfit values, EngineError if the network can't be converted.
+    Raises DataError for too few or unfit values, EngineError if the network can't be converted or has no node of a name
+    in `kept`.
     """
     onnx, quantization = _quantization()
     model = onnx.load_model_from_string(content)
@@ -97,6 +107,9 @@ def to_int8(content: bytes, values: npt.NDArray[np.float32], *, target: Target =
             f"int8 is calibrated on {values.dtype} values of {len(values)} images; finite float32 values of at least "
             f"{LEAST_IMAGES} are needed"
         )
+    unknown = set(kept) - {node.name for node in model.graph.node if node.op_type in _MULTIPLYING}
+    if unknown:
+        raise EngineError(f"the network has no convolution or matrix product {min(unknown)!r}; nothing is kept")
     _forget_shapes(model)
 
     base: Any = quantization.CalibrationDataReader
@@ -127,6 +140,7 @@ def to_int8(content: bytes, values: npt.NDArray[np.float32], *, target: Target =
             Reader(),
             quant_format=quantization.QuantFormat.QDQ,
             op_types_to_quantize=list(_MULTIPLYING) if symmetric else None,
+            nodes_to_exclude=list(kept),
             per_channel=True,
             activation_type=kind.QInt8 if symmetric else kind.QUInt8,
             weight_type=kind.QInt8,

@@ -19,7 +19,7 @@ __all__ = ["TensorRTEngine"]
 
 
 class TensorRTEngine:
-    """The classifier of a bundle on TensorRT; use `from_cache` to open it.
+    """The classifier of a bundle on TensorRT; use `from_cache` to open it. A TensorEngine.
 
     Batches larger than the plan's largest are run in parts. memory: the GPU, and the stream that everything is queued
     on; whoever fills device memory for `classify_at` queues on the same.
@@ -97,15 +97,27 @@ class TensorRTEngine:
         """Logits (N, classes) of uint8 images (N, H, W, 3); see Engine.classify."""
         if images.dtype != np.uint8 or images.shape[1:] != (*self._shape[1:], self._shape[0]):
             raise EngineError(f"the classifier takes uint8 (N, H, W, 3) of its size, got {images.dtype} {images.shape}")
-        logits = np.empty((len(images), self._classes), np.float32)
+        prepared = self.tensor(len(images))
+        np.multiply(images.transpose(0, 3, 1, 2), self._scale, out=prepared)
+        np.add(prepared, self._shift, out=prepared)
+        return self.run(len(images))
+
+    def tensor(self, count: int) -> npt.NDArray[np.float32]:
+        """Page-locked memory that the GPU fetches `count` images from, (count, 3, H, W); see TensorEngine.tensor."""
+        if count > len(self._images):
+            self.memory.activate()
+            self._images = self.memory.page_locked((count, *self._shape), np.float32)
+        images: npt.NDArray[np.float32] = self._images[:count]
+        return images
+
+    def run(self, count: int) -> npt.NDArray[np.float32]:
+        """Logits (count, classes) of what `tensor(count)` holds; see TensorEngine.run."""
+        images, logits = self.tensor(count), np.empty((count, self._classes), np.float32)
         self.memory.activate()
-        for start in range(0, len(images), self._most):
+        for start in range(0, count, self._most):
             part = images[start : start + self._most]
-            prepared = self._images[: len(part)]
-            np.multiply(part.transpose(0, 3, 1, 2), self._scale, out=prepared)
-            np.add(prepared, self._shift, out=prepared)
-            self.memory.to_device(self._images_address, prepared)
-            logits[start : start + len(part)] = self._run(self._images_address, len(part))
+            self.memory.to_device(self._images_address, part)
+            logits[start : start + len(part)] = self._execute(self._images_address, len(part))
         return logits
 
     def classify_at(self, address: int, count: int) -> npt.NDArray[np.float32]:
@@ -114,14 +126,14 @@ class TensorRTEngine:
         if not 1 <= count <= self._most:
             raise EngineError(f"{self._what} takes 1 to {self._most} images at a time, got {count}")
         self.memory.activate()
-        return self._run(address, count).copy()
+        return np.array(self._execute(address, count), np.float32)
 
     def close(self) -> None:
         """Free the GPU's memory; the engine can't be used after."""
         del self._context, self._engine, self._runtime
         self.memory.close()
 
-    def _run(self, address: int, count: int) -> npt.NDArray[np.float32]:
+    def _execute(self, address: int, count: int) -> npt.NDArray[np.float32]:
         context = self._context
         logits: npt.NDArray[np.float32] = self._logits[:count]
         # What is not written comes back as NaN, and is refused: never the answer to the images before.

@@ -1,0 +1,269 @@
+"""A bundle's classifier -> a TensorRT plan, on the device that will run it. Needs no torch.
+
+One path for TensorRT 10.3 to 11: the network is strongly typed, so its precision is what stands in the ONNX file
+(firewall.export.precision), and what was built is read back (firewall.export.layers) before a plan is kept under that
+precision's name. A plan is executable code and is kept as such (firewall.engines.plan_cache).
+"""
+
+from __future__ import annotations
+
+import hashlib
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from pydantic import ValidationError
+from rich.console import Console
+
+from firewall.bundle import Bundle
+from firewall.detectors import build as build_detector
+from firewall.engines import OnnxRuntimeNetwork
+from firewall.engines.device_memory import Backend, DeviceMemory, open_device
+from firewall.engines.plan_cache import Plan, PlanCache, PlanKey, Precision, Profile
+from firewall.engines.tensorrt_engine import TensorRTEngine
+from firewall.engines.tensorrt_library import Journal, deserialize, open_tensorrt
+from firewall.errors import EngineError, UsageError
+from firewall.export.build_progress import BuildProgress, interruptible
+from firewall.export.layers import check_precision, count_types, multiplying
+from firewall.export.precision import prepare, with_precision
+from firewall.frame import Pixels
+from firewall.transforms import resize
+
+__all__ = ["Built", "Wanted", "build_plan", "profile_of", "serialize"]
+
+#: Kinds of layers in a network that multiply.
+_PRODUCTS = ("CONVOLUTION", "DECONVOLUTION", "MATRIX_MULTIPLY", "EINSUM")
+
+#: Regions that a frame commonly has; a batch of them is classified before any sweep.
+_REGIONS = 16
+
+
+@dataclass(frozen=True)
+class Wanted:
+    """What to build. best, most: batch sizes, None = of the bundle's sweep. images: benign ones of any size (H, W, 3),
+    to calibrate int8. kept: nodes that stay in float32 there. workspace: MiB that TensorRT may use while it builds,
+    None = all that is free."""
+
+    precision: Precision
+    best: int | None = None
+    most: int | None = None
+    images: Sequence[Pixels] = ()
+    kept: tuple[str, ...] = ()
+    workspace: int | None = None
+
+
+@dataclass(frozen=True)
+class Built:
+    """A plan that is kept, and where. rebuilt: why the one that was there wasn't used; None: it was. seconds: building
+    took so long."""
+
+    path: Path
+    plan: Plan
+    rebuilt: str | None
+    seconds: float
+
+
+def build_plan(
+    bundle: Bundle,
+    wanted: Wanted,
+    *,
+    folder: Path | None = None,
+    device_id: int = 0,
+    backend: Backend | None = None,
+    console: Console | None = None,
+) -> Built:
+    """Build the plan of a bundle's classifier for this GPU and this TensorRT, or find that it is there.
+
+    folder: of the plans, None = `plan_folder()`. Nothing is kept unless the engine computes in the wanted precision,
+    and runs. Ctrl-C ends it with nothing kept. Raises UsageError for batch sizes that don't fit, DataError for
+    calibration images that don't, MissingExtraError if a package isn't here, EngineError for all else.
+    """
+    library = open_tensorrt()
+    profile = profile_of(bundle, wanted.best, wanted.most)
+    memory = open_device(device_id, backend=backend)  # TensorRT crashes where there is none
+    try:
+        return _build(library, memory, bundle, wanted, profile, PlanCache(folder), console or Console(stderr=True))
+    finally:
+        memory.close()
+
+
+def profile_of(bundle: Bundle, best: int | None = None, most: int | None = None) -> Profile:
+    """Batch sizes of a plan. best: None = the copies that the bundle's detectors have classified. most: None = that, or
+    the regions of a frame if those are more. Raises UsageError if they don't fit each other."""
+    operations: set[str] = set()
+    for spec in bundle.manifest.detectors:
+        detector = build_detector(spec, lambda file: OnnxRuntimeNetwork(bundle.files[file], file, threads=1))
+        operations.update(detector.operations)
+    best = max(len(operations), 1) if best is None else best
+    most = max(best, _REGIONS) if most is None else most
+    try:
+        return Profile(best=best, most=most)
+    except ValidationError as error:
+        raise UsageError(
+            f"batch sizes of {best} at best and {most} at most don't fit; 1 <= best <= most <= 4096 is needed"
+        ) from error
+
+
+def _build(
+    library: Any,
+    memory: DeviceMemory,
+    bundle: Bundle,
+    wanted: Wanted,
+    profile: Profile,
+    cache: PlanCache,
+    console: Console,
+) -> Built:
+    spec = bundle.manifest.classifier
+    content = bundle.files[spec.file]
+    cache.prepare()
+    key = PlanKey(
+        onnx=hashlib.sha256(content).hexdigest(),
+        output=spec.output,
+        tensorrt=str(library.__version__),
+        gpu=memory.name,
+        compute_capability=memory.compute_capability,
+        precision=wanted.precision,
+        profile=profile,
+    )
+    values = None
+    if wanted.precision == "int8" and wanted.images:
+        sized = [resize(np.ascontiguousarray(image), spec.input.width, spec.input.height) for image in wanted.images]
+        values = prepare(np.stack(sized), spec.input)
+    network = with_precision(content, wanted.precision, values, kept=wanted.kept)
+    digest = hashlib.sha256(network).hexdigest()
+    path = cache.folder / f"{key.name}.plan"
+    try:
+        found = cache.load(key)
+        if found.network == digest:
+            return Built(path, found, None, 0.0)
+        rebuilt = "the network that it was built from has changed (other calibration images, or converters)"
+    except EngineError as error:
+        rebuilt = str(error) if path.exists() else "there was none"
+    started = time.monotonic()
+    journal = Journal(library)
+    serialized, products = serialize(
+        library,
+        journal,
+        network,
+        key,
+        cache,
+        tensor=(spec.input.name, (3, spec.input.height, spec.input.width)),
+        what=spec.file,
+        console=console,
+        activate=memory.activate,
+        workspace=wanted.workspace,
+    )
+    seconds = time.monotonic() - started
+    what = f"the {wanted.precision} TensorRT plan of {spec.file}"
+    information = _information(library, journal, serialized, what)
+    layers = multiplying(information, products)
+    check_precision(layers, wanted.precision, kept=wanted.kept)
+    made = {
+        "bundle": bundle.manifest.name,
+        "seconds": round(seconds, 1),
+        "calibration_images": 0 if values is None else len(values),
+        "kept_in_float32": list(wanted.kept),
+    }
+    plan = Plan(key, serialized, digest, count_types(layers), made)
+    TensorRTEngine(bundle, plan, memory)  # it has to run, and to tell images apart
+    cache.store(key, serialized, network=digest, layers=plan.layers, made=made)
+    return Built(path, plan, rebuilt, seconds)
+
+
+def serialize(
+    library: Any,
+    journal: Journal,
+    content: bytes,
+    key: PlanKey,
+    cache: PlanCache,
+    *,
+    tensor: tuple[str, tuple[int, ...]],
+    what: str,
+    console: Console,
+    activate: Callable[[], None] = lambda: None,
+    workspace: int | None = None,
+) -> tuple[bytes, set[str]]:
+    """(plan, names of its layers that multiply) of an ONNX file, as TensorRT builds it.
+
+    key: says the output and the batch sizes. cache: keeps what was timed. tensor: name and shape of one image of the
+    input. what: names the file in errors. activate: chooses the GPU in a new thread. workspace: as of Wanted. Raises
+    EngineError if the file doesn't fit, or if TensorRT can't read or build it.
+    """
+    activate()
+    builder = library.Builder(journal.logger)
+    # By name: its number differs between 10 and 11.
+    typed = 1 << int(library.NetworkDefinitionCreationFlag.STRONGLY_TYPED)
+    network = builder.create_network(typed)
+    parser = library.OnnxParser(network, journal.logger)
+    if not parser.parse(content):
+        raise EngineError(f"TensorRT {key.tensorrt} can't read {what}: {_refusal(parser, journal)}")
+    name, shape = tensor
+    _fit(library, network, name, shape, key.output, what)
+    config = builder.create_builder_config()
+    config.clear_flag(library.BuilderFlag.TF32)  # on by default, and no float32: it multiplies with 10 bits of 23
+    config.profiling_verbosity = library.ProfilingVerbosity.DETAILED  # else the inspector tells no types
+    if workspace is not None:
+        config.set_memory_pool_limit(library.MemoryPoolType.WORKSPACE, workspace << 20)
+    profile = builder.create_optimization_profile()
+    sizes = (key.profile.least, key.profile.best, key.profile.most)
+    profile.set_shape(name, *((count, *shape) for count in sizes))
+    config.add_optimization_profile(profile)
+    timing = config.create_timing_cache(cache.timing(key.tensorrt, key.gpu))
+    if timing is None or not config.set_timing_cache(timing, False):  # of another device or version: begin anew
+        timing = config.create_timing_cache(b"")
+        config.set_timing_cache(timing, False)
+    kinds = [getattr(library.LayerType, kind) for kind in _PRODUCTS]
+    layers = [network.get_layer(index) for index in range(network.num_layers)]
+    products = {str(layer.name) for layer in layers if layer.type in kinds}
+
+    def work() -> Any:
+        activate()  # which GPU is in use is each thread's own affair
+        return builder.build_serialized_network(network, config)
+
+    progress = BuildProgress(library, console)
+    config.progress_monitor = progress.monitor
+    with progress.shown():
+        plan = interruptible(work, progress.cancelled.set)
+    if plan is None:
+        raise EngineError(f"TensorRT {key.tensorrt} can't build {what}: {journal.told()}")
+    cache.store_timing(key.tensorrt, key.gpu, bytes(config.get_timing_cache().serialize()))
+    return bytes(plan), products
+
+
+def _fit(library: Any, network: Any, name: str, shape: tuple[int, ...], output: str, what: str) -> None:
+    """One input and one output, as the bundle says; further outputs aren't computed."""
+    inputs = [network.get_input(index) for index in range(network.num_inputs)]
+    outputs = [network.get_output(index) for index in range(network.num_outputs)]
+    if [tensor.name for tensor in inputs] != [name] or output not in [tensor.name for tensor in outputs]:
+        raise EngineError(
+            f"{what} has inputs {[tensor.name for tensor in inputs]} and outputs "
+            f"{[tensor.name for tensor in outputs]}; its bundle says {name!r} -> {output!r}"
+        )
+    found = tuple(inputs[0].shape)
+    if found != (-1, *shape) or inputs[0].dtype != library.DataType.FLOAT:
+        raise EngineError(
+            f"{what} takes {inputs[0].dtype} {found}; float32 (N, {', '.join(map(str, shape))}) with free N is needed: "
+            "make its first dimension free and build the bundle anew"
+        )
+    for tensor in outputs:
+        if tensor.name != output:
+            network.unmark_output(tensor)
+
+
+def _information(library: Any, journal: Journal, content: bytes, what: str) -> str:
+    """The engine inspector's JSON of a plan that was built a moment ago."""
+    runtime, engine = deserialize(library, journal, content, what)
+    inspector = engine.create_engine_inspector()
+    information = str(inspector.get_engine_information(library.LayerInformationFormat.JSON))
+    del inspector, engine, runtime  # in this order
+    return information
+
+
+def _refusal(parser: Any, journal: Journal) -> str:
+    if parser.num_errors == 0:
+        return journal.told()
+    error = parser.get_error(0)
+    return f"node {error.node_name()!r} ({error.node_operator()}): {' '.join(str(error.desc()).split())[:200]}"
