@@ -19,6 +19,7 @@ import json
 import multiprocessing
 import sys
 import tempfile
+import threading
 import time
 from collections import defaultdict
 from collections.abc import Iterator
@@ -137,6 +138,7 @@ def build(content: bytes, answer: Any) -> None:
                 tensor=(graph.input[0].name, tuple(shape[1:])),
                 what="network",
                 console=Console(stderr=True, quiet=True),
+                cancelled=threading.Event(),
             )
         except FirewallError as error:
             answer.send({"accepted": False, "reason": str(error)})

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import threading
+import time
 from collections.abc import Callable, Iterator
 from typing import Any, TypeVar
 
@@ -14,19 +15,20 @@ __all__ = ["BuildProgress", "interruptible"]
 
 Answer = TypeVar("Answer")
 
+_GRACE = 0.5  # seconds
+
 
 class BuildProgress:
     """Bars of the phases that are under way, innermost last. monitor: to hand to TensorRT's builder configuration.
 
-    TensorRT calls it from its own threads. After `cancel`, the build ends at its next step.
+    TensorRT calls it from its own threads. Once `cancelled` is set, the build ends at its next step.
     """
 
-    def __init__(self, library: Any, console: Console) -> None:
-        self.cancelled = threading.Event()
+    def __init__(self, library: Any, console: Console, cancelled: threading.Event) -> None:
         self._bars = Progress(
             TextColumn("{task.description}"), BarColumn(), TimeElapsedColumn(), console=console, transient=True
         )
-        bars, cancelled = self._bars, self.cancelled
+        bars = self._bars
         tasks: dict[str, TaskID] = {}
 
         class Monitor(library.IProgressMonitor):  # type: ignore[misc]  # its base is known only now
@@ -56,36 +58,40 @@ class BuildProgress:
             yield
 
 
-def interruptible(work: Callable[[], Answer], cancel: Callable[[], object]) -> Answer:
+def interruptible(work: Callable[[threading.Event], Answer]) -> Answer:
     """What `work` gives, computed in a thread of its own, so that Ctrl-C is heard while it is in C++.
 
-    Ctrl-C calls `cancel`, and is raised when the work has ended. What the work raises is raised here.
+    It is never raised inside the work: there it could land in one of TensorRT's calls back, which swallows it. Instead
+    the event that the work is given is set, and KeyboardInterrupt is raised when the work has ended. What the work
+    raises is raised here.
     """
+    cancelled = threading.Event()
     answers: list[Answer] = []
     failures: list[BaseException] = []
 
     def run() -> None:
         try:
-            answers.append(work())
+            answers.append(work(cancelled))
         except BaseException as error:
             failures.append(error)
 
     thread = threading.Thread(target=run, name="tensorrt-build")
     thread.start()
-    interrupted = False
     while thread.is_alive():
-        interrupted |= _interrupted(thread, cancel)
-    if interrupted:
+        _wait(thread, cancelled)
+    if cancelled.is_set():
+        # TensorRT's own threads speak to its logger for a moment longer, and abort a process that is ending meanwhile.
+        answers.clear()
+        failures.clear()
+        time.sleep(_GRACE)
         raise KeyboardInterrupt
     if failures:
-        raise failures[0]
+        raise failures.pop()
     return answers[0]
 
 
-def _interrupted(thread: threading.Thread, cancel: Callable[[], object]) -> bool:
+def _wait(thread: threading.Thread, cancelled: threading.Event) -> None:
     try:
         thread.join(0.2)
     except KeyboardInterrupt:
-        cancel()
-        return True
-    return False
+        cancelled.set()

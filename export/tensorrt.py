@@ -8,8 +8,9 @@ precision's name. A plan is executable code and is kept as such (firewall.engine
 from __future__ import annotations
 
 import hashlib
+import threading
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -85,7 +86,10 @@ def build_plan(
     profile = profile_of(bundle, wanted.best, wanted.most)
     memory = open_device(device_id, backend=backend)  # TensorRT crashes where there is none
     try:
-        return _build(library, memory, bundle, wanted, profile, PlanCache(folder), console or Console(stderr=True))
+        cache, shown = PlanCache(folder), console or Console(stderr=True)
+        return interruptible(
+            lambda cancelled: _build(library, memory, bundle, wanted, profile, cache, shown, cancelled)
+        )
     finally:
         memory.close()
 
@@ -115,10 +119,12 @@ def _build(
     profile: Profile,
     cache: PlanCache,
     console: Console,
+    cancelled: threading.Event,
 ) -> Built:
     spec = bundle.manifest.classifier
     content = bundle.files[spec.file]
     cache.prepare()
+    memory.activate()  # which GPU is in use is each thread's own affair
     key = PlanKey(
         onnx=hashlib.sha256(content).hexdigest(),
         output=spec.output,
@@ -153,7 +159,7 @@ def _build(
         tensor=(spec.input.name, (3, spec.input.height, spec.input.width)),
         what=spec.file,
         console=console,
-        activate=memory.activate,
+        cancelled=cancelled,
         workspace=wanted.workspace,
     )
     seconds = time.monotonic() - started
@@ -169,6 +175,8 @@ def _build(
     }
     plan = Plan(key, serialized, digest, count_types(layers), made)
     TensorRTEngine(bundle, plan, memory)  # it has to run, and to tell images apart
+    if cancelled.is_set():
+        raise EngineError("the build was cancelled; nothing is kept")
     cache.store(key, serialized, network=digest, layers=plan.layers, made=made)
     return Built(path, plan, rebuilt, seconds)
 
@@ -183,16 +191,15 @@ def serialize(
     tensor: tuple[str, tuple[int, ...]],
     what: str,
     console: Console,
-    activate: Callable[[], None] = lambda: None,
+    cancelled: threading.Event,
     workspace: int | None = None,
 ) -> tuple[bytes, set[str]]:
     """(plan, names of its layers that multiply) of an ONNX file, as TensorRT builds it.
 
     key: says the output and the batch sizes. cache: keeps what was timed. tensor: name and shape of one image of the
-    input. what: names the file in errors. activate: chooses the GPU in a new thread. workspace: as of Wanted. Raises
-    EngineError if the file doesn't fit, or if TensorRT can't read or build it.
+    input. what: names the file in errors. cancelled: ends the build at its next step once it is set. workspace: as of
+    Wanted. Raises EngineError if the file doesn't fit, or if TensorRT can't read or build it.
     """
-    activate()
     builder = library.Builder(journal.logger)
     # By name: its number differs between 10 and 11.
     typed = 1 << int(library.NetworkDefinitionCreationFlag.STRONGLY_TYPED)
@@ -219,14 +226,10 @@ def serialize(
     layers = [network.get_layer(index) for index in range(network.num_layers)]
     products = {str(layer.name) for layer in layers if layer.type in kinds}
 
-    def work() -> Any:
-        activate()  # which GPU is in use is each thread's own affair
-        return builder.build_serialized_network(network, config)
-
-    progress = BuildProgress(library, console)
+    progress = BuildProgress(library, console, cancelled)
     config.progress_monitor = progress.monitor
     with progress.shown():
-        plan = interruptible(work, progress.cancelled.set)
+        plan = builder.build_serialized_network(network, config)
     if plan is None:
         raise EngineError(f"TensorRT {key.tensorrt} can't build {what}: {journal.told()}")
     cache.store_timing(key.tensorrt, key.gpu, bytes(config.get_timing_cache().serialize()))
