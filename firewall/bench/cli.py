@@ -94,6 +94,7 @@ def bench(
     from firewall.bench.measuring import Plan, measure
     from firewall.bench.picture import draw
     from firewall.bench.tables import render
+    from firewall.regions import build
 
     plan = Plan(
         bundle=bundle,
@@ -111,6 +112,7 @@ def bench(
         cold_starts=cold_starts,
         energy_seconds=energy_seconds,
     )
+    build(plan.regions)  # what is wrong with it is told at once
     guard = load(plan.bundle, plan.trust, plan.allow_unsigned, plan.device, plan.threads)
     pictures = inputs.of_demo() if normal is None else inputs.of_files(normal, adversarial)
     report = measure(guard, pictures, plan)

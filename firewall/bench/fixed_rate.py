@@ -8,9 +8,21 @@ from collections.abc import Callable
 from firewall.bench.fields import summary
 from firewall.bench.inputs import Inputs
 from firewall.bench.report import FixedRate, PacedKind
-from firewall.bench.subjects import Guarded
+from firewall.bench.subjects import Subject
 
-__all__ = ["FixedRateRun"]
+__all__ = ["Clock", "FixedRateRun"]
+
+
+class Clock:
+    """Seconds, and waiting."""
+
+    def now(self) -> float:
+        """Seconds since some moment."""
+        return time.monotonic()
+
+    def sleep(self, seconds: float) -> None:
+        """Wait so long."""
+        time.sleep(seconds)
 
 
 class FixedRateRun:
@@ -18,8 +30,12 @@ class FixedRateRun:
     `firewall serve` does with a live source. No deadline is given to the firewall: verdicts are counted as late, and
     not cut short."""
 
-    def __init__(self, guarded: Guarded, inputs: Inputs, fps: float, deadline_ms: float | None) -> None:
-        """fps: frames a second. deadline_ms: from the moment a frame is due; None is one period."""
+    def __init__(
+        self, guarded: Subject, inputs: Inputs, fps: float, deadline_ms: float | None, clock: Clock | None = None
+    ) -> None:
+        """fps: frames a second. deadline_ms: from the moment a frame is due; None is one period. clock: another one,
+        for tests."""
+        self._clock = clock or Clock()
         self.fps = fps
         self.deadline_ms = 1e3 / fps if deadline_ms is None else deadline_ms
         self._guarded, self._inputs = guarded, inputs
@@ -31,20 +47,20 @@ class FixedRateRun:
     def run(self, frames: int, step: Callable[[int], None]) -> None:
         """As many frames become due, one a period. step: called with the number of frames that are over."""
         period = 1 / self.fps
-        first = time.monotonic() + period
+        first = self._clock.now() + period
         number = 0
         while number < frames:
-            now = time.monotonic()
+            now = self._clock.now()
             newest = min(int((now - first) / period), frames - 1) if now > first else 0
             for passed in range(number, newest):
                 self._dropped[self._kind(passed)] += 1
             number = max(number, newest)
             due = first + number * period
-            time.sleep(max(0.0, due - now))
+            self._clock.sleep(max(0.0, due - now))
             kind = self._kind(number)
             pictures = self._inputs.kinds[kind]
             seconds, _ = self._guarded.run(pictures[number // len(self._kinds) % len(pictures)])
-            self._ages[kind].append(1e3 * (time.monotonic() - due))
+            self._ages[kind].append(1e3 * (self._clock.now() - due))
             self._latencies.append(1e3 * seconds)
             number += 1
             step(number)

@@ -94,9 +94,11 @@ class TegrastatsRails:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        self._process.terminate()
-        self._process.wait(5)
+        self._process.kill()
+        self._process.wait()
         self._thread.join(5)
+        if self._process.stdout is not None:
+            self._process.stdout.close()
 
 
 class _Sysfs:

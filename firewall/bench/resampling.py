@@ -11,6 +11,8 @@ __all__ = ["REPEATS", "draw", "interval"]
 
 #: Resamplings; the ends of a 95 % interval of 1,000 are set by 25 of them each.
 REPEATS = 1000
+#: Samples that are sorted at once: all of a long run's resamplings would need gigabytes.
+_AT_ONCE = 1 << 18
 
 
 def draw(
@@ -27,12 +29,12 @@ def draw(
     blocks = -(-count // length)
     generator = np.random.default_rng(seed)
     offsets = np.arange(length)
-    found = np.empty((repeats, len(percentiles)))
-    for repeat in range(repeats):  # one at a time: all at once would need gigabytes for long runs
-        starts = generator.integers(0, count, blocks)
-        places = (starts[:, None] + offsets).ravel()[:count] % count
-        found[repeat] = np.percentile(values[places], percentiles)
-    return found
+    found = []
+    for first in range(0, repeats, step := max(1, _AT_ONCE // count)):
+        starts = generator.integers(0, count, (min(step, repeats - first), blocks, 1))
+        places = (starts + offsets).reshape(len(starts), -1)[:, :count] % count
+        found.append(np.percentile(values[places], percentiles, axis=1).T)
+    return np.concatenate(found)
 
 
 def interval(values: npt.NDArray[np.float64], percentile: float) -> tuple[float, float]:
