@@ -373,12 +373,5 @@ def _say_standing(bundle: LoadedBundle) -> None:
         _say(f"bundle {bundle.manifest.name} is signed by no key that is trusted here: every verdict says 'unsigned'")
 
 
-def _write(path: Path, text: str) -> None:
-    try:
-        path.write_text(text, encoding="utf-8")
-    except OSError as error:
-        raise FirewallError(f"can't write {path}: {error.strerror}") from error
-
-
 if __name__ == "__main__":
     main()

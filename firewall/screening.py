@@ -150,7 +150,8 @@ class Firewall:
             if case.failure is None and case.evidence is not None:
                 begun |= self._ask(case, case.evidence, deadline, stages, first=not begun)
         late, age = _passed(deadline), _age_ms(frame)
-        return [self._verdict(frame, case, late, age) for case in cases]
+        with stages.timed("policy"):
+            return [self._verdict(frame, case, late, age) for case in cases]
 
     def _classify(self, frame: Frame, cases: Sequence[_Case], deadline: float | None, stages: Stages) -> None:
         """The labels of the regions as they are, all in one batch: that is cheap, and often settles it."""
@@ -162,8 +163,9 @@ class Firewall:
                     images = np.stack([resize(_crop(frame, case.region), spec.width, spec.height) for case in cases])
                 with stages.timed("classify"):
                     logits = self.engine.classify(images)
-                labels = [int(label) for label in logits.argmax(axis=1)]
-                contradicted = contradictions([case.region for case in cases], labels)
+                with stages.timed("policy"):
+                    labels = [int(label) for label in logits.argmax(axis=1)]
+                    contradicted = contradictions([case.region for case in cases], labels)
                 for case, image, row, doubt in zip(cases, images, logits, contradicted, strict=True):
                     case.evidence, case.contradicted = Evidence(image, row, case.variants, residual), doubt
             except Exception as error:
@@ -180,7 +182,8 @@ class Firewall:
         begun = False
         try:
             for detector in self.detectors:
-                settled = case.contradicted or self.policy.settled(case.scores)
+                with stages.timed("policy"):
+                    settled = case.contradicted or self.policy.settled(case.scores)
                 if settled and case.settled is None:
                     case.settled = dict(case.scores)
                 if (settled and not self.exhaustive) or _passed(deadline):

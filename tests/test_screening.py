@@ -166,7 +166,7 @@ def test_stages_are_timed(guard: Firewall, benign_sign: Pixels) -> None:
     started = time.perf_counter()
     guard.screen_frame(frame(benign_sign), stages=stages)
 
-    assert set(stages) == {"resize", "classify", "sweep", "detect"}
+    assert set(stages) == {"resize", "classify", "sweep", "detect", "policy"}
     assert sum(stages.values()) <= time.perf_counter() - started
 
 
