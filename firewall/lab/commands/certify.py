@@ -10,13 +10,22 @@ import typer
 
 from firewall.errors import FirewallError
 
-__all__ = ["certify_app"]
+__all__ = ["certify_app", "train_masked"]
 
 certify_app = typer.Typer(
     help="Prove what no attack within a stated budget can do, and bound what attacks did.", no_args_is_help=True
 )
 
 Bundle = Annotated[str, typer.Option(help="'default' or the folder of a bundle.")]
+Classifier = Annotated[
+    str, typer.Option("--bundle", help="'default', a bundle, a folder of 'lab train', or an ONNX file.")
+]
+DatasetName = Annotated[str, typer.Option("--dataset", help="As of 'lab attack'.")]
+Part = Annotated[str, typer.Option(help="Of the data set.")]
+Limit = Annotated[int, typer.Option(help="Images, drawn by the seed.")]
+Seed = Annotated[int, typer.Option(min=0, help="Choice of images, and noise.")]
+Threads = Annotated[int, typer.Option(min=0, help="Of the classifier; 0 = one for each core.")]
+Data = Annotated[Path | None, typer.Option(help="Folder of the data sets. [default: $FIREWALL_DATA, data, ...]")]
 Json = Annotated[Path | None, typer.Option("--json", metavar="FILE", help="Write the result as JSON.")]
 
 
@@ -44,6 +53,77 @@ def certify_firewall(
     if out is not None:
         with_file(loaded, out, CERTIFICATE_FILE, spec)
     tell(spec.model_dump(mode="json"), json_file)
+
+
+@certify_app.command("patch")
+def certify_patch(
+    bundle: Classifier = "default",
+    dataset: DatasetName = "gtsrb",
+    part: Part = "test",
+    limit: Limit = 200,
+    area: Annotated[float, typer.Option(help="Of the largest square sticker, as a share of the region's.")] = 0.02,
+    masks: Annotated[int, typer.Option(help="Along each side; smaller and more masks hide less and cost more.")] = 6,
+    seed: Seed = 0,
+    threads: Threads = 1,
+    data: Data = None,
+    json_file: Json = None,
+) -> None:
+    """By double masking: which images keep their label under any sticker within a square of that area."""
+    from firewall.lab.certification.classifier import classified, open_subject
+    from firewall.lab.certification.patches import certify_patches
+
+    subject = open_subject(bundle, threads)
+    about, images = classified(subject, dataset, part, limit, seed, data)
+    result = certify_patches(subject, images, about["images"], area, masks)
+    tell({**result, "about": {**result["about"], **about}}, json_file)
+
+
+@certify_app.command("smoothing")
+def certify_smoothing(
+    bundle: Classifier = "default",
+    dataset: DatasetName = "gtsrb",
+    part: Part = "test",
+    limit: Limit = 100,
+    sigma: Annotated[float, typer.Option(help="Of the noise, as a share of the range of a value.")] = 0.05,
+    samples: Annotated[int, typer.Option(help="Noisy copies of each image.")] = 1000,
+    alpha: Annotated[float, typer.Option(help="Probability that an image's certificate is wrong.")] = 0.001,
+    seed: Seed = 0,
+    threads: Threads = 1,
+    data: Data = None,
+    json_file: Json = None,
+) -> None:
+    """By randomized smoothing: the l2 radius within which the smoothed classifier's label can't change."""
+    from firewall.lab.certification.classifier import classified, open_subject
+    from firewall.lab.certification.smoothing import certify_smoothing as certify
+
+    subject = open_subject(bundle, threads)
+    about, images = classified(subject, dataset, part, limit, seed, data)
+    result = certify(subject, images, about["images"], sigma=sigma, samples=samples, alpha=alpha, seed=seed)
+    tell({**result, "about": {**result["about"], **about}}, json_file)
+
+
+def train_masked(
+    out: Annotated[Path, typer.Option(help="Folder for checkpoint, log, ONNX file and card.")],
+    start: Annotated[str, typer.Option(help="'default' or a bundle: its sign classifier is refined.")] = "default",
+    area: Annotated[float, typer.Option(help="Of the largest square sticker, as a share of the region's.")] = 0.02,
+    masks: Annotated[int, typer.Option(help="Along each side, as for 'lab certify patch'.")] = 6,
+    epochs: Annotated[int, typer.Option(min=1, help="Of so many --images.")] = 12,
+    images: Annotated[int, typer.Option(min=1, help="Drawn in each epoch.")] = 4000,
+    seed: Annotated[int, typer.Option(min=0, help="Kept-out tracks, order, augmentation and masks.")] = 0,
+    threads: Annotated[int, typer.Option(min=1, help="Threads of torch.")] = 2,
+    workers: Annotated[int, typer.Option(min=0, help="Processes that augment images.")] = 1,
+    data: Data = None,
+) -> None:
+    """Refine a copy of the sign classifier on images under two masks, for patch certificates; calibrate it anew.
+
+    Stop it at any time; the same command goes on from the last finished epoch.
+    """
+    from firewall.lab.datasets import data_root
+    from firewall.lab.training.masked import MaskedSettings
+    from firewall.lab.training.masked import train_masked as train
+
+    settings = MaskedSettings(epochs=epochs, images=images, area=area, masks=masks, seed=seed)
+    tell(train(data_root(data), out, settings, start=start, threads=threads, workers=workers), None)
 
 
 def tell(result: object, json_file: Path | None) -> None:

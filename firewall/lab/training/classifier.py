@@ -29,7 +29,7 @@ from firewall.lab.training.loop import Schedule, fit, read_checkpoint
 from firewall.lab.training.outliers import partial
 from firewall.transforms import resize
 
-__all__ = ["Settings", "accuracy", "load_checkpoint", "predict", "to_batch", "train"]
+__all__ = ["AugmentedSigns", "Settings", "accuracy", "load_checkpoint", "predict", "to_batch", "train"]
 
 
 @dataclass(frozen=True)
@@ -70,7 +70,7 @@ def train(
         model.load_state_dict(start.state_dict())
     trained = fit(
         model,
-        _Augmented(signs, outliers, settings),
+        AugmentedSigns(signs, outliers, settings),
         len(signs) + drawn,
         settings,
         out,
@@ -117,7 +117,7 @@ def _loss(logits: Tensor, labels: Tensor, settings: Settings) -> Tensor:
     return loss + settings.outlier_weight * undecided * (~known).float().mean() / settings.outlier_share
 
 
-class _Augmented(Dataset[tuple[Tensor, int]]):
+class AugmentedSigns(Dataset[tuple[Tensor, int]]):
     """One random version of an image, drawn from (seed, epoch, index) so that it doesn't depend on the worker.
 
     Indices past the signs draw an outlier, with label -1.

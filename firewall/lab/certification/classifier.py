@@ -1,0 +1,66 @@
+"""The classifier that a certificate is of, on the edge's own engine, and the images that it is asked about."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from firewall.engines import Engine
+from firewall.errors import DataError, UsageError
+from firewall.lab.bundling import load_card
+from firewall.lab.calibration import engine_for
+from firewall.lab.datasets import Dataset, open_dataset
+from firewall.transforms import resize
+
+__all__ = ["Subject", "classified", "open_subject"]
+
+
+@dataclass(frozen=True, eq=False)
+class Subject:
+    """engine: the classifier. labels: its classes. height, width: of its input. about: for a result's card."""
+
+    engine: Engine
+    labels: tuple[str, ...]
+    height: int
+    width: int
+    about: dict[str, Any]
+
+
+def open_subject(name: str, threads: int = 1) -> Subject:
+    """`default`, a bundle's folder, a classifier's folder or an ONNX file. Raises DataError for anything else."""
+    _, spec, content = load_card(Path(name))
+    about = {"classifier": name, "classifier_sha256": hashlib.sha256(content).hexdigest()}
+    return Subject(engine_for(spec, content, threads), spec.labels, spec.input.height, spec.input.width, about)
+
+
+def classified(
+    subject: Subject, dataset: str, part: str, limit: int, seed: int, data: Path | None
+) -> tuple[dict[str, Any], Iterator[tuple[int, npt.NDArray[np.uint8], int]]]:
+    """What is known of the images, and `limit` of them, drawn by `seed`: index, pixels at the input's size, label.
+
+    Raises UsageError for a limit below 1, DataError for a data set of other classes than the classifier's.
+    """
+    if limit < 1:
+        raise UsageError(f"--limit must be at least 1, got {limit}")
+    opened: Dataset = open_dataset(dataset, data, part=part)
+    if len(opened.class_names) > len(subject.labels):
+        raise DataError(
+            f"{dataset} has {len(opened.class_names)} classes, the classifier {len(subject.labels)}: name a data set "
+            "of the classifier's own"
+        )
+    chosen = np.sort(np.random.default_rng(seed).permutation(len(opened))[:limit])
+    about = {"dataset": dataset, "part": part, "images": len(chosen), "of": len(opened), "seed": seed}
+
+    def images() -> Iterator[tuple[int, npt.NDArray[np.uint8], int]]:
+        for index in chosen.tolist():
+            pixels = opened.images[index]
+            colour = pixels if pixels.shape[2] == 3 else np.repeat(pixels, 3, axis=2)
+            yield index, resize(colour, subject.width, subject.height), int(opened.labels[index])
+
+    return about, images()

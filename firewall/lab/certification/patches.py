@@ -1,0 +1,115 @@
+"""Patch certificates of a classifier on a data set: `firewall lab certify patch`.
+
+What is certified, and what isn't, stands in firewall.masking, whose masks these are.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+from rich.progress import track
+
+from firewall.lab import metrics
+from firewall.lab.certification.classifier import Subject
+from firewall.masking import Masks, masks_for
+
+__all__ = ["certify_patches"]
+
+#: Images on which the time of a verdict's masks is measured.
+_TIMED = 20
+
+
+def certify_patches(
+    subject: Subject,
+    images: Iterator[tuple[int, npt.NDArray[np.uint8], int]],
+    count: int,
+    area: float,
+    along: int = 6,
+    fill: int = 128,
+) -> dict[str, Any]:
+    """Certificates of `count` images (index, pixels, label) against square patches of up to `area` of the input.
+
+    Rows: predicted: the label without masks. recovered: double masking's. unanimous: whether every single mask gives
+    the plain label, as the edge's one round asks. certified: whether every two masks give the true label, so that
+    double masking names it under any patch. Raises UsageError for an area or masks out of range.
+    """
+    masks = masks_for(subject.height, subject.width, area, along, fill)
+    rows, cost = [], _Cost()
+    for index, pixels, label in track(images, "certifying", count, transient=True):
+        rows.append({"index": index, "label": label, **_row(subject, masks, pixels, label)})
+        if len(rows) <= _TIMED:
+            cost.measure(subject, masks, pixels, int(rows[-1]["predicted"]))
+    return {
+        "about": {
+            **subject.about,
+            "threat": f"any change within one axis-parallel square of {masks.side}x{masks.side} pixels of the "
+            f"{subject.width}x{subject.height} input ({area:.2%} of the region), anywhere, of any content",
+            "area": area,
+            "side": masks.side,
+            "masks": len(masks),
+            "mask_side": max(masks.boxes[0][2:]),
+            "fill": fill,
+        },
+        "summary": _summary(rows),
+        "cost": cost.told(),
+        "rows": rows,
+    }
+
+
+def _row(subject: Subject, masks: Masks, pixels: npt.NDArray[np.uint8], label: int) -> dict[str, Any]:
+    classify = subject.engine.classify
+    predicted = int(classify(pixels[None]).argmax())
+    singles = masks.singles(pixels, classify)
+    certified = bool((singles == label).all()) and masks.kept(pixels, label, classify, 2)[0] is True
+    return {
+        "predicted": predicted,
+        "recovered": label if certified else masks.recovered(pixels, classify),
+        "unanimous": bool((singles == predicted).all()),
+        "certified": certified,
+    }
+
+
+def _summary(rows: list[dict[str, Any]]) -> dict[str, Any]:
+    """Shares with 95 % intervals for independent images."""
+
+    def share(hits: list[bool]) -> dict[str, Any]:
+        low, high = metrics.rate_interval(sum(hits), len(hits))
+        return {"value": sum(hits) / len(hits), "hits": sum(hits), "total": len(hits), "ci95": [low, high]}
+
+    return {
+        "clean_accuracy": share([row["predicted"] == row["label"] for row in rows]),
+        "clean_accuracy_double_masking": share([row["recovered"] == row["label"] for row in rows]),
+        "certified": share([row["certified"] for row in rows]),
+        "one_round_released_right": share([row["unanimous"] and row["predicted"] == row["label"] for row in rows]),
+        "one_round_released_wrong": share([row["unanimous"] and row["predicted"] != row["label"] for row in rows]),
+    }
+
+
+class _Cost:
+    """Images classified, and milliseconds, that the edge's masks add to a verdict; it stops at the first no."""
+
+    def __init__(self) -> None:
+        self._seen: dict[int, list[tuple[int, float]]] = {1: [], 2: []}
+
+    def measure(self, subject: Subject, masks: Masks, pixels: npt.NDArray[np.uint8], label: int) -> None:
+        """Ask both rounds about one image."""
+        for rounds, found in self._seen.items():
+            started = time.perf_counter()
+            _, seen = masks.kept(pixels, label, subject.engine.classify, rounds)
+            found.append((seen, (time.perf_counter() - started) * 1e3))
+
+    def told(self) -> dict[str, Any]:
+        """By rounds: mean images and median milliseconds."""
+        return {
+            f"rounds_{rounds}": {
+                "images": float(np.mean([seen for seen, _ in found])),
+                "ms_p50": float(np.median([milliseconds for _, milliseconds in found])),
+                "ms_max": float(max(milliseconds for _, milliseconds in found)),
+                "measured_on": len(found),
+            }
+            for rounds, found in self._seen.items()
+        }
