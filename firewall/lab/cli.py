@@ -11,7 +11,7 @@ from rich.console import Console
 
 from firewall.errors import UsageError
 from firewall.lab.commands.attention import attention_paper, train_attention
-from firewall.lab.commands.certify import certify_app
+from firewall.lab.commands.certify import certify_app, train_masked
 from firewall.lab.commands.classifiers import classifiers, train_classifier
 from firewall.lab.commands.database import attack, database_app, report_app
 from firewall.lab.commands.default_report import default_report
@@ -44,6 +44,7 @@ train_app.command("image-cnn")(train_image_cnn)
 train_app.command("start")(train_start)
 train_app.command("residual")(train_residual)
 train_app.command("attention")(train_attention)
+train_app.command("masked")(train_masked)
 app.command()(attack)
 app.command()(judge)
 app.command("leave-one-out")(leave_one_out)
