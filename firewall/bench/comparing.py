@@ -52,12 +52,14 @@ class Difference:
 class Comparison:
     """differ: what is not the same, by group: machine, device, bundle or settings, and then a difference of latencies
     is not the firewall's alone; `software` is what a new version is measured for. doubts: about either run by itself.
+    others: figures without an interval, of A and of B.
     """
 
     differ: dict[str, list[str]]
     doubts: list[str]
     differences: list[Difference]
     not_compared: list[str]
+    others: dict[str, tuple[float | None, float | None]]
 
     @property
     def comparable(self) -> bool:
@@ -92,7 +94,25 @@ def compare(a: Report, b: Report) -> Comparison:
         first, second = _series(a.full_rate[kind]), _series(b.full_rate[kind])
         for name in first:
             differences += _differences(kind, name, first[name], second[name], not_compared)
-    return Comparison(_differ(a, b), [*_doubts("A", a), *_doubts("B", b)], differences, not_compared)
+    one, other = _others(a), _others(b)
+    others = {name: (one.get(name), other.get(name)) for name in dict.fromkeys((*one, *other))}
+    return Comparison(_differ(a, b), [*_doubts("A", a), *_doubts("B", b)], differences, not_compared, others)
+
+
+def _others(report: Report) -> dict[str, float]:
+    """What a run tells besides its latencies at full rate."""
+    found = {f"{kind} frames/s with firewall": rate.guarded.throughput for kind, rate in report.full_rate.items()}
+    found |= {f"missed at {rate.fps:g} fps, %": 100 * rate.missed for rate in report.fixed_rate}
+    if report.cold_start is not None:
+        found["cold start, s"] = report.cold_start.total
+    if report.memory.peak is not None:
+        found["memory, MB"] = report.memory.peak
+    if report.memory.gpu is not None:
+        found["GPU memory, MB"] = report.memory.gpu
+    for name, window in (report.energy or {}).items():
+        if window.a_frame is not None:
+            found[f"mJ a frame: {name}"] = 1e3 * window.a_frame
+    return found
 
 
 def _series(rate: FullRate) -> dict[str, npt.NDArray[np.float64]]:
@@ -174,6 +194,7 @@ def render(comparison: Comparison, console: Console) -> None:
             _say(console, f"  {group} {line}")
     for kind in dict.fromkeys(found.kind for found in comparison.differences):
         console.print(_table(kind, [found for found in comparison.differences if found.kind == kind]))
+    console.print(_plain(comparison.others))
     for line in comparison.not_compared:
         _say(console, f"not compared: {line}")
     _say(
@@ -199,6 +220,15 @@ def _table(kind: str, differences: list[Difference]) -> Table:
             "" if found.share is None else f"{found.share:+.1%}",
             ("slower" if found.change > 0 else "faster") if found.clear else "unclear",
         )
+    return table
+
+
+def _plain(others: dict[str, tuple[float | None, float | None]]) -> Table:
+    table = Table(title="\nwithout an interval", title_justify="left", title_style="bold", box=None, pad_edge=False)
+    for number, column in enumerate(("", "A", "B")):
+        table.add_column(column, justify="right" if number else "left", no_wrap=True)
+    for name, values in others.items():
+        table.add_row(name, *("-" if value is None else f"{value:.2f}" for value in values))
     return table
 
 

@@ -42,11 +42,12 @@ def of_demo() -> Inputs:
 
     The attacked signs were computed against the default bundle's classifier; to another they are just pictures.
     """
-    from firewall.sources.demo import FRAMES, DemoReader, truth
+    from firewall.sources.demo import ENCOUNTERS, DemoReader
 
+    attacks = [entry.attack for entry in ENCOUNTERS for _ in range(entry.steps)]
     places: dict[str, list[int]] = {"normal": [], "adversarial": []}
-    for number in range(FRAMES):
-        places["normal" if truth(number).attack is None else "adversarial"].append(number)
+    for number, attack in enumerate(attacks):
+        places["normal" if attack is None else "adversarial"].append(number)
     wanted = {place: kind for kind in places for place in _evenly(places[kind], _MOST_OF_DEMO)}
     kinds: dict[str, list[Pixels]] = {"normal": [], "adversarial": []}
     for number, (pixels, _) in enumerate(DemoReader({"fps": "0", "loop": "0"})):

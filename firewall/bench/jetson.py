@@ -30,6 +30,11 @@ _JETPACKS = {
 _RELEASE = re.compile(r"# R(\d+) \(release\), REVISION: ([\d.]+)")
 _MODE = re.compile(r"POWER_MODEL\s+ID=(\d+)\s+NAME=(\S+)")
 _GPU = re.compile(r"(^gpu|\.(gpu|ga10b|gv11b|gp10b|gm20b)$)")
+#: Debian packages of CUDA, cuDNN and TensorRT in JetPack 4 to 7.
+_LIBRARIES = (
+    *("cuda-runtime-12-6", "cuda-runtime-13-0", "cuda-runtime-13-2", "libcudnn8", "libcudnn9-cuda-12"),
+    *("libcudnn9-cuda-13", "libnvinfer8", "libnvinfer10", "libnvinfer11"),
+)
 #: A sensor of a part that is switched off.
 _OFF = -100.0
 
@@ -52,15 +57,17 @@ class JetPack(BaseModel):
 
 
 class Jetson(BaseModel):
-    """power_mode: as nvpmodel names it. jetson_clocks: processor and GPU are held at one clock; None if that can't be
-    told. temperatures: degrees Celsius. throttling: cooling devices that hold clocks back right now. trips,
-    over_current: events since the board was started. power: mW by rail. fan: rounds a minute, or the share of its
-    power 0..1. missing: what could not be read."""
+    """libraries: versions of the installed packages of CUDA, cuDNN and TensorRT. power_mode: as nvpmodel names it.
+    jetson_clocks: processor and GPU are held at one clock; None if that can't be told. memory_clock: in MHz.
+    temperatures: degrees Celsius. throttling: cooling devices that hold clocks back right now. trips, over_current:
+    events since the board was started. power: mW by rail. fan: rounds a minute, or the share of its power 0..1.
+    missing: what could not be read."""
 
     module: str
     compatible: list[str]
     memory_mb: float | None
     jetpack: JetPack | None
+    libraries: dict[str, str]
     power_mode_id: int | None
     power_mode: str | None
     jetson_clocks: bool | None
@@ -103,6 +110,7 @@ def look(root: Path = Path("/")) -> Jetson | None:
         compatible=compatible,
         memory_mb=_memory(root),
         jetpack=jetpack,
+        libraries={name: version for name in _LIBRARIES if (version := _package(root, name))},
         power_mode_id=mode_id,
         power_mode=mode,
         jetson_clocks=_held([*cpu.values()], [*gpu.values()]),

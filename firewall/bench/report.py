@@ -7,7 +7,7 @@ import re
 from pathlib import Path
 from typing import Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from firewall.bench.fields import Summary
 from firewall.errors import UsageError
@@ -43,7 +43,7 @@ class Series(_Part):
     throughput: float
     stages: dict[str, Summary]
     shares: dict[str, float]
-    samples_ms: list[float]
+    samples_ms: list[float] = Field(min_length=1)
     stages_ms: dict[str, list[float]] = {}
 
 
@@ -65,6 +65,12 @@ class FullRate(_Part):
     unguarded: Series = Field(alias="without_firewall")
     added: Summary
     added_median: tuple[float, float]
+
+    @model_validator(mode="after")
+    def _pairs(self) -> FullRate:
+        if len(self.guarded.samples_ms) != len(self.unguarded.samples_ms):
+            raise ValueError("as many samples are needed with the firewall as without it")
+        return self
 
 
 class PacedKind(_Part):

@@ -28,6 +28,14 @@ Status: install ok installed
 Priority: standard
 Version: 6.2.1+b38
 
+Package: libnvinfer10
+Status: install ok installed
+Version: 10.3.0.30-1+cuda12.5
+
+Package: libcudnn9-cuda-12
+Status: deinstall ok config-files
+Version: 9.3.0.75-1
+
 Package: nvidia-l4t-core
 Status: install ok installed
 Version: 36.4.4-20250616085344

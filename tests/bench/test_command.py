@@ -140,6 +140,7 @@ def test_compare_with_itself(report: tuple[dict[str, Any], str, Path], tmp_path:
     found = json.loads((tmp_path / "c.json").read_text())
     assert found["comparable"] and found["differ"] == {}
     assert found["differences"] and all(one["change"] == 0 for one in found["differences"])
+    assert found["others"]["cold start, s"][0] > 0 and "missed at 60 fps" in result.stdout
 
 
 def test_compare_with_a_slower_run(report: tuple[dict[str, Any], str, Path], tmp_path: Path) -> None:
@@ -221,6 +222,15 @@ def test_what_can_not_be_done(tmp_path: Path) -> None:
 def test_a_folder_without_pictures(tmp_path: Path) -> None:
     """It is named in one line; exit code 2."""
     assert str(tmp_path) in refused(firewall("bench", "--images", tmp_path, *SHORT), 2)
+
+
+def test_a_report_whose_samples_are_not_pairs(report: tuple[dict[str, Any], str, Path], tmp_path: Path) -> None:
+    """A file that somebody has cut is refused, in one line and without a traceback."""
+    cut = json.loads(json.dumps(report[0]))
+    for wrong in (cut["full_rate"]["normal"]["with_firewall"]["samples_ms"][:-1], [], [float("nan")] * 70):
+        cut["full_rate"]["normal"]["with_firewall"]["samples_ms"] = wrong
+        (tmp_path / "cut.json").write_text(json.dumps(cut))
+        assert "damaged" in refused(firewall("bench", "compare", tmp_path / "cut.json", report[2] / "bench.json"), 2)
 
 
 @pytest.mark.parametrize("content", ["{}", "[1, 2", '{"format": 1, "samples_ms": []}', '{"format": 2, "complete": 3}'])

@@ -20,6 +20,7 @@ def test_an_orin_nano(tmp_path: Path) -> None:
     assert found.compatible[-1] == "nvidia,tegra234" and found.memory_mb == pytest.approx(7989.2, abs=0.1)
     assert found.jetpack is not None
     assert (found.jetpack.version, found.jetpack.l4t) == ("6.2.1+b38", "36.4.4")
+    assert found.libraries == {"libnvinfer10": "10.3.0.30-1+cuda12.5"}  # the other was removed again
     assert (found.power_mode_id, found.power_mode) == (1, "25W")
     assert found.jetson_clocks is False
     assert sorted(found.cpu) == ["cpu0", "cpu1", "cpu2", "cpu3", "cpu4"] and found.cpu["cpu0"].current == 1344
