@@ -78,7 +78,7 @@ class FixedRateRun:
                 late=sum(age > self.deadline_ms for age in ages),
                 dropped=dropped,
                 age=summary(ages),
-                ages_ms=[round(age, 4) for age in ages],
+                ages_ms=[round(age, 3) for age in ages],
             )
         due = sum(kind.due for kind in kinds.values())
         if not due:

@@ -88,8 +88,8 @@ def _series(tally: Tally, count: int) -> Series:
         throughput=1e3 / statistics.fmean(total),
         stages={stage: _certain(values) for stage, values in stages.items()},
         shares={stage: sum(values) / sum(total) for stage, values in stages.items()},
-        samples_ms=[round(value, 4) for value in total],
-        stages_ms={stage: [round(value, 4) for value in values] for stage, values in stages.items()},
+        samples_ms=[round(value, 3) for value in total],
+        stages_ms={stage: [round(value, 3) for value in values] for stage, values in stages.items()},
     )
 
 

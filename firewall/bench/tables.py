@@ -44,6 +44,10 @@ def _head(report: Report, console: Console) -> None:
         f"{machine['label']}, {machine['cpu'] or machine['architecture']}, {report.threads} threads, load "
         f"{machine['load']:.1f}; {bundle['provider']}, bundle {bundle['name']} {bundle['sha256'][:12]}",
     )
+    if machine["load"] > machine["usable_cores"]:
+        _say(
+            console, "the machine was busy with other things before this began: expect more on a quiet one", "bold red"
+        )
     asked = "every detector asked" if settings["exhaustive"] else "detectors asked until the verdict is settled"
     _say(
         console,
@@ -63,7 +67,7 @@ def _table(title: str, *columns: str) -> Table:
 
 
 def _full_rate(kind: str, rate: FullRate, console: Console) -> None:
-    table = _table(f"\n{kind} pictures at full rate, ms a frame", "", *_FIGURES, "frames/s")
+    table = _table(f"\n{kind} pictures at full rate, ms a frame", "", *_FIGURES, "fps")
     for name, found, throughput in (
         ("with firewall", rate.guarded.latency, rate.guarded.throughput),
         ("without", rate.unguarded.latency, rate.unguarded.throughput),
@@ -122,7 +126,7 @@ def _fixed_rate(report: Report, console: Console) -> None:
         return
     kinds = list(report.fixed_rate[0].kinds)
     table = _table(
-        "\nat a camera's rate with the firewall, ms from due to verdict; late: after the limit",
+        "\nat a camera's rate with the firewall, ms from due to verdict",
         *("fps", "limit", "due", "late", "dropped", "missed", "median", "p90", "max"),
         *(f"{kind}\nmissed" for kind in kinds),
     )
