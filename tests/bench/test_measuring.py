@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import hashlib
+import json
 import time
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -277,6 +279,41 @@ def test_parts_of_a_device(guard: Firewall) -> None:
     parts = (found.host_to_device, found.enqueue, found.compute, found.device_to_host)
     for part, least in zip(parts, (4, 1, 9, 2), strict=True):
         assert part is not None and part.samples == 5 and least <= part.minimum < 3 * least + 5
+
+
+def test_parts_of_the_tensorrt_engine(guard: Firewall, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The engine itself, on a fake TensorRT and a fake GPU, is told apart too, and classifies as before afterwards."""
+    pytest.importorskip("onnx", reason="the export extra is not installed")
+    from firewall.engines.device_memory import open_device
+    from firewall.engines.plan_cache import Plan as EnginePlan
+    from firewall.engines.plan_cache import PlanKey
+    from firewall.engines.tensorrt_engine import TensorRTEngine
+    from tests.fake_cuda import FakeGpu, install_cuda
+    from tests.fake_tensorrt import VERSIONS, install_tensorrt
+
+    install_cuda(monkeypatch, FakeGpu())
+    install_tensorrt(monkeypatch, VERSIONS[-1])
+    spec = guard.bundle.manifest.classifier
+    network, most = guard.bundle.files[spec.file], 8
+    shapes = [[count, 3, spec.input.height, spec.input.width] for count in (1, 4, most)]
+    head = json.dumps({"shapes": {spec.input.name: shapes}, "detailed": True, "outputs": [spec.output]})
+    digest = hashlib.sha256(network).hexdigest()
+    key = {"onnx": digest, "output": spec.output, "tensorrt": VERSIONS[-1], "gpu": "Orin", "precision": "fp32"}
+    key |= {"compute_capability": "8.7", "profile": {"best": 4, "most": most}}  # type: ignore[dict-item]
+    content = f"fake {VERSIONS[-1]}\n{head}\n".encode() + network
+    plan = EnginePlan(PlanKey.model_validate(key), content, digest, {"float32": 10}, {})
+    processor, engine = guard.engine, TensorRTEngine(guard.bundle, plan, open_device())
+    images = np.zeros((1, spec.input.height, spec.input.width, 3), np.uint8)
+    before = engine.classify(images)
+    guard.engine = engine
+    try:
+        found = device_times(guard, 2, lambda: None)
+    finally:
+        guard.engine = processor
+
+    for part in (found.host_to_device, found.enqueue, found.compute, found.device_to_host):
+        assert part is not None and part.samples == 2 and part.minimum > 0
+    assert np.array_equal(engine.classify(images), before)
 
 
 def test_an_engine_that_does_not_tell(guard: Firewall) -> None:
