@@ -62,6 +62,11 @@ def cuda_rotate_plan(count: int, height: int, width: int, angles: npt.NDArray[np
 def cuda_scale_plan(count: int, height: int, width: int, factors: npt.NDArray[np.float64], resampling: int) -> CudaPlan:
     """A plan of the scaling."""
 
+def cuda_tensor_plan(
+    count: int, height: int, width: int, mean: npt.NDArray[np.float64], std: npt.NDArray[np.float64]
+) -> CudaPlan:
+    """A plan of the tensor."""
+
 def device_array(array: object) -> tuple[int, tuple[int, ...], tuple[int, ...], str, bool]:
     """Address, shape, strides in bytes, type and whether it is on a CUDA device, of an array that speaks DLPack."""
 
@@ -134,6 +139,14 @@ def scale(
 
 def simd_level() -> str:
     """Vector instructions that this machine offers: 'avx512', 'avx2', 'sse2', 'neon' or 'scalar'."""
+
+def tensor(
+    pixels: npt.NDArray[np.uint8],
+    mean: npt.NDArray[np.float64],
+    std: npt.NDArray[np.float64],
+    out: npt.NDArray[np.float32],
+) -> None:
+    """(value / 255 - mean) / std, colours apart: fills `out`, C-contiguous (N, 3, H, W)."""
 
 def version() -> str:
     """Version of the runtime, 'major.minor.patch'."""

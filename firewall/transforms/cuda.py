@@ -23,10 +23,11 @@ import numpy as np
 
 from firewall import native
 from firewall.errors import FirewallError, ImageError, UsageError
+from firewall.transforms.arrays import normalisation
 from firewall.transforms.jpeg import SUBSAMPLINGS
 from firewall.transforms.scale import filter_number
 
-__all__ = ["Plan", "gaussian_blur", "jpeg_sweep", "residual", "rotate", "scale"]
+__all__ = ["Plan", "gaussian_blur", "jpeg_sweep", "residual", "rotate", "scale", "tensor"]
 
 #: What a plan can write, and the numbers of firewall/jpeg_sweep.h.
 FORMATS: dict[str, int] = {"uint8": 0, "float32": 1, "float16": 2}
@@ -183,6 +184,13 @@ def residual(
     numbers = _list(shares, np.float64, "shares")
     handle = _made("cuda_residual_plan", count, height, width, numbers, filter_number(down), filter_number(up), coded)
     return _copies(handle, count, height, width, len(shares), "uint8" if coded else "int16")
+
+
+def tensor(*, count: int, height: int, width: int, mean: Sequence[float], std: Sequence[float]) -> Plan:
+    """Plan what a network reads: each image gives (1, 3, H, W) float32, (value / 255 - mean) / std."""
+    means, stds = normalisation(mean, std)
+    handle = _made("cuda_tensor_plan", count, height, width, means, stds)
+    return Plan(handle, count, (height, width, 3), (1, 3, height, width), "float32")
 
 
 def device_array(array: Any, name: str, *, writable: bool = False) -> DeviceArray:

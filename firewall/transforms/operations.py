@@ -11,11 +11,12 @@ import numpy as np
 import numpy.typing as npt
 
 from firewall.errors import UsageError
-from firewall.transforms.arrays import destination, image, normalisation, normalise
+from firewall.transforms.arrays import destination, image, normalisation
 from firewall.transforms.gaussian_blur import gaussian_blur
 from firewall.transforms.jpeg import SWEEP_16, jpeg_sweep, jpeg_sweep_normalised
 from firewall.transforms.rotate import rotate
 from firewall.transforms.scale import scale
+from firewall.transforms.tensor import tensor
 
 __all__ = ["FAMILIES", "OPERATIONS_38", "apply_operations", "apply_operations_normalised", "parse_operation"]
 
@@ -114,5 +115,5 @@ def apply_operations_normalised(
             jpeg_sweep_normalised(pixels, qualities, mean, std, out=result[first:last])
         else:
             for slot, copy in zip(result[first:last], FAMILIES[family](pixels, parameters), strict=True):
-                normalise(copy, means, stds, slot)
+                tensor(copy[None], means, stds, slot[None])
     return result

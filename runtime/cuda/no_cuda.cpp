@@ -41,6 +41,10 @@ int firewall_cuda_residual_plan(firewall_cuda_plan** plan, int32_t, int32_t, int
   return refuse(plan);
 }
 
+int firewall_cuda_tensor_plan(firewall_cuda_plan** plan, int32_t, int32_t, int32_t, const double*, const double*) {
+  return refuse(plan);
+}
+
 size_t firewall_cuda_plan_bytes(const firewall_cuda_plan*, int32_t) { return 0; }
 
 size_t firewall_cuda_plan_memory(const firewall_cuda_plan*) { return 0; }

@@ -110,6 +110,13 @@ Plan residual_plan(std::int32_t count, std::int32_t height, std::int32_t width, 
   });
 }
 
+Plan tensor_plan(std::int32_t count, std::int32_t height, std::int32_t width, const Channels& mean,
+                 const Channels& std) {
+  return Plan::made([&](firewall_cuda_plan** plan) {
+    return firewall_cuda_tensor_plan(plan, count, height, width, mean.data(), std.data());
+  });
+}
+
 // Why no plan can be made here, or nothing.
 std::string reason() {
   const int status = firewall_cuda_usable();
@@ -171,4 +178,6 @@ void init_cuda(nb::module_& module) {
              "A plan of the scaling.");
   module.def("cuda_residual_plan", &residual_plan, "count"_a, "height"_a, "width"_a, "shares"_a.noconvert(), "down"_a,
              "up"_a, "coded"_a, "A plan of the residual image.");
+  module.def("cuda_tensor_plan", &tensor_plan, "count"_a, "height"_a, "width"_a, "mean"_a.noconvert(),
+             "std"_a.noconvert(), "A plan of the tensor.");
 }

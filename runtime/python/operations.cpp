@@ -8,6 +8,7 @@
 #include "firewall/residual.h"
 #include "firewall/rotate.h"
 #include "firewall/scale.h"
+#include "firewall/tensor.h"
 
 namespace nb = nanobind;
 
@@ -82,6 +83,17 @@ void residual(const Images& pixels, const Parameters<double>& shares, int down, 
   });
 }
 
+using Tensor = nb::ndarray<float, nb::shape<-1, 3, -1, -1>, nb::c_contig, nb::device::cpu>;
+using Channels = nb::ndarray<const double, nb::shape<3>, nb::c_contig, nb::device::cpu>;
+
+void tensor(const Images& pixels, const Channels& mean, const Channels& std, const Tensor& out) {
+  const firewall_images images = images_of(pixels);
+  if (out.shape(0) != pixels.shape(0) || out.shape(2) != pixels.shape(1) || out.shape(3) != pixels.shape(2)) {
+    throw nb::value_error("out must be of shape (images, 3, height, width)");
+  }
+  run([&] { return firewall_tensor(out.data(), &images, mean.data(), std.data()); });
+}
+
 }  // namespace
 
 void init_operations(nb::module_& module) {
@@ -97,4 +109,6 @@ void init_operations(nb::module_& module) {
   module.def("residual_coded", &residual<std::uint8_t, firewall_residual_coded>, "pixels"_a.noconvert(),
              "shares"_a.noconvert(), "down"_a, "up"_a, "out"_a.noconvert(),
              "Residual images in bytes; see firewall/residual.h.");
+  module.def("tensor", &tensor, "pixels"_a.noconvert(), "mean"_a.noconvert(), "std"_a.noconvert(), "out"_a.noconvert(),
+             "Pixels as a network reads them; see firewall/tensor.h.");
 }

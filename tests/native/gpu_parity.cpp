@@ -14,6 +14,7 @@
 #include "firewall/residual.h"
 #include "firewall/rotate.h"
 #include "firewall/scale.h"
+#include "firewall/tensor.h"
 
 namespace {
 
@@ -121,6 +122,13 @@ void compare_operations(int height, int width) {
       [&](auto** plan) { return firewall_cuda_rotate_plan(plan, 3, height, width, angles, 4); },
       [&](const firewall_images& source, std::uint8_t* out, std::size_t) {
         return firewall_rotate(out, &source, angles, 4);
+      });
+  const double mean[] = {0.485, 0.0, 0.406}, deviation[] = {0.229, 1.0, 2.5};
+  compare(
+      "tensor", height, width, 3, 1,
+      [&](auto** plan) { return firewall_cuda_tensor_plan(plan, 3, height, width, mean, deviation); },
+      [&](const firewall_images& source, std::uint8_t* out, std::size_t) {
+        return firewall_tensor(reinterpret_cast<float*>(out), &source, mean, deviation);
       });
   const double factors[] = {0.1, 0.8, 1.0, 2.5};
   const double shares[] = {0.01, 0.4, 0.97};

@@ -9,10 +9,12 @@
 #include "../../runtime/cuda/residual.hpp"
 #include "../../runtime/cuda/rotate.hpp"
 #include "../../runtime/cuda/scale.hpp"
+#include "../../runtime/cuda/tensor.hpp"
 #include "cuda_host.hpp"
 #include "expect.hpp"
 #include "firewall/cuda.h"
 #include "firewall/rotate.h"
+#include "firewall/tensor.h"
 
 namespace {
 
@@ -204,6 +206,23 @@ void test_residual_equals_the_cpu() {
   compare_residual<std::uint8_t>(firewall_residual_coded);
 }
 
+// Colours apart and normalised: the same numbers, to the last bit.
+void test_tensor_equals_the_cpu() {
+  const double mean[3] = {0.485, 0.0, 0.406};
+  const double deviation[3] = {0.229, 1.0, 2.5};
+  compare<float>(
+      1, [&](const firewall_images& source, std::vector<float>& out) {
+        return firewall_tensor(out.data(), &source, mean, deviation);
+      },
+      [&](const firewall_images& source, std::vector<float>& out, bool backwards) {
+        tensor::Task task = tensor::make_task(source.height, source.width, mean, deviation);
+        point(task, source);
+        task.destination = out.data();
+        run_grid(source.count * task.spans, 1, backwards,
+                 [&](HostBlock& block, int index, unsigned char*) { tensor::spread(block, task, index); });
+      });
+}
+
 // No shape of image makes a block of threads of the blur ask for more shared memory than every GPU has, and every lane
 // belongs to a group.
 void test_blur_fits_shared_memory() {
@@ -270,6 +289,12 @@ void test_plans_refuse_what_is_not_allowed() {
   for (const double bad : {0.0, 1.0, nan}) {
     EXPECT(residual::check_residual(good, &bad, 2, 3) == FIREWALL_BAD_PARAMETER);
   }
+  const double three[3] = {1.0, 1.0, 1.0}, flat[3] = {1.0, 0.0, 1.0}, unknown[3] = {1.0, 1.0, nan};
+  EXPECT(tensor::check_tensor(good, three, three) == FIREWALL_OK);
+  EXPECT(tensor::check_tensor(good, flat, three) == FIREWALL_OK);
+  EXPECT(tensor::check_tensor(good, three, flat) == FIREWALL_BAD_PARAMETER);
+  EXPECT(tensor::check_tensor(good, unknown, three) == FIREWALL_BAD_PARAMETER);
+  EXPECT(tensor::check_tensor(good, three, nullptr) == FIREWALL_NULL_POINTER);
   for (const Shape& bad : {Shape{0, 10, 12, 3, 1, 1}, Shape{1, 0, 12, 3, 1, 1}, Shape{1, 10, FIREWALL_MAX_SIDE + 1, 3, 1, 1},
                            Shape{1, 10, 12, 3, 0, 1}, Shape{-1, 10, 12, 3, 1, 1},
                            Shape{std::numeric_limits<std::int32_t>::max(), 16384, 16384, 3,
@@ -338,6 +363,13 @@ void test_interface_answers_without_a_gpu() {
   expect_plan([&](auto** plan) { return firewall_cuda_rotate_plan(plan, 2, 9, 9, &one, 1); });
   expect_plan([&](auto** plan) { return firewall_cuda_scale_plan(plan, 2, 9, 9, &one, 1, FIREWALL_FILTER_BOX); });
   expect_plan([&](auto** plan) { return firewall_cuda_residual_plan(plan, 2, 9, 9, &half, 1, 2, 3, 0); });
+  const double three[3] = {1.0, 1.0, 1.0};
+  firewall_cuda_plan* plan = nullptr;  // it holds no memory of its own
+  EXPECT(firewall_cuda_tensor_plan(&plan, 2, 9, 9, three, three) == usable);
+  EXPECT((plan != nullptr) == (usable == FIREWALL_OK));
+  EXPECT(firewall_cuda_plan_bytes(plan, 2) == (usable == FIREWALL_OK ? 2 * 3 * 81 * sizeof(float) : 0));
+  firewall_cuda_plan_free(plan);
+  EXPECT(firewall_cuda_tensor_plan(nullptr, 2, 9, 9, three, three) == FIREWALL_NULL_POINTER);
   firewall_cuda_plan_free(nullptr);
 }
 
@@ -348,6 +380,7 @@ int main() {
   test_rotation_equals_the_cpu();
   test_scaling_equals_the_cpu();
   test_residual_equals_the_cpu();
+  test_tensor_equals_the_cpu();
   test_blur_fits_shared_memory();
   test_blur_of_long_sides_equals_the_cpu();
   test_plans_refuse_what_is_not_allowed();

@@ -15,6 +15,7 @@
 #include "firewall/residual.h"
 #include "firewall/rotate.h"
 #include "firewall/scale.h"
+#include "firewall/tensor.h"
 
 #if defined(FIREWALL_TEST_EMULATED)
 namespace firewall::avx512_emulated {
@@ -190,6 +191,74 @@ void test_residual_forms() {
   EXPECT(beyond);  // or the cut was not tried
 }
 
+constexpr double kMean[3] = {0.485, 0.0, 0.406};
+constexpr double kStd[3] = {0.229, 1.0, 2.5};
+
+// Each number is value * scale + shift, colours apart; of images and rows with gaps, at widths about a block of 16.
+void test_tensor() {
+  for (const int width : {1, 3, 15, 16, 17, 31, 32, 33, 48, 100}) {
+    constexpr int kHeight = 5;
+    constexpr int kCount = 2;
+    const std::ptrdiff_t row = std::ptrdiff_t{3} * width + 2;
+    const Bytes pixels = image(kHeight * kCount + 1, width + 1);
+    const firewall_images source = {pixels.data.get(), row * kHeight + 1, row, kCount, kHeight, width};
+    const std::size_t plane = static_cast<std::size_t>(kHeight * width);
+    std::vector<float> out(3 * plane * kCount, -7.0F);
+    EXPECT(firewall_tensor(out.data(), &source, kMean, kStd) == FIREWALL_OK);
+    bool same = true;
+    for (int n = 0; n < kCount; ++n) {
+      for (std::size_t c = 0; c < 3; ++c) {
+        const auto scale = static_cast<float>(1.0 / (255.0 * kStd[c]));
+        const auto shift = static_cast<float>(-kMean[c] / kStd[c]);
+        for (int y = 0; y < kHeight; ++y) {
+          for (int x = 0; x < width; ++x) {
+            const std::uint8_t* pixel = source.data + n * source.image_stride + y * row + std::ptrdiff_t{3} * x;
+            // volatile: rounded, whatever the compiler would make of a product and a sum.
+            const volatile float product = static_cast<float>(pixel[c]) * scale;
+            const std::size_t at = (static_cast<std::size_t>(n) * 3 + c) * plane + static_cast<std::size_t>(y * width + x);
+            same = same && out[at] == product + shift;
+          }
+        }
+      }
+    }
+    EXPECT(same);
+  }
+}
+
+void test_tensor_refusals() {
+  const Bytes pixels = image(6, 7);
+  const firewall_images good = images(pixels.data.get(), 1, 6, 7);
+  std::vector<float> out(3 * 6 * 7, 5.0F);
+  EXPECT(firewall_tensor(out.data(), nullptr, kMean, kStd) == FIREWALL_NULL_POINTER);
+  EXPECT(firewall_tensor(nullptr, &good, kMean, kStd) == FIREWALL_NULL_POINTER);
+  EXPECT(firewall_tensor(out.data(), &good, nullptr, kStd) == FIREWALL_NULL_POINTER);
+  EXPECT(firewall_tensor(out.data(), &good, kMean, nullptr) == FIREWALL_NULL_POINTER);
+  for (const double bad : {std::nan(""), HUGE_VAL, -HUGE_VAL}) {
+    const double wrong[3] = {0.5, bad, 0.5};
+    EXPECT(firewall_tensor(out.data(), &good, wrong, kStd) == FIREWALL_BAD_PARAMETER);
+    EXPECT(firewall_tensor(out.data(), &good, kMean, wrong) == FIREWALL_BAD_PARAMETER);
+  }
+  for (const double bad : {0.0, -1.0}) {
+    const double wrong[3] = {1.0, 1.0, bad};
+    EXPECT(firewall_tensor(out.data(), &good, kMean, wrong) == FIREWALL_BAD_PARAMETER);
+  }
+  firewall_images bad = good;
+  bad.width = FIREWALL_MAX_SIDE + 1;
+  EXPECT(firewall_tensor(out.data(), &bad, kMean, kStd) == FIREWALL_BAD_SIZE);
+  bad = good;
+  bad.row_stride -= 1;
+  EXPECT(firewall_tensor(out.data(), &bad, kMean, kStd) == FIREWALL_BAD_STRIDE);
+  bad = good;
+  bad.data = reinterpret_cast<const std::uint8_t*>(out.data());
+  EXPECT(firewall_tensor(out.data(), &bad, kMean, kStd) == FIREWALL_OVERLAP);
+  bool untouched = true;
+  for (const float number : out) untouched = untouched && number == 5.0F;
+  EXPECT(untouched);
+  bad = good;
+  bad.count = 0;
+  EXPECT(firewall_tensor(nullptr, &bad, kMean, kStd) == FIREWALL_OK);
+}
+
 // Every refusal leaves the destination as it was.
 void test_refusals() {
   constexpr int kHeight = 6;
@@ -293,6 +362,7 @@ int main() {
     test_expected();
     test_batches();
     test_residual_forms();
+    test_tensor();
   }
   EXPECT(levels >= 1);
 #if defined(FIREWALL_TEST_EMULATED)
@@ -302,10 +372,12 @@ int main() {
     test_expected();
     test_batches();
     test_residual_forms();
+    test_tensor();
     firewall::use_kernels(SimdLevel::avx2);
   }
 #endif
   test_refusals();
+  test_tensor_refusals();
   test_scratch();
   return firewall::testing::failures == 0 ? 0 : 1;
 }

@@ -36,6 +36,11 @@ struct Kernels {
   // destination[x][y] = source[y][x] for y < rows, x < columns.
   void (*transpose)(std::uint8_t* destination, std::ptrdiff_t destination_stride, const std::uint8_t* source,
                     std::ptrdiff_t source_stride, std::size_t rows, std::size_t columns);
+
+  // A row of RGB pixels, colours apart: destination[c * plane + x] = source[3 * x + c] * scale[c] + shift[c], both
+  // operations rounded; x < width.
+  void (*planes)(float* destination, std::size_t plane, const std::uint8_t* source, std::size_t width,
+                 const float* scale, const float* shift);
 };
 
 // Two columns of the widest block of lanes.

@@ -137,8 +137,6 @@ void transpose_tile(std::uint8_t* destination, std::ptrdiff_t destination_stride
   }
 }
 
-#undef FIREWALL_ZIP
-
 void transpose(std::uint8_t* destination, std::ptrdiff_t destination_stride, const std::uint8_t* source,
                std::ptrdiff_t source_stride, std::size_t rows, std::size_t columns) {
   if (rows < kTile || columns < kTile) {
@@ -161,10 +159,41 @@ void transpose(std::uint8_t* destination, std::ptrdiff_t destination_stride, con
   }
 }
 
+void planes_pixel(float* destination, std::size_t plane, const std::uint8_t* pixel, const float* scale,
+                  const float* shift) {
+  for (std::size_t c = 0; c < 3; ++c) destination[c * plane] = static_cast<float>(pixel[c]) * scale[c] + shift[c];
+}
+
+void numbers_of(float* destination, const Row& values, float scale, float shift) {
+  for (std::size_t i = 0; i < kTile; ++i) destination[i] = static_cast<float>(values[i]) * scale + shift;
+}
+
+void planes(float* destination, std::size_t plane, const std::uint8_t* source, std::size_t width, const float* scale,
+            const float* shift) {
+  std::size_t x = 0;
+  for (; x + kTile <= width; x += kTile) {
+    // 16 pixels are three vectors of bytes; each colour is gathered from the first two, then from the third.
+    Row rows[3];
+    std::memcpy(rows, source + 3 * x, sizeof(rows));
+    const Row red = FIREWALL_ZIP(rows[0], rows[1], 0, 3, 6, 9, 12, 15, 18, 21, 24, 27, 30, 0, 0, 0, 0, 0);
+    const Row green = FIREWALL_ZIP(rows[0], rows[1], 1, 4, 7, 10, 13, 16, 19, 22, 25, 28, 31, 0, 0, 0, 0, 0);
+    const Row blue = FIREWALL_ZIP(rows[0], rows[1], 2, 5, 8, 11, 14, 17, 20, 23, 26, 29, 0, 0, 0, 0, 0, 0);
+    numbers_of(destination + x,
+               FIREWALL_ZIP(red, rows[2], 0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 17, 20, 23, 26, 29), scale[0], shift[0]);
+    numbers_of(destination + plane + x,
+               FIREWALL_ZIP(green, rows[2], 0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 18, 21, 24, 27, 30), scale[1], shift[1]);
+    numbers_of(destination + 2 * plane + x,
+               FIREWALL_ZIP(blue, rows[2], 0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 16, 19, 22, 25, 28, 31), scale[2], shift[2]);
+  }
+  for (; x < width; ++x) planes_pixel(destination + x, plane, source + 3 * x, scale, shift);
+}
+
+#undef FIREWALL_ZIP
+
 }  // namespace
 
 extern const Kernels table;
-const Kernels table = {weigh, box_blur, transpose};
+const Kernels table = {weigh, box_blur, transpose, planes};
 
 }  // namespace FIREWALL_ISA
 }  // namespace firewall

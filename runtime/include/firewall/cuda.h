@@ -1,6 +1,6 @@
 /* The operations on an NVIDIA GPU: from and to device memory, on the caller's stream, and byte for byte what the
- * functions of the same names compute on the processor (jpeg_sweep.h, gaussian_blur.h, rotate.h, scale.h, residual.h:
- * they define the results, their limits and their parameters).
+ * functions of the same names compute on the processor (jpeg_sweep.h, gaussian_blur.h, rotate.h, scale.h, residual.h,
+ * tensor.h: they define the results, their limits and their parameters).
  *
  * A plan is made once for an operation, a size of image, a list of parameters and a largest number of images. Making it
  * checks everything, computes tables, allocates all device memory that is ever needed, copies the tables there and
@@ -12,6 +12,7 @@
  *   gaussian_blur   two: along the rows, then along the columns
  *   rotate, scale   one
  *   residual        two: down, then up and the difference
+ *   tensor          one
  *
  * and nothing else: no allocation, no copy, no waiting. It can be captured into a CUDA graph.
  *
@@ -61,6 +62,9 @@ int firewall_cuda_scale_plan(firewall_cuda_plan** plan, int32_t count, int32_t h
                              const double* factors, int32_t factors_count, int filter);
 int firewall_cuda_residual_plan(firewall_cuda_plan** plan, int32_t count, int32_t height, int32_t width,
                                 const double* shares, int32_t shares_count, int down, int up, int coded);
+/* One tensor of 3 x height x width float32 an image. */
+int firewall_cuda_tensor_plan(firewall_cuda_plan** plan, int32_t count, int32_t height, int32_t width,
+                              const double* mean, const double* std);
 
 /* Bytes that a run with `count` images writes; 0 for more than the plan is for, fewer than 0, or a null plan. */
 size_t firewall_cuda_plan_bytes(const firewall_cuda_plan* plan, int32_t count);
