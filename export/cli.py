@@ -12,6 +12,7 @@ from rich.console import Console
 from rich.table import Table
 
 from firewall.errors import UsageError
+from firewall.export.device_command import export_tensorrt
 from firewall.signing import AllowUnsigned, TrustedKeys, sign_bundle
 
 if TYPE_CHECKING:
@@ -119,7 +120,7 @@ def export_bundle(
     from firewall.bundle import load_bundle
     from firewall.lab.bundling import calibrate_folder
     from firewall.lab.database import Database
-    from firewall.lab.fused import fuse
+    from firewall.lab.fused import Options, fuse
     from firewall.lab.models import open_classifier
     from firewall.signature import read_passphrase, read_private
     from firewall.trust import Trust
@@ -147,7 +148,9 @@ def export_bundle(
     )
     if fit is not None and database is not None:
         protected = open_classifier(str(out))
-        bundle = fuse(bundle, protected, Database(fit), Database(database), out, rate=false_positive_rate).bundle
+        bundle = fuse(
+            bundle, protected, Database(fit), Database(database), out, Options(rate=false_positive_rate)
+        ).bundle
     if key is not None:
         fingerprint = sign_bundle(out, key, passphrase=passphrase_file, version=version)
         bundle = load_bundle(out, trust=Trust())
@@ -159,6 +162,9 @@ def export_bundle(
     )
 
 
+app.command("tensorrt")(export_tensorrt)
+
+
 @app.command("verify")
 def export_verify(
     images: Annotated[Path, typer.Option(help="Folder or pack of images to compare on.")],
@@ -167,19 +173,25 @@ def export_verify(
     allow_unsigned: AllowUnsigned = None,
     limit: Annotated[int, typer.Option(min=1, help="How many images, spread evenly.")] = 100,
     threads: Annotated[int, typer.Option(min=0, max=256, help="Threads of ONNX Runtime; 0 = one for each core.")] = 0,
+    plans: Annotated[
+        Path | None, typer.Option(metavar="DIR", help="Folder of TensorRT plans, as of 'export tensorrt --out'.")
+    ] = None,
     json_file: JsonFile = None,
 ) -> None:
-    """Compare what torch and ONNX Runtime make of a bundle's classifier: logits, labels and the firewall's verdicts.
+    """Compare what torch, ONNX Runtime and TensorRT make of a bundle's classifier: logits, labels and the firewall's
+    verdicts. TensorRT in every precision that a plan was built for on this device.
 
     Exit code 1 if they differ by more than rounding, or in any label or verdict.
     """
     from firewall.bundle import load_bundle
-    from firewall.export.verification import verify
-    from firewall.lab.datasets.packs import load_images
+    from firewall.export.images import read_images
+    from firewall.export.verification import open_plans, verify
     from firewall.trust import Trust
 
     loaded = load_bundle(bundle, trust=Trust.configured(trust, allow_unsigned, remember=False))
-    results = verify(loaded, _spread(load_images(images), limit), threads=threads)
+    found = read_images(images, limit)
+    opened, missing = open_plans(loaded, folder=plans)
+    results = verify(loaded, found, threads=threads, plans=opened)
     for result in results:
         parity = result.logits
         table = Table(f"{result.reference} against {result.runtime}", "", box=None)
@@ -187,11 +199,11 @@ def export_verify(
         table.add_row("same verdict", f"{parity.images - len(result.apart)} of {parity.images}")
         table.add_row("largest difference of a score", f"{result.score:.3g}")
         Console().print(table)
-    missing = "not compared: this version has no TensorRT engine"
-    typer.echo(f"TensorRT: {missing}")
+    if missing:
+        typer.echo(f"TensorRT: {missing}")
     if json_file is not None:
-        found = [result.to_json() for result in results]
-        content = {"bundle": loaded.manifest.name, "sha256": loaded.sha256, "compared": found, "TensorRT": missing}
+        compared = [result.to_json() for result in results]
+        content = {"bundle": loaded.manifest.name, "sha256": loaded.sha256, "compared": compared, "TensorRT": missing}
         json_file.write_text(json.dumps(content, indent=1) + "\n", encoding="utf-8")
     for result in results:
         result.check()

@@ -1,32 +1,36 @@
 """Whether a bundle's classifier is the same network on every runtime, down to the verdict.
 
 The reference runs the bundle's ONNX graph operator by operator: in torch where the project's interpreter knows all of
-them, else in onnx's own reference implementation (slow). Detectors with a network of their own run on ONNX Runtime both
+them, else in onnx's own reference implementation (slow). On a device without torch, ONNX Runtime is the reference for
+TensorRT: a workstation has compared it with torch. Detectors with a network of their own run on ONNX Runtime both
 times: what is compared is the classifier, and what its rounding does to the verdicts.
 """
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-import onnx
-from onnx.reference import ReferenceEvaluator
 
 from firewall.bundle import Bundle
 from firewall.engines import Engine, OnnxRuntimeEngine
-from firewall.errors import DataError, EngineError
+from firewall.engines.device_memory import open_device
+from firewall.engines.plan_cache import PlanCache, Precision
+from firewall.engines.tensorrt_engine import TensorRTEngine
+from firewall.engines.tensorrt_library import open_tensorrt
+from firewall.errors import DataError, EngineError, MissingExtraError
 from firewall.export.parity import Parity, compare
 from firewall.frame import Pixels
-from firewall.lab.models.onnx_network import OnnxNetwork
 from firewall.screening import Firewall
 from firewall.transforms import resize
 from firewall.verdict import Verdict
 
-__all__ = ["Verified", "verify"]
+__all__ = ["Verified", "open_plans", "verify"]
 
 
 @dataclass(frozen=True)
@@ -63,34 +67,82 @@ class Verified:
             )
 
 
-def verify(bundle: Bundle, images: Sequence[Pixels], *, threads: int = 0) -> list[Verified]:
+def verify(
+    bundle: Bundle, images: Sequence[Pixels], *, threads: int = 0, plans: Sequence[TensorRTEngine] = ()
+) -> list[Verified]:
     """Compare each runtime that is here with the reference. images: (H, W, 3) uint8 of any size, each judged whole.
+    plans: of this bundle, of `open_plans`.
 
-    Every detector is asked of every image. Raises DataError without images, EngineError if a runtime fails.
+    Every detector is asked of every image. Raises DataError without images, EngineError if a runtime fails,
+    MissingExtraError if there is neither torch nor a plan: nothing to compare with.
     """
     if len(images) == 0:
         raise DataError("there are no images to compare on")
     size = bundle.manifest.classifier.input
     pixels = np.stack([resize(image, size.width, size.height) for image in images])
-    reference = _reference(bundle)
+    onnxruntime = OnnxRuntimeEngine(bundle, threads=threads)
+    found: list[tuple[str, Engine, Precision]] = [(f"onnxruntime {onnxruntime.provider}", onnxruntime, "fp32")]
+    try:
+        reference = _reference(bundle)
+        name = reference.provider
+    except ModuleNotFoundError as error:
+        if not plans:
+            raise MissingExtraError(
+                f"onnxruntime has nothing to be compared with: {error.name} is not installed, and there is no TensorRT "
+                "plan; pip install 'perception-firewall[lab]'"
+            ) from error
+        name, reference, _ = found.pop()
+    found.extend((engine.provider, engine, engine.plan.key.precision) for engine in plans)
     expected = _logits(reference, pixels)
     guard = Firewall(bundle, reference, exhaustive=True)
     judged = [guard.screen(image) for image in images]
     results = []
-    for engine in (OnnxRuntimeEngine(bundle, threads=threads),):
+    for runtime, engine, precision in found:
         other = Firewall(bundle, engine, exhaustive=True)
         verdicts = [other.screen(image) for image in images]
         pairs = list(zip(judged, verdicts, strict=True))
         results.append(
             Verified(
-                reference=reference.provider,
-                runtime=f"onnxruntime {engine.provider}",
-                logits=compare(expected, _logits(engine, pixels)),
+                reference=name,
+                runtime=runtime,
+                logits=compare(expected, _logits(engine, pixels), precision=precision),
                 apart=tuple(index for index, (one, two) in enumerate(pairs) if _said(one) != _said(two)),
                 score=max((_furthest(one, two) for one, two in pairs), default=0.0),
             )
         )
     return results
+
+
+def open_plans(bundle: Bundle, *, folder: Path | None = None, device_id: int = 0) -> tuple[list[TensorRTEngine], str]:
+    """(the TensorRT plans of a bundle for this GPU, why there are none). folder: of the plans, None = `plan_folder()`.
+
+    Where TensorRT, a GPU or a plan is missing the second says which. Raises EngineError if there is a plan that can't
+    be used: it isn't passed over in silence.
+    """
+    content = bundle.files[bundle.manifest.classifier.file]
+    try:
+        version = str(open_tensorrt().__version__)
+        memory = open_device(device_id)
+        gpu = memory.name
+        memory.close()
+    except (MissingExtraError, EngineError) as error:
+        return [], f"not compared: {error}"
+    cache = PlanCache(folder)
+    digest = hashlib.sha256(content).hexdigest()
+    try:
+        keys = [key for key in cache.entries() if (key.onnx, key.tensorrt, key.gpu) == (digest, version, gpu)]
+    except EngineError as error:
+        return [], f"not compared: {error}"
+    if not keys:
+        return [], (
+            f"not compared: {cache.folder} has no plan of this classifier for {gpu} and TensorRT {version}; build one "
+            "with 'firewall export tensorrt'"
+        )
+    precisions = sorted({key.precision for key in keys})
+    return [
+        TensorRTEngine.from_cache(bundle, precision=precision, folder=folder, device_id=device_id)
+        for precision in precisions
+    ], ""
 
 
 class _Interpreter:
@@ -113,7 +165,11 @@ class _Interpreter:
 
 
 def _reference(bundle: Bundle) -> Engine:
+    import onnx
     import torch
+    from onnx.reference import ReferenceEvaluator
+
+    from firewall.lab.models.onnx_network import OnnxNetwork
 
     spec = bundle.manifest.classifier
     model = onnx.load_model_from_string(bundle.files[spec.file])

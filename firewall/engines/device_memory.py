@@ -75,7 +75,7 @@ def open_device(device_id: int = 0, *, backend: Backend | None = None) -> Device
         if _installed(name):
             device: DeviceMemory = _CudaBindings(device_id) if name == "cuda.bindings" else _PyCuda(device_id)
             # PyCUDA ends the process with an abort if a context is still in use.
-            atexit.register(contextlib.suppress(EngineError)(device.close))
+            atexit.register(_close, device)
             return device
     raise MissingExtraError(_INSTALL)
 
@@ -216,6 +216,11 @@ class _PyCuda:
             return function(*arguments)
         except Exception as error:  # it has a tree of errors of its own
             raise EngineError(f"CUDA refuses: {_short(error)}; 'firewall doctor' says more") from error
+
+
+def _close(device: DeviceMemory) -> None:
+    with contextlib.suppress(EngineError):
+        device.close()
 
 
 def _short(error: Exception) -> str:

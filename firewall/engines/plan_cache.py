@@ -144,7 +144,7 @@ class PlanCache:
         }
         keys = [
             key
-            for key in self.keys()
+            for key in self.entries()
             if all(getattr(key, name) == value for name, value in wanted.items()) and precision in (None, key.precision)
         ]
         place = f"{gpu} (compute capability {compute_capability}) and TensorRT {tensorrt}"
@@ -159,7 +159,7 @@ class PlanCache:
             )
         return self.load(max(keys, key=lambda key: (key.profile.most, key.profile.best)))
 
-    def keys(self) -> list[PlanKey]:
+    def entries(self) -> list[PlanKey]:
         """Of all plans whose notes can be read and lie under the right name; the others can't be loaded anyway."""
         self._check_folder()
         keys = []

@@ -1,0 +1,166 @@
+"""Plans are found by their key and used only if every byte is what was written."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import pytest
+
+from firewall.engines.plan_cache import PlanCache, PlanKey, Precision, Profile, plan_folder
+from firewall.errors import EngineError
+
+CONTENT = bytes(range(256)) * 8
+
+
+def key(precision: Precision = "fp16", most: int = 8, **changes: str) -> PlanKey:
+    fields = {"onnx": "ab" * 32, "output": "logits", "tensorrt": "10.3.0", "gpu": "Orin", "compute_capability": "8.7"}
+    return PlanKey(**{**fields, **changes}, precision=precision, profile=Profile(best=4, most=most))
+
+
+@pytest.fixture
+def cache(tmp_path: Path) -> PlanCache:
+    return PlanCache(tmp_path / "plans")
+
+
+def store(cache: PlanCache, named: PlanKey) -> Path:
+    return cache.store(named, CONTENT, network="cd" * 32, layers={"float16": 3}, made={"seconds": 1.5})
+
+
+def test_what_is_stored_is_found(cache: PlanCache) -> None:
+    """Content, layers and notes come back; nobody else may read the files; nothing else is left in the folder."""
+    path = store(cache, key())
+    plan = cache.load(key())
+    assert (plan.content, plan.layers, plan.network, plan.made) == (
+        CONTENT,
+        {"float16": 3},
+        "cd" * 32,
+        {"seconds": 1.5},
+    )
+    assert path.stat().st_mode & 0o777 == 0o600 and cache.folder.stat().st_mode & 0o777 == 0o700
+    assert {file.suffix for file in cache.folder.iterdir()} == {".plan", ".json"}
+
+
+@pytest.mark.parametrize(
+    "other",
+    [
+        key("int8"),
+        key(most=9),
+        key(onnx="ac" * 32),
+        key(output="other"),
+        key(tensorrt="10.3.1"),
+        key(gpu="Thor"),
+        key(compute_capability="11.0"),
+    ],
+)
+def test_each_part_of_the_key_counts(cache: PlanCache, other: PlanKey) -> None:
+    """A plan for another value of any part is another plan: not found, and not passed off as this one by its name."""
+    path = store(cache, key())
+    assert other.name != key().name
+    with pytest.raises(EngineError, match="can't read"):
+        cache.load(other)
+    path.rename(path.with_name(f"{other.name}.plan"))
+    path.with_suffix(".json").rename(path.with_name(f"{other.name}.json"))
+    with pytest.raises(EngineError, match="for another key"):
+        cache.load(other)
+    assert cache.entries() == []
+
+
+def test_a_changed_byte_is_found_out(cache: PlanCache) -> None:
+    """Any byte, a byte more, a byte less; a note that is damaged, of another format, or gone."""
+    path = store(cache, key())
+    note = path.with_suffix(".json")
+    for place in (0, 1000, len(CONTENT) - 1):
+        path.write_bytes(CONTENT[:place] + bytes([CONTENT[place] ^ 4]) + CONTENT[place + 1 :])
+        with pytest.raises(EngineError, match=r"is not the file that was built .* 'firewall export tensorrt'"):
+            cache.load(key())
+    for content in (CONTENT[:-1], CONTENT + b"\0"):
+        path.write_bytes(content)
+        with pytest.raises(EngineError, match="is not the file that was built"):
+            cache.load(key())
+    path.write_bytes(CONTENT)
+    good = note.read_text()
+    for text in (good[:-20], good.replace('"format": 1', '"format": 2'), good.replace('"layers"', '"layer"')):
+        note.write_text(text)
+        with pytest.raises(EngineError, match="no note of a TensorRT plan"):
+            cache.load(key())
+    note.unlink()
+    with pytest.raises(EngineError, match="can't read"):
+        cache.load(key())
+
+
+def test_what_others_may_write_is_not_used(cache: PlanCache, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A folder, plan or note that is writable for others, a link, a pipe, or somebody else's: code from elsewhere."""
+    path = store(cache, key())
+    for file in (cache.folder, path, path.with_suffix(".json")):
+        mode = file.stat().st_mode
+        file.chmod(mode | 0o020)
+        with pytest.raises(EngineError, match="can be written by others"):
+            cache.load(key())
+        file.chmod(mode)
+    cache.load(key())
+    real = path.with_name("real")
+    path.rename(real)
+    path.symlink_to(real)
+    with pytest.raises(EngineError, match="can't read"):
+        cache.load(key())
+    path.unlink()
+    os.mkfifo(path)
+    with pytest.raises(EngineError, match="no plain file"):
+        cache.load(key())
+    path.unlink()
+    real.rename(path)
+    owner = path.stat().st_uid
+    monkeypatch.setattr(os, "geteuid", lambda: owner + 1)
+    if owner != 0:
+        with pytest.raises(EngineError, match=f"belongs to user {owner}"):
+            cache.load(key())
+    else:
+        assert cache.load(key()).content == CONTENT  # root's may be used by all
+
+
+def test_the_one_plan_of_a_network_and_device(cache: PlanCache) -> None:
+    """Two precisions: one must be named. Two batches: the larger. None, or for another device: how to build it."""
+    asked = {"onnx": "ab" * 32, "output": "logits", "tensorrt": "10.3.0", "gpu": "Orin", "compute_capability": "8.7"}
+    with pytest.raises(EngineError, match=r"no TensorRT plans in .*'firewall export tensorrt'"):
+        cache.find(**asked)
+    for stored in (key(most=8), key(most=16), key("int8"), key("int8", gpu="Thor")):
+        store(cache, stored)
+    assert cache.find(**asked, precision="fp16").key == key(most=16)
+    assert cache.find(**asked, precision="int8").key == key("int8")
+    with pytest.raises(EngineError, match=r"precision fp16, int8 .* name one"):
+        cache.find(**asked)
+    assert cache.find(**{**asked, "gpu": "Thor"}).key == key("int8", gpu="Thor")
+    with pytest.raises(EngineError, match=r"no fp32 TensorRT plan .* on Orin \(compute capability 8.7\)"):
+        cache.find(**asked, precision="fp32")
+    with pytest.raises(EngineError, match=r"TensorRT 11.4"):
+        cache.find(**{**asked, "tensorrt": "11.4"})
+
+
+def test_where_plans_are_kept(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """FIREWALL_PLANS, else the user's cache. What can't be a folder is told."""
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    monkeypatch.delenv("FIREWALL_PLANS", raising=False)
+    assert plan_folder() == tmp_path / "perception-firewall" / "plans" == PlanCache().folder
+    monkeypatch.setenv("FIREWALL_PLANS", str(tmp_path / "mine"))
+    assert plan_folder() == tmp_path / "mine"
+    file = tmp_path / "file"
+    file.write_text("")
+    with pytest.raises(EngineError, match="name another folder with --out"):
+        store(PlanCache(file), key())
+    with pytest.raises(EngineError, match="is no folder"):
+        PlanCache(file).load(key())
+    with pytest.raises(EngineError, match="name another folder with --out"):
+        store(PlanCache(file / "below"), key())
+
+
+def test_timings_are_kept_by_version_and_gpu(cache: PlanCache) -> None:
+    """Another version or GPU has its own; without a folder there are none, and a file that others may write is none."""
+    assert cache.timing("10.3.0", "Orin") == b""
+    cache.prepare()
+    cache.store_timing("10.3.0", "Orin", b"timed")
+    assert cache.timing("10.3.0", "Orin") == b"timed"
+    assert cache.timing("10.3.0", "Thor") == cache.timing("11.4", "Orin") == b""
+    (file,) = cache.folder.iterdir()
+    file.chmod(0o666)
+    assert cache.timing("10.3.0", "Orin") == b""
