@@ -37,13 +37,13 @@ def bench(
     ] = "cpu",
     threads: Annotated[int, typer.Option(min=0, max=256, help="Threads of the classifier; 0 = one for each core.")] = 0,
     images: Annotated[
-        Path | None, typer.Option(metavar="DIR", help="Normal pictures.  [default: frames of the demo]")
+        Path | None, typer.Option(metavar="DIR", help="Normal pictures; frames of the demo if there are none.")
     ] = None,
     adversarial: Annotated[Path | None, typer.Option(metavar="DIR", help="Attacked pictures, with --images.")] = None,
     image: Annotated[Path | None, typer.Option(metavar="FILE", help="One normal picture.")] = None,
     regions: Annotated[
         str | None,
-        typer.Option(help="Where to look: signs, whole or X,Y,W,H.  [default: signs; whole with pictures of yours]"),
+        typer.Option(help="Where to look: signs (of the demo's frames if not told), whole (of yours) or X,Y,W,H."),
     ] = None,
     exhaustive: Annotated[
         bool, typer.Option("--exhaustive", help="Ask every detector, also when the verdict is settled.")
@@ -54,10 +54,10 @@ def bench(
     warm_up: Annotated[int, typer.Option(min=0, help="Frames before the clock starts.")] = 50,
     fps: Annotated[str, typer.Option(metavar="LIST|off", help="Cameras' rates to be fed at.")] = "10,30,60",
     fps_frames: Annotated[
-        int | None, typer.Option(min=1, help="Frames due at each rate.  [default: 130, at most --samples]")
+        int | None, typer.Option(min=1, help="Frames due at each rate; 130, or --samples if that is less, if not told.")
     ] = None,
     deadline_ms: Annotated[
-        float | None, typer.Option(min=0.001, help="Of a frame at a rate.  [default: one period]")
+        float | None, typer.Option(min=0.001, help="Of a frame at a rate; one period if not told.")
     ] = None,
     cold_starts: Annotated[int, typer.Option(min=0, help="Fresh processes to time from start to verdict.")] = 3,
     energy_seconds: Annotated[
