@@ -22,6 +22,7 @@ from firewall.lab.commands.judging import judge, leave_one_out
 from firewall.lab.commands.label_detectors import train_agreement, train_correction, train_stability
 from firewall.lab.commands.over_time import drift, tracks
 from firewall.lab.commands.papers import paper_app
+from firewall.lab.commands.spatial import attack_app, attack_spatial, certify_spatial, train_spatial
 
 __all__ = ["app"]
 
@@ -44,14 +45,18 @@ train_app.command("image-cnn")(train_image_cnn)
 train_app.command("start")(train_start)
 train_app.command("residual")(train_residual)
 train_app.command("attention")(train_attention)
+train_app.command("spatial")(train_spatial)
 train_app.command("masked")(train_masked)
-app.command()(attack)
+app.add_typer(attack_app, name="attack")
+attack_app.command("database")(attack)
+attack_app.command("spatial")(attack_spatial)
 app.command()(judge)
 app.command("leave-one-out")(leave_one_out)
 app.command()(fuse)
 app.command()(tracks)
 app.command()(drift)
 app.add_typer(certify_app, name="certify")
+certify_app.command("spatial")(certify_spatial)
 app.add_typer(database_app, name="database")
 app.add_typer(report_app, name="report")
 app.add_typer(paper_app, name="paper")

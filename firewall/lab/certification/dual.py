@@ -1,0 +1,94 @@
+"""The semidefinite certificate: how much a flow can lower one margin of a two-layer network, by a proved dual bound.
+
+For one pair of classes the margin is f(x) = v . relu(W x + b) + c. A change d of the pixels moves unit k by
+h_k = (W d)_k, and relu(z + h) - relu(z) = s h with a slope s between 0 and 1 (narrower where h is bounded). With
+|d_i| <= g_i |r_i| and |r|_2 <= R = B / 8 the margin falls by at most
+
+    max over s, d of -sum_k v_k s_k (W d)_k = R max over s of |diag(g) W^T diag(v) s|_2,
+
+and with s = middle + half * t, |t_k| <= 1, this is R max |F z|_2 over signs z = (z_0, t), z_0 standing for the constant
+column F_0 = diag(g) W^T (v middle), the row that the thesis's equation 11 drops (Raghunathan, Steinhardt and Liang 2018
+have it). Relaxed as in its equations 12 and 13 to max <F^T F, Z>, Z >= 0, diag(Z) = 1.
+
+Proof that counts: for any weights e_i > 0, |F z|^2 = |F E^(-1/2) E^(1/2) z|^2 <= lambda_max(E^(-1/2) F^T F E^(-1/2))
+sum e_i. It is the value of a feasible point of the dual, so it holds whether or not any solver converged.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from firewall.lab.certification.mixing import mix
+from firewall.lab.certification.spatial import Floats, reach
+from firewall.lab.certification.two_layer import TwoLayer
+
+__all__ = ["Dual", "certify_pair", "largest_norm", "slopes"]
+
+
+@dataclass(frozen=True)
+class Dual:
+    """upper: a proved upper bound on |F z| over all |z_i| <= 1. primal: the root of the relaxation's value where the
+    search stopped, below its optimum but for rounding. size: of the program. steps, converged: of the search."""
+
+    upper: float
+    primal: float
+    size: int
+    steps: int
+    converged: bool
+
+
+def largest_norm(factor: Floats, *, steps: int = 3000) -> Dual:
+    """A proved upper bound on |factor @ z|_2 over all z with |z_i| <= 1; factor: (m, n)."""
+    kept = factor[:, np.abs(factor).sum(axis=0) > 0]
+    if kept.shape[1] == 0:
+        return Dual(0.0, 0.0, 0, 0, converged=True)
+    gram = kept.T @ kept
+    found = mix(gram, steps=steps)
+    weights = np.maximum(found.lengths, 1e-9 * float(found.lengths.max()))
+    upper = min(_bounded(kept, weights), _bounded(kept, np.sqrt(np.diag(gram)) + 1e-9 * float(np.sqrt(gram.max()))))
+    return Dual(upper, float(np.sqrt(max(found.value, 0.0))), kept.shape[1], found.steps, found.converged)
+
+
+def _bounded(factor: Floats, weights: Floats) -> float:
+    """The dual value for these weights, rounded up."""
+    scaled = factor / np.sqrt(weights)
+    smaller = scaled.T @ scaled if scaled.shape[1] <= scaled.shape[0] else scaled @ scaled.T
+    largest = float(np.linalg.eigvalsh(smaller)[-1])
+    # Forming the product and a backward stable eigenvalue solver each err by less than (m + n) units in the last place
+    # of the squared Frobenius norm; eight times that is allowed for.
+    error = 8 * sum(factor.shape) * np.finfo(np.float64).eps * float(np.square(scaled).sum())
+    return float(np.sqrt((largest + error) * float(weights.sum()) * (1 + 1e-12)) * (1 + 1e-12))
+
+
+def slopes(value: Floats, lowest: Floats, highest: Floats) -> tuple[Floats, Floats]:
+    """The least and the largest slope (relu(z + h) - relu(z)) / h for lowest <= z + h <= highest, each (units,)."""
+    least = np.where(value > 0, np.where(lowest >= 0, 1.0, value / np.maximum(value - lowest, 1e-300)), 0.0)
+    most = np.where(value < 0, np.where(highest <= 0, 0.0, highest / np.maximum(highest - value, 1e-300)), 1.0)
+    # At z = 0 itself either line may be met.
+    return np.clip(least - 1e-12, 0, 1), np.clip(most + 1e-12, 0, 1)
+
+
+def certify_pair(
+    network: TwoLayer,
+    weights: Floats,
+    slope: Floats,
+    budget: float,
+    spans: tuple[Floats, Floats],
+    *,
+    noise: float = 0.0,
+) -> tuple[float, Dual]:
+    """How much flows of a budget (and noise of at most `noise` a pixel) can lower one margin: an upper bound, (bound,
+    Dual).
+
+    weights: v, (units,). slope: g, the most that a pixel changes per pixel of flow, (pixels,). spans: the least and the
+    largest slope of each unit; 0 and 1 for all for a bound that holds for every image.
+    """
+    least, most = spans
+    middle, half = (least + most) / 2, (most - least) / 2
+    columns = np.column_stack([network.first.T @ (weights * middle), network.first.T * (weights * half)])
+    dual = largest_norm(slope[:, None] * columns)
+    # Noise: max over s of |W^T diag(v) s|_1 is at most what it is with every sign at its worst.
+    apart = noise * (np.abs(columns[:, 0]).sum() + np.abs(columns[:, 1:]).sum()) if noise else 0.0
+    return (reach(budget) * dual.upper + float(apart)) * (1 + 1e-12), dual

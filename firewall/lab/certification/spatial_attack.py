@@ -1,0 +1,191 @@
+"""Attacks by flow within a threat (certificate.py) that is certified against: what a certificate has to withstand."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from torch import Tensor
+from torch.nn.functional import interpolate, pad
+
+from firewall.errors import DataError, UsageError
+from firewall.lab.attacks.criteria import margin
+from firewall.lab.attacks.flow import deform, total_variation
+from firewall.lab.attacks.stadv import StAdv
+from firewall.lab.certification.certificate import Threat
+from firewall.lab.certification.spatial import Floats, flow_variation
+from firewall.lab.certification.two_layer import TwoLayer
+
+__all__ = ["Attempt", "Reached", "Search", "attempts", "moved", "thesis_attack"]
+
+Labels = npt.NDArray[np.int64]
+#: The cap in float32, in which flows are searched, and in float64, in which they are judged and stored.
+_INSIDE, _KEPT = 1 - 1e-5, 1 - 1e-9
+
+
+@dataclass(frozen=True, eq=False)
+class Attempt:
+    """The best flow found for an image: flow (2, H, W) float64, right and down, in pixels, the shift (right, down)
+    included; gap: logit(target) - the largest other logit, in float64. total_variation: L_flow of the flow less its
+    shift, which is what the outside moves by; for the thesis's attack equation 6 over the image's own pairs alone."""
+
+    flow: Floats
+    shift: Floats
+    gap: float
+    total_variation: float
+
+    @property
+    def success(self) -> bool:
+        """Whether the target comes first."""
+        return self.gap > 0
+
+
+@dataclass(frozen=True)
+class Reached:
+    """The criterion (see attacks/criteria.py) of a given target, which takes the place of the label: it comes first."""
+
+    def met(self, logits: Tensor, labels: Tensor) -> Tensor:
+        """Whether the target has the largest logit."""
+        return self.gap(logits, labels) > 0
+
+    def gap(self, logits: Tensor, labels: Tensor) -> Tensor:
+        """By how much it exceeds the others."""
+        return -margin(logits, labels)
+
+    def loss(self, logits: Tensor, labels: Tensor) -> Tensor:
+        """The gap, to be gone down."""
+        return margin(logits, labels)
+
+
+@dataclass(frozen=True)
+class Search:
+    """Projected gradient ascent (Adam) on the gap, over the shift and over flows as sums of fields of 1x1, 2x2, ...
+    vectors, scaled onto the cap whenever they exceed it. The first start is the unmoved image, the second the best of a
+    grid of shifts, the others are random."""
+
+    steps: int = 80
+    restarts: int = 4
+    rate: float = 0.4
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        if self.steps < 1 or self.restarts < 1 or not self.rate > 0:
+            raise UsageError(
+                f"steps {self.steps}, restarts {self.restarts}, rate {self.rate}; allowed are >= 1, >= 1, > 0"
+            )
+
+
+def attempts(network: TwoLayer, images: Floats, targets: Labels, threat: Threat, search: Search) -> list[Attempt]:
+    """The best attempt for each image (N, H, W) at the target's label, (N,). Noise is not used: what succeeds without
+    it succeeds with it. Raises DataError for images or targets that don't fit."""
+    pixels, logits, labels = _ready(network, images, targets)
+    count, size = len(pixels), max(images.shape[1:])
+    sides = [side for side in (1, 2, 4, 7, 14) if side < size] + [size]
+    best = torch.full((count,), -torch.inf)
+    flows, shifts = torch.zeros(count, 2, *pixels.shape[2:]), torch.zeros(count, 2)
+    generator = torch.Generator().manual_seed(search.seed)
+    for turn in range(search.restarts):
+        shift, levels = _start(turn, pixels, logits, labels, threat, sides, generator)
+        groups = [{"params": [level], "lr": search.rate / side} for level, side in zip(levels, sides, strict=True)]
+        adam = torch.optim.Adam([*groups, {"params": [shift], "lr": 0.15 * max(threat.shift, 1e-9)}])
+        for _ in range(search.steps):
+            enlarged = [interpolate(level, pixels.shape[2:], mode="bilinear", align_corners=True) for level in levels]
+            field = torch.stack(enlarged).sum(0)
+            share = (threat.budget * _INSIDE / total_variation(pad(field, (1, 1, 1, 1))).detach()).clamp_max(1)
+            kept = shift.clamp(-threat.shift, threat.shift)
+            shown = share[:, None, None, None] * field + kept[..., None, None]
+            gap = -margin(logits(deform(pixels, shown)), labels)
+            better = gap.detach() > best
+            best = torch.where(better, gap.detach(), best)
+            flows[better], shifts[better] = shown.detach()[better], kept.detach()[better]
+            variables = [*levels, shift]
+            for variable, gradient in zip(variables, torch.autograd.grad(-gap.sum(), variables), strict=True):
+                variable.grad = gradient
+            adam.step()
+            with torch.no_grad():
+                shift.clamp_(-threat.shift, threat.shift)
+    return [
+        _judged(network, image, int(target), flow, shift, threat.budget)
+        for image, target, flow, shift in zip(images, targets, flows, shifts, strict=True)
+    ]
+
+
+def thesis_attack(
+    network: TwoLayer, images: Floats, targets: Labels, budget: float, *, steps: int = 40
+) -> list[Attempt]:
+    """The thesis's attack: stAdv with a binary search for tau in 0..1000 and equation 14, L_flow <= budget by equation
+    6 over the image's own pairs. An even shift of the image costs it nothing and it has no bound on shifts, so that no
+    threat that can be certified contains it."""
+    pixels, logits, labels = _ready(network, images, targets)
+    flows = StAdv(cap=budget, criterion=Reached(), steps=steps).fields(logits, pixels, labels)
+    free = total_variation(flows)
+    found = []
+    for image, target, flow, variation in zip(images, targets, flows, free, strict=True):
+        judged = _judged(network, image, int(target), flow, torch.zeros(2), np.inf)
+        found.append(Attempt(judged.flow, judged.shift, judged.gap, float(variation)))
+    return found
+
+
+def moved(image: Floats, flow: Floats) -> Floats:
+    """The image (H, W) under a flow (2, H, W), in float64."""
+    pixels = torch.from_numpy(np.ascontiguousarray(image, dtype=np.float64))[None, None]
+    return np.asarray(deform(pixels, torch.from_numpy(flow)[None])[0, 0].numpy())
+
+
+def _judged(network: TwoLayer, image: Floats, target: int, found: Tensor, shift: Tensor, budget: float) -> Attempt:
+    """What a flow that was found in float32 does in float64, scaled onto the budget where rounding has left it."""
+    moving = shift.double().numpy()[:, None, None]
+    field = found.double().numpy() - moving
+    flow = moving + field * min(1.0, _KEPT * budget / max(flow_variation(field), 1e-300))
+    logits = network.logits(moved(image, flow)[None])[0]
+    gap = float(logits[target] - np.delete(logits, target).max())
+    return Attempt(flow, moving[:, 0, 0], gap, flow_variation(flow - moving))
+
+
+def _ready(network: TwoLayer, images: Floats, targets: Labels) -> tuple[Tensor, Callable[[Tensor], Tensor], Tensor]:
+    """The images as float32 (N, 1, H, W), the network as a function of such, the targets as a tensor."""
+    if images.ndim != 3 or images.shape[1:] != (network.height, network.width) or targets.shape != images.shape[:1]:
+        raise DataError(f"images {images.shape} and targets {targets.shape} don't fit {network.name}")
+    if len(images) and not (images.min() >= 0 and images.max() <= 1):
+        raise DataError(f"images lie in {images.min():.3g}..{images.max():.3g}; scale them to 0..1")
+    if len(targets) and not (targets.min() >= 0 and targets.max() < len(network.second)):
+        raise DataError(f"targets must lie in 0..{len(network.second) - 1}")
+    first, first_bias, second, second_bias = (
+        torch.from_numpy(getattr(network, name)).float() for name in ("first", "first_bias", "second", "second_bias")
+    )
+
+    def logits(batch: Tensor) -> Tensor:
+        return torch.relu(batch.flatten(1) @ first.T + first_bias) @ second.T + second_bias
+
+    return torch.from_numpy(images).float()[:, None], logits, torch.from_numpy(targets.astype(np.int64))
+
+
+def _start(
+    turn: int,
+    pixels: Tensor,
+    logits: Callable[[Tensor], Tensor],
+    labels: Tensor,
+    threat: Threat,
+    sides: list[int],
+    generator: torch.Generator,
+) -> tuple[Tensor, list[Tensor]]:
+    """A shift (N, 2) and the levels of a flow, each (N, 2, side, side), to start from."""
+    count = len(pixels)
+    shift = torch.zeros(count, 2)
+    levels = [torch.zeros(count, 2, side, side) for side in sides]
+    if turn == 1 and threat.shift > 0:
+        highest = torch.full((count,), -torch.inf)
+        steps = torch.linspace(-threat.shift, threat.shift, 2 * int(np.ceil(2 * threat.shift)) + 1)
+        for right in steps:
+            for down in steps:
+                here = torch.stack([right, down]).expand(count, 2)
+                gap = -margin(logits(deform(pixels, here[..., None, None].expand(-1, -1, *pixels.shape[2:]))), labels)
+                shift[gap > highest] = here[gap > highest]
+                highest = torch.maximum(highest, gap)
+    elif turn > 1 or (turn == 1 and threat.shift == 0):
+        shift = (torch.rand(count, 2, generator=generator) * 2 - 1) * threat.shift
+        levels = [torch.randn(level.shape, generator=generator) * 0.1 for level in levels]
+    return shift.requires_grad_(), [level.requires_grad_() for level in levels]

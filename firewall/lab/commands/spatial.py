@@ -1,0 +1,229 @@
+"""`firewall lab certify spatial`, `firewall lab attack spatial` and `firewall lab train spatial`."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+from typer.core import TyperGroup
+
+from firewall.errors import UsageError
+
+if TYPE_CHECKING:
+    from firewall.lab.certification.certificate import Threat
+    from firewall.lab.certification.two_layer import TwoLayer
+
+__all__ = ["attack_app", "attack_spatial", "certify_spatial", "train_spatial"]
+
+
+class _DatabaseUnlessNamed(TyperGroup):
+    """`lab attack --dataset ...` makes a database of attacks, as it did before it had sub-commands."""
+
+    def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
+        """Put the sub-command's name in front where it is left out."""
+        named = bool(args) and args[0] in self.commands
+        return super().parse_args(ctx, args if named else ["database", *args])
+
+
+attack_app = typer.Typer(
+    cls=_DatabaseUnlessNamed,
+    help="Attack a classifier and keep what fools it; 'lab attack spatial': by flow fields within a budget.",
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+
+Network = Annotated[
+    str, typer.Option(help="plain or certified (they come with the package), PATH.npz, PATH.onnx, or a folder of one.")
+]
+DataSet = Annotated[str, typer.Option("--dataset", help="mnist.")]
+Limit = Annotated[int, typer.Option(min=1, help="Test images.")]
+Budget = Annotated[float, typer.Option(help="Largest total variation of the flow, L_flow of the thesis's equation 6.")]
+Shift = Annotated[
+    float,
+    typer.Option(help="Pixels that the whole image may be shifted each way besides, which costs nothing; 0: none."),
+]
+Seed = Annotated[int | None, typer.Option(min=0, help="Draw the test images at random.  [default: the first ones]")]
+Data = Annotated[
+    Path | None, typer.Option(help="Folder of the data sets. [default: $FIREWALL_DATA, data, ../shared/data]")
+]
+Json = Annotated[Path | None, typer.Option("--json", metavar="FILE", help="Write the result as JSON.")]
+
+
+def certify_spatial(
+    network: Network = "certified",
+    dataset: DataSet = "mnist",
+    limit: Limit = 100,
+    budget: Budget = 7.0,
+    shift: Shift = 0.0,
+    noise: Annotated[
+        float, typer.Option(help="Noise of at most so much on each pixel (0..1) on top: the unified certificate.")
+    ] = 0.0,
+    seed: Seed = None,
+    data: Data = None,
+    json_file: Json = None,
+) -> None:
+    """Prove that no flow field within a budget takes a two-layer network's label away (docs/spatial_certificate.md).
+
+    lower_bound is proved for the label's logit less the largest other, over all flows; certified means that it is > 0.
+    """
+    from firewall.lab.certification.certificate import Threat, certify
+    from firewall.lab.commands.certify import tell
+
+    threat, opened = Threat(budget, shift, noise), _network(network, dataset)
+    indices, images, labels = _images(data, limit, seed)
+    predicted = opened.logits(images).argmax(1)
+    rows: list[dict[str, Any]] = []
+    for index, image, label, first in zip(indices, images, labels, predicted, strict=True):
+        found = certify(opened, image, int(label), threat)
+        rows.append(
+            {
+                "index": int(index),
+                "label": int(label),
+                "predicted": int(first),
+                "certified": found.certified,
+                "lower_bound": found.lower_bound,
+                "bound": found.method,
+                "cells": found.cells,
+            }
+        )
+    certified = sum(row["certified"] for row in rows)
+    result = {
+        **_facts(opened, dataset, threat),
+        "images": len(rows),
+        "clean_accuracy": float((predicted == labels).mean()),
+        "certified_accuracy": certified / len(rows),
+        "rows": rows,
+    }
+    typer.echo(f"{certified} of {len(rows)} images certified, {int((predicted == labels).sum())} right", err=True)
+    tell(result, json_file)
+
+
+def attack_spatial(
+    network: Network = "plain",
+    dataset: DataSet = "mnist",
+    limit: Limit = 100,
+    budget: Budget = 7.0,
+    shift: Shift = 0.0,
+    method: Annotated[
+        str,
+        typer.Option(
+            help="search: the strongest that keeps to what 'certify spatial' certifies against. thesis: stAdv with its "
+            "search for tau; shifts cost it nothing and have no bound, so no certificate covers it."
+        ),
+    ] = "search",
+    steps: Annotated[int, typer.Option(min=1, help="Of gradient descent, each start or tau.")] = 80,
+    restarts: Annotated[int, typer.Option(min=1, help="search: starts.")] = 4,
+    seed: Seed = None,
+    data: Data = None,
+    json_file: Json = None,
+) -> None:
+    """Attack a two-layer network by flow fields within a budget: towards a random wrong class for each image.
+
+    Flows are kept beside the JSON file: 'flow' (2, H, W), right and down in pixels, and its 'shift'.
+    """
+    import numpy as np
+
+    from firewall.lab.certification.certificate import Threat
+    from firewall.lab.certification.spatial_attack import Search, attempts, thesis_attack
+    from firewall.lab.commands.certify import tell
+
+    threat, opened = Threat(budget, shift), _network(network, dataset)
+    if method not in ("search", "thesis"):
+        raise UsageError(f"--method must be search or thesis, got {method!r}")
+    indices, images, labels = _images(data, limit, seed)
+    targets = np.array([random_target(int(index), int(label)) for index, label in zip(indices, labels, strict=True)])
+    if method == "search":
+        found = attempts(opened, images, targets, threat, Search(steps=steps, restarts=restarts))
+    else:
+        found = thesis_attack(opened, images, targets, threat.budget, steps=steps)
+    flows = None if json_file is None else json_file.with_suffix(".flows")
+    rows: list[dict[str, Any]] = []
+    for index, label, target, attempt in zip(indices, labels, targets, found, strict=True):
+        file = None
+        if flows is not None and attempt.success:
+            flows.mkdir(parents=True, exist_ok=True)
+            path = flows / f"{index:05d}.npz"
+            np.savez_compressed(path, flow=attempt.flow, shift=attempt.shift)
+            file = str(path)
+        rows.append(
+            {
+                "index": int(index),
+                "label": int(label),
+                "target": int(target),
+                "success": attempt.success,
+                "total_variation": attempt.total_variation,
+                "gap": attempt.gap,
+                "flow_file": file,
+            }
+        )
+    won = sum(row["success"] for row in rows)
+    result = {**_facts(opened, dataset, threat), "method": method, "images": len(rows), "successes": won, "rows": rows}
+    typer.echo(f"{won} of {len(rows)} attacks succeeded", err=True)
+    tell(result, json_file)
+
+
+def train_spatial(
+    out: Annotated[Path, typer.Option(metavar="FILE.npz", help="The network; its checkpoint goes beside it.")],
+    budget: Annotated[float, typer.Option(help="L_flow that the network is trained against.")] = 7.0,
+    shift: Annotated[float, typer.Option(help="Shifts, in pixels each way, that it is trained against.")] = 3.0,
+    epochs: Annotated[int, typer.Option(min=1, help="Passes over the training images.")] = 14,
+    share: Annotated[
+        float, typer.Option(min=0, max=1, help="Share of the loss that the certified worst case has.")
+    ] = 0.7,
+    seed: Annotated[int, typer.Option(min=0, help="Order, shifts and initial weights.")] = 0,
+    data: Data = None,
+) -> None:
+    """Train a two-layer network of MNIST jointly with its certificate. Goes on from a checkpoint that is there."""
+    from firewall.lab.certification import training
+    from firewall.lab.certification.certificate import Threat
+
+    if out.suffix != ".npz":
+        raise UsageError(f"--out must end in .npz, got {out}")
+    Threat(budget, shift)  # the same limits
+    settings = training.Settings(epochs=epochs, budget=budget, shift=shift, share=share, seed=seed)
+    typer.echo(json.dumps(training.train(data, out, settings), indent=1))
+
+
+def random_target(index: int, label: int, classes: int = 10) -> int:
+    """A wrong class drawn from the image's number alone, so that every run attacks towards the same."""
+    import numpy as np
+
+    return (label + 1 + int(np.random.default_rng([7, index]).integers(classes - 1))) % classes
+
+
+def _network(spec: str, dataset: str) -> TwoLayer:
+    from firewall.lab.certification.two_layer import open_two_layer
+
+    if dataset != "mnist":
+        raise UsageError(
+            f"--dataset must be mnist, got {dataset!r}: spatial certificates are for two-layer networks of it"
+        )
+    network = open_two_layer(spec)
+    if (len(network.second), network.height, network.width) != (10, 28, 28):
+        raise UsageError(f"{network.name} has {len(network.second)} classes; mnist has 10")
+    return network
+
+
+def _images(data: Path | None, limit: int, seed: int | None) -> tuple[Any, Any, Any]:
+    """Indices of test images, the images (N, H, W) in 0..1 and their labels."""
+    import numpy as np
+
+    from firewall.lab.datasets import open_dataset
+
+    dataset = open_dataset("mnist", data, part="test")
+    indices = np.arange(len(dataset))
+    if seed is not None:
+        indices = np.random.default_rng(seed).permutation(len(dataset))
+    indices = np.sort(indices[:limit])
+    images = np.stack([dataset.images[int(index)][..., 0] for index in indices]).astype(np.float64) / 255
+    return indices, images, dataset.labels[indices]
+
+
+def _facts(network: TwoLayer, dataset: str, threat: Threat) -> dict[str, Any]:
+    return {
+        "network": network.name,
+        "network_sha256": network.sha256,
+        "dataset": f"{dataset}/test",
+        "threat": {"budget": threat.budget, "shift": threat.shift, "noise": threat.noise},
+    }

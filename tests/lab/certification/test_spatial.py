@@ -1,0 +1,241 @@
+"""The threat model and the bounds on it: nothing that keeps to the budget gets past them."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from firewall.errors import DataError, UsageError
+from firewall.lab.certification.certificate import Threat, certify
+from firewall.lab.certification.dual import certify_pair, largest_norm, slopes
+from firewall.lab.certification.flow_bounds import MovingImage, checked_image
+from firewall.lab.certification.linear import Region, hidden_bounds, margin_bounds
+from firewall.lab.certification.mixing import mix
+from firewall.lab.certification.spatial import Floats, checked_budget, flow_variation, grid_of, reach
+from firewall.lab.certification.spatial_attack import Search, attempts, moved
+from firewall.lab.certification.two_layer import TwoLayer
+
+SIDE = 9
+
+
+def picture(seed: int, side: int = SIDE) -> Floats:
+    """A blurred random blob: steep edges, a dark surround."""
+    generator = np.random.default_rng(seed)
+    image = np.zeros((side, side))
+    image[2:-2, 2:-2] = generator.random((side - 4, side - 4)) > 0.45
+    image[1:-1, 1:-1] = (image[1:-1, 1:-1] + image[1:-1, 2:] + image[2:, 1:-1]) / 3
+    return image
+
+
+def network(seed: int, side: int = SIDE, units: int = 24, classes: int = 4) -> TwoLayer:
+    generator = np.random.default_rng([1, seed])
+    first = generator.normal(size=(units, side * side)) / side
+    return TwoLayer(
+        first,
+        generator.normal(size=units) / 4,
+        generator.normal(size=(classes, units)),
+        generator.normal(size=classes) / 4,
+        height=side,
+        width=side,
+    )
+
+
+def flows(seed: int, budget: float, count: int, side: int = SIDE) -> Floats:
+    """Flows (count, 2, side, side) of exactly the budget: noise, single pixels, and pieces that move together."""
+    generator = np.random.default_rng([2, seed])
+    found = []
+    for turn in range(count):
+        flow = np.zeros((2, side, side))
+        if turn % 3 == 0:
+            flow[:] = generator.normal(size=flow.shape)
+        elif turn % 3 == 1:
+            row, column = generator.integers(0, side, 2)
+            flow[:, row, column] = generator.normal(size=2)
+        else:
+            for _ in range(2):
+                top, left = generator.integers(0, side - 2, 2)
+                height, width = generator.integers(2, side, 2)
+                flow[:, top : top + height, left : left + width] += generator.normal(size=(2, 1, 1))
+        found.append(flow * (budget / flow_variation(flow)))
+    return np.stack(found)
+
+
+def test_total_variation_is_equation_6_with_a_still_surround() -> None:
+    """A single pixel moved by 1 has four neighbours, each pair counted from both ends: 8; so too at a corner."""
+    flow = np.zeros((2, 5, 5))
+    flow[0, 2, 2] = 1.0
+    corner = np.zeros((2, 5, 5))
+    corner[1, 0, 0] = 1.0
+
+    assert flow_variation(flow) == pytest.approx(8) and flow_variation(corner) == pytest.approx(8)
+    assert flow_variation(np.ones((2, 5, 5))) == pytest.approx(2 * 20 * 2**0.5)
+
+
+def test_no_flow_goes_farther_than_the_reach_and_one_goes_as_far() -> None:
+    """The length of all vectors together is at most B / 8, met by a single pixel; lambda B / 2 is a weaker bound."""
+    budget = 5.0
+    lengths = [np.linalg.norm(flow) for flow in flows(0, budget, 300)]
+
+    assert max(lengths) <= reach(budget) * (1 + 1e-12) and max(lengths) == pytest.approx(reach(budget))
+    assert (grid_of(SIDE, SIDE).lambdas * budget / 2 >= reach(budget)).all()
+    assert grid_of(28, 28).lambdas.min() == pytest.approx(0.55, abs=0.01)
+    assert grid_of(28, 28).lambdas.max() == pytest.approx(0.83, abs=0.01)
+
+
+def test_capacity_bounds_every_weighted_sum_of_lengths() -> None:
+    """sum w_i |r_i| <= C capacity(w) for all flows; the bound is within a factor of 2 of what is reached."""
+    budget, grid = 6.0, grid_of(SIDE, SIDE)
+    weights = np.random.default_rng(3).random((20, SIDE * SIDE)) * (np.arange(SIDE * SIDE) % 3 > 0)
+    lengths = np.stack([np.linalg.norm(flow, axis=0).ravel() for flow in flows(1, budget, 400)])
+    reached = (lengths @ weights.T).max(axis=0)
+
+    for bound in (grid.capacity(weights, weights, 0), grid.spread(weights, weights, 0)):
+        assert (reached <= budget / 2 * bound * (1 + 1e-9)).all()
+        assert (budget / 2 * bound <= 2 * reached + 1).all()
+
+
+@pytest.mark.parametrize(("budget", "shift"), [(3.0, 0.0), (7.0, 0.0), (14.0, 0.0), (7.0, 1.5), (12.0, 1.0)])
+def test_pixels_stay_within_their_bounds(budget: float, shift: float) -> None:
+    """Value, and change per length, of every pixel under many flows lie within what is promised, near and far."""
+    image = picture(1)
+    moving = MovingImage(image, budget, shift)
+    cell = (0.5, 0.75, -1.0, -0.5) if shift else (0.0, 0.0, 0.0, 0.0)
+    changes = moving.shifted(cell) if shift else moving.still()
+    generator = np.random.default_rng(4)
+    for number, flow in enumerate(flows(2, budget, 150)):
+        down, right = generator.uniform(cell[0], cell[1]), generator.uniform(cell[2], cell[3])
+        base = moving.at(down, right).ravel()
+        # Any vector of allowed length, pixel by pixel: the bounds are on each alone.
+        single = generator.normal(size=flow.shape)
+        single *= (generator.random(flow.shape[1:]) ** 0.5 * reach(budget)) / np.linalg.norm(single, axis=0)
+        used = flow if number % 2 else single
+        value = moved(image, (used + np.array([right, down])[:, None, None]).astype(np.float64)).ravel()
+        length = np.linalg.norm(used, axis=0).ravel()
+        slack = 1e-9
+
+        assert (value <= changes.highest + slack).all() and (value >= changes.lowest - slack).all()
+        assert (value - base <= changes.far.rising * length + slack).all()
+        assert (base - value <= changes.far.falling * length + slack).all()
+        close = length <= moving.nearly
+        assert (value - base <= changes.near.rising * length + slack)[close].all()
+        assert (base - value <= changes.near.falling * length + slack)[close].all()
+
+
+def test_the_image_at_a_shift_lies_between_the_corners_of_its_cell() -> None:
+    """A linear function of the shifted image is nowhere in a cell above its largest value at the corners."""
+    moving, generator = MovingImage(picture(5), 1.0, 2.0), np.random.default_rng(5)
+    corners = moving.shifted((-0.75, -0.25, 1.0, 1.5)).corners
+    directions = generator.normal(size=(50, SIDE * SIDE))
+    inside = [moving.at(generator.uniform(-0.75, -0.25), generator.uniform(1.0, 1.5)).ravel() for _ in range(50)]
+
+    assert (directions @ np.stack(inside).T <= (directions @ corners.T).max(axis=1, keepdims=True) + 1e-9).all()
+
+
+@pytest.mark.parametrize("budget", [2.0, 9.0])
+@pytest.mark.parametrize("noise", [0.0, 0.05])
+def test_no_flow_beats_either_bound(budget: float, noise: float) -> None:
+    """Margins under 1,200 flows (with the worst-signed noise) stay above the linear and the semidefinite bound."""
+    grid = grid_of(SIDE, SIDE)
+    for seed in range(4):
+        net, image = network(seed), picture(seed)
+        label = int(net.logits(image[None]).argmax())
+        region = Region(MovingImage(image, budget).still(), budget, noise)
+        hidden = hidden_bounds(net, region)
+        bounds = margin_bounds(net, label, region, hidden, grid.capacity)
+        signs = np.random.default_rng(seed).choice([-noise, noise], (300, SIDE, SIDE))
+        shown = np.stack([moved(image, flow) for flow in flows(seed, budget, 300)]) + signs
+        value = net.first @ shown.reshape(300, -1).T + net.first_bias[:, None]
+        logits = net.logits(shown)
+        margins = (logits[:, [label]] - logits).min(axis=0)
+
+        assert (value <= hidden.highest[:, None] + 1e-9).all() and (value >= hidden.lowest[:, None] - 1e-9).all()
+        start = net.first @ image.ravel() + net.first_bias
+        slope = np.maximum(region.changes.far.falling, region.changes.far.rising)
+        for other in np.delete(np.arange(4), label):
+            drop, _ = certify_pair(
+                net,
+                net.second[label] - net.second[other],
+                slope,
+                budget,
+                slopes(start, hidden.lowest, hidden.highest),
+                noise=noise,
+            )
+            clean = net.logits(image[None])[0]
+            assert margins[other] >= bounds[other] - 1e-9
+            assert margins[other] >= clean[label] - clean[other] - drop - 1e-9
+
+
+@pytest.mark.parametrize("shift", [0.0, 1.0])
+def test_no_attack_beats_the_certificate(shift: float) -> None:
+    """The gradient attack, from several starts and at every wrong class, never gets below the certified margin, and an
+    image that it wins is never certified."""
+    certified = won = 0
+    for seed in range(3):
+        net, image = network(seed, units=12), picture(seed)
+        logits = net.logits(image[None])[0]
+        label = int(logits.argmax())
+        for budget in (0.1, 40.0):
+            threat = Threat(budget, shift)
+            found = certify(net, image, label, threat, most=60)
+            others = np.delete(np.arange(4), label)
+            tried = attempts(net, np.repeat(image[None], 3, axis=0), others, threat, Search(steps=12, restarts=2))
+            for other, attempt in zip(others, tried, strict=True):
+                after = net.logits(moved(image, attempt.flow)[None])[0]
+                assert attempt.total_variation <= budget and np.abs(attempt.shift).max() <= shift
+                assert after[label] - after[other] >= found.lower_bound - 1e-9
+            certified += found.certified
+            won += any(attempt.success for attempt in tried)
+
+    assert certified >= 1 and won >= 1  # both sides of the test were met
+
+
+def test_the_dual_bounds_brute_force_and_is_nearly_the_relaxation() -> None:
+    """|F z| over all 2^10 sign vectors is below the dual bound, and that is at most a factor (pi/2)^(1/2) above; the
+    search's own value, a lower one of the relaxation, is within 0.1 %."""
+    signs = np.array(np.meshgrid(*[[-1, 1]] * 10)).reshape(10, -1)
+    for seed in range(5):
+        factor = np.random.default_rng(seed).normal(size=(14, 10))
+        exact = np.linalg.norm(factor @ signs, axis=0).max()
+        dual = largest_norm(factor)
+
+        assert exact <= dual.upper <= exact * (np.pi / 2) ** 0.5 + 1e-6
+        assert dual.primal <= dual.upper <= dual.primal * 1.001
+
+
+def test_a_search_that_stops_early_still_gives_a_bound() -> None:
+    """After a single step nothing has converged; the bound is weaker and still above every sign vector."""
+    factor = np.random.default_rng(9).normal(size=(14, 10))
+    signs = np.array(np.meshgrid(*[[-1, 1]] * 10)).reshape(10, -1)
+    early = largest_norm(factor, steps=1)
+
+    assert not early.converged and early.upper >= np.linalg.norm(factor @ signs, axis=0).max()
+    assert early.upper >= largest_norm(factor).upper * (1 - 1e-9)
+
+
+def test_the_dual_agrees_with_a_general_solver() -> None:
+    """cvxpy's optimum of the same program, where it is installed."""
+    cvxpy = pytest.importorskip("cvxpy")
+    factor = np.random.default_rng(10).normal(size=(20, 16))
+    matrix = cvxpy.Variable((16, 16), PSD=True)
+    program = cvxpy.Problem(cvxpy.Maximize(cvxpy.trace(factor.T @ factor @ matrix)), [cvxpy.diag(matrix) == 1])
+    optimum = program.solve(solver=cvxpy.SCS, eps=1e-7)
+
+    assert largest_norm(factor).upper == pytest.approx(optimum**0.5, rel=1e-4)
+    assert mix(factor.T @ factor).value == pytest.approx(optimum, rel=1e-4)
+
+
+def test_what_cannot_be_certified_is_said() -> None:
+    """Budgets that are none, images out of range or of another size, labels that are no class."""
+    for budget in (0.0, -1.0, float("nan"), float("inf")):
+        with pytest.raises(UsageError, match="larger than 0"):
+            checked_budget(budget)
+    with pytest.raises(DataError, match=r"0\.\.1"):
+        checked_image(picture(0) * 255)
+    with pytest.raises(DataError, match="9x9"):
+        certify(network(0), picture(0, 12), 0, Threat(1.0))
+    with pytest.raises(DataError, match="label 4"):
+        certify(network(0), picture(0), 4, Threat(1.0))
+    with pytest.raises(UsageError, match="shift"):
+        Threat(1.0, shift=-1.0)
+    with pytest.raises(UsageError, match="noise"):
+        Threat(1.0, noise=2.0)
