@@ -165,7 +165,7 @@ def compare(
         raise FirewallError(f"{a} and {b} have no latencies in common to hold against --fail-above")
     slower = [f"{one.kind} {one.figure} {one.share:+.1%}" for one in found.slower(limit)]
     if slower:
-        raise FirewallError(f"{b} is slower than {a} by more than {limit:.4g} of it: {', '.join(slower)}")
+        raise FirewallError(f"{b} is slower than {a} by more than {100 * limit:g} %: {', '.join(slower)}")
 
 
 def _rates(text: str) -> tuple[float, ...]:

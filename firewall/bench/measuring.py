@@ -204,6 +204,7 @@ def _report(guard: Firewall, parts: _Parts, machine: dict[str, Any], stopped: st
             "left_out": inputs.left_out,
             "clock_covers": INSIDE,
             "clock_leaves_out": OUTSIDE,
+            "transfers": "copies to the device and back are inside the clock",
         },
         full_rate=full,
         not_measured=inputs.why_not,

@@ -13,6 +13,7 @@ from pathlib import Path
 from types import TracebackType
 
 from firewall.bench.report import Energy
+from firewall.errors import FirewallError
 
 __all__ = ["Meter", "Rails", "TegrastatsRails", "rails", "source", "tegrastats_rails", "total"]
 
@@ -75,9 +76,14 @@ class TegrastatsRails:
         self._newest: Rails = {}
 
     def __enter__(self) -> TegrastatsRails:  # noqa: PYI034 - Self is not in Python 3.10
-        self._process = subprocess.Popen(
-            self._command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True, errors="replace"
-        )
+        try:
+            self._process = subprocess.Popen(
+                self._command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True, errors="replace"
+            )
+        except OSError as error:
+            raise FirewallError(
+                f"{self._command[0]} can't be run ({error.strerror}); mend it, or measure without: --energy-seconds 0"
+            ) from error
         self._thread = threading.Thread(target=self._follow, daemon=True)
         self._thread.start()
         return self

@@ -198,7 +198,7 @@ def read(path: Path) -> Report:
         content = json.loads(path.read_bytes())
     except OSError as error:
         raise UsageError(f"can't read {path}: {error.strerror}") from error
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise UsageError(f"{path} is not JSON; name a file that 'firewall bench --json' wrote") from error
     if not isinstance(content, dict) or content.get("format") != FORMAT:
         found = content.get("format", 1) if isinstance(content, dict) and "samples_ms" in content else None

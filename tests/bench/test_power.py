@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from firewall.bench.power import Meter, TegrastatsRails, rails, source, tegrastats_rails, total
+from firewall.errors import FirewallError
 from tests.bench.boards import agx_orin, orin_nano, thor, write, xavier_jetpack4
 
 #: Lines in the form of JetPack 6 (AGX Orin), JetPack 5 (Orin NX) and JetPack 4 (Nano).
@@ -73,6 +74,17 @@ def test_tegrastats_where_sysfs_is_silent(tmp_path: Path) -> None:
         assert read() == {"VDD_IN": 2000, "VDD_SOC": 7}
         child = int((tmp_path / "pid").read_text())
     assert not Path(f"/proc/{child}").exists()
+
+
+def test_a_tegrastats_that_can_not_be_run(tmp_path: Path) -> None:
+    """A file that is no program is an error in words, not a traceback."""
+    write(tmp_path, {"usr/bin/tegrastats": "\0"})
+    (tmp_path / "usr" / "bin" / "tegrastats").chmod(0o755)
+    found = source(tmp_path)
+    assert found is not None
+
+    with pytest.raises(FirewallError, match="--energy-seconds 0"), found:
+        pass
 
 
 def test_energy_is_power_times_time(tmp_path: Path) -> None:
