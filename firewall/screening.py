@@ -12,7 +12,7 @@ import numpy as np
 import numpy.typing as npt
 
 from firewall.bundle import Bundle, PatchSpec, load_bundle
-from firewall.copies import Copies
+from firewall.copies import open_copies
 from firewall.correction import Correction
 from firewall.detectors import Detector, Evidence, build
 from firewall.engines import Engine, OnnxRuntimeNetwork, check_device, open_engine
@@ -74,9 +74,10 @@ class Firewall:
         own. Raises UsageError for stickers that the network's input is too small for."""
         self.bundle = bundle
         self.engine = engine
-        self.copies = Copies(engine, bundle.manifest.classifier.input)
         self.exhaustive = exhaustive
         self.detectors: list[Detector] = [build(spec, self._network) for spec in bundle.manifest.detectors]
+        asked = dict.fromkeys(name for detector in self.detectors for name in detector.operations)
+        self.copies = open_copies(engine, bundle.manifest.classifier.input, tuple(asked))
         self._sweep_cost = 0.0
         self.patches = stricter(bundle.manifest.patches, patches)
         size = bundle.manifest.classifier.input

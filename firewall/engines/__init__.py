@@ -1,12 +1,14 @@
 """Networks on devices."""
 
 from firewall.bundle import Bundle
+from firewall.engines.device_memory import has_device_memory, open_device
 from firewall.engines.onnx_runtime import OnnxRuntimeEngine, OnnxRuntimeNetwork
-from firewall.engines.protocol import Engine, TensorEngine
+from firewall.engines.protocol import DeviceEngine, Engine, TensorEngine
 from firewall.engines.sessions import DEVICES, check_device, has_tensorrt
 
 __all__ = [
     "DEVICES",
+    "DeviceEngine",
     "Engine",
     "OnnxRuntimeEngine",
     "OnnxRuntimeNetwork",
@@ -21,11 +23,21 @@ def open_engine(bundle: Bundle, *, device: str = "cpu", threads: int = 0) -> Eng
 
     device: of DEVICES. threads: of the processor, 0 = one for each core. Raises UsageError for an unknown device,
     EngineError if it can't be used here or the classifier can't be run on it. "tensorrt" is a plan that 'firewall
-    export tensorrt' built here; where the package tensorrt is missing, ONNX Runtime's own provider of that name.
+    export tensorrt' built here; where the package tensorrt is missing, ONNX Runtime's own provider of that name. "cuda"
+    reads device memory where cuda-python or PyCUDA is there for it; without, each batch is copied to the GPU.
     """
     check_device(device)
     if device == "tensorrt" and has_tensorrt():
         from firewall.engines.tensorrt_engine import TensorRTEngine
 
         return TensorRTEngine.from_cache(bundle)
+    if device == "cuda" and has_device_memory():
+        from firewall.engines.cuda_engine import CudaEngine
+
+        memory = open_device()
+        try:
+            return CudaEngine(bundle, memory)
+        except BaseException:
+            memory.close()
+            raise
     return OnnxRuntimeEngine(bundle, device=device, threads=threads)

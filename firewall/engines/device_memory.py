@@ -18,7 +18,7 @@ import numpy.typing as npt
 
 from firewall.errors import EngineError, MissingExtraError, UsageError
 
-__all__ = ["BACKENDS", "DeviceMemory", "open_device"]
+__all__ = ["BACKENDS", "DeviceMemory", "has_device_memory", "open_device"]
 
 Backend = Literal["cuda.bindings", "pycuda"]
 BACKENDS: tuple[Backend, ...] = ("cuda.bindings", "pycuda")
@@ -78,6 +78,11 @@ def open_device(device_id: int = 0, *, backend: Backend | None = None) -> Device
             atexit.register(_close, device)
             return device
     raise MissingExtraError(_INSTALL)
+
+
+def has_device_memory() -> bool:
+    """Whether a package for the GPU's memory is installed."""
+    return any(_installed(name) for name in BACKENDS)
 
 
 def _installed(name: str) -> bool:

@@ -7,7 +7,9 @@ from typing import Protocol, runtime_checkable
 import numpy as np
 import numpy.typing as npt
 
-__all__ = ["Engine", "TensorEngine"]
+from firewall.engines.device_memory import DeviceMemory
+
+__all__ = ["DeviceEngine", "Engine", "TensorEngine"]
 
 
 class Engine(Protocol):
@@ -33,3 +35,17 @@ class TensorEngine(Engine, Protocol):
 
     def run(self, count: int) -> npt.NDArray[np.float32]:
         """Logits (count, classes) of what has been written to `tensor(count)`; else as `classify`."""
+
+
+@runtime_checkable
+class DeviceEngine(Engine, Protocol):
+    """An engine on a GPU that reads images where they lie in its memory."""
+
+    #: The GPU, and the stream that the engine and whoever makes the images queue on.
+    memory: DeviceMemory
+    #: Images that one call takes.
+    most: int
+
+    def classify_at(self, address: int, count: int) -> npt.NDArray[np.float32]:
+        """Logits (count, classes) of images in device memory: float32 (count, 3, H, W), (value / 255 - mean) / std,
+        written by work queued on `memory.stream`. count: 1 to `most`. Else as `classify`."""

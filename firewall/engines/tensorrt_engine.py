@@ -11,7 +11,7 @@ import numpy.typing as npt
 
 from firewall.bundle import Bundle
 from firewall.engines.device_memory import Backend, DeviceMemory, open_device
-from firewall.engines.plan_cache import Plan, PlanCache, Precision
+from firewall.engines.plan_cache import Plan, PlanCache, Precision, precision_named
 from firewall.engines.tensorrt_library import Journal, deserialize, open_tensorrt
 from firewall.errors import EngineError
 
@@ -19,7 +19,7 @@ __all__ = ["TensorRTEngine"]
 
 
 class TensorRTEngine:
-    """The classifier of a bundle on TensorRT; use `from_cache` to open it. A TensorEngine.
+    """The classifier of a bundle on TensorRT; use `from_cache` to open it. A TensorEngine and a DeviceEngine.
 
     Batches larger than the plan's largest are run in parts. memory: the GPU, and the stream that everything is queued
     on; whoever fills device memory for `classify_at` queues on the same.
@@ -37,7 +37,7 @@ class TensorRTEngine:
         self._input, self._output = spec.input.name, spec.output
         self._shape = (3, spec.input.height, spec.input.width)
         self._classes = len(spec.labels)
-        self._most = plan.key.profile.most
+        self.most = plan.key.profile.most
         self._scale = (1.0 / (255.0 * np.array(spec.input.std))).astype(np.float32)[:, None, None]
         self._shift = (-np.array(spec.input.mean) / np.array(spec.input.std)).astype(np.float32)[:, None, None]
         memory.activate()
@@ -51,9 +51,9 @@ class TensorRTEngine:
                 f"{self._what} gets no memory to run in ({self._journal.told()}); free some, or build it "
                 "with a smaller --max-batch"
             )
-        self._images = memory.page_locked((self._most, *self._shape), np.float32)
-        self._logits = memory.page_locked((self._most, self._classes), np.float32)
-        self._nothing = memory.page_locked((self._most, self._classes), np.float32)
+        self._images = memory.page_locked((self.most, *self._shape), np.float32)
+        self._logits = memory.page_locked((self.most, self._classes), np.float32)
+        self._nothing = memory.page_locked((self.most, self._classes), np.float32)
         self._nothing[:] = np.nan
         self._images_address = memory.allocate(self._images.nbytes)
         self._logits_address = memory.allocate(self._logits.nbytes)
@@ -71,7 +71,7 @@ class TensorRTEngine:
     ) -> TensorRTEngine:
         """The plan that was built for this bundle's classifier on this GPU, loaded and warm.
 
-        precision: None = the only one that is there. folder: of the plans, None = `plan_folder()`. device_id: which
+        precision: None = FIREWALL_PRECISION, or the only one that is there. folder: of the plans, None = `plan_folder()`. device_id: which
         GPU. backend: of DeviceMemory. Nothing is built here, and no other device or precision is taken instead:
         EngineError says what is missing. Raises MissingExtraError if TensorRT or the package for the GPU's memory isn't
         here.
@@ -86,7 +86,7 @@ class TensorRTEngine:
                 tensorrt=str(library.__version__),
                 gpu=memory.name,
                 compute_capability=memory.compute_capability,
-                precision=precision,
+                precision=precision or precision_named(),
             )
             return cls(bundle, plan, memory)
         except BaseException:
@@ -114,8 +114,8 @@ class TensorRTEngine:
         """Logits (count, classes) of what `tensor(count)` holds; see TensorEngine.run."""
         images, logits = self.tensor(count), np.empty((count, self._classes), np.float32)
         self.memory.activate()
-        for start in range(0, count, self._most):
-            part = images[start : start + self._most]
+        for start in range(0, count, self.most):
+            part = images[start : start + self.most]
             self.memory.to_device(self._images_address, part)
             logits[start : start + len(part)] = self._execute(self._images_address, len(part))
         return logits
@@ -123,8 +123,8 @@ class TensorRTEngine:
     def classify_at(self, address: int, count: int) -> npt.NDArray[np.float32]:
         """Logits (count, classes) of images that lie on the device: float32 (count, 3, H, W), prepared as the manifest
         says, written by work on `memory.stream`. count: 1 to the plan's largest batch. Raises EngineError."""
-        if not 1 <= count <= self._most:
-            raise EngineError(f"{self._what} takes 1 to {self._most} images at a time, got {count}")
+        if not 1 <= count <= self.most:
+            raise EngineError(f"{self._what} takes 1 to {self.most} images at a time, got {count}")
         self.memory.activate()
         return np.array(self._execute(address, count), np.float32)
 
@@ -193,4 +193,4 @@ class TensorRTEngine:
         blank, other = self.classify(np.zeros(pixels, np.uint8)), self.classify(noise)
         if np.array_equal(blank, other):
             raise EngineError(f"{self._what} gives the same logits for different images; build it anew")
-        self.classify(np.repeat(noise, self._most, axis=0))
+        self.classify(np.repeat(noise, self.most, axis=0))
