@@ -22,9 +22,9 @@ from typing import Any, Literal, get_args
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
-from firewall.errors import EngineError
+from firewall.errors import EngineError, UsageError
 
-__all__ = ["PRECISIONS", "Plan", "PlanCache", "PlanKey", "Precision", "Profile", "plan_folder"]
+__all__ = ["PRECISIONS", "Plan", "PlanCache", "PlanKey", "Precision", "Profile", "plan_folder", "precision_named"]
 
 Precision = Literal["fp32", "fp16", "int8"]
 PRECISIONS: tuple[Precision, ...] = get_args(Precision)
@@ -154,8 +154,8 @@ class PlanCache:
         there = sorted({key.precision for key in keys})
         if len(there) > 1:
             raise EngineError(
-                f"{self.folder} has plans of precision {', '.join(there)} for network {onnx[:12]}; name one, or remove "
-                "those that are not to be used"
+                f"{self.folder} has plans of precision {', '.join(there)} for network {onnx[:12]}; name one with "
+                "FIREWALL_PRECISION, or remove those that are not to be used"
             )
         return self.load(max(keys, key=lambda key: (key.profile.most, key.profile.best)))
 
@@ -237,6 +237,17 @@ class PlanCache:
             return _Note.model_validate_json(content)
         except ValidationError as error:
             raise EngineError(f"{path} is no note of a TensorRT plan of this version; {_BUILD}") from error
+
+
+def precision_named() -> Precision | None:
+    """FIREWALL_PRECISION, or None. Raises UsageError if it is none of PRECISIONS."""
+    named = os.environ.get("FIREWALL_PRECISION")
+    if not named:
+        return None
+    for known in PRECISIONS:
+        if known == named:
+            return known
+    raise UsageError(f"FIREWALL_PRECISION must be one of {', '.join(PRECISIONS)}, got {named!r}")
 
 
 def plan_folder() -> Path:

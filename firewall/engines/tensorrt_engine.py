@@ -71,10 +71,10 @@ class TensorRTEngine:
     ) -> TensorRTEngine:
         """The plan that was built for this bundle's classifier on this GPU, loaded and warm.
 
-        precision: None = FIREWALL_PRECISION, or the only one that is there. folder: of the plans, None = `plan_folder()`. device_id: which
-        GPU. backend: of DeviceMemory. Nothing is built here, and no other device or precision is taken instead:
-        EngineError says what is missing. Raises MissingExtraError if TensorRT or the package for the GPU's memory isn't
-        here.
+        precision: None = FIREWALL_PRECISION, or the only one that is there. folder: of the plans, None =
+        `plan_folder()`. device_id: which GPU. backend: of DeviceMemory. Nothing is built here, and no other device or
+        precision is taken instead: EngineError says what is missing. Raises MissingExtraError if TensorRT or the
+        package for the GPU's memory isn't here.
         """
         library = open_tensorrt()
         memory = open_device(device_id, backend=backend)

@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from firewall.engines.plan_cache import PlanCache, PlanKey, Precision, Profile, plan_folder
-from firewall.errors import EngineError
+from firewall.engines.plan_cache import PlanCache, PlanKey, Precision, Profile, plan_folder, precision_named
+from firewall.errors import EngineError, UsageError
 
 CONTENT = bytes(range(256)) * 8
 
@@ -152,6 +152,16 @@ def test_where_plans_are_kept(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -
         PlanCache(file).load(key())
     with pytest.raises(EngineError, match="name another folder with --out"):
         store(PlanCache(file / "below"), key())
+
+
+def test_the_environment_may_name_the_precision(monkeypatch: pytest.MonkeyPatch) -> None:
+    """One of three, or nothing; anything else is told."""
+    for value, named in (("", None), ("int8", "int8")):
+        monkeypatch.setenv("FIREWALL_PRECISION", value)
+        assert precision_named() == named
+    monkeypatch.setenv("FIREWALL_PRECISION", "half")
+    with pytest.raises(UsageError, match="one of fp32, fp16, int8, got 'half'"):
+        precision_named()
 
 
 def test_timings_are_kept_by_version_and_gpu(cache: PlanCache) -> None:
