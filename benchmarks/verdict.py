@@ -24,6 +24,7 @@ from machine import machine
 from operations import by_pillow
 
 from firewall import Firewall
+from firewall.certificate import judges
 from firewall.lab.database import Database
 from firewall.transforms import OPERATIONS_38, apply_operations
 
@@ -58,6 +59,7 @@ def main() -> None:
     result: dict[str, Any] = {
         "machine": machine(),
         "bundle": {"name": guard.bundle.manifest.name, "sha256": guard.bundle.sha256},
+        "judges": judges(guard.bundle.manifest),
         "database": arguments.database.name,
         "images": len(images),
         "released": released,

@@ -117,6 +117,7 @@ class FusionTerm(_Strict):
     """How one detector's score counts: weight * clip((score - centre) / unit, 0, cap) ** power.
 
     release_below: once this detector has been asked, a sum below this releases without asking those after it.
+    withhold_above: a score above this withholds, whatever the sum.
     """
 
     detector: str
@@ -124,6 +125,7 @@ class FusionTerm(_Strict):
     unit: float = Field(gt=0)
     weight: float = Field(ge=0)
     release_below: float | None = None
+    withhold_above: float | None = None
 
 
 class FusionSpec(_Strict):

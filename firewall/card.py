@@ -107,6 +107,9 @@ def render(card: dict[str, Any], console: Console) -> None:
             highlight=False,
             markup=False,
         )
+        for term in fusion["terms"]:
+            if term["withhold_above"] is not None:
+                console.print(_plain(f"{term['detector']} above {term['withhold_above']:.6g} withholds by itself"))
     if card["certificate"] is not None:
         _render_certificate(card["certificate"], console)
     files = Table("file", "bytes", "SHA-256", box=None)

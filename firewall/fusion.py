@@ -1,7 +1,7 @@
 """Many scores -> one suspicion: how far each detector's score lies beyond what normal images give, weighed and added.
 
 A sum of terms that never fall when a score rises: no detector's alarm can be talked down by another, whatever the
-image. The weights and limits are in the bundle; they are set by `firewall lab calibrate --fuse`.
+image. The weights and limits are in the bundle; they are set by `firewall lab fuse`.
 """
 
 from __future__ import annotations
@@ -33,9 +33,19 @@ class Fusion:
         return shares
 
     def excess(self, scores: Mapping[str, float]) -> float:
-        """The sum of the shares there are, less the threshold: above 0 withholds, and no further score can undo it."""
-        shares = self.shares(scores).values()
-        return math.fsum(share for share in shares if not math.isnan(share)) - self.spec.threshold
+        """Above 0 withholds, and no further score can undo it: the sum of the shares there are, less the threshold, or
+        by how much a score exceeds the limit that it has for itself, whichever is larger."""
+        shares = self.shares(scores)
+        known = {name: share for name, share in shares.items() if not math.isnan(share)}
+        return max(
+            math.fsum(known.values()) - self.spec.threshold,
+            *(
+                scores[term.detector] - term.withhold_above
+                for term in self.spec.terms
+                if term.withhold_above is not None and term.detector in known
+            ),
+            -math.inf,
+        )
 
     def complete(self, scores: Mapping[str, float]) -> bool:
         """Whether enough is known to release: every detector's finite score, or those up to one at which so little

@@ -92,7 +92,7 @@ def test_a_missing_bundle_says_what_to_do(tmp_path: Path) -> None:
 
 def test_an_unknown_detector_is_refused(copy: Path) -> None:
     """A bundle that asks for a detector this version doesn't have is not run without it."""
-    edit(copy, detectors=[{"name": "crystal-ball", "threshold": 0.5}])
+    edit(copy, detectors=[{"name": "crystal-ball", "threshold": 0.5}], fusion=None)
     with pytest.raises(BundleError, match="unknown detector 'crystal-ball'"):
         Firewall.load(copy)
 

@@ -14,6 +14,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from firewall import Firewall
 from firewall.frame import Pixels
 
 PUBLIC = {"source", "sequence", "region", "decision", "label", "label_name", "reason", "latency_ms"}
@@ -53,8 +54,10 @@ def test_screen_for_the_operator(tmp_path: Path, benign_sign: Pixels) -> None:
 
     (line,) = lines(firewall("screen", tmp_path / "sign.png", "--operator"))
 
-    assert set(line["scores"]) == {"agreement", "confidence"}  # type: ignore[call-overload]
-    assert line["classified"] == 17 and line["suspected_label"] == line["label"]
+    guard = Firewall.load("default", threads=1)
+    copies = {operation for detector in guard.detectors for operation in detector.operations}
+    assert set(line["scores"]) == {detector.name for detector in guard.detectors}  # type: ignore[call-overload]
+    assert line["classified"] == 1 + len(copies) and line["suspected_label"] == line["label"]
 
 
 def pictures(folder: Path) -> dict[str, Path]:

@@ -26,6 +26,12 @@ SPEC = FusionSpec(
     threshold=3.0,
 )
 NAMES = [term.detector for term in SPEC.terms]
+#: The default bundle's one detector that asks for copies, and for how many.
+SWEEPING, COPIES = next(
+    (spec.name, len(spec.parameters["operations"]))
+    for spec in load_bundle(DEFAULT).manifest.detectors
+    if "operations" in spec.parameters
+)
 finite = st.floats(-50, 50)
 
 
@@ -84,15 +90,13 @@ def _default_with(tmp_path: Any, fusion: FusionSpec, correction: dict[str, Any] 
 
 
 def _fusion_for_default(threshold: float, release_below: float | None) -> FusionSpec:
-    names = sorted(
-        (spec.name for spec in load_bundle(DEFAULT).manifest.detectors), key=lambda name: name == "agreement"
-    )
+    names = sorted((spec.name for spec in load_bundle(DEFAULT).manifest.detectors), key=lambda name: name == SWEEPING)
     terms = [FusionTerm(detector=name, centre=0.0, unit=1.0, weight=1.0) for name in names]
     terms[0] = terms[0].model_copy(update={"release_below": release_below})
     return FusionSpec(terms=tuple(terms), cap=10.0, threshold=threshold)
 
 
-@pytest.mark.parametrize(("release_below", "classified"), [(1e9, 1), (None, 17)])
+@pytest.mark.parametrize(("release_below", "classified"), [(1e9, 1), (None, COPIES + 1)])
 def test_a_fused_bundle_asks_only_while_the_verdict_is_open(
     tmp_path: Any, release_below: float | None, classified: int
 ) -> None:
@@ -114,12 +118,12 @@ def test_asking_every_detector_changes_no_decision(tmp_path: Any) -> None:
     brief, full = (Firewall.load(bundle.path, threads=1, exhaustive=each).screen(noise) for each in (False, True))
 
     assert (brief.decision, brief.suspicion) == (full.decision, full.suspicion)
-    assert len(brief.scores) < len(full.scores) and full.classified == 17
+    assert len(brief.scores) < len(full.scores) and full.classified == COPIES + 1
 
 
 def test_the_operator_gets_a_corrected_label_of_what_is_withheld(tmp_path: Any) -> None:
     """Two copies more are classified for it; nobody else pays for that or sees it, and a released image has none."""
-    correction = {"operations": ["blur:2", "blur:3"], "weights": [1.0, 1.0]}
+    correction = {"operations": ["jpeg:41", "jpeg:43"], "weights": [1.0, 1.0]}
     noise = np.random.default_rng(0).integers(0, 255, (48, 48, 3), dtype=np.uint8)
     withholding = _default_with(tmp_path / "a", _fusion_for_default(-1.0, None), correction)
     releasing = _default_with(tmp_path / "b", _fusion_for_default(1e6, None), correction)
@@ -128,15 +132,15 @@ def test_the_operator_gets_a_corrected_label_of_what_is_withheld(tmp_path: Any) 
     brief = Firewall.load(withholding.path, threads=1).screen(noise)
     released = Firewall.load(releasing.path, threads=1, exhaustive=True).screen(noise)
 
-    assert isinstance(full.corrected_label, int) and full.classified == 19 and not full.released
-    assert brief.corrected_label is None and brief.classified < 17
+    assert isinstance(full.corrected_label, int) and full.classified == COPIES + 3 and not full.released
+    assert brief.corrected_label is None and brief.classified <= COPIES + 1
     assert released.released and released.corrected_label is None
     assert "corrected_label" not in full.line() and full.line(operator=True)["corrected_label"] == full.corrected_label
 
 
 def test_a_correction_that_does_not_fit_is_refused(tmp_path: Any) -> None:
     """One weight for two operations: no bundle to judge by."""
-    broken = {"operations": ["blur:2", "blur:3"], "weights": [1.0]}
+    broken = {"operations": ["jpeg:41", "jpeg:43"], "weights": [1.0]}
     bundle = _default_with(tmp_path, _fusion_for_default(1.0, None), broken)
 
     with pytest.raises(BundleError, match="every operation needs one weight"):
@@ -147,3 +151,16 @@ def test_a_fusion_of_detectors_that_the_bundle_lacks_is_refused(tmp_path: Any) -
     """Not a guess with fewer detectors: an error that names both lists."""
     with pytest.raises(BundleError, match=r"fusion asks residual, confidence, agreement.*detectors are"):
         _default_with(tmp_path, SPEC)
+
+
+def test_a_score_beyond_its_own_limit_withholds_whatever_the_others_say() -> None:
+    """An image of nothing may look harmless to all detectors but one; the limit itself is not yet beyond."""
+    terms = (SPEC.terms[0].model_copy(update={"withhold_above": 4.0, "weight": 0.0}), *SPEC.terms[1:])
+    fusion = Fusion(SPEC.model_copy(update={"terms": terms}))
+
+    harmless = {"confidence": -9.0, "agreement": 0.0}
+
+    assert fusion.excess({"residual": 4.5, **harmless}) == pytest.approx(0.5)
+    assert fusion.excess({"residual": 4.0, **harmless}) <= 0
+    assert not Policy(fusion).judge({"residual": 4.5, **harmless}).released
+    assert Policy(fusion).judge({"residual": 4.0, **harmless}).released

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
+from dataclasses import replace
 
 import numpy as np
 import numpy.typing as npt
@@ -10,6 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from firewall import Firewall, Frame
+from firewall.bundle import Bundle
 from firewall.errors import EngineError
 from firewall.frame import Pixels
 from firewall.screening import Stages
@@ -27,6 +29,15 @@ class BrokenEngine:
         self.classify = answer
 
 
+def never_sure(bundle: Bundle) -> Bundle:
+    """The bundle without early exits: every sign that isn't withheld before is swept."""
+    fusion = bundle.manifest.fusion
+    assert fusion is not None
+    terms = tuple(term.model_copy(update={"release_below": None}) for term in fusion.terms)
+    manifest = bundle.manifest.model_copy(update={"fusion": fusion.model_copy(update={"terms": terms})})
+    return replace(bundle, manifest=manifest)
+
+
 def frame(pixels: Pixels) -> Frame:
     return Frame(pixels, "test", 7, time.monotonic())
 
@@ -37,7 +48,7 @@ def test_a_benign_sign_is_released_with_its_label(guard: Firewall, benign_sign: 
 
     assert verdict.released and verdict.reason is Reason.BENIGN
     assert verdict.label_name == guard.bundle.manifest.classifier.labels[verdict.label or 0]
-    assert verdict.classified == 17
+    assert 1 <= verdict.classified <= 39
 
 
 def test_noise_is_withheld(guard: Firewall) -> None:
@@ -105,7 +116,7 @@ def test_late_while_screening_is_withheld(guard: Firewall, benign_sign: Pixels) 
         time.sleep(0.05)
         return guard.engine.classify(images)
 
-    late = Firewall(guard.bundle, BrokenEngine(slow))
+    late = Firewall(never_sure(guard.bundle), BrokenEngine(slow))
     (verdict,) = late.screen_frame(frame(benign_sign), deadline=time.monotonic() + 0.06)
 
     assert not verdict.released and verdict.reason is Reason.LATE
@@ -162,9 +173,9 @@ def test_the_same_pixels_give_the_same_verdict(guard: Firewall, benign_sign: Pix
 
 def test_stages_are_timed(guard: Firewall, benign_sign: Pixels) -> None:
     """Each stage's seconds are told, and together they are no more than the whole."""
-    stages = Stages()
+    stages, sweeping = Stages(), Firewall(never_sure(guard.bundle), guard.engine)
     started = time.perf_counter()
-    guard.screen_frame(frame(benign_sign), stages=stages)
+    sweeping.screen_frame(frame(benign_sign), stages=stages)
 
     assert set(stages) == {"resize", "classify", "sweep", "detect", "policy"}
     assert sum(stages.values()) <= time.perf_counter() - started
@@ -211,7 +222,7 @@ def test_a_sweep_that_would_end_too_late_is_not_begun(guard: Firewall, two_signs
         time.sleep(0.2 if len(images) > 2 else 0)
         return guard.engine.classify(images)
 
-    steady = Firewall(guard.bundle, BrokenEngine(slow))
+    steady = Firewall(never_sure(guard.bundle), BrokenEngine(slow))
     steady.screen_frame(frame(two_signs), [LEFT])  # from which it knows what a sweep costs
     first, second = steady.screen_frame(frame(two_signs), [LEFT, RIGHT], deadline=time.monotonic() + 0.35)
 
@@ -230,7 +241,7 @@ def test_labels_are_withheld_if_the_last_region_took_too_long(guard: Firewall, t
             time.sleep(0.4 if sweeps == 2 else 0)
         return guard.engine.classify(images)
 
-    verdicts = Firewall(guard.bundle, BrokenEngine(slower)).screen_frame(
+    verdicts = Firewall(never_sure(guard.bundle), BrokenEngine(slower)).screen_frame(
         frame(two_signs), [LEFT, RIGHT], deadline=time.monotonic() + 0.3
     )
 

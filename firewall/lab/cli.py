@@ -16,7 +16,7 @@ from firewall.lab.commands.classifiers import classifiers, train_classifier
 from firewall.lab.commands.database import attack, database_app, report_app
 from firewall.lab.commands.default_report import default_report
 from firewall.lab.commands.detectors import train_image_cnn, train_residual, train_statistics
-from firewall.lab.commands.fusing import fuse
+from firewall.lab.commands.fusing import fuse, unseen
 from firewall.lab.commands.image_cnn_paper import train_start
 from firewall.lab.commands.judging import judge, leave_one_out
 from firewall.lab.commands.label_detectors import train_agreement, train_correction, train_stability
@@ -45,14 +45,15 @@ train_app.command("image-cnn")(train_image_cnn)
 train_app.command("start")(train_start)
 train_app.command("residual")(train_residual)
 train_app.command("attention")(train_attention)
-train_app.command("spatial")(train_spatial)
 train_app.command("masked")(train_masked)
+train_app.command("spatial")(train_spatial)
 app.add_typer(attack_app, name="attack")
 attack_app.command("database")(attack)
 attack_app.command("spatial")(attack_spatial)
 app.command()(judge)
 app.command("leave-one-out")(leave_one_out)
 app.command()(fuse)
+app.command()(unseen)
 app.command()(tracks)
 app.command()(drift)
 app.add_typer(certify_app, name="certify")
@@ -80,7 +81,8 @@ def calibrate(
     detectors: Annotated[
         str | None,
         typer.Option(
-            help="Comma-separated: agreement, agreement-two-sided, confidence, stability, or folders of trained ones.  "
+            help="Comma-separated: agreement, agreement-two-sided, confidence, stability, statistics-one-class, "
+            "residual-one-class, or folders of trained ones.  "
             "[default: agreement,confidence; of an ONNX file stability too]"
         ),
     ] = None,

@@ -12,25 +12,55 @@ from pathlib import Path
 from typing import Any, get_args
 
 import numpy as np
-import numpy.typing as npt
 
-from firewall.bundle import Bundle, FusionSpec, Seen, write_bundle
-from firewall.errors import DataError, UsageError
-from firewall.lab.assessment import FEW
+from firewall.bundle import Bundle, FusionSpec, write_bundle
+from firewall.errors import UsageError
+from firewall.lab.conformal import track_threshold
 from firewall.lab.database import Database
 from firewall.lab.database.card import Split
-from firewall.lab.database.normals import calibration_mask, normal_entries
-from firewall.lab.database.seen import record, unseen
 from firewall.lab.database.variants import same_classifier
-from firewall.lab.fusing import RULES, ScoreTable, excess, fit, shares, with_early_exits, with_threshold
+from firewall.lab.fusing import RULES, ScoreTable, excess, fit, shares, with_early_exits, with_limits, with_threshold
+from firewall.lab.fusion_scores import Normals, calibration_scores, score_table
 from firewall.lab.judge import Judge, judge_of
-from firewall.lab.measurement import Measured
 from firewall.lab.models import Protected
 
-__all__ = ["Fused", "fuse", "score_table"]
+__all__ = ["Fused", "Options", "fuse"]
 
 #: The rule is left for a more elaborate one only where its worst unseen attack gains at least this share.
 _WORTH_IT = 0.01
+
+
+@dataclass(frozen=True)
+class Options:
+    """rate: share of frames of new tracks that may be withheld. rule: one of RULES, or auto: the simplest whose worst
+    attack, left out of the fit, is within 1 % of the best. loss: share of an attack's images that early exits may lose.
+    shift: up to how many normal images are met once more under each shift of normal traffic, when weights are fitted
+    and the threshold is set. shift_rate: the threshold rises until no more than this share of them is withheld under
+    any shift; 0 leaves it where `rate` puts it. splits: of the calibration database; the others are left for judging.
+    without: attacks that nothing is to know of. alone: detectors of the bundle whose score may withhold without the
+    others', together within half of the rate.
+
+    Raises UsageError for values outside these.
+    """
+
+    rate: float = 0.01
+    rule: str = "auto"
+    loss: float = 0.005
+    shift: int = 0
+    shift_rate: float = 0.0
+    splits: Collection[str] = get_args(Split)
+    without: tuple[str, ...] = ()
+    alone: tuple[str, ...] = ("confidence",)
+
+    def __post_init__(self) -> None:
+        if self.rule not in ("auto", *RULES):
+            raise UsageError(f"--rule must be one of auto, {', '.join(RULES)}, got {self.rule!r}")
+        if not 0 < self.rate < 1:
+            raise UsageError(f"--false-positive-rate must lie between 0 and 1, got {self.rate}")
+        if not 0 <= self.shift_rate < 1:
+            raise UsageError(f"--shift-rate must be 0 (not looked at) or a share below 1, got {self.shift_rate}")
+        if self.shift < 0:
+            raise UsageError(f"--shift must be 0 or more images, got {self.shift}")
 
 
 @dataclass(frozen=True, eq=False)
@@ -47,36 +77,32 @@ def fuse(
     database: Database,
     calibration: Database,
     out: Path,
+    options: Options | None = None,
     *,
-    rate: float = 0.01,
-    rule: str = "auto",
-    loss: float = 0.005,
-    splits: Collection[str] = get_args(Split),
+    correction: tuple[dict[str, Any], dict[str, float]] | None = None,
 ) -> Fused:
-    """Write `bundle` with a fusion to `out`.
+    """Write `bundle` with a fusion to `out`, as its next version.
 
     database: attacks on the bundle's classifier, for weights and early exits. calibration: its normal images, attacked
     or in reserve, set the threshold; images of tracks that the detectors or the fusion were fitted to are left out.
-    rate: share of frames of new tracks that may be withheld. rule: one of RULES, or auto: the simplest whose worst
-    attack, left out of the fit, is within 1 % of the best. loss: share of an attack's images that early exits may lose.
-    splits: of the calibration database; the others are left for judging.
+    correction: of `load_correction`, to go into the bundle instead of its own.
 
-    Raises UsageError for an unknown rule or a rate outside (0, 1), DataError for databases of another classifier, too
-    few tracks for the rate, or no images to fit or calibrate on.
+    Raises DataError for databases of another classifier, too few tracks for the rate, or no images to fit or calibrate
+    on.
     """
-    if rule not in ("auto", *RULES):
-        raise UsageError(f"--rule must be one of auto, {', '.join(RULES)}, got {rule!r}")
+    options = options or Options()
     for each in (database, calibration):
         same_classifier(each, classifier)
     judge = judge_of(bundle, classifier)
-    table, fitted = score_table(judge, database)
-    compared = {name: _left_out(table, name, rate) for name in RULES} if rule == "auto" else {}
-    chosen = _simplest(compared) if rule == "auto" else rule
+    table, fitted = score_table(judge, database, shift=options.shift, without=options.without)
+    compared = {name: _left_out(table, name, options.rate) for name in RULES} if options.rule == "auto" else {}
+    chosen = _simplest(compared) if options.rule == "auto" else options.rule
     table = _ordered(judge, table, fit(table, chosen))
-    normal, tracks, used = _calibration_scores(judge, calibration, fitted, table.names, splits)
-    spec = with_threshold(fit(table, chosen), normal, tracks, rate)
-    spec = with_early_exits(spec, table, loss).model_copy(update={"fitted": fitted})
-    above = excess(spec, normal) > 0
+    normals = calibration_scores(judge, calibration, fitted, table.names, options.splits, shift=options.shift)
+    spec, shifts = _calibrated(fit(table, chosen), normals, options)
+    spec = with_early_exits(spec, table, options.loss).model_copy(update={"fitted": fitted})
+    above = excess(spec, normals.scores) > 0
+    tracks, used = normals.tracks, normals.seen
     report = {
         "rule": chosen,
         "rules": compared,
@@ -85,96 +111,57 @@ def fuse(
             "database": database.info()["dataset"],
             "part": fitted.part,
             "splits": list(fitted.splits),
-            "normal": len(table.normal),
+            "normal": len(table.normal) - table.shifted,
+            "shifted": table.shifted,
             "tracks": len(np.unique(table.tracks)),
             "attacks": {name: len(scores) for name, scores in table.attacks.items()},
         },
         "calibration": {
             "part": used.part,
-            "normal": len(normal),
+            "normal": len(tracks),
             "tracks": len(np.unique(tracks)),
-            "rate_asked": rate,
+            "rate_asked": options.rate,
             "withheld": float(above.mean()),
             "tracks_with_a_withheld_frame": len(np.unique(tracks[above])),
+            "shift_rate_asked": options.shift_rate,
+            "shifts": shifts,
         },
         "early": _early(spec, table, judge),
     }
+    shifted = f", and on {options.shift} of them under each shift" if options.shift and options.shift_rate else ""
     card = bundle.manifest.calibration.model_copy(
         update={
-            "data": f"fused threshold: {len(normal)} normal images of {len(np.unique(tracks))} groups of "
-            f"{used.dataset}, part {used.part}; detectors' own: {bundle.manifest.calibration.data}",
-            "images": len(normal),
+            "data": f"fused threshold: {len(tracks)} normal images of {len(np.unique(tracks))} groups of "
+            f"{used.dataset}, part {used.part}{shifted}; detectors' own: {bundle.manifest.calibration.data}",
+            "images": len(tracks),
             "tracks": len(np.unique(tracks)),
-            "false_positive_rate": rate,
+            "false_positive_rate": options.rate,
             "rates": {
-                **bundle.manifest.calibration.rates,
-                "fused, withheld on calibration images": float(above.mean()),
+                "withheld on calibration images": float(above.mean()),
+                **({} if correction is None else correction[1]),
             },
             "seen": used,
         }
     )
-    kept = {
-        name: getattr(bundle.manifest, name) for name in ("name", "created", "classifier", "detectors", "citations")
-    }
-    written = write_bundle(out, bundle.files, **kept, versions=bundle.manifest.versions, calibration=card, fusion=spec)
-    return Fused(written, report)
+    names = ("name", "created", "classifier", "detectors", "citations", "versions", "correction")
+    kept = {name: getattr(bundle.manifest, name) for name in names}
+    kept["version"] = bundle.manifest.version + 1
+    if correction is not None:
+        kept["correction"] = correction[0]
+    return Fused(write_bundle(out, bundle.files, **kept, calibration=card, fusion=spec), report)
 
 
-def score_table(judge: Judge, database: Database) -> tuple[ScoreTable, Seen]:
-    """Scores on the images of a database that no detector of the bundle was fitted to, and the record of these images.
-
-    Attacks with fewer than 10 images are left out. Raises DataError if nothing is left.
-    """
-    entries = normal_entries(database)
-    where, _ = calibration_mask(database, _trained(judge), ())
-    groups = np.array([entry.group for entry in entries], np.int64)
-    free = set(groups[where].tolist())
-    attacks = {}
-    for name in database.card.attacks:
-        attacked = database.attacked(name)
-        chosen = np.array([int(groups[entry.normal]) in free for entry in attacked.entries], bool)
-        if chosen.sum() >= FEW:
-            attacks[name] = _columns(judge, judge.attacked(database, name).subset(chosen))
-    if not where.any() or not attacks:
-        raise DataError(
-            f"{database.folder} has no normal or no attacked images that the bundle's detectors were not fitted to; "
-            "attack more images, or name another database"
-        )
-    table = ScoreTable(
-        tuple(detector.name for detector in judge.detectors),
-        _columns(judge, judge.normals(database).subset(where)),
-        groups[where],
-        attacks,
-    )
-    return table, record(database.card, [entry for entry, here in zip(entries, where, strict=True) if here])
-
-
-def _trained(judge: Judge) -> list[tuple[str, Seen | None]]:
-    """The detectors that learnt from images, and from which."""
-    specs = judge.bundle.manifest.detectors
-    return [(spec.name, spec.fitted) for spec in specs if spec.fitted is not None or "file" in spec.parameters]
-
-
-def _columns(judge: Judge, measured: Measured) -> npt.NDArray[np.float64]:
-    return np.stack([measured.scores(detector) for detector in judge.detectors], axis=1)
-
-
-def _calibration_scores(
-    judge: Judge, calibration: Database, fitted: Seen, names: tuple[str, ...], splits: Collection[str]
-) -> tuple[npt.NDArray[np.float64], npt.NDArray[np.int64], Seen]:
-    entries = normal_entries(calibration)
-    where, _ = calibration_mask(calibration, _trained(judge), ())
-    where &= np.array([entry.split in splits for entry in entries], bool)
-    where &= unseen(entries, [fitted], calibration.card.dataset)
-    if not where.any():
-        raise DataError(
-            f"{calibration.folder} has no normal images but those that the detectors or the fusion were fitted to; "
-            "name another database with --calibration"
-        )
-    scores = _columns(judge, judge.normals(calibration).subset(where))
-    places = [[detector.name for detector in judge.detectors].index(name) for name in names]
-    kept = [entry for entry, here in zip(entries, where, strict=True) if here]
-    return scores[:, places], np.array([entry.group for entry in kept], np.int64), record(calibration.card, kept)
+def _calibrated(spec: FusionSpec, normals: Normals, options: Options) -> tuple[FusionSpec, dict[str, Any]]:
+    """The threshold that keeps the rate on normal images as they come and, if asked for, that of shifts under each
+    shift; and what is withheld under each."""
+    alone = [term.detector for term in spec.terms if term.detector in options.alone]
+    spec = with_limits(spec, normals.scores, normals.tracks, options.rate, alone)
+    spec = with_threshold(spec, normals.scores, normals.tracks, options.rate)
+    sums = {name: shares(spec, rows).sum(axis=1) for name, (rows, _) in normals.shifted.items()}
+    if options.shift_rate:
+        limits = [track_threshold(sums[name], rows[1], options.shift_rate) for name, rows in normals.shifted.items()]
+        spec = spec.model_copy(update={"threshold": max([spec.threshold, *limits])})
+    return spec, {name: float((excess(spec, rows) > 0).mean()) for name, (rows, _) in normals.shifted.items()}
 
 
 def _ordered(judge: Judge, table: ScoreTable, spec: FusionSpec) -> ScoreTable:
@@ -184,7 +171,7 @@ def _ordered(judge: Judge, table: ScoreTable, spec: FusionSpec) -> ScoreTable:
     names = sorted(table.names, key=lambda name: (operations[name], -weight[name]))
     places = [table.names.index(name) for name in names]
     attacks = {name: scores[:, places] for name, scores in table.attacks.items()}
-    return ScoreTable(tuple(names), table.normal[:, places], table.tracks, attacks)
+    return ScoreTable(tuple(names), table.normal[:, places], table.tracks, attacks, table.shifted)
 
 
 def _left_out(table: ScoreTable, rule: str, rate: float) -> dict[str, Any]:
@@ -194,7 +181,7 @@ def _left_out(table: ScoreTable, rule: str, rate: float) -> dict[str, Any]:
         others = table.without([attack])
         if others.attacks:
             spec = fit(others, rule)
-            limit = float(np.quantile(excess(spec, table.normal), 1 - rate, method="higher"))
+            limit = float(np.quantile(excess(spec, table.clean), 1 - rate, method="higher"))
             found[attack] = float((excess(spec, scores) > limit).mean())
     if not found:
         return {"worst": 0.0, "mean": 0.0, "by_attack": {}}
@@ -211,9 +198,9 @@ def _early(spec: FusionSpec, table: ScoreTable, judge: Judge) -> dict[str, Any]:
     the fusion was fitted on."""
     operations = {detector.name: detector.operations for detector in judge.detectors}
     result: dict[str, Any] = {}
-    for name, scores in {"normal": table.normal, **table.attacks}.items():
+    for name, scores in {"normal": table.clean, **table.attacks}.items():
         partial = shares(spec, scores).cumsum(axis=1)
-        full = partial[:, -1] > spec.threshold
+        full = excess(spec, scores) > 0
         open_ = np.ones(len(scores), bool)
         early = full.copy()
         classified = np.ones(len(scores))
@@ -222,7 +209,8 @@ def _early(spec: FusionSpec, table: ScoreTable, judge: Judge) -> dict[str, Any]:
             new = set(operations[term.detector]) - seen
             seen |= new
             classified[open_] += len(new)
-            caught = open_ & (partial[:, stop] > spec.threshold)
+            over = term.withhold_above is not None and scores[:, stop] > term.withhold_above
+            caught = open_ & ((partial[:, stop] > spec.threshold) | over)
             left = np.zeros(len(scores), bool)
             if term.release_below is not None:
                 left = open_ & (partial[:, stop] < term.release_below)

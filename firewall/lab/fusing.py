@@ -17,7 +17,7 @@ from firewall.bundle import FusionSpec, FusionTerm
 from firewall.errors import DataError, UsageError
 from firewall.lab.conformal import track_threshold
 
-__all__ = ["RULES", "ScoreTable", "excess", "fit", "with_early_exits", "with_threshold"]
+__all__ = ["RULES", "ScoreTable", "excess", "fit", "with_early_exits", "with_limits", "with_threshold"]
 
 #: How weights are found, and the power to which what lies beyond normal is raised.
 RULES = {"sum": 1.0, "squares": 2.0, "logistic": 1.0, "logistic-squares": 2.0}
@@ -30,17 +30,26 @@ _UPPER = 0.99
 
 @dataclass(frozen=True, eq=False)
 class ScoreTable:
-    """Scores of all detectors, (N, D) in the order of `names`: on normal images of tracks (N,), and by attack."""
+    """Scores of all detectors, (N, D) in the order of `names`: on normal images of tracks (N,), and by attack.
+
+    shifted: how many of the normal ones, at the end, are images met once more in other weather.
+    """
 
     names: tuple[str, ...]
     normal: npt.NDArray[np.float64]
     tracks: npt.NDArray[np.int64]
     attacks: Mapping[str, npt.NDArray[np.float64]]
+    shifted: int = 0
+
+    @property
+    def clean(self) -> npt.NDArray[np.float64]:
+        """Of the normal images as they came."""
+        return self.normal[: len(self.normal) - self.shifted]
 
     def without(self, attacks: Sequence[str]) -> ScoreTable:
         """The table less some attacks: what is known when they have never been seen."""
         left = {name: scores for name, scores in self.attacks.items() if name not in attacks}
-        return ScoreTable(self.names, self.normal, self.tracks, left)
+        return ScoreTable(self.names, self.normal, self.tracks, left, self.shifted)
 
 
 def fit(table: ScoreTable, rule: str = "logistic") -> FusionSpec:
@@ -78,16 +87,47 @@ def shares(spec: FusionSpec, scores: npt.NDArray[np.float64]) -> npt.NDArray[np.
 
 
 def excess(spec: FusionSpec, scores: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
-    """The suspicion less the threshold with all detectors asked, (N,); above 0 withholds."""
-    total: npt.NDArray[np.float64] = shares(spec, scores).sum(axis=1) - spec.threshold
+    """By how much the suspicion with all detectors asked, or a score, exceeds its limit, (N,); above 0 withholds."""
+    total: npt.NDArray[np.float64] = np.maximum(
+        shares(spec, scores).sum(axis=1) - spec.threshold, (scores - _limits(spec)).max(axis=1)
+    )
     return total
+
+
+def _limits(spec: FusionSpec) -> npt.NDArray[np.float64]:
+    """Above which each score withholds alone, (D,); infinite where it doesn't."""
+    return np.array([np.inf if term.withhold_above is None else term.withhold_above for term in spec.terms])
+
+
+def with_limits(
+    spec: FusionSpec, normal: npt.NDArray[np.float64], tracks: npt.NDArray[np.int64], rate: float, alone: Sequence[str]
+) -> FusionSpec:
+    """`spec` with limits of their own for the detectors `alone`, each keeping its part of half the rate.
+
+    What shows no sign at all is no attack that a fusion is fitted on, and the other scores may well call it harmless.
+    """
+    share = rate / 2 / max(len(alone), 1)
+    terms = [
+        term.model_copy(update={"withhold_above": track_threshold(normal[:, place], tracks, share)})
+        if term.detector in alone
+        else term
+        for place, term in enumerate(spec.terms)
+    ]
+    return spec.model_copy(update={"terms": tuple(terms)})
 
 
 def with_threshold(
     spec: FusionSpec, normal: npt.NDArray[np.float64], tracks: npt.NDArray[np.int64], rate: float
 ) -> FusionSpec:
-    """`spec` with the threshold that keeps `rate` on new tracks, from normal images (N, D) that it wasn't fitted on."""
-    sums = shares(spec, normal).sum(axis=1)
+    """`spec` with the threshold that keeps `rate` on new tracks, from normal images (N, D) that it wasn't fitted on.
+
+    What a score's own limit withholds counts. Raises DataError if that alone is more than the rate.
+    """
+    alone = (normal > _limits(spec)).any(axis=1)
+    most = spec.cap**spec.power * sum(term.weight for term in spec.terms) + 1
+    sums = np.where(alone, most, shares(spec, normal).sum(axis=1))
+    if track_threshold(sums, tracks, rate) >= most:
+        raise DataError("the limits of single detectors withhold more than the rate allows; ask for a higher rate")
     return spec.model_copy(update={"threshold": track_threshold(sums, tracks, rate)})
 
 
@@ -103,7 +143,8 @@ def with_early_exits(spec: FusionSpec, table: ScoreTable, loss: float = 0.005) -
         limit = np.inf
         for scores in table.attacks.values():
             added = shares(spec, scores)
-            caught = added.sum(axis=1) > spec.threshold
+            over = (scores > _limits(spec))[:, : stop + 1].any(axis=1)  # they are withheld by then
+            caught = (excess(spec, scores) > 0) & ~over
             partial = np.sort(added[:, : stop + 1].sum(axis=1)[caught])
             allowed = int(len(scores) * loss / stops)
             if len(partial) > allowed:

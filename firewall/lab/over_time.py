@@ -12,6 +12,7 @@ import numpy.typing as npt
 from pydantic import BaseModel
 
 from firewall.bundle import Bundle, write_bundle
+from firewall.certificate import judges
 from firewall.drift import DriftSpec
 from firewall.errors import DataError, UsageError
 from firewall.lab.database import Database
@@ -114,6 +115,7 @@ def tracks_report(
     report: dict[str, Any] = {
         "bundle": guard.bundle.manifest.name,
         "bundle_sha256": guard.bundle.sha256,
+        "judges": judges(guard.bundle.manifest),
         "rate_a_track": rate,
         "seed": seed,
         "spec": spec.model_dump(mode="json"),
@@ -177,6 +179,7 @@ def drift_report(
     report: dict[str, Any] = {
         "bundle": guard.bundle.manifest.name,
         "bundle_sha256": guard.bundle.sha256,
+        "judges": judges(guard.bundle.manifest),
         "reference": {**_about(database), "tracks": len(reference), "every_frame": frames.every},
         "stream": _about(stream),
         "run_length": run_length,

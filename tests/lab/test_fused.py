@@ -13,9 +13,12 @@ import pytest
 from PIL import Image
 
 from firewall import Firewall
-from firewall.bundle import load_bundle
+from firewall.bundle import Seen, load_bundle
+from firewall.errors import UsageError
 from firewall.lab.database import Database
+from firewall.lab.fused import Options
 from firewall.lab.fusing import RULES
+from firewall.lab.training.shifts import SHIFTS
 from tests.lab.conftest import DATABASE_ATTACKS
 
 
@@ -40,7 +43,7 @@ def others(signs: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def _arguments(made: Path, others: Path, out: Path, rate: str = "0.1") -> list[str]:
     named = ["--bundle", "default", "--database", str(made), "--calibration", str(others), "--out", str(out)]
-    return ["fuse", *named, "--false-positive-rate", rate]
+    return ["fuse", *named, "--false-positive-rate", rate, "--shift", "3"]
 
 
 @pytest.fixture(scope="module")
@@ -116,3 +119,75 @@ def test_the_fused_bundle_says_what_its_threshold_stands_on(fused: tuple[Path, d
     card = load_bundle(fused[0]).manifest.calibration
 
     assert card.seen is not None and card.tracks == len(card.seen.groups.split()) and card.false_positive_rate == 0.1
+
+
+def test_what_weather_does_is_told_and_can_be_held_down(
+    made: Path, others: Path, fused: tuple[Path, dict[str, Any]], tmp_path: Path
+) -> None:
+    """Each shift's rate is reported; with --shift-rate the threshold rises, never falls, and the page says so."""
+    _, free = fused
+    assert set(free["calibration"]["shifts"]) == set(SHIFTS) and free["fitted"]["shifted"] == 3 * len(SHIFTS)
+
+    result = _firewall(*_arguments(made, others, tmp_path / "held"), "--rule", "sum", "--shift-rate", "0.3")
+
+    assert result.returncode == 0, result.stderr
+    held = json.loads(result.stdout)
+    assert held["fusion"]["threshold"] >= free["fusion"]["threshold"] or free["rule"] != "sum"
+    assert max(held["calibration"]["shifts"].values()) <= 0.5
+    assert "under each shift" in load_bundle(tmp_path / "held").manifest.calibration.data
+
+
+def _training(folder: Path, bundle: Path, met: dict[str, int]) -> Path:
+    """What `lab leave-one-out` leaves of the family "sign step", with the bundle's own network of pixels."""
+    loaded = load_bundle(bundle)
+    spec = next(spec for spec in loaded.manifest.detectors if spec.name == "image-cnn")
+    network = str(spec.parameters["file"])
+    here = folder / "sign-step"
+    here.mkdir(parents=True)
+    (here / network).write_bytes(loaded.files[network])
+    fitted = Seen(dataset="gtsrb", part="kept-out", groups="1 2").model_dump(mode="json")
+    classifier = loaded.manifest.files[loaded.manifest.classifier.file].sha256
+    report = {"name": "image-cnn", "parameters": spec.parameters, "classifier_sha256": classifier, "fitted": fitted}
+    (here / "detector.json").write_text(json.dumps({**report, "trained_with": met}))
+    return folder
+
+
+def test_a_family_is_judged_after_everything_was_fitted_without_it(
+    made: Path, others: Path, fused: tuple[Path, dict[str, Any]], tmp_path: Path
+) -> None:
+    """A row for each attack with enough images; detectors of pixels that met every family are left out."""
+    out, _ = fused
+    trainings = _training(tmp_path / "image-cnn", out, {"pgd": 9})
+    named = ["--bundle", str(out), "--trainings", str(trainings), "--database", str(made), "--calibration", str(others)]
+    rest = ["--judge", str(others), "--calibration-split", "train", "--split", "dev,eval", "--shift", "0"]
+
+    result = _firewall("unseen", *named, *rest, "--false-positive-rate", "0.2", "--rule", "sum")
+
+    assert result.returncode == 0, result.stderr
+    found = json.loads(result.stdout)
+    assert found["bundle_sha256"] == load_bundle(out).sha256 and "residual" not in found["detectors"]
+    assert set(found["normal"]) == {"sign step"} and found["normal"]["sign step"]["n"] > 0
+    assert all(row["family"] == "sign step" and 0 <= row["withheld"] <= 1 for row in found["rows"])
+
+
+def test_a_training_that_met_the_family_is_refused(
+    made: Path, others: Path, fused: tuple[Path, dict[str, Any]], tmp_path: Path
+) -> None:
+    """It would be no unseen attack; neither is a folder without any training a measurement."""
+    out, _ = fused
+    rest = ["--database", str(made), "--calibration", str(others), "--judge", str(others), "--bundle", str(out)]
+    for folder, told in (
+        (_training(tmp_path / "met", out, {"fgsm": 9}), "was trained with fgsm"),
+        (tmp_path, "hold no training without a family"),
+    ):
+        result = _firewall("unseen", "--trainings", str(folder), *rest)
+        assert result.returncode == 1 and told in result.stderr and "Traceback" not in result.stderr
+
+
+@pytest.mark.parametrize(
+    "wrong", [{"rate": 0.0}, {"rate": 1.0}, {"shift_rate": 1.0}, {"shift": -1}, {"rule": "majority"}]
+)
+def test_options_that_mean_nothing_are_refused(wrong: dict[str, Any]) -> None:
+    """Before a database is read."""
+    with pytest.raises(UsageError):
+        Options(**wrong)

@@ -44,6 +44,7 @@ def leave_one_out(
     detector: Annotated[str, typer.Option(help="residual or image-cnn.")] = "residual",
     network: Annotated[str, typer.Option(help="Of the detector.")] = "noise",
     also: Annotated[str, typer.Option(help="Comma-separated further rates of the residual.")] = "0.75",
+    augment: Annotated[str, typer.Option(help="none, shifts or sensor, see 'lab train residual'.")] = "none",
     epochs: Annotated[int, typer.Option(min=1, help="Of each training.")] = 8,
     seed: Annotated[int, typer.Option(min=0, help="Initial weights and order.")] = 0,
     threads: Annotated[int, typer.Option(min=1, help="Threads of torch.")] = 2,
@@ -58,7 +59,7 @@ def leave_one_out(
     from firewall.lab.training.leave_one_out import leave_one_out as run
 
     further = tuple(float(rate) for rate in also.split(",") if rate) if detector == "residual" else ()
-    settings = Settings(detector=detector, network=network, also=further, epochs=epochs, seed=seed)
+    settings = Settings(detector=detector, network=network, also=further, augment=augment, epochs=epochs, seed=seed)
     result = run(
         Database(database),
         [Database(Path(name)) for name in others.split(",") if name],

@@ -14,6 +14,7 @@ from typing import Any
 from jinja2 import Environment, StrictUndefined
 
 from firewall.bundle import Bundle, Manifest, Seen
+from firewall.certificate import judges
 from firewall.errors import DataError
 from firewall.lab.assessment import FEW, Assessment
 from firewall.lab.database.shards import write_file
@@ -57,7 +58,8 @@ def write(bundle: Bundle, seen: Assessment, unseen: Assessment | None, results: 
     notes = list(seen.summary["about"]["notes"])
     for name in ("tracks", "cost", "leave_one_out"):
         made_with = _bundle_of(results[name])
-        if made_with is not None and made_with != bundle.sha256:
+        same = made_with in (None, bundle.sha256) or results[name].get("judges") == judges(bundle.manifest)
+        if made_with is not None and not same:
             notes.append(f"{FILES[name][0]} was measured with another bundle ({made_with[:12]}) and is not shown.")
             results = {**results, name: None}
     parts = [_part(seen)] + ([] if unseen is None else [_part(unseen)])

@@ -28,7 +28,7 @@ from firewall.lab.database.variants import Variants
 from firewall.lab.models import Protected
 from firewall.transforms import OPERATIONS_38
 
-__all__ = ["Weights", "corrected_rates", "fit_weights", "lead", "repairs", "train", "true_ranks"]
+__all__ = ["Weights", "corrected_rates", "fit_weights", "lead", "load_correction", "repairs", "train", "true_ranks"]
 
 Floats = npt.NDArray[np.float64]
 
@@ -143,6 +143,31 @@ def train(
     out.mkdir(parents=True, exist_ok=True)
     write_file(out / "correction.json", (json.dumps(report, indent=1) + "\n").encode())
     return report
+
+
+def load_correction(folder: Path, classifier: Protected) -> tuple[dict[str, Any], dict[str, float]]:
+    """What `train` wrote to `folder`: the parameters for a bundle, and the rates measured on its eval split, of labels
+    that it gives. Raises DataError if it is something else, or was learnt on another classifier."""
+    file = folder / "correction.json"
+    try:
+        report = json.loads(file.read_text(encoding="utf-8"))
+        parameters, found = dict(report["parameters"]), report["eval"]["with_margin"]
+        rates = {
+            "corrected label right, of attacked images": float(found["repaired_top1"]),
+            "corrected label wrong, of attacked images": float(found["wrong_top1"]),
+            "corrected label wrong, of normal images": float(found["harmed_top1"]),
+        }
+        sha256 = str(report["classifier_sha256"])
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise DataError(
+            f"{file} is not a correction ({error}); make one with 'firewall lab train correction'"
+        ) from error
+    if sha256 != classifier.sha256:
+        raise DataError(
+            f"{file} was learnt on another classifier (SHA-256 {sha256[:12]}, this one is {classifier.sha256[:12]}); "
+            "learn it on a database of this one"
+        )
+    return parameters, rates
 
 
 def choose(swept: Swept) -> tuple[Weights, dict[str, float]]:
