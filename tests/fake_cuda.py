@@ -1,7 +1,7 @@
 """`cuda.bindings.runtime` and `pycuda.driver` over the host's own memory: addresses are real, copies are done at once.
 
 Only what the project uses, with the argument order and results of cuda-bindings 13.5 (loaded without a driver, its
-functions' signatures read) and of PyCUDA's documentation.
+functions' signatures read) and of PyCUDA 2026.1 (read in its source).
 """
 
 from __future__ import annotations
