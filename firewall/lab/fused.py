@@ -38,7 +38,7 @@ class Options:
     and the threshold is set. shift_rate: the threshold rises until no more than this share of them is withheld under
     any shift; 0 leaves it where `rate` puts it. splits: of the calibration database; the others are left for judging.
     without: attacks that nothing is to know of. alone: detectors of the bundle whose score may withhold without the
-    others', together within half of the rate.
+    others', from a limit on that costs the threshold nothing.
 
     Raises UsageError for values outside these.
     """
@@ -155,8 +155,8 @@ def _calibrated(spec: FusionSpec, normals: Normals, options: Options) -> tuple[F
     """The threshold that keeps the rate on normal images as they come and, if asked for, that of shifts under each
     shift; and what is withheld under each."""
     alone = [term.detector for term in spec.terms if term.detector in options.alone]
-    spec = with_limits(spec, normals.scores, normals.tracks, options.rate, alone)
     spec = with_threshold(spec, normals.scores, normals.tracks, options.rate)
+    spec = with_limits(spec, normals.scores, normals.tracks, options.rate, alone)
     sums = {name: shares(spec, rows).sum(axis=1) for name, (rows, _) in normals.shifted.items()}
     if options.shift_rate:
         limits = [track_threshold(sums[name], rows[1], options.shift_rate) for name, rows in normals.shifted.items()]

@@ -102,17 +102,28 @@ def _limits(spec: FusionSpec) -> npt.NDArray[np.float64]:
 def with_limits(
     spec: FusionSpec, normal: npt.NDArray[np.float64], tracks: npt.NDArray[np.int64], rate: float, alone: Sequence[str]
 ) -> FusionSpec:
-    """`spec` with limits of their own for the detectors `alone`, each keeping its part of half the rate.
+    """`spec`, whose threshold keeps the rate, with limits of their own for the detectors `alone`: each the smallest one
+    with which the same threshold still keeps it.
 
     What shows no sign at all is no attack that a fusion is fitted on, and the other scores may well call it harmless.
+    Tracks come in whole numbers, so that a threshold leaves some of the rate over; limits live on that.
     """
-    share = rate / 2 / max(len(alone), 1)
-    terms = [
-        term.model_copy(update={"withhold_above": track_threshold(normal[:, place], tracks, share)})
-        if term.detector in alone
-        else term
-        for place, term in enumerate(spec.terms)
-    ]
+    for place, term in enumerate(spec.terms):
+        if term.detector not in alone:
+            continue
+        tried = np.unique(normal[:, place])  # none lies above the last one, so that it costs nothing
+        low, high = 0, len(tried) - 1
+        while low < high:
+            middle = (low + high) // 2
+            kept = with_threshold(_limited(spec, place, float(tried[middle])), normal, tracks, rate)
+            low, high = (low, middle) if kept.threshold <= spec.threshold else (middle + 1, high)
+        spec = _limited(spec, place, float(tried[low]))
+    return spec
+
+
+def _limited(spec: FusionSpec, place: int, limit: float) -> FusionSpec:
+    terms = list(spec.terms)
+    terms[place] = terms[place].model_copy(update={"withhold_above": limit})
     return spec.model_copy(update={"terms": tuple(terms)})
 
 
@@ -121,13 +132,12 @@ def with_threshold(
 ) -> FusionSpec:
     """`spec` with the threshold that keeps `rate` on new tracks, from normal images (N, D) that it wasn't fitted on.
 
-    What a score's own limit withholds counts. Raises DataError if that alone is more than the rate.
+    What a score's own limit withholds counts; where that alone is more than the rate, no sum is below the threshold
+    that is left.
     """
     alone = (normal > _limits(spec)).any(axis=1)
     most = spec.cap**spec.power * sum(term.weight for term in spec.terms) + 1
     sums = np.where(alone, most, shares(spec, normal).sum(axis=1))
-    if track_threshold(sums, tracks, rate) >= most:
-        raise DataError("the limits of single detectors withhold more than the rate allows; ask for a higher rate")
     return spec.model_copy(update={"threshold": track_threshold(sums, tracks, rate)})
 
 

@@ -40,7 +40,7 @@ def test_the_json_is_what_others_rely_on(judged: tuple[dict[str, Any], str], mad
 
     assert set(summary["normal"]) >= {"n", "false_positive_rate", "mean_classified"}
     assert summary["normal"]["n"] == int(database.where("train").sum())
-    for detector in ("agreement", "confidence"):
+    for detector in ("fused", "stability", "confidence"):
         assert set(summary[detector]) <= set(DATABASE_ATTACKS)
         for attack, entry in summary[detector].items():
             assert set(entry) >= {"n", "auroc", "eer", "tpr_at_1fpr", "tpr_at_5fpr", "ci95"}
@@ -68,9 +68,10 @@ def test_the_page_has_tables_and_curves(judged: tuple[dict[str, Any], str]) -> N
     """Every detector with its attacks, ROC curves and histograms, in one file that loads nothing."""
     _, page = judged
 
-    for word in ("agreement", "confidence", *DATABASE_ATTACKS, "ROC curves of agreement", "EER"):
+    for word in ("fused", "confidence", *DATABASE_ATTACKS, "ROC curves of stability", "EER"):
         assert word in page
-    assert page.count("data:image/svg+xml;base64,") == 4
+    detectors = len(Firewall.load("default", threads=1).detectors)
+    assert page.count("data:image/svg+xml;base64,") == 2 * (detectors + 1)  # and the fused suspicion
     assert "http" not in page
 
 

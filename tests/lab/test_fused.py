@@ -68,21 +68,19 @@ def test_a_fused_bundle_judges_on_the_edge_and_keeps_its_rate(fused: tuple[Path,
 
 
 def test_early_verdicts_are_those_of_all_detectors(fused: tuple[Path, dict[str, Any]], made: Path) -> None:
-    """On the images it was fitted on the early verdict differs from the full one no more often than was allowed, and
-    the report's number of classified images is the edge's."""
+    """Asking on after an early verdict never changes it; on attacks it was fitted on it is nearly always that of all
+    detectors, as was allowed; and the report's number of classified images is the edge's."""
     out, report = fused
     early, full = Firewall.load(out, threads=1), Firewall.load(out, threads=1, exhaustive=True)
     images = Database(made).normal
 
     verdicts = [(early.screen(image), full.screen(image)) for image in images]
 
-    assert sum(a.released != b.released for a, b in verdicts) == round(
-        (1 - report["early"]["normal"]["agree"]) * len(images)
-    )
+    assert all(a.released == b.released for a, b in verdicts)
     assert sum(a.classified for a, _ in verdicts) / len(images) == pytest.approx(
         report["early"]["normal"]["mean_classified"]
     )
-    assert all(entry["agree"] >= 0.99 for entry in report["early"].values())
+    assert all(entry["agree"] >= 0.99 for name, entry in report["early"].items() if name != "normal")
 
 
 def test_the_evaluation_knows_the_fused_suspicion(

@@ -176,7 +176,7 @@ def test_thresholds_of_another_database(reserved: Path, tmp_path: Path) -> None:
     kept = [entry for entry in normal_entries(database) if entry.split != "eval"]
     assert (told["other_database"], told["dataset"], told["images"]) == (True, "folder:others", len(kept))
     where = np.array([entry.split != "eval" for entry in normal_entries(database)])
-    scores = found.scores["agreement"]
+    scores = found.scores["stability"]
     assert np.array_equal(np.sort(scores.calibration), np.sort(scores.normal[where]))
     assert any("can't tell 1 %" in note for note in found.summary["about"]["notes"])
 
@@ -218,13 +218,13 @@ def test_a_detector_that_does_not_say_is_noted(reserved: Path) -> None:
     """Bundles of before have no record: judged on the train split, that is said first; on others nothing is."""
     bundle, database = load_bundle("default"), Database(reserved)
     specs = tuple(
-        spec.model_copy(update={"parameters": {**spec.parameters, "file": "old.onnx"}})
+        spec.model_copy(update={"parameters": {**spec.parameters, "file": "old.onnx"}, "fitted": None})
         for spec in bundle.manifest.detectors
     )
-    old = replace(bundle, manifest=bundle.manifest.model_copy(update={"detectors": specs}))
+    old = replace(bundle, manifest=bundle.manifest.model_copy(update={"detectors": specs, "fusion": None}))
 
     notes = protocol_of(old, database, ("train",)).notes
-    assert "agreement, confidence doesn't say what it was fitted to, so that judged images" in notes[0]
+    assert f"{', '.join(spec.name for spec in specs)} doesn't say what it was fitted to, so that judged" in notes[0]
     assert not any("judged images of the train split" in note for note in protocol_of(old, database, ("eval",)).notes)
 
 
