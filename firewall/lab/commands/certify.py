@@ -102,6 +102,29 @@ def certify_smoothing(
     tell({**result, "about": {**result["about"], **about}}, json_file)
 
 
+@certify_app.command("flow")
+def certify_flow(
+    network: Annotated[str, typer.Option(help="A folder of 'lab train classifier', such as lenet's, or an ONNX file.")],
+    dataset: DatasetName = "mnist",
+    part: Part = "test",
+    limit: Limit = 20,
+    budget: Annotated[
+        float, typer.Option(help="Largest total variation of the flow, as for 'lab certify spatial'.")
+    ] = 1.0,
+    noise: Annotated[float, typer.Option(help="Noise of at most so much on each value (0..1) on top.")] = 0.0,
+    seed: Seed = 0,
+    data: Data = None,
+    json_file: Json = None,
+) -> None:
+    """Prove that no flow field within a budget takes a small convolutional network's label away.
+
+    lower_bound is proved for the label's logit less the largest other, over all flows; certified means that it is > 0.
+    """
+    from firewall.lab.certification.flows import certify_flows
+
+    tell(certify_flows(network, dataset, part, limit, budget, noise, seed=seed, data=data), json_file)
+
+
 def train_masked(
     out: Annotated[Path, typer.Option(help="Folder for checkpoint, log, ONNX file and card.")],
     start: Annotated[str, typer.Option(help="'default' or a bundle: its sign classifier is refined.")] = "default",

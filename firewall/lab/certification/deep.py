@@ -1,0 +1,212 @@
+"""Flow certificates of deeper networks, by linear bounds taken back to the pixels.
+
+Between every two layers each unit lies between two lines (CROWN: Zhang, Weng, Chen, Hsieh, Daniel, NeurIPS 2018), so
+that a margin is bounded from below by a linear function of the pixels. What is the least that a flow can make of it?
+Either of two bounds, whichever is larger:
+
+* every pixel by itself, within the interval of values that the flow can bring to it (Ruoss, Baader, Balunovic, Vechev,
+  AAAI 2021, take the convex hull of these intervals too);
+* all pixels together, by the budget of the flow's total variation, as for the two-layer network (spatial.py).
+
+The threat is that of `firewall lab certify spatial`: flows with L_flow <= B that are 0 outside the image, and noise of
+at most eps a value on top. A flow moves all the channels of a pixel together, which the second bound makes use of.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import lru_cache
+from typing import cast
+
+import numpy as np
+import torch
+from torch import Tensor
+from torch.nn import functional
+
+from firewall.errors import DataError
+from firewall.lab.certification.flow_bounds import Changes, MovingImage, checked_image
+from firewall.lab.certification.layers import Layers, MaxPool, Rectified
+from firewall.lab.certification.linear import Capacity
+from firewall.lab.certification.spatial import FEW, Floats, checked_budget, grid_of
+
+__all__ = ["Moved", "certify_deep", "moved", "unit_bounds"]
+
+#: Linear functions that are taken back at a time.
+_ROWS = 512
+#: More than float64 loses on the way back, for each unit of size of what is added up.
+_SLACK = 1e-9
+
+Bounds = tuple[Tensor, Tensor]
+
+
+@dataclass(frozen=True, eq=False)
+class Moved:
+    """An image (C, H, W) in 0..1 and all that flows of a budget, and noise on top, can make of it. changes: of each
+    channel by itself."""
+
+    image: Floats
+    changes: tuple[Changes, ...]
+    budget: float
+    noise: float
+
+    def least(self, rows: Floats, capacity: Capacity) -> Floats:
+        """Lower bounds of rows @ x over all images x that can come of it, (R, C * H * W) -> (R,)."""
+        apart = np.zeros(len(rows))
+        start = np.zeros(len(rows))
+        near = np.zeros((len(rows), self.image[0].size))
+        far = np.zeros_like(near)
+        for row, pixels, change in zip(
+            np.split(rows, len(self.changes), axis=1), self.image, self.changes, strict=True
+        ):
+            positive, negative = np.maximum(row, 0), np.maximum(-row, 0)
+            start += row @ pixels.ravel()
+            apart += positive @ change.lowest - negative @ change.highest
+            near += positive * change.near.falling + negative * change.near.rising
+            far += positive * change.far.falling + negative * change.far.rising
+        flowing = start - self.budget / 2 * capacity(near, far, FEW)
+        return np.asarray(np.maximum(flowing, apart) - (self.noise + 1e-12) * np.abs(rows).sum(axis=1))
+
+
+def moved(image: Floats, budget: float, noise: float = 0.0) -> Moved:
+    """What flows of a budget can make of an image (C, H, W) in 0..1. Raises UsageError for a budget that is not above
+    0, DataError for an image of another shape or range."""
+    budget = checked_budget(budget)
+    if image.ndim != 3:
+        raise DataError(f"an image must be (channels, height, width), got {image.shape}")
+    changes = tuple(MovingImage(checked_image(channel), budget).still() for channel in image)
+    return Moved(np.asarray(image, np.float64), changes, budget, noise)
+
+
+def certify_deep(network: Layers, image: Floats, label: int, budget: float, noise: float = 0.0) -> Floats:
+    """Lower bounds on logit(label) - logit(class) under every flow of the budget, (classes,); infinite for the label.
+
+    The label is certified if all are above 0. image: (C, H, W) in 0..1, of the network's size. Raises DataError for
+    another size or label, and as `moved`.
+    """
+    if image.shape != network.input:
+        raise DataError(f"{network.name} takes images of {network.input}, got {image.shape}")
+    if not 0 <= label < network.classes:
+        raise DataError(f"label {label} is not among the {network.classes} classes of {network.name}")
+    region = moved(image, budget, noise)
+    bounds = unit_bounds(network, region)
+    others = [other for other in range(network.classes) if other != label]
+    rows = torch.zeros((len(others), network.classes), dtype=torch.float64)
+    rows[:, label] = 1.0
+    rows[range(len(others)), others] = -1.0
+    grid = grid_of(image.shape[1], image.shape[2])
+    result = np.full(network.classes, np.inf)
+    back = _through_linear(network, _Back(rows, torch.zeros(len(rows), dtype=torch.float64), len(network.layers)))
+    result[others] = _least(network, region, bounds, back, grid.capacity)
+    return result
+
+
+def unit_bounds(network: Layers, region: Moved) -> dict[int, Bounds]:
+    """By layer that is not linear: lower and upper bounds of its input, each of the input's shape."""
+    bounds: dict[int, Bounds] = {}
+    grid = grid_of(*region.image.shape[1:])
+    for place, layer in enumerate(network.layers):
+        if not isinstance(layer, (Rectified, MaxPool)):
+            continue
+        before = network.layers[place - 1] if place else None
+        if place - 1 in bounds and isinstance(before, (Rectified, MaxPool)):
+            low, high = bounds[place - 1]  # both keep order, so ends go to ends
+            bounds[place] = (before.forward(low[None])[0], before.forward(high[None])[0])
+            continue
+        shape = network.shapes[place]
+        units = int(np.prod(shape))
+        low, high = torch.empty(units, dtype=torch.float64), torch.empty(units, dtype=torch.float64)
+        for start in range(0, units, _ROWS):
+            end = min(start + _ROWS, units)
+            back = _unit_rows(network, place, start, end)
+            low[start:end] = torch.from_numpy(_least(network, region, bounds, back, grid.spread))
+            high[start:end] = -torch.from_numpy(_least(network, region, bounds, back.negative(), grid.spread))
+        bounds[place] = (low.reshape(shape), high.reshape(shape))
+    return bounds
+
+
+@dataclass(frozen=True, eq=False)
+class _Back:
+    """Linear functions of the input of layer `place`, rows (R, *shape), and constants (R,). size: of what was added up
+    so far, for the rounding."""
+
+    rows: Tensor
+    constant: Tensor
+    place: int
+    size: Tensor | float = 0.0
+
+    def negative(self) -> _Back:
+        """The same functions with the other sign."""
+        return _Back(-self.rows, -self.constant, self.place, self.size)
+
+
+@lru_cache(maxsize=64)
+def _unit_rows(network: Layers, place: int, start: int, end: int) -> _Back:
+    """Units of the input of layer `place`, taken back through the linear layers before it: the same for all images."""
+    shape = network.shapes[place]
+    rows = torch.zeros((end - start, int(np.prod(shape))), dtype=torch.float64)
+    rows[range(end - start), range(start, end)] = 1.0
+    constant = torch.zeros(end - start, dtype=torch.float64)
+    return _through_linear(network, _Back(rows.reshape(-1, *shape), constant, place))
+
+
+def _through_linear(network: Layers, back: _Back) -> _Back:
+    """Back through the linear layers, as far as they go."""
+    rows, constant, size, place = back.rows, back.constant, back.size, back.place
+    while place > 0:
+        layer = network.layers[place - 1]
+        if isinstance(layer, (Rectified, MaxPool)):
+            break
+        place -= 1
+        magnitude = rows.abs().flatten(1).sum(dim=1)
+        rows, added = layer.back(rows, network.shapes[place])
+        constant = constant + added
+        size = size + magnitude * (1 + layer.bias.abs().max()) + rows.abs().flatten(1).sum(dim=1)
+    return _Back(rows, constant, place, size)
+
+
+def _least(network: Layers, region: Moved, bounds: dict[int, Bounds], back: _Back, capacity: Capacity) -> Floats:
+    """Lower bounds of linear functions over all that can come of an image, (R,)."""
+    while back.place > 0:
+        place = back.place - 1
+        layer = network.layers[place]
+        if isinstance(layer, Rectified):
+            rows, added, magnitude = _through_rectified(back.rows, bounds[place])
+        else:
+            rows, added, magnitude = _through_pool(cast(MaxPool, layer), back.rows, bounds[place])
+        back = _through_linear(network, _Back(rows, back.constant + added, place, back.size + magnitude))
+    lost = (back.constant - _SLACK * (1 + back.size)).numpy()
+    return np.asarray(region.least(back.rows.flatten(1).numpy(), capacity) + lost)
+
+
+def _through_rectified(rows: Tensor, bounds: Bounds) -> tuple[Tensor, Tensor, Tensor]:
+    """Where a row is positive the unit is replaced by a line below it, elsewhere by the line above it."""
+    low, high = bounds[0].clamp(max=0), bounds[1].clamp(min=0)
+    above = high / (high - low).clamp(min=1e-300)
+    below = (high > -low).double()
+    negative = rows.clamp(max=0)
+    taken = rows.clamp(min=0) * below + negative * above
+    added = -negative * above * low
+    return taken, added.flatten(1).sum(dim=1), added.abs().flatten(1).sum(dim=1)
+
+
+def _through_pool(layer: MaxPool, rows: Tensor, bounds: Bounds) -> tuple[Tensor, Tensor, Tensor]:
+    """The largest of a window is at least the value with the highest lower bound, at most the highest upper bound; and
+    it is that value where no other reaches its lower bound."""
+    low, high = bounds
+    best, where = functional.max_pool2d(low[None], layer.kernel, layer.stride, return_indices=True)
+    most = functional.max_pool2d(high[None], layer.kernel, layer.stride)
+    flat = where.flatten(2).expand(len(rows), -1, -1)
+    # The others' highest: the chosen one taken out of its window.
+    without = high[None].clone().flatten(2)
+    if layer.kernel == layer.stride:
+        without.scatter_(2, where.flatten(2), -torch.inf)
+        rivals = functional.max_pool2d(without.reshape(1, *high.shape), layer.kernel, layer.stride)
+        decided = rivals <= best
+    else:  # a value may be the chosen one of several windows, and a rival in others
+        decided = torch.zeros_like(best, dtype=torch.bool)
+    exact = decided.double()
+    linear = rows.clamp(min=0) + rows.clamp(max=0) * exact
+    added = rows.clamp(max=0) * (1 - exact) * most
+    taken = torch.zeros((len(rows), low.shape[0], low[0].numel()), dtype=torch.float64)
+    taken.scatter_add_(2, flat, linear.flatten(2))
+    return taken.reshape(len(rows), *low.shape), added.flatten(1).sum(dim=1), added.abs().flatten(1).sum(dim=1)

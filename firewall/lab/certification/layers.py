@@ -1,0 +1,180 @@
+"""A feed-forward network as a list of layers that bounds can be taken back through, read from an ONNX file.
+
+Convolutions, linear layers, rectified units, max-pooling without padding, and what only renames values: that is LeNet,
+the small networks here, and most small classifiers. The weights are the file's, computed with in float64.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+from torch.nn import functional
+
+from firewall.errors import DataError, UsageError
+
+__all__ = ["Affine", "Convolution", "Layer", "Layers", "MaxPool", "Rectified", "open_layers"]
+
+_KNOWN = "convolutions, linear layers, ReLU and max-pooling without padding in one chain"
+
+
+@dataclass(frozen=True, eq=False)
+class Convolution:
+    """weight: (out, in, kh, kw); stride, padding: (down, across)."""
+
+    weight: Tensor
+    bias: Tensor
+    stride: tuple[int, int]
+    padding: tuple[int, int]
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(N, in, H, W) -> (N, out, H', W')."""
+        return functional.conv2d(x, self.weight, self.bias, self.stride, self.padding)
+
+    def back(self, rows: Tensor, shape: tuple[int, ...]) -> tuple[Tensor, Tensor]:
+        """rows (R, out, H', W') on the output -> the same functions of the input, of this shape, and constants."""
+        kernel = self.weight.shape[2:]
+        given = [(rows.shape[2 + i] - 1) * self.stride[i] - 2 * self.padding[i] + kernel[i] for i in (0, 1)]
+        extra = [shape[1 + i] - given[i] for i in (0, 1)]
+        back = functional.conv_transpose2d(rows, self.weight, None, self.stride, self.padding, tuple(extra))
+        return back, (rows.sum(dim=(2, 3)) * self.bias).sum(dim=1)
+
+
+@dataclass(frozen=True, eq=False)
+class Affine:
+    """weight: (out, in), of flattened input."""
+
+    weight: Tensor
+    bias: Tensor
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(N, ...) -> (N, out)."""
+        return x.flatten(1) @ self.weight.T + self.bias
+
+    def back(self, rows: Tensor, shape: tuple[int, ...]) -> tuple[Tensor, Tensor]:
+        """As of Convolution."""
+        return (rows @ self.weight).reshape(len(rows), *shape), rows @ self.bias
+
+
+@dataclass(frozen=True)
+class Rectified:
+    """max(x, 0)."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Any shape."""
+        return x.clamp(min=0)
+
+
+@dataclass(frozen=True)
+class MaxPool:
+    """The largest of each window; windows may not overlap the border."""
+
+    kernel: tuple[int, int]
+    stride: tuple[int, int]
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(N, C, H, W) -> (N, C, H', W')."""
+        return functional.max_pool2d(x, self.kernel, self.stride)
+
+
+Layer = Convolution | Affine | Rectified | MaxPool
+
+
+@dataclass(frozen=True, eq=False)
+class Layers:
+    """input: (channels, height, width) of images in 0..1. shapes: of each layer's input. classes: of the output."""
+
+    layers: tuple[Layer, ...]
+    input: tuple[int, int, int]
+    shapes: tuple[tuple[int, ...], ...]
+    classes: int
+    name: str
+
+    @staticmethod
+    def of(layers: list[Layer], size: tuple[int, int, int], name: str = "network") -> Layers:
+        """Raises DataError if the layers don't fit each other or the input."""
+        shapes, value = [], torch.zeros((1, *size), dtype=torch.float64)
+        try:
+            for layer in layers:
+                shapes.append(tuple(value.shape[1:]))
+                value = layer.forward(value)
+        except RuntimeError as error:
+            raise DataError(f"{name} can't be run on an image of {size}: {str(error).splitlines()[0]}") from error
+        if value.ndim != 2 or value.shape[1] < 2:
+            raise DataError(f"{name} gives {tuple(value.shape[1:])}; logits of two classes or more are needed")
+        return Layers(tuple(layers), size, tuple(shapes), value.shape[1], name)
+
+    def logits(self, images: Tensor) -> Tensor:
+        """Images (N, C, H, W) float64 in 0..1 -> (N, classes)."""
+        for layer in self.layers:
+            images = layer.forward(images)
+        return images
+
+
+def open_layers(spec: str) -> Layers:
+    """An ONNX file, or a folder of `firewall lab train classifier`.
+
+    Raises UsageError for a file that isn't there, DataError for a network of other layers.
+    """
+    path = Path(spec)
+    path = path / "classifier.onnx" if path.is_dir() else path
+    if path.suffix != ".onnx" or not path.is_file():
+        raise UsageError(f"the network {path} is not there; name an ONNX file or a folder of 'lab train classifier'")
+    import onnx
+    from onnx import numpy_helper
+
+    try:
+        graph = onnx.load(str(path)).graph
+        values = {entry.name: numpy_helper.to_array(entry) for entry in graph.initializer}
+        entry = next(value for value in graph.input if value.name not in values)
+        _, channels, height, width = (dimension.dim_value for dimension in entry.type.tensor_type.shape.dim)
+    except Exception as error:  # onnx names damage by many kinds of exception
+        raise DataError(f"{path} is not a readable ONNX file of images ({type(error).__name__}: {error})") from error
+    layers: list[Layer] = []
+    last = entry.name
+    for node in graph.node:
+        if list(node.input[:1]) != [last]:
+            if node.op_type == "Constant":
+                values[node.output[0]] = np.asarray(numpy_helper.to_array(node.attribute[0].t))
+                continue
+            raise DataError(f"{path} is no chain of layers (at {node.op_type} {node.name}); certified are {_KNOWN}")
+        options = {attribute.name: onnx.helper.get_attribute_value(attribute) for attribute in node.attribute}
+        if node.op_type == "ReduceMean" and not layers and channels == 3:
+            channels = 1  # a network of grey images behind an input of three equal channels
+        elif node.op_type not in ("Flatten", "Reshape", "Identity", "Dropout"):
+            layers.append(_layer(node, values, options, path))
+        last = node.output[0]
+    return Layers.of(layers, (int(channels), int(height), int(width)), path.parent.name or path.stem)
+
+
+def _layer(node: Any, values: dict[str, Any], options: dict[str, Any], path: Path) -> Layer:
+    """One layer of an ONNX graph. Raises DataError for one that bounds can't be taken through."""
+
+    def weights() -> list[Tensor]:
+        found = [torch.from_numpy(np.array(values[name], np.float64)) for name in node.input[1:] if name]
+        return found if len(found) == 2 else [*found, torch.zeros(found[0].shape[0], dtype=torch.float64)]
+
+    pads = list(options.get("pads", [0, 0, 0, 0]))
+    plain = options.get("auto_pad", b"NOTSET") in (b"NOTSET", b"") and pads[:2] == pads[2:]
+    once = all(size == 1 for size in options.get("dilations", [1, 1])) and options.get("group", 1) == 1
+    try:
+        if node.op_type == "Relu":
+            return Rectified()
+        if node.op_type == "Conv" and plain and once:
+            strides = list(options.get("strides", [1, 1]))
+            weight, bias = weights()
+            return Convolution(weight, bias, (strides[0], strides[1]), (pads[0], pads[1]))
+        if node.op_type == "MaxPool" and plain and once and not any(pads) and not options.get("ceil_mode", 0):
+            kernel = list(options["kernel_shape"])
+            strides = list(options.get("strides", [1, 1]))
+            return MaxPool((kernel[0], kernel[1]), (strides[0], strides[1]))
+        if node.op_type == "Gemm" and options.get("alpha", 1) == options.get("beta", 1) == 1:
+            weight, bias = weights()
+            return Affine(weight if options.get("transB", 0) else weight.T.contiguous(), bias.reshape(-1))
+    except (KeyError, IndexError, ValueError) as error:
+        raise DataError(f"{path}: the layer {node.op_type} {node.name} has weights that are not in the file") from error
+    raise DataError(f"{path} has a layer {node.op_type} that bounds can't be taken through; certified are {_KNOWN}")
