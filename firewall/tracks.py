@@ -46,6 +46,7 @@ _JUDGED = frozenset(
         Reason.SUSPICIOUS,
         Reason.CONTRADICTORY,
         Reason.UNCERTIFIED,
+        Reason.UNCONFIRMED,
         Reason.LATE,
         Reason.ENGINE_ERROR,
         Reason.DETECTOR_ERROR,
@@ -160,7 +161,9 @@ class Tracks:
             )
         if track.same < self.spec.confirm:
             detail = f"seen in {track.same} of {self.spec.confirm} frames"
-            return replace(verdict, released=False, label=None, label_name=None, reason=Reason.UNKNOWN, detail=detail)
+            return replace(
+                verdict, released=False, label=None, label_name=None, reason=Reason.UNCONFIRMED, detail=detail
+            )
         return verdict
 
     def _begin(self, verdict: Verdict) -> Track:

@@ -18,6 +18,7 @@ class Reason(str, Enum):
     SUSPICIOUS = "suspicious"
     CONTRADICTORY = "contradictory"
     UNCERTIFIED = "not certified"
+    UNCONFIRMED = "not confirmed yet"
     LATE = "late"
     NOTHING_FOUND = "nothing found"
     BAD_IMAGE = "bad image"

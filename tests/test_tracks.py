@@ -131,6 +131,12 @@ def test_a_label_can_be_made_to_wait_for_confirmation() -> None:
     ]
 
 
+def test_a_label_that_waits_says_so() -> None:
+    """The reason is not that of an error, and the detail counts the frames."""
+    (waiting,) = Tracks(SPEC.model_copy(update={"confirm": 3})).judge([verdict(0, -1.0)])
+    assert (waiting.reason, waiting.detail) == (Reason.UNCONFIRMED, "seen in 1 of 3 frames")
+
+
 def test_two_signs_are_two_tracks_also_when_they_move() -> None:
     """A benign sign beside a suspicious one is released throughout, though both move and grow and change places in the
     list."""

@@ -10,6 +10,8 @@
   const WHY = {
     "suspicious": "It behaves like an adversarial example.",
     "contradictory": "Two boxes of the same place were taken for different things.",
+    "not certified": "A sticker could have changed the label.",
+    "not confirmed yet": "The label has to be seen in a few frames running.",
     "late": "The verdict came after the deadline.",
     "nothing found": "There is nothing in the frame to classify.",
     "bad image": "The image can't be judged.",
