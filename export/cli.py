@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, cast, get_args
 
 import typer
 from rich.console import Console
@@ -108,6 +108,13 @@ def export_bundle(
     value_range: Annotated[float | None, typer.Option("--range", help="ONNX file: as of 'lab calibrate'.")] = None,
     mean: Annotated[str | None, typer.Option(help="ONNX file: as of 'lab calibrate'.")] = None,
     std: Annotated[str | None, typer.Option(help="ONNX file: as of 'lab calibrate'.")] = None,
+    precision: Annotated[
+        str | None,
+        typer.Option(
+            help="Turn the classifier into int8 (for the CPU; scales from the benign images) or fp16 first. "
+            "[default: as it is]"
+        ),
+    ] = None,
     false_positive_rate: Annotated[float, typer.Option(help="Share of normal images that may be withheld.")] = 0.01,
     name: Annotated[str, typer.Option(help="Name of the bundle; versions are counted by name.")] = "traffic-signs",
     version: Annotated[int, typer.Option(min=1, help="Devices never go back to a lower one.")] = 1,
@@ -124,11 +131,15 @@ def export_bundle(
     from firewall.lab.models import open_classifier
     from firewall.signature import read_passphrase, read_private
     from firewall.trust import Trust
+    from firewall.written_precision import Precision
 
     if (images is None) == (database is None):
         raise UsageError("name the normal images by one of --images and --database")
     if fit is not None and database is None:
         raise UsageError("--fit needs --database: a fusion's threshold is set on normal images whose groups are known")
+    if precision not in (None, *get_args(Precision)):
+        raise UsageError(f"--precision must be one of {', '.join(get_args(Precision))}, got {precision!r}")
+    chosen = cast("Precision | None", precision)
     if version > 1 and key is None:
         raise UsageError("--version is written when the bundle is signed; give --key too")
     if key is not None:
@@ -145,6 +156,7 @@ def export_bundle(
         sweep=16,
         name=name,
         options={option: str(value) for option, value in options.items() if value is not None},
+        precision=chosen,
     )
     if fit is not None and database is not None:
         protected = open_classifier(str(out))
@@ -158,7 +170,7 @@ def export_bundle(
     manifest = bundle.manifest
     typer.echo(
         f"{out}: {manifest.name} version {manifest.version}, {', '.join(spec.name for spec in manifest.detectors)}, "
-        f"calibrated on {manifest.calibration.images} images, {signed}"
+        f"calibrated on {manifest.calibration.images} images, {manifest.classifier.precision}, {signed}"
     )
 
 

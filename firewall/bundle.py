@@ -23,6 +23,7 @@ from firewall.errors import BundleError
 from firewall.external_data import has_external_data
 from firewall.signature import SIGNATURE_BYTES
 from firewall.trust import Standing, Trust
+from firewall.written_precision import Precision, precision_of
 
 __all__ = [
     "DEFAULT",
@@ -82,11 +83,13 @@ class InputSpec(_Strict):
 
 
 class ClassifierSpec(_Strict):
-    """The classifier to protect: an ONNX file whose output is logits (N, classes)."""
+    """The classifier to protect: an ONNX file whose output is logits (N, classes). precision: what it computes in; the
+    thresholds were set with it, and hold for no other."""
 
     file: FileName
     input: InputSpec
     output: str = "logits"
+    precision: Precision = "fp32"
     labels: tuple[str, ...] = Field(min_length=2)
 
 
@@ -262,6 +265,13 @@ def load_bundle(name: str | Path = "default", *, trust: Trust | None = None) -> 
                 f"{path / file} keeps weights in other files, which no hash covers; save the network as one file"
             )
         files[file] = content
+    classifier = manifest.classifier
+    written = precision_of(files[classifier.file], f"{path / classifier.file}")
+    if written != classifier.precision:
+        raise BundleError(
+            f"bundle {path} was calibrated for {classifier.precision}, but {classifier.file} computes in {written}; "
+            "its thresholds hold for no other precision: calibrate it anew with 'firewall export bundle'"
+        )
     if standing == "signed":
         trust.not_older(manifest.name, manifest.version, sha256)
     return Bundle(path, manifest, files, sha256, standing, key)

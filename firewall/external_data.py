@@ -10,7 +10,7 @@ from collections.abc import Iterator
 
 from firewall.errors import BundleError
 
-__all__ = ["has_external_data"]
+__all__ = ["has_external_data", "message_fields"]
 
 _VARINT, _FIXED64, _BYTES, _FIXED32 = 0, 1, 2, 5
 _DEEPEST = 64  # subgraphs of If and Loop lie in each other; no real network comes near
@@ -39,7 +39,7 @@ def has_external_data(content: bytes, what: str) -> bool:
             message, part, depth = waiting.pop()
             if depth > _DEEPEST:
                 raise ValueError("it nests too deep")
-            for field, kind, value in _fields(part):
+            for field, kind, value in message_fields(part):
                 if message == "tensor":
                     if field == _EXTERNAL_DATA or (field == _DATA_LOCATION and value != 0):
                         return True
@@ -52,8 +52,8 @@ def has_external_data(content: bytes, what: str) -> bool:
     return False
 
 
-def _fields(part: memoryview) -> Iterator[tuple[int, int, int | memoryview]]:
-    """(field number, wire type, value) of each field of a message."""
+def message_fields(part: memoryview) -> Iterator[tuple[int, int, int | memoryview]]:
+    """(field number, wire type, value) of each field of a protobuf message; ValueError or IndexError if it is none."""
     at = 0
     while at < len(part):
         key, at = _varint(part, at)

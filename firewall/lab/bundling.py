@@ -13,6 +13,7 @@ import numpy.typing as npt
 
 from firewall.bundle import MANIFEST, Bundle, ClassifierSpec, Seen, load_bundle
 from firewall.errors import DataError, UsageError
+from firewall.export.precision import prepare, to_float16, to_int8
 from firewall.frame import Pixels
 from firewall.lab.calibration import DETECTORS, calibrate
 from firewall.lab.database import Database
@@ -20,9 +21,15 @@ from firewall.lab.database.normals import calibration_normals
 from firewall.lab.datasets import gtsrb
 from firewall.lab.datasets.packs import load_images
 from firewall.lab.models.onnx_file import specify
+from firewall.lab.training.one_class import ONE_CLASS
 from firewall.lab.training.trained import Trained, load_trained
+from firewall.transforms import resize
+from firewall.written_precision import Precision, precision_of
 
 __all__ = ["calibrate_folder", "calibration_tracks", "load_card"]
+
+#: Normal images that say how large activations get; more change little.
+_SCALES_FROM = 256
 
 
 def load_card(folder: Path, options: Mapping[str, str] | None = None) -> tuple[dict[str, Any], ClassifierSpec, bytes]:
@@ -71,12 +78,15 @@ def calibrate_folder(
     name: str,
     citations: Sequence[str] = (),
     options: Mapping[str, str] | None = None,
+    precision: Precision | None = None,
 ) -> Bundle:
     """Calibrate on GTSRB's calibration tracks, on any normal images, or on a database's, and write the bundle to `out`.
 
     detectors: names, and folders of trained ones. judged: splits of the database that are kept for judging, and so are
     not calibrated on. Nor are groups that a detector was fitted to: on those its scores are lower than on images that
-    it meets for the first time, and its threshold would be too low. options: as of `load_card`.
+    it meets for the first time, and its threshold would be too low. options: as of `load_card`. precision: what the
+    classifier is turned into first, "fp16" or "int8" (its scales from some of the normal images); the thresholds are
+    then set with that. None: as it is.
     """
     card, spec, content = load_card(folder, options)
     normal: list[Pixels]
@@ -99,7 +109,7 @@ def calibrate_folder(
         _unseen_tracks(trained, used)
     elif images is not None:
         normal = load_images(images)
-        if "stability" in detectors or "confidence" in detectors:
+        if any(name in detectors for name in ("stability", "confidence", *ONE_CLASS)):
             notes = "; ".join(
                 part for part in (notes, "what is usual was measured on the images that set the thresholds") if part
             )
@@ -113,6 +123,7 @@ def calibrate_folder(
             )
         found = calibration_normals(opened, [(each.name, each.fitted) for each in trained], judged)
         normal, used = list(found.images), found.seen
+        citations = [*citations, opened.card.dataset.citation] if opened.card.dataset.citation else citations
         notes = "; ".join(part for part in (notes, found.notes) if part)
         tracks = len(used.groups.split())
         description = (
@@ -121,6 +132,10 @@ def calibrate_folder(
         )
     else:
         raise DataError("no normal images were named")
+    if precision is not None:
+        if database is not None:
+            raise UsageError(f"--precision makes another classifier of {folder}: name benign images with --images")
+        content = _converted(content, precision, spec, normal, folder)
     return calibrate(
         spec,
         content,
@@ -139,6 +154,23 @@ def calibrate_folder(
         seen=used,
         notes=notes,
     )
+
+
+def _converted(
+    content: bytes, precision: Precision, spec: ClassifierSpec, normal: Sequence[Pixels], folder: Path
+) -> bytes:
+    written = precision_of(content, str(folder))
+    if written == precision:
+        return content
+    if written != "fp32":
+        raise UsageError(f"{folder} computes in {written}, and can't be turned into {precision}; name the fp32 one")
+    if precision == "fp32":
+        return content
+    if precision == "fp16":
+        return to_float16(content)
+    places = np.unique(np.linspace(0, len(normal) - 1, _SCALES_FROM).astype(np.int64))
+    images = [resize(np.ascontiguousarray(normal[place]), spec.input.width, spec.input.height) for place in places]
+    return to_int8(content, prepare(np.stack(images), spec.input), target="cpu")
 
 
 def _unseen_tracks(trained: Sequence[Trained], used: Seen) -> None:

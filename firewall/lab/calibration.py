@@ -27,18 +27,22 @@ from firewall.engines import OnnxRuntimeEngine, OnnxRuntimeNetwork
 from firewall.errors import DataError, UsageError
 from firewall.frame import Pixels
 from firewall.lab.measurement import Measured, measure
+from firewall.lab.training.one_class import ONE_CLASS, OneClass
 from firewall.lab.training.stability import GROUPS, usual
 from firewall.lab.training.trained import Trained
 from firewall.transforms import SWEEP_16, SWEEP_76
+from firewall.written_precision import precision_of
 
 __all__ = ["DETECTORS", "SWEEPS", "calibrate", "conformal_threshold", "detector_specs", "engine_for", "networks_of"]
 
 SWEEPS: dict[int, tuple[int, ...]] = {16: SWEEP_16, 76: SWEEP_76}
 #: Detectors that can be calibrated, as they are named on the command line.
-DETECTORS = ("agreement", "agreement-two-sided", "confidence", "stability")
+DETECTORS = ("agreement", "agreement-two-sided", "confidence", "stability", *ONE_CLASS)
 #: The form of the stability detector where there are no attacks to choose one by: the one that `lab train stability`
 #: chose on attacks on the default classifier (dev split of GTSRB's kept-out tracks).
 _STABILITY = ("blur:2+rotation+scaling", (0.25, 4.0))
+#: What the one-class statistics detector looks at: the copies that agreement and stability have classified anyway.
+_STATISTICS = GROUPS["jpeg+blur:2+rotation+scaling"]
 
 
 def conformal_threshold(scores: npt.NDArray[np.float64], rate: float) -> float:
@@ -56,9 +60,15 @@ def conformal_threshold(scores: npt.NDArray[np.float64], rate: float) -> float:
 
 
 def detector_specs(
-    names: Sequence[str], normal: Measured, rate: float, sweep: int = 16, trained: Sequence[Trained] = ()
+    names: Sequence[str],
+    normal: Measured,
+    rate: float,
+    sweep: int = 16,
+    trained: Sequence[Trained] = (),
+    one_class: Sequence[OneClass] = (),
 ) -> list[DetectorSpec]:
-    """Each named and each trained detector, with parameters and threshold set on `normal` for its share of `rate`."""
+    """Each named and each trained detector, with parameters and threshold set on `normal` for its share of `rate`.
+    one_class: those of the names that were fitted to `normal`."""
     unknown = [name for name in names if name not in DETECTORS]
     if unknown or not (names or trained):
         raise UsageError(
@@ -67,17 +77,20 @@ def detector_specs(
         )
     share = rate / (len(names) + len(trained))
     wanted: list[tuple[str, dict[str, Any], Seen | None]] = [
-        (*_parameters(name, normal, share, SWEEPS[sweep]), None) for name in names
+        (*_parameters(name, normal, share, SWEEPS[sweep]), None) for name in names if name not in ONE_CLASS
     ]
+    wanted += [(detector.name, detector.parameters, None) for detector in one_class]
     wanted += [(detector.name, detector.parameters, detector.fitted) for detector in trained]
     kinds = [kind for kind, _, _ in wanted]
     if len(set(kinds)) < len(kinds):
         raise UsageError(f"a bundle holds each kind of detector once, got {', '.join(kinds)}")
     networks = networks_of(trained)
+    crossed = {detector.name: detector.scores for detector in one_class}
     specs = []
     for kind, parameters, fitted in wanted:
         provisional = DetectorSpec(name=kind, parameters=parameters, threshold=0.0)
-        threshold = conformal_threshold(normal.scores(build(provisional, networks.__getitem__)), share)
+        scores = crossed[kind] if kind in crossed else normal.scores(build(provisional, networks.__getitem__))
+        threshold = conformal_threshold(scores, share)
         specs.append(DetectorSpec(name=kind, parameters=parameters, threshold=threshold, fitted=fitted))
     return specs
 
@@ -129,6 +142,7 @@ def calibrate(
     """
     if not 0 < rate < 1:
         raise UsageError(f"a false-positive rate must lie between 0 and 1, got {rate}")
+    classifier = classifier.model_copy(update={"precision": precision_of(content, classifier.file)})
     own = hashlib.sha256(content).hexdigest()
     for detector in trained:
         if detector.classifier_sha256 != own:
@@ -138,6 +152,7 @@ def calibrate(
             )
     operations = [f"jpeg:{quality}" for quality in SWEEPS[sweep]] if detectors else []
     operations += GROUPS[_STABILITY[0]] if "stability" in detectors else ()
+    operations += _STATISTICS if "statistics-one-class" in detectors else ()
     networks = networks_of(trained)
     for detector in trained:
         stand_in = DetectorSpec(name=detector.name, parameters=detector.parameters, threshold=0.0)
@@ -146,8 +161,14 @@ def calibrate(
     engine, size = engine_for(classifier, content), classifier.input
     measured = measure(engine, images, operations, width=size.width, height=size.height, label="calibrating")
     normal = measured if labels is None else measured.subset(measured.labels == labels)
-    specs = detector_specs(detectors, normal, rate, sweep, trained)
-    above = {spec.name: normal.scores(build(spec, networks.__getitem__)) > spec.threshold for spec in specs}
+    fits = [ONE_CLASS[name](normal, _STATISTICS) for name in detectors if name in ONE_CLASS]
+    specs = detector_specs(detectors, normal, rate, sweep, trained, fits)
+    crossed = {detector.name: detector.scores for detector in fits}
+    above = {
+        spec.name: (crossed[spec.name] if spec.name in crossed else normal.scores(build(spec, networks.__getitem__)))
+        > spec.threshold
+        for spec in specs
+    }
     withheld = np.any(list(above.values()), axis=0)
     rates = {f"withheld by {kind}": float(mask.mean()) for kind, mask in above.items()}
     rates["withheld on calibration images"] = float(withheld.mean())
@@ -172,6 +193,7 @@ def calibrate(
     files = {
         classifier.file: content,
         **{name: content for detector in trained for name, content in detector.files.items()},
+        **{detector.file: detector.network for detector in fits},
     }
     return write_bundle(out, files, **fields)
 

@@ -11,7 +11,7 @@ from rich.console import Console
 
 from firewall.errors import UsageError
 from firewall.lab.commands.attention import attention_paper, train_attention
-from firewall.lab.commands.certify import certify_app, train_masked
+from firewall.lab.commands.certify import certify_app, certify_report, train_masked
 from firewall.lab.commands.classifiers import classifiers, train_classifier
 from firewall.lab.commands.database import attack, database_app, report_app
 from firewall.lab.commands.default_report import default_report
@@ -62,6 +62,7 @@ app.add_typer(database_app, name="database")
 app.add_typer(report_app, name="report")
 app.add_typer(paper_app, name="paper")
 report_app.command("default")(default_report)
+report_app.command("certify")(certify_report)
 paper_app.command("attention")(attention_paper)
 
 Data = Annotated[Path, typer.Option(help="Folder with GTSRB: the official layout or gtsrb_*.npz packs.")]
