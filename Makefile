@@ -5,6 +5,8 @@
 PYTHON ?= python3
 ARGS ?=
 PYTEST_ARGS ?=
+# A file's tests share what is made for them (databases, trained networks), so that a file stays on one worker.
+PYTEST_WORKERS ?= --numprocesses auto --maxprocesses 4 --dist loadfile
 VENV := .venv
 BIN := $(VENV)/bin
 PIP := PIP_DISABLE_PIP_VERSION_CHECK=1 $(BIN)/python -m pip
@@ -30,7 +32,7 @@ serve: $(VENV)/.edge  ## guard the embedded demo, or what ARGS names: make serve
 test: lint native-test cuda-test aarch64-test unit-test  ## everything: linters, types, native tests (sanitizers, aarch64), pytest
 
 unit-test: $(VENV)/.dev debian-packages  ## pytest alone: make unit-test PYTEST_ARGS="-k policy"
-	$(BIN)/python -m pytest $(PYTEST_ARGS)
+	$(BIN)/python -m pytest $(PYTEST_WORKERS) $(PYTEST_ARGS)
 
 lint: $(VENV)/.dev  ## ruff, mypy --strict and the import rules
 	$(BIN)/ruff check .
