@@ -10,7 +10,7 @@ import typer
 
 from firewall.errors import FirewallError
 
-__all__ = ["certify_app", "train_masked"]
+__all__ = ["certify_app", "certify_report", "train_masked"]
 
 certify_app = typer.Typer(
     help="Prove what no attack within a stated budget can do, and bound what attacks did.", no_args_is_help=True
@@ -147,6 +147,23 @@ def train_masked(
 
     settings = MaskedSettings(epochs=epochs, images=images, area=area, masks=masks, seed=seed)
     tell(train(data_root(data), out, settings, start=start, threads=threads, workers=workers), None)
+
+
+def certify_report(
+    results: Annotated[
+        Path, typer.Option(metavar="DIR", help="JSON files of 'lab certify' and 'lab attack spatial'.")
+    ] = Path("benchmarks/results/certification"),
+    out: Annotated[Path, typer.Option(metavar="FILE", help="HTML file.")] = Path("certify.html"),
+    bundle: Annotated[str, typer.Option(help="Its certificate is shown: 'default' or a folder.")] = "default",
+    data: Data = None,
+    json_file: Json = None,
+) -> None:
+    """One page of all certificates: what was proved, what attacks reached, what is not promised."""
+    from firewall.bundle import load_bundle
+    from firewall.lab.reports import certify
+
+    certify.write(certify.collect(results, load_bundle(bundle)), out, json_file, data)
+    typer.echo(str(out))
 
 
 def tell(result: object, json_file: Path | None) -> None:
