@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import time
+from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
@@ -11,9 +12,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from firewall import Firewall, Frame
+from firewall import Firewall, Frame, cli
 from firewall.bundle import PatchSpec, load_bundle, write_bundle
-from firewall.errors import EngineError, UsageError
+from firewall.config import load_settings
+from firewall.errors import ConfigError, EngineError, UsageError
 from firewall.frame import Pixels
 from firewall.masking import Masks, masks_for, starts, stricter
 from firewall.policy import Policy
@@ -217,3 +219,18 @@ def test_the_policy_is_closed_without_a_certificate() -> None:
     assert policy.judge({"agreement": 0.9}, certified=False).reason is Reason.SUSPICIOUS
     assert policy.judge({}, certified=False).reason is Reason.DETECTOR_ERROR
     assert not any(policy.judge(fine, certified=known).released for known in (False, None))
+
+
+def test_settings_and_commands_ask_for_it(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """`patches` in a settings file and `--patches`; an area that is none is refused."""
+    file = tmp_path / "settings.yaml"
+    file.write_text("patches: {area: 0.02, rounds: 2}\n")
+    assert load_settings(file).patches == PatchSpec(area=0.02, rounds=2)
+    assert load_settings(None, patches={"area": 0.03}).patches == PatchSpec(area=0.03)
+    for wrong in ("patches: {area: 2}\n", "patches: {size: 7}\n"):
+        file.write_text(wrong)
+        with pytest.raises(ConfigError, match="patches"):
+            load_settings(file)
+
+    assert cli.run(cli.app, ["screen", "x.png", "--patches", "2"], "firewall") == 2
+    assert "--patches is a share" in capsys.readouterr().err
