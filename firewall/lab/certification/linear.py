@@ -76,7 +76,8 @@ def hidden_bounds(network: TwoLayer, region: Region) -> Hidden:
 
     near, far = changes.near, changes.far
     up = spread(near.rising, near.falling, far.rising, far.falling)
-    down = spread(near.falling, near.rising, far.falling, far.rising)
+    even = np.array_equal(near.rising, near.falling) and np.array_equal(far.rising, far.falling)
+    down = up if even else spread(near.falling, near.rising, far.falling, far.rising)
     highest = np.minimum(values.max(axis=1) + up, network.rising @ changes.highest - network.falling @ changes.lowest)
     lowest = np.maximum(values.min(axis=1) - down, network.rising @ changes.lowest - network.falling @ changes.highest)
     slack = region.noise * magnitude + 1e-12 * (1 + magnitude + np.abs(network.first_bias))
@@ -98,7 +99,7 @@ def margin_bounds(network: TwoLayer, label: int, region: Region, hidden: Hidden,
         slopes = v * np.where(v >= 0, below, above)
         bound = region.least(slopes @ network.first, capacity) + slopes @ network.first_bias + offset
         # The rounding of the coefficients themselves: pixels are at most 1.
-        lost = 1e-12 * (magnitude + np.abs(slopes) @ np.abs(network.first).sum(axis=1))
+        lost = 1e-12 * (magnitude + np.abs(slopes) @ network.squares[2])
         best = np.maximum(best, bound - lost)
     result = np.full(len(network.second), np.inf)
     result[others] = best

@@ -19,6 +19,7 @@ from functools import cached_property, lru_cache
 
 import numpy as np
 import numpy.typing as npt
+from scipy.sparse import csr_array
 
 from firewall.errors import DataError, UsageError
 
@@ -81,6 +82,11 @@ class Grid:
         return matrix[:, :-1]  # the last column is the outside, index -1
 
     @cached_property
+    def sparse(self) -> csr_array:
+        """N^T, (pixels, pairs), without its zeros."""
+        return csr_array(self.differences.T)
+
+    @cached_property
     def covariance(self) -> Floats:
         """(N^T N)^(-1), (pixels, pixels). N^T N is regular because the outside is held at 0."""
         inverse = np.linalg.inv(self.differences.T @ self.differences)
@@ -111,7 +117,7 @@ class Grid:
         What floating point leaves of the routing, near - N^T q, is paid for by |r_i| <= C / 4.
         """
         flows = near @ self.routing.T
-        missing = np.maximum(near - flows @ self.differences, 0).sum(axis=1)
+        missing = np.maximum(near - (self.sparse @ flows.T).T, 0).sum(axis=1)
         more = np.sqrt(excess((far - near) ** 2, few))
         routed = (np.abs(flows).max(axis=1) + (missing + more) / 4) * (1 + 1e-12)
         return np.asarray(np.minimum(routed, self.spread(near, far, few)))

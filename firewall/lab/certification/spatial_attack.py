@@ -29,7 +29,8 @@ _INSIDE, _KEPT = 1 - 1e-5, 1 - 1e-9
 @dataclass(frozen=True, eq=False)
 class Attempt:
     """The best flow found for an image: flow (2, H, W) float64, right and down, in pixels, the shift (right, down)
-    included; gap: logit(target) - the largest other logit, in float64. total_variation: L_flow of the flow less its
+    included; gap: logit(target) - the largest other logit, in float64, or the
+    other way round for an attack away from a label. total_variation: L_flow of the flow less its
     shift, which is what the outside moves by; for the thesis's attack equation 6 over the image's own pairs alone."""
 
     flow: Floats
@@ -39,7 +40,7 @@ class Attempt:
 
     @property
     def success(self) -> bool:
-        """Whether the target comes first."""
+        """Whether the target comes first, or the label to be lost doesn't."""
         return self.gap > 0
 
 
@@ -78,17 +79,23 @@ class Search:
             )
 
 
-def attempts(network: TwoLayer, images: Floats, targets: Labels, threat: Threat, search: Search) -> list[Attempt]:
-    """The best attempt for each image (N, H, W) at the target's label, (N,). Noise is not used: what succeeds without
-    it succeeds with it. Raises DataError for images or targets that don't fit."""
+def attempts(
+    network: TwoLayer, images: Floats, targets: Labels, threat: Threat, search: Search, *, away: bool = False
+) -> list[Attempt]:
+    """The best attempt for each image (N, H, W) at its target, (N,), or, if `away`, at any other class than that given.
+
+    Noise is not used: what succeeds without it succeeds with it. Raises DataError for images or targets that don't fit.
+    """
     pixels, logits, labels = _ready(network, images, targets)
     count, size = len(pixels), max(images.shape[1:])
     sides = [side for side in (1, 2, 4, 7, 14) if side < size] + [size]
-    best = torch.full((count,), -torch.inf)
+    best, sign = torch.full((count,), -torch.inf), 1.0 if away else -1.0
     flows, shifts = torch.zeros(count, 2, *pixels.shape[2:]), torch.zeros(count, 2)
     generator = torch.Generator().manual_seed(search.seed)
     for turn in range(search.restarts):
-        shift, levels = _start(turn, pixels, logits, labels, threat, sides, generator)
+        shift, levels = _start(
+            turn, pixels, lambda batch: sign * margin(logits(batch), labels), threat, sides, generator
+        )
         groups = [{"params": [level], "lr": search.rate / side} for level, side in zip(levels, sides, strict=True)]
         adam = torch.optim.Adam([*groups, {"params": [shift], "lr": 0.15 * max(threat.shift, 1e-9)}])
         for _ in range(search.steps):
@@ -97,7 +104,7 @@ def attempts(network: TwoLayer, images: Floats, targets: Labels, threat: Threat,
             share = (threat.budget * _INSIDE / total_variation(pad(field, (1, 1, 1, 1))).detach()).clamp_max(1)
             kept = shift.clamp(-threat.shift, threat.shift)
             shown = share[:, None, None, None] * field + kept[..., None, None]
-            gap = -margin(logits(deform(pixels, shown)), labels)
+            gap = sign * margin(logits(deform(pixels, shown)), labels)
             better = gap.detach() > best
             best = torch.where(better, gap.detach(), best)
             flows[better], shifts[better] = shown.detach()[better], kept.detach()[better]
@@ -108,7 +115,7 @@ def attempts(network: TwoLayer, images: Floats, targets: Labels, threat: Threat,
             with torch.no_grad():
                 shift.clamp_(-threat.shift, threat.shift)
     return [
-        _judged(network, image, int(target), flow, shift, threat.budget)
+        _judged(network, image, int(target), flow, shift, threat.budget, away=away)
         for image, target, flow, shift in zip(images, targets, flows, shifts, strict=True)
     ]
 
@@ -135,13 +142,15 @@ def moved(image: Floats, flow: Floats) -> Floats:
     return np.asarray(deform(pixels, torch.from_numpy(flow)[None])[0, 0].numpy())
 
 
-def _judged(network: TwoLayer, image: Floats, target: int, found: Tensor, shift: Tensor, budget: float) -> Attempt:
+def _judged(
+    network: TwoLayer, image: Floats, target: int, found: Tensor, shift: Tensor, budget: float, *, away: bool = False
+) -> Attempt:
     """What a flow that was found in float32 does in float64, scaled onto the budget where rounding has left it."""
     moving = shift.double().numpy()[:, None, None]
     field = found.double().numpy() - moving
     flow = moving + field * min(1.0, _KEPT * budget / max(flow_variation(field), 1e-300))
     logits = network.logits(moved(image, flow)[None])[0]
-    gap = float(logits[target] - np.delete(logits, target).max())
+    gap = float(logits[target] - np.delete(logits, target).max()) * (-1 if away else 1)
     return Attempt(flow, moving[:, 0, 0], gap, flow_variation(flow - moving))
 
 
@@ -166,8 +175,7 @@ def _ready(network: TwoLayer, images: Floats, targets: Labels) -> tuple[Tensor, 
 def _start(
     turn: int,
     pixels: Tensor,
-    logits: Callable[[Tensor], Tensor],
-    labels: Tensor,
+    gaps: Callable[[Tensor], Tensor],
     threat: Threat,
     sides: list[int],
     generator: torch.Generator,
@@ -182,7 +190,7 @@ def _start(
         for right in steps:
             for down in steps:
                 here = torch.stack([right, down]).expand(count, 2)
-                gap = -margin(logits(deform(pixels, here[..., None, None].expand(-1, -1, *pixels.shape[2:]))), labels)
+                gap = gaps(deform(pixels, here[..., None, None].expand(-1, -1, *pixels.shape[2:])))
                 shift[gap > highest] = here[gap > highest]
                 highest = torch.maximum(highest, gap)
     elif turn > 1 or (turn == 1 and threat.shift == 0):

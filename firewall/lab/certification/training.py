@@ -36,7 +36,7 @@ class Settings(Schedule):
     shifts: random ones of which the worst is taken; share: of the loss that the worst case makes up at the end;
     warm, ramp: steps before the budget begins to grow, and until it is whole."""
 
-    epochs: int = 14
+    epochs: int = 9
     batch: int = 250
     learning_rate: float = 2e-3
     weight_decay: float = 1e-4
@@ -44,8 +44,8 @@ class Settings(Schedule):
     shift: float = 3.0
     shifts: int = 3
     share: float = 0.7
-    warm: int = 700
-    ramp: int = 1400
+    warm: int = 240
+    ramp: int = 700
 
 
 class Guarded(nn.Module):

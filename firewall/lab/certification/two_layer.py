@@ -25,7 +25,7 @@ NETWORKS = ("plain", "certified")
 _ARRAYS = ("first", "first_bias", "second", "second_bias")
 _OTHER = (
     "the spatial certificate is for two-layer networks (flatten, linear, relu, linear on 28x28 grey pixels); for "
-    "others see 'firewall lab certify patch' and 'firewall lab certify smoothing'"
+    "others see 'firewall lab certify flow' (small convolutional networks), 'certify patch' and 'certify smoothing'"
 )
 
 

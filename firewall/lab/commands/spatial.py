@@ -112,13 +112,19 @@ def attack_spatial(
             "search for tau; shifts cost it nothing and have no bound, so no certificate covers it."
         ),
     ] = "search",
+    target: Annotated[
+        str,
+        typer.Option(
+            help="random: a wrong class drawn for each image. any: whichever wrong class is nearest (search)."
+        ),
+    ] = "random",
     steps: Annotated[int, typer.Option(min=1, help="Of gradient descent, each start or tau.")] = 80,
     restarts: Annotated[int, typer.Option(min=1, help="search: starts.")] = 4,
     seed: Seed = None,
     data: Data = None,
     json_file: Json = None,
 ) -> None:
-    """Attack a two-layer network by flow fields within a budget: towards a random wrong class for each image.
+    """Attack a two-layer network by flow fields within a budget.
 
     Flows are kept beside the JSON file: 'flow' (2, H, W), right and down in pixels, and its 'shift'.
     """
@@ -131,15 +137,18 @@ def attack_spatial(
     threat, opened = Threat(budget, shift), _network(network, dataset)
     if method not in ("search", "thesis"):
         raise UsageError(f"--method must be search or thesis, got {method!r}")
+    if target not in ("random", "any") or (target == "any" and method == "thesis"):
+        raise UsageError(f"--target must be random, or with --method search any, got {target!r}")
     indices, images, labels = _images(data, limit, seed)
     targets = np.array([random_target(int(index), int(label)) for index, label in zip(indices, labels, strict=True)])
     if method == "search":
-        found = attempts(opened, images, targets, threat, Search(steps=steps, restarts=restarts))
+        search, away = Search(steps=steps, restarts=restarts), target == "any"
+        found = attempts(opened, images, labels if away else targets, threat, search, away=away)
     else:
         found = thesis_attack(opened, images, targets, threat.budget, steps=steps)
     flows = None if json_file is None else json_file.with_suffix(".flows")
     rows: list[dict[str, Any]] = []
-    for index, label, target, attempt in zip(indices, labels, targets, found, strict=True):
+    for index, label, aim, attempt in zip(indices, labels, targets, found, strict=True):
         file = None
         if flows is not None and attempt.success:
             flows.mkdir(parents=True, exist_ok=True)
@@ -150,7 +159,7 @@ def attack_spatial(
             {
                 "index": int(index),
                 "label": int(label),
-                "target": int(target),
+                "target": int(aim) if target == "random" else None,
                 "success": attempt.success,
                 "total_variation": attempt.total_variation,
                 "gap": attempt.gap,
@@ -167,7 +176,7 @@ def train_spatial(
     out: Annotated[Path, typer.Option(metavar="FILE.npz", help="The network; its checkpoint goes beside it.")],
     budget: Annotated[float, typer.Option(help="L_flow that the network is trained against.")] = 7.0,
     shift: Annotated[float, typer.Option(help="Shifts, in pixels each way, that it is trained against.")] = 3.0,
-    epochs: Annotated[int, typer.Option(min=1, help="Passes over the training images.")] = 14,
+    epochs: Annotated[int, typer.Option(min=1, help="Passes over the training images.")] = 9,
     share: Annotated[
         float, typer.Option(min=0, max=1, help="Share of the loss that the certified worst case has.")
     ] = 0.7,
