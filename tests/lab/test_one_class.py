@@ -69,14 +69,15 @@ def test_a_threshold_holds_on_images_that_were_not_there(fitted: OneClass, norma
     detector = detector_of(fitted)
     above = fresh.scores(detector) > conformal_threshold(fitted.scores, 0.05)
     assert above.mean() <= 0.12  # 5 % of 150 is 7.5; 18 and more would come about once in 1,000
-    assert normal.scores(detector).mean() < fitted.scores.mean()
+    own = normal.scores(detector)
+    assert own.mean() < fitted.scores.mean() if fitted.name == "statistics" else abs(own.mean()) < 1e-3
 
 
 def test_perturbed_images_score_higher(
     fitted: OneClass, spec_and_file: tuple[ClassifierSpec, bytes], fresh: Measured
 ) -> None:
     """Signs of the loss's gradient, 8 of 255: an attacked image mostly scores above a normal one, though none was ever
-    shown. (Few copies of tiny pictures: what real ones give is in benchmarks/results/own_classifier.json.)"""
+    shown. Few copies of tiny pictures: what real ones give is in benchmarks/results/own_classifier.json."""
     network = copy.deepcopy(trained()).eval()
     values = torch.from_numpy(fresh.images).permute(0, 3, 1, 2).float() / 255
     values.requires_grad_()
