@@ -25,7 +25,7 @@ def train_classifier(
         typer.Option(help="Folder for checkpoint, log, ONNX file and card. (default: runs/classifiers/ARCHITECTURE)"),
     ] = None,
     architecture: Annotated[
-        str, typer.Option(help="sign (GTSRB), lenet or two-layer (MNIST), alexnet or vgg (CIFAR-10).")
+        str, typer.Option(help="sign or sign-small (GTSRB), lenet or two-layer (MNIST), alexnet or vgg (CIFAR-10).")
     ] = "sign",
     dataset: Annotated[str | None, typer.Option(help="What to train on; each architecture has its own.")] = None,
     outliers: Annotated[

@@ -62,7 +62,7 @@ def open_classifier(spec: str, root: Path | None = None) -> Protected:
 
     * `default`, the classifier of the bundle that comes with the package, or the folder of another bundle;
     * a folder made by `firewall lab train classifier`, or the name of an architecture, which means the folder that the
-      command makes of it: lenet, two-layer, alexnet, vgg;
+      command makes of it: lenet, two-layer, sign-small, alexnet, vgg;
     * a name in PACKS, whose file is looked for under `root` (None: as for data sets);
     * `PATH.onnx` or `PATH.onnx.xz`, perhaps with options: see `open_file`.
 

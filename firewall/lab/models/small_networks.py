@@ -1,4 +1,4 @@
-"""Small classifiers of digits and of CIFAR-10, made to be attacked: what the papers attack, at a size for a CPU."""
+"""Small classifiers of digits, CIFAR-10 and signs, to attack and to certify: at a size for a CPU."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from torch import Tensor, nn
 
-__all__ = ["ARCHITECTURES", "Architecture", "alexnet", "lenet", "two_layer", "vgg"]
+__all__ = ["ARCHITECTURES", "Architecture", "alexnet", "lenet", "sign_small", "two_layer", "vgg"]
 
 
 @dataclass(frozen=True)
@@ -33,6 +33,15 @@ def lenet(classes: int) -> nn.Module:
 def two_layer(classes: int) -> nn.Module:
     """One hidden layer of 500 rectified units on the bare pixels: the kind that certificates can be computed for."""
     return nn.Sequential(nn.Flatten(), nn.Linear(784, 500), nn.ReLU(), nn.Linear(500, classes))
+
+
+def sign_small(classes: int) -> nn.Module:
+    """Two convolutions with a stride instead of pooling, and two linear layers: signs for flow certificates."""
+    return nn.Sequential(
+        *(nn.Conv2d(3, 16, 4, stride=2, padding=1), nn.ReLU()),
+        *(nn.Conv2d(16, 32, 4, stride=2, padding=1), nn.ReLU(), nn.Flatten()),
+        *(nn.Linear(2048, 128), nn.ReLU(), nn.Linear(128, classes)),
+    )
 
 
 def alexnet(classes: int) -> nn.Module:
@@ -76,6 +85,7 @@ def _convolution(inputs: int, outputs: int, side: int = 3) -> tuple[nn.Module, .
 ARCHITECTURES: dict[str, Architecture] = {
     "lenet": Architecture(lenet, 1, 28, "mnist"),
     "two-layer": Architecture(two_layer, 1, 28, "mnist"),
+    "sign-small": Architecture(sign_small, 3, 32, "gtsrb"),
     "alexnet": Architecture(alexnet, 3, 32, "cifar10"),
     "vgg": Architecture(vgg, 3, 32, "cifar10"),
 }

@@ -23,6 +23,7 @@ from firewall.lab.models import open_classifier
 from firewall.lab.models.accuracy import measure_accuracy
 from firewall.lab.models.small_networks import ARCHITECTURES
 from firewall.lab.training.loop import Schedule, fit
+from firewall.transforms import resize
 
 __all__ = ["Grey", "Settings", "train_small"]
 
@@ -43,20 +44,20 @@ class Settings(Schedule):
 
     @staticmethod
     def of(architecture: str, dataset: str | None, *, epochs: int | None, learning_rate: float, seed: int) -> Settings:
-        """The settings that suit an architecture; epochs None: 24, or 15 for digits."""
+        """The settings that suit an architecture; epochs None: 24, 15 for digits, 8 for signs."""
         if architecture not in ARCHITECTURES:
             raise UsageError(f"unknown architecture {architecture!r}; known: sign, {', '.join(ARCHITECTURES)}")
         usual = ARCHITECTURES[architecture].dataset
         if dataset not in (None, usual):
             raise UsageError(f"the architecture {architecture} is trained on {usual}, not on {dataset}")
-        photos = usual == "cifar10"
+        photos, signs = usual == "cifar10", usual == "gtsrb"
         return Settings(
             architecture=architecture,
             dataset=usual,
-            epochs=epochs or (24 if photos else 15),
+            epochs=epochs or (24 if photos else 8 if signs else 15),
             batch=64 if photos else 128,
             learning_rate=learning_rate,
-            padding=4 if photos else 0,
+            padding=4 if photos else 2 if signs else 0,
             mirror=photos,
             label_smoothing=0.05 if photos else 0.0,
             seed=seed,
@@ -71,7 +72,10 @@ def train_small(data: Path | None, out: Path, settings: Settings, *, threads: in
     torch.set_num_threads(threads)
     torch.manual_seed(settings.seed)
     model = architecture.build(len(images.class_names)).to(memory_format=torch.channels_last)  # type: ignore[call-overload]
-    pixels = np.stack(list(images.images))
+    size = architecture.size
+    pixels = np.stack(
+        [image if image.shape[:2] == (size, size) else resize(image, size, size) for image in images.images]
+    )
     held = split(images, (1 - _HELD, _HELD, 0.0), settings.seed) == 1
     trained = fit(
         model,
