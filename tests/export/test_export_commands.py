@@ -152,16 +152,24 @@ def test_from_an_onnx_file_to_a_signed_bundle_that_is_verified(
     assert export("bundle", "--classifier", own, "--out", out) == 2
 
 
+def plain() -> dict[str, Any]:
+    """A manifest, but for its classifier, whose detectors fit any classifier: none has a network of its own."""
+    made = load_bundle().manifest.model_dump(exclude={"files", "classifier", "fusion", "correction"})
+    stability = {"operations": ["blur:2", "rotate:4"], "scales": [{"temperature": 1.0, "median": 0.01, "above": 0.1}]}
+    confidence = {"median": 2.0, "below": 1.0, "above": 2.0}
+    detectors = [("confidence", confidence, 1.2), ("stability", stability, 3.0)]
+    named = [{"name": name, "parameters": found, "threshold": most} for name, found, most in detectors]
+    return {**made, "detectors": named}
+
+
 def test_a_runtime_that_says_something_else_is_found(
     own: Path, benign: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """ONNX Runtime given logits shifted by class: other labels, other verdicts, an error that counts them."""
     from firewall.export import verification
 
-    made = load_bundle()
-    manifest = made.manifest.model_dump(exclude={"files"})
     classifier = {"file": "n.onnx", "input": {"width": SIZE, "height": SIZE}, "labels": tuple("abcdef")}
-    bundle = write_bundle(tmp_path / "b", {"n.onnx": own.read_bytes()}, **{**manifest, "classifier": classifier})
+    bundle = write_bundle(tmp_path / "b", {"n.onnx": own.read_bytes()}, **plain(), classifier=classifier)
     images = [np.array(Image.open(path)) for path in sorted(benign.iterdir())[:6]]
     (honest,) = verify(bundle, images, threads=1)
     honest.check()
@@ -182,10 +190,9 @@ def test_operators_that_torch_does_not_know_are_left_to_the_reference(own: Path,
     helper, model = onnx.helper, onnx.load(str(own))
     model.graph.node.append(helper.make_node("Mish", ["logits"], ["mish"]))
     model.graph.output[0].name = "mish"
-    made = load_bundle()
-    classifier = {"file": "n.onnx", "input": {"width": SIZE, "height": SIZE}, "output": "mish"}
-    fields = {**made.manifest.model_dump(exclude={"files"}), "classifier": {**classifier, "labels": tuple("abcdef")}}
-    bundle = write_bundle(tmp_path / "b", {"n.onnx": model.SerializeToString()}, **fields)
+    size = {"width": SIZE, "height": SIZE}
+    classifier = {"file": "n.onnx", "input": size, "output": "mish", "labels": tuple("abcdef")}
+    bundle = write_bundle(tmp_path / "b", {"n.onnx": model.SerializeToString()}, **plain(), classifier=classifier)
     images = [np.array(Image.open(path)) for path in sorted(benign.iterdir())[:2]]
     (found,) = verify(bundle, images, threads=1)
     found.check()
