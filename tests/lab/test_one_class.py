@@ -45,12 +45,12 @@ def look(spec_and_file: tuple[ClassifierSpec, bytes], images: npt.NDArray[np.uin
 
 @pytest.fixture(scope="module")
 def normal(spec_and_file: tuple[ClassifierSpec, bytes]) -> Measured:
-    return look(spec_and_file, pixels(300, 5))
+    return look(spec_and_file, pixels(220, 5))
 
 
 @pytest.fixture(scope="module")
 def fresh(spec_and_file: tuple[ClassifierSpec, bytes]) -> Measured:
-    return look(spec_and_file, pixels(150, 6))
+    return look(spec_and_file, pixels(120, 6))
 
 
 def detector_of(fitted: OneClass) -> Detector:
@@ -68,7 +68,7 @@ def test_a_threshold_holds_on_images_that_were_not_there(fitted: OneClass, norma
     from what was fitted without its image. What was fitted to all of them gives those same images lower scores."""
     detector = detector_of(fitted)
     above = fresh.scores(detector) > conformal_threshold(fitted.scores, 0.05)
-    assert above.mean() <= 0.12  # 5 % of 150 is 7.5; 18 and more would come about once in 1,000
+    assert above.mean() <= 0.12  # 5 % of 120 is 6; more than 14 would come about once in 1,000
     own = normal.scores(detector)
     assert own.mean() < fitted.scores.mean() if fitted.name == "statistics" else abs(own.mean()) < 1e-3
 
@@ -87,7 +87,7 @@ def test_perturbed_images_score_higher(
     moved = (values + 8 / 255 * values.grad.sign()).clamp(0, 1).detach()
     attacked = look(spec_and_file, (moved * 255).round().byte().permute(0, 2, 3, 1).numpy())
     fooled = attacked.labels != fresh.labels
-    assert fooled.sum() > 20
+    assert fooled.sum() > 10
     detector = detector_of(fitted)
     benign, adversarial = fresh.scores(detector), attacked.scores(detector)[fooled]
     assert (adversarial[:, None] > benign[None]).mean() > 0.55
