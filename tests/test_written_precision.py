@@ -42,7 +42,7 @@ def test_a_bundle_for_another_precision_is_refused(tmp_path: Path) -> None:
     manifest = json.loads((tmp_path / "b" / "manifest.json").read_text())
     manifest["classifier"]["precision"] = "int8"
     (tmp_path / "b" / "manifest.json").write_text(json.dumps(manifest))
-    with pytest.raises(BundleError, match="calibrated for int8, but .* computes in fp32"):
+    with pytest.raises(BundleError, match=r"calibrated for int8, but .* computes in fp32"):
         load_bundle(tmp_path / "b")
 
 
