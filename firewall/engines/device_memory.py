@@ -125,8 +125,9 @@ class _CudaBindings:
         size = count * np.dtype(dtype).itemsize
         (address,) = self._call("cudaMallocHost", size)
         self._host.append(int(address))
-        raw = (ctypes.c_uint8 * size).from_address(int(address))
-        return np.frombuffer(raw, dtype, count).reshape(shape)
+        raw = memoryview((ctypes.c_uint8 * size).from_address(int(address)))
+        array: npt.NDArray[Any] = np.frombuffer(raw, np.dtype(dtype), count).reshape(shape)
+        return array
 
     def to_device(self, address: int, array: npt.NDArray[Any]) -> None:
         kind = self._cuda.cudaMemcpyKind.cudaMemcpyHostToDevice
