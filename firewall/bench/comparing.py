@@ -205,7 +205,14 @@ def render(comparison: Comparison, console: Console) -> None:
 
 
 def _table(kind: str, differences: list[Difference]) -> Table:
-    table = Table(title=f"\n{kind} pictures, ms", title_justify="left", title_style="bold", box=None, pad_edge=False)
+    table = Table(
+        title=f"\n{kind} pictures, ms",
+        title_justify="left",
+        title_style="bold",
+        box=None,
+        pad_edge=False,
+        padding=(0, 1, 0, 0),
+    )
     for number, column in enumerate(("firewall", "", "A", "B", "B - A", "95 % interval", "share", "")):
         table.add_column(column, justify="right" if number > 1 else "left", no_wrap=True)
     for found in differences:
@@ -224,7 +231,14 @@ def _table(kind: str, differences: list[Difference]) -> Table:
 
 
 def _plain(others: dict[str, tuple[float | None, float | None]]) -> Table:
-    table = Table(title="\nwithout an interval", title_justify="left", title_style="bold", box=None, pad_edge=False)
+    table = Table(
+        title="\nwithout an interval",
+        title_justify="left",
+        title_style="bold",
+        box=None,
+        pad_edge=False,
+        padding=(0, 1, 0, 0),
+    )
     for number, column in enumerate(("", "A", "B")):
         table.add_column(column, justify="right" if number else "left", no_wrap=True)
     for name, values in others.items():

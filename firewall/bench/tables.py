@@ -45,9 +45,7 @@ def _head(report: Report, console: Console) -> None:
         f"{machine['load']:.1f}; {bundle['provider']}, bundle {bundle['name']} {bundle['sha256'][:12]}",
     )
     if machine["load"] > machine["usable_cores"]:
-        _say(
-            console, "the machine was busy with other things before this began: expect more on a quiet one", "bold red"
-        )
+        _say(console, "the machine was busy before this began: expect shorter times on a quiet one", "bold red")
     asked = "every detector asked" if settings["exhaustive"] else "detectors asked until the verdict is settled"
     _say(
         console,
@@ -60,7 +58,7 @@ def _head(report: Report, console: Console) -> None:
 
 
 def _table(title: str, *columns: str) -> Table:
-    table = Table(title=title, title_justify="left", title_style="bold", box=None, pad_edge=False)
+    table = Table(title=title, title_justify="left", title_style="bold", box=None, pad_edge=False, padding=(0, 1, 0, 0))
     for number, column in enumerate(columns):
         table.add_column(column, justify="right" if number else "left", no_wrap=True)
     return table
