@@ -299,9 +299,8 @@ def test_show_tells_what_is_in_a_bundle(bundle: Path, keys: Path, call: Call) ->
 
     code, out, _ = call("bundle", "show", bundle)
     assert code == 0 and "no trusted key to check it with" in " ".join(out.split())
-    assert all(
-        word in " ".join(out.split()) for word in ("stability", "confidence", "notes.txt", "43 classes", "mine, version 5")
-    )
+    told = " ".join(out.split())
+    assert all(word in told for word in ("stability", "confidence", "notes.txt", "43 classes", "mine, version 5"))
 
 
 def test_a_bundle_can_not_steer_the_terminal(tmp_path: Path, call: Call) -> None:
