@@ -190,23 +190,24 @@ def _through_rectified(rows: Tensor, bounds: Bounds) -> tuple[Tensor, Tensor, Te
 
 
 def _through_pool(layer: MaxPool, rows: Tensor, bounds: Bounds) -> tuple[Tensor, Tensor, Tensor]:
-    """The largest of a window is at least the value with the highest lower bound, at most the highest upper bound; and
-    it is that value where no other reaches its lower bound."""
+    """Of a window let x_a be the value with the highest lower bound, M what the others can reach. The largest is at
+    least x_a; it is at most max(x_a, M), which is convex in x_a, so that it lies below the line between its ends."""
     low, high = bounds
     best, where = functional.max_pool2d(low[None], layer.kernel, layer.stride, return_indices=True)
-    most = functional.max_pool2d(high[None], layer.kernel, layer.stride)
-    flat = where.flatten(2).expand(len(rows), -1, -1)
-    # The others' highest: the chosen one taken out of its window.
-    without = high[None].clone().flatten(2)
     if layer.kernel == layer.stride:
+        without = high[None].clone().flatten(2)
         without.scatter_(2, where.flatten(2), -torch.inf)
         rivals = functional.max_pool2d(without.reshape(1, *high.shape), layer.kernel, layer.stride)
-        decided = rivals <= best
     else:  # a value may be the chosen one of several windows, and a rival in others
-        decided = torch.zeros_like(best, dtype=torch.bool)
-    exact = decided.double()
-    linear = rows.clamp(min=0) + rows.clamp(max=0) * exact
-    added = rows.clamp(max=0) * (1 - exact) * most
+        rivals = functional.max_pool2d(high[None], layer.kernel, layer.stride)
+    start = torch.maximum(rivals, best)
+    end = torch.maximum(high[None].flatten(2).gather(2, where.flatten(2)).reshape(best.shape), start)
+    # Where no rival reaches the lower bound the line is x_a itself.
+    slope = torch.where(rivals <= best, torch.ones_like(best), (end - start) / (end - best).clamp(min=1e-300))
+    slope = torch.where((end > best) | (rivals <= best), slope, torch.zeros_like(best))
+    negative = rows.clamp(max=0)
+    linear = rows.clamp(min=0) + negative * slope
+    added = negative * (start - slope * best)
     taken = torch.zeros((len(rows), low.shape[0], low[0].numel()), dtype=torch.float64)
-    taken.scatter_add_(2, flat, linear.flatten(2))
+    taken.scatter_add_(2, where.flatten(2).expand(len(rows), -1, -1), linear.flatten(2))
     return taken.reshape(len(rows), *low.shape), added.flatten(1).sum(dim=1), added.abs().flatten(1).sum(dim=1)
