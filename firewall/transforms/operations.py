@@ -94,8 +94,8 @@ def apply_operations_normalised(
 ) -> npt.NDArray[np.float32]:
     """The copies of `apply_operations` as a network reads them: channels first, (value / 255 - mean) / std.
 
-    The same numbers, bit for bit, as `jpeg_sweep_normalised` gives for JPEG, which writes them straight to `out`; of
-    the other families each copy is turned into numbers while it is still in the cache.
+    The same numbers, bit for bit, as `jpeg_sweep_normalised` gives for JPEG, which writes them straight to `out`; the
+    pixels of another family are turned into numbers in one pass, which writes to `out` too.
 
     mean, std: three finite numbers each, in units of the full range; std above 0. out: optional C-contiguous float32
     (len(operations), 3, H, W) buffer that receives the result and is returned, such as the tensor that a network reads.
@@ -114,6 +114,5 @@ def apply_operations_normalised(
             qualities = [int(quality) for quality in parameters]
             jpeg_sweep_normalised(pixels, qualities, mean, std, out=result[first:last])
         else:
-            for slot, copy in zip(result[first:last], FAMILIES[family](pixels, parameters), strict=True):
-                tensor(copy[None], means, stds, slot[None])
+            tensor(FAMILIES[family](pixels, parameters), means, stds, result[first:last])
     return result
