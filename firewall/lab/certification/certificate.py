@@ -24,6 +24,10 @@ from firewall.lab.certification.two_layer import TwoLayer
 __all__ = ["Certificate", "Threat", "certify"]
 
 
+#: Steps of the search for better lines, and the lowest bound that is worth it.
+_STEPS, _NEAR = 8, 3.0
+
+
 @dataclass(frozen=True)
 class Threat:
     """What an attack may do: shift the whole image by at most `shift` pixels down and right each, move its pixels by a
@@ -79,7 +83,7 @@ def _still(network: TwoLayer, image: Floats, label: int, threat: Threat, moving:
     grid = grid_of(*image.shape)
     region = Region(moving.still(), threat.budget, threat.noise)
     hidden = hidden_bounds(network, region)
-    linear = margin_bounds(network, label, region, hidden, grid.capacity)
+    linear = margin_bounds(network, label, region, hidden, grid.capacity, steps=_STEPS)
     if linear.min() > 0:
         return Certificate(float(linear.min()), "linear", 1)
     value = network.first @ image.ravel() + network.first_bias
@@ -112,8 +116,8 @@ def _shifted(
         hidden = hidden_bounds(network, region)
         hidden = hidden if parent is None else hidden.tightened(parent)
         lowest = margin_bounds(network, label, region, hidden, grid.spread).min()
-        if lowest <= 0:
-            lowest = max(lowest, margin_bounds(network, label, region, hidden, grid.capacity).min())
+        if -_NEAR < lowest <= 0:
+            lowest = max(lowest, margin_bounds(network, label, region, hidden, grid.capacity, steps=_STEPS).min())
         return float(lowest), next(ticket), cell, hidden
 
     ends = np.unique(
