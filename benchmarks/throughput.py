@@ -16,6 +16,7 @@ import json
 import statistics
 import subprocess
 import sys
+import tempfile
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -25,12 +26,13 @@ import numpy as np
 import onnxruntime as ort
 from machine import machine
 
+from firewall import Firewall
 from firewall.bundle import Bundle, load_bundle
 from firewall.engines import Engine, open_engine
 from firewall.errors import FirewallError
 from firewall.export.precision import prepare, to_float16, to_int8
 from firewall.lab.bundling import calibration_tracks, load_card
-from firewall.lab.calibration import engine_for
+from firewall.lab.calibration import calibrate, engine_for
 from firewall.lab.datasets import gtsrb
 from firewall.transforms import OPERATIONS_38, SWEEP_76, apply_operations, apply_operations_normalised, resize
 
@@ -88,6 +90,7 @@ def main() -> None:
         "int8": {
             "bytes": {"fp32": len(bundle.files[spec.file]), "int8": len(content)},
             **alike(engines["cpu fp32"], engines["cpu int8"], arguments.data, bundle, arguments.images),
+            "verdicts": verdicts(bundle, content, arguments.data, 300),
         },
         "copies_ms": sweeps(arguments.turns),
         "sessions_ms": sessions(bundle, arguments.turns),
@@ -158,6 +161,28 @@ def alike(one: Engine, two: Engine, data: Path, bundle: Bundle, count: int) -> d
         "accuracy": {"fp32": float((named[0] == labels).mean()), "int8": float((named[1] == labels).mean())},
         "same_label": float((named[0] == named[1]).mean()),
         "largest_difference_of_a_logit": float(np.abs(logits[0] - logits[1]).max()),
+    }
+
+
+def verdicts(bundle: Bundle, content: bytes, data: Path, count: int) -> dict[str, Any]:
+    """What two bundles say of test images: the classifier in fp32 and in int8, each calibrated for itself on the same
+    500 kept-out images, detectors agreement and confidence, 2 % of false alarms asked for."""
+    spec = bundle.manifest.classifier
+    normal, test = list(kept_out(data, bundle, 500)), spread(gtsrb.load_test(data).images, bundle, count)
+    said: dict[str, list[tuple[bool, int | None]]] = {}
+    with tempfile.TemporaryDirectory() as folder:
+        for name, file in (("fp32", bundle.files[spec.file]), ("int8", content)):
+            out, names = Path(folder) / name, ("agreement", "confidence")
+            made = calibrate(spec, file, normal, out, detectors=names, data="kept-out tracks", rate=0.02)
+            guard = Firewall(made, open_engine(made, threads=1))
+            said[name] = [(found.released, found.label) for found in map(guard.screen, test)]
+    return {
+        "images": len(test),
+        "released": {name: sum(released for released, _ in found) / len(test) for name, found in said.items()},
+        "same_verdict": sum(one == two for one, two in zip(said["fp32"], said["int8"], strict=True)) / len(test),
+        "other_label_released": sum(
+            one[0] and two[0] and one[1] != two[1] for one, two in zip(said["fp32"], said["int8"], strict=True)
+        ),
     }
 
 
