@@ -194,6 +194,13 @@ def render(comparison: Comparison, console: Console) -> None:
             _say(console, f"  {group} {line}")
     for kind in dict.fromkeys(found.kind for found in comparison.differences):
         console.print(_table(kind, [found for found in comparison.differences if found.kind == kind]))
+    for found in comparison.differences:
+        if (found.series, found.figure) == ("without", "median") and found.clear and found.share is not None:
+            _say(
+                console,
+                f"{found.kind} pictures take {found.share:+.1%} without the firewall too: the machine was not "
+                "as free, or the classifier is another",
+            )
     console.print(_plain(comparison.others))
     for line in comparison.not_compared:
         _say(console, f"not compared: {line}")
