@@ -58,6 +58,7 @@ class Settings(Schedule):
             batch=64 if photos else 128,
             learning_rate=learning_rate,
             padding=4 if photos else 2 if signs else 0,
+            moving_average=0.99 if signs else 0.998,  # of few steps, which an average has to keep up with
             mirror=photos,
             label_smoothing=0.05 if photos else 0.0,
             seed=seed,
