@@ -21,9 +21,11 @@ from firewall.lab.certification.linear import Hidden, Region, hidden_bounds, mar
 from firewall.lab.certification.spatial import Floats, checked_budget, grid_of
 from firewall.lab.certification.two_layer import TwoLayer
 
-__all__ = ["Certificate", "Threat", "certify"]
+__all__ = ["LARGEST", "Certificate", "Threat", "certify"]
 
 
+#: The largest budget that bounds are computed for.
+LARGEST = 64.0
 #: Steps of the search for better lines, and the lowest bound that is worth it.
 _STEPS, _NEAR = 8, 3.0
 
@@ -66,13 +68,19 @@ def certify(
     """Bound the margin of `label` for an image (H, W) in 0..1. `finest`: side of the smallest cells, in pixels; most:
     cells to bound before the lowest bound so far is the result.
 
-    Raises DataError for images of another size or range, or a label that the network doesn't have.
+    Raises DataError for images of another size or range, or a label that the network doesn't have, UsageError for a
+    budget above LARGEST.
     """
     image = checked_image(image)
     if image.shape != (network.height, network.width):
         raise DataError(f"{network.name} takes images of {network.height}x{network.width}, got {image.shape}")
     if not 0 <= label < len(network.second):
         raise DataError(f"label {label} is not among the {len(network.second)} classes of {network.name}")
+    if threat.budget > LARGEST:
+        raise UsageError(
+            f"--budget is {threat.budget:g}; certificates are computed up to {LARGEST:g}, where a pixel may move 8
+    pixels " "and nothing is certified any more"
+        )
     moving = MovingImage(image, threat.budget, threat.shift)
     if threat.shift == 0:
         return _still(network, image, label, threat, moving)

@@ -135,6 +135,7 @@ def test_the_thesis_attack_keeps_its_own_cap(digits: Path, trained: Path, tmp_pa
         (["certify", "spatial", "--budget", "-3"], "--budget is -3"),
         (["certify", "spatial", "--budget", "nan"], "--budget is nan"),
         (["attack", "spatial", "--budget", "0"], "--budget is 0"),
+        (["certify", "spatial", "--budget", "1e6", "--limit", "1"], "up to 64"),
         (["certify", "spatial", "--shift", "40"], "--shift is 40"),
         (["certify", "spatial", "--noise", "1"], "--noise is 1"),
         (["certify", "spatial", "--network", "nothing"], "unknown network 'nothing'"),
