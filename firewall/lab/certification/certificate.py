@@ -78,8 +78,8 @@ def certify(
         raise DataError(f"label {label} is not among the {len(network.second)} classes of {network.name}")
     if threat.budget > LARGEST:
         raise UsageError(
-            f"--budget is {threat.budget:g}; certificates are computed up to {LARGEST:g}, where a pixel may move 8
-    pixels " "and nothing is certified any more"
+            f"--budget is {threat.budget:g}; certificates are computed up to {LARGEST:g}, where a pixel may move by 8 "
+            "and nothing is certified any more"
         )
     moving = MovingImage(image, threat.budget, threat.shift)
     if threat.shift == 0:
