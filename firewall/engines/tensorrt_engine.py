@@ -31,7 +31,9 @@ class TensorRTEngine:
         library = open_tensorrt()
         self.memory = memory
         self.plan = plan
-        self.provider = f"TensorRT {library.__version__} {plan.key.precision}"
+        # Whoever starts it reads this: whether the thresholds hold for another precision, `export verify` tells.
+        other = "" if plan.key.precision == spec.precision else f", thresholds set for {spec.precision}"
+        self.provider = f"TensorRT {library.__version__} {plan.key.precision}{other}"
         self._what = f"the {plan.key.precision} TensorRT plan of {spec.file}"
         self._check_key(bundle, plan, str(library.__version__))
         self._input, self._output = spec.input.name, spec.output
