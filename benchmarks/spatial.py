@@ -68,8 +68,7 @@ def curve(out: Path, images: Any, labels: Any, order: Any, names: list[str]) -> 
     for budget, shift, count in POINTS:
         for name in names:
             network, threat = open_two_layer(name), Threat(budget, shift)
-            title = f"{name}, shift <= {shift:g}" if shift else name
-            key = {"network": title, "sha256": network.sha256[:12], "budget": budget, "shift": shift, "n": count}
+            key = {"network": name, "sha256": network.sha256[:12], "budget": budget, "shift": shift, "n": count}
             if measured(out / "spatial_curve.json", key):
                 continue
             x, y = images[:count], labels[:count]
