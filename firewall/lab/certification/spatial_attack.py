@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import numpy.typing as npt
@@ -29,12 +29,13 @@ _INSIDE, _KEPT = 1 - 1e-5, 1 - 1e-9
 @dataclass(frozen=True, eq=False)
 class Attempt:
     """The best flow found for an image: flow (2, H, W) float64, right and down, in pixels, the shift (right, down)
-    included; gap: logit(target) - the largest other logit, in float64, or the
+    included; noise: (H, W), added after it; gap: logit(target) - the largest other logit, in float64, or the
     other way round for an attack away from a label. total_variation: L_flow of the flow less its
     shift, which is what the outside moves by; for the thesis's attack equation 6 over the image's own pairs alone."""
 
     flow: Floats
     shift: Floats
+    noise: Floats
     gap: float
     total_variation: float
 
@@ -63,9 +64,9 @@ class Reached:
 
 @dataclass(frozen=True)
 class Search:
-    """Projected gradient ascent (Adam) on the gap, over the shift and over flows as sums of fields of 1x1, 2x2, ...
-    vectors, scaled onto the cap whenever they exceed it. The first start is the unmoved image, the second the best of a
-    grid of shifts, the others are random."""
+    """Projected gradient ascent (Adam) on the gap, over the shift, over flows as sums of fields of 1x1, 2x2, ...
+    vectors, scaled onto the cap whenever they exceed it, and over the noise if the threat has any. The first start is
+    the unmoved image, the second the best of a grid of shifts, the others are random."""
 
     steps: int = 80
     restarts: int = 4
@@ -84,19 +85,20 @@ def attempts(
 ) -> list[Attempt]:
     """The best attempt for each image (N, H, W) at its target, (N,), or, if `away`, at any other class than that given.
 
-    Noise is not used: what succeeds without it succeeds with it. Raises DataError for images or targets that don't fit.
+    Raises DataError for images or targets that don't fit.
     """
     pixels, logits, labels = _ready(network, images, targets)
     count, size = len(pixels), max(images.shape[1:])
     sides = [side for side in (1, 2, 4, 7, 14) if side < size] + [size]
     best, sign = torch.full((count,), -torch.inf), 1.0 if away else -1.0
-    flows, shifts = torch.zeros(count, 2, *pixels.shape[2:]), torch.zeros(count, 2)
+    flows, shifts, noises = torch.zeros(count, 2, *pixels.shape[2:]), torch.zeros(count, 2), torch.zeros_like(pixels)
     generator = torch.Generator().manual_seed(search.seed)
     for turn in range(search.restarts):
         shift, levels = _start(
             turn, pixels, lambda batch: sign * margin(logits(batch), labels), threat, sides, generator
         )
         groups = [{"params": [level], "lr": search.rate / side} for level, side in zip(levels, sides, strict=True)]
+        noise = torch.zeros_like(pixels, requires_grad=threat.noise > 0)
         adam = torch.optim.Adam([*groups, {"params": [shift], "lr": 0.15 * max(threat.shift, 1e-9)}])
         for _ in range(search.steps):
             enlarged = [interpolate(level, pixels.shape[2:], mode="bilinear", align_corners=True) for level in levels]
@@ -104,19 +106,22 @@ def attempts(
             share = (threat.budget * _INSIDE / total_variation(pad(field, (1, 1, 1, 1))).detach()).clamp_max(1)
             kept = shift.clamp(-threat.shift, threat.shift)
             shown = share[:, None, None, None] * field + kept[..., None, None]
-            gap = sign * margin(logits(deform(pixels, shown)), labels)
+            gap = sign * margin(logits(deform(pixels, shown) + noise), labels)
             better = gap.detach() > best
             best = torch.where(better, gap.detach(), best)
-            flows[better], shifts[better] = shown.detach()[better], kept.detach()[better]
-            variables = [*levels, shift]
+            for found, now in ((flows, shown), (shifts, kept), (noises, noise)):
+                found[better] = now.detach()[better]
+            variables = [*levels, shift, *([noise] if threat.noise else [])]
             for variable, gradient in zip(variables, torch.autograd.grad(-gap.sum(), variables), strict=True):
                 variable.grad = gradient
             adam.step()
             with torch.no_grad():
                 shift.clamp_(-threat.shift, threat.shift)
+                if noise.grad is not None:  # small noise is at its worst at a corner
+                    noise.sub_(noise.grad.sign(), alpha=threat.noise).clamp_(-threat.noise, threat.noise)
     return [
-        _judged(network, image, int(target), flow, shift, threat.budget, away=away)
-        for image, target, flow, shift in zip(images, targets, flows, shifts, strict=True)
+        _judged(network, image, int(target), flow, shift, threat.budget, noise, away=away)
+        for image, target, flow, shift, noise in zip(images, targets, flows, shifts, noises[:, 0], strict=True)
     ]
 
 
@@ -131,8 +136,8 @@ def thesis_attack(
     free = total_variation(flows)
     found = []
     for image, target, flow, variation in zip(images, targets, flows, free, strict=True):
-        judged = _judged(network, image, int(target), flow, torch.zeros(2), np.inf)
-        found.append(Attempt(judged.flow, judged.shift, judged.gap, float(variation)))
+        judged = _judged(network, image, int(target), flow, torch.zeros(2), np.inf, torch.zeros(image.shape))
+        found.append(replace(judged, total_variation=float(variation)))
     return found
 
 
@@ -143,15 +148,24 @@ def moved(image: Floats, flow: Floats) -> Floats:
 
 
 def _judged(
-    network: TwoLayer, image: Floats, target: int, found: Tensor, shift: Tensor, budget: float, *, away: bool = False
+    network: TwoLayer,
+    image: Floats,
+    target: int,
+    found: Tensor,
+    shift: Tensor,
+    budget: float,
+    noise: Tensor,
+    *,
+    away: bool = False,
 ) -> Attempt:
     """What a flow that was found in float32 does in float64, scaled onto the budget where rounding has left it."""
     moving = shift.double().numpy()[:, None, None]
     field = found.double().numpy() - moving
     flow = moving + field * min(1.0, _KEPT * budget / max(flow_variation(field), 1e-300))
-    logits = network.logits(moved(image, flow)[None])[0]
+    added = noise.double().numpy() * (1 - 1e-6)  # float32 may lie above the cap
+    logits = network.logits((moved(image, flow) + added)[None])[0]
     gap = float(logits[target] - np.delete(logits, target).max()) * (-1 if away else 1)
-    return Attempt(flow, moving[:, 0, 0], gap, flow_variation(flow - moving))
+    return Attempt(flow, moving[:, 0, 0], added, gap, flow_variation(flow - moving))
 
 
 def _ready(network: TwoLayer, images: Floats, targets: Labels) -> tuple[Tensor, Callable[[Tensor], Tensor], Tensor]:

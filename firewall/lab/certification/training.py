@@ -1,9 +1,9 @@
 """Training a two-layer network with the bound that later certifies it.
 
-As Raghunathan, Steinhardt and Liang (2018) add the dual of their relaxation to the loss, here the closed form of the
-linear bound (linear.py) is what the loss is taken of: each image is shown at the worst of a few random shifts, its
-logits are made as bad as a flow of the budget could at the most make them, and the cross-entropy of those is minimised.
-The budget grows from 0 during training.
+Each image is shown at the worst of a few random shifts, its logits are made as bad as a flow of the budget could at the
+most make them, and the cross-entropy of those is minimised. How bad says the dual of the semidefinite relaxation, with
+dual variables that are learned too, as Raghunathan, Steinhardt and Liang (2018) have it, or the closed form of the
+linear bound (training_bounds.py). The budget grows from 0 during training.
 """
 
 from __future__ import annotations
@@ -16,25 +16,29 @@ from typing import Any, cast
 import numpy as np
 import torch
 from torch import Tensor, nn
-from torch.nn.functional import cross_entropy, pad, relu
+from torch.nn.functional import cross_entropy, relu
 from torch.utils.data import Dataset
 
 from firewall.errors import DataError
 from firewall.lab.attacks.criteria import wrong_classes
 from firewall.lab.attacks.flow import deform
+from firewall.lab.certification.training_bounds import Dual, case_of, linear_margins
 from firewall.lab.certification.two_layer import TwoLayer, open_two_layer, write_two_layer
 from firewall.lab.datasets import open_dataset
 from firewall.lab.models.small_networks import two_layer
 from firewall.lab.training.loop import Schedule, fit
 
-__all__ = ["Guarded", "Settings", "guarded_loss", "train"]
+__all__ = ["BOUNDS", "Guarded", "Settings", "guarded_loss", "train"]
+
+#: What may say how bad the worst case is, and over how many of the most likely other classes: the second takes longer.
+BOUNDS = {"linear": 3, "semidefinite": 1}
 
 
 @dataclass(frozen=True)
 class Settings(Schedule):
     """What a run is determined by. budget: L_flow at the end of training; shift: largest shift shown, in pixels;
     shifts: random ones of which the worst is taken; share: of the loss that the worst case makes up at the end;
-    warm, ramp: steps before the budget begins to grow, and until it is whole."""
+    warm, ramp: steps before the budget begins to grow, and until it is whole. bound: one of BOUNDS."""
 
     epochs: int = 9
     batch: int = 250
@@ -46,6 +50,7 @@ class Settings(Schedule):
     share: float = 0.7
     warm: int = 240
     ramp: int = 700
+    bound: str = "linear"
 
 
 class Guarded(nn.Module):
@@ -57,6 +62,7 @@ class Guarded(nn.Module):
     def __init__(self, settings: Settings) -> None:
         super().__init__()
         self.network, self.settings = two_layer(10), settings
+        self.dual = Dual(10, 500) if settings.bound == "semidefinite" else None
         self.register_buffer("steps", torch.zeros((), dtype=torch.int64))
 
     def forward(self, labelled: Tensor) -> Tensor:
@@ -72,7 +78,8 @@ class Guarded(nn.Module):
         self.steps += 1
         shown = self._worst(images, labels)
         logits = self.network(shown)
-        return torch.stack([logits, -self.margins(shown, labels, budget)], dim=1)
+        margins = self.margins(shown, labels, budget, BOUNDS[settings.bound])
+        return torch.stack([logits, -margins], dim=1)
 
     @torch.no_grad()
     def _worst(self, images: Tensor, labels: Tensor) -> Tensor:
@@ -91,23 +98,14 @@ class Guarded(nn.Module):
         classes as `rivals`, the most likely, and those of the image as it is over the others."""
         layers = cast(nn.Sequential, self.network)
         first, second = cast(nn.Linear, layers[1]), cast(nn.Linear, layers[3])
-        slopes = _slopes(images)
-        share = budget / 8  # C / 4
-        value = first(images.flatten(1))
-        spread = share * (slopes.square() @ first.weight.square().T + 1e-12).sqrt()
-        low, high = (value - spread).clamp_max(0), (value + spread).clamp_min(0)
-        above = high / (high - low).clamp_min(1e-9)
-        below = (high > -low).to(above.dtype)
-        logits = second(relu(value))
+        case = case_of(first, images, budget)
+        logits = second(relu(case.value))
         margins = logits.gather(1, labels[:, None]) - logits
         others = wrong_classes(logits.detach(), labels, rivals)
-        v = second.weight[labels][:, None] - second.weight[others]
-        through = v * torch.where(v >= 0, below[:, None], above[:, None])
-        start = (through * value[:, None]).sum(2) + relu(-v).mul((above * low)[:, None]).sum(2)
-        charge = (through @ first.weight) * slopes[:, None]
-        loss = share * (charge.square().sum(2) + 1e-12).sqrt()
-        offset = second.bias[labels][:, None] - second.bias[others]
-        guaranteed: Tensor = margins.scatter(1, others, start + offset - loss)
+        weights = second.weight[labels][:, None] - second.weight[others]
+        dual = self.dual
+        least = linear_margins(case, weights) if dual is None else dual.margins(case, weights, labels, others)
+        guaranteed: Tensor = margins.scatter(1, others, least + second.bias[labels][:, None] - second.bias[others])
         return guaranteed
 
 
@@ -177,13 +175,3 @@ def _weights(model: nn.Module, card: dict[str, Any]) -> TwoLayer:
 def _shifted(images: Tensor, most: float) -> Tensor:
     shift = (torch.rand(len(images), 2, 1, 1) * 2 - 1) * most
     return deform(images, shift.expand(-1, -1, *images.shape[2:]))
-
-
-def _slopes(images: Tensor) -> Tensor:
-    """How much a pixel changes at the most per pixel of flow, to first order: (N, pixels)."""
-    around = pad(images, (1, 1, 1, 1), mode="replicate")
-    across = (around[:, 0, 1:-1, 1:] - around[:, 0, 1:-1, :-1]).abs()
-    along = (around[:, 0, 1:, 1:-1] - around[:, 0, :-1, 1:-1]).abs()
-    right = torch.maximum(across[:, :, 1:], across[:, :, :-1])
-    down = torch.maximum(along[:, 1:], along[:, :-1])
-    return (right.square() + down.square()).sqrt().flatten(1)

@@ -127,11 +127,17 @@ def certify_flow(
 
 def train_masked(
     out: Annotated[Path, typer.Option(help="Folder for checkpoint, log, ONNX file and card.")],
-    start: Annotated[str, typer.Option(help="'default' or a bundle: its sign classifier is refined.")] = "default",
+    start: Annotated[
+        str, typer.Option(help="'default' or a bundle: its sign classifier is refined; 'none': begin anew.")
+    ] = "default",
     area: Annotated[float, typer.Option(help="Of the largest square sticker, as a share of the region's.")] = 0.02,
     masks: Annotated[int, typer.Option(help="Along each side, as for 'lab certify patch'.")] = 6,
     epochs: Annotated[int, typer.Option(min=1, help="Of so many --images.")] = 12,
     images: Annotated[int, typer.Option(min=1, help="Drawn in each epoch.")] = 4000,
+    rate: Annotated[float, typer.Option(help="Largest learning rate.")] = 1e-3,
+    worst: Annotated[
+        int, typer.Option(min=1, help="Show the worst of so many pairs of masks towards the end of the training.")
+    ] = 1,
     seed: Annotated[int, typer.Option(min=0, help="Kept-out tracks, order, augmentation and masks.")] = 0,
     threads: Annotated[int, typer.Option(min=1, help="Threads of torch.")] = 2,
     workers: Annotated[int, typer.Option(min=0, help="Processes that augment images.")] = 1,
@@ -145,7 +151,9 @@ def train_masked(
     from firewall.lab.training.masked import MaskedSettings
     from firewall.lab.training.masked import train_masked as train
 
-    settings = MaskedSettings(epochs=epochs, images=images, area=area, masks=masks, seed=seed)
+    settings = MaskedSettings(
+        epochs=epochs, images=images, area=area, masks=masks, learning_rate=rate, worst=worst, seed=seed
+    )
     tell(train(data_root(data), out, settings, start=start, threads=threads, workers=workers), None)
 
 

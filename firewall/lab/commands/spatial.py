@@ -43,6 +43,9 @@ Shift = Annotated[
     float,
     typer.Option(help="Pixels that the whole image may be shifted each way besides, which costs nothing; 0: none."),
 ]
+Noise = Annotated[
+    float, typer.Option(help="Noise of at most so much on each pixel (0..1) on top: the unified certificate.")
+]
 Seed = Annotated[int | None, typer.Option(min=0, help="Draw the test images at random.  [default: the first ones]")]
 Data = Annotated[
     Path | None, typer.Option(help="Folder of the data sets. [default: $FIREWALL_DATA, data, ../shared/data]")
@@ -56,9 +59,7 @@ def certify_spatial(
     limit: Limit = 100,
     budget: Budget = 7.0,
     shift: Shift = 0.0,
-    noise: Annotated[
-        float, typer.Option(help="Noise of at most so much on each pixel (0..1) on top: the unified certificate.")
-    ] = 0.0,
+    noise: Noise = 0.0,
     seed: Seed = None,
     data: Data = None,
     json_file: Json = None,
@@ -105,6 +106,7 @@ def attack_spatial(
     limit: Limit = 100,
     budget: Budget = 7.0,
     shift: Shift = 0.0,
+    noise: Noise = 0.0,
     method: Annotated[
         str,
         typer.Option(
@@ -126,7 +128,7 @@ def attack_spatial(
 ) -> None:
     """Attack a two-layer network by flow fields within a budget.
 
-    Flows are kept beside the JSON file: 'flow' (2, H, W), right and down in pixels, and its 'shift'.
+    Flows are kept beside the JSON file: 'flow' (2, H, W), right and down in pixels, its 'shift', and 'noise' (H, W).
     """
     import numpy as np
 
@@ -134,9 +136,11 @@ def attack_spatial(
     from firewall.lab.certification.spatial_attack import Search, attempts, thesis_attack
     from firewall.lab.commands.certify import tell
 
-    threat, opened = Threat(budget, shift), _network(network, dataset)
+    threat, opened = Threat(budget, shift, noise), _network(network, dataset)
     if method not in ("search", "thesis"):
         raise UsageError(f"--method must be search or thesis, got {method!r}")
+    if noise and method == "thesis":
+        raise UsageError(f"--noise is {noise:g}; the thesis's attack knows no noise, --method search does")
     if target not in ("random", "any") or (target == "any" and method == "thesis"):
         raise UsageError(f"--target must be random, or with --method search any, got {target!r}")
     indices, images, labels = _images(data, limit, seed)
@@ -153,7 +157,7 @@ def attack_spatial(
         if flows is not None and attempt.success:
             flows.mkdir(parents=True, exist_ok=True)
             path = flows / f"{index:05d}.npz"
-            np.savez_compressed(path, flow=attempt.flow, shift=attempt.shift)
+            np.savez_compressed(path, flow=attempt.flow, shift=attempt.shift, noise=attempt.noise)
             file = str(path)
         rows.append(
             {
@@ -180,6 +184,14 @@ def train_spatial(
     share: Annotated[
         float, typer.Option(min=0, max=1, help="Share of the loss that the certified worst case has.")
     ] = 0.7,
+    bound: Annotated[
+        str,
+        typer.Option(
+            metavar="linear|semidefinite",
+            help="What says how bad the worst case is: linear bounds in closed form, or the dual of the semidefinite "
+            "relaxation, its variables learned with the weights.",
+        ),
+    ] = "linear",
     seed: Annotated[int, typer.Option(min=0, help="Order, shifts and initial weights.")] = 0,
     data: Data = None,
 ) -> None:
@@ -189,8 +201,10 @@ def train_spatial(
 
     if out.suffix != ".npz":
         raise UsageError(f"--out must end in .npz, got {out}")
+    if bound not in training.BOUNDS:
+        raise UsageError(f"--bound must be one of {', '.join(training.BOUNDS)}, got {bound!r}")
     Threat(budget, shift)  # the same limits
-    settings = training.Settings(epochs=epochs, budget=budget, shift=shift, share=share, seed=seed)
+    settings = training.Settings(epochs=epochs, budget=budget, shift=shift, share=share, bound=bound, seed=seed)
     typer.echo(json.dumps(training.train(data, out, settings), indent=1))
 
 

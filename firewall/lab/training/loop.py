@@ -23,9 +23,12 @@ from torch.utils.data import DataLoader, Dataset, Sampler
 
 from firewall.errors import DataError
 
-__all__ = ["CHECKPOINT", "Schedule", "fit", "read_checkpoint"]
+__all__ = ["CHECKPOINT", "Schedule", "Shown", "fit", "read_checkpoint"]
 
 CHECKPOINT = "checkpoint.pt"
+
+#: Images to learn from instead, of (network in training mode, images, labels, share of the training that is done).
+Shown = Callable[[nn.Module, Tensor, Tensor, float], Tensor]
 
 
 @dataclass(frozen=True)
@@ -50,11 +53,13 @@ def fit(
     loss: Callable[[Tensor, Tensor], Tensor],
     held: Callable[[nn.Module], float],
     workers: int,
+    shown: Shown | None = None,
 ) -> nn.Module:
     """Train `model` and return its moving average in evaluation mode.
 
     dataset: what `dataset[epoch, index]` gives depends on these two alone; length: of its indices. loss: of logits and
-    labels. held: the accuracy on kept-out images, for the log alone. Writes `out/checkpoint.pt` and `out/log.jsonl`
+    labels. held: the accuracy on kept-out images, for the log alone. shown: what is made of a batch before the network
+    learns from it; whatever it draws, it draws from torch's generator. Writes `out/checkpoint.pt` and `out/log.jsonl`
     after each epoch, and goes on from a checkpoint that is there. Raises DataError if that belongs to other settings.
     """
     out.mkdir(parents=True, exist_ok=True)
@@ -90,7 +95,9 @@ def fit(
             sampler.epoch, started, total = epoch, time.monotonic(), 0.0
             torch.manual_seed(settings.seed * 100_003 + epoch)  # dropout, so that a resumed run is the same run
             model.train()
-            for images, labels in loader:
+            for number, (drawn, labels) in enumerate(loader):
+                done = (epoch + number / len(loader)) / settings.epochs
+                images = drawn if shown is None else shown(model, drawn, labels, done)
                 optimizer.zero_grad()
                 value = loss(model(images), labels)
                 value.backward()

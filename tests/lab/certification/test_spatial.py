@@ -165,8 +165,8 @@ def test_no_flow_beats_either_bound(budget: float, noise: float) -> None:
             assert margins[other] >= clean[label] - clean[other] - drop - 1e-9
 
 
-@pytest.mark.parametrize("shift", [0.0, 1.0])
-def test_no_attack_beats_the_certificate(shift: float) -> None:
+@pytest.mark.parametrize(("shift", "noise"), [(0.0, 0.0), (1.0, 0.0), (0.0, 0.02), (1.0, 0.02)])
+def test_no_attack_beats_the_certificate(shift: float, noise: float) -> None:
     """The gradient attack, from several starts and at every wrong class, never gets below the certified margin, and an
     image that it wins is never certified."""
     certified = won = 0
@@ -175,13 +175,14 @@ def test_no_attack_beats_the_certificate(shift: float) -> None:
         logits = net.logits(image[None])[0]
         label = int(logits.argmax())
         for budget in (0.1, 40.0):
-            threat = Threat(budget, shift)
+            threat = Threat(budget, shift, noise)
             found = certify(net, image, label, threat, most=60)
             others = np.delete(np.arange(4), label)
             tried = attempts(net, np.repeat(image[None], 3, axis=0), others, threat, Search(steps=12, restarts=2))
             for other, attempt in zip(others, tried, strict=True):
-                after = net.logits(moved(image, attempt.flow)[None])[0]
+                after = net.logits((moved(image, attempt.flow) + attempt.noise)[None])[0]
                 assert attempt.total_variation <= budget and np.abs(attempt.shift).max() <= shift
+                assert np.abs(attempt.noise).max() <= noise and attempt.noise.any() == (noise > 0)
                 assert after[label] - after[other] >= found.lower_bound - 1e-9
             certified += found.certified
             won += any(attempt.success for attempt in tried)

@@ -13,9 +13,11 @@ from torch import nn
 
 from firewall.cli import app, run
 from firewall.errors import DataError
+from firewall.lab.certification.dual import certify_pair, slopes
 from firewall.lab.certification.spatial import flow_variation
 from firewall.lab.certification.spatial_attack import moved
-from firewall.lab.certification.training import Guarded, Settings
+from firewall.lab.certification.training import BOUNDS, Guarded, Settings
+from firewall.lab.certification.training_bounds import Dual, case_of
 from firewall.lab.certification.two_layer import NETWORKS, TwoLayer, open_two_layer, write_two_layer
 from tests.conftest import SHARED_DATA
 
@@ -203,13 +205,48 @@ def test_the_networks_of_the_package_are_what_their_cards_say(tmp_path: Path) ->
             assert right.mean() == pytest.approx(network.card["test_accuracy"], abs=0.02)
 
 
-def test_margins_of_training_are_the_logits_without_a_budget() -> None:
+@pytest.mark.parametrize("bound", BOUNDS)
+def test_margins_of_training_are_the_logits_without_a_budget(bound: str) -> None:
     """With budget 0 the guaranteed margins are the margins; they fall as the budget grows."""
     torch.manual_seed(1)
-    model, images, labels = Guarded(Settings()), torch.rand(5, 1, 28, 28), torch.tensor([1, 2, 3, 4, 5])
+    model = Guarded(Settings(bound=bound))
+    images, labels = torch.rand(5, 1, 28, 28), torch.tensor([1, 2, 3, 4, 5])
     logits = model.network(images)
     plain = logits.gather(1, labels[:, None]) - logits
 
     torch.testing.assert_close(model.margins(images, labels, 0.0, 9), plain, atol=1e-4, rtol=1e-4)
     smaller = model.margins(images, labels, 2.0, 9)
     assert (smaller <= plain + 1e-4).all() and (model.margins(images, labels, 4.0, 9) <= smaller + 1e-4).all()
+
+
+def test_learned_dual_variables_come_near_the_semidefinite_program() -> None:
+    """Training's dual margins lie below what the program's own solver proves, and above them only by rounding; learning
+    the dual variables alone, the network held still, closes most of the distance."""
+    network = open_two_layer("plain")
+    first = nn.Linear(784, 500)
+    with torch.no_grad():
+        first.weight.copy_(torch.from_numpy(network.first))
+        first.bias.copy_(torch.from_numpy(network.first_bias))
+    pixels, label = _digits(4, 0)
+    images, labels = torch.from_numpy(pixels).float()[:, None] / 255, torch.from_numpy(label).long()
+    others = ((labels + 3) % 10)[:, None]
+    second = torch.from_numpy(network.second).float()
+    weights = second[labels][:, None] - second[others]
+    case, dual = case_of(first.requires_grad_(requires_grad=False), images, 14.0), Dual(10, 500)
+    proved = []
+    for row, one in enumerate(labels.tolist()):
+        z, low, high = (getattr(case, name)[row].double().numpy() for name in ("value", "low", "high"))
+        v = network.second[one] - network.second[(one + 3) % 10]
+        drop, _ = certify_pair(network, v, case.slopes[row].double().numpy(), 14.0, slopes(z, low, high))
+        proved.append(v @ np.maximum(z, 0) - drop)
+
+    before = dual.margins(case, weights, labels, others).detach().numpy()[:, 0]
+    adam = torch.optim.Adam(dual.parameters(), 0.05)
+    for _ in range(60):
+        adam.zero_grad()
+        (-dual.margins(case, weights, labels, others).sum()).backward()
+        adam.step()
+    after = dual.margins(case, weights, labels, others).detach().numpy()[:, 0]
+
+    assert (after <= np.array(proved) + 0.05).all()
+    assert (np.array(proved) - after < 0.6 * (np.array(proved) - before)).all()
