@@ -119,6 +119,12 @@ def attempts(
                 shift.clamp_(-threat.shift, threat.shift)
                 if noise.grad is not None:  # small noise is at its worst at a corner
                     noise.sub_(noise.grad.sign(), alpha=threat.noise).clamp_(-threat.noise, threat.noise)
+    if threat.noise:  # the best flow may have been seen before its noise was found
+        noise = torch.zeros_like(pixels, requires_grad=True)
+        gap = sign * margin(logits(deform(pixels, flows) + noise), labels)
+        noise = threat.noise * torch.autograd.grad(gap.sum(), noise)[0].sign()
+        better = sign * margin(logits(deform(pixels, flows) + noise), labels) > best
+        noises[better] = noise[better]
     return [
         _judged(network, image, int(target), flow, shift, threat.budget, noise, away=away)
         for image, target, flow, shift, noise in zip(images, targets, flows, shifts, noises[:, 0], strict=True)

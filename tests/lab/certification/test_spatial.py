@@ -165,7 +165,7 @@ def test_no_flow_beats_either_bound(budget: float, noise: float) -> None:
             assert margins[other] >= clean[label] - clean[other] - drop - 1e-9
 
 
-@pytest.mark.parametrize(("shift", "noise"), [(0.0, 0.0), (1.0, 0.0), (0.0, 0.002), (1.0, 0.002)])
+@pytest.mark.parametrize(("shift", "noise"), [(0.0, 0.0), (1.0, 0.0), (0.0, 0.002), (1.0, 0.0002)])
 def test_no_attack_beats_the_certificate(shift: float, noise: float) -> None:
     """The gradient attack, from several starts and at every wrong class, never gets below the certified margin, and an
     image that it wins is never certified."""
