@@ -295,12 +295,12 @@ def _flows(attacks: list[dict[str, Any]], data: Path | None) -> Iterator[_Exampl
                 continue
             with path.open("rb") as file, np.load(file, allow_pickle=False) as saved:
                 flow = np.asarray(saved["flow"], np.float64)
-                shift = np.asarray(saved["shift"], np.float64) if "shift" in saved else np.zeros(2)
+                noise = np.asarray(saved["noise"], np.float64) if "noise" in saved else 0.0
             if flow.ndim != 3 or flow.shape[0] != 2:
                 continue
             images = images or _mnist(data)
             image = None if images is None else images[int(row["index"])][..., 0].astype(np.float64) / 255
-            attacked = None if image is None else _moved(image, flow, shift)
+            attacked = None if image is None else _moved(image, flow) + noise
             yield _Example(image, flow, attacked, int(row["label"]), int(row["target"]), float(row["total_variation"]))
 
 
@@ -312,8 +312,9 @@ def _mnist(data: Path | None) -> Sequence[npt.NDArray[np.uint8]] | None:
         return None
 
 
-def _moved(image: Floats, flow: Floats, shift: Floats) -> Floats:
-    """The image whose pixels take what lies (right, down) away from them; the edge goes on outside."""
+def _moved(image: Floats, flow: Floats) -> Floats:
+    """The image whose pixels take what lies (right, down) away from them, an even shift included; the edge goes on
+    outside."""
     down, right = np.mgrid[: image.shape[0], : image.shape[1]]
-    places = [down + flow[1] + shift[1], right + flow[0] + shift[0]]
+    places = [down + flow[1], right + flow[0]]
     return np.asarray(map_coordinates(image, places, order=1, mode="nearest"))
