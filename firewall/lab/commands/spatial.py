@@ -128,7 +128,7 @@ def attack_spatial(
 ) -> None:
     """Attack a two-layer network by flow fields within a budget.
 
-    Flows are kept beside the JSON file: 'flow' (2, H, W), right and down in pixels, the 'shift' that it holds, and 'noise'.
+    Flows are kept beside the JSON file: 'flow' (2, H, W), right and down in pixels, its 'shift' included, and 'noise'.
     """
     import numpy as np
 
