@@ -17,7 +17,7 @@ from firewall.bundle import PatchSpec, load_bundle, write_bundle
 from firewall.config import load_settings
 from firewall.errors import ConfigError, EngineError, UsageError
 from firewall.frame import Pixels
-from firewall.masking import Masks, masks_for, starts, stricter
+from firewall.masking import BATCH, Masks, masks_for, starts, stricter
 from firewall.policy import Policy
 from firewall.verdict import Reason
 
@@ -125,6 +125,22 @@ def test_time_that_runs_out_is_not_a_certificate() -> None:
     )
 
     assert found == (True, 1) and late == (None, 1)
+
+
+def test_the_masks_that_cost_most_are_looked_at_first_together() -> None:
+    """An image that only two weak masks of 81 take together is refused in the first batch of the second round."""
+    masks = masks_for(48, 48, 0.02, 10)
+    rows = [(box[0], box[1]) for box in masks.boxes]
+    weak = rows.index((10, 10)), rows.index((30, 30))
+    image = np.zeros((48, 48, 3), np.uint8)
+
+    def classify(images: Pixels) -> npt.NDArray[np.float32]:
+        hidden = np.stack([(images[:, row : row + 11, row : row + 11] == 128).all(axis=(1, 2, 3)) for row in (10, 30)])
+        return np.stack([np.ones(len(images)), 0.9 * hidden.sum(axis=0)], axis=1).astype(np.float32)
+
+    assert {box[2] for box in masks.boxes} == {11} and masks.kept(image, 0, classify, 1) == (True, 81)
+    assert classify(masks.covered(image, *weak)[None]).argmax() == 1
+    assert masks.kept(image, 0, classify, 2) == (False, 81 + BATCH)
 
 
 class Masked:
