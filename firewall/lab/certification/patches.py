@@ -54,7 +54,7 @@ def certify_patches(
             "mask_side": max(masks.boxes[0][2:]),
             "fill": fill,
         },
-        "summary": _summary(rows),
+        "summary": {**_summary(rows), "by_class": _by_class(rows, subject.labels)},
         "cost": cost.told(),
         "rows": rows,
     }
@@ -87,6 +87,18 @@ def _summary(rows: list[dict[str, Any]]) -> dict[str, Any]:
         "one_round_released_right": share([row["unanimous"] and row["predicted"] == row["label"] for row in rows]),
         "one_round_released_wrong": share([row["unanimous"] and row["predicted"] != row["label"] for row in rows]),
     }
+
+
+def _by_class(rows: list[dict[str, Any]], labels: tuple[str, ...]) -> dict[str, dict[str, int]]:
+    """Counts for each class that was met: where a sign differs from another in a small place, no sticker there can be
+    certified against."""
+    found: dict[str, dict[str, int]] = {}
+    for row in sorted(rows, key=lambda row: int(row["label"])):
+        counts = found.setdefault(labels[row["label"]], {"images": 0, "certified": 0, "one_round_right": 0})
+        counts["images"] += 1
+        counts["certified"] += row["certified"]
+        counts["one_round_right"] += row["unanimous"] and row["predicted"] == row["label"]
+    return found
 
 
 class _Cost:

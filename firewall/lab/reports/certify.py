@@ -160,6 +160,8 @@ def write(found: dict[str, Any], out: Path, json_file: Path | None = None, data:
         found=found,
         bars=data_uri(_bars(found["fig6"])),
         curves=data_uri(_curves(found["curve"])) if found["curve"] else None,
+        stickers=data_uri(_stickers(best)) if (best := _surest(found["patch"])) else None,
+        surest=best,
         radii=data_uri(_radii(found["smoothing"])) if found["smoothing"] else None,
         digits=data_uri(digits) if (digits := _digits(found, data)) is not None else None,
     )
@@ -208,6 +210,29 @@ def _curves(rows: list[dict[str, Any]]) -> Figure:
     axes.set_ylabel("accuracy")
     axes.legend(fontsize=8)
     axes.grid(alpha=0.3)
+    return figure
+
+
+def _surest(results: list[dict[str, Any]]) -> dict[str, Any] | None:
+    """The result with the most signs certified, of those that count by class."""
+    counted = [result for result in results if result["summary"].get("by_class")]
+    return max(counted, key=lambda result: float(result["summary"]["certified"]["value"]), default=None)
+
+
+def _stickers(result: dict[str, Any]) -> Figure:
+    classes = result["summary"]["by_class"]
+    figure = Figure(figsize=(8, 0.8 + 0.2 * len(classes)), layout="constrained")
+    axes = figure.subplots()
+    for key, colour, name in (
+        ("one_round_right", "#93c5fd", "one round releases"),
+        ("certified", "#1d4ed8", "certified"),
+    ):
+        axes.barh(range(len(classes)), [one[key] / one["images"] for one in classes.values()], color=colour, label=name)
+    axes.set_yticks(range(len(classes)), [f"{name} ({one['images']})" for name, one in classes.items()], fontsize=7)
+    axes.set_ylim(len(classes) - 0.4, -0.6)
+    axes.set_xlim(0, 1)
+    axes.set_xlabel("share of the images")
+    axes.legend(fontsize=8, loc="lower left")
     return figure
 
 

@@ -113,6 +113,9 @@ def test_no_patch_on_a_sign_changes_what_is_certified() -> None:
 
     certified = [image for image, row in zip(images, found["rows"], strict=True) if row["certified"]]
     assert certified, "nothing to look at"
+    by_class = found["summary"]["by_class"]
+    assert sum(one["images"] for one in by_class.values()) == len(images)
+    assert sum(one["certified"] for one in by_class.values()) == len(certified)
     masks = masks_for(48, 48, 9 / 48**2, 4)
     generator = np.random.default_rng(0)
     for _, pixels, label in certified:
