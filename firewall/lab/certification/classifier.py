@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -18,7 +18,10 @@ from firewall.lab.calibration import engine_for
 from firewall.lab.datasets import Dataset, open_dataset
 from firewall.transforms import resize
 
-__all__ = ["Subject", "classified", "open_subject"]
+__all__ = ["Images", "Subject", "certified", "classified", "open_subject"]
+
+#: index, pixels at the input's size, label.
+Images = Iterator[tuple[int, npt.NDArray[np.uint8], int]]
 
 
 @dataclass(frozen=True, eq=False)
@@ -32,6 +35,25 @@ class Subject:
     about: dict[str, Any]
 
 
+def certified(
+    name: str,
+    certify: Callable[[Subject, Images, int], dict[str, Any]],
+    dataset: str,
+    part: str,
+    limit: int,
+    seed: int,
+    data: Path | None,
+    *,
+    threads: int,
+) -> dict[str, Any]:
+    """What `certify` says of a classifier and `limit` images of a data set, with what both are. Raises as the two
+    functions below."""
+    subject = open_subject(name, threads)
+    about, images = classified(subject, dataset, part, limit, seed, data)
+    result = certify(subject, images, about["images"])
+    return {**result, "about": {**result["about"], **about}}
+
+
 def open_subject(name: str, threads: int = 1) -> Subject:
     """`default`, a bundle's folder, a classifier's folder or an ONNX file. Raises DataError for anything else."""
     _, spec, content = load_card(Path(name))
@@ -41,8 +63,8 @@ def open_subject(name: str, threads: int = 1) -> Subject:
 
 def classified(
     subject: Subject, dataset: str, part: str, limit: int, seed: int, data: Path | None
-) -> tuple[dict[str, Any], Iterator[tuple[int, npt.NDArray[np.uint8], int]]]:
-    """What is known of the images, and `limit` of them, drawn by `seed`: index, pixels at the input's size, label.
+) -> tuple[dict[str, Any], Images]:
+    """What is known of the images, and `limit` of them, drawn by `seed`.
 
     Raises UsageError for a limit below 1, DataError for a data set of other classes than the classifier's.
     """
@@ -57,7 +79,7 @@ def classified(
     chosen = np.sort(np.random.default_rng(seed).permutation(len(opened))[:limit])
     about = {"dataset": dataset, "part": part, "images": len(chosen), "of": len(opened), "seed": seed}
 
-    def images() -> Iterator[tuple[int, npt.NDArray[np.uint8], int]]:
+    def images() -> Images:
         for index in chosen.tolist():
             pixels = opened.images[index]
             colour = pixels if pixels.shape[2] == 3 else np.repeat(pixels, 3, axis=2)

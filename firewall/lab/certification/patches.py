@@ -6,7 +6,6 @@ What is certified, and what isn't, stands in firewall.masking, whose masks these
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
@@ -14,7 +13,7 @@ import numpy.typing as npt
 from rich.progress import track
 
 from firewall.lab import metrics
-from firewall.lab.certification.classifier import Subject
+from firewall.lab.certification.classifier import Images, Subject
 from firewall.masking import Masks, masks_for
 
 __all__ = ["certify_patches"]
@@ -25,7 +24,7 @@ _TIMED = 20
 
 def certify_patches(
     subject: Subject,
-    images: Iterator[tuple[int, npt.NDArray[np.uint8], int]],
+    images: Images,
     count: int,
     area: float,
     along: int = 6,

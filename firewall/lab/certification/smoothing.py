@@ -12,7 +12,6 @@ image that is resized to it. A classifier that was not trained on noise tolerate
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
@@ -22,7 +21,7 @@ from scipy.stats import binomtest, norm
 
 from firewall.errors import UsageError
 from firewall.lab import metrics
-from firewall.lab.certification.classifier import Subject
+from firewall.lab.certification.classifier import Images, Subject
 
 __all__ = ["certified_radius", "certify_smoothing", "lower_bound"]
 
@@ -43,7 +42,7 @@ def certified_radius(hits: int, total: int, alpha: float, sigma: float) -> tuple
 
 def certify_smoothing(
     subject: Subject,
-    images: Iterator[tuple[int, npt.NDArray[np.uint8], int]],
+    images: Images,
     count: int,
     *,
     sigma: float,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from functools import partial
 from pathlib import Path
 from typing import Annotated
 
@@ -69,13 +70,11 @@ def certify_patch(
     json_file: Json = None,
 ) -> None:
     """By double masking: which images keep their label under any sticker within a square of that area."""
-    from firewall.lab.certification.classifier import classified, open_subject
+    from firewall.lab.certification.classifier import certified
     from firewall.lab.certification.patches import certify_patches
 
-    subject = open_subject(bundle, threads)
-    about, images = classified(subject, dataset, part, limit, seed, data)
-    result = certify_patches(subject, images, about["images"], area, masks)
-    tell({**result, "about": {**result["about"], **about}}, json_file)
+    certify = partial(certify_patches, area=area, along=masks)
+    tell(certified(bundle, certify, dataset, part, limit, seed, data, threads=threads), json_file)
 
 
 @certify_app.command("smoothing")
@@ -93,13 +92,11 @@ def certify_smoothing(
     json_file: Json = None,
 ) -> None:
     """By randomized smoothing: the l2 radius within which the smoothed classifier's label can't change."""
-    from firewall.lab.certification.classifier import classified, open_subject
-    from firewall.lab.certification.smoothing import certify_smoothing as certify
+    from firewall.lab.certification.classifier import certified
+    from firewall.lab.certification.smoothing import certify_smoothing as smoothed
 
-    subject = open_subject(bundle, threads)
-    about, images = classified(subject, dataset, part, limit, seed, data)
-    result = certify(subject, images, about["images"], sigma=sigma, samples=samples, alpha=alpha, seed=seed)
-    tell({**result, "about": {**result["about"], **about}}, json_file)
+    certify = partial(smoothed, sigma=sigma, samples=samples, alpha=alpha, seed=seed)
+    tell(certified(bundle, certify, dataset, part, limit, seed, data, threads=threads), json_file)
 
 
 @certify_app.command("flow")
