@@ -186,7 +186,7 @@ def test_no_attack_beats_the_certificate(shift: float, noise: float) -> None:
                 after = net.logits((moved(image, attempt.flow) + attempt.noise)[None])[0]
                 assert attempt.total_variation <= budget and np.abs(attempt.shift).max() <= shift
                 assert np.abs(attempt.noise).max() <= noise
-                noisy += attempt.noise.any()
+                noisy += bool(attempt.noise.any())
                 assert after[label] - after[other] >= found.lower_bound - 1e-9
             certified += found.certified
             won += any(attempt.success for attempt in tried)
