@@ -26,16 +26,16 @@ from firewall.lab.datasets import open_dataset
 
 #: (budget, shift, images): the images are the first of a fixed random order of the test set.
 POINTS = [
-    (3.5, 3.0, 40),
-    (7.0, 0.0, 60),
-    (7.0, 3.0, 40),
-    (7.0, 1.0, 40),
-    (14.0, 0.0, 60),
-    (1.0, 3.0, 40),
-    (28.0, 0.0, 60),
-    (3.5, 0.0, 60),
-    (20.0, 0.0, 60),
-    (5.0, 3.0, 40),
+    (3.5, 3.0, 100),
+    (7.0, 0.0, 100),
+    (14.0, 0.0, 100),
+    (20.0, 0.0, 100),
+    (7.0, 3.0, 60),
+    (3.5, 0.0, 100),
+    (28.0, 0.0, 100),
+    (7.0, 1.0, 60),
+    (5.0, 3.0, 60),
+    (1.0, 3.0, 60),
 ]
 #: Cells of shifts to look at for an image, fewer than the command does: the certified share is the lower for it.
 CELLS = 300
@@ -155,11 +155,18 @@ def soundness(out: Path, images: Any, labels: Any, _order: Any, names: list[str]
     """Attacks on proved bounds: every flow that the search shows the network is a try; no margin may fall below."""
     for name in names:
         network = open_two_layer(name)
-        for budget, shift, count in ((7.0, 0.0, 60), (3.5, 3.0, 15), (14.0, 0.0, 40)):
+        for budget, shift, noise, count in (
+            (7.0, 0.0, 0.0, 60),
+            (3.5, 3.0, 0.0, 15),
+            (14.0, 0.0, 0.0, 40),
+            (7.0, 0.0, 0.01, 40),
+            (1.0, 1.0, 0.01, 20),
+        ):
             key = {"network": name, "sha256": network.sha256[:12], "budget": budget, "shift": shift}
+            key |= {"noise": noise} if noise else {}
             if measured(out / "spatial_soundness.json", key):
                 continue
-            search, threat = Search(steps=50, restarts=4, seed=1), Threat(budget, shift)
+            search, threat = Search(steps=50, restarts=4, seed=1), Threat(budget, shift, noise)
             x, y = images[:count], labels[:count]
             proved = [certify(network, one, int(label), threat, most=60) for one, label in zip(x, y, strict=True)]
             found = attempts(network, x, y, threat, search, away=True)

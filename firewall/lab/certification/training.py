@@ -40,17 +40,17 @@ class Settings(Schedule):
     shifts: random ones of which the worst is taken; share: of the loss that the worst case makes up at the end;
     warm, ramp: steps before the budget begins to grow, and until it is whole. bound: one of BOUNDS."""
 
-    epochs: int = 9
+    epochs: int = 14
     batch: int = 250
     learning_rate: float = 2e-3
     weight_decay: float = 1e-4
-    budget: float = 7.0
-    shift: float = 3.0
+    budget: float = 12.0
+    shift: float = 4.0
     shifts: int = 3
-    share: float = 0.7
+    share: float = 0.75
     warm: int = 240
     ramp: int = 700
-    bound: str = "linear"
+    bound: str = "semidefinite"
 
 
 class Guarded(nn.Module):

@@ -178,12 +178,12 @@ def attack_spatial(
 
 def train_spatial(
     out: Annotated[Path, typer.Option(metavar="FILE.npz", help="The network; its checkpoint goes beside it.")],
-    budget: Annotated[float, typer.Option(help="L_flow that the network is trained against.")] = 7.0,
-    shift: Annotated[float, typer.Option(help="Shifts, in pixels each way, that it is trained against.")] = 3.0,
+    budget: Annotated[float, typer.Option(help="L_flow that the network is trained against.")] = 12.0,
+    shift: Annotated[float, typer.Option(help="Shifts, in pixels each way, that it is trained against.")] = 4.0,
     epochs: Annotated[int, typer.Option(min=1, help="Passes over the training images.")] = 9,
     share: Annotated[
         float, typer.Option(min=0, max=1, help="Share of the loss that the certified worst case has.")
-    ] = 0.7,
+    ] = 0.75,
     bound: Annotated[
         str,
         typer.Option(
@@ -191,7 +191,7 @@ def train_spatial(
             help="What says how bad the worst case is: linear bounds in closed form, or the dual of the semidefinite "
             "relaxation, its variables learned with the weights.",
         ),
-    ] = "linear",
+    ] = "semidefinite",
     seed: Annotated[int, typer.Option(min=0, help="Order, shifts and initial weights.")] = 0,
     data: Data = None,
 ) -> None:
