@@ -32,7 +32,7 @@ from firewall.lab.training.loop import Schedule, fit
 from firewall.masking import masks_for
 from firewall.transforms import resize
 
-__all__ = ["MaskedSettings", "train_masked"]
+__all__ = ["MaskedSettings", "Masking", "train_masked"]
 
 
 @dataclass(frozen=True)
@@ -88,7 +88,7 @@ def train_masked(
         ),
         held=lambda network: accuracy(network, held),
         workers=workers,
-        shown=_Masking(settings, masks.boxes[0][2], masks.fill / 255),
+        shown=Masking(settings, masks.boxes[0][2], masks.fill / 255),
     )
     file = out / "classifier.onnx"
     export_classifier(fuse(cast(SignClassifier, trained)), file, size=INPUT_SIZE, labels=gtsrb.CLASS_NAMES)
@@ -145,13 +145,15 @@ class _Drawn(Dataset[tuple[Tensor, int]]):
         return self.images[key[0], index]
 
 
-class _Masking:
-    """Hides parts of a batch of images (N, 3, H, W), as `fit` asks for."""
+class Masking:
+    """Hides parts of a batch of images (N, 3, H, W), as `fit` asks for. side: of a mask of the covering set, in pixels.
+    fill: value under a mask, 0..1."""
 
     def __init__(self, settings: MaskedSettings, side: int, fill: float) -> None:
         self.settings, self.side, self.fill = settings, side, fill
 
     def __call__(self, model: nn.Module, images: Tensor, labels: Tensor, done: float) -> Tensor:
+        """The images under two masks each, but for the share that is shown plain."""
         shown = self._hidden(images)
         if self.settings.worst > 1 and done >= self.settings.easy:
             model.eval()

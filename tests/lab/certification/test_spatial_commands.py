@@ -59,13 +59,15 @@ def trained(digits: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
 def test_training_writes_a_network_and_goes_on_where_it_was(digits: Path, tmp_path: Path) -> None:
     """An epoch, and again with the checkpoint there: the same network, with its card."""
     arguments = ["lab", "train", "spatial", "--data", str(digits), "--out", str(tmp_path / "n.npz"), "--epochs", "1"]
+    arguments += ["--budget", "7", "--bound", "linear"]
     assert run(app, arguments, "firewall") == 0
     first = open_two_layer(str(tmp_path / "n.npz"))
     assert run(app, arguments, "firewall") == 0
     again = open_two_layer(str(tmp_path / "n.npz"))
 
     assert first.sha256 == again.sha256 and (tmp_path / "n" / "checkpoint.pt").is_file()
-    assert first.card and first.card["settings"]["budget"] == 7.0 and 0 <= first.card["test_accuracy"] <= 1
+    assert first.card and first.card["settings"]["budget"] == 7.0 and first.card["settings"]["bound"] == "linear"
+    assert 0 <= first.card["test_accuracy"] <= 1
 
 
 def test_a_network_is_certified_and_no_attack_reaches_what_is(
@@ -145,7 +147,9 @@ def test_the_thesis_attack_keeps_its_own_cap(digits: Path, trained: Path, tmp_pa
         (["certify", "spatial", "--dataset", "gtsrb"], "must be mnist"),
         (["attack", "spatial", "--method", "magic"], "search or thesis"),
         (["attack", "spatial", "--method", "thesis", "--target", "any"], "--target must be random"),
+        (["attack", "spatial", "--method", "thesis", "--noise", "0.01"], "knows no noise"),
         (["train", "spatial", "--out", "x.onnx"], "must end in .npz"),
+        (["train", "spatial", "--out", "x.npz", "--bound", "guess"], "one of linear, semidefinite"),
         (["attack", "--dataset", "mnist"], "Missing option '--attacks'"),
     ],
 )

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import json
 import math
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
 import pytest
+import torch
 from scipy.stats import norm
 
 from firewall import cli
@@ -19,7 +21,8 @@ from firewall.lab.certification.classifier import Subject
 from firewall.lab.certification.patches import certify_patches
 from firewall.lab.certification.smoothing import certified_radius, certify_smoothing, lower_bound
 from firewall.lab.cli import app
-from firewall.lab.training.masked import MaskedSettings, train_masked
+from firewall.lab.models.sign_classifier import SignClassifier
+from firewall.lab.training.masked import MaskedSettings, Masking, train_masked
 from firewall.masking import masks_for
 from firewall.sources.scene import Encounter, render
 from firewall.transforms import resize
@@ -173,3 +176,35 @@ def test_refining_on_masks_gives_a_classifier_of_its_own(small_gtsrb: Path, tmp_
     assert card["training"]["refines"] == load_bundle().manifest.files["classifier.onnx"].sha256
     with pytest.raises(UsageError, match="less than a batch"):
         train_masked(small_gtsrb, tmp_path / "none", MaskedSettings(images=10), workers=0)
+
+
+def test_masked_training_can_begin_anew_and_show_the_worst_masks(tmp_path: Path, small_gtsrb: Path) -> None:
+    """From random weights nothing is refined, the result is the same network after a stop, and another number of pairs
+    to choose from gives another one."""
+    settings = MaskedSettings(epochs=2, images=64, batch=32, worst=3, easy=0.5)
+    with pytest.raises(UsageError, match="at least 1 pair"):
+        train_masked(small_gtsrb, tmp_path / "none", MaskedSettings(worst=0), workers=0)
+
+    card = train_masked(small_gtsrb, tmp_path / "anew", settings, start="none", workers=0)
+    easier = train_masked(small_gtsrb, tmp_path / "easier", replace(settings, worst=1), start="none", workers=0)
+
+    assert card["training"]["refines"] is None and card["training"]["masks"]["worst_of"] == 3
+    assert card["sha256"] != easier["sha256"]
+
+
+def test_the_worst_of_several_masks_costs_more() -> None:
+    """Once the easy part of the training is over the masks shown have a higher loss than random ones, hide as much, and
+    some images stay whole."""
+    torch.manual_seed(0)
+    network, images, labels = SignClassifier(5), torch.rand(64, 3, 48, 48), torch.arange(64) % 5
+    masking = Masking(MaskedSettings(worst=8, easy=0.5), 13, 0.5)
+
+    def loss(done: float) -> float:
+        shown = masking(network.train(), images, labels, done)
+        assert network.training
+        whole = (shown == images).flatten(1).all(1)
+        assert 0 < whole.sum() < 32
+        with torch.no_grad():
+            return float(torch.nn.functional.cross_entropy(network.eval()(shown), labels))
+
+    assert loss(0.9) > loss(0.1)
