@@ -173,7 +173,8 @@ class Calibration(_Strict):
 
 
 class Manifest(_Strict):
-    """`manifest.json`, format 1."""
+    """`manifest.json`, format 1. masked_classifier: asked in the classifier's place whether a label holds under masks
+    (`patches`): one that was trained with masks keeps more of them. It has the classifier's labels and input size."""
 
     format: Literal[1] = 1
     name: str
@@ -185,6 +186,7 @@ class Manifest(_Strict):
     fusion: FusionSpec | None = None
     correction: dict[str, Any] | None = None
     patches: PatchSpec | None = None
+    masked_classifier: ClassifierSpec | None = None
     calibration: Calibration
     versions: dict[str, str] = {}
     citations: tuple[str, ...] = ()
@@ -196,6 +198,19 @@ class Manifest(_Strict):
             raise ValueError(
                 f"{len(self.files)} files of {total} bytes together; {_MOST_FILES} and {_LARGEST_BUNDLE} are allowed"
             )
+        return self
+
+    @model_validator(mode="after")
+    def _masked_classifier_answers_the_same_question(self) -> Manifest:
+        masked, own = self.masked_classifier, self.classifier
+        if masked is not None:
+            wanted, there = ((spec.input.width, spec.input.height, spec.labels) for spec in (own, masked))
+            if wanted != there or masked.file == own.file:
+                raise ValueError(
+                    f"the masked classifier {masked.file} needs a file of its own, the classifier's labels and its "
+                    f"input of {wanted[0]}x{wanted[1]} pixels; it has {len(masked.labels)} labels and "
+                    f"{there[0]}x{there[1]} pixels"
+                )
         return self
 
     @model_validator(mode="after")
@@ -248,7 +263,8 @@ def load_bundle(name: str | Path = "default", *, trust: Trust | None = None) -> 
         signed = trust.keys and os.path.lexists(path / SIGNATURE)
         signature = _read(path / SIGNATURE, SIGNATURE_BYTES, inside) if signed else None
         standing, key = trust.standing(raw, signature, path)
-    for file in (manifest.classifier.file, *_files_of(manifest.detectors)):
+    classifiers = [manifest.classifier, *([manifest.masked_classifier] if manifest.masked_classifier else [])]
+    for file in (*(classifier.file for classifier in classifiers), *_files_of(manifest.detectors)):
         if file not in manifest.files:
             raise BundleError(f"the manifest of bundle {path} uses {file!r} but doesn't list it; build the bundle anew")
     files = {}
@@ -265,13 +281,13 @@ def load_bundle(name: str | Path = "default", *, trust: Trust | None = None) -> 
                 f"{path / file} keeps weights in other files, which no hash covers; save the network as one file"
             )
         files[file] = content
-    classifier = manifest.classifier
-    written = precision_of(files[classifier.file], f"{path / classifier.file}")
-    if written != classifier.precision:
-        raise BundleError(
-            f"bundle {path} was calibrated for {classifier.precision}, but {classifier.file} computes in {written}; "
-            "its thresholds hold for no other precision: calibrate it anew with 'firewall export bundle'"
-        )
+    for file, precision in ((classifier.file, classifier.precision) for classifier in classifiers):
+        written = precision_of(files[file], f"{path / file}")
+        if written != precision:
+            raise BundleError(
+                f"bundle {path} was calibrated for {precision}, but {file} computes in {written}; its thresholds hold "
+                "for no other precision: calibrate it anew with 'firewall export bundle'"
+            )
     if standing == "signed":
         trust.not_older(manifest.name, manifest.version, sha256)
     return Bundle(path, manifest, files, sha256, standing, key)
@@ -296,7 +312,7 @@ def write_bundle(path: Path, files: dict[str, bytes], **fields: Any) -> Bundle:
     for name, content in files.items():
         (path / name).write_bytes(content)
     # Versions that don't know of masks refuse a bundle that asks for them, and read all others.
-    unasked = {"patches"} if manifest.patches is None else None
+    unasked = {field for field in ("patches", "masked_classifier") if getattr(manifest, field) is None}
     text = json.dumps(manifest.model_dump(mode="json", exclude=unasked), indent=1, ensure_ascii=False) + "\n"
     partial = path / f".{MANIFEST}.partial"
     partial.write_text(text, encoding="utf-8")

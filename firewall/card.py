@@ -31,6 +31,7 @@ def describe(bundle: Bundle) -> dict[str, Any]:
             "classes": len(spec.labels),
             "labels": list(spec.labels),
         },
+        "masked_classifier": manifest.masked_classifier and manifest.masked_classifier.file,
         "detectors": [
             {
                 "name": detector.name,
@@ -78,6 +79,7 @@ def render(card: dict[str, Any], console: Console) -> None:
         "manifest": f"SHA-256 {card['sha256'][:16]}...",
         "signature": card["signature"]["says"],
         "classifier": f"{classifier['file']}: {size['width']}x{size['height']} pixels, {classifier['classes']} classes",
+        "under masks": card["masked_classifier"] and f"{card['masked_classifier']}, asked where --patches is given",
         "preparation": f"(value / 255 - {_numbers(size['mean'])}) / {_numbers(size['std'])}",
         "calibrated on": f"{calibration['data']}: {calibration['images']} images"
         + (f" of {calibration['tracks']} groups" if calibration["tracks"] else ""),

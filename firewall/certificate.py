@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from typing import Literal
+from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
@@ -103,13 +103,16 @@ def judges(manifest: Manifest) -> str:
         manifest.classifier.file,
         *(str(s.parameters["file"]) for s in manifest.detectors if "file" in s.parameters),
     }
-    content = {
+    content: dict[str, Any] = {
         "classifier": manifest.classifier.model_dump(mode="json"),
         "detectors": [spec.model_dump(mode="json", exclude={"fitted"}) for spec in manifest.detectors],
         "fusion": None if manifest.fusion is None else manifest.fusion.model_dump(mode="json", exclude={"fitted"}),
         "files": {name: manifest.files[name].sha256 for name in sorted(files)},
         **({} if manifest.patches is None else {"patches": manifest.patches.model_dump(mode="json")}),
     }
+    if manifest.patches is not None and manifest.masked_classifier is not None:
+        masked = manifest.masked_classifier
+        content["masked_classifier"] = masked.model_dump(mode="json") | {"sha256": manifest.files[masked.file].sha256}
     return hashlib.sha256(json.dumps(content, sort_keys=True, allow_nan=False).encode()).hexdigest()
 
 

@@ -199,9 +199,8 @@ def _serve(settings: Settings) -> None:
             stack.callback(server.stop)
             _say(f"live page: {server.url}")
         # After the port is ours, so that a busy one is told at once, and the page says that it is starting.
-        guard = Firewall(
-            loaded, open_engine(loaded, device=settings.device, threads=settings.threads), patches=settings.patches
-        )
+        engine = open_engine(loaded, device=settings.device, threads=settings.threads)
+        guard = Firewall(loaded, engine, patches=settings.patches, threads=settings.threads)
         monitor.set_bundle(loaded.manifest.name, unsigned=loaded.unsigned)
         _say(
             f"guarding {spec.name} with bundle {guard.bundle.manifest.name} {guard.bundle.sha256[:12]} on "
@@ -285,7 +284,8 @@ def screen(
     finder = build(regions)
     check_device(device)
     loaded = load_bundle(bundle, trust=Trust.configured(trust, allow_unsigned))
-    guard = Firewall(loaded, open_engine(loaded, device=device, threads=threads), exhaustive=operator, patches=wanted)
+    engine = open_engine(loaded, device=device, threads=threads)
+    guard = Firewall(loaded, engine, exhaustive=operator, patches=wanted, threads=threads)
     _say_standing(loaded)
     unreadable = 0
     for sequence, path in enumerate(paths):

@@ -15,7 +15,7 @@ from firewall.bundle import Bundle, PatchSpec, load_bundle
 from firewall.copies import open_copies
 from firewall.correction import Correction
 from firewall.detectors import Detector, Evidence, build
-from firewall.engines import Engine, OnnxRuntimeNetwork, check_device, open_engine
+from firewall.engines import Engine, OnnxRuntimeEngine, OnnxRuntimeNetwork, check_device, open_engine
 from firewall.errors import EngineError, ImageError
 from firewall.frame import Frame, Pixels, Region, check_pixels
 from firewall.fusion import Fusion
@@ -67,11 +67,19 @@ class Firewall:
     """A bundle, loaded and ready to judge. Use it from one thread at a time."""
 
     def __init__(
-        self, bundle: Bundle, engine: Engine, *, exhaustive: bool = False, patches: PatchSpec | None = None
+        self,
+        bundle: Bundle,
+        engine: Engine,
+        *,
+        exhaustive: bool = False,
+        patches: PatchSpec | None = None,
+        threads: int = 0,
     ) -> None:
         """exhaustive: ask every detector even when the verdict is settled, and correct what is withheld; the decision
         is the same. patches: release only what no such sticker can have changed; the stricter of it and the bundle's
-        own. Raises UsageError for stickers that the network's input is too small for."""
+        own. threads: of the classifier that is asked about masked images, if the bundle has one for that; it runs on
+        the processor, 0 = one for each core. Raises UsageError for stickers that the network's input is too small for,
+        EngineError for such a classifier that can't be run."""
         self.bundle = bundle
         self.engine = engine
         self.exhaustive = exhaustive
@@ -86,6 +94,9 @@ class Firewall:
             if self.patches is None
             else masks_for(size.height, size.width, self.patches.area, self.patches.masks, self.patches.fill)
         )
+        masked = bundle.manifest.masked_classifier
+        own = masked is None or self.masks is None
+        self.under_masks: Engine = engine if own else OnnxRuntimeEngine(bundle, threads=threads, spec=masked)
         self.correction = None if bundle.manifest.correction is None else Correction(bundle.manifest.correction)
         self.fusion = None if bundle.manifest.fusion is None else Fusion(bundle.manifest.fusion)
         if self.fusion is None:
@@ -109,7 +120,8 @@ class Firewall:
         """
         check_device(device)
         loaded = load_bundle(bundle)
-        return cls(loaded, open_engine(loaded, device=device, threads=threads), exhaustive=exhaustive)
+        engine = open_engine(loaded, device=device, threads=threads)
+        return cls(loaded, engine, exhaustive=exhaustive, threads=threads)
 
     def _network(self, file: str) -> OnnxRuntimeNetwork:
         # They are small, and one thread spares them the wait for others.
@@ -216,7 +228,7 @@ class Firewall:
             case.certified, case.masked = self.masks.kept(
                 evidence.image,
                 int(evidence.logits.argmax()),
-                self.engine.classify,
+                self.under_masks.classify,
                 self.patches.rounds,
                 expired=lambda: _passed(deadline),
             )

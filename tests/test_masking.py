@@ -4,18 +4,21 @@ from __future__ import annotations
 
 import itertools
 import time
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
+import onnx
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from firewall import Firewall, Frame, cli
-from firewall.bundle import PatchSpec, load_bundle, write_bundle
+from firewall.bundle import Bundle, PatchSpec, load_bundle, write_bundle
+from firewall.certificate import judges
 from firewall.config import load_settings
-from firewall.errors import ConfigError, EngineError, UsageError
+from firewall.errors import BundleError, ConfigError, EngineError, UsageError
 from firewall.frame import Pixels
 from firewall.masking import BATCH, Masks, masks_for, starts, stricter
 from firewall.policy import Policy
@@ -166,13 +169,19 @@ class Masked:
         return logits
 
 
-def test_the_edge_releases_only_what_is_certified(guard: Firewall, benign_sign: Pixels) -> None:
+@pytest.fixture
+def bare(guard: Firewall) -> Bundle:
+    """The default bundle without a classifier of its own for masks: the protected one is asked."""
+    return replace(guard.bundle, manifest=guard.bundle.manifest.model_copy(update={"masked_classifier": None}))
+
+
+def test_the_edge_releases_only_what_is_certified(guard: Firewall, bare: Bundle, benign_sign: Pixels) -> None:
     """With every mask agreeing the label goes out, with one against it doesn't, and the reason is its own; what is
     suspicious costs no masks at all."""
     spec = PatchSpec(area=0.02)
     plain = guard.screen(benign_sign)
-    agreeing = Firewall(guard.bundle, Masked(guard, keeps=True), patches=spec)
-    differing = Firewall(guard.bundle, Masked(guard, keeps=False), patches=spec)
+    agreeing = Firewall(bare, Masked(guard, keeps=True), patches=spec)
+    differing = Firewall(bare, Masked(guard, keeps=False), patches=spec)
 
     released, withheld = agreeing.screen(benign_sign), differing.screen(benign_sign)
 
@@ -181,17 +190,17 @@ def test_the_edge_releases_only_what_is_certified(guard: Firewall, benign_sign: 
     assert not withheld.released and withheld.reason is Reason.UNCERTIFIED and withheld.label is None
     engine = Masked(guard, keeps=True)
     noise = np.random.default_rng(0).integers(0, 256, (48, 48, 3), np.uint8)
-    verdict = Firewall(guard.bundle, engine, patches=spec).screen(noise)
+    verdict = Firewall(bare, engine, patches=spec).screen(noise)
     assert verdict.reason is Reason.SUSPICIOUS and engine.under == 0
 
 
-def test_masks_that_fail_or_come_too_late_withhold(guard: Firewall, benign_sign: Pixels) -> None:
+def test_masks_that_fail_or_come_too_late_withhold(guard: Firewall, bare: Bundle, benign_sign: Pixels) -> None:
     """An engine that breaks under the masks is an engine error; a deadline that has passed by then is lateness."""
     spec = PatchSpec(area=0.02)
-    broken = Firewall(guard.bundle, Masked(guard, keeps=True, fails=True), patches=spec)
+    broken = Firewall(bare, Masked(guard, keeps=True, fails=True), patches=spec)
     assert broken.screen(benign_sign).reason is Reason.ENGINE_ERROR
 
-    slow = Firewall(guard.bundle, Masked(guard, keeps=True), patches=spec)
+    slow = Firewall(bare, Masked(guard, keeps=True), patches=spec)
     answer = slow.engine.classify
 
     def slowly(images: npt.NDArray[np.uint8]) -> npt.NDArray[np.float32]:
@@ -222,6 +231,60 @@ def test_a_bundle_can_demand_it_and_settings_only_sharpen_it(
     assert stricter(None, None) is None and guard.masks is None
     with pytest.raises(UsageError, match="at most half"):
         Firewall(plain, guard.engine, patches=PatchSpec(area=0.9))
+
+
+def _biased(content: bytes, label: int) -> bytes:
+    """The default classifier, so fond of one label that it gives it to everything."""
+    model = onnx.load_model_from_string(content)
+    entry = next(entry for entry in model.graph.initializer if entry.name == "head.2.bias")
+    bias = onnx.numpy_helper.to_array(entry).copy()
+    bias[label] += 1000
+    entry.CopyFrom(onnx.numpy_helper.from_array(bias, entry.name))
+    return bytes(model.SerializeToString())
+
+
+def test_a_classifier_for_masks_decides_about_masks_alone(guard: Firewall, bare: Bundle, benign_sign: Pixels) -> None:
+    """What it gives under masks has to be the protected classifier's label; without --patches it isn't asked, nor even
+    loaded."""
+    spec = bare.manifest.classifier.model_copy(update={"file": "masked.onnx"})
+    plain = guard.screen(benign_sign)
+    assert plain.label is not None
+    for label, released in ((plain.label, True), ((plain.label + 1) % 43, False)):
+        content = _biased(bare.files[bare.manifest.classifier.file], label)
+        bundle = replace(
+            bare,
+            manifest=bare.manifest.model_copy(update={"masked_classifier": spec}),
+            files={**bare.files, "masked.onnx": content},
+        )
+        verdict = Firewall(bundle, guard.engine, patches=PatchSpec(area=0.02), threads=1).screen(benign_sign)
+        assert verdict.released == released and verdict.reason is (Reason.BENIGN if released else Reason.UNCERTIFIED)
+        unasked = Firewall(bundle, guard.engine)
+        assert unasked.screen(benign_sign).released and unasked.under_masks is guard.engine
+
+
+def test_a_classifier_for_masks_has_to_fit_the_bundle(bare: Bundle, tmp_path: Path) -> None:
+    """Other labels, another input, the protected file itself, a file that isn't listed and another precision than is
+    written in it are refused; the right one is kept through writing and loading."""
+    fields = {field: getattr(bare.manifest, field) for field in type(bare.manifest).model_fields}
+    del fields["files"]
+    own = bare.manifest.classifier
+    spec = own.model_copy(update={"file": "masked.onnx"})
+    files = {**bare.files, "masked.onnx": bare.files[own.file]}
+    smaller = own.input.model_copy(update={"width": 32})
+
+    for wrong in ({"labels": own.labels[1:]}, {"input": smaller}, {"file": own.file}):
+        with pytest.raises(BundleError, match="masked classifier"):
+            write_bundle(tmp_path / "wrong", files, **{**fields, "masked_classifier": spec.model_copy(update=wrong)})
+    with pytest.raises(BundleError, match="doesn't list it"):
+        write_bundle(tmp_path / "less", bare.files, **{**fields, "masked_classifier": spec})
+    half = spec.model_copy(update={"precision": "fp16"})
+    with pytest.raises(BundleError, match="computes in fp32"):
+        write_bundle(tmp_path / "half", files, **{**fields, "masked_classifier": half})
+    written = write_bundle(tmp_path / "b", files, **{**fields, "masked_classifier": spec})
+    assert load_bundle(tmp_path / "b").manifest.masked_classifier == spec
+    demanding = written.manifest.model_copy(update={"patches": PatchSpec(area=0.02)})
+    assert judges(written.manifest) == judges(bare.manifest)
+    assert judges(demanding) != judges(demanding.model_copy(update={"masked_classifier": None}))
 
 
 def test_the_policy_is_closed_without_a_certificate() -> None:

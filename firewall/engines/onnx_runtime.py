@@ -6,7 +6,7 @@ import numpy as np
 import numpy.typing as npt
 import onnxruntime as ort
 
-from firewall.bundle import Bundle
+from firewall.bundle import Bundle, ClassifierSpec
 from firewall.engines.sessions import open_session, short
 from firewall.errors import EngineError
 
@@ -18,11 +18,14 @@ class OnnxRuntimeEngine:
     network reads and writes the engine's own memory, and nothing is copied on the way.
 
     device: of firewall.engines.DEVICES; every node runs there, or EngineError says why not. threads: how many the CPU
-    provider uses, 0 = one for each core this process may run on. The result doesn't depend on it.
+    provider uses, 0 = one for each core this process may run on. The result doesn't depend on it. spec: of another
+    classifier in the bundle, None for the one that it protects.
     """
 
-    def __init__(self, bundle: Bundle, *, device: str = "cpu", threads: int = 0) -> None:
-        spec = bundle.manifest.classifier
+    def __init__(
+        self, bundle: Bundle, *, device: str = "cpu", threads: int = 0, spec: ClassifierSpec | None = None
+    ) -> None:
+        spec = bundle.manifest.classifier if spec is None else spec
         self._spec = spec
         self._classes = len(spec.labels)
         self._scale = (1.0 / (255.0 * np.array(spec.input.std))).astype(np.float32)

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from firewall.bundle import MANIFEST, Bundle, ClassifierSpec, Seen, load_bundle
+from firewall.bundle import MANIFEST, Bundle, ClassifierSpec, Seen, load_bundle, write_bundle
 from firewall.errors import DataError, UsageError
 from firewall.export.precision import prepare, to_float16, to_int8
 from firewall.frame import Pixels
@@ -30,6 +30,7 @@ __all__ = ["calibrate_folder", "calibration_tracks", "load_card"]
 
 #: Normal images that say how large activations get; more change little.
 _SCALES_FROM = 256
+_MASKED = "masked.onnx"
 
 
 def load_card(folder: Path, options: Mapping[str, str] | None = None) -> tuple[dict[str, Any], ClassifierSpec, bytes]:
@@ -55,6 +56,23 @@ def load_card(folder: Path, options: Mapping[str, str] | None = None) -> tuple[d
         raise DataError(
             f"{folder} is not a classifier's folder ({error}); make one with 'firewall lab train'"
         ) from error
+
+
+def rewritten(bundle: Bundle, out: Path, files: Mapping[str, bytes], **changed: Any) -> Bundle:
+    """`bundle` written to `out` with `files` added or replaced and fields of its manifest changed. `out` may be the
+    bundle's own folder. Raises BundleError for a manifest that isn't one any more."""
+    fields = {field: getattr(bundle.manifest, field) for field in type(bundle.manifest).model_fields}
+    del fields["files"]
+    return write_bundle(out, {**bundle.files, **files}, **{**fields, **changed})
+
+
+def with_masked(bundle: Bundle, classifier: Path, out: Path) -> Bundle:
+    """`bundle` with the classifier of a folder as the one that is asked about masked images, written to `out`.
+
+    Raises DataError for a folder of no classifier, BundleError for one of other labels or another input size.
+    """
+    _, spec, content = load_card(classifier)
+    return rewritten(bundle, out, {_MASKED: content}, masked_classifier=spec.model_copy(update={"file": _MASKED}))
 
 
 def calibration_tracks(root: Path, split: dict[str, Any]) -> gtsrb.Gtsrb:

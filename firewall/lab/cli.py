@@ -11,7 +11,7 @@ from rich.console import Console
 
 from firewall.errors import UsageError
 from firewall.lab.commands.attention import attention_paper, train_attention
-from firewall.lab.commands.certify import certify_app, certify_report, train_masked
+from firewall.lab.commands.certify import certify_app, certify_report, masked, train_masked
 from firewall.lab.commands.classifiers import classifiers, train_classifier
 from firewall.lab.commands.database import attack, database_app, report_app
 from firewall.lab.commands.default_report import default_report
@@ -46,6 +46,7 @@ train_app.command("start")(train_start)
 train_app.command("residual")(train_residual)
 train_app.command("attention")(train_attention)
 train_app.command("masked")(train_masked)
+app.command()(masked)
 train_app.command("spatial")(train_spatial)
 app.add_typer(attack_app, name="attack")
 attack_app.command("database")(attack)

@@ -143,7 +143,7 @@ def fuse(
             "seen": used,
         }
     )
-    names = ("name", "created", "classifier", "detectors", "citations", "versions", "correction")
+    names = ("name", "created", "classifier", "masked_classifier", "detectors", "citations", "versions", "correction")
     kept = {name: getattr(bundle.manifest, name) for name in names}
     kept["version"] = bundle.manifest.version + 1
     if correction is not None:

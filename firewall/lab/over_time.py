@@ -11,10 +11,11 @@ import numpy as np
 import numpy.typing as npt
 from pydantic import BaseModel
 
-from firewall.bundle import Bundle, write_bundle
+from firewall.bundle import Bundle
 from firewall.certificate import judges
 from firewall.drift import DriftSpec
 from firewall.errors import DataError, UsageError
+from firewall.lab.bundling import rewritten
 from firewall.lab.database import Database
 from firewall.lab.datasets import open_dataset
 from firewall.lab.drift_evaluation import drift_spec, one_a_track, streams
@@ -194,9 +195,7 @@ def drift_report(
 def with_file(bundle: Bundle, out: Path, name: str, spec: BaseModel) -> Bundle:
     """Write `bundle` to `out` with a specification as its file `name`, in place of one of that name. `out` may be the
     bundle's own folder."""
-    fields = {field: getattr(bundle.manifest, field) for field in type(bundle.manifest).model_fields}
-    del fields["files"]
-    return write_bundle(out, {**bundle.files, name: (spec.model_dump_json(indent=1) + "\n").encode()}, **fields)
+    return rewritten(bundle, out, {name: (spec.model_dump_json(indent=1) + "\n").encode()})
 
 
 def _attacked(

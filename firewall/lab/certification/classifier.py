@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from firewall.bundle import MANIFEST, load_bundle
 from firewall.engines import Engine
 from firewall.errors import DataError, UsageError
 from firewall.lab.bundling import load_card
@@ -26,13 +27,20 @@ Images = Iterator[tuple[int, npt.NDArray[np.uint8], int]]
 
 @dataclass(frozen=True, eq=False)
 class Subject:
-    """engine: the classifier. labels: its classes. height, width: of its input. about: for a result's card."""
+    """engine: the classifier. labels: its classes. height, width: of its input. about: for a result's card.
+    masked: what a bundle asks about masked images in the classifier's place, if it has a classifier for that."""
 
     engine: Engine
     labels: tuple[str, ...]
     height: int
     width: int
     about: dict[str, Any]
+    masked: Engine | None = None
+
+    @property
+    def under_masks(self) -> Engine:
+        """Who is asked about masked images."""
+        return self.engine if self.masked is None else self.masked
 
 
 def certified(
@@ -58,7 +66,15 @@ def open_subject(name: str, threads: int = 1) -> Subject:
     """`default`, a bundle's folder, a classifier's folder or an ONNX file. Raises DataError for anything else."""
     _, spec, content = load_card(Path(name))
     about = {"classifier": name, "classifier_sha256": hashlib.sha256(content).hexdigest()}
-    return Subject(engine_for(spec, content, threads), spec.labels, spec.input.height, spec.input.width, about)
+    masked = None
+    if name == "default" or (Path(name) / MANIFEST).is_file():
+        bundle = load_bundle(name)
+        own = bundle.manifest.masked_classifier
+        if own is not None:
+            about["masked_classifier_sha256"] = bundle.manifest.files[own.file].sha256
+            masked = engine_for(own, bundle.files[own.file], threads)
+    engine = engine_for(spec, content, threads)
+    return Subject(engine, spec.labels, spec.input.height, spec.input.width, about, masked)
 
 
 def classified(

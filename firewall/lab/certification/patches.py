@@ -60,8 +60,8 @@ def certify_patches(
 
 
 def _row(subject: Subject, masks: Masks, pixels: npt.NDArray[np.uint8], label: int) -> dict[str, Any]:
-    classify = subject.engine.classify
-    predicted = int(classify(pixels[None]).argmax())
+    classify = subject.under_masks.classify
+    predicted = int(subject.engine.classify(pixels[None]).argmax())
     singles = masks.singles(pixels, classify)
     certified = bool((singles == label).all()) and masks.kept(pixels, label, classify, 2)[0] is True
     return {
@@ -110,7 +110,7 @@ class _Cost:
         """Ask both rounds about one image."""
         for rounds, found in self._seen.items():
             started, busy = time.perf_counter(), time.process_time()
-            _, seen = masks.kept(pixels, label, subject.engine.classify, rounds)
+            _, seen = masks.kept(pixels, label, subject.under_masks.classify, rounds)
             found.append((seen, (time.perf_counter() - started) * 1e3, (time.process_time() - busy) * 1e3))
 
     def told(self) -> dict[str, Any]:

@@ -11,7 +11,7 @@ import typer
 
 from firewall.errors import FirewallError
 
-__all__ = ["certify_app", "certify_report", "train_masked"]
+__all__ = ["certify_app", "certify_report", "masked", "train_masked"]
 
 certify_app = typer.Typer(
     help="Prove what no attack within a stated budget can do, and bound what attacks did.", no_args_is_help=True
@@ -152,6 +152,20 @@ def train_masked(
         epochs=epochs, images=images, area=area, masks=masks, learning_rate=rate, worst=worst, seed=seed
     )
     tell(train(data_root(data), out, settings, start=start, threads=threads, workers=workers), None)
+
+
+def masked(
+    classifier: Annotated[Path, typer.Option(metavar="DIR", help="Made by 'lab train masked'.")],
+    out: Annotated[Path, typer.Option(metavar="DIR", help="The new bundle; may be the bundle's own folder.")],
+    bundle: Bundle = "default",
+) -> None:
+    """Put a classifier that was trained with masks into a bundle: where --patches is given it is asked in place of the
+    bundle's own whether a label holds under masks. Nothing else changes."""
+    from firewall.bundle import load_bundle
+    from firewall.lab.bundling import with_masked
+
+    written = with_masked(load_bundle(bundle), classifier, out)
+    typer.echo(f"{out}: {written.manifest.name}, SHA-256 {written.sha256}")
 
 
 def certify_report(
