@@ -17,7 +17,7 @@ from firewall import cli
 from firewall.bundle import load_bundle
 from firewall.engines import open_engine
 from firewall.errors import UsageError
-from firewall.lab.certification.classifier import Subject
+from firewall.lab.certification.classifier import Subject, open_subject
 from firewall.lab.certification.patches import certify_patches
 from firewall.lab.certification.smoothing import certified_radius, certify_smoothing, lower_bound
 from firewall.lab.cli import app
@@ -176,6 +176,17 @@ def test_refining_on_masks_gives_a_classifier_of_its_own(small_gtsrb: Path, tmp_
     assert card["training"]["refines"] == load_bundle().manifest.files["classifier.onnx"].sha256
     with pytest.raises(UsageError, match="less than a batch"):
         train_masked(small_gtsrb, tmp_path / "none", MaskedSettings(images=10), workers=0)
+
+    folder, own = str(tmp_path / "bundle"), load_bundle().manifest
+    assert cli.run(app, ["masked", "--classifier", str(tmp_path / "masked"), "--out", folder], "firewall lab") == 0
+    bundle = load_bundle(folder)
+    assert bundle.manifest.masked_classifier and bundle.manifest.masked_classifier.labels == own.classifier.labels
+    assert bundle.manifest.files["masked.onnx"].sha256 == card["sha256"]
+    assert bundle.manifest.files["classifier.onnx"] == own.files["classifier.onnx"]
+    subject = open_subject(folder)
+    images = np.stack([_drawn(12), _drawn(14)])
+    assert subject.about["masked_classifier_sha256"] == card["sha256"]
+    assert not np.array_equal(subject.under_masks.classify(images), subject.engine.classify(images))
 
 
 def test_masked_training_can_begin_anew_and_show_the_worst_masks(tmp_path: Path, small_gtsrb: Path) -> None:
