@@ -268,8 +268,8 @@ def test_a_classifier_for_masks_has_to_fit_the_bundle(bare: Bundle, tmp_path: Pa
     fields = {field: getattr(bare.manifest, field) for field in type(bare.manifest).model_fields}
     del fields["files"]
     own = bare.manifest.classifier
-    spec = own.model_copy(update={"file": "masked.onnx"})
-    files = {**bare.files, "masked.onnx": bare.files[own.file]}
+    spec = own.model_copy(update={"file": "other.onnx"})
+    files = {**bare.files, "other.onnx": bare.files[own.file]}
     smaller = own.input.model_copy(update={"width": 32})
 
     for wrong in ({"labels": own.labels[1:]}, {"input": smaller}, {"file": own.file}):
