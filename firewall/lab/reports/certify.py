@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -56,6 +57,7 @@ NOT_PROMISED = (
 )
 
 _PICTURES = 6
+_COLOURS = {"plain": "#c2410c", "certified": "#1d4ed8"}
 Floats = npt.NDArray[np.float64]
 
 
@@ -82,6 +84,7 @@ def collect(folder: Path, bundle: Bundle | None = None) -> dict[str, Any]:
             ) from error
     if not any(value for key, value in found.items() if key != "firewall") and found["firewall"] is None:
         raise DataError(f"{folder} holds no certificates; write results of 'firewall lab certify ... --json' into it")
+    found["curve"].sort(key=lambda row: (str(row["network"]), float(row["shift"]), float(row["budget"])))
     found["fig6"] = _fig6(found["attacks"], found["counted"])
     found["not_promised"] = list(NOT_PROMISED)
     return found
@@ -108,7 +111,7 @@ def _sort(found: dict[str, Any], path: Path, content: Any) -> None:
     elif {"network", "budget", "attack", "successes", "n"} <= first.keys():
         found["counted"] += rows
     elif {"network", "budget", "tries", "beaten"} <= first.keys():
-        found["soundness"] += [{"shift": 0.0, **row} for row in rows]
+        found["soundness"] += [{"shift": 0.0, "noise": 0.0, **row} for row in rows]
     elif "success" in first:
         shared = {"network": str(content["network"]), "rows": rows, "file": str(path)}
         found["attacks"].append({**content, **shared})
@@ -181,7 +184,7 @@ def _bars(bars: list[dict[str, Any]]) -> Figure:
     axes = figure.subplots()
     for place, bar in enumerate(bars):
         value = bar["hits"] / bar["total"]
-        colour = "#9ca3af" if bar["whose"] == "thesis" else "#c2410c" if bar["network"] == "plain" else "#1d4ed8"
+        colour = "#9ca3af" if bar["whose"] == "thesis" else _COLOURS.get(bar["network"], _COLOURS["certified"])
         axes.barh(place, value, color=colour)
         axes.plot(bar["ci95"], [place, place], color="black", linewidth=1)
     names = [f"{bar['whose']}: {bar['network']} ({bar['attack']}, n = {bar['total']})" for bar in bars]
@@ -195,16 +198,18 @@ def _bars(bars: list[dict[str, Any]]) -> Figure:
 def _curves(rows: list[dict[str, Any]]) -> Figure:
     figure = Figure(figsize=(8, 4.5), layout="constrained")
     axes = figure.subplots()
-    colours = ("#c2410c", "#1d4ed8", "#15803d", "#7c3aed", "#b45309", "#0e7490")
-    kinds = sorted({(float(row["shift"]), str(row["network"])) for row in rows})
-    for colour, (shift, network) in zip(colours, kinds, strict=False):
+    names, shifts = sorted({str(row["network"]) for row in rows}), sorted({float(row["shift"]) for row in rows})
+    others = itertools.cycle(("#15803d", "#7c3aed", "#0e7490"))
+    colours = {name: _COLOURS.get(name) or next(others) for name in names}
+    for network, (marker, shift) in itertools.product(names, zip(itertools.cycle("os^D"), shifts, strict=False)):
         own = [row for row in rows if row["network"] == network and row["shift"] == shift]
         own.sort(key=lambda row: float(row["budget"]))
         name = network if shift == 0 else f"{network}, shift <= {shift:g}"
         for key, style, what in (("certified", "-", "proved"), ("attacked", "--", "under attack")):
             known = [(float(row["budget"]), float(row[key])) for row in own if row[key] is not None]
             if known:
-                axes.plot(*zip(*known, strict=True), style, marker="o", color=colour, label=f"{name}: {what}")
+                look: dict[str, Any] = {"linestyle": style, "marker": marker, "color": colours[network]}
+                axes.plot(*zip(*known, strict=True), **look, label=f"{name}: {what}")
     axes.set_ylim(0, 1.02)
     axes.set_xlabel("budget: largest L_flow (equation 6)")
     axes.set_ylabel("accuracy")
