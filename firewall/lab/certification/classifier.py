@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +17,7 @@ from firewall.engines import Engine
 from firewall.errors import DataError, UsageError
 from firewall.lab.bundling import load_card
 from firewall.lab.calibration import engine_for
+from firewall.lab.certification.journal import Journal
 from firewall.lab.datasets import Dataset, open_dataset
 from firewall.transforms import resize
 
@@ -45,7 +47,7 @@ class Subject:
 
 def certified(
     name: str,
-    certify: Callable[[Subject, Images, int], dict[str, Any]],
+    certify: partial[dict[str, Any]],
     dataset: str,
     part: str,
     limit: int,
@@ -53,13 +55,18 @@ def certified(
     data: Path | None,
     *,
     threads: int,
-) -> dict[str, Any]:
-    """What `certify` says of a classifier and `limit` images of a data set, with what both are. Raises as the two
+    result: Path | None,
+) -> tuple[dict[str, Any], Journal]:
+    """What `certify` (of a subject, images, their number and a journal) says of a classifier and `limit` images of a
+    data set, with what both are; and the journal, to be closed once that is written to `result`. Raises as the two
     functions below."""
     subject = open_subject(name, threads)
     about, images = classified(subject, dataset, part, limit, seed, data)
-    result = certify(subject, images, about["images"])
-    return {**result, "about": {**result["about"], **about}}
+    # Of a larger limit are the same rows: every image's depends on it and on these alone.
+    fixed = {key: about[key] for key in ("dataset", "part", "of")}
+    journal = Journal(result, {**subject.about, **fixed, **certify.keywords})
+    found = certify(subject, images, about["images"], journal=journal)
+    return {**found, "about": {**found["about"], **about}}, journal
 
 
 def open_subject(name: str, threads: int = 1) -> Subject:

@@ -6,6 +6,7 @@ What is certified, and what isn't, stands in firewall.masking, whose masks these
 from __future__ import annotations
 
 import time
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -14,6 +15,7 @@ from rich.progress import track
 
 from firewall.lab import metrics
 from firewall.lab.certification.classifier import Images, Subject
+from firewall.lab.certification.journal import Journal
 from firewall.masking import Masks, masks_for
 
 __all__ = ["certify_patches"]
@@ -29,17 +31,19 @@ def certify_patches(
     area: float,
     along: int = 6,
     fill: int = 128,
+    journal: Journal | None = None,
 ) -> dict[str, Any]:
-    """Certificates of `count` images (index, pixels, label) against square patches of up to `area` of the input.
+    """Certificates of `count` images (index, pixels, label) against square patches of up to `area` of the input. Rows
+    that `journal` knows are not made again.
 
     Rows: predicted: the label without masks. recovered: double masking's. unanimous: whether every single mask gives
     the plain label, as the edge's one round asks. certified: whether every two masks give the true label, so that
     double masking names it under any patch. Raises UsageError for an area or masks out of range.
     """
     masks = masks_for(subject.height, subject.width, area, along, fill)
-    rows, cost = [], _Cost()
+    rows, cost, journal = [], _Cost(), journal or Journal()
     for index, pixels, label in track(images, "certifying", count, transient=True):
-        rows.append({"index": index, "label": label, **_row(subject, masks, pixels, label)})
+        rows.append(journal.row(index, partial(_row, subject, masks, pixels, label)))
         if len(rows) <= _TIMED:
             cost.measure(subject, masks, pixels, int(rows[-1]["predicted"]))
     return {
@@ -65,6 +69,7 @@ def _row(subject: Subject, masks: Masks, pixels: npt.NDArray[np.uint8], label: i
     singles = masks.singles(pixels, classify)
     certified = bool((singles == label).all()) and masks.kept(pixels, label, classify, 2)[0] is True
     return {
+        "label": label,
         "predicted": predicted,
         "recovered": label if certified else masks.recovered(pixels, classify),
         "unanimous": bool((singles == predicted).all()),

@@ -12,6 +12,7 @@ image that is resized to it. A classifier that was not trained on noise tolerate
 
 from __future__ import annotations
 
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -22,6 +23,7 @@ from scipy.stats import binomtest, norm
 from firewall.errors import UsageError
 from firewall.lab import metrics
 from firewall.lab.certification.classifier import Images, Subject
+from firewall.lab.certification.journal import Journal
 
 __all__ = ["certified_radius", "certify_smoothing", "lower_bound"]
 
@@ -50,8 +52,9 @@ def certify_smoothing(
     alpha: float,
     selection: int = 100,
     seed: int = 0,
+    journal: Journal | None = None,
 ) -> dict[str, Any]:
-    """Certificates of `count` images (index, pixels, label).
+    """Certificates of `count` images (index, pixels, label). Rows that `journal` knows are not made again.
 
     sigma: of the noise, in units of the full range of a value. samples: noisy copies for the bound; selection: others
     to choose the class by. Rows: predicted: None if it abstains. certified: predicted is the label. radius: l2, values
@@ -63,26 +66,29 @@ def certify_smoothing(
         raise UsageError(f"--alpha must lie between 0 and 0.5, got {alpha:g}; usual is 0.001")
     if samples < 1 or lower_bound(samples, samples, alpha) <= 0.5:
         raise UsageError(f"--samples {samples} can't certify anything at --alpha {alpha:g}; take 100 or more")
-    rows = []
-    for index, pixels, label in track(images, "certifying", count, transient=True):
+    journal = journal or Journal()
+
+    def made(index: int, pixels: npt.NDArray[np.uint8], label: int) -> dict[str, Any]:
         generator = np.random.default_rng([seed, index])
         plain = int(subject.engine.classify(pixels[None]).argmax())
         chosen = int(_counts(subject, pixels, sigma, selection, generator).argmax())
         hits = int(_counts(subject, pixels, sigma, samples, generator)[chosen])
         found = certified_radius(hits, samples, alpha, sigma)
         predicted = None if found is None else chosen
-        rows.append(
-            {
-                "index": index,
-                "label": label,
-                "plain": plain,
-                "predicted": predicted,
-                "certified": predicted == label,
-                "radius": 0.0 if found is None else found[1],
-                "probability_at_least": lower_bound(hits, samples, alpha),
-                "hits": hits,
-            }
-        )
+        return {
+            "label": label,
+            "plain": plain,
+            "predicted": predicted,
+            "certified": predicted == label,
+            "radius": 0.0 if found is None else found[1],
+            "probability_at_least": lower_bound(hits, samples, alpha),
+            "hits": hits,
+        }
+
+    rows = [
+        journal.row(index, partial(made, index, pixels, label))
+        for index, pixels, label in track(images, "certifying", count, transient=True)
+    ]
     return {
         "about": {
             **subject.about,

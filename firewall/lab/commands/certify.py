@@ -69,12 +69,17 @@ def certify_patch(
     data: Data = None,
     json_file: Json = None,
 ) -> None:
-    """By double masking: which images keep their label under any sticker within a square of that area."""
+    """By double masking: which images keep their label under any sticker within a square of that area.
+
+    Stop it at any time; with --json the same command goes on from the last image.
+    """
     from firewall.lab.certification.classifier import certified
     from firewall.lab.certification.patches import certify_patches
 
     certify = partial(certify_patches, area=area, along=masks)
-    tell(certified(bundle, certify, dataset, part, limit, seed, data, threads=threads), json_file)
+    found, journal = certified(bundle, certify, dataset, part, limit, seed, data, threads=threads, result=json_file)
+    tell(found, json_file)
+    journal.done()
 
 
 @certify_app.command("smoothing")
@@ -91,12 +96,17 @@ def certify_smoothing(
     data: Data = None,
     json_file: Json = None,
 ) -> None:
-    """By randomized smoothing: the l2 radius within which the smoothed classifier's label can't change."""
+    """By randomized smoothing: the l2 radius within which the smoothed classifier's label can't change.
+
+    Stop it at any time; with --json the same command goes on from the last image.
+    """
     from firewall.lab.certification.classifier import certified
     from firewall.lab.certification.smoothing import certify_smoothing as smoothed
 
     certify = partial(smoothed, sigma=sigma, samples=samples, alpha=alpha, seed=seed)
-    tell(certified(bundle, certify, dataset, part, limit, seed, data, threads=threads), json_file)
+    found, journal = certified(bundle, certify, dataset, part, limit, seed, data, threads=threads, result=json_file)
+    tell(found, json_file)
+    journal.done()
 
 
 @certify_app.command("flow")
