@@ -89,24 +89,27 @@ class Masks:
         """Whether `label` is given under every mask (1 round), or under every two (2 rounds), and how many images were
         classified for it. Stops at the first batch that says no, and with None once `expired`. Two masks that cost the
         label most by themselves come first, so that a no comes early."""
-        seen, margins = 0, list[float]()
-        for wanted in self._rounds(rounds, margins):
+        wanted = [(index, index) for index in range(len(self))]
+        seen, margins = 0, list[npt.NDArray[np.float32]]()
+        for number in range(rounds):
+            if number:
+                wanted = self._hardest_first(np.concatenate(margins))
             for logits in self._batches(image, wanted, classify):
                 seen += len(logits)
                 if (logits.argmax(axis=1) != label).any():
                     return False, seen
                 if expired():
                     return None, seen
-                margins += (logits[:, label] - np.delete(logits, label, axis=1).max(axis=1, initial=-np.inf)).tolist()
+                if number == 0 and rounds == 2:
+                    others = np.delete(logits, label, axis=1)
+                    margins.append(logits[:, label] - others.max(axis=1, initial=-np.inf))
         return True, seen
 
-    def _rounds(self, rounds: int, margins: list[float]) -> Iterator[list[tuple[int, int]]]:
-        """The masks of each round. margins: of the label under each single mask, known once that round is done."""
-        yield [(index, index) for index in range(len(self))]
-        if rounds == 2:
-            ones, twos = np.triu_indices(len(self), 1)
-            order = np.add(*np.array(margins)[[ones, twos]]).argsort(kind="stable")
-            yield list(zip(ones[order].tolist(), twos[order].tolist(), strict=True))
+    def _hardest_first(self, margins: npt.NDArray[np.float32]) -> list[tuple[int, int]]:
+        """Every two masks. margins: of the label under each single one."""
+        ones, twos = np.triu_indices(len(self), 1)
+        order = (margins[ones] + margins[twos]).argsort(kind="stable")
+        return list(zip(ones[order].tolist(), twos[order].tolist(), strict=True))
 
     def recovered(self, image: Pixels, classify: Classify, pairs: npt.NDArray[np.int64] | None = None) -> int:
         """The label that double masking gives (their algorithm 1). pairs: the labels under each two masks, if known."""

@@ -13,8 +13,9 @@ from typing import Any, get_args
 
 import numpy as np
 
-from firewall.bundle import Bundle, FusionSpec, write_bundle
+from firewall.bundle import Bundle, FusionSpec
 from firewall.errors import UsageError
+from firewall.lab.bundling import rewritten
 from firewall.lab.conformal import track_threshold
 from firewall.lab.database import Database
 from firewall.lab.database.card import Split
@@ -143,12 +144,10 @@ def fuse(
             "seen": used,
         }
     )
-    names = ("name", "created", "classifier", "masked_classifier", "detectors", "citations", "versions", "correction")
-    kept = {name: getattr(bundle.manifest, name) for name in names}
-    kept["version"] = bundle.manifest.version + 1
+    changed: dict[str, Any] = {"version": bundle.manifest.version + 1, "calibration": card, "fusion": spec}
     if correction is not None:
-        kept["correction"] = correction[0]
-    return Fused(write_bundle(out, bundle.files, **kept, calibration=card, fusion=spec), report)
+        changed["correction"] = correction[0]
+    return Fused(rewritten(bundle, out, {}, **changed), report)
 
 
 def _calibrated(spec: FusionSpec, normals: Normals, options: Options) -> tuple[FusionSpec, dict[str, Any]]:

@@ -34,7 +34,9 @@ class Journal:
                 self._known = {int(row["index"]): row for row in map(json.loads, whole[1:])}
             self._path.parent.mkdir(parents=True, exist_ok=True)
             rows = [json.dumps(row) for row in self._known.values()]
-            self._path.write_text("".join(f"{line}\n" for line in (header, *rows)), encoding="utf-8")
+            partial = self._path.with_name(f"{self._path.name}.partial")
+            partial.write_text("".join(f"{line}\n" for line in (header, *rows)), encoding="utf-8")
+            partial.replace(self._path)  # killed here too, the rows stay
         except (OSError, ValueError, KeyError, TypeError) as error:
             raise FirewallError(f"can't keep rows in {self._path} ({error}); take the file away") from error
 
