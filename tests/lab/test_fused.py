@@ -13,8 +13,9 @@ import pytest
 from PIL import Image
 
 from firewall import Firewall
-from firewall.bundle import Seen, load_bundle
+from firewall.bundle import PatchSpec, Seen, load_bundle
 from firewall.errors import UsageError
+from firewall.lab.bundling import rewritten
 from firewall.lab.database import Database
 from firewall.lab.fused import Options
 from firewall.lab.fusing import RULES
@@ -122,17 +123,24 @@ def test_the_fused_bundle_says_what_its_threshold_stands_on(fused: tuple[Path, d
 def test_what_weather_does_is_told_and_can_be_held_down(
     made: Path, others: Path, fused: tuple[Path, dict[str, Any]], tmp_path: Path
 ) -> None:
-    """Each shift's rate is reported; with --shift-rate the threshold rises, never falls, and the page says so."""
+    """Each shift's rate is reported; with --shift-rate the threshold rises, never falls, and the page says so. What the
+    bundle demands of a label besides, that no sticker can have changed it, it still demands."""
     _, free = fused
     assert set(free["calibration"]["shifts"]) == set(SHIFTS) and free["fitted"]["shifted"] == 3 * len(SHIFTS)
 
-    result = _firewall(*_arguments(made, others, tmp_path / "held"), "--rule", "sum", "--shift-rate", "0.3")
+    demand, demanding = PatchSpec(area=0.02), tmp_path / "demanding"
+    rewritten(load_bundle(), demanding, {}, patches=demand)
+    arguments = _arguments(made, others, tmp_path / "held")
+    arguments[arguments.index("default")] = str(demanding)
+
+    result = _firewall(*arguments, "--rule", "sum", "--shift-rate", "0.3")
 
     assert result.returncode == 0, result.stderr
     held = json.loads(result.stdout)
     assert held["fusion"]["threshold"] >= free["fusion"]["threshold"] or free["rule"] != "sum"
     assert max(held["calibration"]["shifts"].values()) <= 0.5
-    assert "under each shift" in load_bundle(tmp_path / "held").manifest.calibration.data
+    manifest = load_bundle(tmp_path / "held").manifest
+    assert "under each shift" in manifest.calibration.data and manifest.patches == demand
 
 
 def _training(folder: Path, bundle: Path, met: dict[str, int]) -> Path:
