@@ -120,8 +120,10 @@ class _Parts:
         self.energy = {}
         with readings as read:
             for name, work in self._windows().items():
-                frames, ends = 0, time.monotonic() + self.plan.energy_seconds
+                frames = 0
                 with Meter(read) as meter:
+                    # counted from the meter's own start, so that no window is shorter than asked for
+                    ends = time.monotonic() + self.plan.energy_seconds
                     while time.monotonic() < ends:
                         if work is None:
                             time.sleep(max(0.0, ends - time.monotonic()))
