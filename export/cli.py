@@ -191,7 +191,8 @@ def export_verify(
     json_file: JsonFile = None,
 ) -> None:
     """Compare what torch, ONNX Runtime and TensorRT make of a bundle's classifier: logits, labels and the firewall's
-    verdicts. TensorRT in every precision that a plan was built for on this device.
+    verdicts. TensorRT in every precision that a plan was built for on this device. Of a classifier for masked images
+    the logits are compared.
 
     Exit code 1 if they differ by more than rounding, or in any label or verdict.
     """
@@ -206,10 +207,11 @@ def export_verify(
     results = verify(loaded, found, threads=threads, plans=opened)
     for result in results:
         parity = result.logits
-        table = Table(f"{result.reference} against {result.runtime}", "", box=None)
-        _add_parity(table, parity, f"of {images.name}")
-        table.add_row("same verdict", f"{parity.images - len(result.apart)} of {parity.images}")
-        table.add_row("largest difference of a score", f"{result.score:.3g}")
+        table = Table(f"{result.network}: {result.reference} against {result.runtime}", "", box=None)
+        _add_parity(table, parity, f"of {images.name}" + (" under masks" if result.score is None else ""))
+        if result.score is not None:
+            table.add_row("same verdict", f"{parity.images - len(result.apart)} of {parity.images}")
+            table.add_row("largest difference of a score", f"{result.score:.3g}")
         Console().print(table)
     if missing:
         typer.echo(f"TensorRT: {missing}")

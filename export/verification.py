@@ -3,7 +3,8 @@
 The reference runs the bundle's ONNX graph operator by operator: in torch where the project's interpreter knows all of
 them, else in onnx's own reference implementation (slow). On a device without torch, ONNX Runtime is the reference for
 TensorRT: a workstation has compared it with torch. Detectors with a network of their own run on ONNX Runtime both
-times: what is compared is the classifier, and what its rounding does to the verdicts.
+times: what is compared is the classifier, and what its rounding does to the verdicts. A bundle's classifier for masked
+images is compared too, by its logits for images under a mask.
 """
 
 from __future__ import annotations
@@ -17,7 +18,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from firewall.bundle import Bundle
+from firewall.bundle import Bundle, ClassifierSpec, PatchSpec
 from firewall.engines import Engine, OnnxRuntimeEngine
 from firewall.engines.device_memory import open_device
 from firewall.engines.plan_cache import PlanCache, Precision
@@ -26,6 +27,7 @@ from firewall.engines.tensorrt_library import open_tensorrt
 from firewall.errors import DataError, EngineError, MissingExtraError
 from firewall.export.parity import Parity, compare
 from firewall.frame import Pixels
+from firewall.masking import masks_for
 from firewall.screening import Firewall
 from firewall.transforms import resize
 from firewall.verdict import Verdict
@@ -35,34 +37,36 @@ __all__ = ["Verified", "open_plans", "verify"]
 
 @dataclass(frozen=True)
 class Verified:
-    """One runtime against the reference. apart: positions of the images whose verdicts differ. score: the largest
-    difference of a detector's score."""
+    """One runtime against the reference. network: the classifier's file. apart: positions of the images whose verdicts
+    differ. score: the largest difference of a detector's score; None for a classifier that verdicts don't rest on."""
 
+    network: str
     reference: str
     runtime: str
     logits: Parity
-    apart: tuple[int, ...]
-    score: float
+    apart: tuple[int, ...] = ()
+    score: float | None = None
 
     def to_json(self) -> dict[str, Any]:
         """Ready for JSON."""
-        return {
+        told = {
+            "network": self.network,
             "reference": self.reference,
             "runtime": self.runtime,
             "logits": self.logits.to_json(),
-            "verdicts": {
-                "images": self.logits.images,
-                "different": list(self.apart),
-                "largest_score_difference": self.score,
-            },
         }
+        if self.score is None:
+            return told
+        different = {"different": list(self.apart), "largest_score_difference": self.score}
+        return {**told, "verdicts": {"images": self.logits.images, **different}}
 
     def check(self) -> None:
         """Raises EngineError if a logit, a class or a verdict differs."""
-        self.logits.check(f"{self.runtime} against {self.reference}")
+        compared = f"{self.network} on {self.runtime} against {self.reference}"
+        self.logits.check(compared)
         if self.apart:
             raise EngineError(
-                f"{self.runtime} against {self.reference}: other verdicts on {len(self.apart)} of {self.logits.images} "
+                f"{compared}: other verdicts on {len(self.apart)} of {self.logits.images} "
                 f"images, the first of them image {self.apart[0]}"
             )
 
@@ -70,7 +74,8 @@ class Verified:
 def verify(
     bundle: Bundle, images: Sequence[Pixels], *, threads: int = 0, plans: Sequence[TensorRTEngine] = ()
 ) -> list[Verified]:
-    """Compare each runtime that is here with the reference. images: (H, W, 3) uint8 of any size, each judged whole.
+    """Compare each runtime that is here with the reference, and ONNX Runtime on the classifier for masked images, if the
+    bundle has one: on the edge it runs on nothing else. images: (H, W, 3) uint8 of any size, each judged whole.
     plans: of this bundle, of `open_plans`.
 
     Every detector is asked of every image. Raises DataError without images, EngineError if a runtime fails,
@@ -78,13 +83,17 @@ def verify(
     """
     if len(images) == 0:
         raise DataError("there are no images to compare on")
-    size = bundle.manifest.classifier.input
+    spec, masked = bundle.manifest.classifier, bundle.manifest.masked_classifier
+    size = spec.input
     pixels = np.stack([resize(image, size.width, size.height) for image in images])
     onnxruntime = OnnxRuntimeEngine(bundle, threads=threads)
-    found: list[tuple[str, Engine, Precision]] = [(f"onnxruntime {onnxruntime.provider}", onnxruntime, "fp32")]
+    found: list[tuple[str, Engine, Precision]] = [(_runtime(onnxruntime), onnxruntime, "fp32")]
+    results, beside = list[Verified](), list[Verified]()
     try:
-        reference = _reference(bundle)
+        reference = _reference(bundle, spec)
         name = reference.provider
+        if masked is not None:
+            beside.append(_under_masks(bundle, masked, pixels, threads))
     except ModuleNotFoundError as error:
         if not plans:
             raise MissingExtraError(
@@ -96,13 +105,13 @@ def verify(
     expected = _logits(reference, pixels)
     guard = Firewall(bundle, reference, exhaustive=True)
     judged = [guard.screen(image) for image in images]
-    results = []
     for runtime, engine, precision in found:
         other = Firewall(bundle, engine, exhaustive=True)
         verdicts = [other.screen(image) for image in images]
         pairs = list(zip(judged, verdicts, strict=True))
         results.append(
             Verified(
+                network=spec.file,
                 reference=name,
                 runtime=runtime,
                 logits=compare(expected, _logits(engine, pixels), precision=precision),
@@ -110,7 +119,26 @@ def verify(
                 score=max((_furthest(one, two) for one, two in pairs), default=0.0),
             )
         )
-    return results
+    return results + beside
+
+
+def _under_masks(bundle: Bundle, spec: ClassifierSpec, pixels: npt.NDArray[np.uint8], threads: int) -> Verified:
+    """The classifier for masked images, asked about each image under the next mask."""
+    patches = bundle.manifest.patches or PatchSpec(area=0.02)
+    masks = masks_for(spec.input.height, spec.input.width, patches.area, patches.masks, patches.fill)
+    places = [number % len(masks) for number in range(len(pixels))]
+    hidden = np.stack([masks.covered(image, at, at) for image, at in zip(pixels, places, strict=True)])
+    reference, engine = _reference(bundle, spec), OnnxRuntimeEngine(bundle, threads=threads, spec=spec)
+    return Verified(
+        network=spec.file,
+        reference=reference.provider,
+        runtime=_runtime(engine),
+        logits=compare(_logits(reference, hidden), _logits(engine, hidden), precision=spec.precision),
+    )
+
+
+def _runtime(engine: OnnxRuntimeEngine) -> str:
+    return f"onnxruntime {engine.provider}"
 
 
 def open_plans(bundle: Bundle, *, folder: Path | None = None, device_id: int = 0) -> tuple[list[TensorRTEngine], str]:
@@ -146,14 +174,13 @@ def open_plans(bundle: Bundle, *, folder: Path | None = None, device_id: int = 0
 
 
 class _Interpreter:
-    """A bundle's classifier as an Engine that computes with `run`: float32 (N, 3, H, W), prepared -> logits."""
+    """A classifier as an Engine that computes with `run`: float32 (N, 3, H, W), prepared -> logits."""
 
-    def __init__(self, bundle: Bundle, provider: str, run: Any) -> None:
-        spec = bundle.manifest.classifier.input
+    def __init__(self, spec: ClassifierSpec, provider: str, run: Any) -> None:
         self.provider = provider
         self._run = run
-        self._mean = np.array(spec.mean, np.float64)
-        self._std = np.array(spec.std, np.float64)
+        self._mean = np.array(spec.input.mean, np.float64)
+        self._std = np.array(spec.input.std, np.float64)
 
     def classify(self, images: npt.NDArray[np.uint8]) -> npt.NDArray[np.float32]:
         """See Engine.classify. The preparation is written out, so that the edge's folded one is compared with it."""
@@ -164,14 +191,13 @@ class _Interpreter:
         return result
 
 
-def _reference(bundle: Bundle) -> Engine:
+def _reference(bundle: Bundle, spec: ClassifierSpec) -> Engine:
     import onnx
     import torch
     from onnx.reference import ReferenceEvaluator
 
     from firewall.lab.models.onnx_network import OnnxNetwork
 
-    spec = bundle.manifest.classifier
     model = onnx.load_model_from_string(bundle.files[spec.file])
     try:
         network = OnnxNetwork(model, spec.output).eval()
@@ -182,14 +208,14 @@ def _reference(bundle: Bundle) -> Engine:
             answers: Any = evaluator.run([spec.output], {spec.input.name: values})
             return answers[0]
 
-        return _Interpreter(bundle, f"onnx {onnx.__version__} reference", evaluate)
+        return _Interpreter(spec, f"onnx {onnx.__version__} reference", evaluate)
 
     @torch.no_grad()
     def run(values: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
         logits: npt.NDArray[np.float32] = network(torch.from_numpy(values)).numpy()
         return logits
 
-    return _Interpreter(bundle, f"torch {torch.__version__}", run)
+    return _Interpreter(spec, f"torch {torch.__version__}", run)
 
 
 def _logits(engine: Engine, pixels: npt.NDArray[np.uint8]) -> npt.NDArray[np.float32]:

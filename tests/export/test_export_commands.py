@@ -187,6 +187,37 @@ def test_a_runtime_that_says_something_else_is_found(
         found.check()
 
 
+def test_the_classifier_for_masked_images_is_compared_too(
+    own: Path, benign: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its logits on images under masks, by its own preparation; it is told apart from the protected classifier."""
+    from firewall.export import verification
+
+    size = {"width": SIZE, "height": SIZE}
+    classifier = {"file": "n.onnx", "input": size, "labels": tuple("abcdef")}
+    masked = {**classifier, "file": "m.onnx", "input": {**size, "mean": (0.1, 0.2, 0.3), "std": (0.5, 0.5, 0.5)}}
+    files = dict.fromkeys(("n.onnx", "m.onnx"), own.read_bytes())
+    bundle = write_bundle(tmp_path / "b", files, **plain(), classifier=classifier, masked_classifier=masked)
+    images = [np.array(Image.open(path)) for path in sorted(benign.iterdir())[:6]]
+    protected, under_masks = verify(bundle, images, threads=1)
+    protected.check()
+    under_masks.check()
+    assert (protected.network, under_masks.network) == ("n.onnx", "m.onnx")
+    assert under_masks.logits.images == 6 and under_masks.logits.scale != protected.logits.scale
+    assert "verdicts" in protected.to_json() and "verdicts" not in under_masks.to_json()
+
+    class Rolled(verification.OnnxRuntimeEngine):
+        def classify(self, images: Any) -> Any:
+            logits = super().classify(images)
+            return logits if self._spec.file == "n.onnx" else np.roll(logits, 1, axis=1)
+
+    monkeypatch.setattr(verification, "OnnxRuntimeEngine", Rolled)
+    protected, under_masks = verify(bundle, images, threads=1)
+    protected.check()
+    with pytest.raises(EngineError, match=r"m\.onnx on onnxruntime .* a logit differs"):
+        under_masks.check()
+
+
 def test_operators_that_torch_does_not_know_are_left_to_the_reference(own: Path, benign: Path, tmp_path: Path) -> None:
     """A network with one of them is compared all the same, by onnx's own implementation."""
     helper, model = onnx.helper, onnx.load(str(own))

@@ -135,7 +135,10 @@ def certify_flow(
 def train_masked(
     out: Annotated[Path, typer.Option(help="Folder for checkpoint, log, ONNX file and card.")],
     start: Annotated[
-        str, typer.Option(help="'default' or a bundle: its sign classifier is refined; 'none': begin anew.")
+        str,
+        typer.Option(
+            help="The sign classifier to refine: 'default', a bundle, or a folder of 'lab train'; 'none': begin anew."
+        ),
     ] = "default",
     area: Annotated[float, typer.Option(help="Of the largest square sticker, as a share of the region's.")] = 0.02,
     masks: Annotated[int, typer.Option(help="Along each side, as for 'lab certify patch'.")] = 6,

@@ -21,9 +21,10 @@ import torch
 from torch import Tensor, nn
 from torch.utils.data import Dataset
 
-from firewall.bundle import ClassifierSpec, InputSpec, load_bundle
+from firewall.bundle import ClassifierSpec, InputSpec
 from firewall.errors import UsageError
 from firewall.export.onnx import export_classifier
+from firewall.lab.bundling import load_card
 from firewall.lab.calibration import engine_for
 from firewall.lab.datasets import gtsrb
 from firewall.lab.models.sign_classifier import INPUT_SIZE, SignClassifier, from_onnx, fuse
@@ -57,9 +58,9 @@ class MaskedSettings(Schedule):
 def train_masked(
     data: Path, out: Path, settings: MaskedSettings, *, start: str = "default", threads: int = 1, workers: int = 1
 ) -> dict[str, Any]:
-    """Refine (or go on refining) the sign classifier of bundle `start` in `out`; the card.
+    """Refine (or go on refining) the sign classifier `start` in `out`; the card.
 
-    data: folder of GTSRB. start: 'none' begins with random weights. The tracks that are kept out are the same as of the
+    data: folder of GTSRB. start: a bundle, a classifier's folder or an ONNX file; 'none' begins with random weights. The tracks that are kept out are the same as of the
     default classifier. Writes `classifier.onnx` and `card.json`, which `firewall lab calibrate` needs. Raises DataError
     for a bundle of another kind of network or a checkpoint of other settings, UsageError for an area or masks out of
     range.
@@ -128,10 +129,8 @@ def _begin(start: str) -> tuple[SignClassifier, str | None]:
     """The network to start from, and the SHA-256 of its file if there is one."""
     if start == "none":
         return SignClassifier(len(gtsrb.CLASS_NAMES)), None
-    bundle = load_bundle(start)
-    file = bundle.manifest.classifier.file
-    model = from_onnx(bundle.files[file])
-    return model.requires_grad_(True), bundle.manifest.files[file].sha256
+    _, _, content = load_card(Path(start))
+    return from_onnx(content).requires_grad_(True), hashlib.sha256(content).hexdigest()
 
 
 class _Drawn(Dataset[tuple[Tensor, int]]):
