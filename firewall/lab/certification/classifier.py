@@ -71,16 +71,17 @@ def certified(
 
 def open_subject(name: str, threads: int = 1) -> Subject:
     """`default`, a bundle's folder, a classifier's folder or an ONNX file. Raises DataError for anything else."""
-    _, spec, content = load_card(Path(name))
+    bundle = load_bundle(name) if name == "default" or (Path(name) / MANIFEST).is_file() else None
+    if bundle is None:
+        _, spec, content = load_card(Path(name))
+    else:
+        spec = bundle.manifest.classifier
+        content = bundle.files[spec.file]
     about = {"classifier": name, "classifier_sha256": hashlib.sha256(content).hexdigest()}
-    masked = None
-    if name == "default" or (Path(name) / MANIFEST).is_file():
-        bundle = load_bundle(name)
-        own = bundle.manifest.masked_classifier
-        if own is not None:
-            about["masked_classifier_sha256"] = bundle.manifest.files[own.file].sha256
-            masked = engine_for(own, bundle.files[own.file], threads)
-    engine = engine_for(spec, content, threads)
+    engine, masked = engine_for(spec, content, threads), None
+    if bundle is not None and (own := bundle.manifest.masked_classifier) is not None:
+        about["masked_classifier_sha256"] = bundle.manifest.files[own.file].sha256
+        masked = engine_for(own, bundle.files[own.file], threads)
     return Subject(engine, spec.labels, spec.input.height, spec.input.width, about, masked)
 
 

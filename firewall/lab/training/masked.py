@@ -60,10 +60,10 @@ def train_masked(
 ) -> dict[str, Any]:
     """Refine (or go on refining) the sign classifier `start` in `out`; the card.
 
-    data: folder of GTSRB. start: a bundle, a classifier's folder or an ONNX file; 'none' begins with random weights. The tracks that are kept out are the same as of the
-    default classifier. Writes `classifier.onnx` and `card.json`, which `firewall lab calibrate` needs. Raises DataError
-    for a bundle of another kind of network or a checkpoint of other settings, UsageError for an area or masks out of
-    range.
+    data: folder of GTSRB. start: a bundle, a classifier's folder or an ONNX file; 'none' begins with random weights.
+    The tracks that are kept out are the same as of the default classifier. Writes `classifier.onnx` and `card.json`,
+    which `firewall lab calibrate` needs. Raises DataError for another kind of network or a checkpoint of other
+    settings, UsageError for an area or masks out of range.
     """
     if settings.images < settings.batch:
         raise UsageError(f"an epoch of {settings.images} images is less than a batch of {settings.batch}")

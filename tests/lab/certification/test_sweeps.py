@@ -188,6 +188,9 @@ def test_refining_on_masks_gives_a_classifier_of_its_own(small_gtsrb: Path, tmp_
     assert subject.about["masked_classifier_sha256"] == card["sha256"]
     assert not np.array_equal(subject.under_masks.classify(images), subject.engine.classify(images))
 
+    further = train_masked(small_gtsrb, tmp_path / "further", settings, start=str(tmp_path / "masked"), workers=0)
+    assert further["training"]["refines"] == card["sha256"] != further["sha256"]
+
 
 def test_masked_training_can_begin_anew_and_show_the_worst_masks(tmp_path: Path, small_gtsrb: Path) -> None:
     """From random weights nothing is refined, the result is the same network after a stop, and another number of pairs
