@@ -219,15 +219,15 @@ def test_a_sweep_that_would_end_too_late_is_not_begun(guard: Firewall, two_signs
     """With time for one sign of two, the first is released in time and the second withheld as late, unswept."""
 
     def slow(images: npt.NDArray[np.uint8]) -> npt.NDArray[np.float32]:
-        time.sleep(0.2 if len(images) > 2 else 0)
+        time.sleep(0.5 if len(images) > 2 else 0)
         return guard.engine.classify(images)
 
     steady = Firewall(never_sure(guard.bundle), BrokenEngine(slow))
     steady.screen_frame(frame(two_signs), [LEFT])  # from which it knows what a sweep costs
-    first, second = steady.screen_frame(frame(two_signs), [LEFT, RIGHT], deadline=time.monotonic() + 0.35)
+    first, second = steady.screen_frame(frame(two_signs), [LEFT, RIGHT], deadline=time.monotonic() + 0.95)
 
     assert first.released and second.reason is Reason.LATE and second.classified == 1
-    assert first.latency_ms == second.latency_ms < 350
+    assert first.latency_ms == second.latency_ms < 950
 
 
 def test_labels_are_withheld_if_the_last_region_took_too_long(guard: Firewall, two_signs: Pixels) -> None:
@@ -238,15 +238,15 @@ def test_labels_are_withheld_if_the_last_region_took_too_long(guard: Firewall, t
         nonlocal sweeps
         if len(images) > 2:
             sweeps += 1
-            time.sleep(0.4 if sweeps == 2 else 0)
+            time.sleep(1.0 if sweeps == 2 else 0)
         return guard.engine.classify(images)
 
     verdicts = Firewall(never_sure(guard.bundle), BrokenEngine(slower)).screen_frame(
-        frame(two_signs), [LEFT, RIGHT], deadline=time.monotonic() + 0.3
+        frame(two_signs), [LEFT, RIGHT], deadline=time.monotonic() + 0.8
     )
 
     assert sweeps == 2 and [verdict.reason for verdict in verdicts] == [Reason.LATE, Reason.LATE]
-    assert all(verdict.latency_ms > 300 for verdict in verdicts)
+    assert all(verdict.latency_ms > 800 for verdict in verdicts)
 
 
 def test_one_bad_region_does_not_cost_the_others(guard: Firewall, two_signs: Pixels) -> None:
