@@ -74,9 +74,9 @@ class Verified:
 def verify(
     bundle: Bundle, images: Sequence[Pixels], *, threads: int = 0, plans: Sequence[TensorRTEngine] = ()
 ) -> list[Verified]:
-    """Compare each runtime that is here with the reference, and ONNX Runtime on the classifier for masked images, if the
-    bundle has one: on the edge it runs on nothing else. images: (H, W, 3) uint8 of any size, each judged whole.
-    plans: of this bundle, of `open_plans`.
+    """Compare each runtime that is here with the reference. images: (H, W, 3) uint8 of any size, each judged whole.
+    plans: of this bundle, of `open_plans`. A classifier for masked images, if the bundle has one, is compared on ONNX
+    Runtime: on the edge it runs on nothing else.
 
     Every detector is asked of every image. Raises DataError without images, EngineError if a runtime fails,
     MissingExtraError if there is neither torch nor a plan: nothing to compare with.
