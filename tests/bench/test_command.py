@@ -182,7 +182,11 @@ def test_ctrl_c_keeps_what_there_is(
     monkeypatch.setattr(Guarded, "run", judge_and_interrupt)
     file = tmp_path / "bench.json"
 
-    result = firewall("bench", "--images", folders[0], "--warm-up", 0, "--threads", 1, *SHORT, "--json", file)
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)  # a background job inherits that it's ignored
+    try:
+        result = firewall("bench", "--images", folders[0], "--warm-up", 0, "--threads", 1, *SHORT, "--json", file)
+    finally:
+        signal.signal(signal.SIGINT, before)
 
     assert result.returncode == 130, result.stderr
     found = json.loads(file.read_text())
