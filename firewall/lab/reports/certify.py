@@ -163,8 +163,8 @@ def write(found: dict[str, Any], out: Path, json_file: Path | None = None, data:
         found=found,
         bars=data_uri(_bars(found["fig6"])),
         curves=data_uri(_curves(found["curve"])) if found["curve"] else None,
-        stickers=data_uri(_stickers(best)) if (best := _surest(found["patch"])) else None,
-        surest=best,
+        stickers=data_uri(_stickers(widest)) if (widest := _widest(found["patch"])) else None,
+        widest=widest,
         radii=data_uri(_radii(found["smoothing"])) if found["smoothing"] else None,
         digits=data_uri(digits) if (digits := _digits(found, data)) is not None else None,
     )
@@ -218,10 +218,13 @@ def _curves(rows: list[dict[str, Any]]) -> Figure:
     return figure
 
 
-def _surest(results: list[dict[str, Any]]) -> dict[str, Any] | None:
-    """The result with the most signs certified, of those that count by class."""
-    counted = [result for result in results if result["summary"].get("by_class")]
-    return max(counted, key=lambda result: float(result["summary"]["certified"]["value"]), default=None)
+def _widest(results: list[dict[str, Any]]) -> dict[str, Any] | None:
+    """The result of the most images, of those that count by class; of several the one of the largest sticker."""
+
+    def size(result: dict[str, Any]) -> tuple[int, float]:
+        return int(result["summary"]["certified"]["total"]), float(result["about"]["area"])
+
+    return max((result for result in results if result["summary"].get("by_class")), key=size, default=None)
 
 
 def _stickers(result: dict[str, Any]) -> Figure:

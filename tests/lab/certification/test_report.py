@@ -114,6 +114,21 @@ def test_the_page_shows_what_the_files_say(results: Path, tmp_path: Path) -> Non
     assert "the bundle has no certificate" in page and "Not measured: &#39;firewall lab certify flow" in page
 
 
+def test_stickers_are_drawn_of_the_most_images(results: Path, tmp_path: Path) -> None:
+    """Not of the result that looks best; of as many images the larger sticker."""
+    first = json.loads((results / "patch.json").read_text())
+    certified, area = first["summary"]["certified"], first["about"]["area"]
+    for name, total, part in (("fewer", certified["total"] - 1, area), ("smaller", certified["total"], area / 2)):
+        summary = {**first["summary"], "certified": {**certified, "value": 1.0, "total": total}}
+        content = {**first, "summary": summary, "about": {**first["about"], "area": part}}
+        (results / f"{name}.json").write_text(json.dumps(content))
+
+    write(collect(results), tmp_path / "page.html", None)
+
+    page = (tmp_path / "page.html").read_text()
+    assert "By class, patch.json" in page and "smaller.json" in page
+
+
 def test_the_command_writes_the_page(results: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     """With the default bundle, whether or not it has a certificate."""
     certify_report(results, tmp_path / "page.html", "default", None, None)
