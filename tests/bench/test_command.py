@@ -147,8 +147,8 @@ def test_compare_with_a_slower_run(report: tuple[dict[str, Any], str, Path], tmp
     """Half as slow again is seen, and is exit code 1 only if a limit is given; a run on another machine is not held
     against the limit unless one insists."""
     steady, slower = (json.loads(json.dumps(report[0])) for _ in range(2))
-    for run, factor in ((steady, 1.0), (slower, 1.5)):  # of a busy machine's own samples nothing can be told
-        for kind in run["full_rate"].values():
+    for one, factor in ((steady, 1.0), (slower, 1.5)):  # of a busy machine's own samples nothing can be told
+        for kind in one["full_rate"].values():
             count = len(kind["with_firewall"]["samples_ms"])
             kind["with_firewall"]["samples_ms"] = [factor * (10 + number % 7 / 10) for number in range(count)]
     first, second = tmp_path / "steady.json", tmp_path / "slower.json"
