@@ -38,7 +38,7 @@ __all__ = ["Verified", "open_plans", "verify"]
 @dataclass(frozen=True)
 class Verified:
     """One runtime against the reference. network: the classifier's file. apart: positions of the images whose verdicts
-    differ. score: the largest difference of a detector's score; None for a classifier that verdicts don't rest on."""
+    differ. score: the largest difference of a detector's score; None where no verdicts are compared."""
 
     network: str
     reference: str
