@@ -103,10 +103,10 @@ def verify(
         name, reference, _ = found.pop()
     found.extend((engine.provider, engine, engine.plan.key.precision) for engine in plans)
     expected = _logits(reference, pixels)
-    guard = Firewall(bundle, reference, exhaustive=True)
+    guard = Firewall(bundle, reference, exhaustive=True, threads=threads)
     judged = [guard.screen(image) for image in images]
     for runtime, engine, precision in found:
-        other = Firewall(bundle, engine, exhaustive=True)
+        other = Firewall(bundle, engine, exhaustive=True, threads=threads)
         verdicts = [other.screen(image) for image in images]
         pairs = list(zip(judged, verdicts, strict=True))
         results.append(

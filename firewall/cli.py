@@ -248,7 +248,7 @@ def _json_lines(settings: Settings) -> JsonLines | None:
 
     if settings.output == "off":
         return None
-    if settings.output == "-":
+    if settings.output in ("-", "jsonl:-"):
         return JsonLines(sys.stdout, operator=settings.operator)
     scheme, _, path = settings.output.partition(":")
     if scheme != "jsonl" or not path:

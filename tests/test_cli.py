@@ -211,6 +211,15 @@ def test_output_to_a_file(tmp_path: Path) -> None:
     assert len(path.read_text().splitlines()) >= 10
 
 
+def test_output_to_a_dash_is_stdout(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """jsonl:- is stdout, as - is, and no file of that name."""
+    monkeypatch.chdir(tmp_path)
+
+    result = firewall("serve", "--http", "off", "--max-frames", "2", "--output", "jsonl:-")
+
+    assert result.returncode == 0 and lines(result) and not list(tmp_path.iterdir())
+
+
 def test_a_video_file(tmp_path: Path, demo_frames: list[Pixels]) -> None:
     """Every frame of a real video file is judged; nothing of a file is dropped or late."""
     path = tmp_path / "drive.avi"

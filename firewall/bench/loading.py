@@ -24,4 +24,5 @@ def load(
     loaded = load_bundle(
         bundle, trust=Trust.configured(None if trust is None else Path(trust), allow_unsigned, remember=False)
     )
-    return Firewall(loaded, open_engine(loaded, device=device, threads=threads), exhaustive=exhaustive)
+    engine = open_engine(loaded, device=device, threads=threads)
+    return Firewall(loaded, engine, exhaustive=exhaustive, threads=threads)

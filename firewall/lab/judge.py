@@ -89,7 +89,7 @@ class Judge:
 
 def judge_of(bundle: Bundle, classifier: Protected) -> Judge:
     """The bundle as the edge loads it. Raises BundleError or EngineError as that does."""
-    guard = Firewall(bundle, OnnxRuntimeEngine(bundle, threads=1))
+    guard = Firewall(bundle, OnnxRuntimeEngine(bundle, threads=1), threads=1)
     thresholds = {spec.name: spec.threshold for spec in bundle.manifest.detectors}
     if guard.fusion is not None:
         thresholds[SUSPICION] = 0.0

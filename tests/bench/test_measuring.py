@@ -19,13 +19,17 @@ from firewall.bench.cold_start import cold_starts, gpu_memory
 from firewall.bench.device_times import device_times, sweep_batch
 from firewall.bench.fixed_rate import Clock, FixedRateRun
 from firewall.bench.inputs import Inputs, of_demo, of_files
+from firewall.bench.loading import load
 from firewall.bench.measuring import Plan, measure
 from firewall.bench.picture import draw
 from firewall.bench.report import FixedRate
 from firewall.bench.subjects import Guarded, Tally, Unguarded
 from firewall.bench.tables import render
+from firewall.bundle import PatchSpec, load_bundle
+from firewall.engines import OnnxRuntimeEngine
 from firewall.errors import EngineError, UsageError
 from firewall.frame import Frame, Pixels
+from firewall.lab.bundling import rewritten
 from firewall.regions import build
 from firewall.screening import Stages
 from tests.bench.boards import orin_nano
@@ -142,6 +146,16 @@ def test_without_the_firewall_the_labels_are_the_same(guard: Firewall, benign_si
         guard.engine = engine
 
     assert np.array_equal(seen[0], seen[1])
+
+
+def test_threads_bound_the_classifier_for_masked_images_too(tmp_path: Path) -> None:
+    """A bundle that demands certificates is timed on as many threads as were told, under masks as well."""
+    rewritten(load_bundle(), tmp_path / "b", {}, patches=PatchSpec(area=0.02))
+
+    guard = load(str(tmp_path / "b"), None, True, "cpu", 1)
+
+    assert guard.under_masks is not guard.engine and isinstance(guard.under_masks, OnnxRuntimeEngine)
+    assert guard.under_masks._session.get_session_options().intra_op_num_threads == 1
 
 
 def test_a_firewall_that_fails_is_not_timed(guard: Firewall, benign_sign: Pixels) -> None:
