@@ -20,7 +20,7 @@ from rich.console import Console
 
 import firewall
 from firewall.bench.cli import bench_app
-from firewall.errors import FirewallError, ImageError, MissingExtraError, UsageError
+from firewall.errors import EngineError, FirewallError, ImageError, MissingExtraError, UsageError
 from firewall.signing import AllowUnsigned, TrustedKeys, bundle_app
 
 if TYPE_CHECKING:
@@ -48,6 +48,13 @@ Patches = Annotated[
     float | None,
     typer.Option(
         metavar="AREA", help="Release only labels that no sticker of up to this share of the region can change."
+    ),
+]
+RegionDetector = Annotated[
+    Path | None,
+    typer.Option(
+        metavar="FILE",
+        help="Look with this detector (ONNX), or the one that a settings file (.yaml) has as region_detector.",
     ),
 ]
 Threads = Annotated[int, typer.Option(min=0, max=256, help="Threads of the classifier; 0 = one for each core.")]
@@ -114,6 +121,7 @@ def serve(
     regions: Annotated[
         str | None, typer.Option(help="Where to look: signs, whole, detector or X,Y,W,H.  [default: signs]")
     ] = None,
+    region_detector: RegionDetector = None,
     http: Annotated[
         str | None, typer.Option(metavar="HOST:PORT", help="Live page, or 'off'.  [default: 127.0.0.1:8080]")
     ] = None,
@@ -139,19 +147,21 @@ def serve(
     ] = None,
 ) -> None:
     """Guard a camera, stream or file: find signs, judge each, release or withhold its label."""
-    from firewall.config import load_settings
+    from firewall.config import load_region_detector, load_settings
 
     if camera is not None and source is not None:
         raise UsageError("give --camera or --source, not both")
     if camera is not None and not camera.isdecimal():
         raise UsageError(f"--camera takes a number such as 0 (= /dev/video0), got {camera!r}; use --source for a URI")
+    detector = None if region_detector is None else load_region_detector(region_detector)
     settings = load_settings(
         config,
         source=source if camera is None else camera,
         bundle=bundle,
         trust=trust,
         allow_unsigned=allow_unsigned,
-        regions=regions,
+        regions="detector" if regions is None and detector is not None else regions,
+        region_detector=None if detector is None else detector.model_dump(exclude_unset=True),
         http=http,
         output=output,
         patches=None if patches is None else {"area": patches},
@@ -178,7 +188,7 @@ def _serve(settings: Settings) -> None:
     from firewall.trust import Trust
 
     spec = parse(settings.source)
-    finder = build(settings.regions, settings.region_detector)
+    finder = build(settings.regions, settings.region_detector, device=settings.device, threads=settings.threads)
     address = None if settings.http == "off" else parse_address(settings.http)
     deadline_ms = settings.deadline_ms or (DEADLINE_MS if spec.live else None)
     # Before anything is opened: where the device or the bundle is refused nothing is served.
@@ -265,7 +275,10 @@ def screen(
     bundle: Bundle = "default",
     trust: TrustedKeys = None,
     allow_unsigned: AllowUnsigned = None,
-    regions: Annotated[str, typer.Option(help="Where to look: whole, signs or X,Y,W,H.")] = "whole",
+    regions: Annotated[
+        str | None, typer.Option(help="Where to look: whole, signs, detector or X,Y,W,H.  [default: whole]")
+    ] = None,
+    region_detector: RegionDetector = None,
     patches: Patches = None,
     operator: Annotated[bool, typer.Option("--operator", help="Add detector scores; keep them to yourself.")] = False,
     device: Device = "cpu",
@@ -273,6 +286,7 @@ def screen(
 ) -> None:
     """Judge image files: one JSON line for each region of each image. Exit code 1 if an image could not be judged."""
     from firewall.bundle import load_bundle
+    from firewall.config import load_region_detector
     from firewall.engines import check_device, open_engine
     from firewall.regions import build
     from firewall.screening import Firewall
@@ -281,7 +295,9 @@ def screen(
     from firewall.verdict import Reason, Verdict
 
     wanted = None if patches is None else _patches(patches)
-    finder = build(regions)
+    detector = None if region_detector is None else load_region_detector(region_detector)
+    place = regions or ("whole" if detector is None else "detector")
+    finder = build(place, detector, device=device, threads=threads)
     check_device(device)
     loaded = load_bundle(bundle, trust=Trust.configured(trust, allow_unsigned))
     engine = open_engine(loaded, device=device, threads=threads)
@@ -295,6 +311,7 @@ def screen(
             found = finder.find(pixels)
         except FirewallError as error:
             reason = Reason.BAD_IMAGE if isinstance(error, ImageError) else Reason.SOURCE_ERROR
+            reason = Reason.ENGINE_ERROR if isinstance(error, EngineError) else reason
             age = (time.monotonic() - started) * 1e3
             verdicts = [Verdict(str(path), sequence, (0, 0, 0, 0), reason=reason, detail=str(error), latency_ms=age)]
             _say(f"firewall: {error}")

@@ -17,7 +17,7 @@ from pydantic import ValidationError
 
 from firewall.bundle import Bundle
 from firewall.drift import Drift, DriftSpec, DriftState
-from firewall.errors import BundleError, FirewallError
+from firewall.errors import BundleError, EngineError, FirewallError
 from firewall.frame import Frame
 from firewall.regions import RegionFinder
 from firewall.screening import Firewall, Stages
@@ -129,7 +129,8 @@ class Service:
             with stages.timed("regions"):
                 regions = self.finder.find(frame.pixels)
         except FirewallError as error:
-            verdicts = [_withheld(frame, Reason.BAD_IMAGE, str(error))]
+            reason = Reason.ENGINE_ERROR if isinstance(error, EngineError) else Reason.BAD_IMAGE
+            verdicts = [_withheld(frame, reason, str(error))]
         except Exception as error:  # closed by default: a region finder that breaks must not stop the guard
             verdicts = [_withheld(frame, Reason.UNKNOWN, f"{type(error).__name__} while looking for regions")]
         else:

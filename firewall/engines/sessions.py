@@ -11,6 +11,7 @@ import importlib.util
 import os
 from collections import Counter
 from collections.abc import Mapping
+from pathlib import Path
 
 import onnxruntime as ort
 
@@ -61,13 +62,15 @@ def open_session(
     threads: int = 0,
     image: tuple[str, tuple[int, ...]] | None = None,
     cuda: Mapping[str, str] | None = None,
+    weights: Path | None = None,
 ) -> ort.InferenceSession:
     """A session for an ONNX file, all of whose nodes run on the device.
 
     content: the file's bytes. what: names it in errors. device: of DEVICES. threads: of the processor, 0 = one for each
     core that this process may use. image: name of the input and shape of one image there, for TensorRT to prepare
     batches of up to 128; without it, each new size of batch costs seconds when it first comes. cuda: further options of
-    the CUDA provider, such as a stream.
+    the CUDA provider, such as a stream. weights: folder of a file that keeps its weights beside it; without it such a
+    file can't be loaded.
 
     Raises UsageError for an unknown device, EngineError if the file can't be loaded or a node would run elsewhere.
     """
@@ -87,6 +90,8 @@ def open_session(
     if device != "cpu":
         # ... and a node that only the processor has a kernel for is an error, not a copy forth and back.
         settings.add_session_config_entry("session.disable_cpu_ep_fallback", "1")
+    if weights is not None:
+        settings.add_session_config_entry("session.model_external_initializers_file_folder_path", str(weights))
     settings.log_severity_level = 4  # its messages come as exceptions
     providers = [(name, _options(name, image, cuda or {})) for name in PROVIDERS[device]]
     try:

@@ -28,10 +28,18 @@ class RegionFinder(Protocol):
         ...
 
 
-def build(setting: str, detector: RegionDetectorSettings | None = None, limit: int = 8) -> RegionFinder:
+def build(
+    setting: str,
+    detector: RegionDetectorSettings | None = None,
+    limit: int = 8,
+    *,
+    device: str = "cpu",
+    threads: int = 0,
+) -> RegionFinder:
     """The finder that `setting` names: whole, signs, detector or X,Y,W,H.
 
-    detector: what `detector` loads. limit: the most regions for a frame, at least 1. Raises UsageError for any other
+    detector: what `detector` loads. limit: the most regions for a frame, at least 1. device, threads: what it runs on,
+    as of firewall.engines. Raises UsageError for any other
     setting, EngineError for a detector that can't be used.
     """
     if limit < 1:
@@ -46,10 +54,12 @@ def build(setting: str, detector: RegionDetectorSettings | None = None, limit: i
         return SignProposals(limit)
     if name == "detector":
         if detector is None:
-            raise UsageError("regions 'detector' needs region_detector: {file: ...} in the settings file (--config)")
+            raise UsageError(
+                "regions 'detector' needs --region-detector FILE, or region_detector: {file: ...} in the settings file"
+            )
         from firewall.regions.onnx_boxes import OnnxBoxes
 
-        return OnnxBoxes(detector, limit)
+        return OnnxBoxes(detector, limit, device=device, threads=threads)
     if re.fullmatch(r"\s*-?[0-9]{1,9}\s*(,\s*-?[0-9]{1,9}\s*){3}", name):
         x, y, width, height = (int(part) for part in name.split(","))
         return Box((x, y, width, height))

@@ -1,126 +1,194 @@
-"""Regions from a detector of the user's, an ONNX file."""
+"""Regions from a detector of the user's, an ONNX file as it was exported."""
 
 from __future__ import annotations
 
-from pathlib import Path
+import sys
+from collections.abc import Callable
 
-import cv2
 import numpy as np
-import numpy.typing as npt
-import onnxruntime as ort
 
 from firewall.config import RegionDetectorSettings
-from firewall.errors import EngineError
+from firewall.errors import EngineError, UsageError
 from firewall.frame import Pixels, Region
-from firewall.regions.boxes import Floats, as_regions, overlaps, strongest
+from firewall.regions.box_form import BoxForm
+from firewall.regions.boxes import Floats, as_regions
+from firewall.regions.graph import Array, Graph
+from firewall.regions.layouts import Candidates, Plan, read
+from firewall.regions.letterbox import GREY, Placement
+from firewall.regions.network_input import NetworkInput
+from firewall.regions.oddities import Oddities
+from firewall.regions.recognition import recognise
+from firewall.regions.suppression import suppress
 
 __all__ = ["OnnxBoxes"]
 
-#: Of two boxes that overlap more than this the one with the higher score is kept.
-MOST_OVERLAP = 0.5
-#: Boxes that are compared with each other; a detector that gives thousands is cut to its best.
-MOST_COMPARED = 300
+
+def _to_stderr(line: str) -> None:
+    shown = "".join(part if part.isprintable() else "?" for part in " ".join(line.split()))
+    sys.stderr.write(f"firewall: {shown}\n")
+    sys.stderr.flush()
 
 
 class OnnxBoxes:
-    """Boxes of a detector on the CPU: resize the frame to its input, run, threshold, suppress, scale back.
+    """Boxes of a detector: fit the frame to its input, run, read its layout, threshold, suppress, scale back.
 
-    The file has one input, float32 (1, 3, H, W) with fixed H and W: RGB 0..1, the whole frame stretched to H x W. Its
-    outputs are named in the settings: boxes (N, 4) or (1, N, 4) as x0, y0, x1, y1 in pixels of the input, scores (N,)
-    or (1, N) from 0 to 1.
+    The layout is recognised when it is opened, from the file and its answer to a grey picture; how it writes boxes from
+    the first boxes (firewall.regions.box_form).
     """
 
-    def __init__(self, settings: RegionDetectorSettings, limit: int = 8) -> None:
-        """limit: the most regions for a frame. Raises EngineError for a file that is missing, not ONNX, or has other
-        inputs or outputs; the network is run once to find out."""
+    def __init__(
+        self,
+        settings: RegionDetectorSettings,
+        limit: int = 8,
+        *,
+        device: str = "cpu",
+        threads: int = 0,
+        tell: Callable[[str], None] = _to_stderr,
+    ) -> None:
+        """limit: the most regions for a frame. device, threads: as of firewall.engines, unless the settings name a
+        device. tell: takes lines for the operator, each once.
+
+        Raises EngineError, one line, for a file that can't be used, or outputs that no layout fits; UsageError for
+        settings that the file contradicts.
+        """
         self.limit = limit
         self._settings = settings
-        self._session = _load(settings.file)
-        self._input, self._height, self._width = _input_of(self._session, settings.file)
-        outputs = [entry.name for entry in self._session.get_outputs()]
-        for key, name in (("boxes", settings.boxes), ("scores", settings.scores)):
-            if name not in outputs:
-                raise EngineError(
-                    f"region detector {settings.file} has no output {name!r}; it has {', '.join(outputs)}: "
-                    f"name one of them as region_detector.{key}"
-                )
-        self._run(np.zeros((self._height, self._width, 3), np.uint8))
+        self._graph = Graph(settings.file, device=settings.device or device, threads=threads)
+        self._input = NetworkInput(self._graph, settings)
+        self._odd = Oddities(self._graph.what, tell)
+        grey = np.full((self._input.height, self._input.width, 3), GREY, np.uint8)
+        answers = self._all(self._input.feeds(grey, letterbox=True)[0])
+        self._plan = self._recognised(answers)
+        self._allowed = self._classes()
+        self._form = BoxForm(coordinates=self._fixed("coordinates"), written=self._fixed("format"))
+        found = self._read([answers[name] for name in self._plan.outputs])
+        self._odd.check_scores(found)
+        self._odd.check_boxes(found.where(found.scores >= settings.threshold))
+        self._about()
 
     def find(self, pixels: Pixels) -> list[Region]:
         """Regions inside the frame, highest score first. pixels: (H, W, 3) uint8. Raises EngineError if the network
-        fails or gives something else than boxes and scores."""
+        fails, or what it gives can't be boxes: the frame is then withheld, and the operator is told once."""
         height, width = pixels.shape[:2]
-        corners, scores = self._run(pixels)
-        boxes = np.concatenate([corners[:, :2], corners[:, 2:] - corners[:, :2]], axis=1)
-        boxes *= np.array([width / self._width, height / self._height] * 2)
-        real = np.flatnonzero((scores >= self._settings.threshold) & (boxes[:, 2:] > 0).all(axis=1))
-        best = real[np.argsort(-scores[real], kind="stable")][:MOST_COMPARED]
-        boxes, scores = boxes[best], scores[best]
-        kept = strongest(scores, overlaps(boxes, boxes), self._settings.threshold, MOST_OVERLAP, len(best))
-        return as_regions(boxes[kept], width, height)[: self.limit]
+        feeds, placement = self._input.feeds(pixels, letterbox=self._letterbox)
+        found = self._read(self._answers(feeds))
+        self._odd.check_scores(found)
+        above = found.where(found.scores >= self._settings.threshold)
+        self._odd.check_boxes(above)
+        self._odd.heard(found.scores, len(above), self._hint)
+        if not len(above):
+            return []
+        corners = self._corners(above, placement)
+        usable = self._odd.usable(corners, height, width, self._read_as)
+        corners, scores = corners[usable], above.scores[usable]
+        kept = suppress(corners, scores, self._settings.overlap, len(scores))
+        boxes = corners[kept]
+        boxes[:, 2:] -= boxes[:, :2]
+        regions = as_regions(boxes, width, height)
+        if len(regions) > self.limit:
+            self._odd.once("limit", f"{len(regions)} boxes in a frame; the best {self.limit} are looked at")
+        return regions[: self.limit]
 
-    def _run(self, pixels: Pixels) -> tuple[Floats, Floats]:
-        """Corners (N, 4) in pixels of the input, and scores (N,)."""
-        size = (self._width, self._height)
-        image = np.asarray(cv2.resize(np.ascontiguousarray(pixels), size, interpolation=cv2.INTER_LINEAR))
-        batch = np.ascontiguousarray(image.transpose(2, 0, 1)[None], np.float32) / np.float32(255)
-        names = [self._settings.boxes, self._settings.scores]
+    def _corners(self, above: Candidates, placement: Placement) -> Floats:
+        before = self._form.settled
         try:
-            corners, scores = self._session.run(names, {self._input: batch})
-        except Exception as error:  # ONNX Runtime raises many types of its own
-            raise EngineError(f"region detector {self._settings.file} failed: {_short(error)}") from error
-        return self._checked(corners, scores)
+            corners = self._form.corners(above.boxes, self._input.height, self._input.width)
+        except EngineError as error:
+            raise self._odd.refuse("form", str(error)) from error
+        if self._form.settled != before:
+            self._odd.once(f"form {self._form.settled}", f"boxes are read as {self._read_as}")
+        return placement.to_frame(corners)
 
-    def _checked(self, corners: npt.NDArray[np.generic], scores: npt.NDArray[np.generic]) -> tuple[Floats, Floats]:
-        file, names = self._settings.file, f"{self._settings.boxes!r} and {self._settings.scores!r}"
-        shapes = np.shape(corners), np.shape(scores)
-        ranked = zip(shapes, (3, 2), strict=True)
-        rows, row = (shape[1:] if len(shape) == rank and shape[0] == 1 else shape for shape, rank in ranked)
-        if len(rows) != 2 or rows[1] != 4 or row != rows[:1]:
-            raise EngineError(
-                f"region detector {file}: outputs {names} have shapes {shapes[0]} and {shapes[1]}; "
-                "needed are (N, 4) or (1, N, 4) and (N,) or (1, N)"
+    @property
+    def _read_as(self) -> str:
+        written, coordinates = self._form.settled
+        unit = "0..1" if coordinates == "unit" else "pixels"
+        return f"{_FORMS.get(written, written)} in {unit}, layout {self._plan.layout.name}"
+
+    @property
+    def _letterbox(self) -> bool:
+        if self._settings.letterbox is not None:
+            return self._settings.letterbox
+        fixed = self._plan.layout.letterbox
+        return self._input.free if fixed is None else fixed
+
+    def _fixed(self, key: str) -> str | None:
+        """What the settings or the layout say of the boxes, None for what their values have to tell."""
+        chosen: str = getattr(self._settings, key)
+        if chosen != "auto":
+            return chosen
+        return self._plan.layout.format if key == "format" else None
+
+    def _all(self, feeds: dict[str, Array]) -> dict[str, Array]:
+        names = [tensor.name for tensor in self._graph.outputs]
+        return dict(zip(names, self._graph.run(names, feeds), strict=True))
+
+    def _answers(self, feeds: dict[str, Array]) -> list[Array]:
+        """What the network says, as `_plan.outputs`; all of it while values have still to tell the layout."""
+        try:
+            if self._plan.sure:
+                return self._graph.run(self._plan.outputs, feeds)
+            answers = self._all(feeds)
+            self._plan = self._recognised(answers)
+            return [answers[name] for name in self._plan.outputs]
+        except EngineError as error:
+            raise self._odd.failed("answers", error) from error
+
+    def _recognised(self, answers: dict[str, Array]) -> Plan:
+        return recognise(self._graph, answers, self._settings, self._input.height, self._input.width)
+
+    def _read(self, answers: list[Array]) -> Candidates:
+        try:
+            return read(self._plan, answers, self._allowed)
+        except EngineError as error:
+            raise self._odd.refuse("shape", str(error)) from error
+
+    def _classes(self) -> frozenset[int] | None:
+        """Numbers of the classes that count. Raises UsageError for a name or number that the network doesn't have."""
+        if self._settings.classes is None:
+            return None
+        names = self._graph.names
+        numbers = {name.strip().lower(): number for number, name in names.items()}
+        allowed = set()
+        for wanted in self._settings.classes:
+            number = wanted if isinstance(wanted, int) else numbers.get(wanted.strip().lower())
+            most = self._plan.classes
+            if number is None or number < 0 or (most and number >= most):
+                known = ", ".join(f"{n} {name}" for n, name in list(names.items())[:20]) or (
+                    f"0 to {most - 1}" if most else "numbers only, the file names none"
+                )
+                more = f" and {len(names) - 20} more" if len(names) > 20 else ""
+                raise UsageError(
+                    f"region_detector.classes: {self._graph.what} has no class {wanted!r}; it has {known}{more}"
+                )
+            allowed.add(number)
+        return frozenset(allowed)
+
+    def _about(self) -> None:
+        names = self._graph.names
+        if self._settings.classes is None and len(names) > 1:
+            shown = ", ".join(list(names.values())[:5])
+            self._odd.once(
+                "classes",
+                f"boxes of all {len(names)} classes are looked at ({shown}, ...); region_detector.classes "
+                "names those that are signs",
             )
-        if corners.dtype.kind not in "fiu" or scores.dtype.kind != "f":
-            raise EngineError(f"region detector {file}: outputs {names} must be numbers, scores floating point")
-        boxes, beliefs = corners.reshape(rows).astype(np.float64), scores.reshape(row).astype(np.float64)
-        if not (np.isfinite(boxes).all() and np.isfinite(beliefs).all()):
-            raise EngineError(f"region detector {file}: outputs {names} hold values that are not finite")
-        if beliefs.size and not (beliefs.min() >= -1e-3 and beliefs.max() <= 1.001):
-            raise EngineError(
-                f"region detector {file}: scores from {beliefs.min():.3g} to {beliefs.max():.3g}, allowed is 0 to 1; "
-                "end the network with a sigmoid or softmax"
-            )
-        return boxes, beliefs
+        if self._input.batch > 1:
+            self._odd.once("batch", f"a batch of {self._input.batch} is run for every frame; export it for one picture")
+
+    def _hint(self) -> str:
+        chosen = self._settings
+        hint = (
+            f"threshold {chosen.threshold:g}, layout {self._plan.layout.name}, range "
+            f"{'as the type' if chosen.range is None else f'{chosen.range:g}'}, channels {chosen.channels}, "
+            f"letterbox {str(self._letterbox).lower()}"
+        )
+        return f"It is read with {hint}: are they what the network was trained with?"
 
 
-def _load(file: Path) -> ort.InferenceSession:
-    if not file.is_file():
-        raise EngineError(f"region detector {file} is not there; set region_detector.file to an ONNX file")
-    options = ort.SessionOptions()
-    # Spinning threads would take whole cores of a shared vehicle computer between two frames.
-    options.add_session_config_entry("session.intra_op.allow_spinning", "0")
-    options.log_severity_level = 4  # its messages come as exceptions
-    try:
-        return ort.InferenceSession(str(file), options, providers=["CPUExecutionProvider"])
-    except Exception as error:  # ONNX Runtime raises many types of its own
-        raise EngineError(f"region detector {file} can't be loaded as ONNX: {_short(error)}") from error
-
-
-def _input_of(session: ort.InferenceSession, file: Path) -> tuple[str, int, int]:
-    """Name, height and width of the one input."""
-    entries = session.get_inputs()
-    if len(entries) == 1 and entries[0].type == "tensor(float)" and len(entries[0].shape) == 4:
-        batch, channels, height, width = entries[0].shape
-        fixed = all(isinstance(side, int) and side > 0 for side in (height, width))
-        if fixed and channels == 3 and (batch == 1 or not isinstance(batch, int)):
-            return entries[0].name, height, width
-    found = "; ".join(f"{entry.name} {entry.type} {entry.shape}" for entry in entries)
-    raise EngineError(
-        f"region detector {file} must have one float32 input (1, 3, H, W) with fixed H and W, it has "
-        f"{found or 'none'}; export it with a fixed input size"
-    )
-
-
-def _short(error: Exception) -> str:
-    return " ".join(str(error).split())[:300]
+_FORMS = {
+    "corners": "corners x0 y0 x1 y1",
+    "corners-yx": "corners y0 x0 y1 x1",
+    "centre": "centre and size",
+    "top-left": "left, top and size",
+}
