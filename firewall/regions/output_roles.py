@@ -151,6 +151,9 @@ def _choose(
     partly = [name for name in fitting if part and part in _plain(name) and not _plain(name).startswith("raw_")]
     if len(partly) == 1:
         return partly[0]
+    if names is _BOXES and len(fitting) > 1:
+        # Scores of four classes are as wide as a box.
+        fitting = [name for name in fitting if _large(answers[name])]
     return fitting[0] if names is _BOXES and len(fitting) == 1 else None
 
 
@@ -176,3 +179,7 @@ def _columns(values: Array, count: int) -> int:
 
 def _whole(values: Array) -> bool:
     return bool(values.size) and bool((values == np.rint(values)).all()) and bool((values > 1).any())
+
+
+def _large(values: Array) -> bool:
+    return bool((values > 1).any())

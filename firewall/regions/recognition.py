@@ -20,7 +20,7 @@ __all__ = ["recognise", "seen"]
 #: Boxes that a network with queries instead of anchors gives.
 _QUERIES = (100, 200, 300, 500, 900, 1000)
 #: Strides of the grids of anchors that are usual.
-_STRIDES = ((8, 16, 32), (8, 16, 32, 64), (4, 8, 16, 32), (16, 32), (8, 16), (8,), (16,), (32,), (8, 16, 32, 64, 128))
+_STRIDES = ((8, 16, 32), (8, 16, 32, 64), (4, 8, 16, 32), (16, 32), (8, 16), (8, 16, 32, 64, 128))
 _DENSE = ("yolov5", "yolov8", "rtdetr")
 
 
@@ -111,7 +111,11 @@ def _table(
 ) -> Plan:
     """Everything in one output."""
     values, named = answers[name], settings.layout
-    if values.ndim == 4 or named in ("yolov7", "yolo-nas", "ssd", "paddle"):
+    if (
+        values.ndim == 4
+        or (values.ndim == 2 and values.shape[1] in (6, 7))
+        or named in ("yolov7", "yolo-nas", "ssd", "paddle")
+    ):
         return _rows(graph, name, answers, named)
     a, b = values.shape[-2:]
     known = len(graph.names)
@@ -125,7 +129,7 @@ def _table(
     elif (a in grids) != (b in grids):
         transposed = b in grids
     else:
-        transposed = a < b and not (a in _QUERIES and a > 6)
+        transposed = 0 < a < b and a not in _QUERIES
     attributes, count = (a, b) if transposed else (b, a)
     if attributes < 5:
         raise unknown(graph, answers, f"{attributes} values a box hold no box with a score")
@@ -225,16 +229,21 @@ def _rows(graph: Graph, name: str, answers: Mapping[str, Array], named: str, ext
     learnt = replace(ROWS["end2end"], width=width)
     if named == "rtdetr" or graph.metadata.get("head") == "RTDETRDecoder":
         return replace(plan, layout=LAYOUTS["rtdetr"], rows=learnt)
-    if not len(rows):
+    if any(tensor.name.lower() == "scale_factor" for tensor in graph.inputs) and width == 6:
+        return replace(plan, layout=LAYOUTS["paddle"], rows=ROWS["paddle"])
+    scored = rows[(rows[:, 4:] > 0).any(axis=1)]
+    if not len(scored):
         guess = "yolov7" if width == 7 and not extra else "end2end"
         return replace(plan, layout=LAYOUTS[guess], rows=replace(ROWS[guess], width=width), sure=False)
     if width == 7 and not extra:
         return _seven(graph, answers, plan, rows)
-    return _six(graph, answers, plan, rows, learnt.width)
+    return _six(graph, answers, plan, rows, width)
 
 
 def _six(graph: Graph, answers: Mapping[str, Array], plan: Plan, rows: Floats, width: int) -> Plan:
     columns = replace(ROWS["end2end"], width=width)
+    if not (rows[:, 4] > 0).any() and not (_number(rows[:, 0]) and _score(rows[:, 1])):
+        return replace(plan, rows=columns, sure=False)
     if _score(rows[:, 4]) and _number(rows[:, 5]):
         small = np.abs(rows[:, :4]).max(axis=1) <= 1.5
         inverted = (rows[:, 2] <= rows[:, 0]) | (rows[:, 3] <= rows[:, 1])
