@@ -104,6 +104,14 @@ def read(plan: Plan, answers: Sequence[Array], allowed: frozenset[int] | None = 
     """The boxes of the first picture of the batch. answers: as `plan.outputs`. allowed: classes that count, None for
     all. Raises EngineError if the arrays don't have the shapes that the plan was made for."""
     parts = dict(zip(plan.roles, answers, strict=True))
+    try:
+        return _read(plan, parts, allowed)
+    except (ValueError, IndexError) as error:  # no shape that a layout has
+        shapes = ", ".join(str(values.shape) for values in answers)
+        raise EngineError(f"outputs of shape {shapes} can't be read as layout {plan.layout.name}") from error
+
+
+def _read(plan: Plan, parts: dict[str, Array], allowed: frozenset[int] | None) -> Candidates:
     if plan.rows is not None:
         found = _of_rows(plan.rows, parts)
     elif plan.layout.name in ("yolov5", "yolov8", "rtdetr"):
@@ -225,4 +233,4 @@ def _whole(values: Floats) -> Array:
 
 
 def _changed(values: Array) -> EngineError:
-    return EngineError(f"an output has shape {values.shape} and can't be read as before")
+    return EngineError(f"an output of shape {values.shape} doesn't fit the others, or a batch of another size")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import cv2
 import numpy as np
 
 from firewall.config import RegionDetectorSettings
@@ -51,15 +52,16 @@ class NetworkInput:
     def feeds(self, pixels: Pixels, *, letterbox: bool) -> tuple[dict[str, Array], Placement]:
         """What the network is given for a frame (H, W, 3) uint8, valid until the next call, and where it lies there."""
         picture, placement = place(pixels, self.height, self.width, letterbox=letterbox)
-        if self._settings.channels == "bgr":
-            picture = picture[..., ::-1]
-        values = picture if self.channels_last else picture.transpose(2, 0, 1)
-        if self._tensor.dtype in _WHOLE:
-            self._values[0] = values
-        else:
-            prepared = np.multiply(values, self._spread(self._factor), dtype=np.float32)
-            prepared += self._spread(self._offset)
-            self._values[0] = prepared
+        # A channel at a time: whole planes are ten times as fast as pixels that lie three bytes apart.
+        planes = cv2.split(picture)
+        for number, plane in enumerate(planes if self._settings.channels == "rgb" else planes[::-1]):
+            target = self._values[0, ..., number] if self.channels_last else self._values[0, number]
+            if self._tensor.dtype in _WHOLE:
+                target[...] = plane
+            else:
+                prepared = np.multiply(plane, self._factor[number], dtype=np.float32)
+                prepared += self._offset[number]
+                target[...] = prepared
         given = self._values if len(self._tensor.shape) == 4 else self._values[0]
         return {self._tensor.name: given, **self._others}, placement
 
@@ -103,9 +105,6 @@ class NetworkInput:
             raise self._refused(f"{self._tensor.dtype} takes pixels as they are; leave out range, mean and std")
         full = 1.0 if chosen.range is None else chosen.range
         return (-mean / std).astype(np.float32), (full / 255 / std).astype(np.float32)
-
-    def _spread(self, parts: Array) -> Array:
-        return parts if self.channels_last else parts[:, None, None]
 
     def _other(self, tensor: Tensor) -> Array:
         name, count = tensor.name.lower(), self.batch

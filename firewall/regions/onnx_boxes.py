@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Callable
+from typing import Any
 
 import numpy as np
 
@@ -11,7 +12,7 @@ from firewall.config import RegionDetectorSettings
 from firewall.errors import EngineError, UsageError
 from firewall.frame import Pixels, Region
 from firewall.regions.box_form import BoxForm
-from firewall.regions.boxes import Floats, as_regions
+from firewall.regions.boxes import SMALLEST_SIDE, Floats, as_regions
 from firewall.regions.graph import Array, Graph
 from firewall.regions.layouts import Candidates, Plan, read
 from firewall.regions.letterbox import GREY, Placement
@@ -75,7 +76,7 @@ class OnnxBoxes:
         self._odd.check_scores(found)
         above = found.where(found.scores >= self._settings.threshold)
         self._odd.check_boxes(above)
-        self._odd.heard(found.scores, len(above), self._hint)
+        self._odd.heard(found.scores, len(above), lambda: self._hint(pixels))
         if not len(above):
             return []
         corners = self._corners(above, placement)
@@ -85,6 +86,8 @@ class OnnxBoxes:
         boxes = corners[kept]
         boxes[:, 2:] -= boxes[:, :2]
         regions = as_regions(boxes, width, height)
+        if kept and not regions:
+            self._odd.once("specks", f"all boxes of a frame are smaller than {SMALLEST_SIDE} pixels and left out")
         if len(regions) > self.limit:
             self._odd.once("limit", f"{len(regions)} boxes in a frame; the best {self.limit} are looked at")
         return regions[: self.limit]
@@ -176,14 +179,33 @@ class OnnxBoxes:
         if self._input.batch > 1:
             self._odd.once("batch", f"a batch of {self._input.batch} is run for every frame; export it for one picture")
 
-    def _hint(self) -> str:
-        chosen = self._settings
-        hint = (
-            f"threshold {chosen.threshold:g}, layout {self._plan.layout.name}, range "
-            f"{'as the type' if chosen.range is None else f'{chosen.range:g}'}, channels {chosen.channels}, "
-            f"letterbox {str(self._letterbox).lower()}"
+    def _hint(self, pixels: Pixels) -> str:
+        """What might be wrong where nothing is found: another preparation that finds something in this frame, or all
+        that is set."""
+        chosen, letterbox = self._settings, self._letterbox
+        full = 255.0 if chosen.range in (None, 1.0) else 1.0
+        others: list[dict[str, Any]] = [
+            {"range": full},
+            {"channels": "bgr" if chosen.channels == "rgb" else "rgb"},
+            {"letterbox": not letterbox},
+        ]
+        for other in others:
+            try:
+                given = NetworkInput(self._graph, chosen.model_copy(update=other))
+                feeds, _ = given.feeds(pixels, letterbox=other.get("letterbox", letterbox))
+                scores = read(self._plan, self._graph.run(self._plan.outputs, feeds), self._allowed).scores
+            except EngineError:
+                continue
+            if len(scores) and chosen.threshold <= scores.max() <= 1.001:
+                ((key, value),) = other.items()
+                shown = f"{value:g}" if isinstance(value, float) else str(value).lower()
+                return f"With region_detector.{key}: {shown} this frame would give a score of {scores.max():.3g}"
+        classes = "all" if chosen.classes is None else ", ".join(str(name) for name in chosen.classes[:10])
+        return (
+            f"It is read with layout {self._plan.layout.name}, threshold {chosen.threshold:g}, classes {classes}, "
+            f"range {'of its type' if chosen.range is None else f'{chosen.range:g}'}, channels {chosen.channels}, "
+            f"letterbox {str(letterbox).lower()}: is that what the network was trained with?"
         )
-        return f"It is read with {hint}: are they what the network was trained with?"
 
 
 _FORMS = {

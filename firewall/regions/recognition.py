@@ -12,10 +12,10 @@ from firewall.config import RegionDetectorSettings
 from firewall.errors import EngineError, UsageError
 from firewall.regions.boxes import Floats
 from firewall.regions.graph import Array, Graph
-from firewall.regions.layouts import LAYOUTS, ROWS, Plan
+from firewall.regions.layouts import LAYOUTS, ROWS, Plan, read
 from firewall.regions.output_roles import find_roles, scores_activation
 
-__all__ = ["recognise", "seen"]
+__all__ = ["recognise"]
 
 #: Boxes that a network with queries instead of anchors gives.
 _QUERIES = (100, 200, 300, 500, 900, 1000)
@@ -31,6 +31,17 @@ def recognise(
 
     Raises UsageError for a layout that isn't known, EngineError that shows what was seen if none fits.
     """
+    plan = _plan(graph, answers, settings, height, width)
+    try:
+        read(plan, [answers[name] for name in plan.outputs])
+    except EngineError as error:
+        raise _unknown(graph, answers, str(error)) from error
+    return plan
+
+
+def _plan(
+    graph: Graph, answers: Mapping[str, Array], settings: RegionDetectorSettings, height: int, width: int
+) -> Plan:
     named = settings.layout
     if named != "auto" and named not in LAYOUTS:
         raise UsageError(f"region_detector.layout {named!r} is not known; allowed: auto, {', '.join(LAYOUTS)}")
@@ -52,12 +63,12 @@ def recognise(
     else:
         roles = find_roles(answers, settings)
     if roles is None:
-        raise unknown(graph, answers, "no output holds boxes and scores as they are known")
+        raise _unknown(graph, answers, "no output holds boxes and scores as they are known")
     layout, found = roles
     if named != "auto":
         layout = named
     if layout not in ("boxes", "tensorflow", "detr", "mmdet"):
-        raise unknown(graph, answers, f"layout {layout} has all in one output")
+        raise _unknown(graph, answers, f"layout {layout} has all in one output")
     activation, background, sure = ("none", "none", True)
     if "scores" in found:
         activation, background, sure = scores_activation(answers, found, layout, settings)
@@ -71,7 +82,7 @@ def recognise(
     )
 
 
-def seen(answers: Mapping[str, Array]) -> str:
+def _seen(answers: Mapping[str, Array]) -> str:
     """Names, types, shapes and ranges of values, for one line."""
     told = []
     for name, values in list(answers.items())[:8]:
@@ -83,10 +94,10 @@ def seen(answers: Mapping[str, Array]) -> str:
     return "; ".join(told) + more
 
 
-def unknown(graph: Graph, answers: Mapping[str, Array], why: str) -> EngineError:
+def _unknown(graph: Graph, answers: Mapping[str, Array], why: str) -> EngineError:
     """What was seen, and what to set."""
     return EngineError(
-        f"{graph.what} gives {seen(answers)}: {why}; set region_detector.layout to one of {', '.join(LAYOUTS)}, or "
+        f"{graph.what} gives {_seen(answers)}: {why}; set region_detector.layout to one of {', '.join(LAYOUTS)}, or "
         "name the outputs with region_detector.boxes and .scores"
     )
 
@@ -132,7 +143,7 @@ def _table(
         transposed = 0 < a < b and a not in _QUERIES
     attributes, count = (a, b) if transposed else (b, a)
     if attributes < 5:
-        raise unknown(graph, answers, f"{attributes} values a box hold no box with a score")
+        raise _unknown(graph, answers, f"{attributes} values a box hold no box with a score")
     if named in _DENSE and not (named == "rtdetr" and attributes == 6 and graph.metadata.get("head")):
         return _dense(graph, answers, name, named, attributes, transposed, extra)
     dense = count in grids and not (count in _QUERIES and attributes in (6, 7))
@@ -176,7 +187,7 @@ def _by_objectness(graph: Graph, answers: Mapping[str, Array], values: Array) ->
         return "yolov5"
     if attributes == 84:
         return "yolov8"
-    raise unknown(
+    raise _unknown(
         graph,
         answers,
         f"{attributes} values a box may be 5 and {attributes - 5} classes or 4 and {attributes - 4}: yolov5 or yolov8",
@@ -196,7 +207,7 @@ def _dense(
     ):
         classes = known
     if classes < 1:
-        raise unknown(graph, answers, f"{attributes} values a box leave no class for layout {layout}")
+        raise _unknown(graph, answers, f"{attributes} values a box leave no class for layout {layout}")
     return Plan(LAYOUTS[layout], (name,), classes=classes, transposed=transposed)
 
 
@@ -219,7 +230,7 @@ def _rows(graph: Graph, name: str, answers: Mapping[str, Array], named: str, ext
     )
     if named in ROWS:
         if ROWS[named].width != width and not (named == "end2end" and width > 6):
-            raise unknown(graph, answers, f"layout {named} has {ROWS[named].width} columns")
+            raise _unknown(graph, answers, f"layout {named} has {ROWS[named].width} columns")
         return replace(plan, layout=LAYOUTS[named], rows=replace(ROWS[named], width=width))
     if values.ndim == 4:
         return replace(plan, layout=LAYOUTS["ssd"], rows=ROWS["ssd"])
@@ -253,7 +264,7 @@ def _six(graph: Graph, answers: Mapping[str, Array], plan: Plan, rows: Floats, w
         return replace(plan, layout=LAYOUTS["paddle"], rows=ROWS["paddle"])
     if width == 6 and _score(rows[:, 4]) and _score(rows[:, 5]):
         return Plan(LAYOUTS["rtdetr"], plan.outputs[:1], classes=2)
-    raise unknown(graph, answers, "its columns are not box, score 0..1 and class, in this order")
+    raise _unknown(graph, answers, "its columns are not box, score 0..1 and class, in this order")
 
 
 def _seven(graph: Graph, answers: Mapping[str, Array], plan: Plan, rows: Floats) -> Plan:
@@ -264,7 +275,9 @@ def _seven(graph: Graph, answers: Mapping[str, Array], plan: Plan, rows: Floats)
             fits.append(name)
     if len(fits) == 1:
         return replace(plan, layout=LAYOUTS[fits[0]], rows=ROWS[fits[0]])
-    raise unknown(graph, answers, "seven columns may be yolov7 (picture, box, class, score) or yolo-nas (score, class)")
+    raise _unknown(
+        graph, answers, "seven columns may be yolov7 (picture, box, class, score) or yolo-nas (score, class)"
+    )
 
 
 def _score(column: Floats) -> bool:

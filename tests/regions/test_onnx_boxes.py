@@ -111,22 +111,23 @@ def test_no_boxes_is_no_region(tmp_path: Path) -> None:
     assert OnnxBoxes(full).find(np.zeros((1, 1, 3), np.uint8)) == []
 
 
-def test_outputs_go_by_name(tmp_path: Path) -> None:
-    """Other names are given in the settings; a name that isn't there is an error that lists what is."""
+def test_outputs_go_by_name_or_shape(tmp_path: Path) -> None:
+    """Other names are recognised by shape or given in the settings; a name that isn't there is an error that lists
+    what is."""
     settings = save(tmp_path / "d.onnx", [[8, 8, 16, 16]], [0.6], names=("dets", "conf"))
     named = settings.model_copy(update={"boxes": "dets", "scores": "conf"})
-    assert OnnxBoxes(named).find(FRAME) == [(50, 25, 50, 25)]
+    assert OnnxBoxes(named).find(FRAME) == OnnxBoxes(settings).find(FRAME) == [(50, 25, 50, 25)]
     with pytest.raises(EngineError, match=r"'boxes'.*dets, conf"):
-        OnnxBoxes(settings)
+        OnnxBoxes(settings.model_copy(update={"boxes": "boxes"}))
 
 
 @pytest.mark.parametrize(
     ("boxes", "scores", "says"),
     [
-        ([[1, 2, 3]], [0.5], "shapes"),
-        ([[1, 2, 3, 4]], [0.5, 0.6], "shapes"),
-        ([1, 2, 3, 4], [0.5], "shapes"),
-        ([[[1, 2, 3, 4]], [[1, 2, 3, 4]]], [[0.5], [0.5]], "shapes"),
+        ([[1, 2, 3]], [0.5], r"\(1, 3\).*layout"),
+        ([[1, 2, 3, 4]], [0.5, 0.6], r"\(2,\).*layout"),
+        ([1, 2, 3, 4], [0.5], r"\(4,\).*layout"),
+        ([[[1, 2, 3, 4]], [[1, 2, 3, 4]]], [[0.5], [0.5]], r"\(2, 1, 4\).*layout"),
         ([[1, 2, np.nan, 4]], [0.5], "finite"),
         ([[1, 2, 3, 4]], [np.inf], "finite"),
         ([[1, 2, 3, 4]], [7.5], "0 to 1"),
@@ -145,17 +146,19 @@ def test_other_outputs_are_refused_at_the_start(tmp_path: Path, boxes: Any, scor
     "changed",
     [
         {"shape": (1, 1, 32, 64)},
-        {"shape": (2, 3, 32, 64)},
-        {"shape": (1, 3, "h", "w")},
-        {"shape": (3, 32, 64)},
-        {"dtype": TensorProto.UINT8},
+        {"shape": (65, 3, 32, 64)},
+        {"shape": (1, 3, 32, 9000)},
+        {"shape": (32, 64)},
+        {"shape": (1, 3, 8, 32, 64)},
+        {"dtype": TensorProto.STRING},
+        {"dtype": TensorProto.BOOL},
         {"second_input": True},
     ],
 )
 def test_other_inputs_are_refused(tmp_path: Path, changed: dict[str, Any]) -> None:
-    """Anything but one float32 input (1, 3, H, W) of fixed size is an EngineError that says what is needed."""
+    """Anything but one picture of three channels is an EngineError that shows the inputs."""
     settings = save(tmp_path / "d.onnx", [[8, 8, 16, 16]], [0.6], **changed)
-    with pytest.raises(EngineError, match=r"\(1, 3, H, W\)") as caught:
+    with pytest.raises(EngineError, match=r"has the inputs image") as caught:
         OnnxBoxes(settings)
     assert "\n" not in str(caught.value)
 
