@@ -97,7 +97,8 @@ class Graph:
         for name, answer in zip(names, answers, strict=True):
             if not isinstance(answer, np.ndarray) or answer.dtype.kind not in "fiub":
                 raise EngineError(f"{self.what}: output {name!r} is no array of numbers")
-        return list(answers)
+        # Darknet's exporters put an axis of one between boxes and their sides.
+        return [answer[:, :, 0] if answer.ndim == 4 and answer.shape[2:] == (1, 4) else answer for answer in answers]
 
 
 _TYPES = {"float": "float32", "double": "float64"}

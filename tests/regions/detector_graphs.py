@@ -250,11 +250,12 @@ def split(
     label_type: int = TensorProto.INT64,
     logits: float | None = None,
     background: str = "none",
+    middle: bool = False,
     order: Sequence[str] = ("boxes", "scores", "labels", "count"),
 ) -> Head:
     """Boxes, scores and perhaps labels and count as outputs of their own, `names` by role. classes: scores are (N, C).
     logits: what a row of nothing has in the last column, the others -5. background: 'first': column 0 of probabilities
-    is 1 where nothing is."""
+    is 1 where nothing is. middle: boxes are (1, N, 1, 4)."""
 
     def head(d: Drawing, red: Red) -> Outputs:
         one = d.join(red.box(form, coordinates), 1)
@@ -291,6 +292,8 @@ def split(
         for role in order:
             if role in names:
                 shape = [1, *shapes[role]] if lead and role != "count" else shapes[role]
+                if middle and role == "boxes":
+                    shape = [1, rows, 1, 4]
                 d.op("Reshape", made[role], d.const(shape, np.int64), out=names[role])
                 outputs.append((names[role], kinds.get(role, TensorProto.FLOAT), shape))
         return outputs

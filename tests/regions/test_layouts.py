@@ -30,6 +30,20 @@ TORCHVISION = {"boxes": "boxes", "scores": "scores", "labels": "labels"}
 DETR = {"boxes": "pred_boxes", "scores": "pred_logits"}
 NAS = {"boxes": "pred_boxes", "scores": "pred_scores", "labels": "pred_classes", "count": "num_predictions"}
 
+
+def among(head: Any, others: dict[str, tuple[int, ...]]) -> Any:
+    """The outputs of `head` after others, of zeros, as graphs have them that show more than is needed."""
+
+    def more(d: Any, red: Any) -> Any:
+        rest = []
+        for name, shape in others.items():
+            d.op("Mul", red.any, d.const(np.zeros(shape)), out=name)
+            rest.append((name, TensorProto.FLOAT, list(shape)))
+        return [*rest, *head(d, red)]
+
+    return more
+
+
 Make = Callable[[Path], Path]
 
 
@@ -89,6 +103,33 @@ AS_EXPORTED: dict[str, Make] = {
     "yolo11 pose": graph(
         dense(rows=GRID, classes=3, transposed=True, extra=51),
         metadata=ultralytics(task="pose", kpt_shape="[17, 3]"),
+    ),
+    "yolo11 segmentation": graph(
+        among(dense(rows=GRID, classes=3, transposed=True, extra=32), {"output1": (1, 32, 80, 80)}),
+        metadata=ultralytics(task="segment"),
+    ),
+    "yolov5 segmentation": graph(
+        among(dense(rows=THREE, classes=3, objectness=True, extra=32), {"output1": (1, 32, 80, 80)}),
+        metadata={"stride": "32", "names": "['stop sign', 'car', 'give way']"},
+    ),
+    "yolov5 with its raw maps": graph(
+        among(dense(rows=THREE, classes=3, objectness=True), {"a": (1, 3, 40, 40, 8), "b": (1, 3, 20, 20, 8)})
+    ),
+    "yolov4 of darknet": graph(
+        split({"boxes": "boxes", "scores": "confs"}, rows=50, coordinates="unit", classes=80, middle=True)
+    ),
+    "TensorFlow 2 with raw boxes": graph(
+        among(
+            split(TF, form="corners-yx", coordinates="unit", label_type=TensorProto.FLOAT),
+            {
+                "detection_anchor_indices": (1, 20),
+                "detection_multiclass_scores": (1, 20, 91),
+                "raw_detection_boxes": (1, 500, 4),
+                "raw_detection_scores": (1, 500, 91),
+            },
+        ),
+        shape=(1, "height", "width", 3),
+        dtype="uint8",
     ),
     "yolov6": graph(dense(rows=GRID, classes=80, objectness=True)),
     "yolov10": graph(listed(["box", "score", "label"]), metadata=ultralytics(end2end="True")),
@@ -217,6 +258,22 @@ NAMED: dict[str, tuple[Make, dict[str, Any]]] = {
     "outputs": (
         graph(split({"boxes": "a", "scores": "b", "labels": "c"}, label_type=TensorProto.FLOAT)),
         {"boxes": "a", "scores": "b", "labels": "c"},
+    ),
+    "outputs of TensorFlow without their names": (
+        graph(
+            among(
+                split(
+                    {"boxes": "Call:1", "scores": "Call:4", "labels": "Call:2"},
+                    form="corners-yx",
+                    coordinates="unit",
+                    label_type=TensorProto.FLOAT,
+                ),
+                {"Call:6": (1, 500, 4), "Call:7": (1, 500, 91), "Call:0": (1, 20)},
+            ),
+            shape=(1, "height", "width", 3),
+            dtype="uint8",
+        ),
+        {"boxes": "Call:1", "scores": "Call:4", "labels": "Call:2", "layout": "tensorflow"},
     ),
     "softmax": (
         graph(split({"boxes": "boxes", "scores": "scores"}, rows=50, classes=4, logits=5.0)),
