@@ -105,7 +105,8 @@ def read(plan: Plan, answers: Sequence[Array], allowed: frozenset[int] | None = 
     all. Raises EngineError if the arrays don't have the shapes that the plan was made for."""
     parts = dict(zip(plan.roles, answers, strict=True))
     try:
-        return _read(plan, parts, allowed)
+        with np.errstate(all="ignore"):  # what isn't finite is told of by its reader, in words
+            return _read(plan, parts, allowed)
     except (ValueError, IndexError) as error:  # no shape that a layout has
         shapes = ", ".join(str(values.shape) for values in answers)
         raise EngineError(f"outputs of shape {shapes} can't be read as layout {plan.layout.name}") from error

@@ -81,7 +81,9 @@ class OnnxBoxes:
             return []
         corners = self._corners(above, placement)
         usable = self._odd.usable(corners, height, width, self._read_as)
-        corners, scores = corners[usable], above.scores[usable]
+        # Far outside is as good as just outside, and areas stay numbers.
+        far = np.array([width, height] * 2, np.float64)
+        corners, scores = np.clip(corners[usable], -far, 2 * far), above.scores[usable]
         kept = suppress(corners, scores, self._settings.overlap, len(scores))
         boxes = corners[kept]
         boxes[:, 2:] -= boxes[:, :2]

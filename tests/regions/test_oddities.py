@@ -91,6 +91,26 @@ def test_a_few_odd_boxes_are_left_out_and_told_once(tmp_path: Path) -> None:
     assert sum("inside out" in line for line in told) == 1
 
 
+@pytest.mark.filterwarnings("error")
+def test_giants_are_cut_off_and_hide_nothing(tmp_path: Path) -> None:
+    """Boxes of 1e30 pixels: no overflow on the way, and the sign beside them is still looked at."""
+    boxes = [[-1e30, -1e30, 1e30, 1e30], [32, 64, 96, 128], [0, 0, 3e38, 3e38]]
+    finder, _ = opened(save(tmp_path / "net.onnx", given(boxes, [0.9, 0.8, 0.7])), format="corners")
+    assert finder.find(scene()) == [(0, 0, 500, 300), (50, 60, 100, 60)]
+
+
+@pytest.mark.filterwarnings("error")
+def test_infinite_objectness_is_no_warning_but_a_reason(tmp_path: Path) -> None:
+    """Half precision overflows: 0 times infinity is told in words."""
+
+    def head(d: Drawing, red: Red) -> Outputs:
+        red.score = lambda value: d.op("Mul", red.any, d.const(np.inf if value == 1.0 else 0.0))  # type: ignore[method-assign]
+        return dense(rows=6300, classes=3, objectness=True)(d, red)
+
+    with pytest.raises(EngineError, match="not finite"):
+        opened(save(tmp_path / "net.onnx", head))[0].find(scene())
+
+
 def test_specks_are_left_out_and_told_once(tmp_path: Path) -> None:
     """Boxes of less than four pixels, as those in 0..1 that are named pixels: nothing found, and a line why."""
     finder, told = opened(save(tmp_path / "net.onnx", given([[0.2, 0.2, 0.4, 0.6]], [0.9])), coordinates="pixels")
