@@ -12,11 +12,11 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 import onnx
-import onnxruntime as ort
 import torch
 from torch import nn
 
 from firewall.errors import EngineError, UsageError
+from firewall.onnxruntime import ort
 
 __all__ = ["OPSET", "TOLERANCE", "export_classifier"]
 

@@ -184,11 +184,11 @@ def _opencv() -> list[Check]:
 
 def _onnx_runtime() -> list[Check]:
     try:
-        import onnxruntime
+        from firewall.onnxruntime import ort
     except Exception as error:  # a broken native package raises whatever it likes
         return [Check("onnxruntime", False, short(error), _ADVICE_REINSTALL.format("onnxruntime"), required=True)]
-    available = onnxruntime.get_available_providers()
-    checks = [Check("onnxruntime", True, onnxruntime.__version__, required=True)]
+    available = ort.get_available_providers()
+    checks = [Check("onnxruntime", True, ort.__version__, required=True)]
     for provider in [*available, *(name for name in _ACCELERATORS if name not in available)]:
         name = f"onnxruntime {provider.removesuffix('ExecutionProvider')}"
         if provider == "AzureExecutionProvider":

@@ -12,9 +12,8 @@ import os
 from collections import Counter
 from collections.abc import Mapping
 
-import onnxruntime as ort
-
 from firewall.errors import EngineError, UsageError
+from firewall.onnxruntime import ort
 
 __all__ = ["CPU", "DEVICES", "PROVIDERS", "check_device", "open_session", "placement", "short"]
 

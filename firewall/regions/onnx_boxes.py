@@ -7,11 +7,11 @@ from pathlib import Path
 import cv2
 import numpy as np
 import numpy.typing as npt
-import onnxruntime as ort
 
 from firewall.config import RegionDetectorSettings
 from firewall.errors import EngineError
 from firewall.frame import Pixels, Region
+from firewall.onnxruntime import ort
 from firewall.regions.boxes import Floats, as_regions, overlaps, strongest
 
 __all__ = ["OnnxBoxes"]
