@@ -14,6 +14,7 @@ import platform
 import re
 import shutil
 import sys
+import tempfile
 from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass
 from importlib import metadata
@@ -64,6 +65,8 @@ def inspect() -> list[Check]:
         _torch,
         _cameras,
         _bundle,
+        _accepted_versions,
+        _temporary_files,
     ]
     return [check for look in checks for check in _safely(look)]
 
@@ -146,9 +149,14 @@ def _machine() -> list[Check]:
     machine = Check(
         "machine", True, f"{name}, {cores} of {os.cpu_count()} cores, {platform.system()} {platform.release()}"
     )
-    free = shutil.disk_usage(Path.cwd()).free / 1e9
+    try:
+        here = Path.cwd()
+        free = shutil.disk_usage(here).free / 1e9
+    except OSError as error:  # the folder was removed, or this user may not look at it
+        told = f"the current folder can't be used: {error.strerror}"
+        return [machine, Check("disk", False, told, "start in a folder that is there")]
     advice = "" if free >= _LEAST_FREE_GB else "free some space: audit lines, quarantined images and engines need it"
-    return [machine, Check("disk", free >= _LEAST_FREE_GB, f"{free:.1f} GB free in {Path.cwd()}", advice)]
+    return [machine, Check("disk", free >= _LEAST_FREE_GB, f"{free:.1f} GB free in {here}", advice)]
 
 
 def _distribution(name: str, module: str = "") -> Check:
@@ -318,3 +326,30 @@ def _bundle() -> list[Check]:
     size = sum(map(len, bundle.files.values())) / 1e6
     detail = f"{bundle.manifest.name}, {len(bundle.files)} files, {size:.1f} MB, SHA-256 {bundle.sha256[:12]}"
     return [Check("default bundle", True, detail, required=True)]
+
+
+def _accepted_versions() -> list[Check]:
+    """Where the versions of signed bundles are remembered. Nothing is made."""
+    from firewall.errors import BundleError
+    from firewall.trust import state_file
+
+    advice = (
+        "only for signed bundles with --trust: name a file that can be written with FIREWALL_TRUST_STATE (in a "
+        "container: on a volume, so that it outlives it)"
+    )
+    try:
+        file = state_file()
+    except BundleError as error:
+        return [Check("accepted versions", False, str(error).partition(";")[0], advice)]
+    there = next(path for path in (file, *file.absolute().parents) if os.access(path, os.F_OK))
+    if os.access(there, os.W_OK | (os.X_OK if there.is_dir() else os.R_OK)):
+        return [Check("accepted versions", True, f"remembered in {file}")]
+    return [Check("accepted versions", False, f"can't be remembered in {file}: {there} can't be written", advice)]
+
+
+def _temporary_files() -> list[Check]:
+    try:
+        return [Check("temporary files (lab)", True, tempfile.gettempdir())]
+    except OSError as error:
+        advice = "only for 'firewall lab' and export: name a folder that can be written with TMPDIR"
+        return [Check("temporary files (lab)", False, short(error.strerror), advice)]
