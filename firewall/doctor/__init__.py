@@ -14,7 +14,6 @@ import platform
 import re
 import shutil
 import sys
-import tempfile
 from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass
 from importlib import metadata
@@ -348,8 +347,10 @@ def _accepted_versions() -> list[Check]:
 
 
 def _temporary_files() -> list[Check]:
-    try:
-        return [Check("temporary files (lab)", True, tempfile.gettempdir())]
-    except OSError as error:
-        advice = "only for 'firewall lab' and export: name a folder that can be written with TMPDIR"
-        return [Check("temporary files (lab)", False, short(error.strerror), advice)]
+    # As tempfile looks for one, which writes a file to try.
+    named = [os.environ[name] for name in ("TMPDIR", "TEMP", "TMP") if os.environ.get(name)]
+    for folder in (*named, "/tmp", "/var/tmp", "/usr/tmp"):  # noqa: S108 - only asked whether it can be written
+        if os.access(folder, os.W_OK | os.X_OK):
+            return [Check("temporary files (lab)", True, folder)]
+    advice = "only for 'firewall lab' and export: name a folder that can be written with TMPDIR"
+    return [Check("temporary files (lab)", False, "no folder for them can be written", advice)]

@@ -69,7 +69,9 @@ def _keep_to_itself() -> None:
 
 def _small_cluster(workers: int, stack: contextlib.ExitStack) -> dict[str, Any]:
     """What `ray.init` is told. Its files lie in a folder of their own that `stack` removes."""
-    folder = tempfile.mkdtemp(prefix="ray-")
+    # Ray's sockets lie 63 characters deeper, and a socket's path may have 107.
+    parent = tempfile.gettempdir()
+    folder = tempfile.mkdtemp(prefix="ray-", dir=parent if len(parent) < 30 else "/tmp")  # noqa: S108 - a folder of our own
     stack.callback(shutil.rmtree, folder, ignore_errors=True)
     return {"_temp_dir": folder, "num_cpus": workers or None}
 
