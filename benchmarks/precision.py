@@ -16,7 +16,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import onnxruntime
 from machine import machine
 
 from firewall import Firewall
@@ -27,6 +26,7 @@ from firewall.export.parity import compare
 from firewall.export.precision import prepare, to_float16, to_int8
 from firewall.frame import Pixels
 from firewall.lab.datasets import data_root, open_dataset
+from firewall.onnxruntime import ort
 from firewall.transforms import resize
 from firewall.trust import Trust
 
@@ -89,7 +89,7 @@ def main() -> int:
         print(name, json.dumps(results[name]), flush=True)  # noqa: T201
     found = {
         "machine": machine(),
-        "onnxruntime": onnxruntime.__version__,
+        "onnxruntime": ort.__version__,
         "bundle": bundle.manifest.name,
         "classifier_sha256": bundle.manifest.files[spec.file].sha256,
         "calibration_images": arguments.calibration,

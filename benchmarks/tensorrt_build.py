@@ -29,9 +29,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 import onnx
-import onnxruntime
 from machine import machine
-from onnxruntime.quantization import QuantFormat, quantize_dynamic, quantize_static
 
 from firewall import Firewall
 from firewall.bundle import load_bundle
@@ -40,6 +38,7 @@ from firewall.engines.plan_cache import PRECISIONS, PlanCache, PlanKey, Profile
 from firewall.engines.tensorrt_library import open_tensorrt
 from firewall.errors import FirewallError
 from firewall.export.precision import prepare, with_precision
+from firewall.onnxruntime import ort, ort_module
 from firewall.sources.demo import DemoReader, truth
 from firewall.transforms import resize
 from firewall.trust import Trust
@@ -98,10 +97,11 @@ def refused(content: bytes, values: Values) -> dict[str, bytes]:
         def get_next(self) -> dict[str, Values] | None:
             return next(self.parts, None)
 
+    quantization = ort_module("quantization")
     with tempfile.TemporaryDirectory() as folder:
         static, dynamic = Path(folder) / "static.onnx", Path(folder) / "dynamic.onnx"
-        quantize_static(model(), str(static), Reader(), quant_format=QuantFormat.QDQ)
-        quantize_dynamic(model(), str(dynamic))
+        quantization.quantize_static(model(), str(static), Reader(), quant_format=quantization.QuantFormat.QDQ)
+        quantization.quantize_dynamic(model(), str(dynamic))
         return {"default static quantisation": static.read_bytes(), "dynamic quantisation": dynamic.read_bytes()}
 
 
@@ -190,7 +190,7 @@ def main() -> int:
         "library": arguments.library,
         "bindings": open_tensorrt().__version__,
         "onnx": onnx.__version__,
-        "onnxruntime": onnxruntime.__version__,
+        "onnxruntime": ort.__version__,
         "bundle": arguments.bundle if arguments.bundle == "default" else Path(arguments.bundle).name,
         "profile": [1, 38, 76],
         "calibration_frames": arguments.frames,

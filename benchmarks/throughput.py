@@ -23,7 +23,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import onnxruntime as ort
 from machine import machine
 
 from firewall import Firewall
@@ -34,6 +33,7 @@ from firewall.export.precision import prepare, to_float16, to_int8
 from firewall.lab.bundling import calibration_tracks, load_card
 from firewall.lab.calibration import calibrate, engine_for
 from firewall.lab.datasets import gtsrb
+from firewall.onnxruntime import ort
 from firewall.transforms import OPERATIONS_38, SWEEP_76, apply_operations, apply_operations_normalised, resize
 
 BATCHES = (1, 4, 16, 38, 76)

@@ -49,7 +49,6 @@ def export_onnx(
     """Write a trained classifier as ONNX: any batch size, normalisation inside, labels in its metadata; nothing is
     written if it doesn't say the same as torch on real images."""
     import numpy as np
-    import onnxruntime as ort
 
     from firewall import __version__
     from firewall.engines import OnnxRuntimeNetwork
@@ -58,6 +57,7 @@ def export_onnx(
     from firewall.export.parity import compare
     from firewall.lab.datasets import data_root, open_dataset
     from firewall.lab.datasets.packs import load_images
+    from firewall.onnxruntime import ort
     from firewall.transforms import resize
 
     trained = read_trained(checkpoint)

@@ -12,11 +12,12 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 import onnx
-import onnxruntime as ort
 import torch
 from torch import nn
 
 from firewall.errors import EngineError, UsageError
+from firewall.lab.temporary import temporary_folder
+from firewall.onnxruntime import ort
 
 __all__ = ["OPSET", "TOLERANCE", "export_classifier"]
 
@@ -122,6 +123,7 @@ def _convert(model: nn.Module, shape: tuple[int, ...], input_name: str, output_n
     device = next((weight.device for weight in model.parameters()), torch.device("cpu"))
     height, width, channels = shape
     example = torch.zeros(2, channels, height, width, device=device)
+    temporary_folder("TORCHINDUCTOR_CACHE_DIR")  # else one that is named after the user, who may have no name
     with _quiet():
         try:
             program = torch.onnx.export(

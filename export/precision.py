@@ -168,14 +168,20 @@ def _forget_shapes(model: Any) -> None:
 def _float16() -> tuple[Any, Any]:
     with _needed():
         import onnx
-        from onnxruntime.transformers import float16
+
+        from firewall.onnxruntime import ort_module
+
+        float16 = ort_module("transformers.float16")
     return onnx, float16.convert_float_to_float16
 
 
 def _quantization() -> tuple[Any, Any]:
     with _needed(), _quiet():
         import onnx
-        from onnxruntime import quantization
+
+        from firewall.onnxruntime import ort_module
+
+        quantization = ort_module("quantization")
     return onnx, quantization
 
 

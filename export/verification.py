@@ -155,9 +155,9 @@ def open_plans(bundle: Bundle, *, folder: Path | None = None, device_id: int = 0
         memory.close()
     except (MissingExtraError, EngineError) as error:
         return [], f"not compared: {error}"
-    cache = PlanCache(folder)
     digest = hashlib.sha256(content).hexdigest()
     try:
+        cache = PlanCache(folder)
         keys = [key for key in cache.entries() if (key.onnx, key.tensorrt, key.gpu) == (digest, version, gpu)]
     except EngineError as error:
         return [], f"not compared: {error}"

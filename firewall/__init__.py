@@ -9,11 +9,15 @@ from __future__ import annotations
 from importlib import metadata
 from typing import TYPE_CHECKING, Any
 
+from firewall import telemetry
+
 if TYPE_CHECKING:
     from firewall.errors import FirewallError
     from firewall.frame import Frame
     from firewall.screening import Firewall
     from firewall.verdict import Reason, Verdict
+
+telemetry.switch_off()  # before anything here, or in the program around, imports ONNX Runtime
 
 __all__ = ["Firewall", "FirewallError", "Frame", "Reason", "Verdict", "__version__"]
 

@@ -62,6 +62,10 @@ Threads = Annotated[int, typer.Option(min=0, max=256, help="Threads of the class
 
 def main() -> None:
     """Entry point of the `firewall` command."""
+    while (number := os.open(os.devnull, os.O_RDWR)) <= 2:
+        # Closed by the caller: the next file would get the number, and with it what a library prints there.
+        os.set_inheritable(number, True)
+    os.close(number)
     sys.exit(run(app, sys.argv[1:], "firewall"))
 
 
@@ -193,9 +197,8 @@ def _serve(settings: Settings) -> None:
     deadline_ms = settings.deadline_ms or (DEADLINE_MS if spec.live else None)
     # Before anything is opened: where the device or the bundle is refused nothing is served.
     check_device(settings.device)
-    loaded = load_bundle(
-        settings.bundle, trust=Trust.configured(settings.trust, settings.allow_unsigned, settings.trust_state)
-    )
+    trust = Trust.configured(settings.trust, settings.allow_unsigned, settings.trust_state, vouched=True)
+    loaded = load_bundle(settings.bundle, trust=trust)
     with ExitStack() as stack:
         sinks: list[Sink] = []
         lines = _json_lines(settings)

@@ -9,12 +9,15 @@ The rules, in order:
 3. Where keys are trusted (`--trust`, `trust` in the settings, FIREWALL_TRUST), a bundle must be signed by one of them,
    or it is refused. `--allow-unsigned` lets in one without a signature; its verdicts say `unsigned`. A signature that
    fails is refused even then: something is wrong.
+   `firewall serve` goes further than rule 2: somebody has to vouch for what it serves. Where no key is trusted it takes
+   another bundle than the package's only with `--allow-unsigned`.
 4. A signed bundle's version never goes back: the highest version accepted of each name is remembered. A lower one is
    refused, and so is another bundle of the same version. Only signed bundles are remembered, so nobody else can block a
    name.
 
-What is remembered lies in a file of whoever runs the firewall (`trust_state`, FIREWALL_TRUST_STATE). Where that file is
-missing nothing has been accepted yet, so whoever may delete it can go back; a damaged one refuses.
+What is remembered lies in a file of whoever runs the firewall (`trust_state`, FIREWALL_TRUST_STATE). It is asked for
+when the first bundle that a trusted key signed is loaded, and not before: others need none. Where that file is missing
+nothing has been accepted yet, so whoever may delete it can go back; a damaged one refuses.
 """
 
 from __future__ import annotations
@@ -29,6 +32,7 @@ from pydantic import BaseModel, ConfigDict, Field, RootModel, ValidationError
 
 from firewall.errors import BundleError, ConfigError
 from firewall.signature import SIGNATURE_BYTES, PublicKey, read_public, verified_by
+from firewall.user_folder import user_folder
 
 __all__ = ["Accepted", "Standing", "Trust", "state_file"]
 
@@ -55,12 +59,15 @@ class _State(RootModel[Annotated[dict[str, Accepted], Field(max_length=10_000)]]
 @dataclass(frozen=True)
 class Trust:
     """keys: whose signatures count; none: signatures are not asked for. allow_unsigned: rule 3. state: where accepted
-    versions are remembered. remember: False only looks, as `firewall bundle verify` does."""
+    versions are remembered; None: in `state_file()` if users_state says so, else nowhere. remember: False only looks,
+    as `firewall bundle verify` does. vouched: where no key is trusted, allow_unsigned has to be said (`serve`)."""
 
     keys: tuple[PublicKey, ...] = ()
     allow_unsigned: bool = False
     state: Path | None = None
     remember: bool = True
+    users_state: bool = False
+    vouched: bool = False
 
     @classmethod
     def configured(
@@ -70,6 +77,7 @@ class Trust:
         state: Path | None = None,
         *,
         remember: bool = True,
+        vouched: bool = False,
     ) -> Trust:
         """What was given; where it is None, the environment: FIREWALL_TRUST, FIREWALL_ALLOW_UNSIGNED,
         FIREWALL_TRUST_STATE. Raises UsageError for a file without keys, ConfigError for a switch that is neither."""
@@ -78,8 +86,10 @@ class Trust:
         return cls(
             () if file is None else read_public(file),
             _switch("FIREWALL_ALLOW_UNSIGNED") if allow_unsigned is None else allow_unsigned,
-            state_file() if state is None else state,
+            state,
             remember,
+            users_state=True,
+            vouched=vouched,
         )
 
     def standing(self, manifest: bytes, signature: bytes | None, where: Path) -> tuple[Standing, str]:
@@ -88,6 +98,12 @@ class Trust:
         manifest: the very bytes that are used. signature: None if there is none. Raises BundleError if it is refused.
         """
         if not self.keys:
+            if self.vouched and not self.allow_unsigned:
+                raise BundleError(
+                    f"nobody vouches for bundle {where}: no key is trusted here, and only the package's own bundle may "
+                    "be served without; name the public key that signed it with --trust KEY.pub (FIREWALL_TRUST), or "
+                    "use --allow-unsigned (FIREWALL_ALLOW_UNSIGNED=1), which every verdict will say"
+                )
             return "unsigned", ""
         if signature is None:
             if self.allow_unsigned:
@@ -107,31 +123,41 @@ class Trust:
 
     def not_older(self, name: str, version: int, sha256: str) -> None:
         """Rule 4, for a signed bundle; remembers it. sha256: of its manifest. Raises BundleError if it is refused."""
-        if self.state is None:
-            return
-        known = _read(self.state)
+        state = self.state
+        if state is None:
+            if not self.users_state:
+                return
+            state = state_file()
+        known = _read(state)
         last = known.get(name)
         if last is not None and version < last.version:
             raise BundleError(
                 f"bundle {name!r} has version {version}, but version {last.version} was accepted before (remembered in "
-                f"{self.state}): a version may not go back; sign the older content anew under a higher version"
+                f"{state}): a version may not go back; sign the older content anew under a higher version"
             )
         if last is not None and version == last.version and sha256 != last.sha256:
             raise BundleError(
-                f"bundle {name!r} has version {version} like one accepted before (remembered in {self.state}), but is "
+                f"bundle {name!r} has version {version} like one accepted before (remembered in {state}), but is "
                 "another; give it a higher version: 'firewall bundle sign --version'"
             )
         if self.remember and (last is None or version > last.version):
-            _write(self.state, {**known, name: Accepted(version=version, sha256=sha256)})
+            _write(state, {**known, name: Accepted(version=version, sha256=sha256)})
 
 
 def state_file() -> Path:
-    """FIREWALL_TRUST_STATE, or `perception-firewall/bundles.json` in the user's folder for state."""
+    """FIREWALL_TRUST_STATE, or `perception-firewall/bundles.json` in the user's folder for state.
+
+    Raises BundleError where the user has none.
+    """
     named = os.environ.get("FIREWALL_TRUST_STATE")
     if named:
         return Path(named)
-    home = os.environ.get("XDG_STATE_HOME")
-    folder = Path(home) if home else Path("~/.local/state").expanduser()
+    folder = user_folder("XDG_STATE_HOME")
+    if folder is None:
+        raise BundleError(
+            f"user {os.getuid()} has no home to remember in which versions of signed bundles were accepted; name a "
+            "file that can be written with FIREWALL_TRUST_STATE (or trust_state in the settings)"
+        )
     return folder / "perception-firewall" / "bundles.json"
 
 

@@ -10,8 +10,9 @@ from firewall import Firewall
 from firewall.frame import Pixels
 from firewall.sources.demo import DemoReader, truth
 from tests.browser import browser, complaints, page
+from tests.in_ci import pytest_make_collect_report, pytest_runtest_makereport
 
-__all__ = ["browser", "complaints", "page"]
+__all__ = ["browser", "complaints", "page", "pytest_make_collect_report", "pytest_runtest_makereport"]
 
 #: Real data stands beside the checkout in CI; tests that want it skip elsewhere.
 SHARED_DATA = Path(__file__).resolve().parents[2] / "shared" / "data"

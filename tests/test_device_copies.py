@@ -9,7 +9,6 @@ from contextlib import nullcontext
 from typing import Any
 
 import numpy as np
-import onnxruntime as ort
 import pytest
 
 from firewall import Firewall, copies, native
@@ -19,6 +18,7 @@ from firewall.engines import DeviceEngine, Engine, OnnxRuntimeEngine, cuda_engin
 from firewall.engines.cuda_engine import CudaEngine
 from firewall.errors import EngineError
 from firewall.frame import Pixels
+from firewall.onnxruntime import ort
 from firewall.transforms import OPERATIONS_38, apply_operations, resize
 from tests.fake_gpu import FakeDeviceEngine, FakeMemory, FakeSession, FakeTransforms
 

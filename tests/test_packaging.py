@@ -204,3 +204,65 @@ def test_make_names_a_missing_compiler(bare_checkout: Path, tmp_path: Path) -> N
     assert "no C++ compiler was found" in done.stderr
     assert "apt-get install" in done.stderr
     assert not (bare_checkout / ".venv").exists()
+
+
+def test_the_makefile_names_nothing_that_it_does_not_define(bare_checkout: Path) -> None:
+    """Issue 15, row 18: every variable that a recipe uses is defined; packages to install were named by one that was
+    not, and so never installed."""
+    (bare_checkout / "calls.mk").write_text("CI ?=\nCUDACXX ?=\ninclude Makefile\n")
+    done = _run(
+        "make", "-C", bare_checkout, "-f", "calls.mk", "--warn-undefined-variables", "-n", "help", "test", "gpu-check"
+    )
+    assert done.returncode == 0 and "undefined variable" not in done.stderr, done.stderr
+    for package in ("g++-aarch64-linux-gnu", "qemu-user-static", "strace", "chromium", "ffmpeg"):
+        assert package in done.stdout
+
+
+@pytest.mark.parametrize(("ci", "code"), [("", 0), ("true", 2)])
+def test_a_part_that_is_left_out_is_a_failure_in_ci(ci: str, code: int, bare_checkout: Path, tmp_path: Path) -> None:
+    """Without the compiler for aarch64, as an ordinary user: `make test` goes on and names the packages; in CI it ends
+    there. As root `apt-get` is asked for them, and in CI it has to succeed."""
+    tools = tmp_path / "bin"
+    tools.mkdir()
+    for name in ("sh", "find", "rm", "touch", "grep"):
+        (tools / name).symlink_to(str(shutil.which(name)))
+    for name, answer in (("uname", "echo x86_64"), ("id", "echo ${NUMBER:-1000}"), ("dpkg-query", "exit 1")):
+        (tools / name).write_text(f"#!/bin/sh\n{answer}\n")
+        (tools / name).chmod(0o755)
+    (tools / "apt-get").write_text("#!/bin/sh\nexit 100\n")
+    (tools / "apt-get").chmod(0o755)
+    (bare_checkout / ".venv").mkdir()
+    (bare_checkout / "part.mk").write_text("part: aarch64-test\ninclude Makefile\n")
+    for stamp in (".python", ".edge", ".dev"):
+        (bare_checkout / ".venv" / stamp).touch()
+    named = (str(shutil.which("make")), "-C", bare_checkout, "-f", "part.mk", "part")
+    done = _run(*named, PATH=str(tools), CI=ci)
+    assert done.returncode == code, done.stderr
+    assert (
+        "Left out: the native tests for aarch64 (g++-aarch64-linux-gnu qemu-user-static are not installed)"
+        in done.stderr
+    )
+    done = _run(*named, PATH=str(tools), CI=ci, NUMBER="0")
+    assert done.returncode == code, done.stderr
+    assert ("apt-get could not install g++-aarch64-linux-gnu qemu-user-static" in done.stderr) == bool(ci)
+
+
+@pytest.mark.parametrize("ci", ["", "true"])
+def test_a_test_without_its_package_fails_in_ci(ci: str, tmp_path: Path) -> None:
+    """The tests' own hook: a skip for want of a package is a failure where CI is set, one for want of a GPU or of data
+    is none; a file that skips as a whole counts too."""
+    (tmp_path / "conftest.py").write_text("from tests.in_ci import *\n")
+    (tmp_path / "test_some.py").write_text(
+        "import pytest\n"
+        "def test_a(): pytest.skip('strace is not installed: apt-get install strace')\n"
+        "def test_b(): pytest.skip('the native runtime was built without CUDA: not compiled')\n"
+        "def test_c(): pytest.skip('the packs are not here')\n"
+        "@pytest.mark.skipif(True, reason='openssl is not installed')\ndef test_d(): pass\n"
+    )
+    (tmp_path / "test_whole.py").write_text("import pytest\npytest.importorskip('nothing_of_that_name')\n")
+    command = (sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", "-c", "/dev/null", "--rootdir", tmp_path)
+    done = _run(*command, tmp_path, "--continue-on-collection-errors", CI=ci, PYTHONPATH=str(CHECKOUT))
+    if ci:
+        assert done.returncode == 1 and "1 failed, 2 skipped, 2 errors" in done.stdout, done.stdout
+    else:
+        assert done.returncode == 0 and "5 skipped" in done.stdout, done.stdout

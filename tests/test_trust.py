@@ -195,8 +195,46 @@ def test_without_a_trusted_key_every_verdict_says_unsigned(bundle: Path, picture
         assert ("every verdict says 'unsigned'" in err) == (path is not None)
     lines = picture.with_name("lines.jsonl")
     served = ("--regions", "whole", "--http", "off", "--output", f"jsonl:{lines}", "--bundle", bundle)
-    assert call("serve", "--source", picture, *served)[0] == 0
+    assert call("serve", "--source", picture, "--allow-unsigned", *served)[0] == 0
     assert json.loads(lines.read_text())["unsigned"] is True
+
+
+def test_serve_refuses_a_bundle_that_nobody_vouches_for(
+    bundle: Path, keys: Path, picture: Path, call: Call, monkeypatch: pytest.MonkeyPatch, tmp_path: Path, state: Path
+) -> None:
+    """Issue 15, row 19: without a trusted key `serve` takes no other bundle than the package's, signed or not, named by
+    option, settings or environment, also not a copy of the package's own; one line says which, what is allowed and
+    what to do, and no page is opened. --trust, --allow-unsigned, their settings and their variables let it start."""
+    lines = tmp_path / "lines.jsonl"
+    served = ("serve", "--source", picture, "--regions", "whole", "--http", "off", "--output", f"jsonl:{lines}")
+    copied = Path(shutil.copytree(DEFAULT, tmp_path / "copied"))
+    for path in (bundle, copied):
+        code, out, err = call("serve", "--source", picture, "--http", "127.0.0.1:0", "--bundle", path)
+        assert (code, out, err.count("\n")) == (1, "", 1) and "live page" not in err
+        assert err.startswith(f"firewall: error: nobody vouches for bundle {path}: ")
+        assert "only the package's own" in err and "--trust KEY.pub" in err and "--allow-unsigned" in err
+    settings = tmp_path / "settings.yaml"
+    for text, code, unsigned in (
+        (f"bundle: {bundle}\n", 1, None),
+        (f"bundle: {bundle}\nallow_unsigned: false\n", 1, None),
+        (f"bundle: {bundle}\nallow_unsigned: true\n", 0, True),
+        (f"bundle: {bundle}\ntrust: {keys / 'ours.pub'}\n", 0, None),
+        ("bundle: default\n", 0, None),
+        (f"bundle: {DEFAULT}\n", 0, None),
+    ):
+        settings.write_text(text)
+        lines.unlink(missing_ok=True)
+        assert call(*served, "--config", settings)[0] == code, text
+        assert lines.exists() == (code == 0), text
+        assert code or json.loads(lines.read_text()).get("unsigned") is unsigned, text
+
+    monkeypatch.setenv("FIREWALL_BUNDLE", str(bundle))
+    assert call(*served)[0] == 1
+    for name, value in (("FIREWALL_ALLOW_UNSIGNED", "1"), ("FIREWALL_TRUST", str(keys / "ours.pub"))):
+        with monkeypatch.context() as context:
+            context.setenv(name, value)
+            assert call(*served)[0] == 0, name
+    assert json.loads(state.read_text())["mine"]["version"] == 5
 
 
 def test_allow_unsigned_lets_in_what_has_no_signature_but_not_a_false_one(

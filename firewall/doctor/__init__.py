@@ -64,6 +64,8 @@ def inspect() -> list[Check]:
         _torch,
         _cameras,
         _bundle,
+        _accepted_versions,
+        _temporary_files,
     ]
     return [check for look in checks for check in _safely(look)]
 
@@ -146,9 +148,14 @@ def _machine() -> list[Check]:
     machine = Check(
         "machine", True, f"{name}, {cores} of {os.cpu_count()} cores, {platform.system()} {platform.release()}"
     )
-    free = shutil.disk_usage(Path.cwd()).free / 1e9
+    try:
+        here = Path.cwd()
+        free = shutil.disk_usage(here).free / 1e9
+    except OSError as error:  # the folder was removed, or this user may not look at it
+        told = f"the current folder can't be used: {error.strerror}"
+        return [machine, Check("disk", False, told, "start in a folder that is there")]
     advice = "" if free >= _LEAST_FREE_GB else "free some space: audit lines, quarantined images and engines need it"
-    return [machine, Check("disk", free >= _LEAST_FREE_GB, f"{free:.1f} GB free in {Path.cwd()}", advice)]
+    return [machine, Check("disk", free >= _LEAST_FREE_GB, f"{free:.1f} GB free in {here}", advice)]
 
 
 def _distribution(name: str, module: str = "") -> Check:
@@ -184,11 +191,11 @@ def _opencv() -> list[Check]:
 
 def _onnx_runtime() -> list[Check]:
     try:
-        import onnxruntime
+        from firewall.onnxruntime import ort
     except Exception as error:  # a broken native package raises whatever it likes
         return [Check("onnxruntime", False, short(error), _ADVICE_REINSTALL.format("onnxruntime"), required=True)]
-    available = onnxruntime.get_available_providers()
-    checks = [Check("onnxruntime", True, onnxruntime.__version__, required=True)]
+    available = ort.get_available_providers()
+    checks = [Check("onnxruntime", True, ort.__version__, required=True)]
     for provider in [*available, *(name for name in _ACCELERATORS if name not in available)]:
         name = f"onnxruntime {provider.removesuffix('ExecutionProvider')}"
         if provider == "AzureExecutionProvider":
@@ -318,3 +325,32 @@ def _bundle() -> list[Check]:
     size = sum(map(len, bundle.files.values())) / 1e6
     detail = f"{bundle.manifest.name}, {len(bundle.files)} files, {size:.1f} MB, SHA-256 {bundle.sha256[:12]}"
     return [Check("default bundle", True, detail, required=True)]
+
+
+def _accepted_versions() -> list[Check]:
+    """Where the versions of signed bundles are remembered. Nothing is made."""
+    from firewall.errors import BundleError
+    from firewall.trust import state_file
+
+    advice = (
+        "only for signed bundles with --trust: name a file that can be written with FIREWALL_TRUST_STATE (in a "
+        "container: on a volume, so that it outlives it)"
+    )
+    try:
+        file = state_file()
+    except BundleError as error:
+        return [Check("accepted versions", False, str(error).partition(";")[0], advice)]
+    there = next(path for path in (file, *file.absolute().parents) if os.access(path, os.F_OK))
+    if os.access(there, os.W_OK | (os.X_OK if there.is_dir() else os.R_OK)):
+        return [Check("accepted versions", True, f"remembered in {file}")]
+    return [Check("accepted versions", False, f"can't be remembered in {file}: {there} can't be written", advice)]
+
+
+def _temporary_files() -> list[Check]:
+    # As tempfile looks for one, which writes a file to try.
+    named = [os.environ[name] for name in ("TMPDIR", "TEMP", "TMP") if os.environ.get(name)]
+    for folder in (*named, "/tmp", "/var/tmp", "/usr/tmp"):  # noqa: S108 - only asked whether it can be written
+        if os.access(folder, os.W_OK | os.X_OK):
+            return [Check("temporary files (lab)", True, folder)]
+    advice = "only for 'firewall lab' and export: name a folder that can be written with TMPDIR"
+    return [Check("temporary files (lab)", False, "no folder for them can be written", advice)]

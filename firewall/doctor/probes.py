@@ -59,13 +59,14 @@ def answer(question: str, *arguments: str) -> None:
 
 def _provider(name: str) -> tuple[bool, str]:
     import numpy as np
-    import onnxruntime
 
-    options = onnxruntime.SessionOptions()
+    from firewall.onnxruntime import ort
+
+    options = ort.SessionOptions()
     options.log_severity_level = 4
     if name != CPU:
         options.add_session_config_entry("session.disable_cpu_ep_fallback", "1")
-    session = onnxruntime.InferenceSession(_TWICE, options, providers=[name])
+    session = ort.InferenceSession(_TWICE, options, providers=[name])
     if session.get_providers()[0] != name:
         return False, f"does not load; onnxruntime falls back to {session.get_providers()[0]}"
     given = np.arange(4, dtype=np.float32)

@@ -8,12 +8,12 @@ from __future__ import annotations
 
 import numpy as np
 import numpy.typing as npt
-import onnxruntime as ort
 
 from firewall.bundle import Bundle
 from firewall.engines.device_memory import DeviceMemory
 from firewall.engines.sessions import CUDA, LARGEST_BATCH, open_session, short
 from firewall.errors import EngineError
+from firewall.onnxruntime import ort
 
 __all__ = ["CudaEngine"]
 

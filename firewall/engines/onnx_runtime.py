@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import numpy as np
 import numpy.typing as npt
-import onnxruntime as ort
 
 from firewall.bundle import Bundle, ClassifierSpec
 from firewall.engines.sessions import open_session, short
 from firewall.errors import EngineError
+from firewall.onnxruntime import ort
 
 __all__ = ["OnnxRuntimeEngine", "OnnxRuntimeNetwork"]
 

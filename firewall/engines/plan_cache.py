@@ -23,6 +23,7 @@ from typing import Any, Literal, get_args
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from firewall.errors import EngineError, UsageError
+from firewall.user_folder import user_folder
 
 __all__ = ["PRECISIONS", "Plan", "PlanCache", "PlanKey", "Precision", "Profile", "plan_folder", "precision_named"]
 
@@ -251,12 +252,18 @@ def precision_named() -> Precision | None:
 
 
 def plan_folder() -> Path:
-    """FIREWALL_PLANS, or `perception-firewall/plans` in the user's folder for caches."""
+    """FIREWALL_PLANS, or `perception-firewall/plans` in the user's folder for caches.
+
+    Raises EngineError where the user has none.
+    """
     named = os.environ.get("FIREWALL_PLANS")
     if named:
         return Path(named)
-    home = os.environ.get("XDG_CACHE_HOME")
-    folder = Path(home) if home else Path("~/.cache").expanduser()
+    folder = user_folder("XDG_CACHE_HOME")
+    if folder is None:
+        raise EngineError(
+            f"user {os.getuid()} has no home to keep TensorRT plans in; name a folder of your own with FIREWALL_PLANS"
+        )
     return folder / "perception-firewall" / "plans"
 
 

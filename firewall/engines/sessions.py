@@ -13,9 +13,8 @@ from collections import Counter
 from collections.abc import Mapping
 from pathlib import Path
 
-import onnxruntime as ort
-
 from firewall.errors import EngineError, UsageError
+from firewall.onnxruntime import ort
 
 __all__ = ["CPU", "DEVICES", "PROVIDERS", "check_device", "open_session", "placement", "short"]
 

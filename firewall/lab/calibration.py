@@ -17,7 +17,6 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-import onnxruntime as ort
 
 from firewall import __version__
 from firewall.bundle import Bundle, Calibration, ClassifierSpec, DetectorSpec, FileSpec, Manifest, Seen, write_bundle
@@ -30,6 +29,7 @@ from firewall.lab.measurement import Measured, measure
 from firewall.lab.training.one_class import ONE_CLASS, OneClass
 from firewall.lab.training.stability import GROUPS, usual
 from firewall.lab.training.trained import Trained
+from firewall.onnxruntime import ort
 from firewall.transforms import SWEEP_16, SWEEP_76
 from firewall.written_precision import precision_of
 

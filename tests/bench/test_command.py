@@ -11,13 +11,13 @@ from pathlib import Path
 from typing import Any
 from xml.etree import ElementTree as ET
 
-import onnxruntime
 import pytest
 from PIL import Image
 
 from firewall.bench.subjects import Guarded
 from firewall.cli import app, run
 from firewall.frame import Pixels
+from firewall.onnxruntime import ort
 
 #: Parts that take seconds and have tests of their own.
 SHORT = ("--fps", "off", "--cold-starts", "0")
@@ -220,7 +220,7 @@ def test_wrong_use(arguments: list[str], words: str) -> None:
 
 def test_what_can_not_be_done(tmp_path: Path) -> None:
     """A device that isn't there, a folder that can't be written to: one line, exit code 1, nothing on stdout."""
-    if "TensorrtExecutionProvider" not in onnxruntime.get_available_providers():
+    if "TensorrtExecutionProvider" not in ort.get_available_providers():
         result = firewall("bench", "--device", "tensorrt", *SHORT)
         assert "tensorrt" in refused(result, 1).lower() and result.stdout == ""
     result = firewall("bench", "--json", tmp_path / "missing" / "bench.json", *SHORT)

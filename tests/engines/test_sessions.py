@@ -5,7 +5,6 @@ from __future__ import annotations
 from pathlib import Path
 
 import numpy as np
-import onnxruntime as ort
 import pytest
 
 from firewall import Firewall, cli
@@ -13,6 +12,7 @@ from firewall.doctor.probes import _TWICE
 from firewall.engines import DEVICES, check_device, open_engine, sessions
 from firewall.engines.sessions import CPU, CUDA, open_session, placement
 from firewall.errors import EngineError, UsageError
+from firewall.onnxruntime import ort
 
 #: A provider that every build has, and that has no kernel for anything: all its nodes fall to the processor.
 AZURE = "AzureExecutionProvider"

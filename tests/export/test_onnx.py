@@ -15,11 +15,11 @@ torch = pytest.importorskip("torch", reason="the export extra is not installed")
 onnx = pytest.importorskip("onnx", reason="the export extra is not installed")
 pytest.importorskip("onnxscript", reason="the export extra is not installed")
 
-import onnxruntime as ort  # noqa: E402
 from torch import Tensor, nn  # noqa: E402
 
 from firewall.errors import EngineError, FirewallError, UsageError  # noqa: E402
 from firewall.export.onnx import OPSET, export_classifier  # noqa: E402
+from firewall.onnxruntime import ort  # noqa: E402
 
 SIZE = 12
 LABELS = ("stop", "give way", "Geschwindigkeit überschritten", 'a "quoted" one')

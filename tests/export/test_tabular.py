@@ -7,7 +7,6 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 import onnx
-import onnxruntime as ort
 import pytest
 from sklearn.discriminant_analysis import LinearDiscriminantAnalysis
 from sklearn.ensemble import RandomForestClassifier
@@ -20,6 +19,7 @@ from sklearn.svm import SVC
 
 from firewall.errors import UsageError
 from firewall.export.tabular import to_onnx
+from firewall.onnxruntime import ort
 
 MODELS: dict[str, Any] = {
     "lda": LinearDiscriminantAnalysis(),

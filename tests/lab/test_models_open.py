@@ -10,7 +10,6 @@ from typing import Any
 
 import numpy as np
 import onnx
-import onnxruntime as ort
 import pytest
 import torch
 from onnx import TensorProto, helper, numpy_helper
@@ -25,6 +24,7 @@ from firewall.lab.datasets import open_dataset
 from firewall.lab.models import Protected, open_classifier
 from firewall.lab.models.accuracy import measure_accuracy, survey
 from firewall.lab.models.opening import PACKS
+from firewall.onnxruntime import ort
 from tests.conftest import SHARED_DATA
 
 RNG = np.random.default_rng(2)

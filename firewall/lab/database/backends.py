@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import os
+import shutil
+import tempfile
 from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
 from typing import Any, Literal, TypeVar
 
 from firewall.errors import MissingExtraError
@@ -36,21 +40,68 @@ def in_any_order(
 
 
 def _on_ray(work: Callable[[Task], Answer], tasks: Sequence[Task], workers: int) -> Iterator[Answer]:
+    here = not os.environ.get("RAY_ADDRESS")  # names a cluster; without it a small one is started here
+    if here:
+        _keep_to_itself()
     try:
         import ray
     except ImportError as error:
         raise MissingExtraError(
             "--backend ray needs Ray: pip install 'perception-firewall[cluster]', on every machine of the cluster"
         ) from error
-    ours = not ray.is_initialized()
-    if ours:
-        # RAY_ADDRESS names a cluster; without it a small one is started here. Ray's own accounting stays off.
-        os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
-        cluster = bool(os.environ.get("RAY_ADDRESS"))
-        size: dict[str, Any] = {} if cluster or not workers else {"num_cpus": workers}
-        ray.init(log_to_driver=False, logging_level=logging.ERROR, include_dashboard=False, **size)
+    with contextlib.ExitStack() as stack:
+        home = None  # of those who do the jobs, where it is not what they are started with
+        if not ray.is_initialized():
+            home = os.environ.get("HOME") if here else None
+            options = _small_cluster(workers, stack) if here else {}
+            stack.callback(ray.shutdown)
+            with _home(options.get("_temp_dir")):
+                ray.init(log_to_driver=False, logging_level=logging.ERROR, include_dashboard=False, **options)
+        yield from _jobs(ray, work, tasks, workers, home)
 
+
+def _keep_to_itself() -> None:
+    """Ray reads these as it is imported: no accounting; and this machine's address is the loopback's, so that it looks
+    for no way to an address outside, and nobody outside finds it."""
+    os.environ["RAY_USAGE_STATS_ENABLED"] = "0"
+    os.environ["RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER"] = "0"
+
+
+def _small_cluster(workers: int, stack: contextlib.ExitStack) -> dict[str, Any]:
+    """What `ray.init` is told. Its files lie in a folder of their own that `stack` removes."""
+    # Ray's sockets lie 63 characters deeper, and a socket's path may have 107.
+    parent = tempfile.gettempdir()
+    folder = tempfile.mkdtemp(prefix="ray-", dir=parent if len(parent) < 30 else "/tmp")  # noqa: S108 - a folder of our own
+    stack.callback(shutil.rmtree, folder, ignore_errors=True)
+    return {"_temp_dir": folder, "num_cpus": workers or None}
+
+
+@contextlib.contextmanager
+def _home(folder: str | None) -> Iterator[None]:
+    """Ray's processes start with `folder` as their home: its token stays there, not in the user's; and since a file
+    there says which cloud this is (none), Ray doesn't ask the addresses at which clouds answer, as it does even without
+    accounting. None: changes nothing. Each job gets the user's own back."""
+    if folder is None:
+        yield
+        return
+    (Path(folder) / "ray_bootstrap_config.yaml").write_text("{}\n", encoding="utf-8")
+    before = os.environ.get("HOME")
+    os.environ["HOME"] = folder
+    try:
+        yield
+    finally:
+        if before is None:
+            del os.environ["HOME"]
+        else:
+            os.environ["HOME"] = before
+
+
+def _jobs(
+    ray: Any, work: Callable[[Task], Answer], tasks: Sequence[Task], workers: int, home: str | None
+) -> Iterator[Answer]:
     def task(argument: Task) -> Answer:  # Ray takes functions alone, `work` may be any callable
+        if home is not None:
+            os.environ["HOME"] = home
         return work(argument)
 
     remote = ray.remote(num_cpus=1, max_retries=3)(task)  # a worker that is killed is replaced, and its job done again
@@ -66,5 +117,3 @@ def _on_ray(work: Callable[[Task], Answer], tasks: Sequence[Task], workers: int)
     finally:
         for reference in running:
             ray.cancel(reference, force=True)
-        if ours:
-            ray.shutdown()

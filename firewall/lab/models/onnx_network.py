@@ -13,13 +13,13 @@ from typing import Any
 
 import numpy as np
 import onnx
-import onnxruntime as ort
 import torch
 from onnx import numpy_helper
 from torch import Tensor, nn
 
 from firewall.errors import DataError, EngineError
 from firewall.lab.models.onnx_operators import OPERATORS, Node
+from firewall.onnxruntime import ort
 
 __all__ = ["OnnxNetwork", "RuntimeNetwork", "difference"]
 
