@@ -29,6 +29,9 @@ from firewall.settings_file import read_settings
 __all__ = ["CaptureSettings", "RegionDetectorSettings", "Settings", "load_settings"]
 
 
+_OFF = ("off", "false", "no", "none")
+
+
 def _text(value: Any) -> Any:
     """A number or truth value where text is asked for: what YAML or a program made of `0` or `off`."""
     if isinstance(value, bool):
@@ -41,7 +44,7 @@ def _switched(default: str) -> AfterValidator:
 
     def switched(text: str) -> str:
         word = text.strip().lower()
-        if word in ("off", "false", "no", "none"):
+        if word in _OFF:
             return "off"
         return default if word in ("on", "true", "yes") else text
 
@@ -57,18 +60,22 @@ def _names(value: Any) -> Any:
     """A list, also if it is one text: names apart by commas or spaces, or JSON."""
     if not isinstance(value, str):
         return value
-    if value.lstrip().startswith("["):
-        try:
-            return json.loads(value)
-        except ValueError:
-            return value
-    return value.replace(",", " ").split()
+    return _json(value) if value.lstrip().startswith("[") else value.replace(",", " ").split()
+
+
+def _json(text: str) -> Any:
+    try:
+        return json.loads(text)
+    except ValueError:
+        return text
 
 
 def _area(value: Any) -> Any:
     """The area alone for a whole PatchSpec; off for none."""
-    if isinstance(value, str) and value.strip().lower() in ("off", "false", "no", "none"):
-        return None
+    if isinstance(value, str):
+        if value.strip().lower() in _OFF:
+            return None
+        value = _json(value) if value.lstrip().startswith("{") else value
     return {"area": value} if isinstance(value, str | int | float) and not isinstance(value, bool) else value
 
 
@@ -216,4 +223,6 @@ def _one_line(kind: str, path: tuple[int | str, ...], message: str, value: Any, 
     key = ".".join(str(part) for part in path)
     if kind == "extra_forbidden":
         return f"unknown setting {key!r}{where}; known settings: {', '.join(Settings.model_fields)}"
+    if kind == "model_type":
+        return f"setting {key!r}{where}: it is a group of 'key: value' lines, got {reprlib.repr(value)}"
     return f"setting {key!r}{where}: {message.lower()}, got {reprlib.repr(value)}"

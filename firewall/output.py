@@ -19,9 +19,9 @@ from typing import Any, TextIO
 
 from firewall.errors import FirewallError
 
-__all__ = ["close_output", "json_text", "open_standard_streams", "print_line"]
+__all__ = ["close_output", "json_text", "open_standard_streams", "print_line", "readable"]
 
-_SURROGATES = re.compile("[\ud800-\udfff]+")
+_SURROGATES = re.compile("[\udc80-\udcff]+|[\ud800-\udfff]")
 
 
 def json_text(value: Any, *, compact: bool = False) -> str:
@@ -31,6 +31,11 @@ def json_text(value: Any, *, compact: bool = False) -> str:
     """
     text = json.dumps(value, ensure_ascii=False, allow_nan=False, separators=(",", ":") if compact else None)
     return _SURROGATES.sub(lambda found: json.dumps(_told(found[0]), ensure_ascii=False)[1:-1], text)
+
+
+def readable(text: str) -> str:
+    r"""`text` with what is no UTF-8 as \xNN."""
+    return _SURROGATES.sub(lambda found: _told(found[0]), text)
 
 
 def _told(surrogates: str) -> str:

@@ -66,5 +66,5 @@ def _said(error: yaml.YAMLError) -> str:
     if "\\t" in problem:
         return f"{text}; indent with spaces"
     if isinstance(error, (yaml.scanner.ScannerError, yaml.parser.ParserError, yaml.composer.ComposerError)):
-        return f"{text}; a value that begins with one of [ {{ * & ! % @ ` or holds ': ' or ' #' must stand in quotes"
+        return f"{text}; a value that is - or begins with [ {{ * & ! % @ ` or holds ': ' or ' #' must stand in quotes"
     return text

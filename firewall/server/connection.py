@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import ipaddress
+import socket
+import struct
 from collections import Counter
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -70,6 +72,7 @@ class Connection(H11Protocol):
         self._limits = limits
         self._head_timer: asyncio.TimerHandle | None = None
         self._send_timer: asyncio.TimerHandle | None = None
+        self._dropped = False
         self._began = False  # some of the next request's head has come
         self.address = ""
         self.waiting_since: float | None = None  # of the loop's clock: no request is in hand
@@ -120,6 +123,10 @@ class Connection(H11Protocol):
 
     def drop(self) -> None:
         """End it at once; what was not sent is lost."""
+        self._dropped = True
+        # The system too shall forget what it still holds for a client that takes nothing.
+        reset = struct.pack("ii", 1, 0)
+        self.transport.get_extra_info("socket").setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, reset)
         self.transport.abort()
 
     def _settle(self) -> None:
@@ -143,7 +150,9 @@ class Connection(H11Protocol):
         self.transport.close()
 
     def _make_room(self) -> None:
-        others = [each for each in self.connections if isinstance(each, Connection) and each is not self]
+        others = [
+            each for each in self.connections if isinstance(each, Connection) and each is not self and not each._dropped
+        ]
         near = [each for each in others if each.address == self.address]
         if len(near) >= self._limits.for_address:
             leaves = _most_idle(near)

@@ -9,6 +9,7 @@ from __future__ import annotations
 import ipaddress
 import re
 import socket
+import unicodedata
 from collections.abc import Iterable
 from urllib.parse import unquote
 
@@ -125,14 +126,12 @@ class Guard:
 
 def _allowed(text: str) -> str:
     """A name that a user allows, as a Host header would give it."""
-    name = text.strip().lower().removesuffix(".")
+    name = unicodedata.normalize("NFC", text.strip().lower())
     if name == "*":
         return name
     stars, rest = ("*.", name[2:]) if name.startswith("*.") else ("", name)
-    try:
-        plain = rest if rest.isascii() else rest.encode("idna").decode("ascii")
-    except UnicodeError:
-        plain = ""
+    labels = rest.removesuffix(".").split(".")
+    plain = ".".join(each if each.isascii() else f"xn--{each.encode('punycode').decode()}" for each in labels)
     if _is_v4(plain) or not _NAME.fullmatch(plain):
         raise UsageError(
             f"{text!r} is no name for --http-name; give a host name such as firewall.example or *.example, without "

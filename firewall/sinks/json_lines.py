@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import stat
+import sys
 import time
 from collections.abc import Callable
 from contextlib import suppress
@@ -67,12 +68,14 @@ class JsonLines:
 
     def close(self) -> None:
         """Close the stream unless it is a standard stream, which isn't ours."""
+        ours = self._stream is not sys.stdout and self._stream.fileno() > 2
         if self._failed:  # said already; closing would try to write once more
             with suppress(OSError, FirewallError):
-                self._stream.close()
+                if ours:
+                    self._stream.close()
             return
         deleted = self._deleted() and not self._reopening
-        if self._stream.fileno() > 2:
+        if ours:
             self._guarded(self._stream.close)
         if deleted:
             raise self._gone()
