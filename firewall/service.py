@@ -127,7 +127,7 @@ class Service:
             self.summary.seconds = time.monotonic() - started
             self.summary.dropped, self.summary.restarts = self.capture.dropped, self.capture.restarts
             with ExitStack() as closing:  # each of them, also where another can't
-                for sink in self.sinks:
+                for sink in reversed(self.sinks):
                     closing.callback(sink.close)
         return self.summary
 

@@ -17,7 +17,7 @@ from starlette.responses import PlainTextResponse, Response, StreamingResponse
 from starlette.routing import Route
 
 from firewall.errors import FirewallError
-from firewall.output import json_text
+from firewall.output import json_text, readable
 from firewall.server.connection import Connection, Limits
 from firewall.server.hosts import SECURITY_HEADERS, Guard, HostNames
 from firewall.server.monitor import Monitor
@@ -112,7 +112,7 @@ class _Pages:
         try:
             found = await run_in_threadpool(self._monitor.jpeg, None if asked is None else int(asked))
         except FirewallError as error:
-            return PlainTextResponse(str(error), 503)
+            return PlainTextResponse(readable(str(error)), 503)
         if found is None:
             return PlainTextResponse("there is no frame yet", 404, headers={"Cache-Control": "no-store"})
         sequence, data = found
