@@ -19,7 +19,7 @@ from rich.console import Console
 import firewall
 from firewall.bench.cli import bench_app
 from firewall.errors import FirewallError, ImageError, MissingExtraError, UsageError
-from firewall.output import close_output, json_text, open_standard_streams, print_line
+from firewall.output import close_output, json_text, open_standard_streams, print_line, readable
 from firewall.signing import AllowUnsigned, TrustedKeys, bundle_app
 
 if TYPE_CHECKING:
@@ -82,7 +82,7 @@ def run(command: typer.Typer, arguments: list[str], name: str) -> int:
 
 
 def _say(text: str) -> None:
-    _stderr.print(text, markup=False)
+    _stderr.print(readable(text), markup=False)
 
 
 @app.callback(invoke_without_command=True)

@@ -24,12 +24,13 @@ __all__ = ["close_output", "json_text", "open_standard_streams", "print_line", "
 _SURROGATES = re.compile("[\udc80-\udcff]+|[\ud800-\udfff]")
 
 
-def json_text(value: Any, *, compact: bool = False) -> str:
-    """`value` as JSON on one line, of characters that UTF-8 can tell. Raises ValueError for NaN and infinities.
+def json_text(value: Any, *, compact: bool = False, indent: int | None = None) -> str:
+    """`value` as JSON, of characters that UTF-8 can tell. Raises ValueError for NaN and infinities.
 
-    compact: no space after commas and colons.
+    compact: no space after commas and colons. indent: spaces; None is all on one line.
     """
-    text = json.dumps(value, ensure_ascii=False, allow_nan=False, separators=(",", ":") if compact else None)
+    separators = (",", ":") if compact else None
+    text = json.dumps(value, ensure_ascii=False, allow_nan=False, separators=separators, indent=indent)
     return _SURROGATES.sub(lambda found: json.dumps(_told(found[0]), ensure_ascii=False)[1:-1], text)
 
 
