@@ -5,8 +5,6 @@ Exit codes: 0 done, 1 failed, 2 wrong use. Verdicts and results go to stdout, ev
 
 from __future__ import annotations
 
-import json
-import os
 import sys
 import time
 from collections.abc import Callable
@@ -21,6 +19,7 @@ from rich.console import Console
 import firewall
 from firewall.bench.cli import bench_app
 from firewall.errors import EngineError, FirewallError, ImageError, MissingExtraError, UsageError
+from firewall.output import close_output, json_text, open_standard_streams, print_line, readable
 from firewall.signing import AllowUnsigned, TrustedKeys, bundle_app
 
 if TYPE_CHECKING:
@@ -62,11 +61,9 @@ Threads = Annotated[int, typer.Option(min=0, max=256, help="Threads of the class
 
 def main() -> None:
     """Entry point of the `firewall` command."""
-    while (number := os.open(os.devnull, os.O_RDWR)) <= 2:
-        # Closed by the caller: the next file would get the number, and with it what a library prints there.
-        os.set_inheritable(number, True)
-    os.close(number)
-    sys.exit(run(app, sys.argv[1:], "firewall"))
+    open_standard_streams()
+    code = run(app, sys.argv[1:], "firewall")
+    sys.exit(close_output(code, lambda text: _say(f"firewall: error: {text}")))
 
 
 def run(command: typer.Typer, arguments: list[str], name: str) -> int:
@@ -76,9 +73,9 @@ def run(command: typer.Typer, arguments: list[str], name: str) -> int:
     except FirewallError as error:
         _say(f"firewall: error: {' '.join(str(error).split())}")
         return error.exit_code
-    except BrokenPipeError:
-        # Whoever read our output has gone; nothing is left to say, at interpreter exit either.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    except OSError as error:  # of the machine and not of the program: a full disk, a folder that may not be read
+        named = "" if error.filename is None else f" {error.filename}:"
+        _say(f"firewall: error:{named} {error.strerror or error}")
         return 1
     except (typer.Abort, KeyboardInterrupt):
         _say("firewall: interrupted")
@@ -92,7 +89,7 @@ def run(command: typer.Typer, arguments: list[str], name: str) -> int:
 
 
 def _say(text: str) -> None:
-    _stderr.print(text, markup=False)
+    _stderr.print(readable(text), markup=False)
 
 
 @app.callback(invoke_without_command=True)
@@ -129,8 +126,15 @@ def serve(
     http: Annotated[
         str | None, typer.Option(metavar="HOST:PORT", help="Live page, or 'off'.  [default: 127.0.0.1:8080]")
     ] = None,
+    http_name: Annotated[
+        list[str] | None,
+        typer.Option(metavar="NAME", help="A host name that the page answers to besides addresses; may be repeated."),
+    ] = None,
     output: Annotated[
-        str | None, typer.Option(metavar="jsonl:PATH|-", help="Verdict lines: '-' is stdout, or 'off'.  [default: -]")
+        str | None,
+        typer.Option(
+            metavar="jsonl:PATH|-", help="Verdict lines: '-' is stdout, or 'off'. SIGHUP reopens PATH.  [default: -]"
+        ),
     ] = None,
     max_frames: Annotated[int | None, typer.Option(help="Stop after so many frames.")] = None,
     patches: Patches = None,
@@ -167,6 +171,7 @@ def serve(
         regions="detector" if regions is None and detector is not None else regions,
         region_detector=None if detector is None else detector.model_dump(exclude_unset=True),
         http=http,
+        http_names=http_name or None,
         output=output,
         patches=None if patches is None else {"area": patches},
         max_frames=max_frames,
@@ -184,8 +189,8 @@ def _serve(settings: Settings) -> None:
     from firewall.engines import check_device, open_engine
     from firewall.regions import build
     from firewall.screening import Firewall
-    from firewall.server import HttpServer, Monitor, create_app, parse_address
-    from firewall.service import DEADLINE_MS, Service, over_time, stop_on_signals
+    from firewall.server import HostNames, HttpServer, Monitor, create_app, parse_address
+    from firewall.service import DEADLINE_MS, Service, over_time, reopen_on_hangup, stop_on_signals
     from firewall.sinks import Sink
     from firewall.sources import Capture, parse
     from firewall.tracks import Tracks
@@ -194,6 +199,7 @@ def _serve(settings: Settings) -> None:
     spec = parse(settings.source)
     finder = build(settings.regions, settings.region_detector, device=settings.device, threads=settings.threads)
     address = None if settings.http == "off" else parse_address(settings.http)
+    HostNames(settings.http, settings.http_names)  # refused before anything is opened
     deadline_ms = settings.deadline_ms or (DEADLINE_MS if spec.live else None)
     # Before anything is opened: where the device or the bundle is refused nothing is served.
     check_device(settings.device)
@@ -204,10 +210,11 @@ def _serve(settings: Settings) -> None:
         lines = _json_lines(settings)
         if lines is not None:
             sinks.append(lines)
+            stack.enter_context(reopen_on_hangup(lines))
         monitor = Monitor(source=spec.name, bundle=settings.bundle, live=spec.live, deadline_ms=deadline_ms)
         sinks.append(monitor)
         if address is not None:
-            server = HttpServer(create_app(monitor, host=address[0]), *address)
+            server = HttpServer(create_app(monitor, host=address[0], names=settings.http_names), *address)
             server.start()
             stack.callback(server.stop)
             _say(f"live page: {server.url}")
@@ -234,6 +241,11 @@ def _serve(settings: Settings) -> None:
                 _say(f"drift: {state.line()}; thresholds may not hold here: calibrate on images of this camera")
             told = state
 
+        def beat() -> None:
+            monitor.beat()
+            if lines is not None:
+                lines.tick()
+
         if drift is not None:
             monitor.set_drift(told)
         capture = stack.enter_context(Capture(spec, settings.capture))
@@ -244,7 +256,7 @@ def _serve(settings: Settings) -> None:
             sinks,
             deadline_ms=deadline_ms,
             max_frames=settings.max_frames,
-            heartbeat=monitor.beat,
+            heartbeat=beat,
             tracks=Tracks(tracks) if tracks is not None and follow else None,
             drift=None if drift is None else Drift(drift),
             drift_told=drift_told,
@@ -267,7 +279,7 @@ def _json_lines(settings: Settings) -> JsonLines | None:
     if scheme != "jsonl" or not path:
         raise UsageError(f"--output must be '-', 'off' or jsonl:PATH, got {settings.output!r}")
     try:
-        return JsonLines(Path(path).open("a", encoding="utf-8"), operator=settings.operator)
+        return JsonLines.append(Path(path), operator=settings.operator)
     except OSError as error:
         raise UsageError(f"can't write verdict lines to {path}: {error.strerror}") from error
 
@@ -323,7 +335,7 @@ def screen(
             verdicts = guard.screen_frame(firewall.Frame(pixels, str(path), sequence, started), found)
         for verdict in verdicts:
             told = replace(verdict, unsigned=loaded.unsigned)
-            typer.echo(json.dumps(told.line(operator=operator), ensure_ascii=False))
+            print_line(json_text(told.line(operator=operator)))
     if unreadable:
         raise typer.Exit(1)
 

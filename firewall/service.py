@@ -8,7 +8,7 @@ import threading
 import time
 from collections import Counter, deque
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field, replace
 from types import FrameType
 
@@ -21,12 +21,21 @@ from firewall.errors import BundleError, EngineError, FirewallError
 from firewall.frame import Frame
 from firewall.regions import RegionFinder
 from firewall.screening import Firewall, Stages
-from firewall.sinks import FrameReport, Sink
+from firewall.sinks import FrameReport, JsonLines, Sink
 from firewall.sources import Capture, End, Failure
 from firewall.tracks import Tracks, TracksSpec
 from firewall.verdict import Reason, Verdict
 
-__all__ = ["DEADLINE_MS", "DRIFT_FILE", "TRACKS_FILE", "Service", "Summary", "over_time", "stop_on_signals"]
+__all__ = [
+    "DEADLINE_MS",
+    "DRIFT_FILE",
+    "TRACKS_FILE",
+    "Service",
+    "Summary",
+    "over_time",
+    "reopen_on_hangup",
+    "stop_on_signals",
+]
 
 #: Milliseconds after capture at which a verdict on a live frame is too late: one frame at 30 Hz.
 DEADLINE_MS = 33.0
@@ -117,8 +126,9 @@ class Service:
         finally:
             self.summary.seconds = time.monotonic() - started
             self.summary.dropped, self.summary.restarts = self.capture.dropped, self.capture.restarts
-            for sink in self.sinks:
-                sink.close()
+            with ExitStack() as closing:  # each of them, also where another can't
+                for sink in reversed(self.sinks):
+                    closing.callback(sink.close)
         return self.summary
 
     def screen(self, frame: Frame) -> FrameReport:
@@ -221,6 +231,19 @@ def stop_on_signals(service: Service) -> Iterator[None]:
     finally:
         for number, handler in previous.items():
             signal.signal(number, handler)
+
+
+@contextmanager
+def reopen_on_hangup(lines: JsonLines) -> Iterator[None]:
+    """SIGHUP reopens the file of `lines`, as who rotates it expects; where they go to no file it does what it did."""
+    if lines.path is None:
+        yield
+        return
+    previous = signal.signal(signal.SIGHUP, lambda *_: lines.reopen())
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGHUP, previous)
 
 
 def _withheld(frame: Frame, reason: Reason, detail: str) -> Verdict:

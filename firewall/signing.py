@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from firewall.errors import UsageError
+from firewall.output import json_text
 
 if TYPE_CHECKING:
     from firewall.bundle import Bundle
@@ -128,7 +129,7 @@ def show(
     content = card.describe(loaded)
     content["signature"] = {"standing": loaded.standing, "key": loaded.key or None, "says": standing(loaded)}
     if as_json:
-        typer.echo(json.dumps(content, indent=1, ensure_ascii=False, allow_nan=False))
+        typer.echo(json_text(content, indent=1))
     else:
         card.render(content, Console())
 

@@ -125,6 +125,7 @@ def test_a_one_pixel_image_is_judged_and_withheld(tmp_path: Path) -> None:
         (["serve", "--camera", "front"], "front"),
         (["serve", "--source", "gopher://x"], "gopher"),
         (["serve", "--http", "nonsense"], "nonsense"),
+        (["serve", "--http-name", "http://guard.lan"], "http://guard.lan"),
         (["serve", "--output", "xml:x"], "xml:x"),
         (["serve", "--max-frames", "0"], "max_frames"),
         (["serve", "--deadline-ms", "-3"], "deadline_ms"),

@@ -120,6 +120,20 @@ def test_a_failing_sink_stops_the_service_and_every_sink_is_closed(guard: Firewa
     assert full.closed == other.closed == 1 and other.reports == []
 
 
+def test_a_sink_that_can_not_be_closed_is_an_error_and_the_others_are_closed(guard: Firewall) -> None:
+    """A disk that says only now that it is full: the run has failed, and the page is told that the guard has ended."""
+
+    class Full(Kept):
+        def close(self) -> None:
+            super().close()
+            raise FirewallError("disk full")
+
+    full, other = Full(), Kept()
+    with pytest.raises(FirewallError, match="disk full"):
+        Service(guard, Script(), build("whole"), [full, other]).run()  # type: ignore[arg-type]
+    assert full.closed == other.closed == 1
+
+
 def test_max_frames_counts_failures_too(guard: Firewall) -> None:
     """A source that only fails still comes to an end."""
     failure = Failure(source="test", sequence=0, at=time.monotonic(), detail="stalled")

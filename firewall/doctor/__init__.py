@@ -8,7 +8,6 @@ from __future__ import annotations
 import fcntl
 import importlib
 import importlib.util
-import json
 import os
 import platform
 import re
@@ -25,6 +24,7 @@ from rich.text import Text
 
 import firewall
 from firewall.doctor.probes import CPU, ask, short
+from firewall.output import json_text
 
 __all__ = ["Check", "inspect", "render"]
 
@@ -75,7 +75,7 @@ def render(checks: list[Check], *, as_json: bool = False, console: Console | Non
     console = console or Console()
     if as_json:
         console.print(
-            json.dumps([asdict(check) for check in checks], indent=1), markup=False, highlight=False, soft_wrap=True
+            json_text([asdict(check) for check in checks], indent=1), markup=False, highlight=False, soft_wrap=True
         )
         return
     table = Table(

@@ -10,19 +10,24 @@ import re
 import socket
 import threading
 import time
+from functools import partial
 from types import TracebackType
-from typing import final
+from typing import cast, final
 
 import uvicorn
 from starlette.applications import Starlette
 
 from firewall.errors import FirewallError, UsageError
+from firewall.server.connection import Connection, Limits
+from firewall.server.hosts import is_any_address
 
-__all__ = ["HttpServer", "is_any_address", "parse_address"]
+__all__ = ["HttpServer", "parse_address"]
 
 _ADDRESS = re.compile(r"(?:\[(?P<v6>[0-9A-Fa-f:.]+)\]|(?P<name>[A-Za-z0-9._-]+)):(?P<port>[0-9]{1,5})")
 _START_TIMEOUT = 20.0
+_KEEP_ALIVE = 3600  # seconds; Limits.head_time ends idle connections before that
 _BACKLOG = 64
+_SEND_BUFFER = 64 * 1024  # bytes that the system holds for a client that doesn't read, before we see that it doesn't
 
 
 def parse_address(text: str) -> tuple[str, int]:
@@ -45,14 +50,6 @@ def parse_address(text: str) -> tuple[str, int]:
     return host, port
 
 
-def is_any_address(host: str) -> bool:
-    """`host` stands for all addresses of this machine, such as 0.0.0.0 or ::."""
-    try:
-        return ipaddress.ip_address(host).is_unspecified
-    except ValueError:
-        return False
-
-
 class _Server(uvicorn.Server):
     async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
         await super().shutdown(sockets)
@@ -67,11 +64,13 @@ class _Server(uvicorn.Server):
 class HttpServer:
     """Serves `app` between start() and stop(), or as a context manager. Signals stay the caller's.
 
-    host: name or address to bind, without brackets. port: 0 picks a free one; `url` tells which.
+    host: name or address to bind, without brackets. port: 0 picks a free one; `url` tells which. limits: what clients
+    may take.
     """
 
-    def __init__(self, app: Starlette, host: str, port: int) -> None:
+    def __init__(self, app: Starlette, host: str, port: int, *, limits: Limits | None = None) -> None:
         self._app, self._host, self._port = app, host, port
+        self._limits = limits or Limits()
         self._server: _Server | None = None
         self._thread: threading.Thread | None = None
         self._stopping = app.state.stopping = threading.Event()  # open streams look at it
@@ -90,7 +89,7 @@ class HttpServer:
         self._port = listener.getsockname()[1]
         config = uvicorn.Config(
             self._app,
-            http="h11",
+            http=cast("type[asyncio.Protocol]", partial(Connection, limits=self._limits)),
             loop="asyncio",
             ws="none",
             lifespan="off",
@@ -99,8 +98,8 @@ class HttpServer:
             access_log=False,
             server_header=False,
             proxy_headers=False,
-            limit_concurrency=100,
-            timeout_keep_alive=5,
+            backlog=_BACKLOG,
+            timeout_keep_alive=_KEEP_ALIVE,
             timeout_graceful_shutdown=1,
         )
         self._server = server = _Server(config)
@@ -152,6 +151,7 @@ class HttpServer:
         try:
             # So that a restart need not wait for old connections; a port that is listened on stays busy on Linux.
             listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            listener.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, _SEND_BUFFER)  # connections inherit it
             if family == socket.AF_INET6:
                 listener.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
             listener.bind(address)

@@ -58,7 +58,7 @@
 
   function connect() {
     disconnect();
-    stream = new EventSource("/events");
+    stream = new EventSource("events");
     stream.onmessage = (event) => {
       heard();
       show(JSON.parse(event.data));
@@ -100,7 +100,7 @@
     try {
       while (state && state.frame && state.frame.sequence !== drawn) {
         const wanted = state.frame;
-        const answer = await fetch(`/frame.jpg?sequence=${wanted.sequence}`, { cache: "no-store" });
+        const answer = await fetch(`frame.jpg?sequence=${wanted.sequence}`, { cache: "no-store" });
         if (!answer.ok) break;
         const sequence = Number(answer.headers.get("X-Sequence"));
         const bitmap = await createImageBitmap(await answer.blob());

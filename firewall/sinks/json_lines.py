@@ -2,35 +2,129 @@
 
 from __future__ import annotations
 
-import json
+import os
+import stat
+import sys
+import time
+from collections.abc import Callable
+from contextlib import suppress
+from pathlib import Path
 from typing import TextIO
 
 from firewall.errors import FirewallError
+from firewall.output import json_text
 from firewall.sinks.report import FrameReport
 
 __all__ = ["JsonLines"]
+
+# Seconds between the deletion of a file and the SIGHUP of who rotates it: moving to another file system is both.
+_ROTATION = 2.0
 
 
 class JsonLines:
     """Writes each verdict of a report as a line to `stream` and flushes, so that a killed process loses nothing.
 
-    operator: add suspicion and detector scores; only where nobody but the operator reads the lines.
-    Raises FirewallError if the stream can't be written (a full disk, a closed pipe).
+    Always UTF-8, whatever the stream's own encoding. operator: add suspicion and detector scores; only where nobody but
+    the operator reads the lines. path: the file behind the stream, which can be reopened there.
+    Raises FirewallError if the stream can't be written (a full disk, a closed pipe) or the file was deleted.
     """
 
-    def __init__(self, stream: TextIO, *, operator: bool = False) -> None:
+    def __init__(self, stream: TextIO, *, operator: bool = False, path: Path | None = None) -> None:
+        self.path = path
         self._stream, self._operator = stream, operator
+        self._failed = self._reopening = False
+        self._kept = path is not None and _links(stream) > 0
+
+    @classmethod
+    def append(cls, path: Path, *, operator: bool = False) -> JsonLines:
+        """Lines at the end of a file, which is made if there is none. Raises OSError if it can't be opened."""
+        return cls(_open(path), operator=operator, path=path)
 
     def report(self, report: FrameReport) -> None:
         """Write the report's verdicts."""
-        lines = [json.dumps(verdict.line(operator=self._operator), ensure_ascii=False) for verdict in report.verdicts]
+        self.tick()
+        lines = [json_text(verdict.line(operator=self._operator)) for verdict in report.verdicts]
+        if self._deleted():
+            self._await_rotation()
+        self._guarded(lambda: self._write("".join(line + "\n" for line in lines).encode()))
+
+    def reopen(self) -> None:
+        """Open the file again before the next line is written; where it was moved away a new one is made. May be called
+        from a signal handler. Nothing happens where there is no file, as with standard output."""
+        self._reopening = self.path is not None
+
+    def tick(self) -> None:
+        """Do what `reopen` asked for; to be called now and then while there is nothing to write."""
+        if not self._reopening or self.path is None:
+            return
+        self._reopening = False
         try:
-            self._stream.write("".join(line + "\n" for line in lines))
-            self._stream.flush()
+            stream = _open(self.path)
         except OSError as error:
-            raise FirewallError(f"can't write verdict lines to {self._stream.name}: {error.strerror}") from error
+            raise FirewallError(f"can't reopen {self.path} for verdict lines: {error.strerror}") from error
+        before, self._stream = self._stream, stream
+        self._guarded(before.close)
+        self._kept = _links(stream) > 0
 
     def close(self) -> None:
         """Close the stream unless it is a standard stream, which isn't ours."""
-        if self._stream.fileno() > 2:
-            self._stream.close()
+        ours = self._stream is not sys.stdout and self._stream.fileno() > 2
+        if self._failed:  # said already; closing would try to write once more
+            with suppress(OSError, FirewallError):
+                if ours:
+                    self._stream.close()
+            return
+        deleted = self._deleted() and not self._reopening
+        if ours:
+            self._guarded(self._stream.close)
+        if deleted:
+            raise self._gone()
+
+    def _write(self, data: bytes) -> None:
+        self._stream.flush()
+        self._stream.buffer.write(data)
+        self._stream.flush()
+
+    def _guarded(self, work: Callable[[], None]) -> None:
+        try:
+            work()
+        except OSError as error:
+            self._failed = True
+            raise FirewallError(f"can't write verdict lines to {self._stream.name}: {error.strerror}") from error
+        except FirewallError:
+            self._failed = True
+            raise
+
+    def _deleted(self) -> bool:
+        return self._kept and _links(self._stream) == 0
+
+    def _await_rotation(self) -> None:
+        limit = time.monotonic() + _ROTATION
+        while not self._reopening:
+            if time.monotonic() > limit:
+                self._failed = True
+                raise self._gone()
+            time.sleep(0.05)
+        self.tick()
+
+    def _gone(self) -> FirewallError:
+        return FirewallError(
+            f"{self.path} was deleted while verdict lines were written to it; to rotate it, move it and send SIGHUP"
+        )
+
+
+def _open(path: Path) -> TextIO:
+    stream = path.open("a", encoding="utf-8")
+    told = os.fstat(stream.fileno())
+    if stat.S_ISREG(told.st_mode) and told.st_size > 0:
+        with suppress(OSError), path.open("rb") as file:
+            file.seek(-1, os.SEEK_END)
+            if file.read(1) != b"\n":  # who wrote it last was cut off; the first line of ours shall stand by itself
+                stream.buffer.write(b"\n")  # with that line
+    return stream
+
+
+def _links(stream: TextIO) -> int:
+    """How many names the file has; 1 for what is no file, such as a pipe."""
+    told = os.fstat(stream.fileno())
+    return told.st_nlink if stat.S_ISREG(told.st_mode) else 1

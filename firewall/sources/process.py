@@ -151,7 +151,7 @@ class _NewestFrame(_Frames):
 
 def main(descriptor: int, parent: int) -> None:
     """Serve the firewall at the other end of socket `descriptor` until it hangs up or process `parent` is gone."""
-    for number in (signal.SIGINT, signal.SIGTERM):
+    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
         signal.signal(number, signal.SIG_IGN)
     channel = Channel(socket.socket(fileno=descriptor), longest_header=_LONGEST_REQUEST)
     requests: queue.SimpleQueue[dict[str, Any] | None] = queue.SimpleQueue()

@@ -19,6 +19,7 @@ from urllib.parse import parse_qsl, unquote, urlsplit
 
 from firewall.errors import SourceError, SourceUriError
 from firewall.frame import MAX_SIDE
+from firewall.output import readable
 
 __all__ = ["GRAMMAR", "IMAGE_SUFFIXES", "VIDEO_SUFFIXES", "SourceSpec", "parse", "printable"]
 
@@ -102,7 +103,7 @@ def _shown(text: str) -> str:
 
 def printable(text: str) -> str:
     """The text in one line that any terminal and JSON can take: what can't be printed is escaped."""
-    return "".join(c if c.isprintable() else ascii(c)[1:-1] for c in text)
+    return "".join(c if c.isprintable() else ascii(c)[1:-1] for c in readable(text))
 
 
 def _url(scheme: str, rest: str, text: str, name: str) -> SourceSpec:

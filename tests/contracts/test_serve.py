@@ -172,6 +172,28 @@ def test_a_truncated_video_is_judged_as_far_as_it_goes(
     assert "damaged" in lines[-1]["reason"] or "truncated" in lines[-1]["reason"]
 
 
+def test_a_page_for_the_network_answers_to_addresses_and_allowed_names(serving: type[Serving], tmp_path: Path) -> None:
+    """All addresses bound, as in a container: names from the settings file and the command line, a published port's
+    address, a probe without a Host; a foreign name is refused and told how it would be allowed."""
+    config = tmp_path / "firewall.yaml"
+    config.write_text("http: 0.0.0.0:0\nhttp_names: firewall\noutput: off\nsource: test://pattern\n")
+    for given, allowed, refused in (
+        ([], "firewall", "guard.lan"),
+        (["--http-name", "guard.lan"], "guard.lan", "evil.lan"),
+    ):
+        serve = serving("--config", config, *given)
+        port = int(serve.url().split(":")[2].strip("/"))
+        told = {}
+        for host in (allowed, refused, "192.0.2.7:18080", None):
+            with socket.create_connection(("127.0.0.1", port), PATIENT) as client:
+                named = "" if host is None else f"Host: {host}\r\n"
+                client.sendall(f"GET /v2/health/live HTTP/1.0\r\n{named}\r\n".encode())
+                told[host] = client.makefile().read()
+        statuses = {host: int(answer.split()[1]) for host, answer in told.items()}
+        assert statuses == {allowed: 200, refused: 421, "192.0.2.7:18080": 200, None: 200}
+        assert f"--http-name {refused}" in told[refused]
+
+
 def overlap(one: Region, other: Region) -> float:
     """Intersection over union."""
     width = min(one[0] + one[2], other[0] + other[2]) - max(one[0], other[0])

@@ -7,12 +7,12 @@ from pathlib import Path
 
 import numpy as np
 import onnx
-import onnxruntime
 import pytest
 
 from firewall.config import RegionDetectorSettings
 from firewall.engines.sessions import PROVIDERS
 from firewall.errors import EngineError
+from firewall.onnxruntime import ort
 from firewall.regions import build
 from firewall.regions.graph import Graph
 from firewall.regions.onnx_boxes import OnnxBoxes
@@ -32,7 +32,7 @@ def test_a_device_is_kept_to(tmp_path: Path, device: str) -> None:
     never run elsewhere without a word. `device: cpu` in its settings lets it stay behind."""
     file = detector(tmp_path)
     settings = RegionDetectorSettings(file=file)
-    if set(PROVIDERS[device]) <= set(onnxruntime.get_available_providers()):
+    if set(PROVIDERS[device]) <= set(ort.get_available_providers()):
         assert near(build("detector", settings, device=device, threads=1).find(scene()))
     else:
         with pytest.raises(EngineError, match=device) as caught:

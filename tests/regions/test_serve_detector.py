@@ -135,8 +135,6 @@ def test_a_detector_that_is_not_recognised_ends_serve_with_one_line(tmp_path: Pa
         ("format", "middle", "corners"),
         ("coordinates", "percent", "pixels"),
         ("classes", "[]", "classes"),
-        ("classes", "[true]", "classes"),
-        ("classes", "[1.5]", "classes"),
         ("size", "[0, 640]", "size"),
         ("size", "[640, 640, 3]", "size"),
         ("std", "[0, 1, 1]", "positive"),

@@ -74,3 +74,46 @@ def test_standard_output_is_left_open() -> None:
     stdout = os.fdopen(1, "w", closefd=False)
     JsonLines(stdout).close()
     assert not stdout.closed
+
+
+def test_lines_are_utf8_whatever_the_stream(tmp_path: Path) -> None:
+    r"""A stream of latin-1, and a name with bytes that are no UTF-8: these stand there as \xNN."""
+    path = tmp_path / "verdicts.jsonl"
+    sink = JsonLines(path.open("w", encoding="latin-1"))
+    sink.report(report(Verdict(os.fsdecode(b"c\xc3\xa4m \xff"), 3, (1, 2, 3, 4), detail="\udcfe \u4ea4")))
+    sink.close()
+    line = json.loads(path.read_bytes().decode("utf-8"))
+    assert line["source"] == "c\xe4m \\xff" and line["reason"].endswith("\\xfe \u4ea4")
+
+
+@pytest.mark.parametrize(("before", "after"), [("", ""), ("{}\n", "{}\n"), ('{"cut o', '{"cut o\n')])
+def test_a_line_that_was_cut_off_stays_alone(tmp_path: Path, before: str, after: str) -> None:
+    """What a full disk or a kill left behind isn't joined with the first line of the next run."""
+    path = tmp_path / "verdicts.jsonl"
+    path.write_text(before)
+    sink = JsonLines.append(path)
+    sink.report(report(RELEASED))
+    sink.close()
+    written = path.read_text()
+    assert written.startswith(after) and json.loads(written.removeprefix(after))["label"] == 14
+
+
+def test_a_file_that_was_deleted_before_the_end_is_an_error(tmp_path: Path) -> None:
+    """Its lines are gone; a file that was only moved away is none."""
+    for name, away in (("moved", Path.rename), ("deleted", lambda path, _: path.unlink())):
+        sink = JsonLines.append(tmp_path / name)
+        sink.report(report(RELEASED))
+        away(tmp_path / name, tmp_path / "away")
+        if name == "moved":
+            sink.close()
+        else:
+            with pytest.raises(FirewallError, match="deleted was deleted"):
+                sink.close()
+
+
+def test_a_failure_is_told_once() -> None:
+    """Closing after it neither fails again nor closes a stream that isn't ours."""
+    sink = JsonLines.append(Path("/dev/full"))
+    with pytest.raises(FirewallError, match=r"/dev/full.*No space left"):
+        sink.report(report(RELEASED))
+    sink.close()
