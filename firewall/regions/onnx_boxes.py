@@ -9,6 +9,7 @@ import numpy as np
 import numpy.typing as npt
 import onnxruntime as ort
 
+from firewall.causes import told
 from firewall.config import RegionDetectorSettings
 from firewall.errors import EngineError
 from firewall.frame import Pixels, Region
@@ -68,7 +69,7 @@ class OnnxBoxes:
         try:
             corners, scores = self._session.run(names, {self._input: batch})
         except Exception as error:  # ONNX Runtime raises many types of its own
-            raise EngineError(f"region detector {self._settings.file} failed: {_short(error)}") from error
+            raise EngineError(f"region detector {self._settings.file} failed: {told(error)}") from error
         return self._checked(corners, scores)
 
     def _checked(self, corners: npt.NDArray[np.generic], scores: npt.NDArray[np.generic]) -> tuple[Floats, Floats]:
@@ -104,7 +105,7 @@ def _load(file: Path) -> ort.InferenceSession:
     try:
         return ort.InferenceSession(str(file), options, providers=["CPUExecutionProvider"])
     except Exception as error:  # ONNX Runtime raises many types of its own
-        raise EngineError(f"region detector {file} can't be loaded as ONNX: {_short(error)}") from error
+        raise EngineError(f"region detector {file} can't be loaded as ONNX: {told(error)}") from error
 
 
 def _input_of(session: ort.InferenceSession, file: Path) -> tuple[str, int, int]:
@@ -120,7 +121,3 @@ def _input_of(session: ort.InferenceSession, file: Path) -> tuple[str, int, int]
         f"region detector {file} must have one float32 input (1, 3, H, W) with fixed H and W, it has "
         f"{found or 'none'}; export it with a fixed input size"
     )
-
-
-def _short(error: Exception) -> str:
-    return " ".join(str(error).split())[:300]
