@@ -15,8 +15,8 @@ RESHAPE = PREFIX + (
     "Input shape:{2,3,8,8}, requested shape:{1,192}\n"
 )
 SIZES = PREFIX + (
-    "Got invalid dimensions for input: x for the following indices\n index: 2 Got: 8 Expected: 9\n Please fix either the "
-    "inputs/outputs or the model."
+    "Got invalid dimensions for input: x for the following indices\n index: 2 Got: 8 Expected: 9\n Please fix either "
+    "the inputs/outputs or the model."
 )
 
 

@@ -12,6 +12,7 @@ import numpy as np
 import numpy.typing as npt
 
 from firewall.bundle import MANIFEST, Bundle, ClassifierSpec, Seen, load_bundle, write_bundle
+from firewall.causes import shortened
 from firewall.errors import DataError, UsageError
 from firewall.export.precision import prepare, to_float16, to_int8
 from firewall.frame import Pixels
@@ -41,7 +42,7 @@ def load_card(folder: Path, options: Mapping[str, str] | None = None) -> tuple[d
     folder: made by 'firewall lab train classifier', or a bundle's, or `default`, or an ONNX file of anybody's. options:
     how that file wants its pixels, and its labels: see `firewall.lab.models.onnx_file.Options`.
     """
-    if ".onnx" in folder.name and not folder.is_dir():
+    if folder.is_file() or (".onnx" in folder.name and not folder.is_dir()):
         given = specify(str(folder), options or {})
         return {"notes": given.note, "channels": given.channels}, given.spec, given.content
     if options:
@@ -55,8 +56,12 @@ def load_card(folder: Path, options: Mapping[str, str] | None = None) -> tuple[d
         spec = ClassifierSpec.model_validate(card["classifier"])
         return card, spec, (folder / spec.file).read_bytes()
     except (OSError, ValueError, KeyError) as error:
+        networks = sorted(file.name for file in folder.glob("*.onnx")) if folder.is_dir() else []
+        if networks and not (folder / "card.json").is_file():
+            raise DataError(f"{folder} is a folder; name the ONNX file in it, {folder / networks[0]}") from error
+        reason = "it is not there" if not folder.exists() else shortened(str(error))
         raise DataError(
-            f"{folder} is not a classifier's folder ({error}); make one with 'firewall lab train'"
+            f"{folder} is not a classifier's folder ({reason}); name an ONNX file, or make one with 'firewall lab train'"
         ) from error
 
 

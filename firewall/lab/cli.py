@@ -145,7 +145,7 @@ def calibrate(
         std=std,
         output=output,
     )
-    own = ".onnx" in classifier.name
+    own = ".onnx" in classifier.name or classifier.is_file()
     chosen = detectors or ("agreement,stability,confidence" if own else "agreement,confidence")
     bundle = bundling.calibrate_folder(
         classifier,
