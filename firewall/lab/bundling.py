@@ -61,7 +61,7 @@ def load_card(folder: Path, options: Mapping[str, str] | None = None) -> tuple[d
             raise DataError(f"{folder} is a folder; name the ONNX file in it, {folder / networks[0]}") from error
         reason = "it is not there" if not folder.exists() else shortened(str(error))
         raise DataError(
-            f"{folder} is not a classifier's folder ({reason}); name an ONNX file, or make one with 'firewall lab train'"
+            f"{folder} is not a classifier's folder ({reason}); name an ONNX file, or use 'firewall lab train'"
         ) from error
 
 
