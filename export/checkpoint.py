@@ -13,6 +13,7 @@ import torch
 from torch import nn
 from torch.optim.swa_utils import AveragedModel
 
+from firewall.causes import told
 from firewall.errors import DataError
 from firewall.lab.datasets import cifar10, gtsrb
 from firewall.lab.models.sign_classifier import INPUT_SIZE, fuse
@@ -63,8 +64,7 @@ def read_trained(path: Path) -> Trained:
             network = fuse(load_checkpoint(file)[0])  # type: ignore[arg-type]
             return Trained(network, "sign", INPUT_SIZE, tuple(gtsrb.CLASS_NAMES), "gtsrb")
     except (RuntimeError, KeyError, TypeError) as error:  # what torch raises for weights that don't fit
-        short = " ".join(str(error).split())[:200]
-        raise DataError(f"{file} doesn't hold the weights that its settings promise ({short})") from error
+        raise DataError(f"{file} doesn't hold the weights that its settings promise ({told(error)})") from error
     raise DataError(f"{file} is no checkpoint of a classifier; name one of 'firewall lab train classifier'")
 
 

@@ -13,6 +13,18 @@ from rich.table import Table
 
 from firewall.errors import UsageError
 from firewall.export.device_command import export_tensorrt
+from firewall.lab.commands.onnx_options import (
+    Accept,
+    Channels,
+    Labels,
+    Mean,
+    Output,
+    Preparation,
+    Range,
+    Size,
+    Std,
+    wiring_options,
+)
 from firewall.signing import AllowUnsigned, TrustedKeys, sign_bundle
 
 if TYPE_CHECKING:
@@ -103,11 +115,15 @@ def export_bundle(
     fit: Annotated[
         Path | None, typer.Option(metavar="DB", help="Fuse the detectors: weights and early exits from its attacks.")
     ] = None,
-    labels: Annotated[Path | None, typer.Option(metavar="FILE", help="ONNX file: its labels, a line a class.")] = None,
-    size: Annotated[str | None, typer.Option(metavar="HxW", help="ONNX file: as of 'lab calibrate'.")] = None,
-    value_range: Annotated[float | None, typer.Option("--range", help="ONNX file: as of 'lab calibrate'.")] = None,
-    mean: Annotated[str | None, typer.Option(help="ONNX file: as of 'lab calibrate'.")] = None,
-    std: Annotated[str | None, typer.Option(help="ONNX file: as of 'lab calibrate'.")] = None,
+    labels: Labels = None,
+    size: Size = None,
+    preparation: Preparation = None,
+    channels: Channels = None,
+    value_range: Range = None,
+    mean: Mean = None,
+    std: Std = None,
+    output: Output = None,
+    accept_preparation: Accept = False,
     precision: Annotated[
         str | None,
         typer.Option(
@@ -144,7 +160,16 @@ def export_bundle(
         raise UsageError("--version is written when the bundle is signed; give --key too")
     if key is not None:
         read_private(key, read_passphrase(passphrase_file))  # a wrong passphrase is told before the work begins
-    options = {"labels": labels, "size": size, "range": value_range, "mean": mean, "std": std}
+    options = wiring_options(
+        labels=labels,
+        size=size,
+        preparation=preparation,
+        channels=channels,
+        range=value_range,
+        mean=mean,
+        std=std,
+        output=output,
+    )
     bundle = calibrate_folder(
         classifier,
         out,
@@ -155,7 +180,9 @@ def export_bundle(
         rate=false_positive_rate,
         sweep=16,
         name=name,
-        options={option: str(value) for option, value in options.items() if value is not None},
+        options=options,
+        accept_preparation=accept_preparation,
+        tell=lambda line: typer.echo(line, err=True),
         precision=chosen,
     )
     if fit is not None and database is not None:

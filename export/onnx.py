@@ -15,6 +15,7 @@ import onnx
 import torch
 from torch import nn
 
+from firewall.causes import told
 from firewall.errors import EngineError, UsageError
 from firewall.lab.temporary import temporary_folder
 from firewall.onnxruntime import ort
@@ -61,7 +62,7 @@ def export_classifier(
         try:
             onnx.checker.check_model(proto, full_check=True)
         except onnx.checker.ValidationError as error:
-            raise EngineError(f"the exported graph is not valid ONNX: {_short(error)}; report the network") from error
+            raise EngineError(f"the exported graph is not valid ONNX: {told(error)}; report the network") from error
         data = proto.SerializeToString(deterministic=True)
         _compare(data, images, expected, input_name, output_name)
     partial = path.with_name(path.name + ".partial")
@@ -108,7 +109,7 @@ def _run_torch(model: nn.Module, images: npt.NDArray[np.uint8], classes: int) ->
         with torch.no_grad():
             parts = [model(torch.from_numpy(_input(part)).to(device)).cpu() for part in _batches(images)]
     except Exception as error:  # a network's forward may raise anything
-        raise EngineError(f"the network doesn't run on images of {images.shape[1:]}: {_short(error)}") from error
+        raise EngineError(f"the network doesn't run on images of {images.shape[1:]}: {told(error)}") from error
     if any(part.ndim != 2 or part.shape[1] != classes or part.dtype != torch.float32 for part in parts):
         raise EngineError(
             f"the network gives {parts[0].dtype} {tuple(parts[0].shape)}; {classes} labels need float32 (N, {classes})"
@@ -137,7 +138,7 @@ def _convert(model: nn.Module, shape: tuple[int, ...], input_name: str, output_n
                 verbose=False,
             )
         except Exception as error:  # the exporter wraps whatever a network's forward raises
-            raise EngineError(f"the network can't be exported to ONNX: {_short(error)}") from error
+            raise EngineError(f"the network can't be exported to ONNX: {told(error)}") from error
     if program is None:
         raise EngineError("the exporter gave no graph; use a torch whose exporter is dynamo's (2.6 or newer)")
     proto = program.model_proto
@@ -181,7 +182,7 @@ def _compare(
         session = ort.InferenceSession(data, options, providers=["CPUExecutionProvider"])
         parts = [session.run([output_name], {input_name: _input(part)})[0] for part in _batches(images)]
     except Exception as error:  # ONNX Runtime raises many types of its own
-        raise EngineError(f"ONNX Runtime can't run the exported file: {_short(error)}") from error
+        raise EngineError(f"ONNX Runtime can't run the exported file: {told(error)}") from error
     logits = np.concatenate([np.asarray(part) for part in parts])
     if logits.shape != expected.shape:
         raise EngineError(f"the exported file gives shape {logits.shape}, the network {expected.shape}")
@@ -209,7 +210,3 @@ def _input(pixels: npt.NDArray[np.uint8]) -> npt.NDArray[np.float32]:
     batch = np.ascontiguousarray(pixels.transpose(0, 3, 1, 2), np.float32)
     batch /= np.float32(255)
     return batch
-
-
-def _short(error: Exception) -> str:
-    return " ".join(str(error).split())[:200]

@@ -25,6 +25,7 @@ import numpy as np
 import numpy.typing as npt
 
 from firewall.bundle import InputSpec
+from firewall.causes import told
 from firewall.engines.plan_cache import Precision
 from firewall.errors import DataError, EngineError, MissingExtraError
 
@@ -201,8 +202,9 @@ def _conversion(precision: str) -> Iterator[None]:
     try:
         yield
     except Exception as error:  # the converters raise whatever a graph they don't know leads to
-        short = " ".join(str(error).split())[:200]
-        raise EngineError(f"the network can't be converted to {precision}: {short}; use another precision") from error
+        raise EngineError(
+            f"the network can't be converted to {precision}: {told(error)}; use another precision"
+        ) from error
 
 
 @contextlib.contextmanager

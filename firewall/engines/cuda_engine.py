@@ -10,8 +10,9 @@ import numpy as np
 import numpy.typing as npt
 
 from firewall.bundle import Bundle
+from firewall.causes import told
 from firewall.engines.device_memory import DeviceMemory
-from firewall.engines.sessions import CUDA, LARGEST_BATCH, open_session, short
+from firewall.engines.sessions import CUDA, LARGEST_BATCH, open_session
 from firewall.errors import EngineError
 from firewall.onnxruntime import ort
 
@@ -94,7 +95,7 @@ class CudaEngine:
         try:
             self._session.run_with_iobinding(*self._run_of(address, count))
         except Exception as error:  # ONNX Runtime raises many types of its own
-            raise EngineError(f"the classifier failed: {short(error)}") from error
+            raise EngineError(f"the classifier failed: {told(error)}") from error
         self.memory.to_host(logits, self._logits_address)
         self.memory.wait()
         if not np.isfinite(logits).all():

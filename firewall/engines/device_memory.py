@@ -16,6 +16,7 @@ from typing import Any, Literal, Protocol
 import numpy as np
 import numpy.typing as npt
 
+from firewall.causes import shortened
 from firewall.errors import EngineError, MissingExtraError, UsageError
 
 __all__ = ["BACKENDS", "DeviceMemory", "has_device_memory", "open_device"]
@@ -230,4 +231,4 @@ def _close(device: DeviceMemory) -> None:
 
 
 def _short(error: Exception) -> str:
-    return " ".join(str(error).split())[:200]
+    return shortened(str(error))

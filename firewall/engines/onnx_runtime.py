@@ -6,7 +6,8 @@ import numpy as np
 import numpy.typing as npt
 
 from firewall.bundle import Bundle, ClassifierSpec
-from firewall.engines.sessions import open_session, short
+from firewall.causes import told
+from firewall.engines.sessions import open_session
 from firewall.errors import EngineError
 from firewall.onnxruntime import ort
 
@@ -77,7 +78,7 @@ class OnnxRuntimeEngine:
         try:
             self._session.run_with_iobinding(self._bound(count))
         except Exception as error:  # ONNX Runtime raises many types of its own
-            raise EngineError(f"the classifier failed: {short(error)}") from error
+            raise EngineError(f"the classifier failed: {told(error)}") from error
         logits: npt.NDArray[np.float32] = self._output[:count].copy()  # the next batch overwrites it
         if not np.isfinite(logits).all():
             raise EngineError("the classifier gave values that are not finite float32 numbers")
@@ -101,7 +102,7 @@ class OnnxRuntimeEngine:
         try:
             logits = self._session.run([spec.output], {spec.input.name: blank})[0]
         except Exception as error:  # ONNX Runtime raises many types of its own
-            raise EngineError(f"the classifier failed: {short(error)}") from error
+            raise EngineError(f"the classifier failed: {told(error)}") from error
         if np.shape(logits) != (count, self._classes):
             raise EngineError(f"the classifier gave shape {np.shape(logits)}, expected {(count, self._classes)}")
         if logits.dtype != np.float32:
@@ -128,7 +129,7 @@ class OnnxRuntimeNetwork:
         try:
             answer = self._session.run(None, {self._input: values})[0]
         except Exception as error:  # ONNX Runtime raises many types of its own
-            raise EngineError(f"{self._what} failed: {short(error)}") from error
+            raise EngineError(f"{self._what} failed: {told(error)}") from error
         if not isinstance(answer, np.ndarray) or len(answer) != len(values) or not np.isfinite(answer).all():
             raise EngineError(f"{self._what} gave no finite number for each of {len(values)} inputs")
         return answer

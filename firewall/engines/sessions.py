@@ -13,10 +13,11 @@ from collections import Counter
 from collections.abc import Mapping
 from pathlib import Path
 
+from firewall.causes import told
 from firewall.errors import EngineError, UsageError
 from firewall.onnxruntime import ort
 
-__all__ = ["CPU", "DEVICES", "PROVIDERS", "check_device", "open_session", "placement", "short"]
+__all__ = ["CPU", "DEVICES", "PROVIDERS", "check_device", "open_session", "placement"]
 
 CPU, CUDA, TENSORRT = "CPUExecutionProvider", "CUDAExecutionProvider", "TensorrtExecutionProvider"
 
@@ -102,7 +103,7 @@ def open_session(
                 f"{what}: device {device!r} doesn't run every node, and the rest would run on the processor; use "
                 "--device cpu, or a network of operators that the device has ('firewall doctor' says whether it loads)"
             ) from error
-        raise EngineError(f"{what} can't be loaded on device {device!r}: {short(error)}") from error
+        raise EngineError(f"{what} can't be loaded on device {device!r}: {told(error)}") from error
     if device != "cpu":
         _prove(session, what, device)
     return session
@@ -163,8 +164,3 @@ def _prove(session: ort.InferenceSession, what: str, device: str) -> None:
     if elsewhere or (found and wanted[0] not in found):
         places = ", ".join(f"{count} on {name}" for name, count in sorted(found.items()))
         raise EngineError(f"{what}: not every node runs on device {device!r} ({places}); use --device cpu")
-
-
-def short(error: Exception) -> str:
-    """An error in one line of at most 300 characters."""
-    return " ".join(str(error).split())[:300]

@@ -11,6 +11,7 @@ import re
 from collections import deque
 from typing import Any
 
+from firewall.causes import shortened
 from firewall.errors import EngineError, MissingExtraError
 
 __all__ = ["OLDEST", "TOO_NEW", "Journal", "deserialize", "open_tensorrt"]
@@ -31,7 +32,7 @@ def open_tensorrt() -> Any:
             "'perception-firewall[tensorrt]'"
         ) from error
     except Exception as error:  # a library that is missing, or of another CUDA
-        raise EngineError(f"TensorRT can't be loaded: {_short(str(error))}; install it anew") from error
+        raise EngineError(f"TensorRT can't be loaded: {shortened(str(error))}; install it anew") from error
     version = str(getattr(library, "__version__", ""))
     numbers = re.match(r"(\d+)\.(\d+)", version)
     if numbers is None or not OLDEST <= (int(numbers[1]), int(numbers[2])) < TOO_NEW:
@@ -64,7 +65,7 @@ class Journal:
 
     def told(self) -> str:
         """The first error since this was asked last, in one line: those after it mostly follow from it."""
-        first = _short(self._lines[0]) if self._lines else "it gave no reason"
+        first = shortened(self._lines[0]) if self._lines else "it gave no reason"
         self._lines.clear()
         return first
 
@@ -79,7 +80,3 @@ def deserialize(library: Any, journal: Journal, content: bytes, what: str) -> tu
             f"{what}: TensorRT refuses it ({journal.told()}); build it anew with 'firewall export tensorrt'"
         )
     return runtime, engine
-
-
-def _short(text: str) -> str:
-    return " ".join(text.split())[:300]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +12,7 @@ import numpy as np
 import numpy.typing as npt
 
 from firewall.bundle import MANIFEST, Bundle, ClassifierSpec, Seen, load_bundle, write_bundle
+from firewall.causes import shortened
 from firewall.errors import DataError, UsageError
 from firewall.export.precision import prepare, to_float16, to_int8
 from firewall.frame import Pixels
@@ -20,7 +21,9 @@ from firewall.lab.database import Database
 from firewall.lab.database.normals import calibration_normals
 from firewall.lab.datasets import gtsrb
 from firewall.lab.datasets.packs import load_images
+from firewall.lab.labelled import Labelled, labelled, some_of
 from firewall.lab.models.onnx_file import specify
+from firewall.lab.preparation import IMAGES, check_wiring
 from firewall.lab.training.one_class import ONE_CLASS
 from firewall.lab.training.trained import Trained, load_trained
 from firewall.transforms import resize
@@ -39,9 +42,9 @@ def load_card(folder: Path, options: Mapping[str, str] | None = None) -> tuple[d
     folder: made by 'firewall lab train classifier', or a bundle's, or `default`, or an ONNX file of anybody's. options:
     how that file wants its pixels, and its labels: see `firewall.lab.models.onnx_file.Options`.
     """
-    if ".onnx" in folder.name and not folder.is_dir():
-        spec, content, note = specify(str(folder), options or {})
-        return {"notes": note}, spec, content
+    if folder.is_file() or (".onnx" in folder.name and not folder.is_dir()):
+        given = specify(str(folder), options or {})
+        return {"notes": given.note, "channels": given.channels}, given.spec, given.content
     if options:
         raise UsageError(f"--{next(iter(options))} is for an ONNX file; {folder} says itself how it is to be run")
     if str(folder) == "default" or (folder / MANIFEST).is_file():
@@ -53,8 +56,12 @@ def load_card(folder: Path, options: Mapping[str, str] | None = None) -> tuple[d
         spec = ClassifierSpec.model_validate(card["classifier"])
         return card, spec, (folder / spec.file).read_bytes()
     except (OSError, ValueError, KeyError) as error:
+        networks = sorted(file.name for file in folder.glob("*.onnx")) if folder.is_dir() else []
+        if networks and not (folder / "card.json").is_file():
+            raise DataError(f"{folder} is a folder; name the ONNX file in it, {folder / networks[0]}") from error
+        reason = "it is not there" if not folder.exists() else shortened(str(error))
         raise DataError(
-            f"{folder} is not a classifier's folder ({error}); make one with 'firewall lab train'"
+            f"{folder} is not a classifier's folder ({reason}); name an ONNX file, or use 'firewall lab train'"
         ) from error
 
 
@@ -97,6 +104,8 @@ def calibrate_folder(
     citations: Sequence[str] = (),
     options: Mapping[str, str] | None = None,
     precision: Precision | None = None,
+    accept_preparation: bool = False,
+    tell: Callable[[str], None] = lambda _: None,
 ) -> Bundle:
     """Calibrate on GTSRB's calibration tracks, on any normal images, or on a database's, and write the bundle to `out`.
 
@@ -104,7 +113,8 @@ def calibrate_folder(
     not calibrated on. Nor are groups that a detector was fitted to: on those its scores are lower than on images that
     it meets for the first time, and its threshold would be too low. options: as of `load_card`. precision: what the
     classifier is turned into first, "fp16" or "int8" (its scales from some of the normal images); the thresholds are
-    then set with that. None: as it is.
+    then set with that. None: as it is. accept_preparation: go on where the benign images say that the network gets its
+    pixels otherwise than it was trained, see `check_wiring`; DataError if not. tell: is given lines on that.
     """
     card, spec, content = load_card(folder, options)
     normal: list[Pixels]
@@ -125,8 +135,10 @@ def calibrate_folder(
         description = f"GTSRB training images of {tracks} tracks kept out of training, correctly classified"
         used = Seen(dataset="gtsrb", part="kept-out", groups=" ".join(map(str, np.unique(data.tracks))))
         _unseen_tracks(trained, used)
+        shown = some_of(normal, labels, IMAGES)
     elif images is not None:
         normal = load_images(images)
+        shown = labelled(images, spec.labels, IMAGES)
         if any(name in detectors for name in ("stability", "confidence", *ONE_CLASS)):
             notes = "; ".join(
                 part for part in (notes, "what is usual was measured on the images that set the thresholds") if part
@@ -141,6 +153,7 @@ def calibrate_folder(
             )
         found = calibration_normals(opened, [(each.name, each.fitted) for each in trained], judged)
         normal, used = list(found.images), found.seen
+        shown = some_of(normal, None, IMAGES)
         citations = [*citations, opened.card.dataset.citation] if opened.card.dataset.citation else citations
         notes = "; ".join(part for part in (notes, found.notes) if part)
         tracks = len(used.groups.split())
@@ -150,6 +163,7 @@ def calibrate_folder(
         )
     else:
         raise DataError("no normal images were named")
+    notes = "; ".join(part for part in (notes, _wired(spec, content, shown, card, accept_preparation, tell)) if part)
     if precision is not None:
         if database is not None:
             raise UsageError(f"--precision makes another classifier of {folder}: name benign images with --images")
@@ -172,6 +186,26 @@ def calibrate_folder(
         seen=used,
         notes=notes,
     )
+
+
+def _wired(
+    spec: ClassifierSpec,
+    content: bytes,
+    shown: Labelled,
+    card: Mapping[str, Any],
+    accept: bool,
+    tell: Callable[[str], None],
+) -> str:
+    """What is to be noted of how the classifier fits the benign images. Raises DataError if it doesn't, unless that is
+    accepted."""
+    channels = card.get("channels")
+    own = channels in ("rgb", "bgr")  # the card of a trained one has a number there
+    wiring = check_wiring(spec, content, shown, channels="bgr" if channels == "bgr" else "rgb", alternatives=own)
+    for line in wiring.lines(spec.labels):
+        tell(line)
+    if wiring.refusal and not accept:
+        raise DataError(wiring.refusal)
+    return f"accepted: {wiring.refusal}" if wiring.refusal else wiring.warning
 
 
 def _converted(

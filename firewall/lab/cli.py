@@ -20,6 +20,18 @@ from firewall.lab.commands.fusing import fuse, unseen
 from firewall.lab.commands.image_cnn_paper import train_start
 from firewall.lab.commands.judging import judge, leave_one_out
 from firewall.lab.commands.label_detectors import train_agreement, train_correction, train_stability
+from firewall.lab.commands.onnx_options import (
+    Accept,
+    Channels,
+    Labels,
+    Mean,
+    Output,
+    Preparation,
+    Range,
+    Size,
+    Std,
+    wiring_options,
+)
 from firewall.lab.commands.over_time import drift, tracks
 from firewall.lab.commands.papers import paper_app
 from firewall.lab.commands.spatial import attack_app, attack_spatial, certify_spatial, train_spatial
@@ -88,17 +100,15 @@ def calibrate(
             "[default: agreement,confidence; of an ONNX file stability too]"
         ),
     ] = None,
-    labels: Annotated[
-        Path | None, typer.Option(metavar="FILE", help="ONNX file: its labels, a line a class. [default: those in it]")
-    ] = None,
-    size: Annotated[
-        str | None, typer.Option(metavar="HxW", help="ONNX file: input size, if it leaves it open.")
-    ] = None,
-    value_range: Annotated[
-        float | None, typer.Option("--range", help="ONNX file: largest pixel value before mean and std. [default: 1]")
-    ] = None,
-    mean: Annotated[str | None, typer.Option(help="ONNX file: a number, or one a channel, R,G,B. [default: 0]")] = None,
-    std: Annotated[str | None, typer.Option(help="ONNX file: a number, or one a channel, R,G,B. [default: 1]")] = None,
+    labels: Labels = None,
+    size: Size = None,
+    preparation: Preparation = None,
+    channels: Channels = None,
+    value_range: Range = None,
+    mean: Mean = None,
+    std: Std = None,
+    output: Output = None,
+    accept_preparation: Accept = False,
     gtsrb: Annotated[
         Path | None,
         typer.Option(help="GTSRB folder: its calibration tracks, kept out of training, are the normal images."),
@@ -125,8 +135,17 @@ def calibrate(
         raise UsageError("name the normal images by one of --gtsrb, --images and --database")
     if sweep not in (16, 76):
         raise UsageError(f"--sweep must be 16 or 76, got {sweep}")
-    given = {"labels": labels, "size": size, "range": value_range, "mean": mean, "std": std}
-    own = ".onnx" in classifier.name
+    given = wiring_options(
+        labels=labels,
+        size=size,
+        preparation=preparation,
+        channels=channels,
+        range=value_range,
+        mean=mean,
+        std=std,
+        output=output,
+    )
+    own = ".onnx" in classifier.name or classifier.is_file()
     chosen = detectors or ("agreement,stability,confidence" if own else "agreement,confidence")
     bundle = bundling.calibrate_folder(
         classifier,
@@ -140,7 +159,9 @@ def calibrate(
         sweep=sweep,
         name=name,
         citations=[_CITATION] if gtsrb else [],
-        options={key: str(value) for key, value in given.items() if value is not None},
+        options=given,
+        accept_preparation=accept_preparation,
+        tell=lambda line: typer.echo(line, err=True),
     )
     typer.echo(json.dumps(bundle.manifest.calibration.model_dump(mode="json"), indent=1))
 

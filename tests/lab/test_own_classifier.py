@@ -140,12 +140,16 @@ def test_what_an_onnx_file_can_not_do(files: Path, tmp_path: Path, capsys: pytes
     grey, images = tmp_path / "grey.onnx", ("--images", files / "benign", "--out", tmp_path / "b")
     write_linear(grey, batch="n", softmax=False, channels=1)
     write_linear(tmp_path / "net.onnx", batch="n", softmax=False)
+    (tmp_path / "net.pt").write_bytes(b"PK\x03\x04" + bytes(40))
     one = tmp_path / "one"
     one.mkdir()
     Image.fromarray(np.zeros((8, 8, 3), np.uint8)).save(one / "0.png")
     for command, code, words in (
         ((grey, *images), 1, "takes one channel"),
         ((tmp_path / "no.onnx", *images), 1, "can't be read"),
+        ((tmp_path, *images), 1, "is a folder; name the ONNX file in it"),
+        ((tmp_path / "net.pt", *images), 1, "ZIP archive"),
+        ((tmp_path / "nothing", *images), 1, "it is not there"),
         ((tmp_path / "net.onnx", "--gtsrb", files, "--out", tmp_path / "b"), 2, "with --images"),
         ((tmp_path / "net.onnx", "--images", one, "--out", tmp_path / "b"), 1, "needs at least 299 normal images"),
         (("default", "--mean", "1", *images), 2, "--mean is for an ONNX file"),

@@ -17,6 +17,7 @@ import torch
 from onnx import numpy_helper
 from torch import Tensor, nn
 
+from firewall.causes import told
 from firewall.errors import DataError, EngineError
 from firewall.lab.models.onnx_operators import OPERATORS, Node
 from firewall.onnxruntime import ort
@@ -105,7 +106,7 @@ class RuntimeNetwork(nn.Module):
             pixels = np.ascontiguousarray(image.detach().cpu().numpy(), np.float32)
             result = self.session.run([self.output], {self.input_name: pixels})[0]
         except Exception as error:  # ONNX Runtime raises many types of its own
-            raise EngineError(f"ONNX Runtime can't run the classifier: {_short(error)}") from error
+            raise EngineError(f"ONNX Runtime can't run the classifier: {told(error)}") from error
         return torch.from_numpy(np.asarray(result)).to(image.device)
 
 
@@ -140,7 +141,7 @@ def _run(node: Node, inputs: Sequence[Tensor | None]) -> dict[str, Tensor]:
     try:
         results = OPERATORS[node.kind](node, inputs)  # type: ignore[arg-type]
     except (RuntimeError, IndexError, KeyError, TypeError, ValueError, AttributeError) as error:
-        raise EngineError(f"the operator {node.kind} can't be run in torch: {_short(error)}") from error
+        raise EngineError(f"the operator {node.kind} can't be run in torch: {told(error)}") from error
     if isinstance(results, Tensor):
         results = (results,)
     return {name: result for name, result in zip(node.outputs, results, strict=False) if name}
@@ -163,7 +164,3 @@ def _tensor(entry: onnx.TensorProto) -> Tensor:
     if entry.data_location == onnx.TensorProto.EXTERNAL:
         raise DataError("its weights lie in other files; save the network as one file")
     return torch.from_numpy(np.array(numpy_helper.to_array(entry)))
-
-
-def _short(error: Exception) -> str:
-    return " ".join(str(error).split())[:200]

@@ -123,7 +123,7 @@ def _specified(
 ) -> Protected:
     """A classifier that comes with the specification that the edge runs it by."""
     sha256 = hashlib.sha256(content).hexdigest()
-    options = Options(spec.input.mean, spec.input.std, labels=spec.labels, offset=0, grey=grey)
+    options = Options(spec.input.mean, spec.input.std, labels=spec.labels, offset=0, grey=grey, output=spec.output)
     try:
         signs = from_onnx(content)
     except DataError:
