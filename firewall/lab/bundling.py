@@ -15,14 +15,17 @@ from firewall.bundle import MANIFEST, Bundle, ClassifierSpec, Seen, load_bundle,
 from firewall.errors import DataError, UsageError
 from firewall.export.precision import prepare, to_float16, to_int8
 from firewall.frame import Pixels
-from firewall.lab.calibration import DETECTORS, calibrate
+from firewall.lab.calibration import DETECTORS, calibrate, check_enough
 from firewall.lab.database import Database
 from firewall.lab.database.normals import calibration_normals
 from firewall.lab.datasets import gtsrb
 from firewall.lab.datasets.packs import load_images
 from firewall.lab.models.onnx_file import specify
+from firewall.lab.reading import at_size, repeated
+from firewall.lab.telling import say
 from firewall.lab.training.one_class import ONE_CLASS
 from firewall.lab.training.trained import Trained, load_trained
+from firewall.sources.uri import printable
 from firewall.transforms import resize
 from firewall.written_precision import Precision, precision_of
 
@@ -107,7 +110,7 @@ def calibrate_folder(
     then set with that. None: as it is.
     """
     card, spec, content = load_card(folder, options)
-    normal: list[Pixels]
+    normal: Sequence[Pixels] | Pixels
     labels: npt.NDArray[np.int64] | None = None
     tracks: int | None = None
     used: Seen | None = None
@@ -126,12 +129,20 @@ def calibrate_folder(
         used = Seen(dataset="gtsrb", part="kept-out", groups=" ".join(map(str, np.unique(data.tracks))))
         _unseen_tracks(trained, used)
     elif images is not None:
-        normal = load_images(images)
+        found = load_images(images)
+        check_enough(len(found), rate, detectors)  # before they are all read
+        normal = read = at_size(found, spec.input.width, spec.input.height)
+        if copies := repeated(read):
+            say(
+                f"{copies} of the {len(read)} images of {images} have the pixels of an earlier one; copies say nothing "
+                f"new: the rate rests on {len(read) - copies} images, take others for the rest"
+            )
+            notes = "; ".join(part for part in (notes, f"{copies} of the images are copies of others") if part)
         if any(name in detectors for name in ("stability", "confidence", *ONE_CLASS)):
             notes = "; ".join(
                 part for part in (notes, "what is usual was measured on the images that set the thresholds") if part
             )
-        description = f"{len(normal)} images of {images.name}"
+        description = f"{len(normal)} images of {printable(images.resolve().name)}"
     elif database is not None:
         opened, own = Database(database), hashlib.sha256(content).hexdigest()
         if opened.card.classifier.sha256 != own:
@@ -139,10 +150,10 @@ def calibrate_folder(
                 f"{database} was made on another classifier (SHA-256 {opened.card.classifier.sha256[:12]}, this one is "
                 f"{own[:12]}); its normal images are those that the other names rightly: use a database of this one"
             )
-        found = calibration_normals(opened, [(each.name, each.fitted) for each in trained], judged)
-        normal, used = list(found.images), found.seen
+        kept = calibration_normals(opened, [(each.name, each.fitted) for each in trained], judged)
+        normal, used = kept.images, kept.seen
         citations = [*citations, opened.card.dataset.citation] if opened.card.dataset.citation else citations
-        notes = "; ".join(part for part in (notes, found.notes) if part)
+        notes = "; ".join(part for part in (notes, kept.notes) if part)
         tracks = len(used.groups.split())
         description = (
             f"{len(normal)} normal images of {tracks} groups, splits {' and '.join(used.splits)}, of a database of "
@@ -175,7 +186,7 @@ def calibrate_folder(
 
 
 def _converted(
-    content: bytes, precision: Precision, spec: ClassifierSpec, normal: Sequence[Pixels], folder: Path
+    content: bytes, precision: Precision, spec: ClassifierSpec, normal: Sequence[Pixels] | Pixels, folder: Path
 ) -> bytes:
     written = precision_of(content, str(folder))
     if written == precision:

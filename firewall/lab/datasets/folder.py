@@ -11,7 +11,7 @@ import numpy.typing as npt
 
 from firewall.errors import DataError
 from firewall.lab.datasets.dataset import Dataset
-from firewall.lab.datasets.packs import FileImages
+from firewall.sources.folder import FileImages
 
 __all__ = ["IMAGE_SUFFIXES", "open_folder"]
 

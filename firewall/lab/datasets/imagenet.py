@@ -18,7 +18,7 @@ import numpy as np
 from firewall.errors import DataError
 from firewall.lab.datasets.dataset import Dataset
 from firewall.lab.datasets.nips17 import imagenet_names
-from firewall.lab.datasets.packs import FileImages
+from firewall.sources.folder import FileImages
 
 __all__ = ["open_imagenet"]
 
