@@ -161,6 +161,7 @@ def calibrate_folder(
         )
     else:
         raise DataError("no normal images were named")
+    check_enough(len(normal), rate, detectors)  # before any is classified
     if precision is not None:
         if database is not None:
             raise UsageError(f"--precision makes another classifier of {folder}: name benign images with --images")

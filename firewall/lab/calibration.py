@@ -168,7 +168,8 @@ def calibrate(
     trained: detectors with networks. seen: which images these are, for whoever judges the bundle. notes: for the
     manifest. Raises DataError for a detector that was trained on attacks on another classifier.
     """
-    check_enough(len(images), rate, [*detectors, *(detector.name for detector in trained)])
+    if not 0 < rate < 1:
+        raise UsageError(f"a false-positive rate must lie between 0 and 1, got {rate}")
     classifier = classifier.model_copy(update={"precision": precision_of(content, classifier.file)})
     own = hashlib.sha256(content).hexdigest()
     for detector in trained:

@@ -30,8 +30,8 @@ def drift_spec(
     it. classes: of the classifier. labels: watch them too. Raises DataError for fewer than ten tracks."""
     if len(reference) < 10:
         raise DataError(
-            f"the monitor's reference needs at least 10 tracks of normal images, got {len(reference)}: fewer can't tell "
-            "drift from chance; name a --database with more tracks that no detector was fitted to"
+            f"the monitor's reference needs at least 10 tracks of normal images, got {len(reference)}: fewer "
+            "can't tell drift from chance; name a --database with more tracks that no detector was fitted to"
         )
     # The scores too: a shift may move one of them long before it moves the suspicion, which looks at what is far out.
     watched = {SUSPICION: reference.suspicion, **reference.scores}
@@ -61,8 +61,8 @@ def streams(
     """
     if not 0 < before < len(usual):
         raise DataError(
-            f"--before {before} needs more than {before} images in the stream, one a track, got {len(usual)}: some have "
-            f"to come after the shift; ask for --before {len(usual) // 2}, or name a --stream with more tracks"
+            f"--before {before} needs more than {before} images in the stream, one a track, got {len(usual)}: some "
+            f"have to come after the shift; ask for --before {len(usual) // 2}, or name a --stream with more tracks"
             if len(usual) > 1
             else f"a stream needs at least 2 tracks, got {len(usual)}; name a --stream with more"
         )

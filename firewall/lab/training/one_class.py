@@ -156,8 +156,8 @@ def _parts(name: str, count: int, width: int) -> list[tuple[npt.NDArray[np.int64
     """Places of the images of each part, and of all others."""
     if count < 4 * width:
         raise DataError(
-            f"the detector {name} needs at least {4 * width} normal images, got {count}: it learns what {width} numbers "
-            f"usually are, 4 images for each; take {4 * width - count} more, or leave it out of --detectors"
+            f"the detector {name} needs at least {4 * width} normal images, got {count}: it learns what {width} "
+            f"numbers usually are, 4 images for each; take {4 * width - count} more, or leave it out of --detectors"
         )
     places = np.arange(count)
     return [(part, np.delete(places, part)) for part in np.array_split(places, _PARTS)]
