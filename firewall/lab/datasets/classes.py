@@ -123,17 +123,16 @@ def _plain(name: str) -> str:
 
 
 def _orders(names: Sequence[str]) -> Mapping[str, Mapping[str, int]]:
-    """Other classes of the folders, by how a message names them."""
-    by_text = {name: place for place, name in enumerate(sorted(names))}
-    as_text = f"With them sorted as text ({', '.join(sorted(names)[:3])}, ...), as Keras and torchvision do,"
-    orders: dict[str, Mapping[str, int]] = {as_text: by_text}
+    """Other classes of the folders, by how a message names them; of equally good ones the first is told."""
+    orders: dict[str, Mapping[str, int]] = {}
     numbers = _numbers(names)
     if numbers is not None:
         ranked = [name for _, name in sorted(zip(numbers, names, strict=True))]
         orders["With their numbers counted from 0"] = dict(zip(names, numbers, strict=True))
         orders["With their numbers counted from 1"] = {name: n - 1 for n, name in zip(numbers, names, strict=True)}
         orders["With them sorted by number, without gaps,"] = {name: place for place, name in enumerate(ranked)}
-    return orders
+    as_text = f"With them sorted as text ({', '.join(sorted(names)[:3])}, ...), as Keras and torchvision do,"
+    return orders | {as_text: {name: place for place, name in enumerate(sorted(names))}}
 
 
 def _share(order: Mapping[str, int], names: Sequence[str], said: Integers) -> float:
