@@ -13,7 +13,6 @@ from rich.table import Table
 
 from firewall.errors import UsageError
 from firewall.export.device_command import export_tensorrt
-from firewall.export.images import spread
 from firewall.signing import AllowUnsigned, TrustedKeys, sign_bundle
 
 if TYPE_CHECKING:
@@ -234,4 +233,6 @@ def _add_parity(table: Table, parity: Parity, source: str) -> None:
 
 def _spread(images: Sequence[Pixels], limit: int) -> Iterator[Pixels]:
     """At most `limit` images, from the first to the last at even distances, decoded one at a time."""
+    from firewall.export.images import spread
+
     return (images[place] for place in spread(range(len(images)), limit))

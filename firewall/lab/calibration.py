@@ -28,6 +28,7 @@ from firewall.errors import DataError, UsageError
 from firewall.frame import Pixels
 from firewall.lab.conformal import check_count
 from firewall.lab.measurement import Measured, measure
+from firewall.lab.telling import say
 from firewall.lab.training.one_class import ONE_CLASS, OneClass
 from firewall.lab.training.stability import GROUPS, usual
 from firewall.lab.training.trained import Trained
@@ -102,6 +103,7 @@ def detector_specs(
             f"unknown detector {', '.join(unknown) or '(none)'}; known: {', '.join(DETECTORS)}, or the folder of a "
             "trained one"
         )
+    check_enough(len(normal), rate, [*names, *(detector.name for detector in trained)], note)
     share = rate / (len(names) + len(trained))
     wanted: list[tuple[str, dict[str, Any], Seen | None]] = [
         (*_parameters(name, normal, share, SWEEPS[sweep]), None) for name in names if name not in ONE_CLASS
@@ -111,7 +113,6 @@ def detector_specs(
     kinds = [kind for kind, _, _ in wanted]
     if len(set(kinds)) < len(kinds):
         raise UsageError(f"a bundle holds each kind of detector once, got {', '.join(kinds)}")
-    check_enough(len(normal), rate, kinds, note)
     networks = networks_of(trained)
     crossed = {detector.name: detector.scores for detector in one_class}
     specs = []
@@ -189,8 +190,13 @@ def calibrate(
     engine, size = engine_for(classifier, content), classifier.input
     measured = measure(engine, images, operations, width=size.width, height=size.height, label="calibrating")
     normal = measured if labels is None else measured.subset(measured.labels == labels)
-    fits = [ONE_CLASS[name](normal, _STATISTICS) for name in detectors if name in ONE_CLASS]
     wrong = len(measured) - len(normal)
+    if 2 * wrong > len(measured):
+        say(
+            f"the classifier is right on {len(normal)} of {len(measured)} labelled images; thresholds are set on these "
+            "alone: was it made for these classes, and are its pixels prepared as it wants them?"
+        )
+    fits = [ONE_CLASS[name](normal, _STATISTICS) for name in detectors if name in ONE_CLASS]
     note = f" (the classifier gets {wrong} of {len(measured)} wrong, and these are left out)" if wrong else ""
     specs = detector_specs(detectors, normal, rate, sweep, trained, fits, note)
     crossed = {detector.name: detector.scores for detector in fits}

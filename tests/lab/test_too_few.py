@@ -11,9 +11,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image
 
-from firewall import cli
+from firewall import Firewall, cli
 from firewall.errors import DataError
-from firewall.lab.calibration import check_enough, conformal_threshold
+from firewall.frame import Pixels
+from firewall.lab.calibration import calibrate, check_enough, conformal_threshold
 from firewall.lab.conformal import least_rate, needed_tracks, track_threshold
 from firewall.lab.drift_evaluation import drift_spec
 from firewall.lab.screened import Screened
@@ -119,3 +120,20 @@ def test_a_split_without_attacked_images_says_how_many_it_has() -> None:
     with pytest.raises(DataError, match=r"db has 4 normal and 0 attacked images in its split 'dev'.*--limit"):
         few.require("db", normal=("train", "dev", "eval"), adversarial=("dev",))
     few.require("db", normal=("train", "dev", "eval"), adversarial=("eval",))
+
+
+def test_labels_that_the_classifier_hardly_ever_gives(
+    guard: Firewall, benign_sign: Pixels, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Thirty labelled images of which the classifier gets none, or five, right: told in words, no traceback."""
+    entry = guard.bundle.manifest.classifier
+    content, right = guard.bundle.files[entry.file], guard.screen(benign_sign).suspected_label
+    assert right is not None
+    for hits in (0, 5):
+        labels = np.array([right] * hits + [right + 1 if right < 42 else 0] * (30 - hits), np.int64)
+        with pytest.raises(DataError, match=f"got {hits} .the classifier gets {30 - hits} of 30 wrong"):
+            calibrate(
+                entry, content, [benign_sign] * 30, tmp_path / "b",
+                detectors=["confidence", "agreement"], data="-", labels=labels, rate=0.2,
+            )  # fmt: skip
+        assert f"right on {hits} of 30 labelled images" in capsys.readouterr().err
