@@ -155,3 +155,15 @@ def test_the_command_says_that_the_folders_are_in_another_order(
         assert cli.run(cli.app, command, "firewall") == 0
         told = capsys.readouterr().err
         assert expected in told and ("are the folders in" in told) == bool(expected)
+
+
+def test_resource_forks_among_imagenets_class_folders_are_no_images(tmp_path: Path) -> None:
+    """`._x.JPEG` beside the pictures, as a Mac's archive leaves them, is not counted."""
+    for name in ("n01440764", "n01443537"):
+        folder = tmp_path / "val" / name
+        folder.mkdir(parents=True)
+        Image.new("RGB", (4, 4)).save(folder / "ILSVRC2012_val_00000001.JPEG")
+        (folder / "._ILSVRC2012_val_00000001.JPEG").write_bytes(b"no image")
+    ids = [f"n{number:08d}" for number in range(998)]
+    (tmp_path / "synsets.txt").write_text("\n".join([*ids, "n01440764", "n01443537"]))
+    assert [image.shape for image in open_dataset("imagenet", tmp_path).images] == [(4, 4, 3)] * 2
