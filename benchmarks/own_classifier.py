@@ -40,7 +40,7 @@ def main() -> None:
     guard.correction = None
     thresholds = {spec.name: spec.threshold for spec in guard.bundle.manifest.detectors}
     database, manifest = Database(arguments.database), guard.bundle.manifest
-    held = list(load_images(arguments.held))[: arguments.limit]
+    held = load_images(arguments.held)[: arguments.limit]
     verdicts = {"held-out benign": judged(guard, held)}
     for attack in database.card.attacks:
         verdicts[attack] = judged(guard, list(database.attacked(attack).images))

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, cast, get_args
 
@@ -258,7 +258,8 @@ def _add_parity(table: Table, parity: Parity, source: str) -> None:
     table.add_row("same five likeliest, in order", f"{parity.same_top5} of {parity.images}")
 
 
-def _spread(images: Sequence[Pixels], limit: int) -> list[Pixels]:
-    """At most `limit` images, from the first to the last at even distances."""
-    count = min(limit, len(images))
-    return [images[number * len(images) // count] for number in range(count)]
+def _spread(images: Sequence[Pixels], limit: int) -> Iterator[Pixels]:
+    """At most `limit` images, from the first to the last at even distances, decoded one at a time."""
+    from firewall.export.images import spread
+
+    return (images[place] for place in spread(range(len(images)), limit))

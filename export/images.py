@@ -6,30 +6,26 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TypeVar
 
-from firewall.errors import DataError
 from firewall.frame import Pixels
-from firewall.sources import read_image
-from firewall.sources.uri import IMAGE_SUFFIXES
+from firewall.sources.folder import FileImages, image_files
 
 __all__ = ["read_images", "spread"]
 
 Item = TypeVar("Item")
 
 
-def read_images(path: Path, limit: int) -> list[Pixels]:
-    """At most `limit` images, spread evenly, of a folder and its sub-folders, or of a pack of the lab's.
+def read_images(path: Path, limit: int) -> Sequence[Pixels]:
+    """At most `limit` images, spread evenly, of a folder and its sub-folders, or of a pack of the lab's; files are
+    decoded when they are asked for.
 
-    Raises DataError if there are none, ImageError if one can't be read, ModuleNotFoundError for a pack where the lab's
-    packages are missing.
+    Raises DataError if there are none, ImageError (when it is asked for) if one can't be read, ModuleNotFoundError for
+    a pack where the lab's packages are missing.
     """
     if path.suffix == ".npz":
-        from firewall.lab.datasets.packs import load_pack
+        from firewall.lab.datasets.packs import open_pack
 
-        return spread(load_pack(path)[0], limit)
-    files = sorted(file for file in path.rglob("*") if file.suffix.lower() in IMAGE_SUFFIXES)
-    if not files:
-        raise DataError(f"no images under {path}; looked for {', '.join(sorted(IMAGE_SUFFIXES))}")
-    return [read_image(file) for file in spread(files, limit)]
+        return spread(open_pack(path)[0], limit)
+    return FileImages(spread(image_files(path), limit))
 
 
 def spread(items: Sequence[Item], limit: int) -> list[Item]:

@@ -104,10 +104,10 @@ def verify(
     found.extend((engine.provider, engine, engine.plan.key.precision) for engine in plans)
     expected = _logits(reference, pixels)
     guard = Firewall(bundle, reference, exhaustive=True, threads=threads)
-    judged = [guard.screen(image) for image in images]
+    judged = [guard.screen(image) for image in pixels]  # resized already: that much less is held and decoded
     for runtime, engine, precision in found:
         other = Firewall(bundle, engine, exhaustive=True, threads=threads)
-        verdicts = [other.screen(image) for image in images]
+        verdicts = [other.screen(image) for image in pixels]
         pairs = list(zip(judged, verdicts, strict=True))
         results.append(
             Verified(

@@ -16,7 +16,7 @@ from firewall.causes import shortened
 from firewall.errors import DataError, UsageError
 from firewall.export.precision import prepare, to_float16, to_int8
 from firewall.frame import Pixels
-from firewall.lab.calibration import DETECTORS, calibrate
+from firewall.lab.calibration import DETECTORS, calibrate, check_enough
 from firewall.lab.database import Database
 from firewall.lab.database.normals import calibration_normals
 from firewall.lab.datasets import gtsrb
@@ -24,8 +24,11 @@ from firewall.lab.datasets.packs import load_images
 from firewall.lab.labelled import Labelled, labelled, some_of
 from firewall.lab.models.onnx_file import specify
 from firewall.lab.preparation import IMAGES, check_wiring
+from firewall.lab.reading import at_size, repeated
+from firewall.lab.telling import say
 from firewall.lab.training.one_class import ONE_CLASS
 from firewall.lab.training.trained import Trained, load_trained
+from firewall.sources.uri import printable
 from firewall.transforms import resize
 from firewall.written_precision import Precision, precision_of
 
@@ -117,7 +120,7 @@ def calibrate_folder(
     pixels otherwise than it was trained, see `check_wiring`; DataError if not. tell: is given lines on that.
     """
     card, spec, content = load_card(folder, options)
-    normal: list[Pixels]
+    normal: Sequence[Pixels] | Pixels
     labels: npt.NDArray[np.int64] | None = None
     tracks: int | None = None
     used: Seen | None = None
@@ -137,13 +140,21 @@ def calibrate_folder(
         _unseen_tracks(trained, used)
         shown = some_of(normal, labels, IMAGES)
     elif images is not None:
-        normal = load_images(images)
+        found = load_images(images)
+        check_enough(len(found), rate, detectors)  # before they are all read
         shown = labelled(images, spec.labels, IMAGES)
+        normal = read = at_size(found, spec.input.width, spec.input.height)
+        if copies := repeated(read):
+            say(
+                f"{copies} of the {len(read)} images of {images} have the pixels of an earlier one; copies say nothing "
+                f"new: the rate rests on {len(read) - copies} images, take others for the rest"
+            )
+            notes = "; ".join(part for part in (notes, f"{copies} of the images are copies of others") if part)
         if any(name in detectors for name in ("stability", "confidence", *ONE_CLASS)):
             notes = "; ".join(
                 part for part in (notes, "what is usual was measured on the images that set the thresholds") if part
             )
-        description = f"{len(normal)} images of {images.name}"
+        description = f"{len(normal)} images of {printable(images.resolve().name)}"
     elif database is not None:
         opened, own = Database(database), hashlib.sha256(content).hexdigest()
         if opened.card.classifier.sha256 != own:
@@ -151,11 +162,11 @@ def calibrate_folder(
                 f"{database} was made on another classifier (SHA-256 {opened.card.classifier.sha256[:12]}, this one is "
                 f"{own[:12]}); its normal images are those that the other names rightly: use a database of this one"
             )
-        found = calibration_normals(opened, [(each.name, each.fitted) for each in trained], judged)
-        normal, used = list(found.images), found.seen
+        kept = calibration_normals(opened, [(each.name, each.fitted) for each in trained], judged)
+        normal, used = kept.images, kept.seen
         shown = some_of(normal, None, IMAGES)
         citations = [*citations, opened.card.dataset.citation] if opened.card.dataset.citation else citations
-        notes = "; ".join(part for part in (notes, found.notes) if part)
+        notes = "; ".join(part for part in (notes, kept.notes) if part)
         tracks = len(used.groups.split())
         description = (
             f"{len(normal)} normal images of {tracks} groups, splits {' and '.join(used.splits)}, of a database of "
@@ -163,6 +174,7 @@ def calibrate_folder(
         )
     else:
         raise DataError("no normal images were named")
+    check_enough(len(normal), rate, detectors)  # before any is classified
     notes = "; ".join(part for part in (notes, _wired(spec, content, shown, card, accept_preparation, tell)) if part)
     if precision is not None:
         if database is not None:
@@ -209,7 +221,7 @@ def _wired(
 
 
 def _converted(
-    content: bytes, precision: Precision, spec: ClassifierSpec, normal: Sequence[Pixels], folder: Path
+    content: bytes, precision: Precision, spec: ClassifierSpec, normal: Sequence[Pixels] | Pixels, folder: Path
 ) -> bytes:
     written = precision_of(content, str(folder))
     if written == precision:

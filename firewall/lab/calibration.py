@@ -25,7 +25,9 @@ from firewall.detectors.confidence import log_odds
 from firewall.engines import OnnxRuntimeEngine, OnnxRuntimeNetwork
 from firewall.errors import DataError, UsageError
 from firewall.frame import Pixels
+from firewall.lab.conformal import check_count
 from firewall.lab.measurement import Measured, measure
+from firewall.lab.telling import say
 from firewall.lab.training.one_class import ONE_CLASS, OneClass
 from firewall.lab.training.stability import GROUPS, usual
 from firewall.lab.training.trained import Trained
@@ -33,7 +35,16 @@ from firewall.onnxruntime import ort
 from firewall.transforms import SWEEP_16, SWEEP_76
 from firewall.written_precision import precision_of
 
-__all__ = ["DETECTORS", "SWEEPS", "calibrate", "conformal_threshold", "detector_specs", "engine_for", "networks_of"]
+__all__ = [
+    "DETECTORS",
+    "SWEEPS",
+    "calibrate",
+    "check_enough",
+    "conformal_threshold",
+    "detector_specs",
+    "engine_for",
+    "networks_of",
+]
 
 SWEEPS: dict[int, tuple[int, ...]] = {16: SWEEP_16, 76: SWEEP_76}
 #: Detectors that can be calibrated, as they are named on the command line.
@@ -45,18 +56,34 @@ _STABILITY = ("blur:2+rotation+scaling", (0.25, 4.0))
 _STATISTICS = GROUPS["jpeg+blur:2+rotation+scaling"]
 
 
-def conformal_threshold(scores: npt.NDArray[np.float64], rate: float) -> float:
+def conformal_threshold(
+    scores: npt.NDArray[np.float64],
+    rate: float,
+    *,
+    unit: str = "normal images",
+    option: str = "--false-positive-rate",
+    note: str = "",
+) -> float:
     """The ceil((n + 1)(1 - rate))-th smallest score: at most `rate` of exchangeable scores lie above it.
 
-    Raises DataError if there are fewer scores than the rate needs, UsageError if the rate is not in (0, 1).
+    unit, option, note: for the message of too few, see `check_count`. Raises DataError if there are fewer scores than
+    the rate needs, UsageError if the rate is not in (0, 1).
     """
     if not 0 < rate < 1:
         raise UsageError(f"a false-positive rate must lie between 0 and 1, got {rate}")
-    rank = math.ceil((len(scores) + 1) * (1 - rate))
-    if rank > len(scores):
-        need = math.ceil(1 / rate) - 1
-        raise DataError(f"a false-positive rate of {rate:g} needs at least {need} normal images, got {len(scores)}")
+    check_count(len(scores), rate, unit, option=option, note=note)
+    # 300 * (1 - 0.01 / 3) is a little more than 299 in floating point, and would ask for one image too many.
+    rank = math.ceil(round((len(scores) + 1) * (1 - rate), 9))
     return float(np.sort(scores)[rank - 1])
+
+
+def check_enough(count: int, rate: float, names: Sequence[str], note: str = "") -> None:
+    """Raises DataError if `count` normal images are too few for the detectors `names` to share the rate, UsageError if
+    the rate is not in (0, 1). note: see `check_count`."""
+    if not 0 < rate < 1:
+        raise UsageError(f"a false-positive rate must lie between 0 and 1, got {rate}")
+    more = "" if len(names) < 2 else ", or name fewer detectors"
+    check_count(count, rate, "normal images", option="--false-positive-rate", names=names, note=note, more=more)
 
 
 def detector_specs(
@@ -66,15 +93,17 @@ def detector_specs(
     sweep: int = 16,
     trained: Sequence[Trained] = (),
     one_class: Sequence[OneClass] = (),
+    note: str = "",
 ) -> list[DetectorSpec]:
     """Each named and each trained detector, with parameters and threshold set on `normal` for its share of `rate`.
-    one_class: those of the names that were fitted to `normal`."""
+    one_class: those of the names that were fitted to `normal`. note: why `normal` are fewer than the user named."""
     unknown = [name for name in names if name not in DETECTORS]
     if unknown or not (names or trained):
         raise UsageError(
             f"unknown detector {', '.join(unknown) or '(none)'}; known: {', '.join(DETECTORS)}, or the folder of a "
             "trained one"
         )
+    check_enough(len(normal), rate, [*names, *(detector.name for detector in trained)], note)
     share = rate / (len(names) + len(trained))
     wanted: list[tuple[str, dict[str, Any], Seen | None]] = [
         (*_parameters(name, normal, share, SWEEPS[sweep]), None) for name in names if name not in ONE_CLASS
@@ -117,7 +146,7 @@ def engine_for(classifier: ClassifierSpec, content: bytes, threads: int = 0) -> 
 def calibrate(
     classifier: ClassifierSpec,
     content: bytes,
-    images: Sequence[Pixels],
+    images: Sequence[Pixels] | Pixels,
     out: Path,
     *,
     detectors: Sequence[str],
@@ -161,8 +190,15 @@ def calibrate(
     engine, size = engine_for(classifier, content), classifier.input
     measured = measure(engine, images, operations, width=size.width, height=size.height, label="calibrating")
     normal = measured if labels is None else measured.subset(measured.labels == labels)
+    wrong = len(measured) - len(normal)
+    if 2 * wrong > len(measured):
+        say(
+            f"the classifier is right on {len(normal)} of {len(measured)} labelled images; thresholds are set on these "
+            "alone: was it made for these classes, and are its pixels prepared as it wants them?"
+        )
     fits = [ONE_CLASS[name](normal, _STATISTICS) for name in detectors if name in ONE_CLASS]
-    specs = detector_specs(detectors, normal, rate, sweep, trained, fits)
+    note = f" (the classifier gets {wrong} of {len(measured)} wrong, and these are left out)" if wrong else ""
+    specs = detector_specs(detectors, normal, rate, sweep, trained, fits, note)
     crossed = {detector.name: detector.scores for detector in fits}
     above = {
         spec.name: (crossed[spec.name] if spec.name in crossed else normal.scores(build(spec, networks.__getitem__)))

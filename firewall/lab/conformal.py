@@ -14,36 +14,80 @@ within one track, of which all frames may be withheld while others lose none; an
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 
 import numpy as np
 import numpy.typing as npt
 
 from firewall.errors import DataError, UsageError
 
-__all__ = ["needed_tracks", "track_p_values", "track_threshold"]
+__all__ = ["check_count", "least_rate", "needed_tracks", "track_p_values", "track_threshold"]
 
 
 def needed_tracks(rate: float) -> int:
-    """The smallest number of tracks with which a false-positive rate can be promised at all."""
+    """The smallest number of tracks, or of images where each stands for itself, with which a false-positive rate can be
+    promised at all."""
     return math.ceil(round(1 / rate, 9)) - 1
 
 
-def track_threshold(scores: npt.NDArray[np.float64], tracks: npt.NDArray[np.int64], rate: float) -> float:
+def least_rate(count: int, shares: int = 1) -> float | None:
+    """The lowest rate, shared out among `shares` detectors, that `count` tracks or images can promise, rounded up to
+    three digits so that it can be asked for; None if none below 1 can be."""
+    exact = shares / (count + 1)
+    unit = 10.0 ** (math.floor(math.log10(exact)) - 2)
+    rate = float(f"{math.ceil(exact / unit - 1e-6) * unit:.3g}")
+    return rate if rate < 1 else None
+
+
+def check_count(
+    count: int, rate: float, unit: str, *, option: str, names: Sequence[str] = (), note: str = "", more: str = ""
+) -> None:
+    """Raises DataError if `count` of `unit`, say "normal images", are too few for the rate that `option` asked for.
+
+    names: of the detectors that share it evenly, if it is shared. note: why the count may be less than the user thinks.
+    more: what else there is to do. The message says what was asked and why it is split, how many are needed, and which
+    rate these can promise.
+    """
+    shares = max(len(names), 1)
+    need = needed_tracks(rate / shares)
+    if count >= need:
+        return
+    split = (
+        f" is shared out evenly among {shares} detectors ({', '.join(names)}), since each of them can withhold, which "
+        f"leaves {rate / shares:.3g} for each and"
+        if shares > 1
+        else ""
+    )
+    least = least_rate(count, shares)
+    promise = (
+        f"{count} can promise no rate"
+        if least is None
+        else f"{count} can promise {least:g}: ask for {option} {least:g}"
+    )
+    raise DataError(
+        f"{option} {rate:g}{split} needs at least {need} {unit}, got {count}{note}; {promise}, or take "
+        f"{need - count} more{more}"
+    )
+
+
+def track_threshold(
+    scores: npt.NDArray[np.float64],
+    tracks: npt.NDArray[np.int64],
+    rate: float,
+    *,
+    option: str = "--false-positive-rate",
+    note: str = "",
+) -> float:
     """The smallest score t of the calibration images so that "above t" keeps `rate`.
 
-    scores, tracks: (N,), of normal images. Raises UsageError if the rate is not in (0, 1), DataError if there are too
-    few tracks for it or a score is not finite.
+    scores, tracks: (N,), of normal images. option, note: for the message of too few, see `check_count`. Raises
+    UsageError if the rate is not in (0, 1), DataError if there are too few tracks for it or a score is not finite.
     """
     if not 0 < rate < 1:
         raise UsageError(f"a false-positive rate must lie between 0 and 1, got {rate}")
     if not np.isfinite(scores).all():
         raise DataError("a detector gave a score that is not finite on a normal image; it can't be calibrated")
-    count = len(np.unique(tracks))
-    if count < needed_tracks(rate):
-        raise DataError(
-            f"a false-positive rate of {rate:g} needs normal images of at least {needed_tracks(rate)} tracks, got "
-            f"{count}; take more, or ask for a higher rate"
-        )
+    check_count(len(np.unique(tracks)), rate, "tracks of normal images", option=option, note=note)
     order = np.argsort(scores, kind="stable")
     below = np.cumsum(_weights(tracks)[order])
     # The tolerance is for sums of fractions that are 1 - rate on paper.

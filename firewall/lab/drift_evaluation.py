@@ -29,7 +29,10 @@ def drift_spec(
     """What normal traffic looks like. reference: one frame a track (see `one_a_track`), not chosen by what was said of
     it. classes: of the classifier. labels: watch them too. Raises DataError for fewer than ten tracks."""
     if len(reference) < 10:
-        raise DataError(f"a reference of {len(reference)} tracks is too small to tell drift from chance; at least 10")
+        raise DataError(
+            f"the monitor's reference needs at least 10 tracks of normal images, got {len(reference)}: fewer "
+            "can't tell drift from chance; name a --database with more tracks that no detector was fitted to"
+        )
     # The scores too: a shift may move one of them long before it moves the suspicion, which looks at what is far out.
     watched = {SUSPICION: reference.suspicion, **reference.scores}
     channels = [channel_spec(name, values.tolist(), seed=seed) for name, values in watched.items()]
@@ -57,7 +60,12 @@ def streams(
     stream with a shift begins with unchanged; all the others follow shifted. delay: shifted images until it spoke.
     """
     if not 0 < before < len(usual):
-        raise DataError(f"{before} of {len(usual)} images are to come before the shift; some must be left after it")
+        raise DataError(
+            f"--before {before} needs more than {before} images in the stream, one a track, got {len(usual)}: some "
+            f"have to come after the shift; ask for --before {len(usual) // 2}, or name a --stream with more tracks"
+            if len(usual) > 1
+            else f"a stream needs at least 2 tracks, got {len(usual)}; name a --stream with more"
+        )
     random = np.random.default_rng(seed)
     orders = [random.permutation(len(usual)) for _ in range(repeats)]
     result: dict[str, Any] = {"images": len(usual), "before": before, "repeats": repeats, "shifts": {}}

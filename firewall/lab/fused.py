@@ -158,7 +158,16 @@ def _calibrated(spec: FusionSpec, normals: Normals, options: Options) -> tuple[F
     spec = with_limits(spec, normals.scores, normals.tracks, options.rate, alone)
     sums = {name: shares(spec, rows).sum(axis=1) for name, (rows, _) in normals.shifted.items()}
     if options.shift_rate:
-        limits = [track_threshold(sums[name], rows[1], options.shift_rate) for name, rows in normals.shifted.items()]
+        limits = [
+            track_threshold(
+                sums[name],
+                rows[1],
+                options.shift_rate,
+                option="--shift-rate",
+                note=f" among the {len(rows[1])} that are met under each shift (--shift)",
+            )
+            for name, rows in normals.shifted.items()
+        ]
         spec = spec.model_copy(update={"threshold": max([spec.threshold, *limits])})
     return spec, {name: float((excess(spec, rows) > 0).mean()) for name, (rows, _) in normals.shifted.items()}
 

@@ -13,8 +13,8 @@ import numpy.typing as npt
 
 from firewall.errors import DataError, ImageError
 from firewall.frame import Pixels
-from firewall.lab.datasets.folder import IMAGE_SUFFIXES
 from firewall.lab.datasets.packs import open_pack
+from firewall.sources.folder import image_files
 from firewall.sources.image import read_image
 
 __all__ = ["Labelled", "labelled", "some_of"]
@@ -56,7 +56,7 @@ def labelled(path: Path, labels: Sequence[str], most: int) -> Labelled:
                 kept.append(place)
         known = np.full(len(kept), -1, np.int64) if values is None else values[kept]
         return Labelled(images, known, f"the labels in {path.name}", sure=values is not None)
-    files = sorted(file for file in path.rglob("*") if file.suffix.lower() in IMAGE_SUFFIXES and _visible(file, path))
+    files = image_files(path)
     classes, how, sure = _classes({file.parent.name for file in files if file.parent != path}, labels)
     found, numbers = [], []
     for place in _spread(len(files), most).tolist():
@@ -72,10 +72,6 @@ def _spread(count: int, most: int) -> npt.NDArray[np.int64]:
         if count
         else np.zeros(0, np.int64)
     )
-
-
-def _visible(file: Path, root: Path) -> bool:
-    return not any(part.startswith(".") for part in file.relative_to(root).parts)
 
 
 def _classes(folders: set[str], labels: Sequence[str]) -> tuple[dict[str, int], str, bool]:

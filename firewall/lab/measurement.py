@@ -13,7 +13,8 @@ from rich.progress import track
 from firewall.detectors import Detector, Evidence
 from firewall.engines import Engine
 from firewall.frame import Pixels
-from firewall.transforms import apply_operations, residual, resize
+from firewall.lab.reading import at_size
+from firewall.transforms import apply_operations, residual
 
 __all__ = ["Measured", "measure"]
 
@@ -59,7 +60,7 @@ class Measured:
 
 def measure(
     engine: Engine,
-    images: Sequence[Pixels],
+    images: Sequence[Pixels] | Pixels,
     operations: Sequence[str],
     *,
     width: int,
@@ -67,14 +68,15 @@ def measure(
     label: str = "measuring",
     progress: bool = True,
 ) -> Measured:
-    """Resize, transform and classify each image exactly as the edge does. images: (H, W, 3) uint8 of any size."""
-    resized, logits, variants = [], [], []
+    """Resize, transform and classify each image exactly as the edge does. images: (H, W, 3) uint8 of any size; all are
+    read before the first is classified. Raises DataError for those that can't be read."""
+    resized = at_size(images, width, height, label="reading", progress=progress)
+    logits, variants = np.empty((0, 0), np.float32), np.empty((0, 0, 0), np.float32)
     console = Console(stderr=True)
-    for pixels in track(images, label, disable=not progress, transient=True, console=console):
-        image = resize(pixels, width, height)
-        batch = np.concatenate([image[np.newaxis], apply_operations(image, operations)])
-        outputs = engine.classify(batch)
-        resized.append(image)
-        logits.append(outputs[0])
-        variants.append(outputs[1:])
-    return Measured(np.stack(resized), np.stack(logits), tuple(operations), np.stack(variants))
+    for index, image in enumerate(track(resized, label, disable=not progress, transient=True, console=console)):
+        outputs = engine.classify(np.concatenate([image[np.newaxis], apply_operations(image, operations)]))
+        if index == 0:
+            logits = np.empty((len(resized), outputs.shape[1]), np.float32)
+            variants = np.empty((len(resized), *outputs[1:].shape), np.float32)
+        logits[index], variants[index] = outputs[0], outputs[1:]
+    return Measured(resized, logits, tuple(operations), variants)

@@ -18,6 +18,7 @@ import numpy.typing as npt
 from firewall.bundle import Bundle
 from firewall.errors import DataError, UsageError
 from firewall.lab.calibration import conformal_threshold
+from firewall.lab.conformal import check_count
 from firewall.lab.database import Database
 from firewall.lab.database.seen import seen_groups
 from firewall.lab.screened import Screened
@@ -82,14 +83,18 @@ def usable_groups(bundle: Bundle, database: Database, groups: Iterable[int] = ()
 def halves(groups: Sequence[int], seed: int = 0) -> tuple[set[int], set[int]]:
     """Tracks to calibrate on, and tracks to judge with; by chance. Raises DataError for fewer than two."""
     if len(groups) < 2:
-        raise DataError(f"{len(groups)} tracks can't be split into those that calibrate and those that judge")
+        raise DataError(
+            f"{len(groups)} normal tracks that no detector was fitted to can't be split into those that calibrate and "
+            "those that judge; at least 2 are needed, name a database with more"
+        )
     order = np.random.default_rng(seed).permutation(sorted(groups)).tolist()
     half = (len(order) + 1) // 2
     return set(order[:half]), set(order[half:])
 
 
-def calibrate_tracks(normal: Sequence[Sighting], rate: float = 0.05, **fields: Any) -> TracksSpec:
+def calibrate_tracks(normal: Sequence[Sighting], rate: float = 0.05, *, note: str = "", **fields: Any) -> TracksSpec:
     """The specification for a bundle whose verdicts on normal tracks are `normal`. fields: of TracksSpec, as they are.
+    note: for the message of too few tracks, see `check_count`.
 
     Raises UsageError for a rate outside (0, 1), DataError if there are too few tracks for it, or if the frames of
     normal tracks are mostly withheld.
@@ -97,7 +102,11 @@ def calibrate_tracks(normal: Sequence[Sighting], rate: float = 0.05, **fields: A
     if not 0 < rate < 1:
         raise UsageError(f"a false-alarm rate a track must lie between 0 and 1, got {rate}")
     if not normal:
-        raise DataError("no normal tracks were given to set the limit on")
+        raise DataError(
+            "there are no normal tracks to set the limit on: the detectors were fitted to all, or the database has "
+            "none; name another database"
+        )
+    check_count(len(normal), rate, "normal tracks", option="--rate", note=note)
     frames = np.concatenate([track.suspicion for track in normal])
     typical = float(np.median(np.where(np.isnan(frames), np.inf, frames)))
     if not typical < 0:
@@ -107,4 +116,4 @@ def calibrate_tracks(normal: Sequence[Sighting], rate: float = 0.05, **fields: A
         )
     draft = TracksSpec(typical=typical, limit=0.0, false_alarm_rate=rate, tracks=len(normal), **fields)
     highest = np.array([running_sums(draft, track.suspicion, track.label)[0].max() for track in normal])
-    return draft.model_copy(update={"limit": conformal_threshold(highest, rate)})
+    return draft.model_copy(update={"limit": conformal_threshold(highest, rate, unit="normal tracks", option="--rate")})

@@ -12,7 +12,8 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from firewall.engines.sessions import open_session, short
+from firewall.causes import told
+from firewall.engines.sessions import open_session
 from firewall.errors import BundleError, EngineError
 from firewall.external_data import has_external_data
 
@@ -55,7 +56,7 @@ class Graph:
         except OSError as error:
             raise EngineError(f"{self.what} can't be read: {error.strerror or error}") from error
         except BundleError as error:
-            raise EngineError(f"{self.what} can't be loaded as ONNX: {short(error)}") from error
+            raise EngineError(f"{self.what} can't be loaded as ONNX: {told(error)}") from error
         if not content:
             raise EngineError(f"{self.what} can't be loaded as ONNX: it is empty")
         # Weights beside the file are the user's too; their names count from its folder.
@@ -93,7 +94,7 @@ class Graph:
         try:
             answers = self._session.run(list(names), feeds)
         except Exception as error:  # ONNX Runtime raises many types of its own
-            raise EngineError(f"{self.what} failed: {short(error)}") from error
+            raise EngineError(f"{self.what} failed: {told(error)}") from error
         for name, answer in zip(names, answers, strict=True):
             if not isinstance(answer, np.ndarray) or answer.dtype.kind not in "fiub":
                 raise EngineError(f"{self.what}: output {name!r} is no array of numbers")

@@ -21,7 +21,7 @@ from firewall.errors import ImageError
 from firewall.frame import MAX_SIDE, Pixels, check_pixels
 from firewall.sources.uri import printable
 
-__all__ = ["ImageReader", "read_image"]
+__all__ = ["ImageReader", "decode_image", "read_image"]
 
 _FORMATS = ("PNG", "JPEG", "BMP", "GIF", "TIFF", "WEBP", "PPM")
 _MODES = ("RGB", "L", "1", "P")
@@ -43,12 +43,18 @@ def read_image(path: str | os.PathLike[str]) -> Pixels:
         if status.st_size == 0:
             raise ImageError(f"{name} is empty (0 bytes); {_ALLOWED}")
         with Path(path).open("rb") as file:
-            return _decoded(file, name)
-    except ImageError:
-        raise
-    except (FileNotFoundError, NotADirectoryError, PermissionError, ValueError) as error:
+            return decode_image(file, name)
+    except (OSError, ValueError) as error:
         reason = (error.strerror if isinstance(error, OSError) else None) or "not a file name"
         raise ImageError(f"can't read {name}: {reason}") from error
+
+
+def decode_image(file: BinaryIO, name: str) -> Pixels:
+    """The picture in an open file, under the same rules as `read_image`. name: of it, for messages."""
+    try:
+        return _decoded(file, name)
+    except ImageError:
+        raise
     except MemoryError as error:
         raise ImageError(f"{name} needs more memory than this machine has") from error
     except Exception as error:  # decoders answer bytes made to harm them with any exception there is

@@ -21,7 +21,7 @@ from firewall.errors import SourceError, SourceUriError
 from firewall.frame import MAX_SIDE
 from firewall.output import readable
 
-__all__ = ["GRAMMAR", "IMAGE_SUFFIXES", "VIDEO_SUFFIXES", "SourceSpec", "parse", "printable"]
+__all__ = ["GRAMMAR", "IMAGE_SUFFIXES", "VIDEO_SUFFIXES", "SourceSpec", "natural", "parse", "printable"]
 
 Kind = Literal["camera", "csi", "stream", "video", "images", "test", "demo"]
 
@@ -218,7 +218,7 @@ def _directory(text: str, name: str) -> SourceSpec:
         found = [e.path for e in entries if not e.name.startswith(".") and _suffix(e.name) in IMAGE_SUFFIXES]
     if not found:
         raise SourceUriError(f"folder {name!r} holds no image; looked for {', '.join(sorted(IMAGE_SUFFIXES))}")
-    return SourceSpec("images", text, False, name, files=tuple(sorted(found, key=_natural)))
+    return SourceSpec("images", text, False, name, files=tuple(sorted(found, key=natural)))
 
 
 def _glob(text: str, name: str) -> SourceSpec:
@@ -231,11 +231,11 @@ def _glob(text: str, name: str) -> SourceSpec:
                 f"glob {name!r} finds {_shown(path)!r}, but a glob is for images only: "
                 f"{', '.join(sorted(IMAGE_SUFFIXES))}; name a video by itself"
             )
-    return SourceSpec("images", text, False, name, files=tuple(sorted(found, key=_natural)))
+    return SourceSpec("images", text, False, name, files=tuple(sorted(found, key=natural)))
 
 
-def _natural(path: str) -> list[tuple[int, int, str]]:
-    """Sorts 2.png before 10.png, as people count."""
+def natural(path: str) -> list[tuple[int, int, str]]:
+    """Sorts 2.png before 10.png, as people count: a key for sorted()."""
     parts = re.split(r"([0-9]{1,18})", path, flags=re.ASCII)
     return [(0, int(part), part) if part.isascii() and part.isdigit() else (1, 0, part) for part in parts if part]
 

@@ -9,7 +9,6 @@ from typing import Any
 
 import numpy as np
 import onnx
-import onnxruntime as ort
 import pytest
 from onnx import TensorProto, helper, numpy_helper
 
@@ -18,6 +17,7 @@ from firewall.lab.calibration import engine_for
 from firewall.lab.models import open_classifier
 from firewall.lab.models.onnx_file import specify
 from firewall.lab.models.onnx_reading import read_onnx
+from firewall.onnxruntime import ort
 
 SIDE, CLASSES = 8, 5
 RNG = np.random.default_rng(4)

@@ -19,6 +19,7 @@ from firewall.lab.bundling import load_card
 from firewall.lab.calibration import engine_for
 from firewall.lab.certification.journal import Journal
 from firewall.lab.datasets import Dataset, open_dataset
+from firewall.lab.datasets.classes import matched
 from firewall.transforms import resize
 
 __all__ = ["Images", "Subject", "certified", "classified", "open_subject"]
@@ -100,6 +101,7 @@ def classified(
             f"{dataset} has {len(opened.class_names)} classes, the classifier {len(subject.labels)}: name a data set "
             "of the classifier's own"
         )
+    opened = matched(opened, subject.labels)
     chosen = np.sort(np.random.default_rng(seed).permutation(len(opened))[:limit])
     about = {"dataset": dataset, "part": part, "images": len(chosen), "of": len(opened), "seed": seed}
 

@@ -40,6 +40,7 @@ from firewall.lab.database.jobs import Job, Place, finished, jobs_of, run_job
 from firewall.lab.database.selection import choose
 from firewall.lab.database.shards import write_shard
 from firewall.lab.datasets import Dataset, open_dataset
+from firewall.lab.datasets.classes import matched
 from firewall.lab.models import Protected, open_classifier
 
 __all__ = ["Built", "Plan", "build"]
@@ -119,6 +120,7 @@ def _begun(folder: Path, plan: Plan) -> Card:
             f"the classifier {classifier.name} knows {len(classifier.labels)} classes, {data.name} has "
             f"{len(data.class_names)}; choose a classifier made for them"
         )
+    data = matched(data, classifier.labels[classifier.offset :])
     entries, images, looked_at = choose(data, classifier, plan.limit, plan.seed)
     card = Card(
         firewall=__version__,
@@ -190,7 +192,8 @@ def _continued(folder: Path, plan: Plan) -> Card:
                 f"{folder} holds {name} with other parameters, made by firewall {card.firewall}; use another --out"
             )
     if plan.reserve and card.reserve is None:
-        data = open_dataset(plan.dataset, plan.data, part=plan.part)
+        opened = open_dataset(plan.dataset, plan.data, part=plan.part)
+        data = matched(opened, classifier.labels[classifier.offset :])
         card = card.model_copy(update={"reserve": _reserved(folder, data, classifier, plan, card.looked_at)})
         write_card(folder, card)
     if not parameters.keys() <= card.attacks.keys():

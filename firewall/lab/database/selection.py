@@ -14,7 +14,9 @@ from rich.progress import track
 from firewall.errors import DataError
 from firewall.lab.database.card import NormalImage, Split
 from firewall.lab.datasets import Dataset, split
+from firewall.lab.datasets.classes import doubt
 from firewall.lab.models import Protected
+from firewall.lab.telling import say
 
 __all__ = ["choose", "top_classes"]
 
@@ -32,6 +34,7 @@ def choose(
     """
     splits = split(data, seed=seed)
     entries: list[NormalImage] = []
+    said: list[int] = []
     pictures: list[npt.NDArray[np.uint8]] = []
     looked_at = 0
     order = sorted(range(len(data.labels)), key=lambda index: _rank(seed, data.sources[index]))[start:]
@@ -45,6 +48,7 @@ def choose(
             if len(entries) == limit:
                 break
             looked_at += 1
+            said.append(int(top[0]))
             if top[0] != data.labels[index]:
                 continue
             name: Split = get_args(Split)[int(splits[index])]
@@ -59,10 +63,14 @@ def choose(
                 )
             )
             pictures.append(image)
+    places = np.array(order[:looked_at], np.int64)
+    doubts = doubt(data, classifier.labels[classifier.offset :], places, np.array(said, np.int64)) if not start else ""
+    if doubts and entries:
+        say(doubts)
     if not entries:
         raise DataError(
-            f"the classifier {classifier.name} names none of the {looked_at} images of {data.name} rightly, so there "
-            "is nothing to attack; was it made for these classes?"
+            f"the classifier {classifier.name} names none of the {looked_at} images of {data.name} correctly, so there "
+            f"is nothing to attack; {doubts}"
             if start == 0
             else f"{data.name} has no further images that {classifier.name} names rightly, so there is nothing to "
             "reserve; leave out --reserve, or name a smaller --limit and another --out"

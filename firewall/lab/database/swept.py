@@ -41,6 +41,21 @@ class Swept:
         """The attacks of which there are images, in the database's order."""
         return list(dict.fromkeys(self.attack[self.adversarial].tolist()))
 
+    def require(self, what: str, normal: Sequence[str], adversarial: Sequence[str]) -> None:
+        """Raises DataError unless there is a normal image in each of the splits `normal`, and an attacked one in each
+        of `adversarial`. what: the database's name."""
+        for split in ("train", "dev", "eval"):
+            here = self.split == split
+            clean, bad = int((here & ~self.adversarial).sum()), int((here & self.adversarial).sum())
+            if (split in normal and not clean) or (split in adversarial and not bad):
+                groups = len(np.unique(self.group))
+                wanted = "normal and attacked images" if split in adversarial else "normal images"
+                raise DataError(
+                    f"{what} has {clean} normal and {bad} attacked images in its split {split!r}, where {wanted} are "
+                    f"needed (its {groups} groups fall to train, dev and eval by 70, 15 and 15 %); attack more images: "
+                    "firewall lab attack with a higher --limit and another --out"
+                )
+
     def subset(self, where: npt.NDArray[np.bool_]) -> Swept:
         """Some of the images."""
         return Swept(

@@ -1,24 +1,25 @@
 """The German Traffic Sign Recognition Benchmark (Stallkamp et al. 2012), 43 classes.
 
-Read from the official layout (`Final_Training/Images/00000/GT-00000.csv`, `Final_Test/Images`,
-`GT-final_test.csv`) or from packs: `.npz` files of losslessly encoded images with their columns. A *track* is up
-to 30 frames of one physical sign: frames of one track are nearly the same picture, so every split is by track.
+Read from packs (`.npz` files of losslessly encoded images with their columns) or from the benchmark's, Kaggle's or
+torchvision's layout, see `gtsrb_layouts`. A *track* is up to 30 frames of one physical sign: frames of one track are
+nearly the same picture, so every split is by track.
 """
 
 from __future__ import annotations
 
-import csv
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
-from PIL import Image
 
-from firewall.errors import DataError
+from firewall.errors import DataError, ImageError
 from firewall.lab.datasets.dataset import Dataset, checked_labels
+from firewall.lab.datasets.gtsrb_layouts import WHERE, Listed, test_files, train_files
 from firewall.lab.datasets.near_duplicates import near_duplicates
 from firewall.lab.datasets.packs import load_pack
+from firewall.sources.image import read_image
+from firewall.sources.uri import printable
 
 __all__ = ["CLASS_NAMES", "Gtsrb", "load_test", "load_train", "open_gtsrb", "split_tracks"]
 
@@ -61,11 +62,6 @@ CLASS_NAMES: tuple[str, ...] = (
     "roundabout",
     "end of no overtaking",
     "end of no overtaking by lorries",
-)
-
-_WHERE = (
-    "get GTSRB_Final_Training_Images, GTSRB_Final_Test_Images and GTSRB_Final_Test_GT from the benchmark's page, "
-    "unpack them into one folder and name it with --data"
 )
 
 
@@ -131,27 +127,19 @@ def open_gtsrb(root: Path, part: str) -> Dataset:
 
 
 def load_train(root: Path) -> Gtsrb:
-    """All training images under `root`: the packs `gtsrb_train_*.npz`, else the official folders."""
+    """All training images under `root`: the packs `gtsrb_train_*.npz`, else image files in a layout that is known."""
     packs = sorted(root.glob("gtsrb_train_*.npz"))
     if packs:
         return _join([_load_pack(path) for path in packs])
-    folders = sorted(path for path in root.rglob("Final_Training/Images/[0-9]*") if path.is_dir())
-    if not folders:
-        raise DataError(f"no GTSRB training images under {root}; {_WHERE}")
-    return _join([_load_folder(folder, folder / f"GT-{folder.name}.csv") for folder in folders])
+    return _load_files(train_files(root))
 
 
 def load_test(root: Path) -> Gtsrb:
-    """All test images under `root`: the packs `gtsrb_test*.npz`, else the official folder."""
+    """All test images under `root`: the packs `gtsrb_test*.npz`, else image files in a layout that is known."""
     packs = sorted(root.glob("gtsrb_test*.npz"))
     if packs:
         return _join([_load_pack(path) for path in packs])
-    folder = next(iter(root.rglob("Final_Test/Images")), None)
-    table = next(iter(root.rglob("GT-final_test.csv")), None)
-    if folder is None or table is None:
-        missing = "Final_Test/Images" if folder is None else "GT-final_test.csv"
-        raise DataError(f"no GTSRB test images under {root} ({missing} is missing); {_WHERE}")
-    return _load_folder(folder, table, tracks=False)
+    return _load_files(test_files(root))
 
 
 def split_tracks(data: Gtsrb, share: float, seed: int) -> tuple[npt.NDArray[np.bool_], npt.NDArray[np.bool_]]:
@@ -185,32 +173,23 @@ def _load_pack(path: Path) -> Gtsrb:
     return Gtsrb(images, labels, labels * 1000 + tracks, tuple(sources))
 
 
-def _load_folder(folder: Path, table: Path, *, tracks: bool = True) -> Gtsrb:
-    labels: list[int] = []
-    numbers: list[int] = []
-    sources: list[str] = []
-    prefix = f"gtsrb_train/{folder.name}" if tracks else "gtsrb_test"
-    try:
-        with table.open(newline="") as file:
-            rows = [(row["Filename"], int(row["ClassId"])) for row in csv.DictReader(file, delimiter=";")]
-        for name, label in rows:
-            labels.append(label)
-            sources.append(f"{prefix}/{Path(name).stem}")
-            numbers.append(label * 1000 + int(name.split("_")[0]) if tracks else -1)
-    except (OSError, KeyError, TypeError, ValueError) as error:
-        raise DataError(f"{table} is not a table with Filename and ClassId ({error}); {_WHERE}") from error
-    if not rows:
-        raise DataError(f"{table} names no images; {_WHERE}")
-    images = [_picture(folder / name, table) for name, _ in rows]
-    return Gtsrb(images, checked_labels(labels, len(CLASS_NAMES), table), np.array(numbers, np.int64), tuple(sources))
+def _load_files(listed: list[Listed]) -> Gtsrb:
+    for image in listed:
+        checked_labels([image.label], len(CLASS_NAMES), image.table)  # which is named if it doesn't fit
+    return Gtsrb(
+        [_picture(image) for image in listed],
+        np.array([image.label for image in listed], np.int64),
+        np.array([image.track for image in listed], np.int64),
+        tuple(image.source for image in listed),
+    )
 
 
-def _picture(path: Path, table: Path) -> npt.NDArray[np.uint8]:
+def _picture(image: Listed) -> npt.NDArray[np.uint8]:
     try:
-        with Image.open(path) as image:
-            return np.array(image.convert("RGB"))
-    except (OSError, ValueError, SyntaxError) as error:
-        raise DataError(f"{table.name} names the image {path}, which can't be read ({error}); {_WHERE}") from error
+        return read_image(image.file)
+    except ImageError as error:
+        name = printable(str(image.file))
+        raise DataError(f"{image.table.name} names the image {name}, which can't be read ({error}); {WHERE}") from error
 
 
 def _join(parts: list[Gtsrb]) -> Gtsrb:

@@ -18,7 +18,7 @@ import numpy as np
 from firewall.errors import DataError
 from firewall.lab.datasets.dataset import Dataset
 from firewall.lab.datasets.nips17 import imagenet_names
-from firewall.lab.datasets.packs import FileImages
+from firewall.sources.folder import FileImages, image_files
 
 __all__ = ["open_imagenet"]
 
@@ -59,9 +59,7 @@ def _by_class(root: Path, places: tuple[Path, ...], classes: list[Path]) -> Data
     for folder in classes:
         if folder.name not in numbers:
             raise DataError(f"{folder.name} is not one of the 1000 WordNet ids; remove the folder")
-        images = sorted(file for file in folder.iterdir() if file.suffix.lower() in (".jpeg", ".jpg", ".png"))
-        if not images:
-            raise DataError(f"the class folder {folder} has no images; unpack them again or remove it")
+        images = sorted(image_files(folder))
         files += images
         labels += [numbers[folder.name]] * len(images)
     return _dataset(root, files, labels)

@@ -14,7 +14,8 @@ import numpy as np
 
 from firewall.errors import DataError
 from firewall.lab.datasets.dataset import Dataset, Pixels, checked_labels
-from firewall.lab.datasets.packs import FileImages, open_pack
+from firewall.lab.datasets.packs import open_pack
+from firewall.sources.folder import FileImages
 
 __all__ = ["imagenet_names", "open_nips17"]
 

@@ -3,46 +3,25 @@
 from __future__ import annotations
 
 import io
-from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import overload
 from zipfile import BadZipFile
 
 import numpy as np
 import numpy.typing as npt
-from PIL import Image
 
-from firewall.errors import DataError
-from firewall.sources.image import read_image
+from firewall.errors import DataError, ImageError
+from firewall.lab.telling import say
+from firewall.sources.folder import FileImages, LazyImages, image_files, unread_pictures
+from firewall.sources.image import decode_image
+from firewall.sources.uri import printable
 
-__all__ = ["FileImages", "PackImages", "load_images", "load_pack", "open_pack"]
+__all__ = ["PackImages", "load_images", "load_pack", "open_pack"]
 
 Pixels = npt.NDArray[np.uint8]
 Columns = dict[str, npt.NDArray[np.generic]]
 
 
-class _Lazy(Sequence[Pixels]):
-    """Images that are decoded when they are asked for."""
-
-    def _decode(self, index: int) -> Pixels:
-        raise NotImplementedError
-
-    @overload
-    def __getitem__(self, index: int) -> Pixels: ...
-    @overload
-    def __getitem__(self, index: slice) -> list[Pixels]: ...
-    def __getitem__(self, index: int | slice) -> Pixels | list[Pixels]:
-        if isinstance(index, slice):
-            return [self._decode(number) for number in range(*index.indices(len(self)))]
-        if not -len(self) <= index < len(self):
-            raise IndexError(index)
-        return self._decode(int(index) % len(self))
-
-    def __iter__(self) -> Iterator[Pixels]:
-        return (self._decode(index) for index in range(len(self)))
-
-
-class PackImages(_Lazy):
+class PackImages(LazyImages):
     """The images of a pack, each (H, W, 3) uint8 RGB. A damaged one raises DataError when it is asked for."""
 
     def __init__(self, name: str, blob: Pixels, offsets: npt.NDArray[np.int64]) -> None:
@@ -51,25 +30,16 @@ class PackImages(_Lazy):
     def __len__(self) -> int:
         return len(self._offsets) - 1
 
+    def name(self, index: int) -> str:
+        """Its place in the pack."""
+        return f"image {index} of {self._name}"
+
     def _decode(self, index: int) -> Pixels:
         start, end = self._offsets[index : index + 2]
         try:
-            return np.array(Image.open(io.BytesIO(self._blob[start:end].tobytes())).convert("RGB"))
-        except (OSError, ValueError) as error:
-            raise DataError(f"image {index} of {self._name} can't be read ({error}); copy the pack anew") from error
-
-
-class FileImages(_Lazy):
-    """Image files, each (H, W, 3) uint8 RGB. A damaged one raises ImageError when it is asked for."""
-
-    def __init__(self, files: Sequence[Path]) -> None:
-        self.files = files
-
-    def __len__(self) -> int:
-        return len(self.files)
-
-    def _decode(self, index: int) -> Pixels:
-        return read_image(self.files[index])
+            return decode_image(io.BytesIO(self._blob[start:end].tobytes()), self.name(index))
+        except ImageError as error:
+            raise DataError(f"{error}; copy the pack again") from error
 
 
 def open_pack(path: Path) -> tuple[PackImages, Columns]:
@@ -94,14 +64,14 @@ def load_pack(path: Path) -> tuple[list[Pixels], Columns]:
     return list(images), columns
 
 
-def load_images(path: Path) -> list[Pixels]:
-    """All images of a pack, or of a folder and its sub-folders."""
+def load_images(path: Path) -> LazyImages:
+    """The images of a pack, or of a folder and its sub-folders, decoded one at a time when they are asked for.
+
+    What lies there and is no picture that the edge reads is told on stderr. Raises DataError if there is none.
+    """
     if path.suffix == ".npz":
-        return load_pack(path)[0]
-    files = sorted(file for file in path.rglob("*") if file.suffix.lower() in (".png", ".jpg", ".jpeg", ".ppm", ".bmp"))
-    if not files:
-        raise DataError(f"no images (.png, .jpg, .ppm, .bmp) under {path}")
-    try:
-        return [np.array(Image.open(file).convert("RGB")) for file in files]
-    except OSError as error:
-        raise DataError(f"an image under {path} can't be read ({error})") from error
+        return open_pack(path)[0]
+    files = image_files(path)
+    if others := unread_pictures(path):
+        say(f"left out of {printable(str(path))}: {others}, which the edge doesn't read; convert them to PNG or JPEG")
+    return FileImages(files)

@@ -12,10 +12,12 @@ from rich.progress import track
 
 from firewall.errors import DataError, FirewallError
 from firewall.lab.datasets import Dataset, open_dataset
+from firewall.lab.datasets.classes import doubt, matched
 from firewall.lab.metrics import rate_interval
 from firewall.lab.models.opening import PACKS, open_classifier
 from firewall.lab.models.protected import Protected
 from firewall.lab.models.small_networks import ARCHITECTURES
+from firewall.lab.telling import say
 
 __all__ = ["measure_accuracy", "survey"]
 
@@ -64,14 +66,19 @@ def measure_accuracy(classifier: Protected, data: Dataset) -> dict[str, Any]:
             f"the classifier {classifier.name} knows {len(classifier.labels)} classes, {data.name} has "
             f"{len(data.class_names)}; measure it on the data it was made for"
         )
+    data = matched(data, classifier.labels[classifier.offset :])
     first = within = 0
+    said = [np.zeros(0, np.int64)]
     console = Console(stderr=True)
     starts = range(0, len(data), _BATCH)
     for start in track(starts, f"{classifier.name} on {data.name}", transient=True, console=console):
         images = np.stack([classifier.prepare(image) for image in data.images[start : start + _BATCH]])
         best = np.argsort(-classifier.logits(images), axis=1, kind="stable")[:, :5]
+        said.append(best[:, 0] - classifier.offset)
         hits = best == (data.labels[start : start + _BATCH] + classifier.offset)[:, None]
         first, within = first + int(hits[:, 0].sum()), within + int(hits.any(axis=1).sum())
+    if doubts := doubt(data, classifier.labels[classifier.offset :], np.arange(len(data)), np.concatenate(said)):
+        say(doubts)
     low, high = rate_interval(first, len(data))
     return {
         "data": data.name,

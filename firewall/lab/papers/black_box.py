@@ -22,6 +22,7 @@ from firewall.lab.attacks.substitute import drawings, learning
 from firewall.lab.database.card import NormalImage
 from firewall.lab.database.selection import choose
 from firewall.lab.datasets import open_dataset
+from firewall.lab.datasets.classes import matched
 from firewall.lab.models import Protected, open_classifier
 
 __all__ = ["EPS", "Case", "Crafted", "Images", "Learnt", "Party", "crafted", "described", "images_of", "learn"]
@@ -85,7 +86,9 @@ class Crafted:
 
 def images_of(case: Case, data: Path | None, *, part: str, count: int, seed: int) -> Images:
     """`count` images of a part. Raises DataError if the data is not there."""
-    entries, pixels, _ = choose(open_dataset(case.dataset, data, part=part), _open(case, data), count, seed)
+    classifier = _open(case, data)
+    opened = matched(open_dataset(case.dataset, data, part=part), classifier.labels[classifier.offset :])
+    entries, pixels, _ = choose(opened, classifier, count, seed)
     return Images(pixels, entries)
 
 

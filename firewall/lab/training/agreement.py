@@ -84,8 +84,7 @@ def train(database: Database, classifier: Protected, out: Path, settings: Settin
     swept = replace(swept, variants=swept.variants.select(operations))
     counts, total, normal = agreement_counts(swept), len(qualities), ~swept.adversarial
     fitting, evaluating = normal & (swept.split == "train"), swept.split == "eval"
-    if not fitting.any() or not (evaluating & normal).any():
-        raise DataError(f"{database.folder} lacks normal images in its split train or eval; attack more images")
+    swept.require(str(database.folder), normal=("train", "eval"), adversarial=())
     histogram = np.bincount(counts[fitting], minlength=total + 1)
     forms = {"one": agreement_scores(counts, total), "two": agreement_scores(counts, total, histogram)}
     sides = _better(swept, forms) if settings.sides == "auto" else settings.sides

@@ -118,12 +118,8 @@ def train(
     if not 0 < precision < 1:
         raise UsageError(f"--precision must lie between 0 and 1, got {precision}")
     swept = sweep(database, classifier, OPERATIONS_38, attacks or None)
-    for split in ("train", "dev", "eval"):
-        here = swept.split == split
-        if not (here & swept.adversarial).any() or not (here & ~swept.adversarial).any():
-            raise DataError(
-                f"{database.folder} lacks normal or adversarial images in its split {split!r}; attack more images"
-            )
+    every = ("train", "dev", "eval")
+    swept.require(str(database.folder), normal=every, adversarial=every)
     weights, chosen = choose(swept)
     votes = weights.votes(swept.variants)
     margin = _margin(swept, votes, precision)

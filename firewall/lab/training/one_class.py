@@ -114,7 +114,7 @@ def fit_statistics(normal: Measured, operations: Sequence[str]) -> OneClass:
     features = label_odds(normal.logits, normal.variants[:, places]).astype(np.float64)
     features = np.clip(features, -_MOST_ODDS, _MOST_ODDS)
     scores = np.empty(len(features))
-    for part, others in _parts(*features.shape):
+    for part, others in _parts("statistics-one-class", *features.shape):
         scores[part] = _Normal.fit(features[others]).distance(features[part])
     fitted = _Normal.fit(features)
     most = {"lowest": np.array(-_MOST_ODDS), "highest": np.array(_MOST_ODDS)}
@@ -138,7 +138,7 @@ def fit_residual(normal: Measured) -> OneClass:
         for images in (normal.images, moved)
     )
     scores = np.empty(len(features))
-    for part, others in _parts(*features.shape):
+    for part, others in _parts("residual-one-class", *features.shape):
         scores[part] = _Direction.fit(features[others], noisy[others]).score(features[part])
     fitted = _Direction.fit(features, noisy)
     parameters = {"file": "residual.onnx", "rate": _RATES[0], "reading": "removed", "also": list(_RATES[1:])}
@@ -152,10 +152,13 @@ ONE_CLASS: dict[str, Callable[[Measured, Sequence[str]], OneClass]] = {
 }
 
 
-def _parts(count: int, width: int) -> list[tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]]]:
+def _parts(name: str, count: int, width: int) -> list[tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]]]:
     """Places of the images of each part, and of all others."""
     if count < 4 * width:
-        raise DataError(f"one-class evidence of {width} numbers needs at least {4 * width} normal images, got {count}")
+        raise DataError(
+            f"the detector {name} needs at least {4 * width} normal images, got {count}: it learns what {width} "
+            f"numbers usually are, 4 images for each; take {4 * width - count} more, or leave it out of --detectors"
+        )
     places = np.arange(count)
     return [(part, np.delete(places, part)) for part in np.array_split(places, _PARTS)]
 

@@ -16,7 +16,6 @@ import numpy as np
 import numpy.typing as npt
 
 from firewall.detectors.stability import StabilityScale, hellinger, instability
-from firewall.errors import DataError
 from firewall.lab.database import Database
 from firewall.lab.database.seen import seen
 from firewall.lab.database.shards import write_file
@@ -55,12 +54,7 @@ def train(database: Database, classifier: Protected, out: Path, attacks: Sequenc
     attacks: of the database; none = all. Raises DataError if a split lacks normal or adversarial images.
     """
     swept = sweep(database, classifier, OPERATIONS_38, attacks or None)
-    for split in ("train", "dev", "eval"):
-        here = swept.split == split
-        if not (here & ~swept.adversarial).any() or (split != "train" and not (here & swept.adversarial).any()):
-            raise DataError(
-                f"{database.folder} lacks normal or adversarial images in its split {split!r}; attack more images"
-            )
+    swept.require(str(database.folder), normal=("train", "dev", "eval"), adversarial=("dev", "eval"))
     group, scales, tried = choose(swept)
     operations = GROUPS[group]
     found = swept.variants.select(operations)

@@ -24,7 +24,7 @@ from sklearn.preprocessing import StandardScaler
 from sklearn.svm import SVC
 
 from firewall.detectors.statistics import counting, differences, families, label_odds, top_labels
-from firewall.errors import DataError, UsageError
+from firewall.errors import UsageError
 from firewall.export.tabular import to_onnx
 from firewall.lab import metrics
 from firewall.lab.database import Database
@@ -167,10 +167,7 @@ def train(database: Database, classifier: Protected, out: Path, settings: Settin
     if not settings.names:
         raise UsageError("--operations alone is only to compare with: the detector 'confidence' needs no training")
     swept = sweep(database, classifier, OPERATIONS_38, settings.attacks or None)
-    for split in ("train", "eval"):
-        for kind, there in (("normal", ~swept.adversarial), ("adversarial", swept.adversarial)):
-            if not (there & (swept.split == split)).any():
-                raise DataError(f"{database.folder} has no {kind} images in its split {split!r}; attack more images")
+    swept.require(str(database.folder), normal=("train", "eval"), adversarial=("train", "eval"))
     features = Features(swept.variants)
     fitted = fit(swept, features, settings)
     info = database.info()
