@@ -164,7 +164,7 @@ def calibrate_folder(
             )
         kept = calibration_normals(opened, [(each.name, each.fitted) for each in trained], judged)
         normal, used = kept.images, kept.seen
-        shown = some_of(normal, None, IMAGES)
+        shown = some_of(list(normal), None, IMAGES)
         citations = [*citations, opened.card.dataset.citation] if opened.card.dataset.citation else citations
         notes = "; ".join(part for part in (notes, kept.notes) if part)
         tracks = len(used.groups.split())
