@@ -261,7 +261,9 @@ def _json_lines(settings: Settings) -> JsonLines | None:
 
 @app.command()
 def screen(
-    paths: Annotated[list[Path], typer.Argument(metavar="PATH...", help="Images to judge, each a crop of a sign.")],
+    paths: Annotated[
+        list[Path], typer.Argument(metavar="PATH...", help="Images to judge, each a crop of a sign; - is stdin.")
+    ],
     bundle: Bundle = "default",
     trust: TrustedKeys = None,
     allow_unsigned: AllowUnsigned = None,
@@ -276,7 +278,7 @@ def screen(
     from firewall.engines import check_device, open_engine
     from firewall.regions import build
     from firewall.screening import Firewall
-    from firewall.sources import read_image
+    from firewall.sources import read_input
     from firewall.trust import Trust
     from firewall.verdict import Reason, Verdict
 
@@ -291,7 +293,7 @@ def screen(
     for sequence, path in enumerate(paths):
         started = time.monotonic()
         try:
-            pixels = read_image(path)
+            pixels = read_input(path)
             found = finder.find(pixels)
         except FirewallError as error:
             reason = Reason.BAD_IMAGE if isinstance(error, ImageError) else Reason.SOURCE_ERROR
