@@ -25,7 +25,7 @@ _OURS = re.compile(r"/dev/stdin|/dev/fd/[0-9]{1,9}|/proc/self/fd/[0-9]{1,9}", re
 _KINDS = (
     (stat.S_ISFIFO, "a pipe"),
     (stat.S_ISSOCK, "a socket"),
-    (stat.S_ISCHR, "a device, but no camera"),
+    (stat.S_ISCHR, "a device"),
     (stat.S_ISBLK, "a disk"),
     (stat.S_ISDIR, "a folder"),
 )
@@ -78,8 +78,8 @@ def _read(file: int, name: str) -> bytes:
     size, started = 0, time.monotonic()
     while True:
         if time.monotonic() - started > MOST_SECONDS or not poll.poll(PATIENCE * 1000):
-            after = f"the end of {name} did not come after {size} bytes" if size else f"nothing came out of {name}"
-            raise ImageError(f"{after} and {time.monotonic() - started:.0f} s; does its writer still write?")
+            missing = f"after {size} bytes, the end of {name} did not come" if size else f"nothing came out of {name}"
+            raise ImageError(f"{missing} within {time.monotonic() - started:.0f} s; does anything write into it?")
         try:
             part = os.read(file, 1 << 20)
         except BlockingIOError:

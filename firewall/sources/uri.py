@@ -98,7 +98,8 @@ def _camera(text: str, name: str, device_of: Callable[[str], str | None]) -> Sou
 
 
 def _device(path: str) -> str | None:
-    return named_camera(path) or (str(Path(path).absolute()) if is_camera(path) else None)
+    whole = str(Path(path).absolute())
+    return named_camera(path) or named_camera(os.path.normpath(whole)) or (whole if is_camera(path) else None)
 
 
 def _shown(text: str) -> str:
@@ -250,7 +251,7 @@ def _path(text: str, name: str) -> SourceSpec:
         )
     if not stat.S_ISREG(mode):
         raise SourceUriError(
-            f"source {name!r} is {pipe.kind_of(mode)}, neither a file nor a folder; allowed: {GRAMMAR}"
+            f"source {name!r} is {pipe.kind_of(mode)} and no camera, neither a file nor a folder; allowed: {GRAMMAR}"
         )
     if _is_video(text, name):
         return SourceSpec("video", str(Path(text).absolute()), False, name)

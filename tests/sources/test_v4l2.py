@@ -19,7 +19,7 @@ import pytest
 from PIL import Image
 
 from firewall.config import CaptureSettings
-from firewall.errors import ImageError, SourceError
+from firewall.errors import ImageError
 from firewall.frame import Frame, Pixels
 from firewall.sources import Capture, Failure, parse
 from firewall.sources.pixel_formats import FORMATS, JPEG, Layout, decode
@@ -418,20 +418,3 @@ def test_every_pixel_format(form: str) -> None:
         row = len(data) // height
         padded = b"".join(data[start : start + row] + b"\xaa" * 6 for start in range(0, len(data), row))
         np.testing.assert_array_equal(decode(padded[:-6], Layout(form, width, height, row + 6)), got)
-
-
-def test_a_camera_that_may_not_be_opened(
-    tmp_path: Path, settings: CaptureSettings, read_until: Callable[..., Any]
-) -> None:
-    """A folder, a pipe and a socket in a camera's place: one line, at once."""
-    os.mkfifo(tmp_path / "pipe")
-    (tmp_path / "folder").mkdir()
-    (tmp_path / "loop").symlink_to(tmp_path / "loop")
-    for name, said in (
-        ("pipe", "not a camera"),
-        ("folder", "not a camera"),
-        ("loop", "symbolic links"),
-        ("no", "no such"),
-    ):
-        with Capture(parse(f"v4l2://{tmp_path}/{name}"), settings) as capture, pytest.raises(SourceError, match=said):
-            read_until(capture, lambda _: False)
