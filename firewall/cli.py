@@ -262,7 +262,7 @@ def _json_lines(settings: Settings) -> JsonLines | None:
 @app.command()
 def screen(
     paths: Annotated[
-        list[Path], typer.Argument(metavar="PATH...", help="Images to judge, each a crop of a sign; - is stdin.")
+        list[str], typer.Argument(metavar="PATH...", help="Images to judge, each a crop of a sign; - is stdin.")
     ],
     bundle: Bundle = "default",
     trust: TrustedKeys = None,
@@ -298,11 +298,11 @@ def screen(
         except FirewallError as error:
             reason = Reason.BAD_IMAGE if isinstance(error, ImageError) else Reason.SOURCE_ERROR
             age = (time.monotonic() - started) * 1e3
-            verdicts = [Verdict(str(path), sequence, (0, 0, 0, 0), reason=reason, detail=str(error), latency_ms=age)]
+            verdicts = [Verdict(path, sequence, (0, 0, 0, 0), reason=reason, detail=str(error), latency_ms=age)]
             _say(f"firewall: {error}")
             unreadable += 1
         else:
-            verdicts = guard.screen_frame(firewall.Frame(pixels, str(path), sequence, started), found)
+            verdicts = guard.screen_frame(firewall.Frame(pixels, path, sequence, started), found)
         for verdict in verdicts:
             told = replace(verdict, unsigned=loaded.unsigned)
             typer.echo(json.dumps(told.line(operator=operator), ensure_ascii=False))

@@ -58,7 +58,9 @@ def test_names_of_cameras(text: str, target: str, options: dict[str, str]) -> No
     assert (spec.kind, spec.target, spec.live, spec.options, spec.name) == ("camera", target, True, options, text)
 
 
-def test_a_link_to_a_camera_is_kept(tmp_path: Path, device: Path, settings: CaptureSettings) -> None:
+def test_a_link_to_a_camera_is_kept(
+    tmp_path: Path, device: Path, settings: CaptureSettings, read_until: Callable[..., object]
+) -> None:
     """Any link, over any number of links, by a name of its own: it is what is opened, each time. With options too."""
     (tmp_path / "front").symlink_to("other")
     (tmp_path / "other").symlink_to(device)
@@ -68,10 +70,11 @@ def test_a_link_to_a_camera_is_kept(tmp_path: Path, device: Path, settings: Capt
         assert (parse(text).kind, parse(text).target, parse(text).live) == ("camera", link, True)
     assert parse(f"{link}?size=64x48").options == {"size": "64x48"}
     assert parse(str(device)).target == str(device)
-    with Capture(parse(link), settings) as capture, pytest.raises(SourceError) as caught:
-        while True:
-            capture.read()
-    assert str(caught.value).startswith(f"can't open camera {link}: there is no such camera")
+    with (
+        Capture(parse(link), settings) as capture,
+        pytest.raises(SourceError, match=rf"can't open camera {link}: there is no such camera"),
+    ):
+        read_until(capture, lambda _: False)
 
 
 def test_relative_links_stay_when_the_folder_changes(
@@ -134,14 +137,6 @@ def test_links_that_lead_nowhere_or_elsewhere(tmp_path: Path) -> None:
         with pytest.raises(error, match=said):
             parse(str(tmp_path / name))
     server.close()
-
-
-@pytest.mark.skipif(os.geteuid() == 0, reason="root may read everything")
-def test_a_folder_that_may_not_be_read(tmp_path: Path) -> None:
-    """One line that says so."""
-    (tmp_path / "closed").mkdir(mode=0)
-    with pytest.raises(SourceError, match="Permission denied"):
-        parse(str(tmp_path / "closed"))
 
 
 def test_a_camera_that_may_not_be_opened(
