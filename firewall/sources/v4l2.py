@@ -1,7 +1,7 @@
 """A camera's buffers as the kernel's driver (V4L2) hands them out, with all that it says of each.
 
 OpenCV and FFmpeg read cameras too, but keep to themselves what matters here: that a buffer is damaged, how much of it
-was filled, when it was taken. The structures are those of <linux/videodev2.h>, of 32 or 64 bits.
+was filled, when it was taken. The structures are those of <linux/videodev2.h> on 64-bit machines.
 """
 
 from __future__ import annotations
@@ -9,6 +9,7 @@ from __future__ import annotations
 import ctypes
 import errno
 import fcntl
+import math
 import mmap
 import os
 import secrets
@@ -138,7 +139,7 @@ def fourcc_text(code: int) -> str:
 class Buffer:
     """What the driver handed out. data: the bytes it says it filled. damage: why it isn't whole, "" if nothing is known
     against it. stamp: `time.monotonic()` when it was taken, as the driver says, or None if it doesn't. captured_at:
-    when it came, or `stamp` if it had waited for us."""
+    when it came, or about `stamp` if it had waited for us; it rises."""
 
     data: bytes
     damage: str
@@ -163,6 +164,7 @@ class Stream:
         can = asked.device_caps if asked.capabilities & _CAP_DEVICE_CAPS else asked.capabilities
         self._planes = not can & _CAP_CAPTURE and bool(can & _CAP_MPLANE)
         self._type = _CAPTURE_MPLANE if self._planes else _CAPTURE
+        self._came = -math.inf
         #: Whether it gives pictures at all; many a camera has a second node for other data.
         self.gives_pictures = bool(can & (_CAP_CAPTURE | _CAP_MPLANE)) and bool(can & _CAP_STREAMING)
         #: Name of the driver, `uvcvideo` or `v4l2 loopback` for instance.
@@ -247,6 +249,7 @@ class Stream:
                 self._queue(found.index)
                 found, came = newer, time.monotonic()
         buffer = self._copied(found, came, waited)
+        self._came = came
         self._queue(found.index)
         return buffer
 
@@ -274,7 +277,8 @@ class Stream:
         stamp = found.seconds + found.microseconds / 1e6
         if found.flags & _FLAG_CLOCK != _FLAG_MONOTONIC or stamp <= 0:
             return Buffer(data, damage, None, came)
-        return Buffer(data, damage, stamp, came if waited else min(came, stamp))
+        # When it was begun, says the driver: that may be before the last one was here, but it came after that.
+        return Buffer(data, damage, stamp, came if waited else min(came, max(stamp, self._came + 1e-6)))
 
     def close(self) -> None:
         """Gives the camera back; its pictures stop."""

@@ -7,7 +7,8 @@
 //   frame FILE FLAGS USED AGE    a buffer: bytes of FILE; FLAGS are those of v4l2_buffer (hexadecimal); USED bytes, -1 =
 //                          as many as FILE has; AGE in milliseconds, "-" = the driver has no clock, "=" = as the last one
 //   hang                   no buffer comes any more
-// and when the script ends the camera is unplugged. Of two frames, 5 ms lie between; "burst" before one leaves that out.
+// and when the script ends the camera is unplugged. A frame comes 5 ms after it is waited for; after a line "burst" the
+// next one is there at once.
 #define _GNU_SOURCE
 #include <dlfcn.h>
 #include <errno.h>
@@ -27,8 +28,7 @@
 #define LINES 512
 
 static char path[PATH_MAX], lines[LINES][512];
-static int count, next_line, device = -1, queue[16], queued, streaming, hung, planes, metadata;
-static struct timespec last;
+static int count, next_line, device = -1, queue[16], queued, streaming, hung, planes, metadata, waited;
 
 static const char *is_fake(int fd) {
   static char name[PATH_MAX];
@@ -45,7 +45,7 @@ static void load(int fd, const char *name) {
   snprintf(path, sizeof path, "%s", name);
   snprintf(script, sizeof script, "%s.script", name);
   device = fd;
-  count = next_line = queued = streaming = hung = planes = metadata = 0;
+  count = next_line = queued = streaming = hung = planes = metadata = waited = 0;
   FILE *file = fopen(script, "r");
   while (file && count < LINES && fgets(lines[count], sizeof lines[0], file)) {
     planes |= !strncmp(lines[count], "planes", 6);
@@ -73,14 +73,14 @@ static int format(int number, const char *wanted, struct v4l2_format *f, __u32 *
   return errno = EINVAL, -1;
 }
 
-static double seconds(struct timespec t) { return t.tv_sec + t.tv_nsec / 1e9; }
-
 static int dequeue(struct v4l2_buffer *b) {
   struct timespec now;
   clock_gettime(CLOCK_MONOTONIC, &now);
   if (!streaming || hung || !queued) return errno = EAGAIN, -1;
-  int burst = next_line < count && !strncmp(lines[next_line], "burst", 5);
-  if (!burst && seconds(now) - seconds(last) < 0.005) return errno = EAGAIN, -1;
+  int burst = 0;
+  for (int i = next_line; i < count && strncmp(lines[i], "frame", 5); i++) burst |= !strncmp(lines[i], "burst", 5);
+  if (!burst && !waited) return errno = EAGAIN, -1;
+  waited = 0;
   while (next_line < count) {
     char file[256], full[PATH_MAX + 300], age[32];
     unsigned flags;
@@ -98,12 +98,11 @@ static int dequeue(struct v4l2_buffer *b) {
     memmove(queue, queue + 1, sizeof(int) * --queued);
     if (pwrite(device, data, size, (off_t)index * SIZE) != (ssize_t)size) abort();
     static double stamp;
-    if (strcmp(age, "=")) stamp = seconds(now) - atof(age) / 1e3;
+    if (strcmp(age, "=")) stamp = now.tv_sec + now.tv_nsec / 1e9 - atof(age) / 1e3;
     b->index = index, b->flags = flags | (strcmp(age, "-") ? V4L2_BUF_FLAG_TIMESTAMP_MONOTONIC : 0);
     b->timestamp.tv_sec = (long)stamp, b->timestamp.tv_usec = (long)((stamp - (long)stamp) * 1e6);
     if (planes) b->m.planes[0].bytesused = used < 0 ? size : (size_t)used, b->m.planes[0].length = SIZE;
     else b->bytesused = used < 0 ? size : (size_t)used, b->length = SIZE;
-    last = now;
     return 0;
   }
   return errno = ENODEV, -1;
@@ -174,6 +173,9 @@ int ioctl(int fd, unsigned long request, ...) {
 
 int poll(struct pollfd *list, nfds_t size, int timeout) {
   int (*real)(struct pollfd *, nfds_t, int) = dlsym(RTLD_NEXT, "poll");
-  if (size == 1 && list[0].fd == device && streaming) usleep(hung ? timeout * 1000 : 1000);
+  if (size == 1 && list[0].fd == device && streaming) {
+    usleep(hung ? timeout * 1000 : 5000);
+    waited = 1;
+  }
   return real(list, size, timeout);
 }

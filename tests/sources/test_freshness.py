@@ -20,6 +20,7 @@ from firewall.sinks import FrameReport
 from firewall.sources import Capture, End, Failure, Idle, parse
 from firewall.sources.freshness import REMEMBERED, Freshness
 from firewall.sources.pattern import pattern
+from firewall.sources.process import _frozen_after
 from firewall.verdict import Reason, Verdict
 
 Taken = Frame | Failure | Idle | End
@@ -224,6 +225,18 @@ def test_recordings_and_turned_off_alarms_show_stills(
     with Capture(parse(f"test://pattern?fps=50&size=64x48&freeze=3&frames=40&live={live}"), off) as capture:
         taken = read_until(capture, lambda item: isinstance(item, End))
     assert not [item for item in taken if isinstance(item, Failure)]
+
+
+@pytest.mark.parametrize(
+    ("source", "seconds"),
+    [("0", 2), ("csi://0", 2), ("test://pattern", 2), ("demo?live=1", 2), ("rtsp://host/x", 10), ("demo", 0)],
+)
+def test_how_long_a_picture_may_stay(source: str, seconds: float) -> None:
+    """By itself, 2 s live and for ever recorded. A stream is given 10 s: measured, H.264 of a fixed camera repeats one
+    picture for as long as its key frames lie apart (x264 at CRF 30: 49 of 50 frames). What is set counts for both."""
+    spec = parse(source)
+    assert _frozen_after(spec, None) == seconds
+    assert _frozen_after(spec, 5.0) == (5 if spec.live else 0) and _frozen_after(spec, 0.0) == 0
 
 
 def test_the_settings_are_bounded() -> None:

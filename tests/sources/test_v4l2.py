@@ -255,8 +255,7 @@ def test_the_newest_of_waiting_buffers_is_taken(tmp_path: Path, fake_driver: str
     """What lay there while we were busy is old: the newest comes, and with its driver's time, not with ours."""
     camera = Camera(tmp_path, form="GREY")
     for level in (1, 2, 3):
-        if level > 1:
-            camera.say("burst")
+        camera.say("burst")
         camera.frame(bytes([level]) * 64 * 48, age="400")
     code = (
         "import sys, time; from firewall.sources.v4l2 import Stream\n"
@@ -269,6 +268,17 @@ def test_the_newest_of_waiting_buffers_is_taken(tmp_path: Path, fake_driver: str
     command = [sys.executable, "-c", code, str(camera.path)]
     done = subprocess.run(command, check=False, capture_output=True, text=True, env=environment, timeout=60)
     assert done.stdout.split() == ["3", "3072", "True", "True"], done.stderr
+
+
+def test_buffers_that_waited_are_not_taken_for_stale(tmp_path: Path, read: ReadAll) -> None:
+    """A driver's time may be that of a frame's beginning, before the one before had come: it is still a new one."""
+    camera = Camera(tmp_path, form="YUYV")
+    for number in range(6):
+        if number % 2:
+            camera.say("burst")
+        camera.frame(yuyv(noise(number)), age=str(1000 - 100 * number))
+
+    assert kinds(read(camera.uri)) == [*["frame"] * 6, "failed"]
 
 
 def test_a_camera_of_the_multi_planar_interface(tmp_path: Path, read: ReadAll) -> None:
