@@ -236,7 +236,7 @@ class Capture:
         height, width, channels = header["shape"]
         captured_at = header["captured_at"]
         pixels = check_pixels(np.frombuffer(body, np.uint8).reshape(height, width, channels))
-        if type(captured_at) is not float or not self._captured_at < captured_at <= time.monotonic():
+        if type(captured_at) is not float or not self._captured_at <= captured_at <= time.monotonic():
             raise ValueError(f"captured at {captured_at!r}")
         number = self._count(header)
         source = self._source(number)

@@ -1,8 +1,9 @@
 """Whether a frame is a new one: cameras, drivers and decoders that fail often show again what they showed before.
 
-Three rules. A time stamp has to rise. A live source has to show another picture within a while: an old picture is no
-new frame. And of a sensor, whose noise makes no two rows alike, a frame must not share rows with an earlier one; where
-pictures were drawn, or coded with reference to the frame before, rows are alike in good health and are not asked about.
+Three rules. Time goes on; that the clock of a camera does is for its reader to say. A live source has to show another
+picture within a while: an old picture is no new frame. And of a sensor, whose noise makes no two rows alike, a frame
+must not share rows with an earlier one; where pictures were drawn, or coded with reference to the frame before, rows are
+alike in good health and are not asked about.
 """
 
 from __future__ import annotations
@@ -42,9 +43,8 @@ class Freshness:
     def check(self, pixels: Pixels, captured_at: float) -> None:
         """pixels: (H, W, 3) uint8. captured_at: `time.monotonic()`. Raises StaleError if this frame isn't new."""
         before, self._at = self._at, captured_at
-        if not captured_at > before:
-            stands = "stands still" if captured_at == before else "goes back"
-            raise StaleError(f"the time stamp of {self._name} {stands}")
+        if not captured_at >= before:  # equal where several frames came in one packet
+            raise StaleError(f"the time stamp of {self._name} goes back")
         if not self._frozen_after and not self._stale_rows:
             return
         if pixels.shape != self._shape:
