@@ -2,8 +2,8 @@
 
 Three rules. Time goes on; that the clock of a camera does is for its reader to say. A live source has to show another
 picture within a while: an old picture is no new frame. And of a sensor, whose noise makes no two rows alike, a frame
-must not share rows with an earlier one; where pictures were drawn, or coded with reference to the frame before, rows are
-alike in good health and are not asked about.
+must not share rows with an earlier one; where pictures were drawn, or coded with reference to the frame before, rows
+are alike in good health and are not asked about.
 """
 
 from __future__ import annotations
