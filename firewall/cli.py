@@ -286,7 +286,9 @@ def _json_lines(settings: Settings) -> JsonLines | None:
 
 @app.command()
 def screen(
-    paths: Annotated[list[Path], typer.Argument(metavar="PATH...", help="Images to judge, each a crop of a sign.")],
+    paths: Annotated[
+        list[str], typer.Argument(metavar="PATH...", help="Images to judge, each a crop of a sign; - is stdin.")
+    ],
     bundle: Bundle = "default",
     trust: TrustedKeys = None,
     allow_unsigned: AllowUnsigned = None,
@@ -305,7 +307,7 @@ def screen(
     from firewall.engines import check_device, open_engine
     from firewall.regions import build
     from firewall.screening import Firewall
-    from firewall.sources import read_image
+    from firewall.sources import read_input
     from firewall.trust import Trust
     from firewall.verdict import Reason, Verdict
 
@@ -322,17 +324,17 @@ def screen(
     for sequence, path in enumerate(paths):
         started = time.monotonic()
         try:
-            pixels = read_image(path)
+            pixels = read_input(path)
             found = finder.find(pixels)
         except FirewallError as error:
             reason = Reason.BAD_IMAGE if isinstance(error, ImageError) else Reason.SOURCE_ERROR
             reason = Reason.ENGINE_ERROR if isinstance(error, EngineError) else reason
             age = (time.monotonic() - started) * 1e3
-            verdicts = [Verdict(str(path), sequence, (0, 0, 0, 0), reason=reason, detail=str(error), latency_ms=age)]
+            verdicts = [Verdict(path, sequence, (0, 0, 0, 0), reason=reason, detail=str(error), latency_ms=age)]
             _say(f"firewall: {error}")
             unreadable += 1
         else:
-            verdicts = guard.screen_frame(firewall.Frame(pixels, str(path), sequence, started), found)
+            verdicts = guard.screen_frame(firewall.Frame(pixels, path, sequence, started), found)
         for verdict in verdicts:
             told = replace(verdict, unsigned=loaded.unsigned)
             print_line(json_text(told.line(operator=operator)))

@@ -96,7 +96,7 @@ _HTTP, _OUTPUT = "127.0.0.1:8080", "-"
 
 
 class CaptureSettings(BaseModel):
-    """How patient the firewall is with a source. All in seconds."""
+    """How patient the firewall is with a source. In seconds, but for `stale_rows`; 0 turns the last two off."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
@@ -104,6 +104,10 @@ class CaptureSettings(BaseModel):
     read_timeout: float = Field(2.0, gt=0, le=120, description="longest wait for the next frame of a live source")
     first_delay: float = Field(0.2, gt=0, le=60, description="wait before the first restart of a failed capture")
     longest_delay: float = Field(10.0, gt=0, le=600, description="the wait doubles with each failure up to this")
+    frozen_after: float | None = Field(
+        None, ge=0, le=3600, description="live without a new picture: stale; default 2, a network stream 10"
+    )
+    stale_rows: float = Field(0.125, ge=0, le=1, description="share of its rows a camera may repeat; 0 = any")
 
 
 class RegionDetectorSettings(BaseModel):

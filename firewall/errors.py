@@ -5,6 +5,7 @@
     - ConfigError              a settings file or environment variable that does not fit the schema
     - SourceUriError           a source URI that names nothing we can open
   + ImageError                 pixels that can't be judged: wrong shape, type or size, not an image
+    - StaleError               a frame that is no new one: its camera repeats a picture, or a part of one
   + SourceError                a camera, stream or file that can't be opened or stopped giving frames
   + BundleError                a bundle that is missing, altered, incomplete or of another format version
   + EngineError                a network that can't be loaded, or gave no usable output
@@ -26,6 +27,7 @@ __all__ = [
     "MissingExtraError",
     "SourceError",
     "SourceUriError",
+    "StaleError",
     "UsageError",
 ]
 
@@ -52,6 +54,10 @@ class SourceUriError(UsageError):
 
 class ImageError(FirewallError):
     """Pixels that the firewall refuses to judge."""
+
+
+class StaleError(ImageError):
+    """A frame that shows what was seen before, not what there is now."""
 
 
 class SourceError(FirewallError):

@@ -181,7 +181,7 @@ class Service:
             failure.source,
             failure.sequence,
             (0, 0, 0, 0),
-            reason=Reason.SOURCE_ERROR,
+            reason=Reason.STALE if failure.stale else Reason.SOURCE_ERROR,
             detail=failure.detail,
             latency_ms=(time.monotonic() - failure.at) * 1e3,
         )

@@ -23,6 +23,7 @@ class Reason(str, Enum):
     NOTHING_FOUND = "nothing found"
     BAD_IMAGE = "bad image"
     SOURCE_ERROR = "source error"
+    STALE = "stale"
     ENGINE_ERROR = "engine error"
     DETECTOR_ERROR = "detector error"
     UNKNOWN = "unknown"

@@ -146,7 +146,8 @@ def test_a_provider_that_does_not_load_is_no() -> None:
 def test_a_device_that_is_no_camera_is_no() -> None:
     """A path that V4L2 can't open gives a no, not a crash."""
     assert doctor._captures(Path("/dev/null")) is None
-    assert probes.ask("camera", "/dev/null") == (False, "can't be opened")
+    ok, detail = probes.ask("camera", "/dev/null")
+    assert not ok and detail.startswith("can't open camera /dev/null: not a camera")
 
 
 def test_firewalld_is_told_apart(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

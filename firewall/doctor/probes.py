@@ -9,6 +9,7 @@ import os
 import subprocess
 import sys
 from collections.abc import Callable
+from contextlib import suppress
 
 __all__ = ["CPU", "PATIENCE", "SEARCH_PATH", "answer", "ask", "short"]
 
@@ -115,17 +116,22 @@ def _tensorrt_import() -> tuple[bool, str]:
 
 
 def _camera(device: str) -> tuple[bool, str]:
-    import cv2
+    # As `serve` reads it; the first pictures of many a camera are not whole.
+    from firewall.errors import ImageError, SourceError
+    from firewall.sources.camera import open_camera
 
-    capture = cv2.VideoCapture(device, cv2.CAP_V4L2)
-    if not capture.isOpened():
-        return False, "can't be opened"
-    taken, image = capture.read()
-    if not taken:
-        return False, "opens, but gives no picture"
-    return True, f"gives pictures of {image.shape[1]}x{image.shape[0]}"
+    try:
+        reader = open_camera(device, {}, read_timeout=_CAMERA_WAIT)
+        for _ in range(_CAMERA_TRIES):
+            with suppress(ImageError):
+                height, width = next(reader)[0].shape[:2]
+                return True, f"gives pictures of {width}x{height}"
+    except SourceError as error:
+        return False, short(error)
+    return False, "opens, but gives no whole picture"
 
 
+_CAMERA_WAIT, _CAMERA_TRIES = 3.0, 5
 _QUESTIONS: dict[str, Callable[..., tuple[bool, str]]] = {
     "provider": _provider,
     "device": _device,

@@ -16,6 +16,7 @@
     "nothing found": "There is nothing in the frame to classify.",
     "bad image": "The image can't be judged.",
     "source error": "The source gave no frame.",
+    "stale": "The camera shows an old picture.",
     "engine error": "The classifier failed.",
     "detector error": "A detector failed.",
     "unknown": "No reason was given.",
@@ -332,7 +333,7 @@
     if (why) why.textContent = sighting.detail || WHY[sighting.reason] || "";
     const frames = first === last ? `frame ${whole.format(last)}` : `frames ${whole.format(first)} – ${whole.format(last)}`;
     const facts = [clock(sighting.began), frames];
-    if (sighting.reason !== "source error") facts.push(ms(sighting.latency_ms)); // without a frame there is no latency
+    if (!["source error", "stale"].includes(sighting.reason)) facts.push(ms(sighting.latency_ms)); // without a frame there is no latency
     item.querySelector(".meta").textContent = facts.join("  ·  ");
     return item;
   }

@@ -1,4 +1,5 @@
-"""Where frames come from: `parse` a text, open a `Capture`, read frames. `read_image` reads one picture by itself."""
+"""Where frames come from: `parse` a text, open a `Capture`, read frames. `read_image` reads one picture by itself,
+`read_input` also from standard input."""
 
 from __future__ import annotations
 
@@ -8,15 +9,15 @@ from firewall.sources.capture import Capture, End, Failure, Idle
 from firewall.sources.uri import SourceSpec, parse
 
 if TYPE_CHECKING:
-    from firewall.sources.image import read_image
+    from firewall.sources.image import read_image, read_input
 
-__all__ = ["Capture", "End", "Failure", "Idle", "SourceSpec", "parse", "read_image"]
+__all__ = ["Capture", "End", "Failure", "Idle", "SourceSpec", "parse", "read_image", "read_input"]
 
 
 def __getattr__(name: str) -> Any:
     # Imported on first use: the process of a camera needs no Pillow.
-    if name != "read_image":
+    if name not in ("read_image", "read_input"):
         raise AttributeError(f"module 'firewall.sources' has no attribute {name!r}")
-    from firewall.sources.image import read_image
+    from firewall.sources import image
 
-    return read_image
+    return getattr(image, name)

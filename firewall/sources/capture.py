@@ -36,6 +36,7 @@ LONGEST_WAIT = 0.5
 _START_TIMEOUT = 20.0  # for Python and its imports on a busy machine; the source is not touched before
 _GRACE = 0.5  # the capture process knows the time-outs too, and says better what happened
 _CLOSE_TIMEOUT = 2.0
+_TOLD = ("open_timeout", "read_timeout", "frozen_after", "stale_rows")  # what the capture process has to know
 _TRIES = 3  # of a file that kills its reader at the same frame again and again
 
 # -I: neither the current folder nor the user's environment may slip modules in; the path is our own.
@@ -49,12 +50,14 @@ _ONE_THREAD = {"OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1"}  # the cores
 @dataclass(frozen=True)
 class Failure:
     """No frame could be had at this point. source: what was read, a file of a folder for instance. sequence: the number
-    the frame would have had. at: `time.monotonic()` in seconds. detail: one line."""
+    the frame would have had. at: `time.monotonic()` in seconds. detail: one line. stale: there was a frame, but
+    it shows what was seen before."""
 
     source: str
     sequence: int
     at: float
     detail: str
+    stale: bool = False
 
 
 @dataclass(frozen=True)
@@ -204,9 +207,9 @@ class Capture:
         header, kind = message.header, message.header["kind"]
         longest = max(self.settings.open_timeout, self.settings.read_timeout)
         if kind == "started":
-            times = {"open_timeout": self.settings.open_timeout, "read_timeout": self.settings.read_timeout}
+            told = {key: getattr(self.settings, key) for key in _TOLD}
             # The source goes through the socket, not on the command line: there everybody could read its password.
-            child.channel.send({"spec": asdict(self.spec), "start": self._position, **times})
+            child.channel.send({"spec": asdict(self.spec), "start": self._position, **told})
             self._phase = "opening"
             self._wait_for(self.settings.open_timeout + _GRACE)
         elif kind == "open":
@@ -216,9 +219,10 @@ class Capture:
             self._wait_for(self._patience)
         elif kind == "frame":
             return self._frame(header, message.body)
-        elif kind == "bad":
+        elif kind in ("bad", "stale"):
             number = self._count(header)
-            return Failure(self._source(number), self._advance(number), time.monotonic(), str(header["detail"]))
+            source, sequence, detail = self._source(number), self._advance(number), str(header["detail"])
+            return Failure(source, sequence, time.monotonic(), detail, stale=kind == "stale")
         elif kind == "end":
             self.close()
             return End()

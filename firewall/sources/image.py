@@ -6,6 +6,7 @@ animated. They would have to be converted, and each program converts in its own 
 
 from __future__ import annotations
 
+import io
 import os
 import stat
 import time
@@ -19,9 +20,10 @@ from PIL import Image, ImageOps, UnidentifiedImageError
 
 from firewall.errors import ImageError
 from firewall.frame import MAX_SIDE, Pixels, check_pixels
+from firewall.sources import pipe
 from firewall.sources.uri import printable
 
-__all__ = ["ImageReader", "decode_image", "read_image"]
+__all__ = ["ImageReader", "decode_image", "read_image", "read_input"]
 
 _FORMATS = ("PNG", "JPEG", "BMP", "GIF", "TIFF", "WEBP", "PPM")
 _MODES = ("RGB", "L", "1", "P")
@@ -39,7 +41,7 @@ def read_image(path: str | os.PathLike[str]) -> Pixels:
     try:
         status = Path(path).stat()
         if not stat.S_ISREG(status.st_mode):
-            raise ImageError(f"{name} is not a file; name an image file")
+            raise ImageError(f"{name} is {pipe.kind_of(status.st_mode)}, not a file; name an image file")
         if status.st_size == 0:
             raise ImageError(f"{name} is empty (0 bytes); {_ALLOWED}")
         with Path(path).open("rb") as file:
@@ -47,6 +49,22 @@ def read_image(path: str | os.PathLike[str]) -> Pixels:
     except (OSError, ValueError) as error:
         reason = (error.strerror if isinstance(error, OSError) else None) or "not a file name"
         raise ImageError(f"can't read {name}: {reason}") from error
+
+
+def read_input(path: str | os.PathLike[str]) -> Pixels:
+    """As `read_image`; also what comes, once, out of `-` (standard input), a FIFO or the shell's <(...)."""
+    text = os.fspath(path)
+    name = "standard input" if text in (pipe.STDIN, "/dev/stdin") else printable(text)
+    try:
+        if not pipe.is_pipe(text):
+            return read_image(path)
+        data = pipe.read_pipe(text, name)
+    except (OSError, ValueError) as error:
+        reason = (error.strerror if isinstance(error, OSError) else None) or "not a file name"
+        raise ImageError(f"can't read {name}: {reason}") from error
+    if not data:
+        raise ImageError(f"{name} is empty (0 bytes); {_ALLOWED}")
+    return decode_image(io.BytesIO(data), name)
 
 
 def decode_image(file: BinaryIO, name: str) -> Pixels:

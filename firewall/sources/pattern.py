@@ -32,10 +32,12 @@ class PatternReader:
     """Frames of `pattern`, `fps` a second if `paced`, otherwise as fast as they are asked for."""
 
     def __init__(self, options: dict[str, str], *, paced: bool, start: int = 0) -> None:
-        """options: fps (30), size (640x480), frames (without end). start: index of the first frame."""
+        """options: fps (30), size (640x480), frames (without end), freeze (never): from that frame on the picture
+        stays as it is, as a camera's that hangs. start: index of the first frame."""
         width, height = options.get("size", "640x480").split("x")
         self._width, self._height = int(width), int(height)
         self._period = 1 / float(options.get("fps", "30"))
+        self._freeze = int(options["freeze"]) if "freeze" in options else None
         self._frames = int(options["frames"]) if "frames" in options else None
         self._paced = paced
         self._index = start
@@ -55,7 +57,8 @@ class PatternReader:
             # From the moment it is, not from the one it should have been: a machine that slept sends no burst.
             self._due = max(self._due, now) + self._period
         captured_at = time.monotonic()
-        pixels = pattern(self._index, self._width, self._height)
+        index = self._index if self._freeze is None else min(self._index, self._freeze)
+        pixels = pattern(index, self._width, self._height)
         self._index += 1
         return pixels, captured_at
 

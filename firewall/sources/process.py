@@ -17,14 +17,16 @@ from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any, Protocol
 
-from firewall.errors import FirewallError, ImageError
+from firewall.errors import FirewallError, ImageError, StaleError
 from firewall.frame import Pixels, check_pixels
 from firewall.sources.channel import Channel
+from firewall.sources.freshness import Freshness
 from firewall.sources.uri import SourceSpec
 
 __all__ = ["Reader", "main", "open_reader"]
 
 _LONGEST_REQUEST = 1 << 28  # the names of a folder's files go in one
+_FROZEN, _FROZEN_STREAM = 2.0, 10.0
 _LAST_WORDS = 1.0  # seconds a reader has to close when the process has to end
 
 
@@ -83,8 +85,8 @@ class _Reply:
 class _Frames:
     """The replies of a source, one for each frame, numbered from 0."""
 
-    def __init__(self, reader: Reader, explain: Callable[[Exception], str]) -> None:
-        self._reader, self._explain = reader, explain
+    def __init__(self, reader: Reader, explain: Callable[[Exception], str], freshness: Freshness) -> None:
+        self._reader, self._explain, self._freshness = reader, explain, freshness
         self._index = 0
 
     def next(self) -> _Reply:
@@ -93,10 +95,12 @@ class _Frames:
         try:
             pixels, captured_at = next(self._reader)
             check_pixels(pixels)
+            self._freshness.check(pixels, captured_at)
         except StopIteration:
             return _Reply({"kind": "end"})
         except ImageError as error:
-            return _Reply({"kind": "bad", "index": index, "detail": self._explain(error)})
+            kind = "stale" if isinstance(error, StaleError) else "bad"
+            return _Reply({"kind": kind, "index": index, "detail": self._explain(error)})
         except Exception as error:  # whatever a decoder throws: the parent has to hear of it
             return _Reply({"kind": "failed", "detail": self._explain(error)})
         header = {"kind": "frame", "index": index, "shape": pixels.shape, "captured_at": float(captured_at)}
@@ -113,8 +117,8 @@ class _Frames:
 class _NewestFrame(_Frames):
     """The replies of a live source: a thread reads on and keeps the newest; what nobody took is gone."""
 
-    def __init__(self, reader: Reader, explain: Callable[[Exception], str]) -> None:
-        super().__init__(reader, explain)
+    def __init__(self, reader: Reader, explain: Callable[[Exception], str], freshness: Freshness) -> None:
+        super().__init__(reader, explain, freshness)
         self._changed = threading.Condition()
         self._newest: _Reply | None = None
         self._end: _Reply | None = None
@@ -192,7 +196,10 @@ def _serve(channel: Channel, requests: queue.SimpleQueue[dict[str, Any] | None])
         channel.send({"kind": "open"})
         if spec.kind == "video":
             _pass_over(reader, start, channel)
-        frames = _NewestFrame(reader, explain) if spec.live else _Frames(reader, explain)
+        # Rows of an earlier frame tell of a sensor alone: what was drawn or coded may well repeat them.
+        rows = order["stale_rows"] if getattr(reader, "sensor", False) else 0
+        freshness = Freshness(spec.name, frozen_after=_frozen_after(spec, order["frozen_after"]), stale_rows=rows)
+        frames = (_NewestFrame if spec.live else _Frames)(reader, explain, freshness)
     except StopIteration:
         channel.send({"kind": "end"})
         return
@@ -209,6 +216,16 @@ def _serve(channel: Channel, requests: queue.SimpleQueue[dict[str, Any] | None])
                 return
     finally:
         frames.close()
+
+
+def _frozen_after(spec: SourceSpec, asked: float | None) -> float:
+    """Seconds that a source may show one picture; 0 = for ever, as a recording may."""
+    if not spec.live:
+        return 0
+    if asked is not None:
+        return asked
+    # In H.264, a camera that nothing moves before may well repeat one picture until its next key frame.
+    return _FROZEN_STREAM if spec.kind == "stream" else _FROZEN
 
 
 def _pass_over(reader: Reader, count: int, channel: Channel) -> None:

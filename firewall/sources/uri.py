@@ -1,6 +1,7 @@
 """What a source text means: `0`, `/dev/video0`, `rtsp://...`, a file, a folder, `test://pattern`, `demo`, ...
 
-A number is always the V4L2 camera /dev/videoN, also on a Jetson; its CSI cameras are reached by csi://N only. A file
+A number is always the V4L2 camera /dev/videoN, also on a Jetson; its CSI cameras are reached by csi://N only. A link to
+a camera stays one: whenever the camera is opened it is followed again. A file
 that is called `0` or `demo` is reached as `./0` or `./demo`. Whether a file is a picture or a video is decided by its
 first bytes, and by its suffix where these tell nothing.
 """
@@ -20,6 +21,8 @@ from urllib.parse import parse_qsl, unquote, urlsplit
 from firewall.errors import SourceError, SourceUriError
 from firewall.frame import MAX_SIDE
 from firewall.output import readable
+from firewall.sources import pipe
+from firewall.sources.camera_name import is_camera, named_camera, respelled_camera
 
 __all__ = ["GRAMMAR", "IMAGE_SUFFIXES", "VIDEO_SUFFIXES", "SourceSpec", "natural", "parse", "printable"]
 
@@ -27,8 +30,8 @@ Kind = Literal["camera", "csi", "stream", "video", "images", "test", "demo"]
 
 #: What is allowed, for messages.
 GRAMMAR = (
-    "a camera number N, /dev/videoN, v4l2:///dev/videoN, csi://N, rtsp://..., http://... (MJPEG), a video file, an "
-    "image, a folder of images, a quoted glob, test://pattern or demo"
+    "a camera number N, /dev/videoN or a link to it (/dev/v4l/by-id/...), v4l2:///dev/videoN, csi://N, rtsp://..., "
+    "http://... (MJPEG), a video file, an image, a folder of images, a quoted glob, test://pattern or demo"
 )
 IMAGE_SUFFIXES = frozenset(
     {".bmp", ".dib", ".gif", ".jpe", ".jpeg", ".jpg", ".pbm", ".pgm", ".png", ".pnm", ".ppm", ".tif", ".tiff", ".webp"}
@@ -39,7 +42,6 @@ VIDEO_SUFFIXES = frozenset(
 )
 
 _SCHEME = re.compile(r"([A-Za-z][A-Za-z0-9+.-]*)://", re.ASCII)
-_DEVICE = re.compile(r"/dev/video[0-9]+", re.ASCII)
 _NUMBER = re.compile(r"[0-9]{1,3}", re.ASCII)
 _SIZE = re.compile(r"([0-9]{1,5})x([0-9]{1,5})", re.ASCII)
 _USER = re.compile(r"(?<=://).*@", re.DOTALL)
@@ -74,10 +76,6 @@ def parse(text: str) -> SourceSpec:
     Raises SourceUriError for a text that names nothing we can open, SourceError for a file that can't be read.
     """
     name = _shown(text)
-    if _NUMBER.fullmatch(text):
-        return SourceSpec("camera", f"/dev/video{int(text)}", True, name)
-    if _DEVICE.fullmatch(text):
-        return SourceSpec("camera", text, True, name)
     if text == "demo" or text.startswith("demo?"):
         return _demo(text.partition("?")[2], name)
     scheme = _SCHEME.match(text)
@@ -89,6 +87,20 @@ def parse(text: str) -> SourceSpec:
         raise SourceError(f"can't read source {name!r}: {error.strerror or type(error).__name__}") from error
     except ValueError as error:  # a NUL in a path, brackets that don't match in a URL, text that is no file name
         raise SourceUriError(f"source {name!r} is malformed; allowed: {GRAMMAR}") from error
+
+
+def _camera(text: str, name: str, device_of: Callable[[str], str | None]) -> SourceSpec | None:
+    """The camera that a text names, perhaps with ?size=... behind it."""
+    plain, mark, query = text.partition("?")
+    device = device_of(text) or (device_of(plain) if mark else None)
+    if device is None:
+        return None
+    return SourceSpec("camera", device, True, name, _options("" if device_of(text) else query, name, _CAMERA_OPTIONS))
+
+
+def _device(path: str) -> str | None:
+    whole = str(Path(path).absolute())
+    return named_camera(path) or named_camera(os.path.normpath(whole)) or (whole if is_camera(path) else None)
 
 
 def _shown(text: str) -> str:
@@ -119,13 +131,14 @@ def _url(scheme: str, rest: str, text: str, name: str) -> SourceSpec:
     if scheme == "v4l2":
         if _NUMBER.fullmatch(target):
             target = f"/dev/video{int(target)}"
+        target = respelled_camera(target) or target
         if not target.startswith("/") or "\0" in target:
             raise SourceUriError(f"source {name!r} names no device; write v4l2:///dev/videoN")
         return SourceSpec("camera", target, True, name, _options(query, name, _CAMERA_OPTIONS))
     if scheme == "csi":
         if not _NUMBER.fullmatch(target):
             raise SourceUriError(f"source {name!r} names no CSI camera; write csi://N with N = 0, 1, ...")
-        return SourceSpec("csi", str(int(target)), True, name, _options(query, name, _CAMERA_OPTIONS))
+        return SourceSpec("csi", str(int(target)), True, name, _options(query, name, _CSI_OPTIONS))
     if scheme == "test":
         if target.rstrip("/") not in ("", "pattern"):
             raise SourceUriError(f"source {name!r} names an unknown test source; known: test://pattern")
@@ -133,6 +146,9 @@ def _url(scheme: str, rest: str, text: str, name: str) -> SourceSpec:
         return SourceSpec("test", "pattern", options.pop("live", "1") == "1", name, options)
     if scheme == "demo":
         return _demo(query, name)
+    camera = _camera(text, name, respelled_camera)
+    if camera is not None:
+        return camera
     raise SourceUriError(f"source {name!r} has an unknown scheme {scheme}://; allowed: {GRAMMAR}")
 
 
@@ -178,16 +194,29 @@ def _is_rate(value: str) -> bool:
     return re.fullmatch(r"[0-9]{1,3}(\.[0-9]{1,3})?", value, re.ASCII) is not None and float(value) <= 500
 
 
+def _is_fourcc(value: str) -> bool:
+    return re.fullmatch(r"[A-Z0-9]{3,4}", value, re.ASCII) is not None
+
+
 def _is_count(value: str) -> bool:
     return re.fullmatch(r"[0-9]{1,9}", value, re.ASCII) is not None and int(value) >= 1
 
 
 _FLAG = ("1 or 0", ("1", "0").__contains__)
-_CAMERA_OPTIONS: _Rules = {
+_CSI_OPTIONS: _Rules = {
     "size": (f"WIDTHxHEIGHT, 1x1 to {MAX_SIDE}x{MAX_SIDE}", _is_size),
     "fps": ("frames a second, above 0, at most 500", lambda value: _is_rate(value) and float(value) > 0),
 }
-_TEST_OPTIONS: _Rules = {**_CAMERA_OPTIONS, "frames": ("a count of at least 1", _is_count), "live": _FLAG}
+_CAMERA_OPTIONS: _Rules = {
+    **_CSI_OPTIONS,
+    "format": ("a pixel format of the camera in V4L2's letters, such as YUYV or MJPG", _is_fourcc),
+}
+_TEST_OPTIONS: _Rules = {
+    **_CSI_OPTIONS,
+    "frames": ("a count of at least 1", _is_count),
+    "live": _FLAG,
+    "freeze": ("a count of at least 1", _is_count),
+}
 _DEMO_OPTIONS: _Rules = {
     "fps": ("frames a second, at most 500, or 0 for as fast as they are read", _is_rate),
     "loop": _FLAG,
@@ -198,16 +227,33 @@ _DEMO_OPTIONS: _Rules = {
 def _path(text: str, name: str) -> SourceSpec:
     if not text:
         raise SourceUriError(f"no source given; allowed: {GRAMMAR}")
+    camera = _camera(text, name, _device)
+    if camera is not None:
+        return camera
+    text = pipe.named(text)
     try:
         mode = Path(text).stat().st_mode
     except (FileNotFoundError, NotADirectoryError):
+        camera = _camera(text, name, respelled_camera)
+        if camera is not None:
+            return camera
         if glob.has_magic(text):
             return _glob(text, name)
+        if Path(text).is_symlink():
+            leads = _shown(str(Path(text).readlink()))
+            raise SourceUriError(f"source {name!r} is a link to {leads!r}, which does not exist") from None
         raise SourceUriError(f"source {name!r} does not exist; allowed: {GRAMMAR}") from None
     if stat.S_ISDIR(mode):
         return _directory(text, name)
+    if stat.S_ISFIFO(mode):
+        raise SourceUriError(
+            f"source {name!r} is a pipe, and a video is not read from one: name its file, or give it a URL (rtsp://, "
+            "http://); for one image, send it to 'firewall screen -'"
+        )
     if not stat.S_ISREG(mode):
-        raise SourceUriError(f"source {name!r} is neither a file nor a folder; allowed: {GRAMMAR}")
+        raise SourceUriError(
+            f"source {name!r} is {pipe.kind_of(mode)} and no camera, neither a file nor a folder; allowed: {GRAMMAR}"
+        )
     if _is_video(text, name):
         return SourceSpec("video", str(Path(text).absolute()), False, name)
     return SourceSpec("images", text, False, name, files=(text,))
