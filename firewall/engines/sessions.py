@@ -11,12 +11,13 @@ import importlib.util
 import os
 from collections import Counter
 from collections.abc import Mapping
+from typing import Literal
 
 import onnxruntime as ort
 
 from firewall.errors import EngineError, UsageError
 
-__all__ = ["CPU", "DEVICES", "PROVIDERS", "check_device", "open_session", "placement", "short"]
+__all__ = ["CPU", "DEVICES", "PROVIDERS", "Optimisation", "check_device", "open_session", "placement", "short"]
 
 CPU, CUDA, TENSORRT = "CPUExecutionProvider", "CUDAExecutionProvider", "TensorrtExecutionProvider"
 
@@ -24,6 +25,15 @@ CPU, CUDA, TENSORRT = "CPUExecutionProvider", "CUDAExecutionProvider", "Tensorrt
 #: runs what was asked to run there.
 PROVIDERS: dict[str, tuple[str, ...]] = {"cpu": (CPU,), "cuda": (CUDA,), "tensorrt": (TENSORRT, CUDA)}
 DEVICES = tuple(PROVIDERS)
+
+#: How far ONNX Runtime may rewrite a graph before it runs it.
+Optimisation = Literal["none", "basic", "extended", "all"]
+_LEVELS: dict[Optimisation, ort.GraphOptimizationLevel] = {
+    "none": ort.GraphOptimizationLevel.ORT_DISABLE_ALL,
+    "basic": ort.GraphOptimizationLevel.ORT_ENABLE_BASIC,
+    "extended": ort.GraphOptimizationLevel.ORT_ENABLE_EXTENDED,
+    "all": ort.GraphOptimizationLevel.ORT_ENABLE_ALL,
+}
 
 #: Images in the largest batch that TensorRT prepares for; OPERATIONS_38 and the 76 qualities of a sweep fit.
 LARGEST_BATCH = 128
@@ -61,13 +71,15 @@ def open_session(
     threads: int = 0,
     image: tuple[str, tuple[int, ...]] | None = None,
     cuda: Mapping[str, str] | None = None,
+    optimisation: Optimisation = "all",
 ) -> ort.InferenceSession:
     """A session for an ONNX file, all of whose nodes run on the device.
 
     content: the file's bytes. what: names it in errors. device: of DEVICES. threads: of the processor, 0 = one for each
     core that this process may use. image: name of the input and shape of one image there, for TensorRT to prepare
     batches of up to 128; without it, each new size of batch costs seconds when it first comes. cuda: further options of
-    the CUDA provider, such as a stream.
+    the CUDA provider, such as a stream. optimisation: of the graph; the edge takes "all", the others are for showing
+    how much the arithmetic matters.
 
     Raises UsageError for an unknown device, EngineError if the file can't be loaded or a node would run elsewhere.
     """
@@ -77,6 +89,7 @@ def open_session(
     # The pool's own guess is the machine's physical cores, whatever this process may use of them (taskset, cgroups).
     settings.intra_op_num_threads = threads or len(os.sched_getaffinity(0))
     settings.inter_op_num_threads = 1
+    settings.graph_optimization_level = _LEVELS[optimisation]
     settings.execution_mode = ort.ExecutionMode.ORT_SEQUENTIAL
     # Spinning threads would take whole cores of a shared vehicle computer between two frames.
     settings.add_session_config_entry("session.intra_op.allow_spinning", "0")

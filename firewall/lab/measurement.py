@@ -72,9 +72,9 @@ def measure(
     console = Console(stderr=True)
     for pixels in track(images, label, disable=not progress, transient=True, console=console):
         image = resize(pixels, width, height)
-        batch = np.concatenate([image[np.newaxis], apply_operations(image, operations)])
-        outputs = engine.classify(batch)
         resized.append(image)
-        logits.append(outputs[0])
-        variants.append(outputs[1:])
+        # Two batches, as on the edge: the sum over a row may depend on how many rows there are.
+        first = engine.classify(image[np.newaxis])
+        logits.append(first[0])
+        variants.append(engine.classify(apply_operations(image, operations)) if operations else first[:0])
     return Measured(np.stack(resized), np.stack(logits), tuple(operations), np.stack(variants))
