@@ -220,6 +220,7 @@ def _again(
         normal.subset(chosen),
         {name: values[chosen] for name, values in scores.items()},
         specs,
+        classifier,
         files,
         lambda how: engine_for(classifier, files[classifier.file], how.threads, how.optimisation),
     )

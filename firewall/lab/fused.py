@@ -195,6 +195,7 @@ def _widened(spec: FusionSpec, judge: Judge, normals: Normals) -> tuple[FusionSp
         normals.measured.subset(chosen),
         dict(zip(names, normals.scores[chosen].T, strict=True)),
         [next(each for each in judge.bundle.manifest.detectors if each.name == name) for name in names],
+        judge.bundle.manifest.classifier,
         judge.bundle.files,
         lambda how: OnnxRuntimeEngine(judge.bundle, threads=how.threads, optimisation=how.optimisation),
     )

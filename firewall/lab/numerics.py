@@ -1,8 +1,9 @@
 """How far scores move when nothing but the arithmetic differs, and the margin that thresholds get for it.
 
-Images are scored again with the graph left as it is or rewritten, in batches of other sizes, on more threads: each adds
-the same products up in another order or with other kernels, as another processor would. What a processor does that is
-not here is not measured; so the margin is FACTOR times the largest difference seen.
+Images are scored again with the graph left as it is or rewritten, in batches of other sizes, on more threads, and by
+torch where it knows the network's operators: each adds the same products up in another order or with other kernels, as
+another processor would. What a processor does that is not here is not measured; so the margin is FACTOR times the
+largest difference seen.
 
 Some scores depend on which classes come first. Where two change places they jump by a whole step, however small the
 difference was, and FACTOR times a jump would be no margin but another threshold. Jumps count as they are: what is
@@ -14,15 +15,17 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 
 import numpy as np
 import numpy.typing as npt
 
-from firewall.bundle import DetectorSpec
-from firewall.detectors import build
+from firewall.bundle import ClassifierSpec, DetectorSpec
+from firewall.detectors import Network, build
 from firewall.engines import Engine, OnnxRuntimeNetwork
 from firewall.engines.sessions import Optimisation
 from firewall.lab.measurement import Measured, measure
+from firewall.lab.torch_engine import on_torch
 from firewall.numerics import Measurement, Numerics
 
 __all__ = ["FACTOR", "VARIED", "Arithmetic", "Batched", "Rescored", "leeway", "rescore", "sampled"]
@@ -36,15 +39,15 @@ _RANKS = 5
 #: Least margin, as a share of the limit or of 1: scores themselves are float64, and so are their sums.
 _ROUNDING = 1e-9
 #: Images that are scored again: so many spread over all, and so many of those next below each limit.
-_SPREAD, _NEAR = 48, 16
+_SPREAD, _NEAR = 48, 8
 
 Floats = npt.NDArray[np.float64]
 
 
 @dataclass(frozen=True, slots=True)
 class Arithmetic:
-    """optimisation: how far ONNX Runtime rewrites the graph. threads: of the processor. batch: images that are always
-    classified together."""
+    """optimisation: how far ONNX Runtime rewrites the graph. threads: of the processor. batch: copies that are
+    classified together at the most."""
 
     optimisation: Optimisation
     threads: int
@@ -65,7 +68,7 @@ VARIED = (
 
 
 class Batched:
-    """An engine that gives `engine` batches of exactly `size` images; what is missing is filled up."""
+    """An engine that gives `engine` batches of up to `size` images, never one alone if there may be more."""
 
     def __init__(self, engine: Engine, size: int) -> None:
         self.provider = engine.provider
@@ -73,20 +76,21 @@ class Batched:
 
     def classify(self, images: npt.NDArray[np.uint8]) -> npt.NDArray[np.float32]:
         """See Engine.classify."""
-        if len(images) == 0:
-            return self._engine.classify(images)
-        filled = images[np.arange(-(-len(images) // self._size) * self._size) % len(images)]
-        parts = [
-            self._engine.classify(filled[start : start + self._size]) for start in range(0, len(filled), self._size)
-        ]
-        return np.concatenate(parts)[: len(images)]
+        parts = [self._engine.classify(images[:0])]
+        for start in range(0, len(images), self._size):
+            part = images[start : start + self._size]
+            filled = np.concatenate([part, part]) if len(part) < min(2, self._size) else part
+            parts.append(self._engine.classify(filled)[: len(part)])
+        return np.concatenate(parts)
 
 
 @dataclass(frozen=True, eq=False)
 class Rescored:
-    """Of N images: scores by detector as the edge gives them, (N,), and by VARIED, (V, N). flips: (N,), whether a label
-    of the image or a copy changed. reordered: (V, N), whether the likeliest classes came in another order."""
+    """variants: what computed again. base: scores of N images by detector as the edge gives them, (N,). varied: those
+    of the V variants, (V, N). flips: (N,), whether a label of the image or a copy changed. reordered: (V, N), whether
+    the likeliest classes came in another order."""
 
+    variants: tuple[str, ...]
     names: tuple[str, ...]
     base: dict[str, Floats]
     varied: dict[str, Floats]
@@ -117,7 +121,7 @@ class Rescored:
         return Numerics(
             margin=dict(margin),
             measured=Measurement(
-                variants=tuple(map(str, VARIED)),
+                variants=self.variants,
                 images=len(self.flips),
                 largest={name: float(values.max()) for name, values in apart.items()},
                 median={name: float(np.median(values)) for name, values in apart.items()},
@@ -148,45 +152,52 @@ def rescore(
     measured: Measured,
     base: Mapping[str, Floats],
     specs: Sequence[DetectorSpec],
+    classifier: ClassifierSpec,
     files: Mapping[str, bytes],
     open_engine: Callable[[Arithmetic], Engine],
 ) -> Rescored:
-    """Score images again under each arithmetic of VARIED.
+    """Score images again under each arithmetic of VARIED, and in torch.
 
     measured: the images as the edge measured them. base: their scores, (N,) by detector. specs: the detectors. files:
-    their networks. open_engine: the classifier's. Raises EngineError as that does.
+    their networks, and the classifier's. open_engine: the classifier's. Raises EngineError as that does.
     """
     height, width = measured.images.shape[1:3]
+    wanted = [str(spec.parameters["file"]) for spec in specs if "file" in spec.parameters]
+    runs: list[tuple[str, Callable[[], tuple[Engine, Mapping[str, Network]]]]] = [
+        (str(how), partial(_on_onnx_runtime, how, wanted, files, open_engine)) for how in VARIED
+    ]
+    if (in_torch := on_torch(classifier, wanted, files)) is not None:
+        runs.append((in_torch[0].provider, lambda: in_torch))
     scores: dict[str, list[Floats]] = {spec.name: [] for spec in specs}
     flips, reordered = np.zeros(len(measured), bool), []
     expected = _ranks(measured)
-    for number, arithmetic in enumerate(VARIED, 1):
-        networks = {
-            file: OnnxRuntimeNetwork(
-                files[file], file, threads=arithmetic.threads, optimisation=arithmetic.optimisation
-            )
-            for file in (str(spec.parameters["file"]) for spec in specs if "file" in spec.parameters)
-        }
-        again = measure(
-            Batched(open_engine(arithmetic), arithmetic.batch),
-            list(measured.images),
-            measured.operations,
-            width=width,
-            height=height,
-            label=f"other arithmetic, {number} of {len(VARIED)}",
-        )
+    for number, (_, opened) in enumerate(runs, 1):
+        engine, networks = opened()
+        label = f"other arithmetic, {number} of {len(runs)}"
+        again = measure(engine, list(measured.images), measured.operations, width=width, height=height, label=label)
         for spec in specs:
             scores[spec.name].append(again.scores(build(spec, networks.__getitem__)))
         apart = _ranks(again) != expected
         flips |= apart[..., 0].any(axis=1)
         reordered.append(apart.any(axis=(1, 2)))
     return Rescored(
+        tuple(name for name, _ in runs),
         tuple(scores),
         {name: base[name] for name in scores},
         {name: np.stack(rows) for name, rows in scores.items()},
         flips,
         np.stack(reordered),
     )
+
+
+def _on_onnx_runtime(
+    how: Arithmetic, wanted: Sequence[str], files: Mapping[str, bytes], open_engine: Callable[[Arithmetic], Engine]
+) -> tuple[Engine, Mapping[str, Network]]:
+    networks = {
+        file: OnnxRuntimeNetwork(files[file], file, threads=how.threads, optimisation=how.optimisation)
+        for file in wanted
+    }
+    return Batched(open_engine(how), how.batch), networks
 
 
 def _ranks(measured: Measured) -> npt.NDArray[np.int64]:
