@@ -88,8 +88,12 @@ def halves(groups: Sequence[int], seed: int = 0) -> tuple[set[int], set[int]]:
     return set(order[:half]), set(order[half:])
 
 
-def calibrate_tracks(normal: Sequence[Sighting], rate: float = 0.05, **fields: Any) -> TracksSpec:
-    """The specification for a bundle whose verdicts on normal tracks are `normal`. fields: of TracksSpec, as they are.
+def calibrate_tracks(
+    normal: Sequence[Sighting], rate: float = 0.05, *, margin: float = 0.0, **fields: Any
+) -> TracksSpec:
+    """The specification for a bundle whose verdicts on normal tracks are `normal`. margin: by how much a suspicion may
+    differ with other arithmetic; the limit leaves that for every frame of the longest track. fields: of TracksSpec, as
+    they are.
 
     Raises UsageError for a rate outside (0, 1), DataError if there are too few tracks for it, or if the frames of
     normal tracks are mostly withheld.
@@ -107,4 +111,7 @@ def calibrate_tracks(normal: Sequence[Sighting], rate: float = 0.05, **fields: A
         )
     draft = TracksSpec(typical=typical, limit=0.0, false_alarm_rate=rate, tracks=len(normal), **fields)
     highest = np.array([running_sums(draft, track.suspicion, track.label)[0].max() for track in normal])
-    return draft.model_copy(update={"limit": conformal_threshold(highest, rate)})
+    # No frame's evidence changes by more than margin / -typical, nor does what is taken off afterwards change more.
+    # The last factor is for the rounding of the sums themselves.
+    leaves = max(map(len, normal)) * margin / -typical * (1 + 1e-6)
+    return draft.model_copy(update={"limit": conformal_threshold(highest, rate) + leaves})
