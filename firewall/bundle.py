@@ -21,6 +21,7 @@ from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationErr
 
 from firewall.errors import BundleError
 from firewall.external_data import has_external_data
+from firewall.numerics import Numerics
 from firewall.signature import SIGNATURE_BYTES
 from firewall.trust import Standing, Trust
 from firewall.written_precision import Precision, precision_of
@@ -174,7 +175,8 @@ class Calibration(_Strict):
 
 class Manifest(_Strict):
     """`manifest.json`, format 1. masked_classifier: asked in the classifier's place whether a label holds under masks
-    (`patches`): one that was trained with masks keeps more of them. It has the classifier's labels and input size."""
+    (`patches`): one that was trained with masks keeps more of them. It has the classifier's labels and input size.
+    numerics: what the thresholds leave for another processor's arithmetic; None: nothing, they lie on scores."""
 
     format: Literal[1] = 1
     name: str
@@ -188,6 +190,7 @@ class Manifest(_Strict):
     patches: PatchSpec | None = None
     masked_classifier: ClassifierSpec | None = None
     calibration: Calibration
+    numerics: Numerics | None = None
     versions: dict[str, str] = {}
     citations: tuple[str, ...] = ()
 
@@ -311,8 +314,8 @@ def write_bundle(path: Path, files: dict[str, bytes], **fields: Any) -> Bundle:
     (path / SIGNATURE).unlink(missing_ok=True)  # of what stood here before
     for name, content in files.items():
         (path / name).write_bytes(content)
-    # Versions that don't know of masks refuse a bundle that asks for them, and read all others.
-    unasked = {field for field in ("patches", "masked_classifier") if getattr(manifest, field) is None}
+    # Versions that don't know of these refuse a bundle that has them, and read all others.
+    unasked = {field for field in ("patches", "masked_classifier", "numerics") if getattr(manifest, field) is None}
     text = json.dumps(manifest.model_dump(mode="json", exclude=unasked), indent=1, ensure_ascii=False) + "\n"
     partial = path / f".{MANIFEST}.partial"
     partial.write_text(text, encoding="utf-8")

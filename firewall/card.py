@@ -61,6 +61,9 @@ def describe(bundle: Bundle) -> dict[str, Any]:
             "notes": calibration.notes,
             "seen": _seen(calibration.seen),
         },
+        "numerics": None
+        if manifest.numerics is None
+        else {**manifest.numerics.model_dump(mode="json"), "says": manifest.numerics.line()},
         "certificate": _certificate(bundle),
         "files": {name: file.model_dump(mode="json") for name, file in manifest.files.items()},
         "versions": manifest.versions,
@@ -85,6 +88,7 @@ def render(card: dict[str, Any], console: Console) -> None:
         + (f" of {calibration['tracks']} groups" if calibration["tracks"] else ""),
         "asked for": f"at most {calibration['false_positive_rate']:.3%} of such images withheld",
         **{name: f"{share:.3%}" for name, share in calibration["rates"].items()},
+        "margin": card["numerics"] and f"in the thresholds, for other arithmetic: {card['numerics']['says']}",
         "notes": calibration["notes"],
         "correction": "of withheld labels, for the operator" if card["correction"] else "",
     }

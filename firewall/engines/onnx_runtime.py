@@ -7,7 +7,7 @@ import numpy.typing as npt
 
 from firewall.bundle import Bundle, ClassifierSpec
 from firewall.causes import told
-from firewall.engines.sessions import open_session
+from firewall.engines.sessions import Optimisation, open_session
 from firewall.errors import EngineError
 from firewall.onnxruntime import ort
 
@@ -20,11 +20,17 @@ class OnnxRuntimeEngine:
 
     device: of firewall.engines.DEVICES; every node runs there, or EngineError says why not. threads: how many the CPU
     provider uses, 0 = one for each core this process may run on. The result doesn't depend on it. spec: of another
-    classifier in the bundle, None for the one that it protects.
+    classifier in the bundle, None for the one that it protects. optimisation: as of `open_session`.
     """
 
     def __init__(
-        self, bundle: Bundle, *, device: str = "cpu", threads: int = 0, spec: ClassifierSpec | None = None
+        self,
+        bundle: Bundle,
+        *,
+        device: str = "cpu",
+        threads: int = 0,
+        spec: ClassifierSpec | None = None,
+        optimisation: Optimisation = "all",
     ) -> None:
         spec = bundle.manifest.classifier if spec is None else spec
         self._spec = spec
@@ -37,6 +43,7 @@ class OnnxRuntimeEngine:
             device=device,
             threads=threads,
             image=(spec.input.name, (3, spec.input.height, spec.input.width)),
+            optimisation=optimisation,
         )
         self.provider: str = self._session.get_providers()[0]
         inputs = [entry.name for entry in self._session.get_inputs()]
@@ -112,12 +119,20 @@ class OnnxRuntimeEngine:
 class OnnxRuntimeNetwork:
     """Any network with one input and one output, float32 (N, ...) -> float32 (N, ...): what a trained detector asks.
 
-    content: the ONNX file. what: names it in errors. device, threads: as of OnnxRuntimeEngine.
+    content: the ONNX file. what: names it in errors. device, threads, optimisation: as of OnnxRuntimeEngine.
     """
 
-    def __init__(self, content: bytes, what: str, *, device: str = "cpu", threads: int = 0) -> None:
+    def __init__(
+        self,
+        content: bytes,
+        what: str,
+        *,
+        device: str = "cpu",
+        threads: int = 0,
+        optimisation: Optimisation = "all",
+    ) -> None:
         self._what = what
-        self._session = open_session(content, what, device=device, threads=threads)
+        self._session = open_session(content, what, device=device, threads=threads, optimisation=optimisation)
         inputs, outputs = self._session.get_inputs(), self._session.get_outputs()
         kinds = [entry.type for entry in (*inputs, *outputs)]
         if len(inputs) != 1 or len(outputs) != 1 or set(kinds) != {"tensor(float)"}:

@@ -12,12 +12,13 @@ import os
 from collections import Counter
 from collections.abc import Mapping
 from pathlib import Path
+from typing import Literal
 
 from firewall.causes import told
 from firewall.errors import EngineError, UsageError
 from firewall.onnxruntime import ort
 
-__all__ = ["CPU", "DEVICES", "PROVIDERS", "check_device", "open_session", "placement"]
+__all__ = ["CPU", "DEVICES", "PROVIDERS", "Optimisation", "check_device", "open_session", "placement"]
 
 CPU, CUDA, TENSORRT = "CPUExecutionProvider", "CUDAExecutionProvider", "TensorrtExecutionProvider"
 
@@ -25,6 +26,15 @@ CPU, CUDA, TENSORRT = "CPUExecutionProvider", "CUDAExecutionProvider", "Tensorrt
 #: runs what was asked to run there.
 PROVIDERS: dict[str, tuple[str, ...]] = {"cpu": (CPU,), "cuda": (CUDA,), "tensorrt": (TENSORRT, CUDA)}
 DEVICES = tuple(PROVIDERS)
+
+#: How far ONNX Runtime may rewrite a graph before it runs it.
+Optimisation = Literal["none", "basic", "extended", "all"]
+_LEVELS: dict[Optimisation, ort.GraphOptimizationLevel] = {
+    "none": ort.GraphOptimizationLevel.ORT_DISABLE_ALL,
+    "basic": ort.GraphOptimizationLevel.ORT_ENABLE_BASIC,
+    "extended": ort.GraphOptimizationLevel.ORT_ENABLE_EXTENDED,
+    "all": ort.GraphOptimizationLevel.ORT_ENABLE_ALL,
+}
 
 #: Images in the largest batch that TensorRT prepares for; OPERATIONS_38 and the 76 qualities of a sweep fit.
 LARGEST_BATCH = 128
@@ -63,6 +73,7 @@ def open_session(
     image: tuple[str, tuple[int, ...]] | None = None,
     cuda: Mapping[str, str] | None = None,
     weights: Path | None = None,
+    optimisation: Optimisation = "all",
 ) -> ort.InferenceSession:
     """A session for an ONNX file, all of whose nodes run on the device.
 
@@ -70,7 +81,8 @@ def open_session(
     core that this process may use. image: name of the input and shape of one image there, for TensorRT to prepare
     batches of up to 128; without it, each new size of batch costs seconds when it first comes. cuda: further options of
     the CUDA provider, such as a stream. weights: folder of a file that keeps its weights beside it; without it such a
-    file can't be loaded.
+    file can't be loaded. optimisation: of the graph; the edge takes "all", the others are for showing how much the
+    arithmetic matters.
 
     Raises UsageError for an unknown device, EngineError if the file can't be loaded or a node would run elsewhere.
     """
@@ -80,6 +92,7 @@ def open_session(
     # The pool's own guess is the machine's physical cores, whatever this process may use of them (taskset, cgroups).
     settings.intra_op_num_threads = threads or len(os.sched_getaffinity(0))
     settings.inter_op_num_threads = 1
+    settings.graph_optimization_level = _LEVELS[optimisation]
     settings.execution_mode = ort.ExecutionMode.ORT_SEQUENTIAL
     # Spinning threads would take whole cores of a shared vehicle computer between two frames.
     settings.add_session_config_entry("session.intra_op.allow_spinning", "0")

@@ -3,7 +3,8 @@
 The asked false-positive rate is shared out evenly among the detectors, since any of them can withhold. Each threshold
 is the split-conformal quantile of its detector's scores: a further normal image *exchangeable* with the calibration
 images lies above it with at most the share given to that detector. Frames of one track, or of another camera, are not
-exchangeable, so the rate on kept-out data is measured and written beside it.
+exchangeable, so the rate on kept-out data is measured and written beside it. A margin is added for processors that
+round otherwise than this one (firewall.lab.numerics).
 """
 
 from __future__ import annotations
@@ -23,10 +24,12 @@ from firewall.bundle import Bundle, Calibration, ClassifierSpec, DetectorSpec, F
 from firewall.detectors import build
 from firewall.detectors.confidence import log_odds
 from firewall.engines import OnnxRuntimeEngine, OnnxRuntimeNetwork
+from firewall.engines.sessions import Optimisation
 from firewall.errors import DataError, UsageError
 from firewall.frame import Pixels
 from firewall.lab.conformal import check_count
 from firewall.lab.measurement import Measured, measure
+from firewall.lab.numerics import Rescored, rescore, sampled
 from firewall.lab.telling import say
 from firewall.lab.training.one_class import ONE_CLASS, OneClass
 from firewall.lab.training.stability import GROUPS, usual
@@ -130,7 +133,9 @@ def networks_of(trained: Sequence[Trained]) -> dict[str, OnnxRuntimeNetwork]:
     return {file: OnnxRuntimeNetwork(content, file, threads=1) for file, content in files.items()}
 
 
-def engine_for(classifier: ClassifierSpec, content: bytes, threads: int = 0) -> OnnxRuntimeEngine:
+def engine_for(
+    classifier: ClassifierSpec, content: bytes, threads: int = 0, optimisation: Optimisation = "all"
+) -> OnnxRuntimeEngine:
     """The classifier on ONNX Runtime before there is a bundle."""
     card = Calibration(data="none yet", images=1, false_positive_rate=0.5)
     stand_in = DetectorSpec(name="confidence", threshold=0.0)
@@ -139,7 +144,9 @@ def engine_for(classifier: ClassifierSpec, content: bytes, threads: int = 0) -> 
         name="provisional", created="-", files=files, classifier=classifier, detectors=(stand_in,), calibration=card
     )
     return OnnxRuntimeEngine(
-        Bundle(Path("provisional"), manifest, {classifier.file: content}, "0" * 64), threads=threads
+        Bundle(Path("provisional"), manifest, {classifier.file: content}, "0" * 64),
+        threads=threads,
+        optimisation=optimisation,
     )
 
 
@@ -199,12 +206,16 @@ def calibrate(
     fits = [ONE_CLASS[name](normal, _STATISTICS) for name in detectors if name in ONE_CLASS]
     note = f" (the classifier gets {wrong} of {len(measured)} wrong, and these are left out)" if wrong else ""
     specs = detector_specs(detectors, normal, rate, sweep, trained, fits, note)
-    crossed = {detector.name: detector.scores for detector in fits}
-    above = {
-        spec.name: (crossed[spec.name] if spec.name in crossed else normal.scores(build(spec, networks.__getitem__)))
-        > spec.threshold
-        for spec in specs
+    files = {
+        classifier.file: content,
+        **{name: content for detector in trained for name, content in detector.files.items()},
+        **{detector.file: detector.network for detector in fits},
     }
+    again, scores = _again(classifier, files, normal, specs)
+    margin = {spec.name: again.margin(spec.name, spec.threshold) for spec in specs}
+    specs = [spec.model_copy(update={"threshold": spec.threshold + margin[spec.name]}) for spec in specs]
+    crossed = {detector.name: detector.scores for detector in fits}
+    above = {spec.name: crossed.get(spec.name, scores[spec.name]) > spec.threshold for spec in specs}
     withheld = np.any(list(above.values()), axis=0)
     rates = {f"withheld by {kind}": float(mask.mean()) for kind, mask in above.items()}
     rates["withheld on calibration images"] = float(withheld.mean())
@@ -223,15 +234,32 @@ def calibrate(
             notes=notes,
             seen=seen,
         ),
+        "numerics": again.numerics(margin),
         "versions": {"firewall": __version__, "numpy": np.__version__, "onnxruntime": ort.__version__},
         "citations": tuple(citations),
     }
-    files = {
-        classifier.file: content,
-        **{name: content for detector in trained for name, content in detector.files.items()},
-        **{detector.file: detector.network for detector in fits},
-    }
     return write_bundle(out, files, **fields)
+
+
+def _again(
+    classifier: ClassifierSpec, files: dict[str, bytes], normal: Measured, specs: Sequence[DetectorSpec]
+) -> tuple[Rescored, dict[str, npt.NDArray[np.float64]]]:
+    """Some of the normal images scored again with other arithmetic; and the scores of all, by detector."""
+    networks = {
+        file: OnnxRuntimeNetwork(content, file, threads=1) for file, content in files.items() if file != classifier.file
+    }
+    scores = {spec.name: normal.scores(build(spec, networks.__getitem__)) for spec in specs}
+    chosen = np.zeros(len(normal), bool)
+    chosen[sampled(len(normal), [(scores[spec.name], spec.threshold) for spec in specs])] = True
+    again = rescore(
+        normal.subset(chosen),
+        {name: values[chosen] for name, values in scores.items()},
+        specs,
+        classifier,
+        files,
+        lambda how: engine_for(classifier, files[classifier.file], how.threads, how.optimisation),
+    )
+    return again, scores
 
 
 def _parameters(name: str, normal: Measured, share: float, qualities: tuple[int, ...]) -> tuple[str, dict[str, Any]]:

@@ -2,6 +2,8 @@
 
 Two sets of images take part, and they share no track with each other nor with what a detector was fitted to. On the
 first, normal and attacked, the weights and early exits are fitted; on the second, normal alone, the threshold is set.
+All scores are those of the bundle's own engine; what another processor may make of them is left to each limit as a
+margin.
 """
 
 from __future__ import annotations
@@ -14,16 +16,30 @@ from typing import Any, get_args
 import numpy as np
 
 from firewall.bundle import Bundle, FusionSpec
+from firewall.engines import OnnxRuntimeEngine
 from firewall.errors import UsageError
 from firewall.lab.bundling import rewritten
 from firewall.lab.conformal import track_threshold
 from firewall.lab.database import Database
 from firewall.lab.database.card import Split
 from firewall.lab.database.variants import same_classifier
-from firewall.lab.fusing import RULES, ScoreTable, excess, fit, shares, with_early_exits, with_limits, with_threshold
+from firewall.lab.fusing import (
+    RULES,
+    ScoreTable,
+    excess,
+    fit,
+    rise,
+    shares,
+    with_early_exits,
+    with_limits,
+    with_margin,
+    with_threshold,
+)
 from firewall.lab.fusion_scores import Normals, calibration_scores, score_table
 from firewall.lab.judge import Judge, judge_of
 from firewall.lab.models import Protected
+from firewall.lab.numerics import leeway, rescore, sampled
+from firewall.numerics import FUSED, Numerics
 
 __all__ = ["Fused", "Options", "fuse"]
 
@@ -100,8 +116,10 @@ def fuse(
     chosen = _simplest(compared) if options.rule == "auto" else options.rule
     table = _ordered(judge, table, fit(table, chosen))
     normals = calibration_scores(judge, calibration, fitted, table.names, options.splits, shift=options.shift)
-    spec, shifts = _calibrated(fit(table, chosen), normals, options)
-    spec = with_early_exits(spec, table, options.loss).model_copy(update={"fitted": fitted})
+    spec = _calibrated(fit(table, chosen), normals, options)
+    spec, numerics, spread = _widened(spec, judge, normals)
+    spec = with_early_exits(spec, table, options.loss, spread).model_copy(update={"fitted": fitted})
+    shifts = {name: float((excess(spec, rows) > 0).mean()) for name, (rows, _) in normals.shifted.items()}
     above = excess(spec, normals.scores) > 0
     tracks, used = normals.tracks, normals.seen
     report = {
@@ -127,6 +145,7 @@ def fuse(
             "shift_rate_asked": options.shift_rate,
             "shifts": shifts,
         },
+        "numerics": numerics.model_dump(mode="json"),
         "early": _early(spec, table, judge),
     }
     shifted = f", and on {options.shift} of them under each shift" if options.shift and options.shift_rate else ""
@@ -145,14 +164,15 @@ def fuse(
         }
     )
     changed: dict[str, Any] = {"version": bundle.manifest.version + 1, "calibration": card, "fusion": spec}
+    changed["numerics"] = numerics
     if correction is not None:
         changed["correction"] = correction[0]
     return Fused(rewritten(bundle, out, {}, **changed), report)
 
 
-def _calibrated(spec: FusionSpec, normals: Normals, options: Options) -> tuple[FusionSpec, dict[str, Any]]:
+def _calibrated(spec: FusionSpec, normals: Normals, options: Options) -> FusionSpec:
     """The threshold that keeps the rate on normal images as they come and, if asked for, that of shifts under each
-    shift; and what is withheld under each."""
+    shift."""
     alone = [term.detector for term in spec.terms if term.detector in options.alone]
     spec = with_threshold(spec, normals.scores, normals.tracks, options.rate)
     spec = with_limits(spec, normals.scores, normals.tracks, options.rate, alone)
@@ -169,7 +189,30 @@ def _calibrated(spec: FusionSpec, normals: Normals, options: Options) -> tuple[F
             for name, rows in normals.shifted.items()
         ]
         spec = spec.model_copy(update={"threshold": max([spec.threshold, *limits])})
-    return spec, {name: float((excess(spec, rows) > 0).mean()) for name, (rows, _) in normals.shifted.items()}
+    return spec
+
+
+def _widened(spec: FusionSpec, judge: Judge, normals: Normals) -> tuple[FusionSpec, Numerics, dict[str, float]]:
+    """The limits with their margins; what these are and rest on; and by how much each score may move by rounding."""
+    names = [term.detector for term in spec.terms]
+    sums = shares(spec, normals.scores).sum(axis=1)
+    alone = {term.detector: term.withhold_above for term in spec.terms if term.withhold_above is not None}
+    near = [(normals.scores[:, names.index(name)], limit) for name, limit in alone.items()]
+    chosen = np.zeros(len(sums), bool)
+    chosen[sampled(len(sums), [(sums, spec.threshold), *near])] = True
+    again = rescore(
+        normals.measured.subset(chosen),
+        dict(zip(names, normals.scores[chosen].T, strict=True)),
+        [next(each for each in judge.bundle.manifest.detectors if each.name == name) for name in names],
+        judge.bundle.manifest.classifier,
+        judge.bundle.files,
+        lambda how: OnnxRuntimeEngine(judge.bundle, threads=how.threads, optimisation=how.optimisation),
+    )
+    spread = {name: again.spread(name) for name in names}
+    varied = shares(spec, again.table(again.varied)).sum(axis=-1)
+    margin = {name: again.margin(name, alone.get(name)) for name in names}
+    margin[FUSED] = leeway(rise(spec, spec.threshold, spread), sums[chosen], varied, spec.threshold)
+    return with_margin(spec, margin), again.numerics(margin, (FUSED, sums[chosen], varied)), spread
 
 
 def _ordered(judge: Judge, table: ScoreTable, spec: FusionSpec) -> ScoreTable:

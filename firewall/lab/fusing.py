@@ -16,8 +16,19 @@ from scipy.optimize import minimize
 from firewall.bundle import FusionSpec, FusionTerm
 from firewall.errors import DataError, UsageError
 from firewall.lab.conformal import track_threshold
+from firewall.numerics import FUSED
 
-__all__ = ["RULES", "ScoreTable", "excess", "fit", "with_early_exits", "with_limits", "with_threshold"]
+__all__ = [
+    "RULES",
+    "ScoreTable",
+    "excess",
+    "fit",
+    "rise",
+    "with_early_exits",
+    "with_limits",
+    "with_margin",
+    "with_threshold",
+]
 
 #: How weights are found, and the power to which what lies beyond normal is raised.
 RULES = {"sum": 1.0, "squares": 2.0, "logistic": 1.0, "logistic-squares": 2.0}
@@ -141,11 +152,36 @@ def with_threshold(
     return spec.model_copy(update={"threshold": track_threshold(sums, tracks, rate)})
 
 
-def with_early_exits(spec: FusionSpec, table: ScoreTable, loss: float = 0.005) -> FusionSpec:
+def rise(spec: FusionSpec, total: float, spread: Mapping[str, float], stop: int | None = None) -> float:
+    """By how much, at the most, a sum of `total` or less grows when each score grows by its `spread`. stop: how many
+    scores are added up, None for all. No share can be more than the sum, and where it is largest it grows fastest."""
+    grown = 0.0
+    for term in spec.terms[:stop]:
+        if term.weight > 0:
+            beyond = min(spec.cap, (max(total, 0.0) / term.weight) ** (1 / spec.power))
+            grown += term.weight * ((beyond + spread[term.detector] / term.unit) ** spec.power - beyond**spec.power)
+    return grown
+
+
+def with_margin(spec: FusionSpec, margin: Mapping[str, float]) -> FusionSpec:
+    """`spec` with every limit above which is withheld raised by its margin. margin: by detector, and FUSED."""
+    terms = [
+        term
+        if term.withhold_above is None
+        else term.model_copy(update={"withhold_above": term.withhold_above + margin[term.detector]})
+        for term in spec.terms
+    ]
+    return spec.model_copy(update={"threshold": spec.threshold + margin[FUSED], "terms": tuple(terms)})
+
+
+def with_early_exits(
+    spec: FusionSpec, table: ScoreTable, loss: float = 0.005, spread: Mapping[str, float] | None = None
+) -> FusionSpec:
     """`spec` with limits below which the detectors that are left need not be asked.
 
     At each stop at most `loss`, shared out over the stops, of any one attack's images leave that would have been
-    withheld in the end. The limits only ever release more, so the false-positive rate stays what it was.
+    withheld in the end. The limits only ever release more, so the false-positive rate stays what it was. spread: by
+    how much each score may be lower with other arithmetic; no more images than those leave early there.
     """
     stops = len(spec.terms) - 1
     limits: list[float | None] = []
@@ -159,6 +195,8 @@ def with_early_exits(spec: FusionSpec, table: ScoreTable, loss: float = 0.005) -
             allowed = int(len(scores) * loss / stops)
             if len(partial) > allowed:
                 limit = min(limit, float(partial[allowed]))
+        if spread is not None and limit < np.inf:
+            limit -= rise(spec, limit, spread, stop + 1)
         limits.append(limit if 0 < limit < np.inf else None)
     terms = [
         term.model_copy(update={"release_below": limit})

@@ -26,9 +26,10 @@ Floats = npt.NDArray[np.float64]
 
 @dataclass(frozen=True, eq=False)
 class Normals:
-    """Scores of normal images, (N, D), their groups (N,), and the record of the images. shifted: of some of them under
-    each shift of firewall.lab.training.shifts, by its name: scores (M, D) and groups (M,)."""
+    """measured: normal images. scores: (N, D), tracks: their groups (N,), seen: the record of them. shifted: of some of
+    them under each shift of firewall.lab.training.shifts, by its name: scores (M, D) and groups (M,)."""
 
+    measured: Measured
     scores: Floats
     tracks: npt.NDArray[np.int64]
     seen: Seen
@@ -91,11 +92,13 @@ def calibration_scores(
             f"{calibration.folder} has no normal images but those that the detectors or the fusion were fitted to; "
             "name another database with --calibration"
         )
-    scores = _columns(judge, judge.normals(calibration).subset(where))
+    measured = judge.normals(calibration).subset(where)
+    scores = _columns(judge, measured)
     places = [[detector.name for detector in judge.detectors].index(name) for name in names]
     kept = [entry for entry, here in zip(entries, where, strict=True) if here]
     under = _shifted(judge, calibration, where, shift, seed)
     return Normals(
+        measured,
         scores[:, places],
         np.array([entry.group for entry in kept], np.int64),
         record(calibration.card, kept),

@@ -12,27 +12,29 @@ from firewall.bundle import Bundle
 from firewall.detectors import Detector
 from firewall.engines import OnnxRuntimeEngine
 from firewall.lab.database import Database
-from firewall.lab.database.variants import Variants, of_database, of_images, of_reserve
+from firewall.lab.database.variants import Answering, Variants, of_database, of_images, of_reserve
+from firewall.lab.edge_classifier import on_the_edge
 from firewall.lab.measurement import Measured
 from firewall.lab.models import Protected
+from firewall.numerics import FUSED
 from firewall.policy import Policy
 from firewall.screening import Firewall
 
 __all__ = ["SUSPICION", "Judge", "judge_of"]
 
 #: Name of what a bundle with a fusion makes of all scores, beside those of its detectors.
-SUSPICION = "fused"
+SUSPICION = FUSED
 
 Floats = npt.NDArray[np.float64]
 
 
 @dataclass(frozen=True, eq=False)
 class Judge:
-    """classifier: the bundle's own, as the lab runs it. detectors: in the order in which the edge asks them. policy:
+    """classifier: the bundle's own, as the edge runs it. detectors: in the order in which the edge asks them. policy:
     the edge's. thresholds: the detectors' own; with a fusion, that of SUSPICION, 0, alone withholds."""
 
     bundle: Bundle
-    classifier: Protected
+    classifier: Answering
     detectors: tuple[Detector, ...]
     policy: Policy
     thresholds: Mapping[str, float]
@@ -89,11 +91,12 @@ class Judge:
 
 def judge_of(bundle: Bundle, classifier: Protected) -> Judge:
     """The bundle as the edge loads it. Raises BundleError or EngineError as that does."""
-    guard = Firewall(bundle, OnnxRuntimeEngine(bundle, threads=1), threads=1)
+    engine = OnnxRuntimeEngine(bundle, threads=1)
+    guard = Firewall(bundle, engine, threads=1)
     thresholds = {spec.name: spec.threshold for spec in bundle.manifest.detectors}
     if guard.fusion is not None:
         thresholds[SUSPICION] = 0.0
-    return Judge(bundle, classifier, tuple(guard.detectors), guard.policy, thresholds)
+    return Judge(bundle, on_the_edge(bundle, engine, classifier), tuple(guard.detectors), guard.policy, thresholds)
 
 
 def _measured(images: npt.NDArray[np.uint8], variants: Variants) -> Measured:

@@ -74,9 +74,11 @@ def measure(
     logits, variants = np.empty((0, 0), np.float32), np.empty((0, 0, 0), np.float32)
     console = Console(stderr=True)
     for index, image in enumerate(track(resized, label, disable=not progress, transient=True, console=console)):
-        outputs = engine.classify(np.concatenate([image[np.newaxis], apply_operations(image, operations)]))
+        # Two batches, as on the edge: the sum over a row may depend on how many rows there are.
+        first = engine.classify(image[np.newaxis])
+        others = engine.classify(apply_operations(image, operations)) if operations else first[:0]
         if index == 0:
-            logits = np.empty((len(resized), outputs.shape[1]), np.float32)
-            variants = np.empty((len(resized), *outputs[1:].shape), np.float32)
-        logits[index], variants[index] = outputs[0], outputs[1:]
+            logits = np.empty((len(resized), first.shape[1]), np.float32)
+            variants = np.empty((len(resized), *others.shape), np.float32)
+        logits[index], variants[index] = first[0], others
     return Measured(resized, logits, tuple(operations), variants)

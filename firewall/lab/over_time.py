@@ -24,6 +24,7 @@ from firewall.lab.screened import Screened, screen_all
 from firewall.lab.shifts import shifted
 from firewall.lab.track_calibration import Sighting, calibrate_tracks, halves, in_tracks, usable_groups
 from firewall.lab.track_evaluation import either, judge_tracks, rules
+from firewall.numerics import FUSED
 from firewall.screening import Firewall
 from firewall.tracks import TracksSpec
 
@@ -108,13 +109,15 @@ def tracks_report(
     free = usable_groups(guard.bundle, database, frames.groups.tolist())
     normal = _within(in_tracks(frames.found, frames.groups.tolist(), frames.sources), free)
     first, second = halves([track.group for track in normal], seed)
-    spec = calibrate_tracks(normal, rate)
+    numerics = guard.bundle.manifest.numerics
+    margin = 0.0 if numerics is None else numerics.margin.get(FUSED, max(numerics.margin.values(), default=0.0))
+    spec = calibrate_tracks(normal, rate, margin=margin)
     # The limits that judge a half were set on the other half, which has to be enough by itself.
     note = f" in a half of the {len(normal)}: each half is judged by the limits of the other"
     crossed = []
     for calibrating in (second, first):  # who judges the first half was set on the second
         half = _within(normal, calibrating)
-        crossed.append(rules(calibrate_tracks(half, rate, note=note), half))
+        crossed.append(rules(calibrate_tracks(half, rate, margin=margin, note=note), half))
     report: dict[str, Any] = {
         "bundle": guard.bundle.manifest.name,
         "bundle_sha256": guard.bundle.sha256,

@@ -10,6 +10,7 @@ import numpy.typing as npt
 
 from firewall.lab.database import Database
 from firewall.lab.database.variants import of_images
+from firewall.lab.edge_classifier import on_the_edge
 from firewall.lab.measurement import Measured
 from firewall.lab.models import Protected
 from firewall.screening import Firewall
@@ -49,7 +50,8 @@ def screen_all(
     wanted = tuple(dict.fromkeys(name for detector in guard.detectors for name in detector.operations))
     # One sweep serves every bundle, where it holds what the bundle asks for.
     asked = OPERATIONS_38 if set(wanted) <= set(OPERATIONS_38) else wanted
-    variants = of_images(database, images, classifier, asked if wanted else (), what)
+    asked_of = on_the_edge(guard.bundle, guard.engine, classifier)
+    variants = of_images(database, images, asked_of, asked if wanted else (), what)
     return screened(guard, Measured(images, variants.original, variants.operations, variants.copies))
 
 

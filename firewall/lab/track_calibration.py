@@ -92,9 +92,12 @@ def halves(groups: Sequence[int], seed: int = 0) -> tuple[set[int], set[int]]:
     return set(order[:half]), set(order[half:])
 
 
-def calibrate_tracks(normal: Sequence[Sighting], rate: float = 0.05, *, note: str = "", **fields: Any) -> TracksSpec:
-    """The specification for a bundle whose verdicts on normal tracks are `normal`. fields: of TracksSpec, as they are.
-    note: for the message of too few tracks, see `check_count`.
+def calibrate_tracks(
+    normal: Sequence[Sighting], rate: float = 0.05, *, margin: float = 0.0, note: str = "", **fields: Any
+) -> TracksSpec:
+    """The specification for a bundle whose verdicts on normal tracks are `normal`. margin: by how much a suspicion may
+    differ with other arithmetic; the limit leaves that for every frame of the longest track. fields: of TracksSpec, as
+    they are. note: for the message of too few tracks, see `check_count`.
 
     Raises UsageError for a rate outside (0, 1), DataError if there are too few tracks for it, or if the frames of
     normal tracks are mostly withheld.
@@ -116,4 +119,8 @@ def calibrate_tracks(normal: Sequence[Sighting], rate: float = 0.05, *, note: st
         )
     draft = TracksSpec(typical=typical, limit=0.0, false_alarm_rate=rate, tracks=len(normal), **fields)
     highest = np.array([running_sums(draft, track.suspicion, track.label)[0].max() for track in normal])
-    return draft.model_copy(update={"limit": conformal_threshold(highest, rate, unit="normal tracks", option="--rate")})
+    # No frame's evidence changes by more than margin / -typical, nor does what is taken off afterwards change more.
+    # The last factor is for the rounding of the sums themselves.
+    leaves = max(map(len, normal)) * margin / -typical * (1 + 1e-6)
+    limit = conformal_threshold(highest, rate, unit="normal tracks", option="--rate")
+    return draft.model_copy(update={"limit": limit + leaves})

@@ -48,6 +48,19 @@ def test_too_few_images_for_the_rate_says_how_many() -> None:
         conformal_threshold(np.arange(98.0), 0.01)
 
 
+@pytest.mark.parametrize("inverse", [2, 3, 7, 10, 30, 49, 99, 100, 300, 1000])
+def test_the_images_that_are_needed_are_enough_and_one_less_is_not(inverse: int) -> None:
+    """Whatever 1 / rate comes to in binary: as many as the error names do, the threshold is their largest score, and
+    what equals it is not above it."""
+    need = inverse - 1
+    scores = np.arange(float(need))
+
+    assert conformal_threshold(scores, 1 / inverse) == need - 1
+    assert conformal_threshold(np.zeros(need), 1 / inverse) == 0.0
+    with pytest.raises(DataError, match=f"at least {need} "):
+        conformal_threshold(scores[:-1], 1 / inverse)
+
+
 @pytest.mark.parametrize("rate", [0.0, 1.0, -0.1, 2.0, math.nan])
 def test_rates_outside_0_to_1_are_refused(rate: float) -> None:
     """A rate is a share."""

@@ -9,16 +9,19 @@ import sys
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 from PIL import Image
 
 from firewall import Firewall
 from firewall.bundle import PatchSpec, Seen, load_bundle
+from firewall.engines import OnnxRuntimeEngine
 from firewall.errors import UsageError
 from firewall.lab.bundling import rewritten
 from firewall.lab.database import Database
 from firewall.lab.fused import Options
 from firewall.lab.fusing import RULES
+from firewall.lab.numerics import VARIED, Batched
 from firewall.lab.training.shifts import SHIFTS
 from tests.lab.conftest import DATABASE_ATTACKS
 
@@ -66,6 +69,33 @@ def test_a_fused_bundle_judges_on_the_edge_and_keeps_its_rate(fused: tuple[Path,
     assert report["calibration"]["normal"] == len(withheld)
     assert guard.fusion is not None and set(report["rules"]) == set(RULES)
     assert report["fitted"]["attacks"].keys() <= set(DATABASE_ATTACKS)
+
+
+def test_the_fused_rate_holds_where_scores_come_out_otherwise(fused: tuple[Path, dict[str, Any]], others: Path) -> None:
+    """Each score of each calibration image up by the margin that the manifest states, or by chance up or down: no more
+    are withheld than was measured. The same with another graph, more threads and other batches."""
+    out, report = fused
+    bundle = load_bundle(out)
+    numerics, fusion = bundle.manifest.numerics, bundle.manifest.fusion
+    assert numerics is not None and fusion is not None
+    images, promised = Database(others).normal, report["calibration"]["withheld"]
+    guard = Firewall(bundle, OnnxRuntimeEngine(bundle, threads=1), exhaustive=True, threads=1)
+    scores = [guard.screen(image).scores for image in images]
+    generator = np.random.default_rng(0)
+
+    assert set(numerics.margin) == {"fused", *scores[0]} and max(numerics.margin.values()) < 1e-3
+    for _ in range(6):
+        moved = [
+            {name: score + numerics.margin[name] * generator.choice([-0.99, 0.5, 0.99]) for name, score in row.items()}
+            for row in scores
+        ]
+        assert np.mean([guard.fusion is None or guard.fusion.excess(row) > 0 for row in moved]) <= promised
+    raised = [{name: score + 0.99 * numerics.margin[name] for name, score in row.items()} for row in scores]
+    assert np.mean([not guard.policy.judge(row).released for row in raised]) <= promised
+    for how in VARIED:
+        engine = Batched(OnnxRuntimeEngine(bundle, threads=how.threads, optimisation=how.optimisation), how.batch)
+        other = Firewall(bundle, engine, threads=1)
+        assert np.mean([not other.screen(image).released for image in images]) <= promised
 
 
 def test_early_verdicts_are_those_of_all_detectors(fused: tuple[Path, dict[str, Any]], made: Path) -> None:

@@ -9,6 +9,7 @@ import zipfile
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Protocol
 
 import numpy as np
 import numpy.typing as npt
@@ -18,14 +19,36 @@ from rich.progress import track
 from firewall.errors import DataError
 from firewall.lab.database.database import Database
 from firewall.lab.database.shards import write_file
-from firewall.lab.models import Protected
 from firewall.transforms import OPERATIONS_38, apply_operations
 
-__all__ = ["BLOCK", "Variants", "of_database", "of_images", "of_reserve", "same_classifier"]
+__all__ = ["BLOCK", "Answering", "Variants", "of_database", "of_images", "of_reserve", "same_classifier"]
 
 _FOLDER = "measured"
 #: Images that are kept together: what a killed run loses at most.
 BLOCK = 250
+
+
+class Answering(Protocol):
+    """A classifier, as far as its answers go: Protected, in torch, or EdgeClassifier, as a bundle runs it."""
+
+    @property
+    def name(self) -> str:
+        """How it was asked for."""
+
+    @property
+    def sha256(self) -> str:
+        """Of the file that defines it."""
+
+    @property
+    def labels(self) -> tuple[str, ...]:
+        """Its classes."""
+
+    @property
+    def arithmetic(self) -> str:
+        """What computes its logits; empty for torch. Those of one are not kept as those of another."""
+
+    def logits(self, images: npt.NDArray[np.uint8]) -> npt.NDArray[np.float32]:
+        """(N, classes) of stored pixels (N, height, width, channels) uint8."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -47,7 +70,7 @@ class Variants:
 
 
 def of_database(
-    database: Database, classifier: Protected, operations: Sequence[str], attack: str | None = None
+    database: Database, classifier: Answering, operations: Sequence[str], attack: str | None = None
 ) -> Variants:
     """Of the normal images that are attacked, or of an attack's. Kept in the database's folder, by hash of all that it
     depends on.
@@ -58,13 +81,13 @@ def of_database(
     return of_images(database, images, classifier, operations, attack or "normal images")
 
 
-def of_reserve(database: Database, classifier: Protected, operations: Sequence[str]) -> Variants:
+def of_reserve(database: Database, classifier: Answering, operations: Sequence[str]) -> Variants:
     """Of the normal images in reserve; otherwise as `of_database`."""
     return of_images(database, database.reserve, classifier, operations, "the reserve")
 
 
 def of_images(
-    database: Database, images: npt.NDArray[np.uint8], classifier: Protected, operations: Sequence[str], what: str
+    database: Database, images: npt.NDArray[np.uint8], classifier: Answering, operations: Sequence[str], what: str
 ) -> Variants:
     """Of any images, (N, H, W, C) uint8, such as changed ones of the database; otherwise as `of_database`. what: for
     the progress bar."""
@@ -88,7 +111,7 @@ def _kept(operations: Sequence[str]) -> tuple[str, ...]:
     return tuple(OPERATIONS_38) if many else tuple(operations)
 
 
-def same_classifier(database: Database, classifier: Protected) -> None:
+def same_classifier(database: Database, classifier: Answering) -> None:
     """Raises DataError if the database was made on another classifier."""
     if classifier.sha256 != database.card.classifier.sha256:
         raise DataError(
@@ -99,10 +122,11 @@ def same_classifier(database: Database, classifier: Protected) -> None:
 
 
 def _block(
-    folder: Path, images: npt.NDArray[np.uint8], classifier: Protected, operations: Sequence[str]
+    folder: Path, images: npt.NDArray[np.uint8], classifier: Answering, operations: Sequence[str]
 ) -> npt.NDArray[np.float32]:
     """(N, 1 + operations, classes) logits of a block, computed or read."""
-    key = hashlib.sha256(json.dumps([classifier.sha256, list(operations), images.shape]).encode())
+    other = [classifier.arithmetic] if classifier.arithmetic else []
+    key = hashlib.sha256(json.dumps([classifier.sha256, list(operations), images.shape, *other]).encode())
     key.update(np.ascontiguousarray(images).tobytes())
     path = folder / _FOLDER / f"{key.hexdigest()}.npz"
     if path.exists():
@@ -112,8 +136,12 @@ def _block(
                 return kept
         except (OSError, ValueError, KeyError, zipfile.BadZipFile):
             path.unlink()  # damaged: it is computed anew
+    # The image by itself and its copies together: so the edge asks.
     logits = np.stack(
-        [classifier.logits(np.concatenate([image[np.newaxis], _copies(image, operations)])) for image in images]
+        [
+            np.concatenate([classifier.logits(image[np.newaxis]), classifier.logits(_copies(image, operations))])
+            for image in images
+        ]
     )
     content = io.BytesIO()
     np.savez(content, logits=logits)

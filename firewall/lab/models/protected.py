@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 import numpy.typing as npt
@@ -37,6 +37,8 @@ class Protected:
     network: nn.Module
     differentiable: bool
     card: dict[str, Any] = field(default_factory=dict)
+    #: See firewall.lab.database.variants.Answering.
+    arithmetic: ClassVar[str] = ""
 
     def prepare(self, image: npt.NDArray[np.uint8]) -> npt.NDArray[np.uint8]:
         """An image (H, W, 1 or 3) uint8 of any size at the network's input size, resized as the edge does.
