@@ -12,12 +12,12 @@ from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
-import onnxruntime as ort
 
 from firewall.bundle import Bundle
 from firewall.engines import Engine
 from firewall.lab.database.variants import Answering
 from firewall.lab.models import Protected
+from firewall.onnxruntime import ort
 
 __all__ = ["EdgeClassifier", "on_the_edge"]
 
