@@ -1,0 +1,239 @@
+"""From the packets of a video to its frames, where a frame whose decoder lacked data is an error and no picture.
+
+FFmpeg's decoders conceal what is missing: they fill in from the frame before and go on. What they say about it is heard
+here: exceptions, flags of frames and packets, and their messages. From the first such word on every frame counts as
+damaged, since each is predicted from those before it, until a clean key frame. MJPEG is decoded by `strict_jpeg`.
+"""
+
+from __future__ import annotations
+
+import logging
+import re
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from firewall.errors import ImageError
+from firewall.frame import MAX_SIDE, Pixels
+from firewall.sources.strict_jpeg import decode_jpeg
+
+if TYPE_CHECKING:
+    import av
+
+__all__ = ["Decoded", "Decoder", "Heard", "ffmpeg", "heard"]
+
+# Milder words than an error that mean lost data all the same: concealment is no more than an information to FFmpeg,
+# and what a network lost is a warning.
+_LOST = re.compile(
+    r"conceal|corrupt|damaged|missing|missed|invalid|truncat|too late|max delay|error while|partial file|prematurely",
+    re.IGNORECASE,
+)
+# About what is beside the picture, or about times only. What an MMCO wants dropped and isn't there would be missed by
+# other words if a frame needed it; in a video cut at an open group of pictures it isn't there from the start.
+_HARMLESS = re.compile(r"\bSEI\b|mmco: unref short|timestamp|\bpts\b|\bdts\b|subtitle|ICC|metadata|deprecated", re.IGNORECASE)
+_PREDICTED = (2, 3, 4, 6)  # av.video.frame.PictureType: P, B, S, SP
+_LIMITED_RANGE = b"CS=ITU601"  # FFmpeg's own mark of an MJPEG whose numbers don't use the full range
+
+
+def ffmpeg() -> Any:
+    """The av module with its messages kept for `heard`, and off the terminal: they repeat URLs with their passwords."""
+    import av
+    import av.logging
+
+    if av.logging.get_level() is None:
+        logger = logging.getLogger("libav")
+        logger.propagate = False
+        logger.addHandler(logging.NullHandler())
+        av.logging.set_skip_repeated(False)
+        av.logging.set_level(av.logging.INFO)
+    return av
+
+
+@dataclass
+class Heard:
+    """What FFmpeg said. lost: what means that data was lost, one line each, without addresses."""
+
+    lines: list[tuple[int, str, str]] = field(default_factory=list)
+
+    @property
+    def lost(self) -> list[str]:
+        """The messages that mean lost data."""
+        import av.logging
+
+        found = []
+        for level, _, message in self.lines:
+            grave = level <= av.logging.ERROR or _LOST.search(message)
+            if grave and not _HARMLESS.search(message) and level <= av.logging.INFO:
+                found.append(" ".join(message.split()))
+        return found
+
+    def has(self, text: str) -> bool:
+        """Whether a text was said."""
+        return any(text in message for _, _, message in self.lines)
+
+
+@contextmanager
+def heard() -> Iterator[Heard]:
+    """Collects what FFmpeg says inside the block, on any of its threads."""
+    import av.logging
+
+    words = Heard()
+    with av.logging.Capture(local=False) as lines:
+        words.lines = lines
+        yield words
+
+
+class Decoded:
+    """A frame that came out whole. `pixels` converts it: only for frames that are looked at."""
+
+    def __init__(self, decoder: Decoder, frame: av.VideoFrame | None, pixels: Pixels | None) -> None:
+        """Either a frame of FFmpeg or pixels."""
+        self._decoder, self._frame, self._pixels = decoder, frame, pixels
+
+    def pixels(self) -> Pixels:
+        """(H, W, 3) uint8 RGB, upright. Raises ImageError if the frame is larger than MAX_SIDE."""
+        if self._frame is not None:
+            return self._decoder.convert(self._frame)
+        assert self._pixels is not None  # noqa: S101
+        return self._pixels
+
+
+class Decoder:
+    """Decodes one video stream, packet by packet."""
+
+    def __init__(self, stream: av.VideoStream) -> None:
+        """stream: of an open container, before its first packet is decoded."""
+        av = ffmpeg()
+        self._av = av
+        self._context = context = stream.codec_context
+        context.thread_count = 1  # the cores belong to the classifier, and each further thread holds a frame back
+        context.copy_opaque = True
+        context.options = {"err_detect": "crccheck+bitstream+buffer", "max_pixels": str(MAX_SIDE * MAX_SIDE)}
+        self._jpeg = context.name == "mjpeg"
+        self._every_frame_is_key = bool(context.codec.intra_only)
+        # FFmpeg holds back what H.264 shows before it has recovered, which needs no key frame.
+        self._recovers = context.name == "h264"
+        self._converter = av.video.reformatter.VideoReformatter()
+        self._turned: int | None = None
+        self._number = 0
+        self._bad: dict[int, str] = {}  # by number of packet: why, empty for a good one; of those not yet handed out
+        self._keys: set[int] = set()
+        self._damage = ""  # why what comes now is damaged; empty: it isn't
+        self._leading_reason = ""
+        self._key_time: int | None = None  # of the newest key frame, if what came before it was damaged
+        self._untold = ""
+        self.started = False  # whether a key frame was seen: what comes before it can't be decoded
+
+    def lose(self, reason: str) -> None:
+        """Data was lost before the packet that comes next."""
+        self._harm(reason)
+
+    def decode(self, packet: av.Packet[av.VideoStream]) -> list[Decoded | ImageError]:
+        """What comes out after a packet, which may be nothing or more than one. An empty packet ends the stream."""
+        if self._jpeg:
+            return self._decode_jpeg(packet) if packet.size else []
+        ending = packet.size == 0
+        if ending and packet.dts is not None:
+            return []  # a frame that AVI repeats; to a decoder nothing means the end
+        number, frames, reason = self._number, [], ""
+        self._number += 1
+        packet.opaque = number
+        key = packet.is_keyframe or self._every_frame_is_key
+        with heard() as words:
+            try:
+                frames = self._context.decode(None if ending else packet)
+            except self._av.error.EOFError:
+                pass
+            except (self._av.error.FFmpegError, ValueError) as error:
+                reason = f"the decoder gave up ({getattr(error, 'strerror', None) or type(error).__name__})"
+        if packet.is_corrupt:
+            reason = "a packet came incomplete"
+        reason = next(iter(words.lost), reason)
+        if reason:
+            self._harm(reason)
+        elif key and not ending:
+            self._renew(packet, number)
+        if not ending:
+            self._bad[number] = reason or self._damage or self._leading(packet)
+        return self._judged(frames, ending)
+
+    def convert(self, frame: av.VideoFrame) -> Pixels:
+        """(H, W, 3) uint8 RGB of FFmpeg's frame, upright, in its own size, by the colour matrix and range it names
+        (BT.601 and limited range if it names none)."""
+        if frame.width > MAX_SIDE or frame.height > MAX_SIDE:
+            raise ImageError(f"the frame is {frame.width}x{frame.height}, larger than {MAX_SIDE}x{MAX_SIDE}")
+        turned = round(frame.rotation / 90) if frame.rotation else 0
+        pixels: Pixels = self._converter.reformat(frame, format="rgb24", threads=1).to_ndarray()
+        return np.ascontiguousarray(np.rot90(pixels, turned)) if turned else pixels
+
+    def _harm(self, reason: str) -> None:
+        if self.started:
+            self._untold = self._damage = reason
+            self._key_time = None
+        for number, why in self._bad.items():  # what was not handed out yet may have been decoded from it
+            self._bad[number] = why or reason
+
+    def _renew(self, packet: av.Packet[av.VideoStream], number: int) -> None:
+        """A key frame was decoded without a word: what is decoded after it doesn't depend on what came before."""
+        if self._damage:
+            self._keys.add(number)
+        if self._damage or not self.started:
+            self._key_time = packet.pts
+            self._leading_reason = self._damage or "it is decoded from frames before the first key frame"
+        self._damage, self.started = "", True
+
+    def _leading(self, packet: av.Packet[av.VideoStream]) -> str:
+        """Why a packet that follows a key frame is damaged nonetheless: it is shown before that and decoded from what
+        came earlier."""
+        if self._key_time is None or packet.pts is None or packet.pts >= self._key_time:
+            return ""
+        return self._leading_reason
+
+    def _judged(self, frames: list[av.VideoFrame], ending: bool) -> list[Decoded | ImageError]:
+        results: list[Decoded | ImageError] = []
+        for frame in frames:
+            number = frame.opaque if isinstance(frame.opaque, int) else -1
+            if frame.is_corrupt:
+                self._harm("the decoder calls the frame corrupt")
+            elif number in self._keys and frame.pict_type in _PREDICTED:
+                self._harm("a key frame is predicted from others")
+            why = self._bad.get(number, self._damage)
+            for older in [n for n in self._bad if n < number - 64]:
+                del self._bad[older]  # it gave no frame
+            self._bad.pop(number, None)
+            self._keys.discard(number)
+            if not why and not self.started and self._recovers:
+                self.started = True
+            if not self.started:
+                continue
+            results.append(ImageError(_sentence(why)) if why else Decoded(self, frame, None))
+            if why:
+                self._untold = ""
+        if self._untold and self.started and (ending or not frames):
+            results.append(ImageError(_sentence(self._untold)))
+            self._untold = ""
+        return results
+
+    def _decode_jpeg(self, packet: av.Packet[av.VideoStream]) -> list[Decoded | ImageError]:
+        """Each stands by itself: what was lost before it does not matter."""
+        self.started, self._damage, self._untold = True, "", ""
+        data = bytes(packet)
+        try:
+            if packet.is_corrupt:
+                raise ImageError("a packet came incomplete")
+            pixels = decode_jpeg(data)
+            if self._turned is None or _LIMITED_RANGE in data[:1024]:
+                frame = self._context.decode(packet)[0]
+                self._turned = round(frame.rotation / 90)
+                if _LIMITED_RANGE in data[:1024]:
+                    return [Decoded(self, frame, None)]
+        except (ImageError, self._av.error.FFmpegError, IndexError) as error:
+            return [ImageError(_sentence(str(error)))]
+        return [Decoded(self, None, np.ascontiguousarray(np.rot90(pixels, self._turned)) if self._turned else pixels)]
+
+
+def _sentence(reason: str) -> str:
+    return f"the frame is damaged: {reason}"[:300]
