@@ -18,6 +18,7 @@ import numpy as np
 
 from firewall.errors import ImageError
 from firewall.frame import MAX_SIDE, Pixels
+from firewall.sources.payload import Payload
 from firewall.sources.strict_jpeg import decode_jpeg
 
 if TYPE_CHECKING:
@@ -31,9 +32,13 @@ _LOST = re.compile(
     r"conceal|corrupt|damaged|missing|missed|invalid|truncat|too late|max delay|error while|partial file|prematurely",
     re.IGNORECASE,
 )
+# Said to programmers only.
+_QUIETLY_LOST = ("Frame num gap", "Continuity check failed")
 # About what is beside the picture, or about times only. What an MMCO wants dropped and isn't there would be missed by
 # other words if a frame needed it; in a video cut at an open group of pictures it isn't there from the start.
-_HARMLESS = re.compile(r"\bSEI\b|mmco: unref short|timestamp|\bpts\b|\bdts\b|subtitle|ICC|metadata|deprecated", re.IGNORECASE)
+_HARMLESS = re.compile(
+    r"\bSEI\b|mmco: unref short|timestamp|\bpts\b|\bdts\b|subtitle|ICC|metadata|deprecated", re.IGNORECASE
+)
 _PREDICTED = (2, 3, 4, 6)  # av.video.frame.PictureType: P, B, S, SP
 _LIMITED_RANGE = b"CS=ITU601"  # FFmpeg's own mark of an MJPEG whose numbers don't use the full range
 
@@ -48,7 +53,7 @@ def ffmpeg() -> Any:
         logger.propagate = False
         logger.addHandler(logging.NullHandler())
         av.logging.set_skip_repeated(False)
-        av.logging.set_level(av.logging.INFO)
+        av.logging.set_level(av.logging.DEBUG)
     return av
 
 
@@ -65,8 +70,11 @@ class Heard:
 
         found = []
         for level, _, message in self.lines:
-            grave = level <= av.logging.ERROR or _LOST.search(message)
-            if grave and not _HARMLESS.search(message) and level <= av.logging.INFO:
+            if level > av.logging.INFO:
+                grave = message.startswith(_QUIETLY_LOST)
+            else:
+                grave = level <= av.logging.ERROR or _LOST.search(message) is not None
+            if grave and not _HARMLESS.search(message):
                 found.append(" ".join(message.split()))
         return found
 
@@ -116,6 +124,7 @@ class Decoder:
         self._every_frame_is_key = bool(context.codec.intra_only)
         # FFmpeg holds back what H.264 shows before it has recovered, which needs no key frame.
         self._recovers = context.name == "h264"
+        self._payload = Payload(context.name, context.extradata)
         self._converter = av.video.reformatter.VideoReformatter()
         self._turned: int | None = None
         self._number = 0
@@ -151,6 +160,7 @@ class Decoder:
                 reason = f"the decoder gave up ({getattr(error, 'strerror', None) or type(error).__name__})"
         if packet.is_corrupt:
             reason = "a packet came incomplete"
+        reason = reason or self._payload.damage(bytes(packet))
         reason = next(iter(words.lost), reason)
         if reason:
             self._harm(reason)

@@ -41,7 +41,11 @@ class Extent:
     def _states(self, container: InputContainer) -> float:
         if self._own:
             return _seconds(self._video, (self._video.start_time or 0) + (self._video.duration or 0))
-        if {"matroska", "avi", "flv", "asf"} & set(container.format.name.split(",")):
+        if (
+            container.format.name == "avi"
+        ):  # without its index FFmpeg forgets the length, but not how many frames are due
+            return _seconds(self._video, max(self._video.duration or 0, self._video.frames))
+        if {"matroska", "flv", "asf"} & set(container.format.name.split(",")):
             return (container.duration or 0) / _MICROSECONDS
         return 0.0  # elsewhere FFmpeg reckons it from the end of the file itself or from its size
 

@@ -138,7 +138,7 @@ class VideoReader:
                 errors += 1
                 packets, done = self._container.demux(), errors > _MOST_ERRORS
                 packet = self._av.Packet() if done else None
-            if packet is not None and packet.size:
+            if packet is not None:
                 self._extent.saw(packet)
             if packet is not None and (done or packet.stream_index == self._stream.index):
                 yield packet
