@@ -3,9 +3,8 @@
     python benchmarks/damaged_video.py [--json FILE] [--trials N] [--only h264,vp9]
 
 Forty frames of the demo are coded by the `ffmpeg` program for each codec and container, then damaged: the file cut, a
-part of it zeroed, bits flipped, a packet lost, the size changed in the middle. Each file is read as a source of video is.
-A frame that is handed out is wrong if its pixels differ from those of every frame of the undamaged file by even one
-level; visibly wrong if they do so by more than 2 levels in the mean, and stale if it comes after a later one. Whatever
+part of it zeroed, bits flipped, a packet lost. Each file is read as a source of video is. A frame that is handed out is
+wrong if its pixels differ from those of every frame of the undamaged file by even one level; visibly wrong if they do so by more than 2 levels in the mean, and stale if it comes after a later one. Whatever
 sign the default finder sees in a wrong frame is judged by the default bundle: `released` counts labels.
 """
 
@@ -120,12 +119,13 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as name:
         rows, healthy = damaged(Path(name), chosen, arguments.trials), undamaged(Path(name))
     columns = ("codec", "container", "damage", "frames", "whole", "errors", "wrong", "visible", "stale", "released")
-    print(" ".join(column.rjust(11) for column in columns))
+    sys.stdout.write(" ".join(column.rjust(11) for column in columns) + "\n")
     for row in rows:
-        print(" ".join(str(value).rjust(11) for value in row))
-    print(f"healthy videos: {len(HEALTHY)}, with an error: {healthy or 0}")
+        sys.stdout.write(" ".join(str(value).rjust(11) for value in row) + "\n")
+    sys.stdout.write(f"healthy videos: {len(HEALTHY)}, with an error: {healthy or 0}\n")
     if arguments.json:
-        commit = subprocess.run(["git", "rev-parse", "--short", "HEAD"], capture_output=True, text=True, check=False)  # noqa: S607
+        command = ["git", "rev-parse", "--short", "HEAD"]
+        commit = subprocess.run(command, capture_output=True, text=True, check=False)
         result: dict[str, Any] = {
             "machine": machine(),
             "commit": commit.stdout.strip(),
@@ -163,7 +163,7 @@ def read(path: Path) -> tuple[list[Pixels], int]:
     while True:
         try:
             frames.append(next(reader)[0])
-        except StopIteration:
+        except StopIteration:  # noqa: PERF203
             break
         except ImageError:
             errors += 1
@@ -203,11 +203,11 @@ def damaged(folder: Path, codecs: list[str], trials: int) -> list[tuple[Any, ...
                 counts = np.zeros(6, int)
                 for trial in range(1 if damage == "cut" else trials):
                     bad = folder / f"bad.{container}"
-                    inflict(path, bad, random.Random(trial))
+                    inflict(path, bad, random.Random(trial))  # noqa: S311
                     frames, errors = read(bad)
                     counts += [len(frames), errors, *judge.wrong(frames, whole)]
                 rows.append((codec, container, damage, FRAMES * (1 if damage == "cut" else trials), *map(int, counts)))
-                print(*rows[-1], file=sys.stderr)
+                sys.stderr.write(" ".join(map(str, rows[-1])) + "\n")
     return rows
 
 
@@ -243,7 +243,7 @@ def _difference(frame: Pixels, other: Pixels) -> float:
     return float(np.abs(frame.astype(np.int16) - other).mean())
 
 
-def _cut(path: Path, bad: Path, chance: random.Random) -> None:
+def _cut(path: Path, bad: Path, _: random.Random) -> None:
     data = path.read_bytes()
     bad.write_bytes(data[: len(data) * 7 // 10])
 

@@ -44,7 +44,7 @@ class FrameNumbers:
     """Follows the numbers of one stream."""
 
     def __init__(self) -> None:
-        # For each set of parameters: bits of a frame's number, and of the colour plane's before it. None: may have gaps.
+        # For each set of parameters: bits of a frame's number, and of the plane's before it. None: may have gaps.
         self._sets: dict[int, tuple[int, int] | None] = {}
         self._newest: int | None = None  # of the frames that others are decoded from
 
