@@ -4,8 +4,9 @@
 
 Forty frames of the demo are coded by the `ffmpeg` program for each codec and container, then damaged: the file cut, a
 part of it zeroed, bits flipped, a packet lost. Each file is read as a source of video is. A frame that is handed out is
-wrong if its pixels differ from those of every frame of the undamaged file by even one level; visibly wrong if they do so by more than 2 levels in the mean, and stale if it comes after a later one. Whatever
-sign the default finder sees in a wrong frame is judged by the default bundle: `released` counts labels.
+wrong if its pixels differ from those of every frame of the undamaged file by even one level; visibly wrong if they do
+so by more than 2 levels in the mean, and stale if it comes after a later one. Whatever sign the default finder sees in
+a wrong frame is judged by the default bundle: `released` counts labels.
 """
 
 from __future__ import annotations

@@ -39,6 +39,10 @@ _QUIETLY_LOST = ("Frame num gap", "Continuity check failed")
 _HARMLESS = re.compile(
     r"\bSEI\b|mmco: unref short|timestamp|\bpts\b|\bdts\b|subtitle|ICC|metadata|deprecated", re.IGNORECASE
 )
+# What a frame lacks only if it is decoded from others.
+_MISSED = re.compile(r"could not find ref|missing reference|co located|frame num gap|were lost", re.IGNORECASE)
+_CORRUPT = "the decoder calls the frame corrupt"
+_LONGEST_DELAY = 64  # packets between a frame's own and the one that lets it out
 _PREDICTED = (2, 3, 4, 6)  # av.video.frame.PictureType: P, B, S, SP
 _LIMITED_RANGE = b"CS=ITU601"  # FFmpeg's own mark of an MJPEG whose numbers don't use the full range
 
@@ -94,6 +98,26 @@ def heard() -> Iterator[Heard]:
         yield words
 
 
+@dataclass
+class _Pending:
+    """A frame on its way. time: when it is shown, in ticks. why: it is damaged, or empty."""
+
+    time: int | None
+    why: str
+
+
+@dataclass
+class _Key:
+    """A key frame. before: why what came before it is damaged, or empty. heals: it ends that damage. shown: it was
+    handed out."""
+
+    number: int
+    time: int | None
+    before: str
+    heals: bool
+    shown: bool = False
+
+
 class Decoded:
     """A frame that came out whole. `pixels` converts it: only for frames that are looked at."""
 
@@ -128,11 +152,9 @@ class Decoder:
         self._converter = av.video.reformatter.VideoReformatter()
         self._turned: int | None = None
         self._number = 0
-        self._bad: dict[int, str] = {}  # by number of packet: why, empty for a good one; of those not yet handed out
-        self._keys: set[int] = set()
+        self._pending: dict[int, _Pending] = {}  # by number of packet: not handed out yet
         self._damage = ""  # why what comes now is damaged; empty: it isn't
-        self._leading_reason = ""
-        self._key_time: int | None = None  # of the newest key frame, if what came before it was damaged
+        self._key: _Key | None = None  # the newest one that came out whole
         self._untold = ""
         self.started = False  # whether a key frame was seen: what comes before it can't be decoded
 
@@ -160,14 +182,17 @@ class Decoder:
                 reason = f"the decoder gave up ({getattr(error, 'strerror', None) or type(error).__name__})"
         if packet.is_corrupt:
             reason = "a packet came incomplete"
-        reason = reason or self._payload.damage(bytes(packet))
-        reason = next(iter(words.lost), reason)
-        if reason:
+        said = [*words.lost, *filter(None, [reason, self._payload.damage(bytes(packet))])]
+        if key:  # it is decoded from nothing but itself
+            said = [reason for reason in said if not _MISSED.search(reason)]
+        reason = next(iter(said), "")
+        leading = self._leading(packet.pts)
+        if reason and not leading:
             self._harm(reason)
-        elif key and not ending:
-            self._renew(packet, number)
+        elif key and not ending and not reason:
+            self._renew(packet.pts, number)
         if not ending:
-            self._bad[number] = reason or self._damage or self._leading(packet)
+            self._pending[number] = _Pending(packet.pts, reason or self._damage or self._leading(packet.pts))
         return self._judged(frames, ending)
 
     def convert(self, frame: av.VideoFrame) -> Pixels:
@@ -180,42 +205,56 @@ class Decoder:
         return np.ascontiguousarray(np.rot90(pixels, turned)) if turned else pixels
 
     def _harm(self, reason: str) -> None:
+        """What comes from now on is damaged, and what was not handed out yet may have been decoded from it."""
         if self.started:
             self._untold = self._damage = reason
-            self._key_time = None
-        for number, why in self._bad.items():  # what was not handed out yet may have been decoded from it
-            self._bad[number] = why or reason
+            self._key = None
+        for pending in self._pending.values():
+            pending.why = pending.why or reason
 
-    def _renew(self, packet: av.Packet[av.VideoStream], number: int) -> None:
+    def _harm_before_key(self, key: _Key, reason: str) -> None:
+        """A frame from before the key frame turns out damaged when that was decoded already."""
+        key.before = key.before or reason
+        for number, pending in self._pending.items():
+            if number < key.number or self._leading(pending.time):
+                pending.why = pending.why or reason
+
+    def _renew(self, time: int | None, number: int) -> None:
         """A key frame was decoded without a word: what is decoded after it doesn't depend on what came before."""
-        if self._damage:
-            self._keys.add(number)
-        if self._damage or not self.started:
-            self._key_time = packet.pts
-            self._leading_reason = self._damage or "it is decoded from frames before the first key frame"
+        before = self._damage or ("" if self.started else "it is decoded from frames before the first one")
+        self._key = _Key(number, time, before, heals=bool(self._damage))
         self._damage, self.started = "", True
 
-    def _leading(self, packet: av.Packet[av.VideoStream]) -> str:
-        """Why a packet that follows a key frame is damaged nonetheless: it is shown before that and decoded from what
-        came earlier."""
-        if self._key_time is None or packet.pts is None or packet.pts >= self._key_time:
+    def _leading(self, time: int | None) -> str:
+        """Why a frame that is decoded after the newest key frame is damaged nonetheless: it is shown before that, so
+        it may be decoded from what came earlier, and that was damaged. Nothing else is decoded from it."""
+        key = self._key
+        if key is None or key.time is None or time is None or time >= key.time:
             return ""
-        return self._leading_reason
+        return key.before
 
     def _judged(self, frames: list[av.VideoFrame], ending: bool) -> list[Decoded | ImageError]:
         results: list[Decoded | ImageError] = []
         for frame in frames:
             number = frame.opaque if isinstance(frame.opaque, int) else -1
-            if frame.is_corrupt:
-                self._harm("the decoder calls the frame corrupt")
-            elif number in self._keys and frame.pict_type in _PREDICTED:
+            key = self._key
+            if frame.is_corrupt and key and 0 <= number < key.number:
+                self._harm_before_key(key, _CORRUPT)
+            elif frame.is_corrupt:
+                self._harm(_CORRUPT)
+            elif key and key.heals and number == key.number and frame.pict_type in _PREDICTED:
                 self._harm("a key frame is predicted from others")
-            why = self._bad.get(number, self._damage)
-            for older in [n for n in self._bad if n < number - 64]:
-                del self._bad[older]  # it gave no frame
-            self._bad.pop(number, None)
-            self._keys.discard(number)
-            if not why and not self.started and self._recovers:
+            pending = self._pending.pop(number, None)
+            why = pending.why if pending else self._damage
+            if key and number > key.number and not key.shown:  # before it: see _leading; raw streams tell no times
+                why = why or key.before
+            elif key and number == key.number:
+                key.shown = True
+            if frame.is_corrupt:
+                why = why or _CORRUPT
+            for older in [n for n in self._pending if n < number - _LONGEST_DELAY]:
+                del self._pending[older]  # it gave no frame
+            if not why and self._recovers:
                 self.started = True
             if not self.started:
                 continue

@@ -21,6 +21,7 @@ __all__ = ["Extent"]
 
 _MICROSECONDS = 1e6  # a container's duration
 _SLACK = 0.1  # seconds; durations are rounded, and the last frame's is a guess
+_FRAME_LINE = 6  # bytes before each frame of Y4M, where its position is
 _TS_PACKETS = {188: 0, 192: 4}  # length: where the sync byte stands
 _SYNC = 0x47
 _OGG_END = 4  # flag of a page
@@ -36,6 +37,9 @@ class Extent:
         self._ends: dict[int, float] = {}  # of what was read, for each stream
         self._last = self._longest = 0.0
         self.stated = 0.0 if words.has("Estimating duration") else self._states(container)
+        self._size = path.stat().st_size
+        self._raw = container.format.name == "yuv4mpegpipe"
+        self._after = 0  # where the last packet ended, in bytes
         self.cut = _cut(container.format.name, path)
 
     def _states(self, container: InputContainer) -> float:
@@ -58,6 +62,7 @@ class Extent:
         """Notes the times of a packet of any stream."""
         if packet.pts is None:
             return
+        self._after = max(self._after, (packet.pos or 0) + packet.size + _FRAME_LINE)
         stream = packet.stream
         at = _seconds(stream, packet.pts)
         if stream.index == self._video.index:
@@ -67,6 +72,8 @@ class Extent:
 
     def missing(self) -> bool:
         """Whether the file ends before what it states: its video where each track has its own end, any stream else."""
+        if self._raw and self._after:
+            return self._size > self._after
         end = self.reached if self._own else max(self._ends.values(), default=0.0)
         return self.stated - end > max(_SLACK, 2 * self._longest)
 

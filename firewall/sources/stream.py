@@ -20,8 +20,8 @@ __all__ = ["SnapshotReader", "StreamReader", "open_stream"]
 _OPTIONS = {
     "rtsp_transport": "tcp",
     "protocol_whitelist": "rtsp,rtsps,rtp,srtp,http,https,httpproxy,tcp,tls,udp,crypto",
-    "fflags": "nobuffer",
 }
+_AT_ONCE = {"fflags": "nobuffer"}  # what was read to recognise the stream is old by then
 _SNAPSHOTS_A_SECOND = 5.0  # at most: each is a request of its own
 _HEALING = 5.0  # seconds without a key frame after which the stream is opened again: most cameras send one then
 
@@ -32,10 +32,12 @@ def open_stream(url: str, name: str, *, open_timeout: float, read_timeout: float
     Raises SourceError if there is no answer, or neither a video nor a picture.
     """
     server = _Server(url, name, open_timeout, read_timeout)
-    container = server.open()
+    container = server.open(_AT_ONCE)
     # FFmpeg's formats of still pictures are called jpeg_pipe, png_pipe, ...
-    kind = SnapshotReader if container.format.name.endswith("_pipe") else StreamReader
-    return kind(server, container)
+    if not container.format.name.endswith("_pipe"):
+        return StreamReader(server, container)
+    container.close()
+    return SnapshotReader(server, server.open({}))
 
 
 class _Server:
@@ -46,14 +48,14 @@ class _Server:
         self.open_timeout, self.read_timeout = open_timeout, read_timeout
         self.av = ffmpeg()
 
-    def open(self) -> Any:
-        """An open container. Raises SourceError."""
+    def open(self, options: dict[str, str]) -> Any:
+        """An open container. options: of FFmpeg, besides ours. Raises SourceError."""
         started = time.monotonic()
         with heard():
             try:
                 return self.av.open(
                     self.url,
-                    options=dict(_OPTIONS),
+                    options=_OPTIONS | options,
                     timeout=(self.open_timeout, self.read_timeout),
                     metadata_errors="replace",
                 )
@@ -140,7 +142,7 @@ class SnapshotReader(StreamReader):
         time.sleep(max(0.0, self._asked_at + 1 / _SNAPSHOTS_A_SECOND - time.monotonic()))
         self._asked_at = self._came_at = time.monotonic()
         try:
-            self._container = self._server.open()
+            self._container = self._server.open({})
         except SourceError as error:
             if isinstance(error.__cause__, self._server.av.error.InvalidDataError):
                 raise ImageError("the server's answer is not a whole picture") from error

@@ -147,7 +147,7 @@ class VideoReader:
         extent = self._extent
         if extent.missing() or extent.cut or self._trouble:
             where = f"at {extent.reached:.2f}"
-            where += f" of {extent.stated:.2f} s" if extent.missing() else " s"
+            where += f" of {extent.stated:.2f} s" if extent.stated > extent.reached else " s"
             raise SourceError(
                 f"video {self._name} ended {where}, after {self._read} frames; it is truncated or damaged"
             )
