@@ -155,11 +155,14 @@ class Decoder:
         self._pending: dict[int, _Pending] = {}  # by number of packet: not handed out yet
         self._damage = ""  # why what comes now is damaged; empty: it isn't
         self._key: _Key | None = None  # the newest one that came out whole
+        self._suspicion, self._suspects = "", 0  # why packets that come next are suspect, and how many
         self._untold = ""
         self.started = False  # whether a key frame was seen: what comes before it can't be decoded
 
-    def lose(self, reason: str) -> None:
-        """Data was lost before the packet that comes next."""
+    def lose(self, reason: str, suspects: int) -> None:
+        """Data was lost before the next packet, or in one of so many that come next: those aren't trusted, not even as
+        key frames."""
+        self._suspicion, self._suspects = reason, suspects
         self._harm(reason)
 
     def decode(self, packet: av.Packet[av.VideoStream]) -> list[Decoded | ImageError]:
@@ -185,6 +188,9 @@ class Decoder:
         said = [*words.lost, *filter(None, [reason, self._payload.damage(bytes(packet))])]
         if key:  # it is decoded from nothing but itself
             said = [reason for reason in said if not _MISSED.search(reason)]
+        if self._suspects:
+            self._suspects -= 1
+            said.append(self._suspicion)
         reason = next(iter(said), "")
         leading = self._leading(packet.pts)
         if reason and not leading:

@@ -19,10 +19,12 @@ __all__ = ["SnapshotReader", "StreamReader", "open_stream"]
 
 _OPTIONS = {
     "rtsp_transport": "tcp",
+    "reorder_queue_size": "8",  # else FFmpeg does not look for gaps in what comes over TCP; cameras leave packets out
     "protocol_whitelist": "rtsp,rtsps,rtp,srtp,http,https,httpproxy,tcp,tls,udp,crypto",
 }
 _AT_ONCE = {"fflags": "nobuffer"}  # what was read to recognise the stream is old by then
 _SNAPSHOTS_A_SECOND = 5.0  # at most: each is a request of its own
+_SUSPECTS = 3  # packets: what was lost may be in the one at hand or in one behind it
 _HEALING = 5.0  # seconds without a key frame after which the stream is opened again: most cameras send one then
 
 
@@ -116,7 +118,7 @@ class StreamReader:
         with heard() as words, suppress(self._server.av.error.FFmpegError):
             packet = next(self._packets, None)
         if words.lost:
-            self._decoder.lose(words.lost[0])
+            self._decoder.lose(words.lost[0], _SUSPECTS)
         if packet is None or not packet.size:
             raise SourceError(f"stream {self._server.name} ended or gave no frame in time")
         return packet

@@ -119,7 +119,11 @@ class VideoReader:
         return self._ready.popleft()
 
     def _demuxed(self) -> Iterator[Packet[Any]]:
-        """The video's packets; an empty one at the end lets out what the decoder holds back."""
+        """The video's packets, each held until the one behind it was read: what is wrong with one is often heard then.
+        An empty one at the end lets out what the decoder holds back."""
+        held: Packet[Any] | None = None
+        # A transport stream is read ahead: what is missing may be in the packet at hand or in the one behind it.
+        suspects = 3 if self._container.format.name == "mpegts" else 1
         errors, packets, done = 0, self._container.demux(), False
         while not done:
             packet, failure = None, ""
@@ -133,7 +137,7 @@ class VideoReader:
             lost = next(iter(words.lost), failure)
             if lost:
                 self._trouble = lost
-                self._decoder.lose(lost)
+                self._decoder.lose(lost, suspects)
             if failure:
                 errors += 1
                 packets, done = self._container.demux(), errors > _MOST_ERRORS
@@ -141,7 +145,11 @@ class VideoReader:
             if packet is not None:
                 self._extent.saw(packet)
             if packet is not None and (done or packet.stream_index == self._stream.index):
-                yield packet
+                if held is not None:
+                    yield held
+                held = packet
+        if held is not None:
+            yield held
 
     def _end(self) -> NoReturn:
         extent = self._extent

@@ -1,6 +1,6 @@
 """A small RTSP server for test_stream.py: H.264 from a test picture at /front. Needs Debian's GStreamer packages.
 
-Run by the system's Python, which has the bindings: `python3 rtsp_server.py [PORT [LOST]]` prints the port it listens on.
+Run by the system's Python, which has the bindings: `python3 rtsp_server.py [PORT [LOST]]` prints its port.
 At /noise each frame is many RTP packets long, and the share LOST of them (0 to 1) is not sent.
 """
 
@@ -20,8 +20,7 @@ PIPELINE = (
 NOISE = (
     "( videotestsrc is-live=true pattern=snow ! video/x-raw,width=320,height=240,framerate=25/1 ! "
     "x264enc tune=zerolatency speed-preset=ultrafast key-int-max=10 threads=1 bitrate=2000 ! "
-    "rtph264pay mtu=1000 pt=96 ! identity drop-probability={lost} ! rtph264depay ! "
-    "video/x-h264,alignment=nal ! rtph264pay name=pay0 pt=96 )"
+    "rtph264pay mtu=1000 pt=96 ! identity name=pay0 drop-probability={lost} )"
 )
 
 

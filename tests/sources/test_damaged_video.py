@@ -51,7 +51,7 @@ def read(path: Path) -> tuple[list[Pixels], list[str]]:
     while True:
         try:
             frames.append(next(reader)[0])
-        except StopIteration:
+        except StopIteration:  # noqa: PERF203
             break
         except ImageError as error:
             errors.append(str(error))
