@@ -155,6 +155,7 @@ class Decoder:
         self._pending: dict[int, _Pending] = {}  # by number of packet: not handed out yet
         self._damage = ""  # why what comes now is damaged; empty: it isn't
         self._key: _Key | None = None  # the newest one that came out whole
+        self._harmed = (0, "")  # packets up to the newest damage, and its reason
         self._suspicion, self._suspects = "", 0  # why packets that come next are suspect, and how many
         self._untold = ""
         self.started = False  # whether a key frame was seen: what comes before it can't be decoded
@@ -215,6 +216,7 @@ class Decoder:
         if self.started:
             self._untold = self._damage = reason
             self._key = None
+        self._harmed = (self._number, reason)
         for pending in self._pending.values():
             pending.why = pending.why or reason
 
@@ -239,6 +241,10 @@ class Decoder:
             return ""
         return key.before
 
+    def _recent(self) -> str:
+        """Why a frame of which the packet isn't known may be damaged."""
+        return self._damage or (self._harmed[1] if self._number - self._harmed[0] < _LONGEST_DELAY else "")
+
     def _judged(self, frames: list[av.VideoFrame], ending: bool) -> list[Decoded | ImageError]:
         results: list[Decoded | ImageError] = []
         for frame in frames:
@@ -251,7 +257,7 @@ class Decoder:
             elif key and key.heals and number == key.number and frame.pict_type in _PREDICTED:
                 self._harm("a key frame is predicted from others")
             pending = self._pending.pop(number, None)
-            why = pending.why if pending else self._damage
+            why = pending.why if pending else self._recent()
             if key and number > key.number and not key.shown:  # before it: see _leading; raw streams tell no times
                 why = why or key.before
             elif key and number == key.number:
