@@ -24,7 +24,7 @@ def checks() -> dict[str, Check]:
 
 def test_what_the_tests_run_on_is_found(checks: dict[str, Check]) -> None:
     """Python, numpy, Pillow, OpenCV with FFmpeg and ONNX Runtime on the CPU are here, and the doctor says so."""
-    for name in ("python", "numpy", "pillow", "opencv", "opencv ffmpeg", "onnxruntime", "onnxruntime CPU"):
+    for name in ("python", "numpy", "pillow", "av", "simplejpeg", "opencv", "onnxruntime", "onnxruntime CPU"):
         assert checks[name].ok is True, checks[name]
     assert checks["python"].detail.startswith(".".join(map(str, sys.version_info[:3])))
     assert str(Path(doctor.__file__).parents[1]) in checks["package"].detail

@@ -54,7 +54,12 @@ def inspect() -> list[Check]:
         _package,
         _python,
         _machine,
-        lambda: [_distribution("numpy"), _distribution("pillow", "PIL")],
+        lambda: [
+            _distribution("numpy"),
+            _distribution("pillow", "PIL"),
+            _distribution("av"),
+            _distribution("simplejpeg"),
+        ],
         _opencv,
         _onnx_runtime,
         _devices,
@@ -175,7 +180,6 @@ def _opencv() -> list[Check]:
         return [Check("opencv", False, short(error), advice, required=True)]
     information = cv2.getBuildInformation()
     wanted = {
-        "FFMPEG": "video files, RTSP and HTTP streams need it: pip install opencv-python-headless",
         "v4l/v4l2": "USB cameras need it: pip install opencv-python-headless",
         "GStreamer": "csi:// cameras need it; pip's OpenCV has none: on a Jetson use JetPack's python3-opencv in a "
         "venv made with --system-site-packages",

@@ -63,10 +63,12 @@ def open_reader(spec: SourceSpec, *, open_timeout: float, read_timeout: float, s
         if spec.kind == "csi":
             return open_csi_camera(spec.target, spec.options)
         return open_camera(spec.target, spec.options, read_timeout=read_timeout)
-    from firewall.sources.video import StreamReader, VideoReader
-
     if spec.kind == "stream":
-        return StreamReader(spec.target, spec.name, open_timeout=open_timeout, read_timeout=read_timeout)
+        from firewall.sources.stream import open_stream
+
+        return open_stream(spec.target, spec.name, open_timeout=open_timeout, read_timeout=read_timeout)
+    from firewall.sources.video import VideoReader
+
     return VideoReader(spec.target, spec.name, timeout=max(open_timeout, read_timeout))
 
 

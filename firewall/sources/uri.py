@@ -31,7 +31,7 @@ Kind = Literal["camera", "csi", "stream", "video", "images", "test", "demo"]
 #: What is allowed, for messages.
 GRAMMAR = (
     "a camera number N, /dev/videoN or a link to it (/dev/v4l/by-id/...), v4l2:///dev/videoN, csi://N, rtsp://..., "
-    "http://... (MJPEG), a video file, an image, a folder of images, a quoted glob, test://pattern or demo"
+    "http://... (MJPEG or snapshots), a video file, an image, a folder of images, a quoted glob, test://pattern or demo"
 )
 IMAGE_SUFFIXES = frozenset(
     {".bmp", ".dib", ".gif", ".jpe", ".jpeg", ".jpg", ".pbm", ".pgm", ".png", ".pnm", ".ppm", ".tif", ".tiff", ".webp"}

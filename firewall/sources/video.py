@@ -1,32 +1,40 @@
-"""Video files and network streams, both decoded by the FFmpeg inside OpenCV."""
+"""Video files, frame by frame; and what OpenCV is for: cameras."""
 
 from __future__ import annotations
 
 import os
 import time
+from collections import deque
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import TYPE_CHECKING, Any, NoReturn
 
-from firewall.errors import SourceError
+from firewall.errors import ImageError, SourceError
 from firewall.frame import MAX_SIDE, Pixels
+from firewall.sources.decoder import Decoded, Decoder, ffmpeg, heard
+from firewall.sources.extent import Extent
 
-__all__ = ["StreamReader", "VideoReader", "opencv", "rgb"]
+if TYPE_CHECKING:
+    from collections.abc import Iterator
 
-# discardcorrupt: a packet that was cut off gives no frame; otherwise its missing half would be grey.
-_FILE = "protocol_whitelist;file|fflags;discardcorrupt"
-_STREAM = "rtsp_transport;tcp|protocol_whitelist;rtsp,rtsps,rtp,srtp,http,https,httpproxy,tcp,tls,udp,crypto"
-_STREAM += "|fflags;nobuffer+discardcorrupt"
+    from av.packet import Packet
+
+__all__ = ["VideoReader", "opencv", "rgb"]
+
+_OPTIONS = {"protocol_whitelist": "file"}
+_PLAYLISTS = frozenset({"concat", "dash", "hls", "imf", "sdp"})  # formats that lead to other files
+_MOST_ERRORS = 16  # of the container, one after the other: it is then given up
+# Of formats that FFmpeg tells by the name of the file.
+_FORMATS = {
+    **dict.fromkeys((".264", ".h264"), "h264"),
+    **dict.fromkeys((".265", ".h265", ".hevc"), "hevc"),
+    **dict.fromkeys((".mjpeg", ".mjpg"), "mjpeg"),
+}
 
 
-def opencv(*, ffmpeg_options: str = "") -> Any:
-    """The cv2 module, silent (FFmpeg's messages repeat URLs with their passwords) and on one thread.
-
-    ffmpeg_options: `name;value|name;value`, unless OPENCV_FFMPEG_CAPTURE_OPTIONS is set by the user.
-    """
+def opencv() -> Any:
+    """The cv2 module, silent (FFmpeg's messages repeat URLs with their passwords) and on one thread."""
     os.environ.setdefault("OPENCV_LOG_LEVEL", "SILENT")
     os.environ.setdefault("OPENCV_FFMPEG_LOGLEVEL", "-8")
-    if ffmpeg_options:
-        os.environ.setdefault("OPENCV_FFMPEG_CAPTURE_OPTIONS", ffmpeg_options)
     import cv2
 
     cv2.setNumThreads(1)  # the cores belong to the classifier
@@ -41,49 +49,115 @@ def rgb(cv2: Any, pixels: Any) -> Pixels:
 
 
 class VideoReader:
-    """The frames of a video file in order. Ends early with a SourceError if the file promised more frames."""
+    """The frames of a video file in order. A frame that lacks data is an ImageError; the next call goes on. A file that
+    ends before it states is a SourceError at its end."""
 
     def __init__(self, path: str, name: str, *, timeout: float) -> None:
         """timeout: seconds that opening or one frame may take. Raises SourceError if it isn't a video we can decode."""
         self._name = name
         if Path(path).stat().st_size == 0:
             raise SourceError(f"video {name} is empty (0 bytes)")
-        self._cv2 = cv2 = opencv(ffmpeg_options=_FILE)
-        limit = int(timeout * 1000)
-        times = [cv2.CAP_PROP_OPEN_TIMEOUT_MSEC, limit, cv2.CAP_PROP_READ_TIMEOUT_MSEC, limit]
-        self._video = cv2.VideoCapture(path, cv2.CAP_FFMPEG, times)
-        if not self._video.isOpened():
-            raise SourceError(f"can't decode video {name}: damaged, truncated, or of a format this FFmpeg doesn't know")
-        width, height = (int(self._video.get(p)) for p in (cv2.CAP_PROP_FRAME_WIDTH, cv2.CAP_PROP_FRAME_HEIGHT))
-        if width > MAX_SIDE or height > MAX_SIDE:
-            raise SourceError(f"video {name} is {width}x{height}, larger than {MAX_SIDE}x{MAX_SIDE}; scale it down")
-        self._promised = int(self._video.get(cv2.CAP_PROP_FRAME_COUNT))
+        av = ffmpeg()
+        self._av = av
+        self._descriptor = os.open(path, os.O_RDONLY)
+        target, hint = path, None
+        try:
+            path.encode()
+        except UnicodeEncodeError:  # FFmpeg takes UTF-8 only
+            target, hint = f"/proc/self/fd/{self._descriptor}", _FORMATS.get(Path(path).suffix.lower())
+        try:
+            with heard() as words:
+                self._container = av.open(
+                    target, format=hint, options=dict(_OPTIONS), timeout=timeout, metadata_errors="replace"
+                )
+        except (av.error.FFmpegError, ValueError) as error:
+            os.close(self._descriptor)
+            raise SourceError(
+                f"can't decode video {name}: damaged, truncated, or of a format this FFmpeg doesn't know"
+            ) from error
+        try:
+            stream = self._container.streams.best("video")
+            if stream is None or self._container.format.name in _PLAYLISTS:
+                raise SourceError(f"can't decode video {name}: there is no picture in it")
+            width, height = stream.codec_context.width, stream.codec_context.height
+            if width > MAX_SIDE or height > MAX_SIDE:
+                raise SourceError(f"video {name} is {width}x{height}, larger than {MAX_SIDE}x{MAX_SIDE}; scale it down")
+            self._decoder = Decoder(stream)
+            self._extent = Extent(self._container, stream, Path(path), words)
+        except BaseException:
+            self.close()
+            raise
+        self._stream = stream
+        self._packets = self._demuxed()
+        self._ready: deque[Decoded | ImageError] = deque()
         self._read = 0
+        self._trouble = ""  # the last error of the container
 
     def __iter__(self) -> VideoReader:
         return self
 
     def __next__(self) -> tuple[Pixels, float]:
-        """(pixels (H, W, 3) uint8 RGB, time.monotonic() when it was decoded). Raises SourceError at an early end."""
-        good = self._video.grab()
-        captured_at = time.monotonic()
-        pixels = self._video.retrieve()[1] if good else None
-        if pixels is None:
-            self._end()
-        self._read += 1
-        return rgb(self._cv2, pixels), captured_at
+        """(pixels (H, W, 3) uint8 RGB, time.monotonic() when it was decoded). Raises ImageError for a damaged frame,
+        SourceError at an early end."""
+        result = self._next()
+        at = time.monotonic()
+        if isinstance(result, ImageError):
+            raise result
+        return result.pixels(), at
 
     def skip(self) -> None:
-        """Pass over one frame. Raises as `__next__` does."""
-        if not self._video.grab():
-            self._end()
+        """Pass over one frame, damaged or not. Raises StopIteration and SourceError as `__next__` does."""
+        self._next()
+
+    def _next(self) -> Decoded | ImageError:
+        while not self._ready:
+            packet = next(self._packets, None)
+            if packet is None:
+                self._end()
+            self._ready.extend(self._decoder.decode(packet))
         self._read += 1
+        return self._ready.popleft()
+
+    def _demuxed(self) -> Iterator[Packet[Any]]:
+        """The video's packets, each held until the one behind it was read: what is wrong with one is often heard then.
+        An empty one at the end lets out what the decoder holds back."""
+        held: Packet[Any] | None = None
+        # A transport stream is read ahead: what is missing may be in the packet at hand or in the one behind it.
+        suspects = 3 if self._container.format.name == "mpegts" else 1
+        errors, packets, done = 0, self._container.demux(), False
+        while not done:
+            packet, failure = None, ""
+            with heard() as words:
+                try:
+                    packet = next(packets)
+                except StopIteration:
+                    done = True
+                except self._av.error.FFmpegError as error:
+                    failure = error.strerror or type(error).__name__
+            lost = next(iter(words.lost), failure)
+            if lost:
+                self._trouble = lost
+                self._decoder.lose(lost, suspects)
+            if failure:
+                errors += 1
+                packets, done = self._container.demux(), errors > _MOST_ERRORS
+                packet = self._av.Packet() if done else None
+            if packet is not None:
+                self._extent.saw(packet)
+            if packet is not None and (done or packet.stream_index == self._stream.index):
+                if held is not None:
+                    yield held
+                held = packet
+        if held is not None:
+            yield held
 
     def _end(self) -> NoReturn:
-        # Some formats tell only how long they are, and FFmpeg leaves out what an edit list cuts: one in a hundred.
-        if self._promised > 0 and self._promised - self._read > 1 + self._promised // 100:
+        extent = self._extent
+        if extent.missing() or extent.cut or self._trouble:
+            where = f"at {extent.reached:.2f}"
+            where += f" of {extent.stated:.2f} s" if extent.stated > extent.reached else " s"
             raise SourceError(
-                f"video {self._name} ended after {self._read} of {self._promised} frames; it is truncated or damaged"
+                f"video {self._name} ended {where}, after {self._read} frames; it is truncated or damaged"
             )
         if self._read == 0:
             raise SourceError(f"video {self._name} holds no frame that can be decoded")
@@ -91,40 +165,5 @@ class VideoReader:
 
     def close(self) -> None:
         """Closes the file."""
-        self._video.release()
-
-
-class StreamReader:
-    """The frames of an RTSP or MJPEG stream, without end: when it ends, that is a SourceError."""
-
-    def __init__(self, url: str, name: str, *, open_timeout: float, read_timeout: float) -> None:
-        """Time-outs in seconds. Raises SourceError if there is no answer or no video."""
-        self._name = name
-        self._cv2 = cv2 = opencv(ffmpeg_options=_STREAM)
-        properties = [
-            *(cv2.CAP_PROP_OPEN_TIMEOUT_MSEC, int(open_timeout * 1000)),
-            *(cv2.CAP_PROP_READ_TIMEOUT_MSEC, int(read_timeout * 1000)),
-            *(cv2.CAP_PROP_N_THREADS, 1),  # each further decoder thread holds a frame back
-        ]
-        started = time.monotonic()
-        self._video = cv2.VideoCapture(url, cv2.CAP_FFMPEG, properties)
-        if not self._video.isOpened():
-            waited = time.monotonic() - started >= 0.9 * open_timeout
-            reason = f"no answer within {open_timeout:g} s" if waited else "refused, not found, or not a video stream"
-            raise SourceError(f"can't open stream {name}: {reason}")
-
-    def __iter__(self) -> StreamReader:
-        return self
-
-    def __next__(self) -> tuple[Pixels, float]:
-        """(pixels (H, W, 3) uint8 RGB, time.monotonic() when it had come). Raises SourceError when none comes."""
-        good = self._video.grab()
-        captured_at = time.monotonic()
-        pixels = self._video.retrieve()[1] if good else None
-        if pixels is None:
-            raise SourceError(f"stream {self._name} ended or gave no frame in time")
-        return rgb(self._cv2, pixels), captured_at
-
-    def close(self) -> None:
-        """Hangs up."""
-        self._video.release()
+        self._container.close()
+        os.close(self._descriptor)

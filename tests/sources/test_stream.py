@@ -11,6 +11,7 @@ from collections.abc import Callable, Iterator
 from contextlib import suppress
 from pathlib import Path
 
+import numpy as np
 import pytest
 from PIL import Image
 
@@ -40,6 +41,8 @@ class MjpegServer:
         self.pictures = [self._jpeg(numbered(number)) for number in range(64)]
         self.port = 0
         self.mute = threading.Event()
+        self.snapshots = False  # one picture for each request
+        self.asked = 0
         self.user = ""  # and password, base64; empty: everybody may look
         self._stopping = threading.Event()
         self.start()
@@ -60,6 +63,15 @@ class MjpegServer:
                     self.send_response(401)
                     self.send_header("WWW-Authenticate", 'Basic realm="camera"')
                     self.end_headers()
+                    return
+                outer.asked += 1
+                if outer.snapshots:
+                    picture = outer.pictures[outer.asked % 64]
+                    self.send_response(200)
+                    self.send_header("Content-Type", "image/jpeg")
+                    self.send_header("Content-Length", str(len(picture)))
+                    self.end_headers()
+                    self.wfile.write(picture)
                     return
                 self.send_response(200)
                 self.send_header("Content-Type", "multipart/x-mixed-replace; boundary=picture")
@@ -216,18 +228,92 @@ def test_passwords_reach_the_camera_and_nobody_else(
     }
 
 
+@pytest.mark.parametrize("filled", [False, True], ids=["plain", "zeros"])
+def test_cut_pictures_of_a_stream(
+    filled: bool, mjpeg: MjpegServer, settings: CaptureSettings, read_until: ReadUntil, shown: Shown
+) -> None:
+    """Pictures that a camera sends cut are failures and show nothing of the picture before; whole ones between them
+    are as they were."""
+    for number in range(0, 64, 2):
+        picture = mjpeg.pictures[number]
+        mjpeg.pictures[number] = picture[: len(picture) // 2] + bytes(len(picture) // 2 if filled else 0)
+    with Capture(parse(f"http://127.0.0.1:{mjpeg.port}/front"), settings) as capture:
+        taken: list[Taken] = []
+        while len(taken) < 20:
+            taken += read_until(capture, lambda item: isinstance(item, (Frame, Failure)))
+    failures = [item for item in taken if isinstance(item, Failure)]
+    assert len(failures) >= 4 and all("the JPEG is cut" in failure.detail for failure in failures)
+    numbers = [shown(item) for item in taken if isinstance(item, Frame)]
+    assert numbers and all(number % 2 for number in numbers)
+
+
+def test_a_size_that_changes_inside_a_stream(
+    mjpeg: MjpegServer, settings: CaptureSettings, read_until: ReadUntil, numbered: Numbered
+) -> None:
+    """Each frame has the size that was sent."""
+    mjpeg.pictures[4:] = [mjpeg._jpeg(np.repeat(numbered(number), 2, 1)) for number in range(4, 64)]
+    with Capture(parse(f"http://127.0.0.1:{mjpeg.port}/front"), settings) as capture:
+        taken = read_until(capture, lambda item: isinstance(item, Frame) and item.pixels.shape == (120, 320, 3))
+    assert all(isinstance(item, Frame) for item in taken)
+
+
+def test_snapshots_are_asked_for_again_and_again(
+    mjpeg: MjpegServer, settings: CaptureSettings, read_until: ReadUntil, shown: Shown
+) -> None:
+    """An address that answers with one JPEG is a live source: new pictures, at most some five a second; a cut one is a
+    failure, a server that goes away too, and frames come again when it is back."""
+    mjpeg.snapshots = True
+    started = time.monotonic()
+    with Capture(parse(f"http://127.0.0.1:{mjpeg.port}/snapshot.jpg"), settings) as capture:
+        taken = [read_until(capture, is_frame)[-1] for _ in range(4)]
+        numbers = [shown(item) for item in taken if isinstance(item, Frame)]
+        assert len(set(numbers)) == 4 and numbers == sorted(numbers)
+        whole, mjpeg.pictures = mjpeg.pictures, [picture[: len(picture) // 2] for picture in mjpeg.pictures]
+        read_until(capture, is_failure)
+        assert capture.restarts == 0
+        mjpeg.pictures = whole
+        read_until(capture, is_frame)
+        assert mjpeg.asked <= 3 + 6 * (time.monotonic() - started)
+        mjpeg.stop()
+        read_until(capture, is_failure)
+        mjpeg.start()
+        read_until(capture, is_frame)
+
+
+def test_a_page_that_is_no_picture(mjpeg: MjpegServer, settings: CaptureSettings, read_until: ReadUntil) -> None:
+    """A page to log in, say: an error at the start that tells what was expected."""
+    mjpeg.snapshots = True
+    mjpeg.pictures = [b"<html><body>log in</body></html>" * 20] * 64
+    with (
+        Capture(parse(f"http://127.0.0.1:{mjpeg.port}/"), settings) as capture,
+        pytest.raises(SourceError, match="not a video stream"),
+    ):
+        read_until(capture, is_frame)
+
+
+def test_a_password_that_is_wrong(mjpeg: MjpegServer, settings: CaptureSettings, read_until: ReadUntil) -> None:
+    """The reason is named, the password is not."""
+    mjpeg.user = b64encode(b"admin:hunter2").decode()
+    with (
+        Capture(parse(f"http://admin:hunter3@127.0.0.1:{mjpeg.port}/front"), settings) as capture,
+        pytest.raises(SourceError, match="refuses the user or the password") as caught,
+    ):
+        read_until(capture, is_frame)
+    assert "hunter3" not in str(caught.value)
+
+
 class RtspServer:
     """The server of rtsp_server.py under the system's Python, on one port for all its lives."""
 
-    def __init__(self) -> None:
-        self.port = "0"
+    def __init__(self, lost: str = "0") -> None:
+        self.port, self.lost = "0", lost
         self.process: subprocess.Popen[str] | None = None
         self.start()
 
     def start(self) -> None:
         """Skips the test if the GStreamer packages are not there."""
         script = str(Path(__file__).with_name("rtsp_server.py"))
-        command = ["/usr/bin/python3", script, self.port]
+        command = ["/usr/bin/python3", script, self.port, self.lost]
         try:
             self.process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True)
         except FileNotFoundError:
@@ -280,3 +366,17 @@ def test_a_path_that_the_rtsp_server_does_not_have(
         pytest.raises(SourceError, match="refused, not found, or not a video stream"),
     ):
         read_until(capture, is_frame)
+
+
+def test_lost_packets_of_an_rtsp_camera(settings: CaptureSettings, read_until: ReadUntil) -> None:
+    """One in fifty RTP packets is not sent: failures that say so, and whole frames after the next key frame. Noise
+    makes every frame many packets long; a frame that was filled in would hold rows without any."""
+    server = RtspServer("0.02")
+    try:
+        with Capture(parse(f"rtsp://127.0.0.1:{server.port}/noise"), settings) as capture:
+            taken = read_until(capture, is_failure)
+            taken += read_until(capture, is_frame)
+            taken += read_until(capture, is_failure)
+    finally:
+        server.stop()
+    assert any("the frame is damaged" in item.detail for item in taken if isinstance(item, Failure))

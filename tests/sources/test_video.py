@@ -92,8 +92,8 @@ def test_a_truncated_avi(
     read_until: ReadUntil,
     numbered: Callable[[int], Pixels],
 ) -> None:
-    """Cut through the middle of frame 24: the frames before it are given, whole, but not the half that would be grey.
-    That the file promised more is a Failure, before End."""
+    """Cut through the middle of frame 24: the frames before it are given, whole; the half that would be grey is a
+    Failure, and that the file promised more is another, before End."""
     data = video.read_bytes()
     starts = [found.start() for found in re.finditer(b"00dc", data) if data.index(b"movi") < found.start()][:40]
     assert starts[-1] < data.rindex(b"idx1")
@@ -106,9 +106,10 @@ def test_a_truncated_avi(
     for frame in frames:
         difference = np.abs(frame.pixels.astype(int) - numbered(frame.sequence))
         assert difference.reshape(12, 10, 16, 10, 3).mean((1, 3, 4)).max() < 40  # blocks of 10x10 pixels
-    last = taken[-2]
-    assert isinstance(last, Failure) and last.sequence == 24
-    assert f"{video} ended after 24 of 40 frames" in last.detail
+    half, last = taken[-3], taken[-2]
+    assert isinstance(half, Failure) and half.sequence == 24 and "the frame is damaged" in half.detail
+    assert isinstance(last, Failure) and last.sequence == 25
+    assert f"{video} ended at 1.00 of 1.60 s" in last.detail
 
 
 @pytest.mark.parametrize("video", ["mp4"], indirect=True)

@@ -1,0 +1,290 @@
+"""What comes out of damaged videos: frames that lack data are to be errors, and healthy videos are to be left alone.
+
+    python benchmarks/damaged_video.py [--json FILE] [--trials N] [--only h264,vp9]
+
+Forty frames of the demo are coded by the `ffmpeg` program for each codec and container, then damaged: the file cut, a
+part of it zeroed, bits flipped, a packet lost. Each file is read as a source of video is. A frame that is handed out is
+wrong if its pixels differ from those of every frame of the undamaged file by even one level; visibly wrong if they do
+so by more than 2 levels in the mean, and stale if it comes after a later one. Whatever sign the default finder sees in
+a wrong frame is judged by the default bundle: `released` counts labels.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import random
+import shutil
+import subprocess
+import sys
+import tempfile
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import av
+import numpy as np
+from machine import machine
+
+from firewall import Firewall
+from firewall.errors import FirewallError, ImageError
+from firewall.frame import Pixels
+from firewall.regions import build
+from firewall.sources.demo import DemoReader
+from firewall.sources.video import VideoReader
+
+FRAMES, RATE, GROUP = 40, 25, 10
+X264 = ["-c:v", "libx264", "-preset", "veryfast", "-g", str(GROUP), "-sc_threshold", "0", "-bf", "2"]
+X265 = ["-c:v", "libx265", "-preset", "veryfast", "-x265-params", f"keyint={GROUP}:scenecut=0:bframes=2:log-level=none"]
+PLAIN = ["-g", str(GROUP), "-q:v", "4"]
+VPX = ["-deadline", "realtime", "-cpu-used", "8", "-b:v", "2M", "-g", str(GROUP)]
+CODECS: dict[str, tuple[list[str], list[str]]] = {  # arguments, containers
+    "mjpeg": (["-c:v", "mjpeg", "-q:v", "4", "-pix_fmt", "yuvj420p"], ["mjpg", "avi", "mkv", "mov"]),
+    "h264": (X264, ["mp4", "mkv", "ts", "h264"]),
+    "h264-slices": ([*X264, "-x264-params", "slices=4"], ["mp4", "ts"]),
+    "h264-cavlc": ([*X264, "-profile:v", "baseline", "-bf", "0"], ["mp4", "ts"]),
+    "hevc": (X265, ["mp4", "mkv", "ts"]),
+    "mpeg4": (["-c:v", "mpeg4", *PLAIN], ["mp4", "avi"]),
+    "mpeg2": (["-c:v", "mpeg2video", "-bf", "2", *PLAIN], ["ts", "mpg"]),
+    "vp8": (["-c:v", "libvpx", *VPX], ["webm"]),
+    "vp9": (["-c:v", "libvpx-vp9", *VPX], ["webm"]),
+    "av1": (["-c:v", "libaom-av1", "-usage", "realtime", "-cpu-used", "8", "-g", str(GROUP)], ["mkv", "mp4"]),
+    "ffv1": (["-c:v", "ffv1", "-level", "3", "-slicecrc", "1", "-g", "1"], ["mkv"]),
+}
+LAVFI, PATTERN, SINE = ["-f", "lavfi", "-i"], "testsrc2=size={}:rate=25:duration={}", "sine=frequency=440:duration=3"
+PICTURE = [*LAVFI, PATTERN.format("320x240", 2)]
+SOUND = [*PICTURE, *LAVFI, SINE, "-c:a", "aac"]
+FRAGMENTS = ["-movflags", "frag_keyframe+empty_moov+default_base_moof"]
+#: Name of the file: arguments of ffmpeg. None of them may give an error.
+HEALTHY: dict[str, list[str]] = {
+    "h264.mp4": [*PICTURE, *X264],
+    "h264-open-groups.mp4": [*PICTURE, "-c:v", "libx264", "-g", "12", "-bf", "3", "-x264-params", "open-gop=1"],
+    "h264-intra-refresh.mkv": [*PICTURE, "-c:v", "libx264", "-bf", "0", "-x264-params", "intra-refresh=1:keyint=12"],
+    "h264-fragments.mp4": [*PICTURE, *X264, *FRAGMENTS],
+    "h264-fragments-sound.mp4": [*SOUND, *X264, "-movflags", "frag_keyframe"],
+    "h264-sound-longer.mkv": [*SOUND, *X264],
+    "h264-sound-longer.mp4": [*SOUND, *X264],
+    "h264-sound-longer.avi": [*SOUND, *X264, "-bf", "0"],
+    "h264-sound-longer.flv": [*SOUND, *X264],
+    "h264-late.mov": ["-itsoffset", "0.5", *SOUND, *X264],
+    "h264-variable.mp4": [*PICTURE, "-vf", "select=lt(n\\,20)+not(mod(n\\,7))", "-vsync", "vfr", *X264],
+    "h264-interlaced.ts": [*PICTURE, *X264, "-flags", "+ilme+ildct", "-x264-params", "interlaced=1"],
+    "h264-10-bit.mp4": [*PICTURE, *X264, "-pix_fmt", "yuv420p10le"],
+    "h264-odd.mkv": [*PICTURE, *X264, "-vf", "scale=321:243", "-pix_fmt", "yuv444p"],
+    "h264.h264": [*PICTURE, *X264],
+    "h264.m2ts": [*PICTURE, *X264],
+    "hevc-10-bit.mkv": [*PICTURE, *X265, "-pix_fmt", "yuv420p10le"],
+    "hevc-open-groups.ts": [*PICTURE, "-c:v", "libx265", "-x265-params", "keyint=12:open-gop=1:log-level=none"],
+    "hevc.hevc": [*PICTURE, *X265],
+    "mpeg4-b-frames.avi": [*PICTURE, "-c:v", "mpeg4", "-bf", "2", *PLAIN],
+    "xvid-packed.avi": [*PICTURE, "-c:v", "libxvid", "-bf", "2", *PLAIN],
+    "mpeg2.mpg": [*PICTURE, "-c:v", "mpeg2video", "-bf", "2", *PLAIN],
+    "vp8-variable.webm": [*PICTURE, "-vf", "select=lt(n\\,10)+gt(n\\,30)", "-vsync", "vfr", "-c:v", "libvpx", *VPX],
+    "vp8-hidden-frames.webm": [
+        *PICTURE,
+        "-c:v",
+        "libvpx",
+        "-auto-alt-ref",
+        "1",
+        "-lag-in-frames",
+        "16",
+        "-cpu-used",
+        "5",
+    ],
+    "vp9.webm": [*PICTURE, "-c:v", "libvpx-vp9", *VPX],
+    "vp9-no-duration.webm": [*PICTURE, "-c:v", "libvpx-vp9", *VPX, "-live", "1"],
+    "av1.mp4": [*PICTURE, *CODECS["av1"][0]],
+    "theora.ogv": [*PICTURE, "-c:v", "libtheora", "-q:v", "6"],
+    "mjpeg.mjpg": [*PICTURE, *CODECS["mjpeg"][0]],
+    "mjpeg-422.avi": [*PICTURE, "-c:v", "mjpeg", "-q:v", "4", "-pix_fmt", "yuvj422p"],
+    "mjpeg-limited-range.mkv": [*PICTURE, "-c:v", "mjpeg", "-pix_fmt", "yuv422p", "-strict", "unofficial"],
+    "mjpeg-444-own-tables.mov": [*PICTURE, "-c:v", "mjpeg", "-huffman", "optimal", "-pix_fmt", "yuvj444p"],
+    "ffv1.mkv": [*PICTURE, "-c:v", "ffv1"],
+    "prores.mov": [*PICTURE, "-c:v", "prores"],
+    "huffyuv.avi": [*PICTURE, "-c:v", "huffyuv"],
+    "wmv2.wmv": [*PICTURE, "-c:v", "wmv2"],
+    "raw.y4m": PICTURE,
+}
+
+
+def main() -> None:
+    """Make, damage, read, count."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--trials", type=int, default=8, help="of each damage that has a place (default 8)")
+    parser.add_argument("--only", default="", help="codecs, with commas between them")
+    parser.add_argument("--json", type=Path)
+    arguments = parser.parse_args()
+    if shutil.which("ffmpeg") is None:
+        raise SystemExit("this needs the ffmpeg program")
+    chosen = arguments.only.split(",") if arguments.only else list(CODECS)
+    with tempfile.TemporaryDirectory() as name:
+        rows, healthy = damaged(Path(name), chosen, arguments.trials), undamaged(Path(name))
+    columns = ("codec", "container", "damage", "frames", "whole", "errors", "wrong", "visible", "stale", "released")
+    sys.stdout.write(" ".join(column.rjust(11) for column in columns) + "\n")
+    for row in rows:
+        sys.stdout.write(" ".join(str(value).rjust(11) for value in row) + "\n")
+    sys.stdout.write(f"healthy videos: {len(HEALTHY)}, with an error: {healthy or 0}\n")
+    if arguments.json:
+        command = ["git", "rev-parse", "--short", "HEAD"]
+        commit = subprocess.run(command, capture_output=True, text=True, check=False)
+        result: dict[str, Any] = {
+            "machine": machine(),
+            "commit": commit.stdout.strip(),
+            "av": av.__version__,
+            "trials": arguments.trials,
+            "columns": columns,
+            "rows": [" ".join(map(str, row)) for row in rows],
+            "healthy": {"n": len(HEALTHY), "false_errors": healthy},
+        }
+        arguments.json.write_text(json.dumps(result, indent=1) + "\n")
+
+
+def encode(path: Path, arguments: list[str], frames: list[Pixels] | None = None) -> None:
+    """Runs ffmpeg. frames: of one size, instead of an input among the arguments."""
+    command = ["ffmpeg", "-hide_banner", "-loglevel", "error", "-y", "-threads", "1"]
+    data = None
+    if frames is not None:
+        height, width = frames[0].shape[:2]
+        command += ["-f", "rawvideo", "-pix_fmt", "rgb24", "-s", f"{width}x{height}", "-r", str(RATE), "-i", "-"]
+        data = b"".join(frame.tobytes() for frame in frames)
+        if "-pix_fmt" not in arguments:
+            arguments = [*arguments, "-pix_fmt", "yuv420p"]
+    done = subprocess.run([*command, *arguments, str(path)], input=data, stderr=subprocess.PIPE, check=False)
+    if done.returncode:
+        raise SystemExit(f"ffmpeg can't make {path.name}: {done.stderr.decode(errors='replace')[-300:]}")
+
+
+def read(path: Path) -> tuple[list[Pixels], int]:
+    """The frames that are handed out, and the number of errors."""
+    frames, errors = [], 0
+    try:
+        reader = VideoReader(str(path), path.name, timeout=20)
+    except FirewallError:
+        return [], 1
+    while True:
+        try:
+            frames.append(next(reader)[0])
+        except StopIteration:  # noqa: PERF203
+            break
+        except ImageError:
+            errors += 1
+        except FirewallError:
+            errors += 1
+            break
+    reader.close()
+    return frames, errors
+
+
+def undamaged(folder: Path) -> dict[str, int]:
+    """The healthy videos that give an error, and how many."""
+    found = {}
+    for name, arguments in HEALTHY.items():
+        encode(folder / name, arguments)
+        frames, errors = read(folder / name)
+        if errors or not frames:
+            found[name] = errors
+    return found
+
+
+def damaged(folder: Path, codecs: list[str], trials: int) -> list[tuple[Any, ...]]:
+    """A row for each codec, container and damage."""
+    reader = DemoReader({"fps": "0"})
+    drive = [next(reader)[0] for _ in range(FRAMES)]
+    judge = Judge()
+    rows = []
+    for codec in codecs:
+        arguments, containers = CODECS[codec]
+        for container in containers:
+            path = folder / f"whole.{container}"
+            encode(path, arguments, drive)
+            whole, errors = read(path)
+            if errors or len(whole) != FRAMES:
+                raise SystemExit(f"{codec} in {container}: {len(whole)} frames and {errors} errors undamaged")
+            for damage, inflict in DAMAGES.items():
+                counts = np.zeros(6, int)
+                for trial in range(1 if damage == "cut" else trials):
+                    bad = folder / f"bad.{container}"
+                    inflict(path, bad, random.Random(trial))  # noqa: S311
+                    frames, errors = read(bad)
+                    counts += [len(frames), errors, *judge.wrong(frames, whole)]
+                rows.append((codec, container, damage, FRAMES * (1 if damage == "cut" else trials), *map(int, counts)))
+                sys.stderr.write(" ".join(map(str, rows[-1])) + "\n")
+    return rows
+
+
+class Judge:
+    """Compares with the undamaged video, and asks the firewall about what differs."""
+
+    def __init__(self) -> None:
+        self._guard, self._finder = Firewall.load("default"), build("signs")
+
+    def wrong(self, frames: list[Pixels], whole: list[Pixels]) -> tuple[int, int, int, int]:
+        """Frames that are wrong, visibly wrong, stale; labels released on them."""
+        numbers = {frame.tobytes(): number for number, frame in enumerate(whole)}
+        wrong = visible = stale = released = 0
+        newest = -1
+        for frame in frames:
+            number = numbers.get(frame.tobytes())
+            if number is not None and number > newest:
+                newest = number
+                continue
+            if number is None:
+                wrong += 1
+                visible += min(_difference(frame, other) for other in whole) > 2
+            else:
+                stale += 1
+            for region in self._finder.find(frame):
+                released += self._guard.screen(frame, region).released
+        return wrong, visible, stale, released
+
+
+def _difference(frame: Pixels, other: Pixels) -> float:
+    if frame.shape != other.shape:
+        return 255.0
+    return float(np.abs(frame.astype(np.int16) - other).mean())
+
+
+def _cut(path: Path, bad: Path, _: random.Random) -> None:
+    data = path.read_bytes()
+    bad.write_bytes(data[: len(data) * 7 // 10])
+
+
+def _zeroed(path: Path, bad: Path, chance: random.Random) -> None:
+    data = bytearray(path.read_bytes())
+    start = chance.randrange(len(data) // 10, len(data) * 9 // 10)
+    data[start : start + 512] = bytes(512)
+    bad.write_bytes(data)
+
+
+def _flipped(path: Path, bad: Path, chance: random.Random) -> None:
+    data = bytearray(path.read_bytes())
+    for _ in range(8):
+        data[chance.randrange(len(data) // 10, len(data) * 9 // 10)] ^= 1 << chance.randrange(8)
+    bad.write_bytes(data)
+
+
+def _lost(path: Path, bad: Path, chance: random.Random) -> None:
+    """A packet of a frame, or of the transport where there are such."""
+    if path.suffix == ".ts":
+        data = path.read_bytes()
+        start = 188 * chance.randrange(len(data) // 1880, len(data) * 9 // 1880)
+        bad.write_bytes(data[:start] + data[start + 3 * 188 :])
+        return
+    number = chance.randrange(3, FRAMES - 3)
+    number += number % GROUP == 0  # a key frame that is not there is a gap, no damage
+    source = ["-i", str(path), "-c", "copy", "-bsf:v", f"noise=drop=eq(n\\,{number})"]
+    encode(
+        bad, [*source, "-f", {".mjpg": "mjpeg", ".mpg": "mpeg", ".mkv": "matroska"}.get(path.suffix, path.suffix[1:])]
+    )
+
+
+DAMAGES: dict[str, Callable[[Path, Path, random.Random], None]] = {
+    "cut": _cut,
+    "zeroed": _zeroed,
+    "flipped": _flipped,
+    "lost": _lost,
+}
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,103 @@
+"""Whether a video file was read to its end, judged by what its container states and by times, never by a frame count.
+
+A count is an estimate in many a format, and wrong wherever the frame rate varies. What is not stated can't be missed: a
+raw stream, or a recording that was never closed, ends where it ends.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from firewall.sources.decoder import Heard
+
+if TYPE_CHECKING:
+    from av.container import InputContainer
+    from av.packet import Packet
+    from av.stream import Stream
+    from av.video.stream import VideoStream
+
+__all__ = ["Extent"]
+
+_MICROSECONDS = 1e6  # a container's duration
+_SLACK = 0.1  # seconds; durations are rounded, and the last frame's is a guess
+_FRAME_LINE = 6  # bytes before each frame of Y4M, where its position is
+_TS_PACKETS = {188: 0, 192: 4}  # length: where the sync byte stands
+_SYNC = 0x47
+_OGG_END = 4  # flag of a page
+
+
+class Extent:
+    """How far a video should go and how far it went, in seconds."""
+
+    def __init__(self, container: InputContainer, stream: VideoStream, path: Path, words: Heard) -> None:
+        """words: what FFmpeg said when the file was opened."""
+        self._video = stream
+        self._own = "mov" in container.format.name.split(",")  # each track states its own end there
+        self._ends: dict[int, float] = {}  # of what was read, for each stream
+        self._last = self._longest = 0.0
+        self.stated = 0.0 if words.has("Estimating duration") else self._states(container)
+        self._size = path.stat().st_size
+        self._raw = container.format.name == "yuv4mpegpipe"
+        self._after = 0  # where the last packet ended, in bytes
+        self.cut = _cut(container.format.name, path)
+
+    def _states(self, container: InputContainer) -> float:
+        if self._own:
+            return _seconds(self._video, (self._video.start_time or 0) + (self._video.duration or 0))
+        if (
+            container.format.name == "avi"
+        ):  # without its index FFmpeg forgets the length, but not how many frames are due
+            return _seconds(self._video, max(self._video.duration or 0, self._video.frames))
+        if {"matroska", "flv", "asf"} & set(container.format.name.split(",")):
+            return (container.duration or 0) / _MICROSECONDS
+        return 0.0  # elsewhere FFmpeg reckons it from the end of the file itself or from its size
+
+    @property
+    def reached(self) -> float:
+        """Where the video ended."""
+        return self._ends.get(self._video.index, 0.0)
+
+    def saw(self, packet: Packet[Stream]) -> None:
+        """Notes the times of a packet of any stream."""
+        if packet.pts is None:
+            return
+        self._after = max(self._after, (packet.pos or 0) + packet.size + _FRAME_LINE)
+        stream = packet.stream
+        at = _seconds(stream, packet.pts)
+        if stream.index == self._video.index:
+            self._longest = max(self._longest, at - self._last)
+            self._last = max(self._last, at)
+        self._ends[stream.index] = max(self._ends.get(stream.index, 0.0), at + _seconds(stream, packet.duration or 0))
+
+    def missing(self) -> bool:
+        """Whether the file ends before what it states: its video where each track has its own end, any stream else."""
+        if self._raw and self._after:
+            return self._size > self._after
+        end = self.reached if self._own else max(self._ends.values(), default=0.0)
+        return self.stated - end > max(_SLACK, 2 * self._longest)
+
+
+def _seconds(stream: object, ticks: int) -> float:
+    base = getattr(stream, "time_base", None)
+    return float(ticks * base) if base else 0.0
+
+
+def _cut(format_name: str, path: Path) -> bool:
+    """Whether the bytes themselves tell that the file was cut."""
+    with path.open("rb") as file:
+        head = file.read(400)
+        size = file.seek(0, 2)
+        file.seek(max(0, size - (1 << 17)))
+        tail = file.read()
+    if format_name == "avi" and head[:4] == b"RIFF":
+        stated = int.from_bytes(head[4:8], "little")
+        return 0 < stated < 0xFFFFFFFF and stated + 8 > size
+    if format_name == "mpegts":
+        for length, sync in _TS_PACKETS.items():
+            if len(head) > sync + length and head[sync] == head[sync + length] == _SYNC:
+                return size % length != 0
+    if format_name == "ogg":
+        page = tail.rfind(b"OggS")
+        return page >= 0 and not (tail[page + 5] & _OGG_END if page + 5 < len(tail) else 0)
+    return False
