@@ -71,7 +71,7 @@ def test_a_name_that_is_no_utf_8(tmp_path: Path) -> None:
     except OSError:
         pytest.skip("this file system takes UTF-8 names only")
     images = FileImages(image_files(tmp_path))
-    assert images[0].shape == (4, 4, 3) and images.name(0).encode().endswith(rb"s\udcfc.png")
+    assert images[0].shape == (4, 4, 3) and images.name(0).encode().endswith(rb"s\xfc.png")
 
 
 def test_what_else_lies_there_is_told(tmp_path: Path) -> None:
