@@ -11,9 +11,9 @@ import typer
 from rich.console import Console
 from rich.table import Table
 
+from firewall.bundle.cli import AllowUnsigned, TrustedKeys, sign_bundle
 from firewall.errors import UsageError
 from firewall.export.device_command import export_tensorrt
-from firewall.signing import AllowUnsigned, TrustedKeys, sign_bundle
 
 if TYPE_CHECKING:
     from firewall.export.parity import Parity
@@ -125,13 +125,13 @@ def export_bundle(
 ) -> None:
     """Classifier, detectors and calibration -> a bundle, signed if a key is given."""
     from firewall.bundle import load_bundle
-    from firewall.lab.bundling import calibrate_folder
+    from firewall.bundle.signature import read_passphrase, read_private
+    from firewall.bundle.trust import Trust
+    from firewall.bundle.written_precision import Precision
+    from firewall.lab.calibration.bundling import calibrate_folder
+    from firewall.lab.calibration.fused_bundle import Options, fuse
     from firewall.lab.database import Database
-    from firewall.lab.fused import Options, fuse
     from firewall.lab.models import open_classifier
-    from firewall.signature import read_passphrase, read_private
-    from firewall.trust import Trust
-    from firewall.written_precision import Precision
 
     if (images is None) == (database is None):
         raise UsageError("name the normal images by one of --images and --database")
@@ -197,9 +197,9 @@ def export_verify(
     Exit code 1 if they differ by more than rounding, or in any label or verdict.
     """
     from firewall.bundle import load_bundle
+    from firewall.bundle.trust import Trust
     from firewall.export.images import read_images
     from firewall.export.verification import open_plans, verify
-    from firewall.trust import Trust
 
     loaded = load_bundle(bundle, trust=Trust.configured(trust, allow_unsigned, remember=False))
     found = read_images(images, limit)

@@ -7,8 +7,8 @@ from pathlib import Path
 import pytest
 
 from firewall import Firewall
+from firewall.demo.source import DemoReader, truth
 from firewall.frame import Pixels
-from firewall.sources.demo import DemoReader, truth
 from tests.browser import browser, complaints, page
 
 __all__ = ["browser", "complaints", "page"]

@@ -118,7 +118,7 @@ def calibrate(
     name: Annotated[str, typer.Option(help="Name of the bundle.")] = "traffic-signs",
 ) -> None:
     """Set thresholds on normal images alone and write a bundle."""
-    from firewall.lab import bundling
+    from firewall.lab.calibration import bundling
     from firewall.lab.database.normals import named_splits
 
     if sum(source is not None for source in (gtsrb, images, database)) != 1:
@@ -192,14 +192,14 @@ def evaluate(
         shifts = (limit or 200) if shift else 0
         _assess(bundle, database, split, calibration, json_file, html, shifts, seed, leave_one_out)
         return
-    from firewall.lab import evaluation
+    from firewall.lab.evaluation import attacked
 
     if gtsrb is None or html is not None or calibration is not None or shift or leave_one_out is not None:
         raise UsageError("--html, --calibration, --shift and --leave-one-out need --database")
-    chosen = {"usual": list(evaluation.USUAL), "all": None}
+    chosen = {"usual": list(attacked.USUAL), "all": None}
     names = chosen[attacks] if attacks in chosen else [part for part in attacks.split(",") if part]
-    result = evaluation.evaluate(gtsrb, bundle, names, limit=limit or 500, seed=seed)
-    evaluation.render(result, Console())
+    result = attacked.evaluate(gtsrb, bundle, names, limit=limit or 500, seed=seed)
+    attacked.render(result, Console())
     if json_file is not None:
         json_file.write_text(json.dumps(result, indent=1) + "\n", encoding="utf-8")
 
@@ -216,8 +216,8 @@ def _assess(
     leave_one_out: Path | None,
 ) -> None:
     from firewall.bundle import load_bundle
-    from firewall.lab.assessment import assess
     from firewall.lab.database import Database
+    from firewall.lab.evaluation.assessment import assess
     from firewall.lab.models import open_classifier
     from firewall.lab.reports import evaluation
     from firewall.lab.reports.leave_one_out import read_leave_one_out
@@ -244,6 +244,6 @@ def demo(
     seed: Annotated[int, typer.Option(min=0, help="The attacks' randomness.")] = 0,
 ) -> None:
     """Attack the demo's signs on the bundle's classifier and store them losslessly."""
-    from firewall.lab import demonstration
+    from firewall.lab.database import demonstration
 
     typer.echo(json.dumps(demonstration.make(out, bundle, seed=seed), indent=1))

@@ -5,14 +5,14 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from firewall.lab import metrics
 from firewall.lab.database.swept import Swept
+from firewall.lab.measurement import metrics
 from firewall.lab.papers import agreement as agreement_paper
 from firewall.lab.papers.cells import area, balanced, row, share
 from firewall.lab.papers.corrected import correction_tables
 from firewall.lab.reports.papers import Figure, Table
-from firewall.lab.training.agreement import agreement_counts
-from firewall.lab.training.statistics import GROUPS, Features, accuracies
+from firewall.lab.training.detectors.agreement import agreement_counts
+from firewall.lab.training.detectors.statistics import GROUPS, Features, accuracies
 from tests.lab.swept_images import swept_images
 
 

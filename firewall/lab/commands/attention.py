@@ -48,7 +48,7 @@ def train_attention(
     """
     from firewall.lab.database import Database
     from firewall.lab.models import open_classifier
-    from firewall.lab.training.attention import Settings, train
+    from firewall.lab.training.detectors.attention import Settings, train
 
     settings = Settings(
         form=form,

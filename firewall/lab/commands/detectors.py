@@ -11,7 +11,7 @@ import typer
 from firewall.errors import UsageError
 
 if TYPE_CHECKING:
-    from firewall.lab.training.image_detectors import Settings
+    from firewall.lab.training.detectors.image_detectors import Settings
 
 __all__ = ["train_image_cnn", "train_residual", "train_statistics"]
 
@@ -58,7 +58,7 @@ def train_statistics(
     """
     from firewall.lab.database import Database as Opened
     from firewall.lab.models import open_classifier
-    from firewall.lab.training import statistics
+    from firewall.lab.training.detectors import statistics
 
     names = tuple(part.strip() for part in attacks.split(",") if part.strip())
     settings = statistics.Settings(model, feature, operations, seed, table, names)
@@ -86,7 +86,7 @@ def train_image_cnn(
 
     Stop it at any time; the same command goes on from the last finished epoch.
     """
-    from firewall.lab.training.image_detectors import Settings
+    from firewall.lab.training.detectors.image_detectors import Settings
 
     settings = Settings(
         detector="image-cnn",
@@ -121,7 +121,7 @@ def train_residual(
 
     Stop it at any time; the same command goes on from the last finished epoch.
     """
-    from firewall.lab.training.image_detectors import Settings
+    from firewall.lab.training.detectors.image_detectors import Settings
 
     try:
         further = tuple(float(part) for part in _names(also))
@@ -149,7 +149,7 @@ def _names(text: str) -> tuple[str, ...]:
 
 def _train(database: Path, out: Path, settings: Settings, threads: int, more: str, start: Path | None = None) -> None:
     from firewall.lab.database import Database as Opened
-    from firewall.lab.training.image_detectors import train
+    from firewall.lab.training.detectors.image_detectors import train
 
     further = [Opened(Path(name)) for name in _names(more)]
     report = train(Opened(database), out, settings, threads=threads, more=further, start=start)

@@ -15,13 +15,13 @@ import numpy.typing as npt
 
 from firewall.detectors.confidence import log_odds
 from firewall.detectors.stability import StabilityScale, instability
-from firewall.lab import metrics
 from firewall.lab.database import Database
 from firewall.lab.database.swept import Swept, sweep
+from firewall.lab.measurement import metrics
 from firewall.lab.models import Protected
 from firewall.lab.papers.cells import area, balanced, row, share
-from firewall.lab.training.agreement import PAPER_THRESHOLDS, agreement_counts, agreement_scores
-from firewall.lab.training.stability import GROUPS, choose, usual
+from firewall.lab.training.detectors.agreement import PAPER_THRESHOLDS, agreement_counts, agreement_scores
+from firewall.lab.training.detectors.stability import GROUPS, choose, usual
 from firewall.transforms import OPERATIONS_38, SWEEP_76
 
 __all__ = ["FITTED", "Signs", "agreement"]

@@ -14,14 +14,14 @@ import numpy.typing as npt
 from rich.console import Console
 
 from firewall.errors import DataError
-from firewall.lab import metrics
 from firewall.lab.database import Database
 from firewall.lab.database.shards import write_file
 from firewall.lab.datasets import open_dataset
+from firewall.lab.measurement import metrics
 from firewall.lab.models import Protected
 from firewall.lab.models.attention_network import AttentionNetwork
 from firewall.lab.papers.attention_masks import answers, mask_table
-from firewall.lab.training.attention import load_network
+from firewall.lab.training.detectors.attention import load_network
 
 __all__ = ["Judged", "attention"]
 

@@ -10,8 +10,8 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
-from firewall.lab import metrics
 from firewall.lab.database import Database
+from firewall.lab.measurement import metrics
 from firewall.lab.models import Protected
 from firewall.lab.models.attention_network import AttentionNetwork
 from firewall.lab.models.saliency import grad_cam, rise, smooth_grad

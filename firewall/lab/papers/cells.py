@@ -8,8 +8,8 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from firewall.lab import metrics
-from firewall.lab.metrics import Rate
+from firewall.lab.measurement import metrics
+from firewall.lab.measurement.metrics import Rate
 
 __all__ = ["Cell", "area", "balanced", "row", "share"]
 

@@ -10,8 +10,8 @@ import numpy.typing as npt
 from firewall.detectors.statistics import TOP
 from firewall.lab.database.swept import Swept
 from firewall.lab.papers.cells import Cell, row, share
-from firewall.lab.training.correction import MARGINS, choose, lead, repairs, true_ranks
-from firewall.lab.training.statistics import GROUPS
+from firewall.lab.training.detectors.correction import MARGINS, choose, lead, repairs, true_ranks
+from firewall.lab.training.detectors.statistics import GROUPS
 
 __all__ = ["correction_tables"]
 

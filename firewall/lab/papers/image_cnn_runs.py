@@ -28,7 +28,7 @@ from firewall.lab.database import Database
 from firewall.lab.database.shards import write_file
 from firewall.lab.models.detector_network import by_name
 from firewall.lab.models.normalisation import recalibrate
-from firewall.lab.training.image_detectors import raw_loss
+from firewall.lab.training.detectors.image_detectors import raw_loss
 from firewall.lab.training.loop import Schedule, fit
 from firewall.lab.training.transfer import begin_with
 

@@ -10,7 +10,7 @@ import numpy as np
 import numpy.typing as npt
 
 from firewall.errors import DataError
-from firewall.lab import metrics
+from firewall.lab.measurement import metrics
 from firewall.lab.papers.image_cnn_runs import ATTACKS, Run
 
 __all__ = [

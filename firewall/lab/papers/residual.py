@@ -14,10 +14,10 @@ from typing import Any
 import numpy as np
 from rich.console import Console
 
-from firewall.lab import metrics
 from firewall.lab.database.shards import write_file
+from firewall.lab.measurement import metrics
 from firewall.lab.papers.black_box import EPS, Case, Crafted, Images, Party, crafted, described, images_of, learn
-from firewall.lab.training.image_detectors import Settings, Split, fitted, rgb, scores
+from firewall.lab.training.detectors.image_detectors import Settings, Split, fitted, rgb, scores
 
 __all__ = ["CASES", "Sweep", "reproduce"]
 

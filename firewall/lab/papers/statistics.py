@@ -12,17 +12,17 @@ import numpy as np
 import numpy.typing as npt
 
 from firewall.detectors.statistics import TOP
-from firewall.lab import metrics
 from firewall.lab.database import Database
 from firewall.lab.database.swept import Swept, sweep
 from firewall.lab.database.variants import of_images
+from firewall.lab.datasets.shifts import SHIFTS, shifted
+from firewall.lab.measurement import metrics
 from firewall.lab.models import Protected
 from firewall.lab.papers.agreement import FITTED
 from firewall.lab.papers.cells import area, balanced, row, share
 from firewall.lab.papers.corrected import correction_tables
-from firewall.lab.training.correction import true_ranks
-from firewall.lab.training.shifts import SHIFTS, shifted
-from firewall.lab.training.statistics import Features, Fitted, Settings, accuracies, fit
+from firewall.lab.training.detectors.correction import true_ranks
+from firewall.lab.training.detectors.statistics import Features, Fitted, Settings, accuracies, fit
 from firewall.transforms import OPERATIONS_38
 
 __all__ = ["statistics"]

@@ -18,10 +18,10 @@ from matplotlib.figure import Figure
 from scipy.ndimage import map_coordinates
 
 from firewall.bundle import Bundle
-from firewall.certificate import certificate
+from firewall.bundle.certificate import certificate
 from firewall.errors import BundleError, DataError, FirewallError
-from firewall.lab import metrics
 from firewall.lab.datasets import open_dataset
+from firewall.lab.measurement import metrics
 from firewall.lab.reports.pictures import data_uri
 
 __all__ = ["NOT_PROMISED", "THESIS", "collect", "write"]
