@@ -14,12 +14,12 @@ from typing import Any
 import numpy as np
 import pytest
 
+from firewall.demo import source as demo
 from firewall.demo.scene import BAND, HEIGHT, WIDTH, render
 from firewall.demo.signs import DRAWN
 from firewall.demo.source import ASSET, ENCOUNTERS, FRAMES, DemoReader, Patch, read_patches, truth, write_patches
 from firewall.errors import SourceError, SourceUriError
 from firewall.frame import Pixels
-from firewall.sources import demo
 
 #: (encounter, step) of each frame.
 PLAN = [(number, step) for number, entry in enumerate(ENCOUNTERS) for step in range(entry.steps)]

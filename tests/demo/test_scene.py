@@ -11,10 +11,10 @@ import cv2
 import numpy as np
 import pytest
 
+from firewall.demo import scene
 from firewall.demo.scene import BAND, HEIGHT, WIDTH, Encounter, render
 from firewall.demo.signs import DRAWN
 from firewall.errors import UsageError
-from firewall.sources import scene
 
 LIGHTS = ("day", "overcast", "dusk")
 STOP = Encounter(14, seed=7)

@@ -11,7 +11,8 @@ from pathlib import Path
 import pytest
 from rich.console import Console
 
-from firewall import bundle, doctor, native
+from firewall import doctor, native
+from firewall.bundle import loading
 from firewall.doctor import Check, probes
 from firewall.errors import FirewallError
 
@@ -163,7 +164,7 @@ def test_firewalld_is_told_apart(tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 
 def test_a_missing_bundle_stops_the_main_job(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Without its bundle the main job can't run, and the check says so."""
-    monkeypatch.setattr(bundle, "DEFAULT", tmp_path / "gone")
+    monkeypatch.setattr(loading, "DEFAULT", tmp_path / "gone")
     (check,) = doctor._bundle()
     assert check.ok is False
     assert check.required
