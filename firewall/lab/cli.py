@@ -10,18 +10,17 @@ import typer
 from rich.console import Console
 
 from firewall.errors import UsageError
-from firewall.lab.commands.attention import attention_paper, train_attention
+from firewall.lab.commands.attention import train_attention
 from firewall.lab.commands.certify import certify_app, certify_report, masked, train_masked
 from firewall.lab.commands.classifiers import classifiers, train_classifier
 from firewall.lab.commands.database import attack, database_app, report_app
 from firewall.lab.commands.default_report import default_report
 from firewall.lab.commands.detectors import train_image_cnn, train_residual, train_statistics
 from firewall.lab.commands.fusing import fuse, unseen
-from firewall.lab.commands.image_cnn_paper import train_start
 from firewall.lab.commands.judging import judge, leave_one_out
 from firewall.lab.commands.label_detectors import train_agreement, train_correction, train_stability
 from firewall.lab.commands.over_time import drift, tracks
-from firewall.lab.commands.papers import paper_app
+from firewall.lab.commands.papers import PASSED_ON, paper, paper_pages
 from firewall.lab.commands.spatial import attack_app, attack_spatial, certify_spatial, train_spatial
 
 __all__ = ["app"]
@@ -42,7 +41,6 @@ train_app.command("stability")(train_stability)
 train_app.command("statistics")(train_statistics)
 train_app.command("correction")(train_correction)
 train_app.command("image-cnn")(train_image_cnn)
-train_app.command("start")(train_start)
 train_app.command("residual")(train_residual)
 train_app.command("attention")(train_attention)
 train_app.command("masked")(train_masked)
@@ -61,10 +59,10 @@ app.add_typer(certify_app, name="certify")
 certify_app.command("spatial")(certify_spatial)
 app.add_typer(database_app, name="database")
 app.add_typer(report_app, name="report")
-app.add_typer(paper_app, name="paper")
+app.command("paper", context_settings=PASSED_ON, add_help_option=False)(paper)
+report_app.command("papers", context_settings=PASSED_ON, add_help_option=False)(paper_pages)
 report_app.command("default")(default_report)
 report_app.command("certify")(certify_report)
-paper_app.command("attention")(attention_paper)
 
 Data = Annotated[Path, typer.Option(help="Folder with GTSRB: the official layout or gtsrb_*.npz packs.")]
 

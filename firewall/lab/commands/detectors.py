@@ -78,9 +78,6 @@ def train_image_cnn(
     more: More = "",
     seed: Seed = 0,
     threads: Threads = 2,
-    start: Annotated[
-        Path | None, typer.Option(metavar="FILE", help="Fine-tune: checkpoint.pt of 'lab train start'.")
-    ] = None,
 ) -> None:
     """Train the image CNN detector: a network that looks at the image itself (Nguyen H., Kuribayashi et al.).
 
@@ -98,7 +95,7 @@ def train_image_cnn(
         augment=augment,
         seed=seed,
     )
-    _train(database, out, settings, threads, more, start)
+    _train(database, out, settings, threads, more)
 
 
 def train_residual(
@@ -147,10 +144,10 @@ def _names(text: str) -> tuple[str, ...]:
     return tuple(part for part in text.split(",") if part)
 
 
-def _train(database: Path, out: Path, settings: Settings, threads: int, more: str, start: Path | None = None) -> None:
+def _train(database: Path, out: Path, settings: Settings, threads: int, more: str) -> None:
     from firewall.lab.database import Database as Opened
     from firewall.lab.training.detectors.image_detectors import train
 
     further = [Opened(Path(name)) for name in _names(more)]
-    report = train(Opened(database), out, settings, threads=threads, more=further, start=start)
+    report = train(Opened(database), out, settings, threads=threads, more=further)
     typer.echo(json.dumps(report["eval"], indent=1))

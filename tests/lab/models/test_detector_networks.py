@@ -6,12 +6,12 @@ import pytest
 import torch
 from torch import nn
 
+from benchmarks.papers.resnet50 import ResNet50
+from benchmarks.papers.xception import Xception
 from firewall.errors import UsageError
 from firewall.lab.models.detector_network import NETWORKS, by_name
 from firewall.lab.models.high_pass_network import HighPassNetwork
 from firewall.lab.models.normalisation import normalisation, recalibrate
-from firewall.lab.models.resnet50 import ResNet50
-from firewall.lab.models.xception import Xception
 
 
 def weights(network: nn.Module) -> int:

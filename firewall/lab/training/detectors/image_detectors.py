@@ -31,7 +31,6 @@ from firewall.lab.datasets.shifts import AUGMENTATIONS, augmented
 from firewall.lab.measurement import metrics
 from firewall.lab.models.detector_network import by_name
 from firewall.lab.training.loop import Schedule, fit
-from firewall.lab.training.transfer import begin_with
 from firewall.transforms import residual
 
 __all__ = ["LOSSES", "Settings", "Split", "as_input", "fitted", "raw_loss", "rgb", "scores", "train"]
@@ -113,13 +112,12 @@ def train(
     threads: int,
     more: Sequence[Database] = (),
     workers: int = 0,
-    start: Path | None = None,
 ) -> dict[str, Any]:
     """Train (or go on training) in `out`, measure on the eval split, write `detector.json` and `detector.onnx`.
 
     more: further databases of the same classifier, all of whose images are trained on. Grey images are taken as RGB
-    with three equal channels, which is what the edge makes of them. start: checkpoint of another task to begin
-    with, see firewall.lab.training.transfer. Raises DataError if the images are not square, a
+    with three equal channels, which is what the edge makes of them.
+    Raises DataError if the images are not square, a
     split lacks normal or adversarial images, or a further database is of another classifier or holds images of the
     splits dev or eval; UsageError for a network or attacks that are not there.
     """
@@ -145,7 +143,7 @@ def train(
         if not len(part.normal) or not part.attacks:
             kind = "adversarial" if len(part.normal) else "normal"
             raise DataError(f"{database.folder} has no {kind} images in its split {name!r}; attack more images")
-    network = fitted(fitting, held, out, settings, threads=threads, workers=workers, start=start)
+    network = fitted(fitting, held, out, settings, threads=threads, workers=workers)
     file = out / "detector.onnx"
     pictures = None  # residuals have signs, so the exported file is compared on random ones
     if settings.detector == "image-cnn":
@@ -165,7 +163,6 @@ def train(
         "classifier_sha256": database.card.classifier.sha256,
         "fitted": learnt.model_dump(mode="json"),
         "settings": asdict(settings),
-        "start": None if start is None else start.parent.name,
         "trained_with": {name: len(images) for name, images in fitting.attacks.items()},
         "weights": sum(weight.numel() for weight in network.parameters()),
         "database": {key: info[key] for key in ("dataset", "classifier", "normal", "adversarial", "splits", "seed")},
@@ -187,7 +184,6 @@ def fitted(
     *,
     threads: int = 1,
     workers: int = 0,
-    start: Path | None = None,
 ) -> nn.Module:
     """A network trained on `fitting`, in evaluation mode; the accuracy on `held` is for the log in `out` alone.
 
@@ -196,8 +192,6 @@ def fitted(
     torch.set_num_threads(threads)
     torch.manual_seed(settings.seed)
     network = by_name(settings.network, settings.channels)
-    if start is not None:
-        begin_with(network, start)
     return fit(
         network,
         _Balanced(fitting, settings),

@@ -16,11 +16,11 @@ from torch import Tensor, nn
 from torch.nn.functional import cross_entropy
 from torch.utils.data import Dataset as TorchDataset
 
+from benchmarks.papers.networks import network_of
+from benchmarks.papers.resnet50 import ResNet50
+from benchmarks.papers.xception import Xception
 from firewall.errors import DataError
 from firewall.lab.datasets import Dataset
-from firewall.lab.models.detector_network import by_name
-from firewall.lab.models.resnet50 import ResNet50
-from firewall.lab.models.xception import Xception
 from firewall.lab.training.loop import Schedule, fit, read_checkpoint
 from firewall.transforms import resize
 
@@ -50,7 +50,7 @@ def learn_signs(data: Dataset, out: Path, settings: Settings, *, threads: int) -
     """
     torch.set_num_threads(threads)
     torch.manual_seed(settings.seed)
-    model = by_name(settings.network)
+    model = network_of(settings.network)
     if not isinstance(model, ResNet50 | Xception):
         raise DataError(f"the network {settings.network} can't begin with another task; resnet50 and xception can")
     model.head = nn.Linear(model.width, len(data.class_names))
@@ -81,7 +81,7 @@ def begin_with(network: nn.Module, checkpoint: Path) -> None:
     weights = {name[len(prefix) :]: value for name, value in saved["average"].items() if name.startswith(prefix)}
     wanted = {name: value for name, value in network.state_dict().items() if not name.startswith("head.")}
     if any(name not in weights or weights[name].shape != value.shape for name, value in wanted.items()):
-        raise DataError(f"{checkpoint} is of another network; make one with 'firewall lab train start --network NAME'")
+        raise DataError(f"{checkpoint} is of another network; make one with 'benchmarks.papers start --network NAME'")
     network.load_state_dict({name: weights[name] for name in wanted}, strict=False)
 
 

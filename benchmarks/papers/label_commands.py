@@ -1,4 +1,4 @@
-"""`firewall lab paper agreement | statistics`: the papers on the classifier's answers, made anew."""
+"""`python -m benchmarks.papers agreement | statistics`: the papers on the classifier's answers, made anew."""
 
 from __future__ import annotations
 
@@ -33,9 +33,9 @@ def paper_agreement(
     data: Data = None,
 ) -> None:
     """Higashi, Kuribayashi et al.: table 1 and figure 3, and the stability detector beside them."""
+    from benchmarks.papers.agreement import Signs, agreement
     from firewall.lab.database import Database
     from firewall.lab.models import open_classifier
-    from firewall.lab.papers.agreement import Signs, agreement
 
     signs = Signs(
         Database(database), Database(judge), None if wide is None else Database(wide), open_classifier("default")
@@ -52,9 +52,9 @@ def paper_statistics(
     wide: Wide = None,
 ) -> None:
     """Nguyen H., Kuribayashi et al., section 3: tables 3, 4 and 5, and what goes beyond them."""
+    from benchmarks.papers.statistics import statistics
     from firewall.lab.database import Database
     from firewall.lab.models import open_classifier
-    from firewall.lab.papers.statistics import statistics
 
     result = statistics(
         Database(database), Database(judge), None if wide is None else Database(wide), open_classifier("default")

@@ -9,11 +9,11 @@ import numpy as np
 import numpy.typing as npt
 import pytest
 
+from benchmarks.papers import attention
+from benchmarks.papers.attention import Judged, scores_of
 from firewall.bundle import DetectorSpec
 from firewall.detectors import Evidence, build
 from firewall.lab.database import Database
-from firewall.lab.papers import attention
-from firewall.lab.papers.attention import Judged, scores_of
 
 CLASSES = 43
 

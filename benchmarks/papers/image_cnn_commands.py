@@ -1,4 +1,4 @@
-"""`firewall lab paper image-cnn` and `firewall lab train start`."""
+"""`python -m benchmarks.papers image-cnn` and `python -m benchmarks.papers start`."""
 
 from __future__ import annotations
 
@@ -28,8 +28,8 @@ def train_start(
     On the tracks that the default classifier was trained on, never on kept-out ones. Stop it at any time; the same
     command goes on from the last finished epoch.
     """
+    from benchmarks.papers.transfer import Settings, learn_signs
     from firewall.lab.datasets import data_root, open_dataset
-    from firewall.lab.training.transfer import Settings, learn_signs
 
     signs = open_dataset("gtsrb", data_root(data), part="fitted")
     learn_signs(signs, out, Settings(network=network, epochs=epochs, images=images, seed=seed), threads=threads)
@@ -55,11 +55,11 @@ def image_cnn(
 ) -> None:
     """Nguyen H. et al., image CNN, Table 6 and Fig. 2: ResNet-50, Xception and a small network.
 
-    Fine-tuned networks begin with RUNS/start-NETWORK, see 'lab train start'. Networks that are not trained yet are
-    named in the results. Stop it at any time; the same command goes on from the last finished epoch.
+    Fine-tuned networks begin with RUNS/start-NETWORK, see 'python -m benchmarks.papers start'. Networks that are not
+    trained yet are named in the results. Stop it at any time; the same command goes on from the last finished epoch.
     """
-    from firewall.lab.papers.image_cnn import image_cnn as measure
-    from firewall.lab.papers.image_cnn import train_runs
+    from benchmarks.papers.image_cnn import image_cnn as measure
+    from benchmarks.papers.image_cnn import train_runs
     from firewall.lab.training.loop import CHECKPOINT
 
     if train:

@@ -11,6 +11,9 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from benchmarks.papers.agreement import FITTED
+from benchmarks.papers.cells import area, balanced, row, share
+from benchmarks.papers.statistics_corrected import correction_tables
 from firewall.detectors.statistics import TOP
 from firewall.lab.database import Database
 from firewall.lab.database.swept import Swept, sweep
@@ -18,9 +21,6 @@ from firewall.lab.database.variants import of_images
 from firewall.lab.datasets.shifts import SHIFTS, shifted
 from firewall.lab.measurement import metrics
 from firewall.lab.models import Protected
-from firewall.lab.papers.agreement import FITTED
-from firewall.lab.papers.cells import area, balanced, row, share
-from firewall.lab.papers.corrected import correction_tables
 from firewall.lab.training.detectors.correction import true_ranks
 from firewall.lab.training.detectors.statistics import Features, Fitted, Settings, accuracies, fit
 from firewall.transforms import OPERATIONS_38
@@ -104,7 +104,7 @@ _COMMANDS = (
     """firewall lab train statistics --database runs/databases/kept-out --feature odds --attacks
     fgsm,deepfool,pgd,pgd-high-confidence,gradient,newtonfool,l2-bim,pgd-0.01,pgd-0.06,bim
     --out runs/detectors/statistics-best""",
-    """firewall lab paper statistics --database runs/databases/kept-out --judge runs/databases/gtsrb
+    """python -m benchmarks.papers statistics --database runs/databases/kept-out --judge runs/databases/gtsrb
     --wide runs/databases/gtsrb-all""",
 )
 

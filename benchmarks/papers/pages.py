@@ -1,4 +1,4 @@
-"""`firewall lab report papers`: one page for each paper, its numbers beside ours, and an index.
+"""`python -m benchmarks.papers pages`: one page for each paper, its numbers beside ours, and an index.
 
 The numbers come from files that other commands write, one for each method; nothing is measured here.
 """
@@ -18,6 +18,8 @@ from firewall.lab.database.shards import write_file
 from firewall.lab.reports.pictures import data_uri
 
 __all__ = ["Figure", "Measured", "Paper", "Row", "Table", "read_paper", "write"]
+
+_HERE = Path(__file__).parent
 
 
 class _Entry(BaseModel):
@@ -115,7 +117,7 @@ def write(results: Path, out: Path) -> list[Path]:
     """
     files = sorted(results.glob("*.json")) if results.is_dir() else []
     if not files:
-        raise DataError(f"{results} holds no results of papers (*.json); make them with 'firewall lab paper'")
+        raise DataError(f"{results} holds no results of papers (*.json); make them with 'python -m benchmarks.papers'")
     papers = {path.stem: read_paper(path) for path in files}
     environment = _environment()
     out.mkdir(parents=True, exist_ok=True)
@@ -123,8 +125,8 @@ def write(results: Path, out: Path) -> list[Path]:
     for name, paper in papers.items():
         figures = [{**figure.model_dump(), "picture": data_uri(_drawn(figure))} for figure in paper.figures]
         shown = [[name for name in _TITLES if _any(table, name)] for table in paper.tables]
-        page = environment.from_string(_text("papers.html.j2")).render(
-            paper=paper, figures=figures, shown=shown, titles=_TITLES, style=_text("style.css")
+        page = environment.from_string(_text("paper.html.j2")).render(
+            paper=paper, figures=figures, shown=shown, titles=_TITLES, style=_style()
         )
         written.append(out / f"{name}.html")
         write_file(written[-1], page.encode())
@@ -138,7 +140,7 @@ def write(results: Path, out: Path) -> list[Path]:
         }
         for name, paper in papers.items()
     ]
-    index = environment.from_string(_text("papers_index.html.j2")).render(entries=entries, style=_text("style.css"))
+    index = environment.from_string(_text("index.html.j2")).render(entries=entries, style=_style())
     write_file(out / "index.html", index.encode())
     return [out / "index.html", *written]
 
@@ -163,8 +165,12 @@ def _bare(value: float) -> str:
     return f"{100 * value:.2f}"
 
 
+def _style() -> str:
+    return resources.files("firewall.lab.reports").joinpath("style.css").read_text(encoding="utf-8")
+
+
 def _text(name: str) -> str:
-    return resources.files("firewall.lab.reports").joinpath(name).read_text(encoding="utf-8")
+    return _HERE.joinpath(name).read_text(encoding="utf-8")
 
 
 def _drawn(figure: Figure) -> Picture:

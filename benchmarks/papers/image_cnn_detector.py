@@ -9,14 +9,14 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from benchmarks.papers.image_cnn_runs import ATTACKS, Images, read_images
+from benchmarks.papers.image_cnn_tables import RATE, attack_cells, cell, rate_cell, score
 from firewall.engines import OnnxRuntimeNetwork
 from firewall.errors import DataError
 from firewall.lab.database import Database
 from firewall.lab.datasets.shifts import SHIFTS, shifted
 from firewall.lab.evaluation import shifts
 from firewall.lab.measurement import metrics
-from firewall.lab.papers.image_cnn_runs import ATTACKS, Images, read_images
-from firewall.lab.papers.image_cnn_tables import RATE, attack_cells, cell, rate_cell, score
 from firewall.lab.training.trained import load_trained
 
 __all__ = ["detector_tables"]

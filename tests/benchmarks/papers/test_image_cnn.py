@@ -12,15 +12,15 @@ import numpy as np
 import pytest
 import torch
 
+from benchmarks.papers import transfer
+from benchmarks.papers.image_cnn import image_cnn, train_runs
+from benchmarks.papers.image_cnn_runs import Run, held_by_image, quality_100, read_images
+from benchmarks.papers.image_cnn_tables import SHARE, table6
+from benchmarks.papers.xception import Xception
 from firewall.errors import DataError
 from firewall.lab.database import Database
 from firewall.lab.database.jobs import jobs_of
 from firewall.lab.datasets import open_dataset
-from firewall.lab.models.xception import Xception
-from firewall.lab.papers.image_cnn import image_cnn, train_runs
-from firewall.lab.papers.image_cnn_runs import Run, held_by_image, quality_100, read_images
-from firewall.lab.papers.image_cnn_tables import SHARE, table6
-from firewall.lab.training import transfer
 from tests.lab.conftest import DATABASE_ATTACKS
 
 BRIEF = Run(epochs=1, batch=8, network="high-pass", loss="softmax")

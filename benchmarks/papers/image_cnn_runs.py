@@ -22,15 +22,15 @@ from torch import Tensor, nn
 from torch.nn.functional import cross_entropy
 from torch.utils.data import Dataset
 
+from benchmarks.papers.networks import network_of
+from benchmarks.papers.transfer import begin_with
 from firewall.errors import DataError
 from firewall.export.onnx import export_classifier
 from firewall.lab.database import Database
 from firewall.lab.database.shards import write_file
-from firewall.lab.models.detector_network import by_name
 from firewall.lab.models.normalisation import recalibrate
 from firewall.lab.training.detectors.image_detectors import raw_loss
 from firewall.lab.training.loop import Schedule, fit
-from firewall.lab.training.transfer import begin_with
 
 __all__ = [
     "ATTACKS",
@@ -199,10 +199,10 @@ def train_run(
     """
     torch.set_num_threads(threads)
     torch.manual_seed(run.seed)
-    network = by_name(run.network)
+    network = network_of(run.network)
     if run.start:
         if start is None:
-            raise DataError(f"{run.name} begins with another task; make its start with 'firewall lab train start'")
+            raise DataError(f"{run.name} begins with another task; make its start with 'benchmarks.papers start'")
         begin_with(network, start)
     network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]  # a fifth to a quarter faster
     left_out = FAMILIES.get(run.leave_out, ())

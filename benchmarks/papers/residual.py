@@ -1,4 +1,4 @@
-"""The residual paper's Tables 2 and 3 and Figures 4 and 5, made anew: `firewall lab paper residual`.
+"""The residual paper's Tables 2 and 3 and Figures 4 and 5, made anew: `python -m benchmarks.papers residual`.
 
 Each number is kept in `OUT/results.json` as soon as it is there, so that the command can be stopped at any time.
 """
@@ -14,9 +14,9 @@ from typing import Any
 import numpy as np
 from rich.console import Console
 
+from benchmarks.papers.residual_black_box import EPS, Case, Crafted, Images, Party, crafted, described, images_of, learn
 from firewall.lab.database.shards import write_file
 from firewall.lab.measurement import metrics
-from firewall.lab.papers.black_box import EPS, Case, Crafted, Images, Party, crafted, described, images_of, learn
 from firewall.lab.training.detectors.image_detectors import Settings, Split, fitted, rgb, scores
 
 __all__ = ["CASES", "Sweep", "reproduce"]
@@ -211,7 +211,10 @@ def _page(known: dict[str, Any], cases: tuple[Case, ...], sweep: Sweep) -> dict[
         "tables": [table for table in tables if table["rows"]],
         "figures": _figures(known, names, sweep),
         "commands": [
-            "firewall lab paper residual --out runs/papers/residual --json benchmarks/results/papers/residual.json"
+            (
+                "python -m benchmarks.papers residual --out runs/papers/residual "
+                "--json benchmarks/results/papers/residual.json"
+            )
         ],
     }
 

@@ -5,12 +5,12 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
+from benchmarks.papers import agreement as agreement_paper
+from benchmarks.papers.cells import area, balanced, row, share
+from benchmarks.papers.pages import Figure, Table
+from benchmarks.papers.statistics_corrected import correction_tables
 from firewall.lab.database.swept import Swept
 from firewall.lab.measurement import metrics
-from firewall.lab.papers import agreement as agreement_paper
-from firewall.lab.papers.cells import area, balanced, row, share
-from firewall.lab.papers.corrected import correction_tables
-from firewall.lab.reports.papers import Figure, Table
 from firewall.lab.training.detectors.agreement import agreement_counts
 from firewall.lab.training.detectors.statistics import GROUPS, Features, accuracies
 from tests.lab.swept_images import swept_images

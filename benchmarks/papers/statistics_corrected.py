@@ -7,9 +7,9 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from benchmarks.papers.cells import Cell, row, share
 from firewall.detectors.statistics import TOP
 from firewall.lab.database.swept import Swept
-from firewall.lab.papers.cells import Cell, row, share
 from firewall.lab.training.detectors.correction import MARGINS, choose, lead, repairs, true_ranks
 from firewall.lab.training.detectors.statistics import GROUPS
 

@@ -1,4 +1,4 @@
-"""`firewall lab paper attention`: Tables 1 to 4 of the attention chapter (Nguyen C., thesis, chapter 3), anew."""
+"""`python -m benchmarks.papers attention`: Tables 1 to 4 of Nguyen C., thesis, chapter 3."""
 
 from __future__ import annotations
 
@@ -13,6 +13,7 @@ import numpy as np
 import numpy.typing as npt
 from rich.console import Console
 
+from benchmarks.papers.attention_masks import answers, mask_table
 from firewall.errors import DataError
 from firewall.lab.database import Database
 from firewall.lab.database.shards import write_file
@@ -20,7 +21,6 @@ from firewall.lab.datasets import open_dataset
 from firewall.lab.measurement import metrics
 from firewall.lab.models import Protected
 from firewall.lab.models.attention_network import AttentionNetwork
-from firewall.lab.papers.attention_masks import answers, mask_table
 from firewall.lab.training.detectors.attention import load_network
 
 __all__ = ["Judged", "attention"]
@@ -94,7 +94,8 @@ _COMMANDS = (
         "--learning-rate 0.0005 --out runs/detectors/attention-cifar10-hardened"
     ),
     (
-        "firewall lab paper attention --database runs/databases/cifar10-alexnet --transfer runs/databases/cifar10-vgg "
+        "python -m benchmarks.papers attention --database runs/databases/cifar10-alexnet "
+        "--transfer runs/databases/cifar10-vgg "
         "--detectors thesis=runs/detectors/attention-cifar10-thesis,joint=runs/detectors/attention-cifar10-grad-cam,"
         "hardened=runs/detectors/attention-cifar10-hardened "
         "--json benchmarks/results/papers/attention.json"

@@ -10,10 +10,10 @@ import numpy as np
 import pytest
 import torch
 
+from benchmarks.papers.residual import Sweep, reproduce
+from benchmarks.papers.residual_black_box import Case, crafted, images_of, learn
 from firewall.lab.attacks.substitute import drawings, learning
 from firewall.lab.models import open_classifier
-from firewall.lab.papers.black_box import Case, crafted, images_of, learn
-from firewall.lab.papers.residual import Sweep, reproduce
 
 
 @pytest.fixture(scope="module")

@@ -1,8 +1,10 @@
-"""`firewall lab report papers`: a paper's numbers beside ours, from made-up results."""
+"""`python -m benchmarks.papers pages`: a paper's numbers beside ours, from made-up results."""
 
 from __future__ import annotations
 
 import json
+import subprocess
+import sys
 from html.parser import HTMLParser
 from pathlib import Path
 from typing import Any
@@ -10,9 +12,9 @@ from typing import Any
 import pytest
 from typer.testing import CliRunner
 
+from benchmarks.papers.__main__ import app
+from benchmarks.papers.pages import read_paper
 from firewall.errors import DataError
-from firewall.lab.cli import app
-from firewall.lab.reports.papers import read_paper
 
 RESULTS: dict[str, Any] = {
     "method": "crystal ball",
@@ -49,7 +51,7 @@ RESULTS: dict[str, Any] = {
         {"title": "Bars", "kind": "bars", "x": ["fgsm", "pgd"], "series": {"a": [0.1, 0.2], "b": [0.3, 0.4]},
          "xlabel": "", "ylabel": "", "caption": ""},
     ],
-    "commands": ["firewall lab paper crystal-ball --json FILE"],
+    "commands": ["python -m benchmarks.papers crystal-ball --json FILE"],
 }  # fmt: skip
 
 
@@ -96,7 +98,7 @@ def written(tmp_path: Path, **changes: Any) -> Path:
 def test_every_number_is_on_the_page(tmp_path: Path) -> None:
     """Theirs, ours with their protocol and ours with an honest one, in that order, with n and intervals; what was not
     measured is said to be so; pictures are inside the page, and nothing is loaded from elsewhere."""
-    arguments = ["report", "papers", "--results", str(written(tmp_path)), "--out", str(tmp_path / "pages")]
+    arguments = ["pages", "--results", str(written(tmp_path)), "--out", str(tmp_path / "pages")]
     result = CliRunner().invoke(app, arguments)
     assert result.exit_code == 0, result.output
 
@@ -106,7 +108,7 @@ def test_every_number_is_on_the_page(tmp_path: Path) -> None:
     assert first == ["fgsm", "glass", "98.5 %", "87.50 % 81.00 \u2013 92.00, n = 64", "75.00 % n = 32"]
     assert second == ["deepfool", "glass", "\u2013", "not measured", "not measured"]
     assert "Balls <of> crystal" in page.text and "<of>" not in source, "text is text"
-    assert "another ball" in page.text and "firewall lab paper crystal-ball" in page.text
+    assert "another ball" in page.text and "python -m benchmarks.papers crystal-ball" in page.text
     assert len(page.pictures) == 3 and all(src.startswith("data:image/svg+xml;base64,") for src in page.pictures)
     assert "http" not in source
 
@@ -116,7 +118,7 @@ def test_a_column_without_numbers_is_told_and_not_shown(tmp_path: Path) -> None:
     table = RESULTS["tables"][0]
     rows = [{**row, "honest": None} for row in table["rows"]]
     folder = written(tmp_path, tables=[{**table, "rows": rows}])
-    result = CliRunner().invoke(app, ["report", "papers", "--results", str(folder), "--out", str(tmp_path / "pages")])
+    result = CliRunner().invoke(app, ["pages", "--results", str(folder), "--out", str(tmp_path / "pages")])
     assert result.exit_code == 0, result.output
 
     page = Cells((tmp_path / "pages" / "crystal.html").read_text())
@@ -128,7 +130,7 @@ def test_the_index_leads_to_every_page(tmp_path: Path) -> None:
     """One row a paper, with how many of its numbers have an honest counterpart."""
     folder = written(tmp_path)
     (folder / "another.json").write_text(json.dumps({"method": "another", "paper": "C. Third, 2021."}))
-    result = CliRunner().invoke(app, ["report", "papers", "--results", str(folder), "--out", str(tmp_path / "pages")])
+    result = CliRunner().invoke(app, ["pages", "--results", str(folder), "--out", str(tmp_path / "pages")])
     assert result.exit_code == 0, result.output
 
     source = (tmp_path / "pages" / "index.html").read_text()
@@ -163,7 +165,20 @@ def test_no_results(tmp_path: Path) -> None:
     with pytest.raises(DataError, match="holds no results of papers"):
         CliRunner().invoke(
             app,
-            ["report", "papers", "--results", str(tmp_path), "--out", str(tmp_path / "out")],
+            ["pages", "--results", str(tmp_path), "--out", str(tmp_path / "out")],
             catch_exceptions=False,
             standalone_mode=False,
         )
+
+
+def test_the_lab_passes_its_old_command_on(tmp_path: Path) -> None:
+    """`firewall lab paper` and `firewall lab report papers` of a checkout still do what they did."""
+    folder = tmp_path / "results"
+    folder.mkdir()
+    (folder / "balls.json").write_text(json.dumps(RESULTS))
+    command = [sys.executable, "-m", "firewall", "lab", "report", "papers", "--results", str(folder)]
+
+    result = subprocess.run([*command, "--out", str(tmp_path / "pages")], capture_output=True, text=True, check=False)
+
+    assert result.returncode == 0, result.stderr
+    assert (tmp_path / "pages" / "balls.html").is_file()

@@ -52,5 +52,5 @@ def area(normal: npt.NDArray[np.float64], scores: npt.NDArray[np.float64], track
 
 
 def row(key: list[str], theirs: str | None = None, same: Cell | None = None, honest: Cell | None = None) -> Cell:
-    """A row of a table, as `firewall lab report papers` reads it."""
+    """A row of a table, as `python -m benchmarks.papers pages` reads it."""
     return {"key": key, "theirs": theirs, "same": same, "honest": honest}

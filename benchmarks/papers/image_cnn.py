@@ -1,4 +1,4 @@
-"""`firewall lab paper image-cnn`: Table 6 and Fig. 2 of Nguyen H., Kuribayashi et al., anew."""
+"""`python -m benchmarks.papers image-cnn`: Table 6 and Fig. 2 of Nguyen H., Kuribayashi et al., anew."""
 
 from __future__ import annotations
 
@@ -13,11 +13,8 @@ import numpy as np
 import numpy.typing as npt
 from rich.console import Console
 
-from firewall.errors import DataError
-from firewall.lab.database import Database
-from firewall.lab.database.shards import write_file
-from firewall.lab.papers.image_cnn_detector import detector_tables
-from firewall.lab.papers.image_cnn_runs import (
+from benchmarks.papers.image_cnn_detector import detector_tables
+from benchmarks.papers.image_cnn_runs import (
     ATTACKS,
     FAMILIES,
     RUNS,
@@ -29,7 +26,10 @@ from firewall.lab.papers.image_cnn_runs import (
     read_run,
     train_run,
 )
-from firewall.lab.papers.image_cnn_tables import Answers, by_attack, figures, history, left_out, load_answers, table6
+from benchmarks.papers.image_cnn_tables import Answers, by_attack, figures, history, left_out, load_answers, table6
+from firewall.errors import DataError
+from firewall.lab.database import Database
+from firewall.lab.database.shards import write_file
 
 __all__ = ["image_cnn", "train_runs"]
 
@@ -98,7 +98,7 @@ def train_runs(
 ) -> list[str]:
     """Train what is not yet trained, and keep what each network says in `out / NAME / outputs.npz`; the names trained.
 
-    starts: network -> checkpoint of `firewall lab train start`; runs that need one which is missing are left out.
+    starts: network -> checkpoint of `python -m benchmarks.papers start`; runs that lack theirs are left out.
     only: train the runs of `plan` whose name holds this. epochs: of the large networks, None as planned. Stopped at
     any time, the same call goes on. Raises DataError for databases of two classifiers, or in which one of `attacks`
     is not finished.
@@ -170,7 +170,7 @@ def image_cnn(
     folders = [out / run.name for run in plan if (out / run.name / "outputs.npz").exists()]
     runs = {read_run(folder): load_answers(folder / "outputs.npz") for folder in folders}
     if not runs:
-        raise DataError(f"{out} has no finished run; train some with 'firewall lab paper image-cnn --train'")
+        raise DataError(f"{out} has no finished run; train some with 'python -m benchmarks.papers image-cnn --train'")
     tables = [table6(runs), *by_attack(runs)]
     tables += [table for table in (left_out(runs), history(runs)) if table["rows"]]
     if detector is not None:
@@ -188,10 +188,10 @@ def image_cnn(
             run.name: {**asdict(run), "cpu_seconds": round(float(answers["seconds"]))} for run, answers in runs.items()
         },
         "commands": [
-            "firewall lab train start --network resnet50 --out runs/papers/image-cnn/start-resnet50",
-            "firewall lab train start --network xception --out runs/papers/image-cnn/start-xception",
+            "python -m benchmarks.papers start --network resnet50 --out runs/papers/image-cnn/start-resnet50",
+            "python -m benchmarks.papers start --network xception --out runs/papers/image-cnn/start-xception",
             f"firewall lab train image-cnn --database runs/databases/kept-out {small}",
-            "firewall lab paper image-cnn --train --json benchmarks/results/papers/image_cnn.json",
+            "python -m benchmarks.papers image-cnn --train --json benchmarks/results/papers/image_cnn.json",
         ],
     }
     json_file.parent.mkdir(parents=True, exist_ok=True)

@@ -9,9 +9,9 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from benchmarks.papers.image_cnn_runs import ATTACKS, Run
 from firewall.errors import DataError
 from firewall.lab.measurement import metrics
-from firewall.lab.papers.image_cnn_runs import ATTACKS, Run
 
 __all__ = [
     "RATE",

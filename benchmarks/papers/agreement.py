@@ -13,13 +13,13 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from benchmarks.papers.cells import area, balanced, row, share
 from firewall.detectors.confidence import log_odds
 from firewall.detectors.stability import StabilityScale, instability
 from firewall.lab.database import Database
 from firewall.lab.database.swept import Swept, sweep
 from firewall.lab.measurement import metrics
 from firewall.lab.models import Protected
-from firewall.lab.papers.cells import area, balanced, row, share
 from firewall.lab.training.detectors.agreement import PAPER_THRESHOLDS, agreement_counts, agreement_scores
 from firewall.lab.training.detectors.stability import GROUPS, choose, usual
 from firewall.transforms import OPERATIONS_38, SWEEP_76
@@ -99,7 +99,7 @@ _COMMANDS = (
     --out runs/databases/nips17-agreement""",
     """firewall lab attack --dataset nips17 --classifier mobilenet_v1_0.25_128 --attacks lbfgs,bim,pgd-targeted,l1-bim
     --limit 300 --out runs/databases/nips17-mobilenet-all""",
-    """firewall lab paper agreement --database runs/databases/kept-out --judge runs/databases/gtsrb --photos
+    """python -m benchmarks.papers agreement --database runs/databases/kept-out --judge runs/databases/gtsrb --photos
     runs/databases/nips17-agreement --photos runs/databases/nips17-mobilenet-all --wide runs/databases/gtsrb-all""",
 )
 
