@@ -14,8 +14,8 @@ from benchmarks.papers.image_cnn_tables import RATE, attack_cells, cell, rate_ce
 from firewall.engines import OnnxRuntimeNetwork
 from firewall.errors import DataError
 from firewall.lab.database import Database
+from firewall.lab.datasets import shifts
 from firewall.lab.datasets.shifts import SHIFTS, shifted
-from firewall.lab.evaluation import shifts
 from firewall.lab.measurement import metrics
 from firewall.lab.training.trained import load_trained
 

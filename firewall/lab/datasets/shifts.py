@@ -1,28 +1,27 @@
-"""What may happen to an honest image on its way: noise, JPEG, blur, light, sharpening, rain. A detector must bear it.
+"""What may happen to a benign image on its way: JPEG, blur, darkness, noise, rain, fog ... One table, one physics.
 
-Used twice: to measure how many normal images a detector withholds after each shift, and to train detectors on shifted
-images. An attacked image is shifted *before* the attack, as a camera would: the shifted normal image plus the same
-change, so that both classes have the same history and no change is blurred away under the label "adversarial".
+Training, calibration, evaluation and drift share it. At a fixed strength (`shifted`) two bundles are judged by the same
+images; at a random one (`augmented`) detectors are trained. An attacked image is shifted *before* the attack, as a
+camera would: the shifted normal image plus the same change, so that both classes have the same history and no change is
+blurred away under the label "adversarial".
 """
 
 from __future__ import annotations
 
-import io
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from types import MappingProxyType
 
 import cv2
 import numpy as np
 import numpy.typing as npt
-from PIL import Image
 
 from firewall.errors import UsageError
-from firewall.transforms import resize
+from firewall.transforms import apply_operations, resize
 
-__all__ = ["AUGMENTATIONS", "SHIFTS", "augmented", "shifted"]
+__all__ = ["AUGMENTATIONS", "JPEG", "KINDS", "SHIFTS", "augmented", "shifted"]
 
 Pixels = npt.NDArray[np.uint8]
-Shift = Callable[[Pixels, np.random.Generator], Pixels]
 
 #: How training images are changed: not at all; by one or two random shifts in half of the cases; or so, with more noise
 #: on normal images, and none that a change could hide in on attacked ones.
@@ -32,68 +31,124 @@ AUGMENTATIONS = ("none", "shifts", "sensor")
 _HIDDEN = 3.0
 
 
-def _noise(pixels: Pixels, generator: np.random.Generator) -> Pixels:
-    """Of a sensor, 2 to 10 grey levels; half of the time the same in all channels."""
-    channels = 3 if generator.random() < 0.5 else 1
-    noise = generator.normal(0, generator.uniform(2, 10), (*pixels.shape[:2], channels))
-    return _bytes(pixels + noise)
+def _jpeg(pixels: Pixels, _: np.random.Generator, quality: float) -> Pixels:
+    """Stored once as JPEG."""
+    return _operation(pixels, f"jpeg:{round(quality)}")
 
 
-def _jpeg(pixels: Pixels, generator: np.random.Generator) -> Pixels:
-    """Stored once at a quality of 70 to 95."""
-    file = io.BytesIO()
-    Image.fromarray(pixels).save(file, format="JPEG", quality=int(generator.integers(70, 96)))
-    return np.asarray(Image.open(file))
+def _blur(pixels: Pixels, _: np.random.Generator, radius: float) -> Pixels:
+    """Out of focus: Gaussian, `radius` pixels."""
+    return _operation(pixels, f"blur:{radius:g}")
 
 
-def _blur(pixels: Pixels, generator: np.random.Generator) -> Pixels:
-    """Out of focus: Gaussian, deviation 0.4 to 1.5 pixels."""
-    return np.asarray(cv2.GaussianBlur(pixels, (0, 0), float(generator.uniform(0.4, 1.5))), np.uint8)
+def _gamma(pixels: Pixels, _: np.random.Generator, gamma: float, light: float) -> Pixels:
+    """Darker for a gamma above 1, brighter below; `light`: share of the light that is left."""
+    return _bytes(light * 255 * (pixels / 255.0) ** gamma)
 
 
-def _dark(pixels: Pixels, generator: np.random.Generator) -> Pixels:
-    """Gamma 1.2 to 2.2."""
-    return _bytes(255 * (pixels / 255.0) ** generator.uniform(1.2, 2.2))
+def _sharp(pixels: Pixels, _: np.random.Generator, amount: float, deviation: float) -> Pixels:
+    """An unsharp mask, as cameras apply it: `amount` of the difference to a blurred copy is added."""
+    soft = cv2.GaussianBlur(pixels, (0, 0), deviation).astype(np.float64)
+    return _bytes(pixels + amount * (pixels - soft))
 
 
-def _bright(pixels: Pixels, generator: np.random.Generator) -> Pixels:
-    """Gamma 0.45 to 0.85: dim images gain contrast, and so does their noise."""
-    return _bytes(255 * (pixels / 255.0) ** generator.uniform(0.45, 0.85))
+def _noise(pixels: Pixels, generator: np.random.Generator, deviation: float, grey: float) -> Pixels:
+    """Of a sensor: independent, `deviation` grey levels; the same in all channels with a probability of `grey`."""
+    channels = 1 if grey and generator.random() < grey else 3
+    return _bytes(pixels + generator.normal(0, deviation, (*pixels.shape[:2], channels)))
 
 
-def _sharp(pixels: Pixels, generator: np.random.Generator) -> Pixels:
-    """An unsharp mask, as cameras apply it: 0.3 to 1.2 of the difference to a blurred copy is added."""
-    soft = cv2.GaussianBlur(pixels, (0, 0), float(generator.uniform(0.6, 1.5))).astype(np.float64)
-    return _bytes(pixels + generator.uniform(0.3, 1.2) * (pixels - soft))
-
-
-def _rain(pixels: Pixels, generator: np.random.Generator) -> Pixels:
-    """Ten to forty bright streaks, all falling the same way."""
+def _rain(pixels: Pixels, generator: np.random.Generator, streaks: float, veil: float) -> Pixels:
+    """Slanted, blurred streaks, `streaks` of them on 48 x 48 pixels; `veil`: share of the contrast that is lost."""
     height, width = pixels.shape[:2]
-    streaks = np.zeros((height, width), np.float32)
-    slant = generator.uniform(-0.4, 0.4)
-    for _ in range(int(generator.integers(10, 41))):
-        x, y, length = generator.uniform(0, width), generator.uniform(-4, height), generator.uniform(4, 12)
-        end = (round(x + slant * length), round(y + length))
-        cv2.line(streaks, (round(x), round(y)), end, float(generator.uniform(20, 90)), 1, cv2.LINE_AA)
-    return _bytes(pixels + cv2.GaussianBlur(streaks, (0, 0), 0.5)[..., None])
+    drawn = np.zeros((height, width), np.float32)
+    slant = generator.uniform(-0.3, 0.3)
+    for _ in range(max(5, round(streaks * height * width / 48**2))):
+        x, y = generator.uniform(0, width), generator.uniform(-0.2 * height, height)
+        length = generator.uniform(0.1, 0.25) * height
+        ends = (round(x), round(y)), (round(x + slant * length), round(y + length))
+        cv2.line(drawn, *ends, float(generator.uniform(40, 100)), 1, cv2.LINE_AA)
+    soft = cv2.GaussianBlur(drawn, (0, 0), 0.6)
+    return _bytes((1 - veil) * pixels + 100 * veil + soft[:, :, np.newaxis])
 
 
-#: Each by name; a shift draws its strength itself.
-SHIFTS: MappingProxyType[str, Shift] = MappingProxyType(
-    {"noise": _noise, "jpeg": _jpeg, "blur": _blur, "dark": _dark, "bright": _bright, "sharp": _sharp, "rain": _rain}
+def _fog(pixels: Pixels, generator: np.random.Generator, density: float) -> Pixels:
+    """`density` of the light is scattered, more at the top than at the bottom, in drifts."""
+    height, width = pixels.shape[:2]
+    coarse = generator.uniform(-0.1, 0.1, (4, 4)).astype(np.float32)
+    drifts = cv2.resize(coarse, (width, height), interpolation=cv2.INTER_CUBIC)
+    scattered = np.linspace(density + 0.1, density - 0.1, height)[:, np.newaxis] + drifts
+    scattered = np.clip(scattered, 0, 1)[:, :, np.newaxis]
+    return _bytes(pixels * (1 - scattered) + 200 * scattered)
+
+
+def _operation(pixels: Pixels, name: str) -> Pixels:
+    """One of the firewall's own operations."""
+    changed: Pixels = apply_operations(pixels, [name])[0]
+    return changed
+
+
+def _bytes(values: npt.NDArray[np.floating]) -> Pixels:
+    rounded: Pixels = (np.clip(values, 0, 255) + 0.5).astype(np.uint8)
+    return rounded
+
+
+@dataclass(frozen=True)
+class Kind:
+    """One physics: (H, W, 3) uint8 to the same. ranges: parameter -> the range that training draws it from."""
+
+    physics: Callable[..., Pixels]
+    ranges: Mapping[str, tuple[float, float]]
+
+    def drawn(self, pixels: Pixels, generator: np.random.Generator) -> Pixels:
+        """At a random strength."""
+        strength = {name: generator.uniform(low, high) for name, (low, high) in self.ranges.items()}
+        return self.physics(pixels, generator, **strength)
+
+
+KINDS: MappingProxyType[str, Kind] = MappingProxyType(
+    {
+        "noise": Kind(_noise, {"deviation": (2, 10), "grey": (0.5, 0.5)}),
+        "jpeg": Kind(_jpeg, {"quality": (70, 95)}),
+        "blur": Kind(_blur, {"radius": (0.4, 1.5)}),
+        "dark": Kind(_gamma, {"gamma": (1.2, 2.2), "light": (0.6, 1)}),
+        "bright": Kind(_gamma, {"gamma": (0.45, 0.85), "light": (1, 1)}),
+        "sharp": Kind(_sharp, {"amount": (0.3, 1.2), "deviation": (0.6, 1.5)}),
+        "rain": Kind(_rain, {"streaks": (10, 40), "veil": (0, 0.15)}),
+        "fog": Kind(_fog, {"density": (0.2, 0.5)}),
+    }
 )
+
+#: Shifts of one fixed strength by name: the kind, and its parameters. New ones go to the end: the place in the table is
+#: part of a shift's seed.
+SHIFTS: MappingProxyType[str, tuple[str, Mapping[str, float]]] = MappingProxyType(
+    {
+        "jpeg-95": ("jpeg", {"quality": 95}),
+        "jpeg-85": ("jpeg", {"quality": 85}),
+        "jpeg-70": ("jpeg", {"quality": 70}),
+        "blur": ("blur", {"radius": 1}),
+        "dark": ("dark", {"gamma": 2, "light": 0.6}),
+        "noise": ("noise", {"deviation": 6, "grey": 0}),
+        "rain": ("rain", {"streaks": 25, "veil": 0.15}),
+        "fog": ("fog", {"density": 0.5}),
+        "bright": ("bright", {"gamma": 0.6, "light": 1}),
+        "sharp": ("sharp", {"amount": 0.8, "deviation": 1}),
+    }
+)
+#: The shifts that attacked images are judged under as well.
+JPEG = ("jpeg-95", "jpeg-85", "jpeg-70")
 
 
 def shifted(images: Pixels, name: str, seed: int = 0) -> Pixels:
-    """Each of `images`, (N, H, W, 3) uint8, after the shift of that name; the same for the same seed.
+    """Each of `images`, (N, H, W, 3) uint8, under the shift of that name; the same for the same seed.
 
     Raises UsageError for a name that SHIFTS doesn't have.
     """
     if name not in SHIFTS:
-        raise UsageError(f"no shift is named {name!r}; there are {', '.join(SHIFTS)}")
-    number = list(SHIFTS).index(name)
-    parts = [SHIFTS[name](image, np.random.default_rng([seed, number, i])) for i, image in enumerate(images)]
+        raise UsageError(f"unknown shift {name!r}; known: {', '.join(SHIFTS)}")
+    kind, strength = SHIFTS[name]
+    number, physics = list(SHIFTS).index(name), KINDS[kind].physics
+    parts = [physics(image, np.random.default_rng([seed, number, i]), **strength) for i, image in enumerate(images)]
     return np.stack(parts) if parts else images.copy()
 
 
@@ -113,22 +168,17 @@ def augmented(
     if generator.random() < 0.5:
         share = generator.uniform(0.5, 1)
         pixels = resize(pixels, max(8, round(share * width)), max(8, round(share * height)))
-    for name in _chosen(augment, generator, change):
-        pixels = SHIFTS[name](pixels, generator)
+    for kind in _chosen(augment, generator, change):
+        pixels = KINDS[kind].drawn(pixels, generator)
     return pixels if pixels.shape[:2] == (height, width) else resize(pixels, width, height)
 
 
 def _chosen(augment: str, generator: np.random.Generator, change: npt.NDArray[np.int16] | None) -> list[str]:
-    """One shift or two, by name."""
-    names = list(SHIFTS)
+    """One kind of shift or two, by name."""
+    names = list(KINDS)
     chances = np.ones(len(names))
     if augment == "sensor":
         hidden = change is not None and float(np.sqrt(np.mean(np.square(change, dtype=np.float64)))) < _HIDDEN
         chances[names.index("noise")] = 0 if hidden else 3 if change is None else 1
     size = 1 if generator.random() < 0.7 else 2
     return [str(name) for name in generator.choice(names, size=size, replace=False, p=chances / chances.sum())]
-
-
-def _bytes(values: npt.NDArray[np.floating]) -> Pixels:
-    rounded: Pixels = (np.clip(values, 0, 255) + 0.5).astype(np.uint8)
-    return rounded

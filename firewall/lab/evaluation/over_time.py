@@ -20,8 +20,8 @@ from firewall.lab.calibration.bundling import rewritten
 from firewall.lab.calibration.tracks import Sighting, calibrate_tracks, halves, in_tracks, usable_groups
 from firewall.lab.database import Database
 from firewall.lab.datasets import open_dataset
+from firewall.lab.datasets.shifts import shifted
 from firewall.lab.evaluation.drift import drift_spec, one_a_track, streams
-from firewall.lab.evaluation.shifts import shifted
 from firewall.lab.evaluation.tracks import either, judge_tracks, rules
 from firewall.lab.measurement.screened import Screened, screen_all
 from firewall.lab.models import Protected

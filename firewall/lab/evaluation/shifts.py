@@ -1,104 +1,28 @@
-"""What happens to honest images on their way, and how a bundle takes it: JPEG, blur, darkness, noise, rain, fog.
+"""How a bundle judges images under shift: JPEG, blur, darkness, noise, rain, fog (firewall.lab.datasets.shifts).
 
 A detector that takes every change for an attack withholds normal images as soon as the weather turns. So the normal
 images are judged once more under each shift, and attacked images after the same JPEG compression, which may as well
-undo the attack. Every shift has one fixed strength, so that two bundles are judged by the same images.
+undo the attack.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from types import MappingProxyType
 from typing import Any
 
-import cv2
 import numpy as np
 import numpy.typing as npt
 
-from firewall.errors import DataError, UsageError
+from firewall.errors import DataError
 from firewall.lab.database import Database
 from firewall.lab.database.card import Split
 from firewall.lab.database.normals import normal_entries
+from firewall.lab.datasets.shifts import JPEG, SHIFTS, shifted
 from firewall.lab.measurement import metrics
 from firewall.lab.measurement.judge import Judge
-from firewall.transforms import apply_operations
 
-__all__ = ["JPEG", "SHIFTS", "shifted", "under_shift"]
+__all__ = ["under_shift"]
 
 Pixels = npt.NDArray[np.uint8]
-Floats = npt.NDArray[np.float64]
-
-
-def _operation(name: str) -> Callable[[Pixels, np.random.Generator], Pixels]:
-    """One of the firewall's own operations."""
-    return lambda image, _: apply_operations(image, [name])[0]
-
-
-def _dark(image: Pixels, _: np.random.Generator) -> Pixels:
-    """Dusk: gamma 2, and 40 % less light."""
-    return _bytes(0.6 * 255 * (image / 255.0) ** 2)
-
-
-def _noise(image: Pixels, generator: np.random.Generator) -> Pixels:
-    """A sensor's: independent, standard deviation 6 grey levels."""
-    return _bytes(image + generator.normal(0, 6, image.shape))
-
-
-def _rain(image: Pixels, generator: np.random.Generator) -> Pixels:
-    """Slanted, blurred streaks, some 25 for 48 x 48 pixels, and a little less contrast."""
-    height, width = image.shape[:2]
-    streaks = np.zeros((height, width), np.float32)
-    slant = generator.uniform(-0.3, 0.3)
-    for _ in range(max(5, round(25 * height * width / 48**2))):
-        x, y = generator.uniform(0, width), generator.uniform(-0.2 * height, height)
-        length = generator.uniform(0.1, 0.25) * height
-        ends = (round(x), round(y)), (round(x + slant * length), round(y + length))
-        cv2.line(streaks, *ends, float(generator.uniform(40, 100)), 1, cv2.LINE_AA)
-    soft = cv2.GaussianBlur(streaks, (0, 0), 0.6)
-    return _bytes(0.85 * image + 15 + soft[:, :, np.newaxis])
-
-
-def _fog(image: Pixels, generator: np.random.Generator) -> Pixels:
-    """Half of the light is scattered, more at the top than at the bottom, in drifts."""
-    height, width = image.shape[:2]
-    coarse = generator.uniform(-0.1, 0.1, (4, 4)).astype(np.float32)
-    drifts = cv2.resize(coarse, (width, height), interpolation=cv2.INTER_CUBIC)
-    density = np.linspace(0.6, 0.4, height)[:, np.newaxis] + drifts
-    return _bytes(image * (1 - density[:, :, np.newaxis]) + 200 * density[:, :, np.newaxis])
-
-
-def _bytes(values: npt.NDArray[np.floating]) -> Pixels:
-    rounded: Pixels = (np.clip(values, 0, 255) + 0.5).astype(np.uint8)
-    return rounded
-
-
-#: By name, from (H, W, 3) uint8 to the same.
-SHIFTS: MappingProxyType[str, Callable[[Pixels, np.random.Generator], Pixels]] = MappingProxyType(
-    {
-        "jpeg-95": _operation("jpeg:95"),
-        "jpeg-85": _operation("jpeg:85"),
-        "jpeg-70": _operation("jpeg:70"),
-        "blur": _operation("blur:1"),
-        "dark": _dark,
-        "noise": _noise,
-        "rain": _rain,
-        "fog": _fog,
-    }
-)
-#: The shifts that attacked images are judged under as well.
-JPEG = ("jpeg-95", "jpeg-85", "jpeg-70")
-
-
-def shifted(images: Pixels, name: str, seed: int = 0) -> Pixels:
-    """Each of `images`, (N, H, W, 3) uint8, under the shift of that name; the same for the same seed.
-
-    Raises UsageError for a name that SHIFTS doesn't have.
-    """
-    if name not in SHIFTS:
-        raise UsageError(f"unknown shift {name!r}; known: {', '.join(SHIFTS)}")
-    number = list(SHIFTS).index(name)
-    parts = [SHIFTS[name](image, np.random.default_rng([seed, number, i])) for i, image in enumerate(images)]
-    return np.stack(parts) if parts else images.copy()
 
 
 def under_shift(

@@ -11,7 +11,8 @@ from firewall import Firewall
 from firewall.bundle import load_bundle
 from firewall.errors import UsageError
 from firewall.lab.database import Database
-from firewall.lab.evaluation.shifts import JPEG, SHIFTS, shifted, under_shift
+from firewall.lab.datasets.shifts import JPEG, SHIFTS, shifted
+from firewall.lab.evaluation.shifts import under_shift
 from firewall.lab.measurement.judge import judge_of
 from firewall.lab.models import open_classifier
 

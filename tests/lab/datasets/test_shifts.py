@@ -7,7 +7,7 @@ import pytest
 
 from firewall.errors import UsageError
 from firewall.frame import Pixels
-from firewall.lab.datasets.shifts import SHIFTS, _chosen, augmented, shifted
+from firewall.lab.datasets.shifts import KINDS, SHIFTS, _chosen, augmented, shifted
 from firewall.transforms import resize
 
 
@@ -18,16 +18,30 @@ def images(benign_sign: Pixels) -> Pixels:
     return np.stack([sign, sign // 2, 255 - sign])
 
 
-@pytest.mark.parametrize("name", SHIFTS)
-def test_a_shift_changes_images_a_little(name: str, images: Pixels) -> None:
+@pytest.mark.parametrize("name", KINDS)
+def test_a_drawn_shift_changes_images_a_little(name: str, images: Pixels) -> None:
     """Same shape, same result for the same seed, another for another; still the same picture."""
-    seen = shifted(images, name, seed=1)
+
+    def drawn(seed: int) -> Pixels:
+        return np.stack([KINDS[name].drawn(image, np.random.default_rng([seed, i])) for i, image in enumerate(images)])
+
+    seen = drawn(1)
     assert seen.shape == images.shape and seen.dtype == np.uint8
     assert (seen != images).any(axis=(1, 2, 3)).all()
-    assert np.array_equal(seen, shifted(images, name, seed=1))
-    assert not np.array_equal(seen, shifted(images, name, seed=2))
+    assert np.array_equal(seen, drawn(1))
+    assert not np.array_equal(seen, drawn(2))
     for before, after in zip(images, seen, strict=True):
         assert np.corrcoef(before.ravel(), after.ravel())[0, 1] > 0.7
+
+
+def test_a_fixed_strength_lies_in_the_range_that_training_draws_from() -> None:
+    """One table, one physics: what bundles are judged under is what detectors are trained with."""
+    for kind, strength in SHIFTS.values():
+        ranges = KINDS[kind].ranges
+        assert set(strength) == set(ranges)
+        for parameter, value in strength.items():
+            low, high = ranges[parameter]
+            assert low <= value <= high or parameter == "grey"
 
 
 def test_dark_and_bright_go_their_way(images: Pixels) -> None:
@@ -37,7 +51,7 @@ def test_dark_and_bright_go_their_way(images: Pixels) -> None:
 
 def test_unknown_shifts_are_named(images: Pixels) -> None:
     """With the names there are."""
-    with pytest.raises(UsageError, match="no shift is named 'hail'; there are noise, jpeg"):
+    with pytest.raises(UsageError, match="unknown shift 'hail'; known: jpeg-95"):
         shifted(images, "hail")
 
 
