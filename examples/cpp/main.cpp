@@ -61,8 +61,7 @@ Picture read(const char* path) {
 
 int main(int count, char** arguments) {
   const Picture picture = count > 1 ? read(arguments[1]) : drawn();
-  constexpr std::array<std::int32_t, 16> kQualities = {100, 95, 90, 85, 80, 75, 70, 65,
-                                                       60,  55, 50, 45, 40, 35, 30, 25};
+  constexpr std::array<std::int32_t, 16> kQualities = {100, 95, 90, 85, 80, 75, 70, 65, 60, 55, 50, 45, 40, 35, 30, 25};
 
   // What to do. The rest is zero, and not read: bytes need no normalisation, and the copies keep the size.
   firewall_jpeg_options options = {};
@@ -80,8 +79,7 @@ int main(int count, char** arguments) {
 
   // All memory is the caller's. A program that sweeps frame after frame allocates it once.
   const auto qualities = static_cast<std::int32_t>(kQualities.size());
-  std::vector<std::uint8_t> copies(
-      firewall_jpeg_sweep_bytes(1, picture.height, picture.width, qualities, &options));
+  std::vector<std::uint8_t> copies(firewall_jpeg_sweep_bytes(1, picture.height, picture.width, qualities, &options));
   std::vector<std::uint8_t> scratch(firewall_jpeg_sweep_scratch(picture.height, picture.width, &options));
 
   const int status = firewall_jpeg_sweep(copies.data(), copies.size(), &source, kQualities.data(), qualities, &options,
