@@ -21,7 +21,7 @@ AARCH64_PACKAGES := g++-aarch64-linux-gnu qemu-user-static
 NEEDS := Debian, Ubuntu, JetPack: apt-get install python3 python3-venv python3-dev g++ make
 
 .DEFAULT_GOAL := help
-.PHONY: help serve test unit-test lint format native-test cuda-test cuda-check gpu-check gpu-there aarch64-test bench wheel clean debian-packages aarch64-packages
+.PHONY: help serve test unit-test lint docs format native-test cuda-test cuda-check gpu-check gpu-there aarch64-test bench wheel clean debian-packages aarch64-packages
 # A recipe that fails leaves no stamp behind.
 .DELETE_ON_ERROR:
 
@@ -37,11 +37,18 @@ test: lint native-test cuda-test aarch64-test unit-test  ## everything: linters,
 unit-test: $(VENV)/.dev debian-packages  ## pytest alone: make unit-test PYTEST_ARGS="-k policy"
 	$(BIN)/python -m pytest $(PYTEST_WORKERS) $(PYTEST_ARGS)
 
-lint: $(VENV)/.dev  ## ruff, mypy --strict and the import rules
+lint: $(VENV)/.dev  ## ruff, mypy --strict, import rules, clang-format, generated tables, the docs site
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 	$(BIN)/lint-imports --no-logo
+	@git ls-files -- '*.cpp' '*.hpp' '*.h' '*.cu' '*.cuh' | xargs $(BIN)/clang-format --dry-run --Werror
+	$(BIN)/python benchmarks/tables.py --check
+	@$(docs)
+
+docs: $(VENV)/.dev  ## build the docs site, strictly, into build/site
+	@$(docs)
+	@echo "build/site/index.html"
 
 format: $(VENV)/.dev  ## let ruff mend what it can
 	$(BIN)/ruff check --fix .
@@ -135,6 +142,7 @@ aarch64-packages:
 	@if [ "$$(uname -m)" = aarch64 ]; then exit 0; fi; $(call install,$(AARCH64_PACKAGES),)
 
 comma := ,
+docs = NO_MKDOCS_2_WARNING=true $(BIN)/mkdocs build --strict --quiet
 # $(1): packages; $(2): what is said where they are not installed
 define install
 	missing=; for package in $(1); do \

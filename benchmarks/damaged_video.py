@@ -27,10 +27,10 @@ import numpy as np
 from machine import machine
 
 from firewall import Firewall
+from firewall.demo.source import DemoReader
 from firewall.errors import FirewallError, ImageError
 from firewall.frame import Pixels
 from firewall.regions import build
-from firewall.sources.demo import DemoReader
 from firewall.sources.video import VideoReader
 
 FRAMES, RATE, GROUP = 40, 25, 10

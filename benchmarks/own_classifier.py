@@ -22,7 +22,7 @@ from firewall import Firewall
 from firewall.frame import Pixels
 from firewall.lab.database import Database
 from firewall.lab.datasets.packs import load_images
-from firewall.lab.metrics import rate_interval
+from firewall.lab.measurement.metrics import rate_interval
 from firewall.verdict import Verdict
 
 

@@ -20,15 +20,15 @@ from machine import machine
 
 from firewall import Firewall
 from firewall.bundle import Bundle, load_bundle
+from firewall.bundle.trust import Trust
 from firewall.engines import OnnxRuntimeEngine
 from firewall.export.images import spread
 from firewall.export.parity import compare
 from firewall.export.precision import prepare, to_float16, to_int8
 from firewall.frame import Pixels
+from firewall.host.onnxruntime import ort
 from firewall.lab.datasets import data_root, open_dataset
-from firewall.onnxruntime import ort
 from firewall.transforms import resize
-from firewall.trust import Trust
 
 BATCH = 64
 

@@ -24,7 +24,7 @@ from machine import machine
 from operations import by_pillow
 
 from firewall import Firewall
-from firewall.certificate import judges
+from firewall.bundle.certificate import judges
 from firewall.lab.database import Database
 from firewall.transforms import OPERATIONS_38, apply_operations
 

@@ -13,14 +13,14 @@ import torch
 from torch import nn
 from torch.optim.swa_utils import AveragedModel
 
-from firewall.causes import told
 from firewall.errors import DataError
+from firewall.host.causes import told
 from firewall.lab.datasets import cifar10, gtsrb
 from firewall.lab.models.sign_classifier import INPUT_SIZE, fuse
 from firewall.lab.models.small_networks import ARCHITECTURES
-from firewall.lab.training.classifier import load_checkpoint
+from firewall.lab.training.classifiers.protected import load_checkpoint
+from firewall.lab.training.classifiers.small import Grey
 from firewall.lab.training.loop import CHECKPOINT, read_checkpoint
-from firewall.lab.training.small import Grey
 
 __all__ = ["Trained", "read_trained"]
 

@@ -11,6 +11,7 @@ import typer
 from rich.console import Console
 from rich.table import Table
 
+from firewall.bundle.cli import AllowUnsigned, TrustedKeys, sign_bundle
 from firewall.errors import UsageError
 from firewall.export.device_command import export_tensorrt
 from firewall.lab.commands.onnx_options import (
@@ -25,7 +26,6 @@ from firewall.lab.commands.onnx_options import (
     Std,
     wiring_options,
 )
-from firewall.signing import AllowUnsigned, TrustedKeys, sign_bundle
 
 if TYPE_CHECKING:
     from firewall.export.parity import Parity
@@ -67,9 +67,9 @@ def export_onnx(
     from firewall.export.checkpoint import read_trained
     from firewall.export.onnx import export_classifier
     from firewall.export.parity import compare
+    from firewall.host.onnxruntime import ort
     from firewall.lab.datasets import data_root, open_dataset
     from firewall.lab.datasets.packs import load_images
-    from firewall.onnxruntime import ort
     from firewall.transforms import resize
 
     trained = read_trained(checkpoint)
@@ -141,13 +141,13 @@ def export_bundle(
 ) -> None:
     """Classifier, detectors and calibration -> a bundle, signed if a key is given."""
     from firewall.bundle import load_bundle
-    from firewall.lab.bundling import calibrate_folder
+    from firewall.bundle.signature import read_passphrase, read_private
+    from firewall.bundle.trust import Trust
+    from firewall.bundle.written_precision import Precision
+    from firewall.lab.calibration.bundling import calibrate_folder
+    from firewall.lab.calibration.fused_bundle import Options, fuse
     from firewall.lab.database import Database
-    from firewall.lab.fused import Options, fuse
     from firewall.lab.models import open_classifier
-    from firewall.signature import read_passphrase, read_private
-    from firewall.trust import Trust
-    from firewall.written_precision import Precision
 
     if (images is None) == (database is None):
         raise UsageError("name the normal images by one of --images and --database")
@@ -224,9 +224,9 @@ def export_verify(
     Exit code 1 if they differ by more than rounding, or in any label or verdict.
     """
     from firewall.bundle import load_bundle
+    from firewall.bundle.trust import Trust
     from firewall.export.images import read_images
     from firewall.export.verification import open_plans, verify
-    from firewall.trust import Trust
 
     loaded = load_bundle(bundle, trust=Trust.configured(trust, allow_unsigned, remember=False))
     found = read_images(images, limit)

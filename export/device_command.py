@@ -8,8 +8,8 @@ from typing import Annotated
 
 import typer
 
+from firewall.bundle.cli import AllowUnsigned, TrustedKeys
 from firewall.errors import UsageError
-from firewall.signing import AllowUnsigned, TrustedKeys
 
 __all__ = ["export_tensorrt"]
 
@@ -45,11 +45,11 @@ def export_tensorrt(
     torch. A plan that is there and fits is kept; none is kept that doesn't compute in the precision. Plans are code:
     never copy one from elsewhere."""
     from firewall.bundle import load_bundle
+    from firewall.bundle.trust import Trust
     from firewall.engines.device_memory import BACKENDS
     from firewall.engines.plan_cache import PRECISIONS
     from firewall.export.images import read_images
     from firewall.export.tensorrt import Wanted, build_plan
-    from firewall.trust import Trust
 
     chosen = next((known for known in PRECISIONS if known == precision), None)
     if chosen is None:

@@ -15,10 +15,10 @@ import onnx
 import torch
 from torch import nn
 
-from firewall.causes import told
 from firewall.errors import EngineError, UsageError
-from firewall.lab.temporary import temporary_folder
-from firewall.onnxruntime import ort
+from firewall.host.causes import told
+from firewall.host.onnxruntime import ort
+from firewall.host.temporary import temporary_folder
 
 __all__ = ["OPSET", "TOLERANCE", "export_classifier"]
 

@@ -25,9 +25,9 @@ import numpy as np
 import numpy.typing as npt
 
 from firewall.bundle import InputSpec
-from firewall.causes import told
 from firewall.engines.plan_cache import Precision
 from firewall.errors import DataError, EngineError, MissingExtraError
+from firewall.host.causes import told
 
 __all__ = ["LEAST_IMAGES", "Target", "prepare", "to_float16", "to_int8", "with_precision"]
 
@@ -170,7 +170,7 @@ def _float16() -> tuple[Any, Any]:
     with _needed():
         import onnx
 
-        from firewall.onnxruntime import ort_module
+        from firewall.host.onnxruntime import ort_module
 
         float16 = ort_module("transformers.float16")
     return onnx, float16.convert_float_to_float16
@@ -180,7 +180,7 @@ def _quantization() -> tuple[Any, Any]:
     with _needed(), _quiet():
         import onnx
 
-        from firewall.onnxruntime import ort_module
+        from firewall.host.onnxruntime import ort_module
 
         quantization = ort_module("quantization")
     return onnx, quantization

@@ -19,6 +19,7 @@ import numpy as np
 import numpy.typing as npt
 
 from firewall.bundle import Bundle, ClassifierSpec, PatchSpec
+from firewall.decision.masking import masks_for
 from firewall.engines import Engine, OnnxRuntimeEngine
 from firewall.engines.device_memory import open_device
 from firewall.engines.plan_cache import PlanCache, Precision
@@ -27,7 +28,6 @@ from firewall.engines.tensorrt_library import open_tensorrt
 from firewall.errors import DataError, EngineError, MissingExtraError
 from firewall.export.parity import Parity, compare
 from firewall.frame import Pixels
-from firewall.masking import masks_for
 from firewall.screening import Firewall
 from firewall.transforms import resize
 from firewall.verdict import Verdict

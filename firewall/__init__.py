@@ -9,7 +9,7 @@ from __future__ import annotations
 from importlib import metadata
 from typing import TYPE_CHECKING, Any
 
-from firewall import telemetry
+from firewall.host import telemetry
 
 if TYPE_CHECKING:
     from firewall.errors import FirewallError

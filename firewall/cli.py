@@ -18,9 +18,9 @@ from rich.console import Console
 
 import firewall
 from firewall.bench.cli import bench_app
+from firewall.bundle.cli import AllowUnsigned, TrustedKeys, bundle_app
 from firewall.errors import EngineError, FirewallError, ImageError, MissingExtraError, UsageError
-from firewall.output import close_output, json_text, open_standard_streams, print_line, readable
-from firewall.signing import AllowUnsigned, TrustedKeys, bundle_app
+from firewall.host.output import close_output, json_text, open_standard_streams, print_line, readable
 
 if TYPE_CHECKING:
     from firewall.bundle import Bundle as LoadedBundle
@@ -185,7 +185,9 @@ def serve(
 
 def _serve(settings: Settings) -> None:
     from firewall.bundle import load_bundle
-    from firewall.drift import Drift, DriftState
+    from firewall.bundle.trust import Trust
+    from firewall.decision.drift import Drift, DriftState
+    from firewall.decision.tracks import Tracks
     from firewall.engines import check_device, open_engine
     from firewall.regions import build
     from firewall.screening import Firewall
@@ -193,8 +195,6 @@ def _serve(settings: Settings) -> None:
     from firewall.service import DEADLINE_MS, Service, over_time, reopen_on_hangup, stop_on_signals
     from firewall.sinks import Sink
     from firewall.sources import Capture, parse
-    from firewall.tracks import Tracks
-    from firewall.trust import Trust
 
     spec = parse(settings.source)
     finder = build(settings.regions, settings.region_detector, device=settings.device, threads=settings.threads)
@@ -303,12 +303,12 @@ def screen(
 ) -> None:
     """Judge image files: one JSON line for each region of each image. Exit code 1 if an image could not be judged."""
     from firewall.bundle import load_bundle
+    from firewall.bundle.trust import Trust
     from firewall.config import load_region_detector
     from firewall.engines import check_device, open_engine
     from firewall.regions import build
     from firewall.screening import Firewall
     from firewall.sources import read_input
-    from firewall.trust import Trust
     from firewall.verdict import Reason, Verdict
 
     wanted = None if patches is None else _patches(patches)

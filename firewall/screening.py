@@ -12,15 +12,15 @@ import numpy as np
 import numpy.typing as npt
 
 from firewall.bundle import Bundle, PatchSpec, load_bundle
-from firewall.copies import open_copies
-from firewall.correction import Correction
+from firewall.decision.correction import Correction
+from firewall.decision.fusion import Fusion
+from firewall.decision.masking import masks_for, stricter
+from firewall.decision.policy import Policy, contradictions
 from firewall.detectors import Detector, Evidence, build
 from firewall.engines import Engine, OnnxRuntimeEngine, OnnxRuntimeNetwork, check_device, open_engine
 from firewall.errors import EngineError, ImageError
 from firewall.frame import Frame, Pixels, Region, check_pixels
-from firewall.fusion import Fusion
-from firewall.masking import masks_for, stricter
-from firewall.policy import Policy, contradictions
+from firewall.sweep.copies import open_copies
 from firewall.transforms import residual, resize
 from firewall.verdict import Reason, Verdict
 

@@ -16,14 +16,14 @@ import numpy as np
 from pydantic import ValidationError
 
 from firewall.bundle import Bundle
-from firewall.drift import Drift, DriftSpec, DriftState
+from firewall.decision.drift import Drift, DriftSpec, DriftState
+from firewall.decision.tracks import Tracks, TracksSpec
 from firewall.errors import BundleError, EngineError, FirewallError
 from firewall.frame import Frame
 from firewall.regions import RegionFinder
 from firewall.screening import Firewall, Stages
 from firewall.sinks import FrameReport, JsonLines, Sink
 from firewall.sources import Capture, End, Failure
-from firewall.tracks import Tracks, TracksSpec
 from firewall.verdict import Reason, Verdict
 
 __all__ = [

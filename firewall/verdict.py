@@ -41,7 +41,7 @@ class Verdict:
     far the most suspicious detector's score lies above its threshold; above 0 withholds. scores: detector -> score,
     higher = more suspicious. evidence: what each score adds to the suspicion where the bundle fuses them.
     classified: how many images the classifier saw for this verdict. unsigned: nobody who is trusted here vouches for
-    the bundle that judged (firewall.trust); the line says so then, and has no such key otherwise.
+    the bundle that judged (firewall.bundle.trust); the line says so then, and has no such key otherwise.
     """
 
     source: str

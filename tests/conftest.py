@@ -7,8 +7,8 @@ from pathlib import Path
 import pytest
 
 from firewall import Firewall
+from firewall.demo.source import DemoReader, truth
 from firewall.frame import Pixels
-from firewall.sources.demo import DemoReader, truth
 from tests.browser import browser, complaints, page
 from tests.in_ci import pytest_make_collect_report, pytest_runtest_makereport
 

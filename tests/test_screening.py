@@ -12,10 +12,10 @@ from hypothesis import strategies as st
 
 from firewall import Firewall, Frame
 from firewall.bundle import Bundle
+from firewall.demo.source import truth
 from firewall.errors import EngineError
 from firewall.frame import Pixels
 from firewall.screening import Stages
-from firewall.sources.demo import truth
 from firewall.transforms import resize
 from firewall.verdict import Reason
 

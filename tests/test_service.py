@@ -12,16 +12,16 @@ import pytest
 
 from firewall import Firewall, Frame
 from firewall.bundle import load_bundle, write_bundle
-from firewall.drift import Drift, DriftSpec, DriftState, channel_spec
+from firewall.decision.drift import Drift, DriftSpec, DriftState, channel_spec
+from firewall.decision.tracks import Track, Tracks, TracksSpec
+from firewall.demo.scene import render
+from firewall.demo.source import ENCOUNTERS
 from firewall.errors import BundleError, FirewallError, ImageError
 from firewall.frame import Pixels, Region
 from firewall.regions import build
 from firewall.service import DRIFT_FILE, TRACKS_FILE, Service, over_time, stop_on_signals
 from firewall.sinks import FrameReport
 from firewall.sources import End, Failure, Idle
-from firewall.sources.demo import ENCOUNTERS
-from firewall.sources.scene import render
-from firewall.tracks import Track, Tracks, TracksSpec
 from firewall.verdict import Reason, Verdict
 
 

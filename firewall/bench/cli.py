@@ -10,8 +10,8 @@ from typing import Annotated
 
 import typer
 
+from firewall.bundle.cli import AllowUnsigned, TrustedKeys
 from firewall.errors import FirewallError, UsageError
-from firewall.signing import AllowUnsigned, TrustedKeys
 
 __all__ = ["bench_app"]
 

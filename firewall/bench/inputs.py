@@ -42,7 +42,7 @@ def of_demo() -> Inputs:
 
     The attacked signs were computed against the default bundle's classifier; to another they are just pictures.
     """
-    from firewall.sources.demo import ENCOUNTERS, DemoReader
+    from firewall.demo.source import ENCOUNTERS, DemoReader
 
     attacks = [entry.attack for entry in ENCOUNTERS for _ in range(entry.steps)]
     places: dict[str, list[int]] = {"normal": [], "adversarial": []}

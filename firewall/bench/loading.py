@@ -5,9 +5,9 @@ from __future__ import annotations
 from pathlib import Path
 
 from firewall.bundle import load_bundle
+from firewall.bundle.trust import Trust
 from firewall.engines import check_device, open_engine
 from firewall.screening import Firewall
-from firewall.trust import Trust
 
 __all__ = ["load"]
 

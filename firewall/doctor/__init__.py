@@ -24,7 +24,7 @@ from rich.text import Text
 
 import firewall
 from firewall.doctor.probes import CPU, ask, short
-from firewall.output import json_text
+from firewall.host.output import json_text
 
 __all__ = ["Check", "inspect", "render"]
 
@@ -195,7 +195,7 @@ def _opencv() -> list[Check]:
 
 def _onnx_runtime() -> list[Check]:
     try:
-        from firewall.onnxruntime import ort
+        from firewall.host.onnxruntime import ort
     except Exception as error:  # a broken native package raises whatever it likes
         return [Check("onnxruntime", False, short(error), _ADVICE_REINSTALL.format("onnxruntime"), required=True)]
     available = ort.get_available_providers()
@@ -333,8 +333,8 @@ def _bundle() -> list[Check]:
 
 def _accepted_versions() -> list[Check]:
     """Where the versions of signed bundles are remembered. Nothing is made."""
+    from firewall.bundle.trust import state_file
     from firewall.errors import BundleError
-    from firewall.trust import state_file
 
     advice = (
         "only for signed bundles with --trust: name a file that can be written with FIREWALL_TRUST_STATE (in a "

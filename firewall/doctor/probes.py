@@ -61,7 +61,7 @@ def answer(question: str, *arguments: str) -> None:
 def _provider(name: str) -> tuple[bool, str]:
     import numpy as np
 
-    from firewall.onnxruntime import ort
+    from firewall.host.onnxruntime import ort
 
     options = ort.SessionOptions()
     options.log_severity_level = 4

@@ -10,11 +10,11 @@ import numpy as np
 import numpy.typing as npt
 
 from firewall.bundle import Bundle
-from firewall.causes import told
 from firewall.engines.device_memory import DeviceMemory
 from firewall.engines.sessions import CUDA, LARGEST_BATCH, open_session
 from firewall.errors import EngineError
-from firewall.onnxruntime import ort
+from firewall.host.causes import told
+from firewall.host.onnxruntime import ort
 
 __all__ = ["CudaEngine"]
 

@@ -16,8 +16,8 @@ from typing import Any, Literal, Protocol
 import numpy as np
 import numpy.typing as npt
 
-from firewall.causes import shortened
 from firewall.errors import EngineError, MissingExtraError, UsageError
+from firewall.host.causes import shortened
 
 __all__ = ["BACKENDS", "DeviceMemory", "has_device_memory", "open_device"]
 

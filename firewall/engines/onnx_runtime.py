@@ -6,10 +6,10 @@ import numpy as np
 import numpy.typing as npt
 
 from firewall.bundle import Bundle, ClassifierSpec
-from firewall.causes import told
 from firewall.engines.sessions import Optimisation, open_session
 from firewall.errors import EngineError
-from firewall.onnxruntime import ort
+from firewall.host.causes import told
+from firewall.host.onnxruntime import ort
 
 __all__ = ["OnnxRuntimeEngine", "OnnxRuntimeNetwork"]
 

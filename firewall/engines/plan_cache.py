@@ -23,7 +23,7 @@ from typing import Any, Literal, get_args
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from firewall.errors import EngineError, UsageError
-from firewall.user_folder import user_folder
+from firewall.host.user_folder import user_folder
 
 __all__ = ["PRECISIONS", "Plan", "PlanCache", "PlanKey", "Precision", "Profile", "plan_folder", "precision_named"]
 

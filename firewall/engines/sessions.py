@@ -14,9 +14,9 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Literal
 
-from firewall.causes import told
 from firewall.errors import EngineError, UsageError
-from firewall.onnxruntime import ort
+from firewall.host.causes import told
+from firewall.host.onnxruntime import ort
 
 __all__ = ["CPU", "DEVICES", "PROVIDERS", "Optimisation", "check_device", "open_session", "placement"]
 

@@ -11,8 +11,8 @@ import re
 from collections import deque
 from typing import Any
 
-from firewall.causes import shortened
 from firewall.errors import EngineError, MissingExtraError
+from firewall.host.causes import shortened
 
 __all__ = ["OLDEST", "TOO_NEW", "Journal", "deserialize", "open_tensorrt"]
 

@@ -10,14 +10,13 @@ import typer
 from rich.console import Console
 
 from firewall.errors import UsageError
-from firewall.lab.commands.attention import attention_paper, train_attention
+from firewall.lab.commands.attention import train_attention
 from firewall.lab.commands.certify import certify_app, certify_report, masked, train_masked
 from firewall.lab.commands.classifiers import classifiers, train_classifier
 from firewall.lab.commands.database import attack, database_app, report_app
 from firewall.lab.commands.default_report import default_report
 from firewall.lab.commands.detectors import train_image_cnn, train_residual, train_statistics
 from firewall.lab.commands.fusing import fuse, unseen
-from firewall.lab.commands.image_cnn_paper import train_start
 from firewall.lab.commands.judging import judge, leave_one_out
 from firewall.lab.commands.label_detectors import train_agreement, train_correction, train_stability
 from firewall.lab.commands.onnx_options import (
@@ -33,7 +32,7 @@ from firewall.lab.commands.onnx_options import (
     wiring_options,
 )
 from firewall.lab.commands.over_time import drift, tracks
-from firewall.lab.commands.papers import paper_app
+from firewall.lab.commands.papers import PASSED_ON, paper, paper_pages
 from firewall.lab.commands.spatial import attack_app, attack_spatial, certify_spatial, train_spatial
 
 __all__ = ["app"]
@@ -54,7 +53,6 @@ train_app.command("stability")(train_stability)
 train_app.command("statistics")(train_statistics)
 train_app.command("correction")(train_correction)
 train_app.command("image-cnn")(train_image_cnn)
-train_app.command("start")(train_start)
 train_app.command("residual")(train_residual)
 train_app.command("attention")(train_attention)
 train_app.command("masked")(train_masked)
@@ -73,10 +71,10 @@ app.add_typer(certify_app, name="certify")
 certify_app.command("spatial")(certify_spatial)
 app.add_typer(database_app, name="database")
 app.add_typer(report_app, name="report")
-app.add_typer(paper_app, name="paper")
+app.command("paper", context_settings=PASSED_ON, add_help_option=False)(paper)
+report_app.command("papers", context_settings=PASSED_ON, add_help_option=False)(paper_pages)
 report_app.command("default")(default_report)
 report_app.command("certify")(certify_report)
-paper_app.command("attention")(attention_paper)
 
 Data = Annotated[Path, typer.Option(help="Folder with GTSRB: the official layout or gtsrb_*.npz packs.")]
 
@@ -128,7 +126,7 @@ def calibrate(
     name: Annotated[str, typer.Option(help="Name of the bundle.")] = "traffic-signs",
 ) -> None:
     """Set thresholds on normal images alone and write a bundle."""
-    from firewall.lab import bundling
+    from firewall.lab.calibration import bundling
     from firewall.lab.database.normals import named_splits
 
     if sum(source is not None for source in (gtsrb, images, database)) != 1:
@@ -213,14 +211,14 @@ def evaluate(
         shifts = (limit or 200) if shift else 0
         _assess(bundle, database, split, calibration, json_file, html, shifts, seed, leave_one_out)
         return
-    from firewall.lab import evaluation
+    from firewall.lab.evaluation import attacked
 
     if gtsrb is None or html is not None or calibration is not None or shift or leave_one_out is not None:
         raise UsageError("--html, --calibration, --shift and --leave-one-out need --database")
-    chosen = {"usual": list(evaluation.USUAL), "all": None}
+    chosen = {"usual": list(attacked.USUAL), "all": None}
     names = chosen[attacks] if attacks in chosen else [part for part in attacks.split(",") if part]
-    result = evaluation.evaluate(gtsrb, bundle, names, limit=limit or 500, seed=seed)
-    evaluation.render(result, Console())
+    result = attacked.evaluate(gtsrb, bundle, names, limit=limit or 500, seed=seed)
+    attacked.render(result, Console())
     if json_file is not None:
         json_file.write_text(json.dumps(result, indent=1) + "\n", encoding="utf-8")
 
@@ -237,8 +235,8 @@ def _assess(
     leave_one_out: Path | None,
 ) -> None:
     from firewall.bundle import load_bundle
-    from firewall.lab.assessment import assess
     from firewall.lab.database import Database
+    from firewall.lab.evaluation.assessment import assess
     from firewall.lab.models import open_classifier
     from firewall.lab.reports import evaluation
     from firewall.lab.reports.leave_one_out import read_leave_one_out
@@ -265,6 +263,6 @@ def demo(
     seed: Annotated[int, typer.Option(min=0, help="The attacks' randomness.")] = 0,
 ) -> None:
     """Attack the demo's signs on the bundle's classifier and store them losslessly."""
-    from firewall.lab import demonstration
+    from firewall.lab.database import demonstration
 
     typer.echo(json.dumps(demonstration.make(out, bundle, seed=seed), indent=1))

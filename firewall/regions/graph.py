@@ -12,10 +12,10 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from firewall.causes import told
+from firewall.bundle.external_data import has_external_data
 from firewall.engines.sessions import open_session
 from firewall.errors import BundleError, EngineError
-from firewall.external_data import has_external_data
+from firewall.host.causes import told
 
 __all__ = ["Array", "Graph", "Tensor"]
 

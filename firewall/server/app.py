@@ -17,7 +17,7 @@ from starlette.responses import PlainTextResponse, Response, StreamingResponse
 from starlette.routing import Route
 
 from firewall.errors import FirewallError
-from firewall.output import json_text, readable
+from firewall.host.output import json_text, readable
 from firewall.server.connection import Connection, Limits
 from firewall.server.hosts import SECURITY_HEADERS, Guard, HostNames
 from firewall.server.monitor import Monitor

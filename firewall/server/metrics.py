@@ -7,7 +7,7 @@ import time
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
 
-from firewall.drift import DriftState
+from firewall.decision.drift import DriftState
 from firewall.sinks.report import FrameReport
 from firewall.verdict import Reason
 

@@ -10,7 +10,7 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 from firewall import __version__
-from firewall.drift import DriftState
+from firewall.decision.drift import DriftState
 from firewall.server.metrics import Metrics
 from firewall.server.picture import Picture
 from firewall.server.sightings import Sightings, public_line

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import TextIO
 
 from firewall.errors import FirewallError
-from firewall.output import json_text
+from firewall.host.output import json_text
 from firewall.sinks.report import FrameReport
 
 __all__ = ["JsonLines"]

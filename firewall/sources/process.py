@@ -54,7 +54,7 @@ def open_reader(spec: SourceSpec, *, open_timeout: float, read_timeout: float, s
 
         return PatternReader(spec.options, paced=spec.live, start=start)
     if spec.kind == "demo":
-        from firewall.sources.demo import DemoReader
+        from firewall.demo.source import DemoReader
 
         return DemoReader(spec.options, start=start)
     if spec.kind in ("camera", "csi"):

@@ -20,7 +20,7 @@ from urllib.parse import parse_qsl, unquote, urlsplit
 
 from firewall.errors import SourceError, SourceUriError
 from firewall.frame import MAX_SIDE
-from firewall.output import readable
+from firewall.host.output import readable
 from firewall.sources import pipe
 from firewall.sources.camera_name import is_camera, named_camera, respelled_camera
 

@@ -25,8 +25,8 @@ inline std::int32_t* align_int32(void* pointer) noexcept {
 
 bool overlap(Buffer a, Buffer b) noexcept;
 
-// FIREWALL_OK if rows and images of the source, which has images and allowed sides, lie no closer than their own length.
-// read: the bytes from its first to its last.
+// FIREWALL_OK if rows and images of the source, which has images and allowed sides, lie no closer than their own
+// length. read: the bytes from its first to its last.
 int check_strides(const firewall_images& source, int channels, std::size_t& read) noexcept;
 
 // FIREWALL_OK if the images can be read, there are parameters (or none are asked for), the destination can hold

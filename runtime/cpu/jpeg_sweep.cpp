@@ -215,16 +215,23 @@ std::uint64_t copy_bytes(int height, int width, const firewall_jpeg_options& opt
 
 const Kernel* kernel_of(std::int32_t instructions) noexcept {
   switch (instructions) {
-    case FIREWALL_JPEG_BEST: return kernel_of(firewall_jpeg_best());
-    case FIREWALL_JPEG_PORTABLE: return &portable_kernel;
+    case FIREWALL_JPEG_BEST:
+      return kernel_of(firewall_jpeg_best());
+    case FIREWALL_JPEG_PORTABLE:
+      return &portable_kernel;
 #if defined(__x86_64__)
-    case FIREWALL_JPEG_SSE4: return firewall_jpeg_can_run(instructions) ? &sse4_kernel : nullptr;
-    case FIREWALL_JPEG_AVX2: return firewall_jpeg_can_run(instructions) ? &avx2_kernel : nullptr;
-    case FIREWALL_JPEG_AVX512: return firewall_jpeg_can_run(instructions) ? &avx512_kernel : nullptr;
+    case FIREWALL_JPEG_SSE4:
+      return firewall_jpeg_can_run(instructions) ? &sse4_kernel : nullptr;
+    case FIREWALL_JPEG_AVX2:
+      return firewall_jpeg_can_run(instructions) ? &avx2_kernel : nullptr;
+    case FIREWALL_JPEG_AVX512:
+      return firewall_jpeg_can_run(instructions) ? &avx512_kernel : nullptr;
 #elif defined(__aarch64__)
-    case FIREWALL_JPEG_NEON: return &neon_kernel;
+    case FIREWALL_JPEG_NEON:
+      return &neon_kernel;
 #endif
-    default: return nullptr;
+    default:
+      return nullptr;
   }
 }
 
@@ -282,10 +289,10 @@ int sweep(const Kernel& kernel, void* destination, std::size_t destination_size,
   const bool resize = resized(source.height, source.width, options);
   if (resize) {
     resizing.across = make_taps(source.width, resizing.width, 0, resizing.width, resizing.filter, memory.taps_across);
-    resizing.down = square(source.height, source.width, resizing)
-                        ? resizing.across
-                        : make_taps(source.height, resizing.height, 0, resizing.height, resizing.filter,
-                                    memory.taps_down);
+    resizing.down =
+        square(source.height, source.width, resizing)
+            ? resizing.across
+            : make_taps(source.height, resizing.height, 0, resizing.height, resizing.filter, memory.taps_down);
   }
   const auto copy = static_cast<std::size_t>(copy_bytes(source.height, source.width, options));
   auto* to = static_cast<unsigned char*>(destination);
@@ -321,7 +328,8 @@ extern "C" {
 int firewall_jpeg_can_run(int32_t instructions) {
   switch (instructions) {
     case FIREWALL_JPEG_BEST:
-    case FIREWALL_JPEG_PORTABLE: return 1;
+    case FIREWALL_JPEG_PORTABLE:
+      return 1;
 #if defined(__x86_64__)
     case FIREWALL_JPEG_AVX2: {
       const firewall::SimdLevel level = firewall::simd_level();
@@ -332,11 +340,14 @@ int firewall_jpeg_can_run(int32_t instructions) {
       static const bool sse4 = firewall::jpeg::has(bit_SSSE3 | bit_SSE4_1);
       return sse4 ? 1 : 0;
     }
-    case FIREWALL_JPEG_AVX512: return firewall::simd_level() == firewall::SimdLevel::avx512 ? 1 : 0;
+    case FIREWALL_JPEG_AVX512:
+      return firewall::simd_level() == firewall::SimdLevel::avx512 ? 1 : 0;
 #elif defined(__aarch64__)
-    case FIREWALL_JPEG_NEON: return 1;
+    case FIREWALL_JPEG_NEON:
+      return 1;
 #endif
-    default: return 0;
+    default:
+      return 0;
   }
 }
 

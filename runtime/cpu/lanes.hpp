@@ -219,9 +219,7 @@ inline F32 widen_float(const std::uint8_t* from) {
   const uint16x8_t words = vmovl_u8(vcreate_u8(four));
   return (F32)vcvtq_f32_u32(vmovl_u16(vget_low_u16(words)));
 }
-inline void store_half(std::uint16_t* to, F32 v) {
-  vst1_u16(to, vreinterpret_u16_f16(vcvt_f16_f32((float32x4_t)v)));
-}
+inline void store_half(std::uint16_t* to, F32 v) { vst1_u16(to, vreinterpret_u16_f16(vcvt_f16_f32((float32x4_t)v))); }
 
 #elif defined(FIREWALL_LANES_SSE4)
 

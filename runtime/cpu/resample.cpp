@@ -31,9 +31,12 @@ struct Filter {
 
 Filter filter_of(int filter) noexcept {
   switch (filter) {
-    case FIREWALL_FILTER_BILINEAR: return {triangle, 1.0};
-    case FIREWALL_FILTER_BOX: return {box, 0.5};
-    default: return {cubic, 2.0};
+    case FIREWALL_FILTER_BILINEAR:
+      return {triangle, 1.0};
+    case FIREWALL_FILTER_BOX:
+      return {box, 0.5};
+    default:
+      return {cubic, 2.0};
   }
 }
 

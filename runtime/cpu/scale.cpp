@@ -7,7 +7,6 @@
 #include "kernels/kernels.hpp"
 #include "resample.hpp"
 
-
 size_t firewall_scale_scratch(int32_t height, int32_t width) {
   using namespace firewall;
   const std::size_t image = image_size(height, width);

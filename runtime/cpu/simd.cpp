@@ -30,11 +30,16 @@ SimdLevel simd_level() noexcept {
 
 const char* simd_name(SimdLevel level) noexcept {
   switch (level) {
-    case SimdLevel::scalar: return "scalar";
-    case SimdLevel::sse2: return "sse2";
-    case SimdLevel::avx2: return "avx2";
-    case SimdLevel::avx512: return "avx512";
-    case SimdLevel::neon: return "neon";
+    case SimdLevel::scalar:
+      return "scalar";
+    case SimdLevel::sse2:
+      return "sse2";
+    case SimdLevel::avx2:
+      return "avx2";
+    case SimdLevel::avx512:
+      return "avx512";
+    case SimdLevel::neon:
+      return "neon";
   }
   return "scalar";
 }

@@ -30,8 +30,7 @@ FIREWALL_DEVICE constexpr int between(int low, int value, int high) { return lar
 // being too small to matter as long as value * by < 2^31.
 class Divisor {
  public:
-  FIREWALL_DEVICE explicit Divisor(int by)
-      : by_(by), factor_(0x80000000u / static_cast<std::uint32_t>(by) + 1) {}
+  FIREWALL_DEVICE explicit Divisor(int by) : by_(by), factor_(0x80000000u / static_cast<std::uint32_t>(by) + 1) {}
 
   FIREWALL_DEVICE int quotient(int value) const {
     return static_cast<int>(std::uint64_t{static_cast<std::uint32_t>(value)} * factor_ >> 31);

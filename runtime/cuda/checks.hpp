@@ -14,8 +14,8 @@ namespace firewall::cuda {
 // What a plan takes and gives.
 struct Shape {
   std::int32_t count, height, width, channels;
-  std::int32_t parameters;    // copies of each image
-  std::int32_t value_size;    // bytes of a number of the result
+  std::int32_t parameters;  // copies of each image
+  std::int32_t value_size;  // bytes of a number of the result
 };
 
 // a * b, or false where it can't be addressed.

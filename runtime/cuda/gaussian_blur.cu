@@ -48,8 +48,8 @@ class BlurPlan final : public firewall_cuda_plan {
 }  // namespace
 }  // namespace firewall::cuda::gaussian_blur
 
-extern "C" int firewall_cuda_gaussian_blur_plan(firewall_cuda_plan** plan, int32_t count, int32_t height,
-                                                int32_t width, const float* radii, int32_t radii_count) {
+extern "C" int firewall_cuda_gaussian_blur_plan(firewall_cuda_plan** plan, int32_t count, int32_t height, int32_t width,
+                                                const float* radii, int32_t radii_count) {
   using namespace firewall::cuda;
   if (plan == nullptr) return FIREWALL_NULL_POINTER;
   *plan = nullptr;

@@ -22,17 +22,17 @@ constexpr int kMostColumns = 32;        // bytes that a block takes of every row
 
 // Lanes of one direction. Lane (o, i) of a group begins o * outer_step + i bytes behind the group.
 struct Lanes {
-  int length;         // pixels
-  int inner, outer;   // lanes of a group: neighbouring bytes, and rows
-  int groups;         // of a copy
-  int memory;         // bytes of shared memory
+  int length;        // pixels
+  int inner, outer;  // lanes of a group: neighbouring bytes, and rows
+  int groups;        // of a copy
+  int memory;        // bytes of shared memory
 };
 
 struct Task {
   int width, height, radii;
   std::ptrdiff_t row_stride, image_stride;  // bytes of the source
   const std::uint8_t* source;
-  const Box* boxes;                         // of each radius
+  const Box* boxes;  // of each radius
   std::uint8_t* destination;
   Lanes rows, columns;
 };
@@ -113,7 +113,8 @@ FIREWALL_DEVICE void blur_columns(Block& block, const Task& task, int index, uns
              task.boxes[copy % task.radii], shared);
 }
 
-// --- on the host ------------------------------------------------------------------------------------------------------
+// --- on the host
+// ------------------------------------------------------------------------------------------------------
 
 // All but the pointers and the strides.
 inline Task make_task(int height, int width, int radii) {

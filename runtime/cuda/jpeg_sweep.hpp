@@ -52,12 +52,12 @@ FIREWALL_DEVICE inline Region region_of(const Component& of, const Tile& tile, i
                    tile.top / of.down - halo_rows, (tile.top + tile.height - 1) / of.down + halo_rows);
 }
 
-// --- prepare: colour, downsampling and forward DCT ---------------------------------------------------------------------
+// --- prepare: colour, downsampling and forward DCT
+// ---------------------------------------------------------------------
 
 // One pixel, cut to the image.
 FIREWALL_DEVICE inline const std::uint8_t* pixel(const Task& task, const std::uint8_t* image, int row, int column) {
-  return image + smaller(row, task.height - 1) * task.row_stride +
-         task.channels * smaller(column, task.width - 1);
+  return image + smaller(row, task.height - 1) * task.row_stride + task.channels * smaller(column, task.width - 1);
 }
 
 FIREWALL_DEVICE inline int luma_of(const std::uint8_t* rgb) {
@@ -74,8 +74,8 @@ FIREWALL_DEVICE inline int red_of(const std::uint8_t* rgb) {
 
 // The eight samples of Cb and Cr from `column` on. To the right the image is continued with its last pixel and then
 // made smaller; at the bottom an odd row is repeated, made smaller, and then the last row of samples is repeated.
-FIREWALL_DEVICE inline void chroma_row(const Task& task, const std::uint8_t* image, int row, int column,
-                                       int (&blue)[8], int (&red)[8]) {
+FIREWALL_DEVICE inline void chroma_row(const Task& task, const std::uint8_t* image, int row, int column, int (&blue)[8],
+                                       int (&red)[8]) {
   const Component& of = task.chroma;
   const int top = smaller(row, of.rows - 1) * of.down;
   for (int i = 0; i < 8; ++i) {
@@ -154,7 +154,8 @@ FIREWALL_DEVICE void prepare(Block& block, const Task& task, int index, unsigned
                   coefficients + 8 * task.chroma.block_columns * task.chroma.block_rows);
 }
 
-// --- render: quantisation, inverse DCT, upsampling, colour -------------------------------------------------------------
+// --- render: quantisation, inverse DCT, upsampling, colour
+// -------------------------------------------------------------
 
 // A component's samples in shared memory.
 struct Samples {
@@ -167,8 +168,8 @@ struct Samples {
 // Samples of a region at one quality, written to `samples`.
 template <typename Block>
 FIREWALL_DEVICE Samples inverse_region(Block& block, const Region& region, const Component& of,
-                                       const Eight* coefficients, const Step* steps, Eight* work,
-                                       std::uint8_t* samples, int pitch) {
+                                       const Eight* coefficients, const Step* steps, Eight* work, std::uint8_t* samples,
+                                       int pitch) {
   const Divisor by_columns(region.block_columns);
   block.each(8 * region.blocks(), [=](int i) {
     const int index = i / 8, column = i % 8;
@@ -242,7 +243,8 @@ struct Planes {
   Value* image;
 
   template <typename Block>
-  FIREWALL_DEVICE void put(const Block& block, const Task& task, int channel, int y, int x, const int (&values)[kRun]) const {
+  FIREWALL_DEVICE void put(const Block& block, const Task& task, int channel, int y, int x,
+                           const int (&values)[kRun]) const {
     Pack<Value, kRun> run;
     for (int i = 0; i < kRun; ++i) {
       number(block, static_cast<float>(between(0, values[i], 255)), task.scale[channel], task.shift[channel],
@@ -294,8 +296,8 @@ FIREWALL_DEVICE void write(Block& block, const Task& task, const Tile& tile, uns
 }
 
 template <typename Block>
-FIREWALL_DEVICE void write(Block& block, const Task& task, const Tile& tile, unsigned char* shared,
-                           const Samples& luma, const Samples& blue, const Samples& red, std::uint8_t* to) {
+FIREWALL_DEVICE void write(Block& block, const Task& task, const Tile& tile, unsigned char* shared, const Samples& luma,
+                           const Samples& blue, const Samples& red, std::uint8_t* to) {
   std::uint8_t* stage = shared + task.canvas.work;
   const int pitch = task.channels * task.tile_width;
   colour(block, task, tile, luma, blue, red, Pixels{stage, pitch, task.channels, tile.left, tile.top});
@@ -325,8 +327,8 @@ FIREWALL_DEVICE void render(Block& block, const Task& task, int index, unsigned 
     const Region chroma = region_of(task.chroma, tile, task.halo_columns, task.halo_rows);
     const Eight* blues = coefficients + 8 * task.luma.block_columns * task.luma.block_rows;
     const Eight* reds = blues + 8 * task.chroma.block_columns * task.chroma.block_rows;
-    blue = inverse_region(block, chroma, task.chroma, blues, steps + 64, work, shared + canvas.blue,
-                          canvas.chroma_pitch);
+    blue =
+        inverse_region(block, chroma, task.chroma, blues, steps + 64, work, shared + canvas.blue, canvas.chroma_pitch);
     red = inverse_region(block, chroma, task.chroma, reds, steps + 64, work, shared + canvas.red, canvas.chroma_pitch);
   }
   const std::ptrdiff_t values = static_cast<std::ptrdiff_t>(task.height) * task.width * task.channels;

@@ -23,8 +23,8 @@ constexpr int kRun = 4;  // pixels that a thread colours at a time; kTileWidth i
 
 // Y, or Cb and Cr.
 struct Component {
-  int across, down;              // full-size columns and rows for one sample
-  int columns, rows;             // samples, without what fills the last blocks
+  int across, down;   // full-size columns and rows for one sample
+  int columns, rows;  // samples, without what fills the last blocks
   int block_columns, block_rows;
 };
 
@@ -32,31 +32,32 @@ struct Component {
 struct Canvas {
   int luma, blue, red;  // samples
   int luma_pitch, chroma_pitch;
-  int steps;            // 2 x 64
-  int work;             // blocks between the two passes of the DCT; then pixels of three bytes on their way out
+  int steps;  // 2 x 64
+  int work;   // blocks between the two passes of the DCT; then pixels of three bytes on their way out
   int size;
 };
 
 struct Task {
   int width, height, channels;
   std::ptrdiff_t row_stride, image_stride;  // bytes of the source
-  Component luma, chroma;         // chroma: all zero if grey
-  bool fancy;                     // chroma is enlarged with the triangle filter, else repeated
-  int halo_columns, halo_rows;    // 1 where that filter needs a sample beyond the tile, else 0
-  int tile_width;                 // a multiple of 16
-  int tiles_across, tiles;        // of an image
+  Component luma, chroma;                   // chroma: all zero if grey
+  bool fancy;                               // chroma is enlarged with the triangle filter, else repeated
+  int halo_columns, halo_rows;              // 1 where that filter needs a sample beyond the tile, else 0
+  int tile_width;                           // a multiple of 16
+  int tiles_across, tiles;                  // of an image
   int qualities;
-  int blocks;                     // of coefficients of an image: Y, then Cb, then Cr
+  int blocks;  // of coefficients of an image: Y, then Cb, then Cr
   const std::uint8_t* source;
-  Eight* coefficients;            // count x blocks x 8 columns
-  const Step* steps;              // qualities x 2 tables x 64, in the order of the coefficients
+  Eight* coefficients;  // count x blocks x 8 columns
+  const Step* steps;    // qualities x 2 tables x 64, in the order of the coefficients
   void* destination;
   float scale[3], shift[3];
   Canvas canvas;
-  int prepare_memory;             // of a block of threads that prepares: blocks between the two passes of the DCT
+  int prepare_memory;  // of a block of threads that prepares: blocks between the two passes of the DCT
 };
 
-// --- on the host ------------------------------------------------------------------------------------------------------
+// --- on the host
+// ------------------------------------------------------------------------------------------------------
 
 inline int blocks_of(int samples) { return (samples + 7) / 8; }
 
@@ -171,8 +172,9 @@ inline int check_sweep(Shape& shape, std::int32_t count, std::int32_t height, st
   const bool same_size = (options->result_height == 0 && options->result_width == 0) ||
                          (options->result_height == height && options->result_width == width);
   if (!same_size) return FIREWALL_BAD_PARAMETER;
-  const std::int32_t value_size =
-      options->format == FIREWALL_JPEG_UINT8 ? 1 : options->format == FIREWALL_JPEG_FLOAT32 ? 4 : 2;
+  const std::int32_t value_size = options->format == FIREWALL_JPEG_UINT8     ? 1
+                                  : options->format == FIREWALL_JPEG_FLOAT32 ? 4
+                                                                             : 2;
   shape = {count, height, width, channels, qualities_count, value_size};
   const int status = check_plan(shape, qualities);
   if (status != FIREWALL_OK) return status;

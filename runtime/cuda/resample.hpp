@@ -86,7 +86,8 @@ FIREWALL_DEVICE void resample(Block& block, const std::uint8_t* source, std::ptr
   }
 }
 
-// --- on the host ------------------------------------------------------------------------------------------------------
+// --- on the host
+// ------------------------------------------------------------------------------------------------------
 
 // Adds the taps of a side to a pool; the arguments are those of make_taps.
 inline Axis add_axis(std::vector<std::int32_t>& pool, std::int32_t from, std::int32_t to, std::int32_t window_start,

@@ -28,8 +28,8 @@ struct Task {
   const std::uint8_t* source;
   const Share* shares;
   const Tile* small_tile;
-  const std::int32_t* pool;                 // of the shares' axes
-  std::uint8_t* small;                      // count x small_size
+  const std::int32_t* pool;  // of the shares' axes
+  std::uint8_t* small;       // count x small_size
   void* destination;
 };
 
@@ -87,7 +87,8 @@ FIREWALL_DEVICE void compare(Block& block, const Task& task, int index, Resample
   });
 }
 
-// --- on the host ------------------------------------------------------------------------------------------------------
+// --- on the host
+// ------------------------------------------------------------------------------------------------------
 
 // What a plan puts into device memory.
 struct Tables {
@@ -129,7 +130,7 @@ inline int check_residual(const Shape& shape, const double* shares, int down, in
   }
   // No image has more small tiles than tiles.
   return grid_of(resample_tiles(shape.height, shape.width), shape.parameters, shape.count) > 0 ? FIREWALL_OK
-                                                                                              : FIREWALL_BAD_SIZE;
+                                                                                               : FIREWALL_BAD_SIZE;
 }
 
 }  // namespace firewall::cuda::residual

@@ -19,7 +19,7 @@ struct Task {
   int spans;                                // of a copy
   std::ptrdiff_t row_stride, image_stride;  // bytes of the source
   const std::uint8_t* source;
-  const Affine* affines;                    // of each angle
+  const Affine* affines;  // of each angle
   std::uint8_t* destination;
 };
 
@@ -47,7 +47,8 @@ FIREWALL_DEVICE void turn(Block& block, const Task& task, int index, unsigned ch
   copy_rows(block, shared, kMemory, task.destination + copy * size + 3 * first, 0, 1, 3 * pixels);
 }
 
-// --- on the host ------------------------------------------------------------------------------------------------------
+// --- on the host
+// ------------------------------------------------------------------------------------------------------
 
 // All but the pointers and the strides.
 inline Task make_task(int height, int width, int angles) {

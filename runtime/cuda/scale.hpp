@@ -18,7 +18,7 @@ struct Task {
   std::ptrdiff_t row_stride, image_stride;  // bytes of the source
   const std::uint8_t* source;
   const Factor* factors;
-  const std::int32_t* pool;                 // of the factors' axes
+  const std::int32_t* pool;  // of the factors' axes
   std::uint8_t* destination;
 };
 
@@ -56,7 +56,8 @@ FIREWALL_DEVICE void resize(Block& block, const Task& task, int index, ResampleM
   });
 }
 
-// --- on the host ------------------------------------------------------------------------------------------------------
+// --- on the host
+// ------------------------------------------------------------------------------------------------------
 
 // All but the pointers and the strides.
 inline Task make_task(int height, int width, int factors) {
@@ -91,7 +92,7 @@ inline int check_scale(const Shape& shape, const double* factors, int filter) no
     if (!allowed_factor(factors[i])) return FIREWALL_BAD_PARAMETER;
   }
   return grid_of(resample_tiles(shape.height, shape.width), shape.parameters, shape.count) > 0 ? FIREWALL_OK
-                                                                                              : FIREWALL_BAD_SIZE;
+                                                                                               : FIREWALL_BAD_SIZE;
 }
 
 }  // namespace firewall::cuda::scale

@@ -40,7 +40,8 @@ FIREWALL_DEVICE void spread(Block& block, const Task& task, int index) {
   });
 }
 
-// --- on the host ------------------------------------------------------------------------------------------------------
+// --- on the host
+// ------------------------------------------------------------------------------------------------------
 
 // All but the pointers and the strides.
 inline Task make_task(int height, int width, const double* mean, const double* deviation) {

@@ -55,8 +55,8 @@ class Plan {
   void run(std::uintptr_t destination, std::size_t destination_size, std::uintptr_t source, std::int32_t count,
            std::int32_t height, std::int32_t width, std::ptrdiff_t image_stride, std::ptrdiff_t row_stride,
            std::uintptr_t stream) const {
-    const firewall_images images = {reinterpret_cast<const std::uint8_t*>(source), image_stride, row_stride, count,
-                                    height, width};
+    const firewall_images images = {
+        reinterpret_cast<const std::uint8_t*>(source), image_stride, row_stride, count, height, width};
     check(firewall_cuda_run(plan_.get(), reinterpret_cast<void*>(destination), destination_size, &images,
                             reinterpret_cast<void*>(stream)));
   }
@@ -128,12 +128,22 @@ std::string type_name(nb::dlpack::dtype type) {
   if (type.lanes != 1) return "packed";
   const char* kind = "other";
   switch (static_cast<nb::dlpack::dtype_code>(type.code)) {
-    case nb::dlpack::dtype_code::Int: kind = "int"; break;
-    case nb::dlpack::dtype_code::UInt: kind = "uint"; break;
-    case nb::dlpack::dtype_code::Float: kind = "float"; break;
-    case nb::dlpack::dtype_code::Bfloat: kind = "bfloat"; break;
-    case nb::dlpack::dtype_code::Bool: return "bool";
-    default: break;
+    case nb::dlpack::dtype_code::Int:
+      kind = "int";
+      break;
+    case nb::dlpack::dtype_code::UInt:
+      kind = "uint";
+      break;
+    case nb::dlpack::dtype_code::Float:
+      kind = "float";
+      break;
+    case nb::dlpack::dtype_code::Bfloat:
+      kind = "bfloat";
+      break;
+    case nb::dlpack::dtype_code::Bool:
+      return "bool";
+    default:
+      break;
   }
   return kind + std::to_string(type.bits);
 }

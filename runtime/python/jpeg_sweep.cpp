@@ -71,8 +71,8 @@ void sweep(const Out& out, int rows, int columns, const Source& pixels, int chan
   const firewall_images images = {pixels.data(), 0, static_cast<std::ptrdiff_t>(channels) * width, 1, height, width};
   const Scratch& scratch = scratch_of(firewall_jpeg_sweep_scratch(height, width, &options));
   run([&] {
-    return firewall_jpeg_sweep(out.data(), out.nbytes(), &images, qualities.data(), count, &options,
-                               scratch.data.get(), scratch.size);
+    return firewall_jpeg_sweep(out.data(), out.nbytes(), &images, qualities.data(), count, &options, scratch.data.get(),
+                               scratch.size);
   });
 }
 
@@ -107,14 +107,11 @@ void init_jpeg_sweep(nb::module_& module) {
              "out"_a.noconvert(), "threads"_a = 1, "resampling"_a = nb::none(),
              "JPEG at each quality; see firewall/jpeg_sweep.h.");
   module.def("jpeg_sweep_grey", &jpeg_sweep_grey, "pixels"_a.noconvert(), "qualities"_a.noconvert(),
-             "out"_a.noconvert(), "threads"_a = 1, "resampling"_a = nb::none(),
-             "The same of a grey image.");
+             "out"_a.noconvert(), "threads"_a = 1, "resampling"_a = nb::none(), "The same of a grey image.");
   module.def("jpeg_sweep_float32", &jpeg_sweep_normalised<float, FIREWALL_JPEG_FLOAT32>, "pixels"_a.noconvert(),
-             "qualities"_a.noconvert(), "subsampling"_a, "mean"_a.noconvert(), "std"_a.noconvert(),
-             "out"_a.noconvert(), "threads"_a = 1, "resampling"_a = nb::none(),
-             "JPEG at each quality, normalised for a network.");
+             "qualities"_a.noconvert(), "subsampling"_a, "mean"_a.noconvert(), "std"_a.noconvert(), "out"_a.noconvert(),
+             "threads"_a = 1, "resampling"_a = nb::none(), "JPEG at each quality, normalised for a network.");
   module.def("jpeg_sweep_float16", &jpeg_sweep_normalised<Half, FIREWALL_JPEG_FLOAT16>, "pixels"_a.noconvert(),
-             "qualities"_a.noconvert(), "subsampling"_a, "mean"_a.noconvert(), "std"_a.noconvert(),
-             "out"_a.noconvert(), "threads"_a = 1, "resampling"_a = nb::none(),
-             "The same in half precision.");
+             "qualities"_a.noconvert(), "subsampling"_a, "mean"_a.noconvert(), "std"_a.noconvert(), "out"_a.noconvert(),
+             "threads"_a = 1, "resampling"_a = nb::none(), "The same in half precision.");
 }

@@ -59,9 +59,7 @@ void gaussian_blur(const Images& pixels, const Parameters<float>& radii, const C
 void rotate(const Images& pixels, const Parameters<double>& angles, const Copies<std::uint8_t>& out) {
   const firewall_images images = images_of(pixels);
   const std::int32_t count = count_of(out, pixels, angles);
-  run([&] {
-    return firewall_rotate(out.data(), &images, angles.data(), count);
-  });
+  run([&] { return firewall_rotate(out.data(), &images, angles.data(), count); });
 }
 
 void scale(const Images& pixels, const Parameters<double>& factors, int filter, const Copies<std::uint8_t>& out) {
@@ -78,9 +76,7 @@ void residual(const Images& pixels, const Parameters<double>& shares, int down, 
   const firewall_images images = images_of(pixels);
   const std::int32_t count = count_of(out, pixels, shares);
   Scratch& scratch = scratch_of(firewall_residual_scratch(images.height, images.width));
-  run([&] {
-    return Function(out.data(), &images, shares.data(), count, down, up, scratch.data.get(), scratch.size);
-  });
+  run([&] { return Function(out.data(), &images, shares.data(), count, down, up, scratch.data.get(), scratch.size); });
 }
 
 using Tensor = nb::ndarray<float, nb::shape<-1, 3, -1, -1>, nb::c_contig, nb::device::cpu>;

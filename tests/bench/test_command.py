@@ -17,7 +17,7 @@ from PIL import Image
 from firewall.bench.subjects import Guarded
 from firewall.cli import app, run
 from firewall.frame import Pixels
-from firewall.onnxruntime import ort
+from firewall.host.onnxruntime import ort
 
 #: Parts that take seconds and have tests of their own.
 SHORT = ("--fps", "off", "--cold-starts", "0")

@@ -29,7 +29,7 @@ from firewall.bundle import PatchSpec, load_bundle
 from firewall.engines import OnnxRuntimeEngine
 from firewall.errors import EngineError, UsageError
 from firewall.frame import Frame, Pixels
-from firewall.lab.bundling import rewritten
+from firewall.lab.calibration.bundling import rewritten
 from firewall.regions import build
 from firewall.screening import Stages
 from tests.bench.boards import orin_nano

@@ -18,12 +18,12 @@ import pytest
 from PIL import Image
 
 from firewall.bundle import load_bundle, write_bundle
+from firewall.bundle.cli import sign_bundle
+from firewall.bundle.signature import generate
+from firewall.bundle.trust import Trust, state_file
 from firewall.engines.plan_cache import PlanCache
 from firewall.errors import BundleError, EngineError
-from firewall.signature import generate
-from firewall.signing import sign_bundle
-from firewall.trust import Trust, state_file
-from firewall.user_folder import user_folder
+from firewall.host.user_folder import user_folder
 
 NUMBER = 12345
 _LIBRARY = """

@@ -16,7 +16,7 @@ import pytest
 from PIL import Image
 
 from firewall.frame import Pixels
-from firewall.onnxruntime import ort
+from firewall.host.onnxruntime import ort
 from tests.tracing import Surroundings, require_strace, silent, traced
 
 CHECKOUT = Path(__file__).resolve().parents[2]
@@ -132,7 +132,7 @@ def test_nothing_is_kept_where_strace_is_missing(tmp_path: Path, picture: Path) 
 
 
 def test_one_door_to_onnx_runtime() -> None:
-    """No file but firewall/onnxruntime.py imports ONNX Runtime, by whatever form of import; ruff says so as it is
+    """No file but firewall/host/onnxruntime.py imports ONNX Runtime, by whatever form of import; ruff says so as it is
     written, this also where ruff is told to look away or a name is given as text."""
     imports = re.compile(
         r"^\s*(?:import|from)\s+onnxruntime\b|(?:import_module|__import__)\(\s*f?[\"']onnxruntime\b", re.MULTILINE
@@ -143,7 +143,7 @@ def test_one_door_to_onnx_runtime() -> None:
         for path in sorted((CHECKOUT / root).rglob("*.py"))
         if imports.search(path.read_text(encoding="utf-8"))
     ]
-    assert found == ["firewall/onnxruntime.py"]
+    assert found == ["firewall/host/onnxruntime.py"]
 
 
 @pytest.mark.parametrize("value", [None, "", "0", "false"])

@@ -21,8 +21,8 @@ import cv2
 import numpy as np
 import pytest
 
+from firewall.demo.source import truth
 from firewall.frame import Pixels, Region
-from firewall.sources.demo import truth
 from tests.browser import PATIENCE
 
 if TYPE_CHECKING:

@@ -12,7 +12,7 @@ from firewall.doctor.probes import _TWICE
 from firewall.engines import DEVICES, check_device, open_engine, sessions
 from firewall.engines.sessions import CPU, CUDA, open_session, placement
 from firewall.errors import EngineError, UsageError
-from firewall.onnxruntime import ort
+from firewall.host.onnxruntime import ort
 
 #: A provider that every build has, and that has no kernel for anything: all its nodes fall to the processor.
 AZURE = "AzureExecutionProvider"

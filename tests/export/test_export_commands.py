@@ -18,6 +18,8 @@ onnx = pytest.importorskip("onnx", reason="the export extra is not installed")
 from torch.optim.swa_utils import AveragedModel  # noqa: E402
 
 from firewall.bundle import load_bundle, write_bundle  # noqa: E402
+from firewall.bundle.signature import generate  # noqa: E402
+from firewall.bundle.trust import Trust  # noqa: E402
 from firewall.cli import app, run  # noqa: E402
 from firewall.errors import EngineError  # noqa: E402
 from firewall.export.onnx import export_classifier  # noqa: E402
@@ -25,11 +27,9 @@ from firewall.export.parity import compare  # noqa: E402
 from firewall.export.verification import verify  # noqa: E402
 from firewall.lab.models.sign_classifier import SignClassifier  # noqa: E402
 from firewall.lab.models.small_networks import ARCHITECTURES  # noqa: E402
-from firewall.lab.training.classifier import Settings as SignSettings  # noqa: E402
+from firewall.lab.training.classifiers.protected import Settings as SignSettings  # noqa: E402
+from firewall.lab.training.classifiers.small import Settings  # noqa: E402
 from firewall.lab.training.loop import Schedule  # noqa: E402
-from firewall.lab.training.small import Settings  # noqa: E402
-from firewall.signature import generate  # noqa: E402
-from firewall.trust import Trust  # noqa: E402
 from tests.lab.coloured_shapes import SIZE, shapes, trained  # noqa: E402
 
 

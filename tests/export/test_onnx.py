@@ -19,7 +19,7 @@ from torch import Tensor, nn  # noqa: E402
 
 from firewall.errors import EngineError, FirewallError, UsageError  # noqa: E402
 from firewall.export.onnx import OPSET, export_classifier  # noqa: E402
-from firewall.onnxruntime import ort  # noqa: E402
+from firewall.host.onnxruntime import ort  # noqa: E402
 
 SIZE = 12
 LABELS = ("stop", "give way", "Geschwindigkeit überschritten", 'a "quoted" one')

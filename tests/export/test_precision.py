@@ -12,11 +12,11 @@ from onnx import TensorProto, helper, numpy_helper  # noqa: E402
 
 from firewall import Firewall  # noqa: E402
 from firewall.bundle import InputSpec  # noqa: E402
+from firewall.demo.source import truth  # noqa: E402
 from firewall.engines import OnnxRuntimeEngine, OnnxRuntimeNetwork  # noqa: E402
 from firewall.errors import DataError, EngineError  # noqa: E402
 from firewall.export.precision import prepare, to_float16, to_int8, with_precision  # noqa: E402
 from firewall.frame import Pixels  # noqa: E402
-from firewall.sources.demo import truth  # noqa: E402
 from firewall.transforms import resize  # noqa: E402
 
 PRODUCTS = ("Conv", "Gemm", "MatMul")

@@ -19,7 +19,7 @@ from sklearn.svm import SVC
 
 from firewall.errors import UsageError
 from firewall.export.tabular import to_onnx
-from firewall.onnxruntime import ort
+from firewall.host.onnxruntime import ort
 
 MODELS: dict[str, Any] = {
     "lda": LinearDiscriminantAnalysis(),

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from firewall.sources.scene import Encounter, render
+from firewall.demo.scene import Encounter, render
 
 #: Normal images of the database: two chunks of an attack's 32.
 DATABASE_LIMIT = 40

@@ -13,8 +13,8 @@ from PIL import Image
 
 pytest.importorskip("torch", reason="the lab extra is not installed")
 
+from firewall.bundle.signature import generate
 from firewall.export.onnx import export_classifier
-from firewall.signature import generate
 from tests.lab.coloured_shapes import SIZE, shapes, trained
 from tests.tracing import require_strace, silent, traced
 

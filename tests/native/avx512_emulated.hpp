@@ -98,8 +98,7 @@ __m512i emulated_shuffle(__m512i a, __m512i b) {
 }
 __m512i emulated_blend(std::uint32_t mask, __m512i a, __m512i b) {
   const auto x = in<std::uint16_t>(a), y = in<std::uint16_t>(b);
-  return each<std::uint16_t>(
-      [&](int lane, int i) { return mask >> (lane + i) & 1 ? y.at[lane + i] : x.at[lane + i]; });
+  return each<std::uint16_t>([&](int lane, int i) { return mask >> (lane + i) & 1 ? y.at[lane + i] : x.at[lane + i]; });
 }
 template <typename From, typename To>
 __m512i widened(const void* from) {

@@ -1,4 +1,4 @@
-# Builds runtime/example in a folder of its own and runs it, on a picture that it draws and on one from a file.
+# Builds examples/cpp in a folder of its own and runs it, on a picture that it draws and on one from a file.
 #   cmake -DLIBRARY=build -DSOURCE=tree -DVERSION=x.y.z -DCOMPILER=c++ -DGENERATOR=... -DWORK=folder
 #         [-DSUBDIRECTORY=ON] -P example.cmake
 # LIBRARY is the build folder of the library; with SUBDIRECTORY the example builds the library itself, from SOURCE.
@@ -26,7 +26,7 @@ if(NOT SUBDIRECTORY)
 endif()
 
 # -O1, because a program that includes the library chooses the optimisation, and this one wants to be built soon.
-run("${CMAKE_COMMAND}" -S "${SOURCE}/runtime/example" -B "${work}/build" -G "${GENERATOR}"
+run("${CMAKE_COMMAND}" -S "${SOURCE}/examples/cpp" -B "${work}/build" -G "${GENERATOR}"
   "-DCMAKE_CXX_COMPILER=${COMPILER}" "-DCMAKE_CXX_FLAGS=-O1 -Wall -Wextra -Werror" ${how})
 run("${CMAKE_COMMAND}" --build "${work}/build" --parallel 2)
 

@@ -78,8 +78,8 @@ extern "C" int LLVMFuzzerTestOneInput(const std::uint8_t* data, std::size_t size
   }
   const firewall_images source = {pixels.data(), 0, stride, 1, height, width};
   std::vector<std::uint8_t> first(bytes), scratch(room);
-  const int status = firewall_jpeg_sweep(first.data(), bytes, &source, qualities.data(), count, &options,
-                                         scratch.data(), room);
+  const int status =
+      firewall_jpeg_sweep(first.data(), bytes, &source, qualities.data(), count, &options, scratch.data(), room);
   if (status != FIREWALL_OK && !hostile) std::abort();
   if (status == FIREWALL_OK && bytes > 0) {
     options.instructions = FIREWALL_JPEG_PORTABLE;

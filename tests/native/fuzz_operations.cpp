@@ -60,8 +60,10 @@ int run(const Call& call, std::uint8_t* out, void* scratch, std::size_t size) {
       }
       return firewall_gaussian_blur(out, &call.source, radii.data(), count, scratch, size);
     }
-    case 1: return firewall_rotate(out, &call.source, call.parameters.data(), count);
-    case 2: return firewall_scale(out, &call.source, call.parameters.data(), count, call.first, scratch, size);
+    case 1:
+      return firewall_rotate(out, &call.source, call.parameters.data(), count);
+    case 2:
+      return firewall_scale(out, &call.source, call.parameters.data(), count, call.first, scratch, size);
     default:
       return firewall_residual_coded(out, &call.source, call.parameters.data(), count, call.first, call.second, scratch,
                                      size);

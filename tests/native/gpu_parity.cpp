@@ -167,7 +167,7 @@ int main(int count, char** arguments) {
     return 77;
   }
   const bool quick = count > 1 && std::strcmp(arguments[1], "--quick") == 0;
-  constexpr int kSizes[][2] = {{1, 1},   {17, 33},   {70, 241},  {3, 2},      {8, 8},    {64, 64},
+  constexpr int kSizes[][2] = {{1, 1},    {17, 33},   {70, 241},  {3, 2},   {8, 8},    {64, 64},
                                {33, 225}, {224, 224}, {480, 640}, {300, 1}, {1, 2000}, {1080, 1920}};
   int sizes = 0;
   for (const auto& [height, width] : kSizes) {

@@ -32,7 +32,8 @@ inline Bytes picture(int bytes, int kind, std::uint32_t seed) {
   return pixels;
 }
 
-inline firewall_jpeg_options options_of(int sampling, int format, int threads = 1, int instructions = FIREWALL_JPEG_BEST) {
+inline firewall_jpeg_options options_of(int sampling, int format, int threads = 1,
+                                        int instructions = FIREWALL_JPEG_BEST) {
   return {sampling, format, threads, instructions, {0.485, 0.456, 0.406}, {0.229, 0.224, 0.225}, 0, 0, 0};
 }
 
@@ -41,7 +42,7 @@ inline firewall_images images_of(const Bytes& pixels, int height, int width, int
 }
 
 inline Bytes sweep(const Bytes& pixels, int height, int width, const std::vector<std::int32_t>& qualities,
-            const firewall_jpeg_options& options, const firewall::jpeg::Kernel* kernel = nullptr) {
+                   const firewall_jpeg_options& options, const firewall::jpeg::Kernel* kernel = nullptr) {
   const int channels = options.sampling == FIREWALL_JPEG_GREY ? 1 : 3;
   const auto count = static_cast<std::int32_t>(qualities.size());
   Bytes out(firewall_jpeg_sweep_bytes(1, height, width, count, &options), 7);

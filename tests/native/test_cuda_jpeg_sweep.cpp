@@ -122,7 +122,7 @@ void test_small_sizes_equal_the_cpu() {
 
 // Images of several tiles along either side, whose edges fall on and beside the edges of tiles.
 void test_large_sizes_equal_the_cpu() {
-  constexpr int kSizes[][2] = {{1, 449}, {300, 1},   {33, 225},  {32, 224}, {224, 224}, {63, 240},
+  constexpr int kSizes[][2] = {{1, 449},  {300, 1},  {33, 225}, {32, 224}, {224, 224}, {63, 240},
                                {97, 447}, {64, 448}, {95, 465}, {40, 640}, {3, 1000}};
   int number = 1000;
   for (const auto& [height, width] : kSizes) {

@@ -25,7 +25,7 @@ using Bytes = std::vector<std::uint8_t>;
 
 int copies_compared = 0;
 
-constexpr int kSizes[][2] = {{1, 1}, {1, 2}, {2, 1},  {1, 70},  {70, 1},  {3, 3},   {7, 5},
+constexpr int kSizes[][2] = {{1, 1}, {1, 2},   {2, 1},   {1, 70},  {70, 1},  {3, 3},    {7, 5},
                              {8, 8}, {16, 64}, {17, 65}, {33, 43}, {64, 48}, {50, 130}, {224, 224}};
 
 // Images of noise with gaps behind rows and images; the memory ends with the last row.
@@ -110,9 +110,7 @@ void test_rotation_equals_the_cpu() {
   const auto n = static_cast<int>(angles.size());
   compare<std::uint8_t>(
       angles.size(),
-      [&](const firewall_images& source, Bytes& out) {
-        return firewall_rotate(out.data(), &source, angles.data(), n);
-      },
+      [&](const firewall_images& source, Bytes& out) { return firewall_rotate(out.data(), &source, angles.data(), n); },
       [&](const firewall_images& source, Bytes& out, bool backwards) {
         rotate::Task task = rotate::make_task(source.height, source.width, n);
         const auto affines = rotate::make_affines(angles.data(), n, source.height, source.width);
@@ -120,9 +118,7 @@ void test_rotation_equals_the_cpu() {
         task.affines = affines.data();
         task.destination = out.data();
         run_grid(source.count * n * task.spans, rotate::kMemory, backwards,
-                 [&](HostBlock& block, int index, unsigned char* shared) {
-                   rotate::turn(block, task, index, shared);
-                 });
+                 [&](HostBlock& block, int index, unsigned char* shared) { rotate::turn(block, task, index, shared); });
       });
 }
 
@@ -157,10 +153,9 @@ void test_scaling_equals_the_cpu() {
           task.factors = made.data();
           task.pool = pool.data();
           task.destination = out.data();
-          run_resampling(source.count * n * task.tiles, backwards,
-                         [&](HostBlock& block, int index, ResampleMemory& memory) {
-                           scale::resize(block, task, index, memory);
-                         });
+          run_resampling(
+              source.count * n * task.tiles, backwards,
+              [&](HostBlock& block, int index, ResampleMemory& memory) { scale::resize(block, task, index, memory); });
         });
   }
 }
@@ -179,8 +174,7 @@ void compare_residual(const ByCpu& by_cpu) {
         },
         [&](const firewall_images& source, std::vector<Value>& out, bool backwards) {
           residual::Tables tables;
-          residual::Task task =
-              residual::make_task(tables, source.height, source.width, shares.data(), n, down, up);
+          residual::Task task = residual::make_task(tables, source.height, source.width, shares.data(), n, down, up);
           Bytes small(static_cast<std::size_t>(task.small_size * source.count));
           point(task, source);
           task.shares = tables.shares.data();
@@ -211,7 +205,8 @@ void test_tensor_equals_the_cpu() {
   const double mean[3] = {0.485, 0.0, 0.406};
   const double deviation[3] = {0.229, 1.0, 2.5};
   compare<float>(
-      1, [&](const firewall_images& source, std::vector<float>& out) {
+      1,
+      [&](const firewall_images& source, std::vector<float>& out) {
         return firewall_tensor(out.data(), &source, mean, deviation);
       },
       [&](const firewall_images& source, std::vector<float>& out, bool backwards) {
@@ -295,10 +290,11 @@ void test_plans_refuse_what_is_not_allowed() {
   EXPECT(tensor::check_tensor(good, three, flat) == FIREWALL_BAD_PARAMETER);
   EXPECT(tensor::check_tensor(good, unknown, three) == FIREWALL_BAD_PARAMETER);
   EXPECT(tensor::check_tensor(good, three, nullptr) == FIREWALL_NULL_POINTER);
-  for (const Shape& bad : {Shape{0, 10, 12, 3, 1, 1}, Shape{1, 0, 12, 3, 1, 1}, Shape{1, 10, FIREWALL_MAX_SIDE + 1, 3, 1, 1},
-                           Shape{1, 10, 12, 3, 0, 1}, Shape{-1, 10, 12, 3, 1, 1},
-                           Shape{std::numeric_limits<std::int32_t>::max(), 16384, 16384, 3,
-                                 std::numeric_limits<std::int32_t>::max(), 4}}) {
+  for (const Shape& bad :
+       {Shape{0, 10, 12, 3, 1, 1}, Shape{1, 0, 12, 3, 1, 1}, Shape{1, 10, FIREWALL_MAX_SIDE + 1, 3, 1, 1},
+        Shape{1, 10, 12, 3, 0, 1}, Shape{-1, 10, 12, 3, 1, 1},
+        Shape{std::numeric_limits<std::int32_t>::max(), 16384, 16384, 3, std::numeric_limits<std::int32_t>::max(),
+              4}}) {
     EXPECT(rotate::check_rotate(bad, &one) == FIREWALL_BAD_SIZE);
   }
   const Shape many = {100000, 16384, 16384, 3, 1, 1};  // 2^28 pixels an image: more spans than can be numbered

@@ -93,8 +93,8 @@ void test_the_size_of_the_image_is_not_resized() {
 
 // Beside the result: at most four times the image, or one copy where that is larger.
 void test_scratch_is_at_most_four_images() {
-  constexpr Case kSides[] = {{64, 64, 48, 48}, {224, 224, 48, 48}, {224, 224, 224, 224}, {480, 640, 224, 224},
-                             {1080, 1920, 640, 640}, {100, 80, 224, 224}, {4000, 64, 32, 32}, {64, 4000, 32, 32}};
+  constexpr Case kSides[] = {{64, 64, 48, 48},       {224, 224, 48, 48},  {224, 224, 224, 224}, {480, 640, 224, 224},
+                             {1080, 1920, 640, 640}, {100, 80, 224, 224}, {4000, 64, 32, 32},   {64, 4000, 32, 32}};
   for (const Case& sides : kSides) {
     for (int sampling = FIREWALL_JPEG_444; sampling <= FIREWALL_JPEG_420; ++sampling) {
       firewall_jpeg_options options = options_of(sampling, FIREWALL_JPEG_FLOAT32);
@@ -103,8 +103,7 @@ void test_scratch_is_at_most_four_images() {
       options.filter = FIREWALL_FILTER_BICUBIC;
       const std::size_t scratch = firewall_jpeg_sweep_scratch(sides.height, sides.width, &options);
       const std::size_t image = 3 * static_cast<std::size_t>(sides.height) * static_cast<std::size_t>(sides.width);
-      const std::size_t copy =
-          3 * static_cast<std::size_t>(sides.to_height) * static_cast<std::size_t>(sides.to_width);
+      const std::size_t copy = 3 * static_cast<std::size_t>(sides.to_height) * static_cast<std::size_t>(sides.to_width);
       EXPECT(scratch > 0 && scratch <= 4 * (copy > image ? copy : image));
     }
   }

@@ -41,8 +41,8 @@ void test_every_instruction_set_gives_the_same_bytes() {
   for (const Contender& contender : contenders()) {
     std::uint32_t crc = 0;
     int cases = 0;
-    every_case([&](const Bytes& pixels, int height, int width, const std::vector<std::int32_t>& qualities,
-                   int sampling, int format) {
+    every_case([&](const Bytes& pixels, int height, int width, const std::vector<std::int32_t>& qualities, int sampling,
+                   int format) {
       const firewall_jpeg_options options = options_of(sampling, format, 1, contender.instructions);
       crc = checked(sweep(pixels, height, width, qualities, options, contender.kernel), crc);
       cases += static_cast<int>(qualities.size());

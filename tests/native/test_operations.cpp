@@ -72,10 +72,14 @@ firewall_images images(const std::uint8_t* data, int count, int height, int widt
 
 std::size_t scratch_size(Operation operation, int height, int width) {
   switch (operation) {
-    case Operation::blur: return firewall_gaussian_blur_scratch(height, width);
-    case Operation::rotate: return 0;
-    case Operation::scale: return firewall_scale_scratch(height, width);
-    default: return firewall_residual_scratch(height, width);
+    case Operation::blur:
+      return firewall_gaussian_blur_scratch(height, width);
+    case Operation::rotate:
+      return 0;
+    case Operation::scale:
+      return firewall_scale_scratch(height, width);
+    default:
+      return firewall_residual_scratch(height, width);
   }
 }
 
@@ -87,9 +91,12 @@ int run(Operation operation, std::uint8_t* out, const firewall_images* source, c
       const std::vector<float> radii(parameters.begin(), parameters.end());
       return firewall_gaussian_blur(out, source, radii.data(), count, scratch, size);
     }
-    case Operation::rotate: return firewall_rotate(out, source, parameters.data(), count);
-    case Operation::scale: return firewall_scale(out, source, parameters.data(), count, first, scratch, size);
-    default: return firewall_residual_coded(out, source, parameters.data(), count, first, second, scratch, size);
+    case Operation::rotate:
+      return firewall_rotate(out, source, parameters.data(), count);
+    case Operation::scale:
+      return firewall_scale(out, source, parameters.data(), count, first, scratch, size);
+    default:
+      return firewall_residual_coded(out, source, parameters.data(), count, first, second, scratch, size);
   }
 }
 
@@ -215,7 +222,8 @@ void test_tensor() {
             const std::uint8_t* pixel = source.data + n * source.image_stride + y * row + std::ptrdiff_t{3} * x;
             // volatile: rounded, whatever the compiler would make of a product and a sum.
             const volatile float product = static_cast<float>(pixel[c]) * scale;
-            const std::size_t at = (static_cast<std::size_t>(n) * 3 + c) * plane + static_cast<std::size_t>(y * width + x);
+            const std::size_t at =
+                (static_cast<std::size_t>(n) * 3 + c) * plane + static_cast<std::size_t>(y * width + x);
             same = same && out[at] == product + shift;
           }
         }

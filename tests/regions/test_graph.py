@@ -12,7 +12,7 @@ import pytest
 from firewall.config import RegionDetectorSettings
 from firewall.engines.sessions import PROVIDERS
 from firewall.errors import EngineError
-from firewall.onnxruntime import ort
+from firewall.host.onnxruntime import ort
 from firewall.regions import build
 from firewall.regions.graph import Graph
 from firewall.regions.onnx_boxes import OnnxBoxes

@@ -15,7 +15,7 @@ import pytest
 from PIL import Image
 from starlette.routing import Route
 
-from firewall.drift import DriftState
+from firewall.decision.drift import DriftState
 from firewall.server import HttpServer, Monitor, create_app
 from firewall.verdict import Reason
 from tests.server.reports import Reports

@@ -8,7 +8,7 @@ import time
 import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
-from firewall.drift import DriftState
+from firewall.decision.drift import DriftState
 from firewall.server.metrics import Metrics
 from firewall.verdict import Reason
 from tests.server.reports import Reports

@@ -10,7 +10,7 @@ import time
 import numpy as np
 import pytest
 
-from firewall.drift import DriftState
+from firewall.decision.drift import DriftState
 from firewall.frame import Frame
 from firewall.server import Monitor
 from firewall.sinks.report import FrameReport

@@ -11,7 +11,7 @@ from urllib.parse import urlsplit
 
 import pytest
 
-from firewall.drift import DriftState
+from firewall.decision.drift import DriftState
 from firewall.server import HttpServer, Monitor, create_app
 from firewall.verdict import Reason, Verdict
 from tests.browser import PATIENCE

@@ -15,10 +15,10 @@ import numpy as np
 import pytest
 
 from firewall.config import CaptureSettings
+from firewall.demo.source import DemoReader
 from firewall.errors import ImageError, SourceError
 from firewall.frame import Frame, Pixels
 from firewall.sources import Capture, End, Failure, Idle, parse
-from firewall.sources.demo import DemoReader
 from firewall.sources.video import VideoReader
 
 pytestmark = pytest.mark.skipif(shutil.which("ffmpeg") is None, reason="needs the ffmpeg program")

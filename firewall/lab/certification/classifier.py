@@ -15,8 +15,8 @@ import numpy.typing as npt
 from firewall.bundle import MANIFEST, load_bundle
 from firewall.engines import Engine
 from firewall.errors import DataError, UsageError
-from firewall.lab.bundling import load_card
-from firewall.lab.calibration import engine_for
+from firewall.lab.calibration.bundling import load_card
+from firewall.lab.calibration.thresholds import engine_for
 from firewall.lab.certification.journal import Journal
 from firewall.lab.datasets import Dataset, open_dataset
 from firewall.lab.datasets.classes import matched

@@ -1,6 +1,6 @@
 """Patch certificates of a classifier on a data set: `firewall lab certify patch`.
 
-What is certified, and what isn't, stands in firewall.masking, whose masks these are.
+What is certified, and what isn't, stands in firewall.decision.masking, whose masks these are.
 """
 
 from __future__ import annotations
@@ -13,10 +13,10 @@ import numpy as np
 import numpy.typing as npt
 from rich.progress import track
 
-from firewall.lab import metrics
+from firewall.decision.masking import Masks, masks_for
 from firewall.lab.certification.classifier import Images, Subject
 from firewall.lab.certification.journal import Journal
-from firewall.masking import Masks, masks_for
+from firewall.lab.measurement import metrics
 
 __all__ = ["certify_patches"]
 

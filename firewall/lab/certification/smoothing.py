@@ -21,9 +21,9 @@ from rich.progress import track
 from scipy.stats import binomtest, norm
 
 from firewall.errors import UsageError
-from firewall.lab import metrics
 from firewall.lab.certification.classifier import Images, Subject
 from firewall.lab.certification.journal import Journal
+from firewall.lab.measurement import metrics
 
 __all__ = ["certified_radius", "certify_smoothing", "lower_bound"]
 

@@ -12,10 +12,17 @@ from pydantic import ValidationError
 from scipy.stats import beta, binomtest
 
 from firewall.bundle import MANIFEST, Bundle
-from firewall.certificate import CERTIFICATE_FILE, CertificateSpec, ConformalSpec, EvaluatedSpec, RateSpec, judges
+from firewall.bundle.certificate import (
+    CERTIFICATE_FILE,
+    CertificateSpec,
+    ConformalSpec,
+    EvaluatedSpec,
+    RateSpec,
+    judges,
+)
 from firewall.errors import DataError, UsageError
-from firewall.lab.certification.by_group import upper_bound
-from firewall.lab.conformal import needed_tracks
+from firewall.lab.measurement.by_group import upper_bound
+from firewall.lab.measurement.conformal import needed_tracks
 
 __all__ = ["NOT_COVERED", "certify"]
 

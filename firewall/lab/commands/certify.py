@@ -45,9 +45,9 @@ def certify_firewall(
 ) -> None:
     """Exact bounds on false alarms, and on misses by attack and by family of attacks; what they do not cover."""
     from firewall.bundle import load_bundle
-    from firewall.certificate import CERTIFICATE_FILE
+    from firewall.bundle.certificate import CERTIFICATE_FILE
     from firewall.lab.certification.whole import certify
-    from firewall.lab.over_time import with_file
+    from firewall.lab.evaluation.over_time import with_file
 
     loaded = load_bundle(bundle)
     spec = certify(loaded, evaluation, confidence=confidence)
@@ -158,8 +158,8 @@ def train_masked(
     Stop it at any time; the same command goes on from the last finished epoch.
     """
     from firewall.lab.datasets import data_root
-    from firewall.lab.training.masked import MaskedSettings
-    from firewall.lab.training.masked import train_masked as train
+    from firewall.lab.training.classifiers.masked import MaskedSettings
+    from firewall.lab.training.classifiers.masked import train_masked as train
 
     settings = MaskedSettings(
         epochs=epochs, images=images, area=area, masks=masks, learning_rate=rate, worst=worst, seed=seed
@@ -175,7 +175,7 @@ def masked(
     """Put a classifier that was trained with masks into a bundle: where --patches is given it is asked in place of the
     bundle's own whether a label holds under masks. Nothing else changes."""
     from firewall.bundle import load_bundle
-    from firewall.lab.bundling import with_masked
+    from firewall.lab.calibration.bundling import with_masked
 
     written = with_masked(load_bundle(bundle), classifier, out)
     typer.echo(f"{out}: {written.manifest.name}, SHA-256 {written.sha256}")

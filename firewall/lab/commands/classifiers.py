@@ -51,7 +51,7 @@ def train_classifier(
 
     out = TRAINED / architecture if out is None else out
     if architecture == "sign":
-        from firewall.lab.training import signs
+        from firewall.lab.training.classifiers import signs
 
         if dataset not in (None, "gtsrb"):
             raise UsageError(f"the architecture sign is trained on gtsrb, not on {dataset}")
@@ -73,7 +73,7 @@ def train_classifier(
             workers=workers,
         )
     else:
-        from firewall.lab.training import small
+        from firewall.lab.training.classifiers import small
 
         if outliers or start is not None:
             raise UsageError(f"--outliers and --start are for the architecture sign, not for {architecture}")
@@ -94,7 +94,7 @@ def classifiers(
     json_file: Annotated[Path | None, typer.Option("--json", metavar="FILE", help="Write the result as JSON.")] = None,
 ) -> None:
     """Measure how often the classifiers that can be protected are right on kept-out images."""
-    from firewall.lab.models.accuracy import survey
+    from firewall.lab.measurement.classifiers import survey
 
     rows, missing = survey(names, dataset, data)
     if not rows:

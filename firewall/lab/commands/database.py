@@ -143,19 +143,3 @@ def report(
         raise FirewallError(f"reports need the lab extra ({error}): pip install 'perception-firewall[lab]'") from error
     for path in database.write([Database(folder) for folder in folders], out or folders[0] / "report.html"):
         typer.echo(str(path))
-
-
-@report_app.command("papers")
-def papers(
-    out: Annotated[Path, typer.Option(metavar="DIR", help="Folder of the pages.")],
-    results: Annotated[
-        Path, typer.Option(metavar="DIR", help="Folder of the papers' results, one JSON file a method.")
-    ] = Path("benchmarks/results/papers"),
-) -> None:
-    """A page for each paper: its numbers, ours with its protocol, and ours with an honest one."""
-    try:
-        from firewall.lab.reports import papers as pages
-    except ImportError as error:
-        raise FirewallError(f"reports need the lab extra ({error}): pip install 'perception-firewall[lab]'") from error
-    for path in pages.write(results, out):
-        typer.echo(str(path))

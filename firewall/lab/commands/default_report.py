@@ -47,8 +47,8 @@ def default_report(
     import json
 
     from firewall.bundle import load_bundle
-    from firewall.lab.assessment import assess
     from firewall.lab.database import Database
+    from firewall.lab.evaluation.assessment import assess
     from firewall.lab.models import open_classifier
 
     loaded, classifier = load_bundle(bundle), open_classifier(bundle, data)

@@ -11,7 +11,7 @@ import typer
 from firewall.errors import UsageError
 
 if TYPE_CHECKING:
-    from firewall.lab.training.image_detectors import Settings
+    from firewall.lab.training.detectors.image_detectors import Settings
 
 __all__ = ["train_image_cnn", "train_residual", "train_statistics"]
 
@@ -58,7 +58,7 @@ def train_statistics(
     """
     from firewall.lab.database import Database as Opened
     from firewall.lab.models import open_classifier
-    from firewall.lab.training import statistics
+    from firewall.lab.training.detectors import statistics
 
     names = tuple(part.strip() for part in attacks.split(",") if part.strip())
     settings = statistics.Settings(model, feature, operations, seed, table, names)
@@ -78,15 +78,12 @@ def train_image_cnn(
     more: More = "",
     seed: Seed = 0,
     threads: Threads = 2,
-    start: Annotated[
-        Path | None, typer.Option(metavar="FILE", help="Fine-tune: checkpoint.pt of 'lab train start'.")
-    ] = None,
 ) -> None:
     """Train the image CNN detector: a network that looks at the image itself (Nguyen H., Kuribayashi et al.).
 
     Stop it at any time; the same command goes on from the last finished epoch.
     """
-    from firewall.lab.training.image_detectors import Settings
+    from firewall.lab.training.detectors.image_detectors import Settings
 
     settings = Settings(
         detector="image-cnn",
@@ -98,7 +95,7 @@ def train_image_cnn(
         augment=augment,
         seed=seed,
     )
-    _train(database, out, settings, threads, more, start)
+    _train(database, out, settings, threads, more)
 
 
 def train_residual(
@@ -121,7 +118,7 @@ def train_residual(
 
     Stop it at any time; the same command goes on from the last finished epoch.
     """
-    from firewall.lab.training.image_detectors import Settings
+    from firewall.lab.training.detectors.image_detectors import Settings
 
     try:
         further = tuple(float(part) for part in _names(also))
@@ -147,10 +144,10 @@ def _names(text: str) -> tuple[str, ...]:
     return tuple(part for part in text.split(",") if part)
 
 
-def _train(database: Path, out: Path, settings: Settings, threads: int, more: str, start: Path | None = None) -> None:
+def _train(database: Path, out: Path, settings: Settings, threads: int, more: str) -> None:
     from firewall.lab.database import Database as Opened
-    from firewall.lab.training.image_detectors import train
+    from firewall.lab.training.detectors.image_detectors import train
 
     further = [Opened(Path(name)) for name in _names(more)]
-    report = train(Opened(database), out, settings, threads=threads, more=further, start=start)
+    report = train(Opened(database), out, settings, threads=threads, more=further)
     typer.echo(json.dumps(report["eval"], indent=1))

@@ -49,12 +49,12 @@ def fuse(
 ) -> None:
     """Weigh a bundle's detectors into one suspicion, with a false-positive rate that is promised by track."""
     from firewall.bundle import load_bundle
+    from firewall.lab.calibration.fused_bundle import Options
+    from firewall.lab.calibration.fused_bundle import fuse as fused
     from firewall.lab.database import Database
     from firewall.lab.database.normals import named_splits
-    from firewall.lab.fused import Options
-    from firewall.lab.fused import fuse as fused
     from firewall.lab.models import open_classifier
-    from firewall.lab.training.correction import load_correction
+    from firewall.lab.training.detectors.correction import load_correction
 
     classifier = open_classifier(bundle, data)
     result = fused(
@@ -99,11 +99,11 @@ def unseen(
 ) -> None:
     """Judge a fused bundle on each family of attacks after everything was trained and fused without that family."""
     from firewall.bundle import load_bundle
+    from firewall.lab.calibration.fused_bundle import Options
     from firewall.lab.database import Database
     from firewall.lab.database.normals import named_splits
-    from firewall.lab.fused import Options
+    from firewall.lab.evaluation.unseen import unseen as judged
     from firewall.lab.models import open_classifier
-    from firewall.lab.unseen import unseen as judged
 
     result = judged(
         load_bundle(bundle),

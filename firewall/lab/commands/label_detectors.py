@@ -34,7 +34,7 @@ def train_agreement(
     """
     from firewall.lab.database import Database as Opened
     from firewall.lab.models import open_classifier
-    from firewall.lab.training import agreement
+    from firewall.lab.training.detectors import agreement
 
     settings = agreement.Settings(sweep, sides, _names(attacks), limit)
     report = agreement.train(Opened(database), open_classifier(classifier, data), out, settings)
@@ -50,7 +50,7 @@ def train_stability(
     """
     from firewall.lab.database import Database as Opened
     from firewall.lab.models import open_classifier
-    from firewall.lab.training import stability
+    from firewall.lab.training.detectors import stability
 
     report = stability.train(Opened(database), open_classifier(classifier, data), out, _names(attacks))
     _print(report, ("chosen", "parameters", "eval"))
@@ -69,7 +69,7 @@ def train_correction(
     """Learn the weights with which transformed copies vote for a corrected label."""
     from firewall.lab.database import Database as Opened
     from firewall.lab.models import open_classifier
-    from firewall.lab.training import correction
+    from firewall.lab.training.detectors import correction
 
     report = correction.train(Opened(database), open_classifier(classifier, data), out, _names(attacks), precision)
     _print(report, ("chosen", "eval"))

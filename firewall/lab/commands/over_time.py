@@ -48,8 +48,8 @@ def tracks(
     databases' folders.
     """
     from firewall.lab.database import Database as Opened
+    from firewall.lab.evaluation.over_time import tracks_report, with_file
     from firewall.lab.models import open_classifier
-    from firewall.lab.over_time import tracks_report, with_file
     from firewall.screening import Firewall
     from firewall.service import TRACKS_FILE
 
@@ -86,8 +86,8 @@ def drift(
 ) -> None:
     """Make the drift monitor's reference of normal tracks, and measure how many signs it takes to notice a shift."""
     from firewall.lab.database import Database as Opened
+    from firewall.lab.evaluation.over_time import drift_report, with_file
     from firewall.lab.models import open_classifier
-    from firewall.lab.over_time import drift_report, with_file
     from firewall.screening import Firewall
     from firewall.service import DRIFT_FILE
 

@@ -1,53 +1,43 @@
-"""`firewall lab paper ...`: the papers' own experiments, made anew."""
+"""`firewall lab paper ...` and `firewall lab report papers`: passed on to the experiments in the repository.
+
+The papers' own experiments are no part of an installed firewall; they lie in a checkout's benchmarks/papers.
+"""
 
 from __future__ import annotations
 
-import json
+import os
+import subprocess
+import sys
 from pathlib import Path
-from typing import Annotated
+from typing import Any
 
 import typer
 
-from firewall.lab.commands.image_cnn_paper import image_cnn
-from firewall.lab.commands.label_papers import paper_agreement, paper_statistics
+import firewall
+from firewall.errors import UsageError
 
-__all__ = ["paper_app"]
+__all__ = ["PASSED_ON", "paper", "paper_pages"]
 
-paper_app = typer.Typer(help="The papers' own experiments, made anew.", no_args_is_help=True)
-
-
-@paper_app.callback()
-def _papers() -> None:
-    """The papers' own experiments, made anew."""
+PASSED_ON: dict[str, Any] = {"allow_extra_args": True, "ignore_unknown_options": True, "help_option_names": []}
 
 
-paper_app.command("image-cnn")(image_cnn)
-paper_app.command("agreement")(paper_agreement)
-paper_app.command("statistics")(paper_statistics)
+def paper(context: typer.Context) -> None:
+    """The papers' own experiments, repeated: `python -m benchmarks.papers` of a checkout."""
+    _run(context.args)
 
 
-@paper_app.command("residual")
-def residual(
-    out: Annotated[Path, typer.Option(help="Folder of what is done; the same command goes on with it.")],
-    json_file: Annotated[Path | None, typer.Option("--json", metavar="FILE", help="Write tables and figures.")] = None,
-    only: Annotated[str, typer.Option(help="MNIST, GTSRB or CIFAR-10; the page holds what is done.")] = "",
-    epochs: Annotated[int, typer.Option(min=1, help="Of the detectors.")] = 8,
-    data: Annotated[Path | None, typer.Option(help="Folder of the data sets and classifiers.")] = None,
-) -> None:
-    """Sun et al., the residual image: substitutes, transferability, detection by data set and compression rate.
+def paper_pages(context: typer.Context) -> None:
+    """A page for each paper, its numbers beside ours: `python -m benchmarks.papers pages` of a checkout."""
+    _run(["pages", *context.args])
 
-    Takes about half an hour on one core. Stop it at any time.
-    """
-    from firewall.errors import UsageError
-    from firewall.lab.papers.residual import CASES, Sweep, reproduce
 
-    names = {case.name.split()[0]: case for case in CASES}
-    if only and only not in names:
-        raise UsageError(f"--only must be one of {', '.join(names)}, got {only!r}")
-    page = reproduce(out, data, CASES, Sweep(epochs=epochs), only=names.get(only))
-    text = json.dumps(page, indent=1) + "\n"
-    if json_file is None:
-        typer.echo(text)
-    else:
-        json_file.parent.mkdir(parents=True, exist_ok=True)
-        json_file.write_text(text, encoding="utf-8")
+def _run(arguments: list[str]) -> None:
+    checkout = Path(firewall.__file__).resolve().parents[1]
+    if not (checkout / "benchmarks" / "papers" / "__main__.py").is_file():
+        raise UsageError(
+            "the papers' experiments are not part of an installed firewall; run 'python -m benchmarks.papers' in a "
+            "checkout of the project"
+        )
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join([str(checkout), os.environ.get("PYTHONPATH", "")])}
+    finished = subprocess.run([sys.executable, "-m", "benchmarks.papers", *arguments], env=environment, check=False)
+    raise typer.Exit(finished.returncode)

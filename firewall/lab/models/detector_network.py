@@ -10,8 +10,6 @@ from torch import Tensor, nn
 
 from firewall.errors import UsageError
 from firewall.lab.models.high_pass_network import HighPassNetwork
-from firewall.lab.models.resnet50 import ResNet50
-from firewall.lab.models.xception import Xception
 
 __all__ = ["NETWORKS", "DetectorNetwork", "NoiseNetwork", "by_name"]
 
@@ -79,8 +77,6 @@ NETWORKS: MappingProxyType[str, Callable[[int], nn.Module]] = MappingProxyType(
         "small": lambda channels: DetectorNetwork(channels=channels),
         "noise": NoiseNetwork,
         "high-pass": lambda channels: HighPassNetwork(channels=channels),
-        "resnet50": lambda channels: ResNet50(channels=channels),
-        "xception": lambda channels: Xception(channels=channels),
     }
 )
 

@@ -17,10 +17,10 @@ import torch
 from onnx import numpy_helper
 from torch import Tensor, nn
 
-from firewall.causes import told
 from firewall.errors import DataError, EngineError
+from firewall.host.causes import told
+from firewall.host.onnxruntime import ort
 from firewall.lab.models.onnx_operators import OPERATORS, Node
-from firewall.onnxruntime import ort
 
 __all__ = ["OnnxNetwork", "RuntimeNetwork", "difference"]
 

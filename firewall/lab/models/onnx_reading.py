@@ -10,8 +10,8 @@ from typing import Any
 
 import onnx
 
-from firewall.causes import shortened
 from firewall.errors import DataError
+from firewall.host.causes import shortened
 
 __all__ = ["described", "kind_of", "parse_onnx", "read_onnx"]
 

@@ -8,9 +8,9 @@ import numpy as np
 import numpy.typing as npt
 import onnx
 
-from firewall.causes import told
 from firewall.engines.sessions import open_session
 from firewall.errors import DataError, EngineError
+from firewall.host.causes import told
 
 __all__ = ["prepared", "samples", "trial"]
 

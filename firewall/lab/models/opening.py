@@ -13,7 +13,6 @@ from firewall.errors import DataError, UsageError
 from firewall.lab.datasets import data_root
 from firewall.lab.datasets.cifar10 import CLASS_NAMES
 from firewall.lab.datasets.nips17 import imagenet_names
-from firewall.lab.models.measured import tests_of
 from firewall.lab.models.onnx_file import Options, load, open_file, read_onnx
 from firewall.lab.models.protected import Normalised, Protected
 from firewall.lab.models.sign_classifier import from_onnx
@@ -100,8 +99,7 @@ def _bundle(spec: str) -> Protected:
         "citations": list(bundle.manifest.citations),
     }
     content = bundle.files[bundle.manifest.classifier.file]
-    tests = tests_of(hashlib.sha256(content).hexdigest())
-    return _specified(name, bundle.manifest.classifier, content, {**card, "tests": tests} if tests else card)
+    return _specified(name, bundle.manifest.classifier, content, card)
 
 
 def _trained(folder: Path) -> Protected:
@@ -156,6 +154,6 @@ def _pack(name: str, root: Path) -> Protected:
     content = read_onnx(path)
     labels = CLASS_NAMES if pack.data == "cifar10" else ("background", *imagenet_names(root))
     sha256 = hashlib.sha256(content).hexdigest()
-    card = {"data": pack.data, "file": path.name, "tests": tests_of(sha256)}
+    card = {"data": pack.data, "file": path.name}
     protected = load(name, content, Options(pack.mean, pack.std, labels=labels), card=card, sha256=sha256)
     return replace(protected, card={**protected.card, "notes": pack.notes})

@@ -12,11 +12,11 @@ import numpy as np
 import numpy.typing as npt
 from jinja2 import Environment, StrictUndefined
 
-from firewall.lab import metrics
 from firewall.lab.database import Attacked, Database
 from firewall.lab.database.card import Split
 from firewall.lab.database.exporting import png
 from firewall.lab.database.shards import write_file
+from firewall.lab.measurement import metrics
 
 __all__ = ["write"]
 

@@ -14,11 +14,12 @@ from typing import Any
 from jinja2 import Environment, StrictUndefined
 
 from firewall.bundle import Bundle, Manifest, Seen
-from firewall.certificate import judges
+from firewall.bundle.certificate import judges
 from firewall.errors import DataError
-from firewall.lab.assessment import FEW, Assessment
 from firewall.lab.database.shards import write_file
-from firewall.lab.judge import SUSPICION
+from firewall.lab.evaluation.assessment import Assessment
+from firewall.lab.measurement.judge import SUSPICION
+from firewall.lab.measurement.metrics import FEW
 from firewall.lab.reports.evaluation import histogram, roc
 from firewall.lab.reports.pictures import data_uri
 

@@ -13,8 +13,9 @@ from jinja2 import Environment, StrictUndefined
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from firewall.lab.assessment import FEW, Assessment, Scores
 from firewall.lab.database.shards import write_file
+from firewall.lab.evaluation.assessment import Assessment, Scores
+from firewall.lab.measurement.metrics import FEW
 from firewall.lab.reports.pictures import data_uri
 
 __all__ = ["histogram", "roc", "write"]

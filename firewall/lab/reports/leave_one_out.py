@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from firewall.errors import DataError
-from firewall.lab.assessment import few
+from firewall.lab.evaluation.assessment import few
 
 __all__ = ["read_leave_one_out"]
 

@@ -10,14 +10,14 @@ using firewall::jpeg::Band;
 using firewall::jpeg::Canvas;
 using firewall::jpeg::Coefficients;
 using firewall::jpeg::Format;
-using firewall::jpeg::kRowMargin;
 using firewall::jpeg::kRingRows;
+using firewall::jpeg::kRowMargin;
 using firewall::jpeg::Plan;
 using firewall::jpeg::Quantiser;
 
-constexpr int kGroupBytes = 8 * kLanes;   // of a row of samples of a group
-constexpr int kChunk = 16 * kLanes;       // pixels that are coloured at a time
-constexpr int kGroupSize = 64 * kLanes;   // coefficients of a group
+constexpr int kGroupBytes = 8 * kLanes;  // of a row of samples of a group
+constexpr int kChunk = 16 * kLanes;      // pixels that are coloured at a time
+constexpr int kGroupSize = 64 * kLanes;  // coefficients of a group
 
 struct Places {
   alignas(16) std::uint8_t at[16];
@@ -26,11 +26,10 @@ constexpr std::uint8_t kNone = 0x80;  // `shuffle` writes zero there
 
 // Multipliers of the odd part, in 13-bit fixed point, for the pairs (1,3) and (5,7); the inverse and the forward DCT
 // share them. Row i gives output 3 - i of the odd part.
-constexpr int kOdd[4][4] = {
-    {11363, 9633, 6437, 2260},      // with 0 and 7 (forward: coefficient 1)
-    {9633, -2259, -11362, -6436},   // with 1 and 6 (3)
-    {6437, -11362, 2261, 9633},     // with 2 and 5 (5)
-    {2260, -6436, 9633, -11363}};   // with 3 and 4 (7)
+constexpr int kOdd[4][4] = {{11363, 9633, 6437, 2260},     // with 0 and 7 (forward: coefficient 1)
+                            {9633, -2259, -11362, -6436},  // with 1 and 6 (3)
+                            {6437, -11362, 2261, 9633},    // with 2 and 5 (5)
+                            {2260, -6436, 9633, -11363}};  // with 3 and 4 (7)
 
 inline S32 odd_part(int i, S16 pair13, S16 pair57) {
   return dot(pair13, fill_pairs(kOdd[i][0], kOdd[i][1])) + dot(pair57, fill_pairs(kOdd[i][2], kOdd[i][3]));

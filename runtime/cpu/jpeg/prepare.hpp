@@ -78,8 +78,7 @@ inline void shrink(const Plan& plan, const Band& band, int second, std::int8_t* 
 }
 
 // A row of blocks; rows of samples behind the last one (`count`) repeat it.
-inline void forward_row(const std::int8_t* samples, std::size_t pitch, int count, int groups,
-                        std::int16_t* to) {
+inline void forward_row(const std::int8_t* samples, std::size_t pitch, int count, int groups, std::int16_t* to) {
   const std::int8_t* rows[8];
   for (int r = 0; r < 8; ++r) rows[r] = samples + static_cast<std::size_t>(r < count ? r : count - 1) * pitch;
   for (int g = 0; g < groups; ++g) {
@@ -87,8 +86,8 @@ inline void forward_row(const std::int8_t* samples, std::size_t pitch, int count
   }
 }
 
-void prepare(const Plan& plan, const std::uint8_t* pixels, std::ptrdiff_t stride, int first, int last,
-             const Band& band, const Coefficients& out) {
+void prepare(const Plan& plan, const std::uint8_t* pixels, std::ptrdiff_t stride, int first, int last, const Band& band,
+             const Coefficients& out) {
   const int band_rows = 8 * plan.down;
   for (int b = first; b < last; ++b) {
     const int top = b * band_rows;

@@ -32,15 +32,11 @@ inline void store_pixels(std::uint8_t* to, const Colours& a, const Colours& b) {
   constexpr std::uint8_t no = kNone;
   // Pixels 0..4 and R of 5 of eight: from blue_red, and from green of a and of b.
   alignas(16) static constexpr Places kHeadOuter = {{1, no, 0, 9, no, 8, 3, no, 2, 11, no, 10, 5, no, 4, 13}};
-  alignas(16) static constexpr Places kHeadGreenA = {
-      {no, 0, no, no, 1, no, no, 2, no, no, 3, no, no, 4, no, no}};
-  alignas(16) static constexpr Places kHeadGreenB = {
-      {no, 8, no, no, 9, no, no, 10, no, no, 11, no, no, 12, no, no}};
+  alignas(16) static constexpr Places kHeadGreenA = {{no, 0, no, no, 1, no, no, 2, no, no, 3, no, no, 4, no, no}};
+  alignas(16) static constexpr Places kHeadGreenB = {{no, 8, no, no, 9, no, no, 10, no, no, 11, no, no, 12, no, no}};
   // G and B of 5, and 6 and 7: of a in the low half, of b in the high.
-  alignas(16) static constexpr Places kTailOuterA = {
-      {no, 12, 7, no, 6, 15, no, 14, no, no, no, no, no, no, no, no}};
-  alignas(16) static constexpr Places kTailOuterB = {
-      {no, no, no, no, no, no, no, no, no, 12, 7, no, 6, 15, no, 14}};
+  alignas(16) static constexpr Places kTailOuterA = {{no, 12, 7, no, 6, 15, no, 14, no, no, no, no, no, no, no, no}};
+  alignas(16) static constexpr Places kTailOuterB = {{no, no, no, no, no, no, no, no, no, 12, 7, no, 6, 15, no, 14}};
   alignas(16) static constexpr Places kTailGreen = {{5, no, no, 6, no, no, 7, no, 13, no, no, 14, no, no, 15, no}};
   const U8 green = narrow_unsigned(a.green, b.green);
   const U8 outer = repeat(kHeadOuter.at);

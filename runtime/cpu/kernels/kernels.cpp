@@ -22,12 +22,16 @@ namespace {
 const Kernels* find(SimdLevel level) noexcept {
   switch (level) {
 #if defined(FIREWALL_X86_KERNELS)
-    case SimdLevel::avx512: return &avx512::table;
-    case SimdLevel::avx2: return &avx2::table;
+    case SimdLevel::avx512:
+      return &avx512::table;
+    case SimdLevel::avx2:
+      return &avx2::table;
 #elif defined(FIREWALL_NEON_KERNELS)
-    case SimdLevel::neon: return &neon::table;
+    case SimdLevel::neon:
+      return &neon::table;
 #endif
-    default: return &scalar::table;
+    default:
+      return &scalar::table;
   }
 }
 

@@ -178,8 +178,8 @@ void planes(float* destination, std::size_t plane, const std::uint8_t* source, s
     const Row red = FIREWALL_ZIP(rows[0], rows[1], 0, 3, 6, 9, 12, 15, 18, 21, 24, 27, 30, 0, 0, 0, 0, 0);
     const Row green = FIREWALL_ZIP(rows[0], rows[1], 1, 4, 7, 10, 13, 16, 19, 22, 25, 28, 31, 0, 0, 0, 0, 0);
     const Row blue = FIREWALL_ZIP(rows[0], rows[1], 2, 5, 8, 11, 14, 17, 20, 23, 26, 29, 0, 0, 0, 0, 0, 0);
-    numbers_of(destination + x,
-               FIREWALL_ZIP(red, rows[2], 0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 17, 20, 23, 26, 29), scale[0], shift[0]);
+    numbers_of(destination + x, FIREWALL_ZIP(red, rows[2], 0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 17, 20, 23, 26, 29),
+               scale[0], shift[0]);
     numbers_of(destination + plane + x,
                FIREWALL_ZIP(green, rows[2], 0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 18, 21, 24, 27, 30), scale[1], shift[1]);
     numbers_of(destination + 2 * plane + x,

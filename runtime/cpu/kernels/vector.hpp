@@ -1,8 +1,8 @@
-// What loops.cpp is written in: weighted sums and box means of bytes, kStep at a time. On x86-64 it is made of the vector
-// operations of lanes.hpp; NEON, which multiplies by a whole weight at once, and plain C++, whose loops compilers turn
-// into whatever vectors there are, have shorter ways of their own. Everything is integer arithmetic without overflow, so
-// every set gives the same bytes. No function of the standard library may be called from here or from loops.cpp: the
-// linker keeps one copy of an inline function, and it could be one that another machine can't run.
+// What loops.cpp is written in: weighted sums and box means of bytes, kStep at a time. On x86-64 it is made of the
+// vector operations of lanes.hpp; NEON, which multiplies by a whole weight at once, and plain C++, whose loops
+// compilers turn into whatever vectors there are, have shorter ways of their own. Everything is integer arithmetic
+// without overflow, so every set gives the same bytes. No function of the standard library may be called from here or
+// from loops.cpp: the linker keeps one copy of an inline function, and it could be one that another machine can't run.
 //
 //   kStep                           bytes that one step of a loop makes
 //   Weights::of(a, b)               weights of two taps, ready to be used

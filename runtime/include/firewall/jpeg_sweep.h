@@ -43,7 +43,7 @@ enum {
   FIREWALL_JPEG_AVX2 = 2,     /* with F16C */
   FIREWALL_JPEG_AVX512 = 3,   /* F, BW, DQ and VL */
   FIREWALL_JPEG_NEON = 4,
-  FIREWALL_JPEG_SSE4 = 5      /* SSSE3 and SSE4.1 */
+  FIREWALL_JPEG_SSE4 = 5 /* SSSE3 and SSE4.1 */
 };
 
 /* At most this many threads. */
@@ -60,7 +60,7 @@ typedef struct firewall_jpeg_options {
   double std[3];        /* the same: finite, above 0 */
   int32_t result_height; /* of the copies that are written: both 1..FIREWALL_MAX_SIDE, or both 0: as the source */
   int32_t result_width;
-  int32_t filter;       /* FIREWALL_FILTER_BILINEAR or another of scale.h; not read if the copies aren't resized */
+  int32_t filter; /* FIREWALL_FILTER_BILINEAR or another of scale.h; not read if the copies aren't resized */
 } firewall_jpeg_options;
 
 /* 1 if this build and machine can run these instructions, else 0. Safe for any number. */
@@ -70,13 +70,13 @@ int firewall_jpeg_can_run(int32_t instructions);
 int32_t firewall_jpeg_best(void);
 
 /* Bytes of scratch for images of height x width, the same for any count and any qualities; about one (4:2:0) or two
- * (4:4:4) times an image of 3 bytes a pixel, and some rows for each thread: for resizing about 64 rows of the image and,
- * as wide as the result, 32 and as many as one row of the result is made of. 0 if a side is outside
+ * (4:4:4) times an image of 3 bytes a pixel, and some rows for each thread: for resizing about 64 rows of the image
+ * and, as wide as the result, 32 and as many as one row of the result is made of. 0 if a side is outside
  * 1..FIREWALL_MAX_SIDE or an option is not allowed. Safe for any numbers. */
 size_t firewall_jpeg_sweep_scratch(int32_t height, int32_t width, const firewall_jpeg_options* options);
 
-/* Bytes that firewall_jpeg_sweep writes for images of height x width; 0 if there are none, they don't fit a size_t, or an argument is not allowed.
- * Safe for any numbers. */
+/* Bytes that firewall_jpeg_sweep writes for images of height x width; 0 if there are none, they don't fit a size_t, or
+ * an argument is not allowed. Safe for any numbers. */
 size_t firewall_jpeg_sweep_bytes(int32_t count, int32_t height, int32_t width, int32_t qualities_count,
                                  const firewall_jpeg_options* options);
 

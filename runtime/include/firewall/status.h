@@ -11,14 +11,14 @@ extern "C" {
 
 enum {
   FIREWALL_OK = 0,
-  FIREWALL_NULL_POINTER = 1,     /* a pointer that is needed is null */
-  FIREWALL_BAD_SIZE = 2,         /* a height, width or count outside what the function takes */
-  FIREWALL_BAD_STRIDE = 3,       /* rows or images of the source lie closer than their own length */
-  FIREWALL_BAD_PARAMETER = 4,    /* a quality, radius, angle, factor, share or name outside what the function takes */
-  FIREWALL_OVERLAP = 5,          /* destination, source and scratch share memory */
+  FIREWALL_NULL_POINTER = 1,      /* a pointer that is needed is null */
+  FIREWALL_BAD_SIZE = 2,          /* a height, width or count outside what the function takes */
+  FIREWALL_BAD_STRIDE = 3,        /* rows or images of the source lie closer than their own length */
+  FIREWALL_BAD_PARAMETER = 4,     /* a quality, radius, angle, factor, share or name outside what the function takes */
+  FIREWALL_OVERLAP = 5,           /* destination, source and scratch share memory */
   FIREWALL_SCRATCH_TOO_SMALL = 6, /* less scratch than the ..._scratch function asks for */
-  FIREWALL_NO_CUDA = 7,          /* this build has no CUDA code; see cuda.h */
-  FIREWALL_CUDA_ERROR = 8        /* a CUDA call failed; firewall_cuda_error_text says why */
+  FIREWALL_NO_CUDA = 7,           /* this build has no CUDA code; see cuda.h */
+  FIREWALL_CUDA_ERROR = 8         /* a CUDA call failed; firewall_cuda_error_text says why */
 };
 
 /* One sentence about a status; a static string, never null, for unknown values too. */

@@ -11,11 +11,11 @@ import pytest
 
 from firewall import cli
 from firewall.errors import DataError
-from firewall.lab import metrics
 from firewall.lab.certification.classifier import Subject
 from firewall.lab.certification.patches import certify_patches
 from firewall.lab.certification.smoothing import certify_smoothing
 from firewall.lab.commands.certify import certify_report
+from firewall.lab.measurement import metrics
 from firewall.lab.reports.certify import THESIS, collect, write
 
 

@@ -15,6 +15,8 @@ from scipy.stats import norm
 
 from firewall import cli
 from firewall.bundle import load_bundle
+from firewall.decision.masking import masks_for
+from firewall.demo.scene import Encounter, render
 from firewall.engines import open_engine
 from firewall.errors import UsageError
 from firewall.lab.certification.classifier import Subject, open_subject
@@ -22,9 +24,7 @@ from firewall.lab.certification.patches import certify_patches
 from firewall.lab.certification.smoothing import certified_radius, certify_smoothing, lower_bound
 from firewall.lab.cli import app
 from firewall.lab.models.sign_classifier import SignClassifier
-from firewall.lab.training.masked import MaskedSettings, Masking, train_masked
-from firewall.masking import masks_for
-from firewall.sources.scene import Encounter, render
+from firewall.lab.training.classifiers.masked import MaskedSettings, Masking, train_masked
 from firewall.transforms import resize
 
 Pixels = npt.NDArray[np.uint8]

@@ -1,0 +1,1 @@
+"""The papers' own experiments, repeated on this project's data and networks: `python -m benchmarks.papers`."""

@@ -1,0 +1,27 @@
+"""Guard a classifier of your own: an ONNX file and a folder of benign images in, a bundle and its first verdict out.
+
+python examples/own_classifier.py net.onnx benign/ my-bundle
+"""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+
+from firewall import Firewall
+from firewall.sources import read_image
+
+
+def main(network: str, benign: str, out: str) -> None:
+    """Calibrate on half of the benign images, then judge one of the others."""
+    command = ["firewall", "export", "bundle", "--classifier", network, "--images", benign, "--out", out]
+    subprocess.run([sys.executable, "-m", *command, "--name", "mine"], check=True)
+    guard = Firewall.load(out)
+    picture = next(path for path in sorted(Path(benign).rglob("*")) if path.suffix in (".png", ".jpg"))
+    verdict = guard.screen(read_image(picture))
+    print(f"{picture.name}: {verdict.decision}, {verdict.reason}, label {verdict.label_name}")
+
+
+if __name__ == "__main__":
+    main(*sys.argv[1:4])

@@ -1,0 +1,157 @@
+"""`firewall bundle`: make keys, sign a bundle, check one, show what is in it."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from firewall.errors import UsageError
+from firewall.host.output import json_text
+
+if TYPE_CHECKING:
+    from firewall.bundle import Bundle
+
+__all__ = ["AllowUnsigned", "TrustedKeys", "bundle_app", "sign_bundle"]
+
+bundle_app = typer.Typer(
+    help="Keys and signatures of bundles, and what is in one.",
+    no_args_is_help=True,
+    add_completion=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+
+TrustedKeys = Annotated[
+    Path | None,
+    typer.Option("--trust", metavar="KEY.pub", help="Public keys: a bundle must be signed by one. [$FIREWALL_TRUST]"),
+]
+AllowUnsigned = Annotated[
+    bool | None,
+    typer.Option("--allow-unsigned", help="Use a bundle without a signature all the same; every verdict says so."),
+]
+Name = Annotated[str, typer.Argument(metavar="BUNDLE", help="'default' or the folder of a bundle.")]
+Passphrase = Annotated[
+    Path | None, typer.Option(metavar="FILE", help="Its first line encrypts the private key on disk.")
+]
+
+
+def sign_bundle(path: Path, key: Path, *, passphrase: Path | None = None, version: int | None = None) -> str:
+    """Sign the manifest of the bundle in folder `path`, with `version` written into it first; the key's fingerprint.
+
+    The bundle is verified before. Raises BundleError if it isn't whole, UsageError for the package's own bundle, a
+    version below the bundle's, or a key that can't be used.
+    """
+    from firewall.bundle import DEFAULT, MANIFEST, SIGNATURE, load_bundle
+    from firewall.bundle.signature import read_passphrase, read_private, sign
+    from firewall.bundle.trust import Trust
+
+    if path.resolve() == DEFAULT.resolve() or str(path) == "default":
+        raise UsageError("the package's own bundle needs no signature; name the folder of another")
+    private = read_private(key, read_passphrase(passphrase))
+    bundle = load_bundle(path, trust=Trust())
+    raw = (path / MANIFEST).read_bytes()
+    if hashlib.sha256(raw).hexdigest() != bundle.sha256:
+        raise UsageError(f"bundle {path} was changed while it was read; let its writer finish and sign it again")
+    if version is not None and version != bundle.manifest.version:
+        if version < bundle.manifest.version:
+            raise UsageError(f"--version must be at least {bundle.manifest.version}, the bundle's own, got {version}")
+        raw = (json.dumps({**json.loads(raw), "version": version}, indent=1, ensure_ascii=False) + "\n").encode()
+    signature, public = sign(raw, private)
+    # Between the two writes the signature does not fit: who trusts keys refuses the bundle, and takes it for no other.
+    _replace(path / MANIFEST, raw)
+    _replace(path / SIGNATURE, signature)
+    load_bundle(path, trust=Trust(keys=(public,)))
+    return public.fingerprint
+
+
+@bundle_app.command()
+def keygen(
+    out: Annotated[Path, typer.Option(metavar="KEY", help="The private key's file; the public one is KEY.pub.")],
+    passphrase_file: Passphrase = None,
+) -> None:
+    """Make a pair of keys (Ed25519). Keep KEY to yourself; give KEY.pub to every device."""
+    from firewall.bundle.signature import generate, read_passphrase
+
+    public = generate(out, read_passphrase(passphrase_file))
+    typer.echo(f"{out} (private), {out}.pub (public), fingerprint {public.fingerprint}")
+
+
+@bundle_app.command()
+def sign(
+    bundle: Annotated[Path, typer.Argument(metavar="BUNDLE", help="Folder of the bundle.")],
+    key: Annotated[Path, typer.Option(metavar="KEY", help="Private key, made by 'firewall bundle keygen'.")],
+    version: Annotated[
+        int | None, typer.Option(min=1, help="Raise the bundle's version to this; devices never go back.")
+    ] = None,
+    passphrase_file: Passphrase = None,
+) -> None:
+    """Verify a bundle and sign its manifest: manifest.json.sig, 64 bytes beside it."""
+    from firewall.bundle import load_bundle
+    from firewall.bundle.trust import Trust
+
+    fingerprint = sign_bundle(bundle, key, passphrase=passphrase_file, version=version)
+    manifest = load_bundle(bundle, trust=Trust()).manifest
+    typer.echo(f"{bundle}: {manifest.name} version {manifest.version}, signed by {fingerprint}")
+
+
+@bundle_app.command()
+def verify(bundle: Name = "default", trust: TrustedKeys = None, allow_unsigned: AllowUnsigned = None) -> None:
+    """Check hashes, signature and version as 'serve' does, but remember nothing. Exit code 1 if it would be refused."""
+    from firewall.bundle import load_bundle
+    from firewall.bundle.trust import Trust
+
+    loaded = load_bundle(bundle, trust=Trust.configured(trust, allow_unsigned, remember=False))
+    size = sum(len(content) for content in loaded.files.values())
+    typer.echo(
+        f"{loaded.manifest.name} version {loaded.manifest.version} {loaded.sha256[:12]}: {len(loaded.files)} files, "
+        f"{size} bytes, as they were made; {standing(loaded)}"
+    )
+
+
+@bundle_app.command()
+def show(
+    bundle: Name = "default",
+    trust: TrustedKeys = None,
+    as_json: Annotated[bool, typer.Option("--json", help="Print JSON instead of tables.")] = False,
+) -> None:
+    """Classifier, detectors, fusion, thresholds, calibration, files and signature of a bundle that verifies."""
+    from rich.console import Console
+
+    from firewall.bundle import card, load_bundle
+    from firewall.bundle.trust import Trust
+
+    # One without a signature may be looked at; that it has none is what is shown.
+    loaded = load_bundle(bundle, trust=Trust.configured(trust, allow_unsigned=True, remember=False))
+    content = card.describe(loaded)
+    content["signature"] = {"standing": loaded.standing, "key": loaded.key or None, "says": standing(loaded)}
+    if as_json:
+        typer.echo(json_text(content, indent=1))
+    else:
+        card.render(content, Console())
+
+
+def standing(bundle: Bundle) -> str:
+    """Why a bundle may be used, for people."""
+    from firewall.bundle import SIGNATURE
+
+    if bundle.standing == "package":
+        return "comes with the package and is trusted as the code beside it is"
+    if bundle.standing == "signed":
+        return f"signed by the trusted key {bundle.key}"
+    if (bundle.path / SIGNATURE).is_file():
+        return "unsigned as far as is known here: there is a signature, but no trusted key to check it with"
+    return "unsigned"
+
+
+def _replace(path: Path, content: bytes) -> None:
+    partial = path.with_name(f".{path.name}.partial")
+    try:
+        partial.write_bytes(content)
+        partial.replace(path)
+    except OSError as error:
+        raise UsageError(
+            f"can't write {path} ({error.strerror}); sign a bundle in a folder that can be written"
+        ) from error

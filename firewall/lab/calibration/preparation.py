@@ -1,0 +1,248 @@
+"""Is a classifier wired as it was trained? What it calls benign images, prepared as asked and in the other usual ways.
+
+A network that is given 0..1 in the place of 0..255, or BGR in the place of RGB, runs without a word and names signs
+wrongly, as surely as it names others rightly. Where folders or a pack tell the labels, accuracy shows it. Where nothing
+does, what the answers say about the images does: the mutual information of class and image, entropy of the mean answer
+less the mean entropy of the answers, all logits scaled to the same spread. It is low where all images get one label,
+and where no class stands out.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+
+from firewall.bundle import ClassifierSpec
+from firewall.errors import DataError, EngineError
+from firewall.frame import Pixels
+from firewall.lab.calibration.thresholds import engine_for
+from firewall.lab.datasets.labelled import Labelled
+from firewall.lab.models.options import PREPARATIONS, Channels
+from firewall.transforms import resize
+
+__all__ = ["Answers", "Wiring", "check_wiring", "look"]
+
+#: Images that are asked about; as many are classified for some ten preparations as calibration does for three images.
+IMAGES = 128
+_BATCH = 16
+#: Fewer images say too little.
+_LEAST = 20
+#: Share of the images with one label from which the network is taken to see nothing in them.
+_NEARLY_ALL = 0.9
+#: Differences of accuracy that say nothing.
+_CHANCE = 0.03
+#: How many times as much the answers must say to be clearly better, without labels. On six networks (ours, two of
+#: CIFAR-10, two of ImageNet, the tests') the best of 12 preparations said at most 1.03 times as much as the right one.
+_CLEARLY = 1.1
+#: Spread of an image's logits, by the median image, at which answers are compared: pixels of a larger range make all
+#: answers surer, which says nothing about the images.
+_SPREAD = 2.0
+
+
+@dataclass(frozen=True)
+class Answers:
+    """What a network called images in one preparation. name: of the preparation. classes: of the network. seen: how
+    many of them it named. common: the commonest label, share: how many images got it, 0..1. confidence: the median.
+    information: nats. right: for each image whose label is known,
+    whether it was named so."""
+
+    name: str
+    classes: int
+    seen: int
+    common: int
+    share: float
+    confidence: float
+    information: float
+    predicted: npt.NDArray[np.int64]
+    right: npt.NDArray[np.bool_]
+
+    @property
+    def accuracy(self) -> float | None:
+        """Share of the images of a known label that got it."""
+        return float(self.right.mean()) if len(self.right) >= _LEAST else None
+
+    def told(self, labels: Sequence[str]) -> str:
+        """In words."""
+        accuracy = "" if self.accuracy is None else f", {self.accuracy:.0%} of {len(self.right)} named as their labels"
+        return (
+            f"{self.seen} of {self.classes} classes, {self.share:.0%} called {labels[self.common]!r}, median "
+            f"confidence {self.confidence:.2f}{accuracy}"
+        )
+
+
+@dataclass(frozen=True)
+class Wiring:
+    """asked: the preparation that was asked for. others: the usual ones, the best first; empty where there is no
+    choice. images: how many were looked at. refusal, warning: what is wrong, or ""."""
+
+    asked: Answers
+    others: tuple[Answers, ...]
+    images: int
+    refusal: str
+    warning: str
+
+    def lines(self, labels: Sequence[str]) -> list[str]:
+        """For whoever calibrates."""
+        lines = [f"{self.images} benign images, prepared as asked: {self.asked.told(labels)}"]
+        if self.others:
+            best = self.others[0]
+            lines.append(f"best of {len(self.others)} other preparations, {best.name}: {best.told(labels)}")
+        return [*lines, *([f"warning: {self.warning}"] if self.warning else [])]
+
+
+def look(
+    classifier: ClassifierSpec,
+    content: bytes,
+    images: Sequence[Pixels],
+    known: npt.NDArray[np.int64],
+    *,
+    channels: Channels = "rgb",
+    alternatives: bool = True,
+) -> tuple[Answers, list[Answers]]:
+    """What the classifier calls `images`, (H, W, 3) uint8 of any size, in the asked preparation and in the usual ones.
+
+    known: their labels, -1 where it isn't known. channels: the order that the graph turns RGB into. Raises EngineError
+    if it doesn't run as asked.
+    """
+    engine, size = engine_for(classifier, content), classifier.input
+    pixels = np.stack([resize(np.ascontiguousarray(image), size.width, size.height) for image in images])
+    ways = [("as asked", size.mean, size.std, channels)]
+    for name, way in PREPARATIONS.items() if alternatives else ():
+        mean, std = (tuple(np.broadcast_to(np.array(part) / way.range, 3).tolist()) for part in (way.mean, way.std))
+        for order in ("rgb", "bgr"):
+            same = (
+                order == channels and np.allclose(mean, size.mean, atol=1e-6) and np.allclose(std, size.std, atol=1e-6)
+            )
+            if not same:
+                ways.append((f"{name} {order.upper()}", mean, std, order))
+    found: list[Answers] = []
+    for name, mean, std, order in ways:
+        parts = list[npt.NDArray[np.float32]]()
+        try:
+            for start in range(0, len(pixels), _BATCH):
+                part = (pixels[start : start + _BATCH] / np.float64(255) - np.array(mean)) / np.array(std)
+                # The graph itself turns RGB into the asked order; what it turns again is the other one.
+                turned = part if order == channels else part[..., ::-1]
+                engine.tensor(len(part))[...] = turned.transpose(0, 3, 1, 2)
+                parts.append(engine.run(len(part)))
+        except EngineError:
+            if not found:
+                raise
+            continue  # a preparation that drives the network to infinity isn't its own
+        found.append(_answers(name, np.concatenate(parts).astype(np.float64), known))
+    return found[0], found[1:]
+
+
+def check_wiring(
+    classifier: ClassifierSpec,
+    content: bytes,
+    labelled: Labelled,
+    *,
+    channels: Channels = "rgb",
+    alternatives: bool = True,
+) -> Wiring:
+    """Look, compare and judge: see the module. Raises DataError without images."""
+    if not labelled.images:
+        raise DataError("there are no images to look at")
+    known = labelled.known
+    asked, others = look(classifier, content, labelled.images, known, channels=channels, alternatives=alternatives)
+    # A few images more or less are chance: then what the answers say decides.
+    nearly = max((other.accuracy or 0.0 for other in others), default=0.0) - _CHANCE
+    others.sort(key=lambda each: ((each.accuracy or 0.0) < nearly, -each.information))
+    better = [other for other in others[:1] if _clearly(other, asked)]
+    labels, count = classifier.labels, len(labelled.images)
+    refusal = warning = ""
+    advice = f"{better[0].name} fits: {_option(better[0].name)}" if better else "see --preparation and --channels"
+    alone = asked.share >= _NEARLY_ALL and (asked.accuracy or 0.0) < 0.5
+    if count >= _LEAST and alone:
+        refusal = (
+            f"{asked.share:.0%} of {count} benign images are called {labels[asked.common]!r}: the network seems to get "
+            f"its pixels otherwise than it was trained; {advice}; if they do show one class, say --accept-preparation"
+        )
+    elif better and asked.accuracy is not None and max(2 * asked.accuracy, 0.5) < (better[0].accuracy or 0.0):
+        refusal = (
+            f"only {asked.accuracy:.0%} of {len(asked.right)} benign images are named as their labels, prepared as "
+            f"asked, {better[0].accuracy:.0%} in another way; {advice}; or say --accept-preparation"
+        )
+    elif _other_order(asked, labelled, len(labels)):
+        refusal = _told_order(asked, labelled, labels)
+    elif better:
+        warning = f"the network fits another preparation clearly better; {advice}"
+    elif asked.accuracy is not None and asked.accuracy < 0.5:
+        warning = (
+            f"only {asked.accuracy:.0%} of {len(asked.right)} benign images are named as {labelled.how} say; are the "
+            "labels in the network's order, and is this its preparation?"
+        )
+    return Wiring(asked, tuple(others), count, refusal, warning)
+
+
+def _answers(name: str, logits: npt.NDArray[np.float64], known: npt.NDArray[np.int64]) -> Answers:
+    shares = _shares(logits)
+    predicted = logits.argmax(axis=1)
+    counts = np.bincount(predicted, minlength=logits.shape[1])
+    spread = max(float(np.median(logits.std(axis=1))), 1e-9)
+    even = _shares(logits * (_SPREAD / spread))
+    information = _entropy(even.mean(axis=0)) - float(np.mean([_entropy(row) for row in even]))
+    return Answers(
+        name=name,
+        classes=logits.shape[1],
+        seen=int((counts > 0).sum()),
+        common=int(counts.argmax()),
+        share=float(counts.max() / len(logits)),
+        confidence=float(np.median(shares.max(axis=1))),
+        information=information,
+        predicted=predicted,
+        right=(predicted == known)[known >= 0],
+    )
+
+
+def _shares(logits: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
+    """Softmax of each row."""
+    powers = np.exp(logits - logits.max(axis=1, keepdims=True))
+    result: npt.NDArray[np.float64] = powers / powers.sum(axis=1, keepdims=True)
+    return result
+
+
+def _entropy(shares: npt.NDArray[np.float64]) -> float:
+    return float(-(shares * np.log(np.maximum(shares, 1e-300))).sum())
+
+
+def _clearly(other: Answers, asked: Answers) -> bool:
+    if asked.accuracy is not None:
+        gained, lost = int((other.right & ~asked.right).sum()), int((asked.right & ~other.right).sum())
+        return gained - lost > 3 * math.sqrt(gained + lost)  # three standard deviations of a sign test
+    return other.information > max(_CLEARLY * asked.information, asked.information + 0.1)
+
+
+def _other_order(asked: Answers, labelled: Labelled, classes: int) -> bool:
+    """Whether the network tells the labelled classes apart, but under other names."""
+    where = labelled.known >= 0
+    known, predicted = labelled.known[where], asked.predicted[where]
+    if not labelled.sure or len(known) < max(2 * classes, 2 * _LEAST) or len(set(known.tolist())) < 2:
+        return False
+    table = np.zeros((classes, classes), np.int64)
+    np.add.at(table, (predicted, known), 1)
+    # Both ways, since all images with one label, or each with its own, would agree one way.
+    agreed = min(table.max(axis=1).sum(), table.max(axis=0).sum()) / len(known)
+    return bool(agreed >= 0.8) and (asked.accuracy or 0.0) < 0.5
+
+
+def _told_order(asked: Answers, labelled: Labelled, labels: Sequence[str]) -> str:
+    where = labelled.known >= 0
+    known, predicted = labelled.known[where], asked.predicted[where]
+    wrong = np.flatnonzero(known != predicted)
+    one, two = int(known[wrong[0]]), int(predicted[wrong[0]])
+    return (
+        f"the network tells the classes apart, but names only {asked.accuracy:.0%} of {len(known)} images as "
+        f"{labelled.how} say (class {one}, {labels[one]!r}, is called {labels[two]!r}): its labels are in another "
+        "order, perhaps the alphabetical one ('10' before '2'); give them so, or say --accept-preparation"
+    )
+
+
+def _option(name: str) -> str:
+    preparation, order = name.split()
+    return f"--preparation {preparation} --channels {order.lower()}"

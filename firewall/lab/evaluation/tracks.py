@@ -1,0 +1,166 @@
+"""What tracks are worth: labels that an attacked sign gets released, frame by frame and over time, at equal costs.
+
+Each frame of a track was attacked by itself, as by somebody who follows the sign with the attack. Only frames on which
+the attack succeeds are shown, which is the harder case: a failed attack shows the right label, so that labels change.
+What stands still in the world, as a sticker does, is not measured here: its frames' evidence is more alike.
+
+These rules are compared. `frame`: each frame by itself, at the bundle's own limit. `frame, stricter`: the same at the
+limit at which as many normal calibration tracks have a frame withheld as with tracks. `tracks`: both together. `tracks,
+labels unseen` leaves changes of label out: so it would be with an attacker who reaches the same class in each frame.
+With `tracks, 3 frames` a label is also held back until three frames running have shown it; so of normal tracks the
+first two frames are always withheld, which the shares of normal tracks count.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Collection, Mapping, Sequence
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from firewall.decision.tracks import TracksSpec, running_sums
+from firewall.errors import DataError
+from firewall.lab.calibration.tracks import Sighting, calibrate_tracks
+from firewall.lab.measurement import metrics
+
+__all__ = ["LENGTHS", "Rule", "either", "judge_tracks", "rules"]
+
+#: Attacked tracks are judged at these numbers of frames seen.
+LENGTHS = (3, 5, 10)
+#: A track is caught if at most so many of its frames are released with the wrong label.
+ALLOWED = (0, 1, 2)
+_MEASURES = ("withheld_at_last", *(f"at_most_{allowed}_wrong" for allowed in ALLOWED))
+
+Mask = npt.NDArray[np.bool_]
+#: Which frames of a track are withheld.
+Rule = Callable[[Sighting], Mask]
+
+
+def rules(spec: TracksSpec, calibration: Sequence[Sighting], confirm: int = 3) -> dict[str, Rule]:
+    """The rules by name. calibration: normal tracks. confirm: of the last rule, the number of frames running in which a
+    label has to be seen before it is released."""
+    blind = calibrate_tracks(calibration, spec.false_alarm_rate, flip=0.0)
+
+    def frame(track: Sighting) -> Mask:
+        return ~track.released
+
+    def over_time(track: Sighting) -> Mask:
+        sums, same = running_sums(spec, track.suspicion, track.label)
+        return np.asarray(~track.released | ~(sums <= spec.limit) | (same < spec.confirm), bool)
+
+    def without_labels(track: Sighting) -> Mask:
+        return np.asarray(
+            ~track.released | ~(running_sums(blind, track.suspicion, track.label)[0] <= blind.limit), bool
+        )
+
+    def confirmed(track: Sighting) -> Mask:
+        return np.asarray(over_time(track) | (running_sums(spec, track.suspicion, track.label)[1] < confirm), bool)
+
+    highest = np.sort([np.where(track.released, track.suspicion, np.inf).max() for track in calibration])
+    alarms = sum(bool(over_time(track).any()) for track in calibration)
+    strict = float(highest[max(0, len(highest) - alarms - 1)])
+
+    def stricter(track: Sighting) -> Mask:
+        return np.asarray(~track.released | ~(track.suspicion <= strict), bool)
+
+    return {
+        "frame": frame,
+        "frame, stricter": stricter,
+        "tracks": over_time,
+        "tracks, labels unseen": without_labels,
+        f"tracks, {confirm} frames": confirmed,
+    }
+
+
+def either(groups: Collection[int], inside: Mapping[str, Rule], outside: Mapping[str, Rule]) -> dict[str, Rule]:
+    """Rules that judge tracks of `groups` by `inside`, and all others by the rule of the same name in `outside`."""
+
+    def joined(one: Rule, other: Rule) -> Rule:
+        return lambda track: one(track) if track.group in groups else other(track)
+
+    return {name: joined(rule, outside[name]) for name, rule in inside.items()}
+
+
+def judge_tracks(
+    chosen: Mapping[str, Rule], normal: Sequence[Sighting], attacked: Mapping[str, Sequence[Sighting]]
+) -> dict[str, Any]:
+    """What each rule does to normal tracks and to those of each attack; for JSON. Raises DataError without tracks."""
+    if not normal or not any(attacked.values()):
+        raise DataError("normal tracks and attacked tracks are needed to judge; these tracks have none")
+    return {
+        "normal": {name: _normal(rule, normal) for name, rule in chosen.items()},
+        "attacked": {
+            f"{length} frames": _of_length(chosen, attacked, length)
+            for length in LENGTHS
+            if any(len(track) >= length for tracks in attacked.values() for track in tracks)
+        },
+    }
+
+
+def _normal(rule: Rule, tracks: Sequence[Sighting]) -> dict[str, Any]:
+    masks = [rule(track) for track in tracks]
+    frames, groups = np.concatenate(masks), np.concatenate([[track.group] * len(track) for track in tracks])
+    return {
+        "tracks": len(tracks),
+        "frames": len(frames),
+        "a_frame": _clustered(frames, groups),
+        "a_track": _share([bool(mask.any()) for mask in masks]),
+        "last_frame": _share([bool(mask[-1]) for mask in masks]),
+        "half_of_a_track": _share([2 * int(mask.sum()) > len(mask) for mask in masks]),
+        "label_changes": _share([len(set(track.label.tolist())) > 1 for track in tracks]),
+    }
+
+
+def _of_length(
+    chosen: Mapping[str, Rule], attacked: Mapping[str, Sequence[Sighting]], length: int
+) -> dict[str, dict[str, Any]]:
+    long = {
+        attack: [track.first(length) for track in tracks if len(track) >= length] for attack, tracks in attacked.items()
+    }
+    long = {attack: tracks for attack, tracks in long.items() if tracks}
+    found: dict[str, dict[str, Any]] = {}
+    for name, rule in chosen.items():
+        by_attack = {attack: _attacked(rule, tracks) for attack, tracks in long.items()}
+        found[name] = {
+            "all": _attacked(rule, [track for tracks in long.values() for track in tracks]),
+            "worst": {measure: _worst(by_attack, measure) for measure in _MEASURES},
+            "attacks": {
+                attack: {"tracks": entry["tracks"], **{measure: entry[measure]["value"] for measure in _MEASURES}}
+                for attack, entry in by_attack.items()
+            },
+        }
+    return found
+
+
+def _worst(by_attack: Mapping[str, Mapping[str, Any]], measure: str) -> dict[str, Any]:
+    worst = min(by_attack, key=lambda attack: by_attack[attack][measure]["value"])
+    return {"attack": worst, **by_attack[worst][measure]}
+
+
+def _attacked(rule: Rule, tracks: Sequence[Sighting]) -> dict[str, Any]:
+    masks = [rule(track) for track in tracks]
+    wrong = [int((~mask & track.hostile).sum()) for mask, track in zip(masks, tracks, strict=True)]
+    groups = np.array([track.group for track in tracks])
+    summary = {f"at_most_{allowed}_wrong": _clustered(np.array(wrong) <= allowed, groups) for allowed in ALLOWED}
+    summary["withheld_at_last"] = _clustered(np.array([mask[-1] for mask in masks]), groups)
+    summary["withheld_ever"] = _clustered(np.array([mask.any() for mask in masks]), groups)
+    return {"tracks": len(tracks), "frames_withheld": float(np.concatenate(masks).mean()), **summary}
+
+
+def _share(hits: Sequence[bool]) -> dict[str, Any]:
+    low, high = metrics.rate_interval(sum(hits), len(hits))
+    return _rounded(sum(hits) / len(hits), low, high, len(hits))
+
+
+def _clustered(hits: Mask, groups: npt.NDArray[np.int64]) -> dict[str, Any]:
+    """A share with an interval for which all that comes of one track counts as one; where every track counts once it is
+    that of Clopper and Pearson."""
+    values = hits.astype(np.float64)
+    point = metrics.operating_point(values, values, 0.5, normal_tracks=groups, adversarial_tracks=groups)
+    rate = point.true_positives
+    return _rounded(rate.value, rate.low, rate.high, len(hits))
+
+
+def _rounded(value: float, low: float, high: float, count: int) -> dict[str, Any]:
+    return {"value": round(value, 4), "low": round(low, 4), "high": round(high, 4), "n": count}

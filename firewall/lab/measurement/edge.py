@@ -1,0 +1,84 @@
+"""Run images through the edge's own path and keep what its detectors look at."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+from rich.console import Console
+from rich.progress import track
+
+from firewall.detectors import Detector, Evidence
+from firewall.engines import Engine
+from firewall.frame import Pixels
+from firewall.lab.datasets.reading import at_size
+from firewall.transforms import apply_operations, residual
+
+__all__ = ["Measured", "measure"]
+
+
+@dataclass(frozen=True)
+class Measured:
+    """Of N images at the network's input size: images (N, H, W, 3) uint8, logits (N, C) float32, and variants
+    (N, len(operations), C) float32."""
+
+    images: npt.NDArray[np.uint8]
+    logits: npt.NDArray[np.float32]
+    operations: tuple[str, ...]
+    variants: npt.NDArray[np.float32]
+
+    def __len__(self) -> int:
+        return len(self.images)
+
+    @property
+    def labels(self) -> npt.NDArray[np.int64]:
+        """Top-1 class of each image, (N,)."""
+        labels: npt.NDArray[np.int64] = self.logits.argmax(axis=1)
+        return labels
+
+    def agreement_counts(self, operations: Sequence[str]) -> npt.NDArray[np.int64]:
+        """How many of `operations` keep each image's label, (N,)."""
+        columns = [self.operations.index(operation) for operation in operations]
+        agree = self.variants[:, columns].argmax(axis=2) == self.labels[:, None]
+        counts: npt.NDArray[np.int64] = agree.sum(axis=1)
+        return counts
+
+    def scores(self, detector: Detector) -> npt.NDArray[np.float64]:
+        """The detector's score of each image, (N,)."""
+        return np.array([detector.score(self._evidence(index)) for index in range(len(self))], np.float64)
+
+    def subset(self, where: npt.NDArray[np.bool_]) -> Measured:
+        """The images at which the mask is true."""
+        return Measured(self.images[where], self.logits[where], self.operations, self.variants[where])
+
+    def _evidence(self, index: int) -> Evidence:
+        variants = dict(zip(self.operations, self.variants[index], strict=True))
+        return Evidence(self.images[index], self.logits[index], variants, residual)
+
+
+def measure(
+    engine: Engine,
+    images: Sequence[Pixels] | Pixels,
+    operations: Sequence[str],
+    *,
+    width: int,
+    height: int,
+    label: str = "measuring",
+    progress: bool = True,
+) -> Measured:
+    """Resize, transform and classify each image exactly as the edge does. images: (H, W, 3) uint8 of any size; all are
+    read before the first is classified. Raises DataError for those that can't be read."""
+    resized = at_size(images, width, height, label="reading", progress=progress)
+    logits, variants = np.empty((0, 0), np.float32), np.empty((0, 0, 0), np.float32)
+    console = Console(stderr=True)
+    for index, image in enumerate(track(resized, label, disable=not progress, transient=True, console=console)):
+        # Two batches, as on the edge: the sum over a row may depend on how many rows there are.
+        first = engine.classify(image[np.newaxis])
+        others = engine.classify(apply_operations(image, operations)) if operations else first[:0]
+        if index == 0:
+            logits = np.empty((len(resized), first.shape[1]), np.float32)
+            variants = np.empty((len(resized), *others.shape), np.float32)
+        logits[index], variants[index] = first[0], others
+    return Measured(resized, logits, tuple(operations), variants)

@@ -1,0 +1,335 @@
+"""Train detectors that look at pixels: `firewall lab train image-cnn` and `firewall lab train residual`.
+
+Both are a network with two outputs, normal and adversarial, on the image (Nguyen H., Kuribayashi et al., section 4) or
+on its residual (Sun et al.), trained on the train split of a database. Classes are balanced: as many normal as
+adversarial images are drawn in each epoch, and each attack as often as the others.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from torch import Tensor, nn
+from torch.nn.functional import cross_entropy
+from torch.utils.data import Dataset
+
+from firewall.bundle import Seen
+from firewall.errors import DataError, UsageError
+from firewall.export.onnx import export_classifier
+from firewall.lab.database import Database
+from firewall.lab.database.seen import record, seen, seen_groups
+from firewall.lab.database.shards import write_file
+from firewall.lab.datasets.shifts import AUGMENTATIONS, augmented
+from firewall.lab.measurement import metrics
+from firewall.lab.models.detector_network import by_name
+from firewall.lab.training.loop import Schedule, fit
+from firewall.transforms import residual
+
+__all__ = ["LOSSES", "Settings", "Split", "as_input", "fitted", "raw_loss", "rgb", "scores", "train"]
+
+Pixels = npt.NDArray[np.uint8]
+
+LOSSES = ("softmax", "raw")
+
+#: Raw outputs beyond this pull no further: the paper's loss has no lower bound, and a network would only grow.
+_FAR = 10.0
+
+
+@dataclass(frozen=True)
+class Settings(Schedule):
+    """detector: image-cnn or residual. network: of firewall.lab.models.detector_network. loss: of LOSSES. augment: of
+    firewall.lab.datasets.shifts.AUGMENTATIONS. attacks: of the database, to be trained and chosen with; none = all.
+    leave_out: attacks neither to train nor to choose with. What is left out is measured all the same.
+    rate, reading: of the residual, see firewall.transforms. also: further rates, whose residuals become channels."""
+
+    epochs: int = 30
+    batch: int = 64
+    learning_rate: float = 2e-3
+    moving_average: float = 0.99
+    detector: str = "residual"
+    network: str = "small"
+    loss: str = "softmax"
+    augment: str = "none"
+    attacks: tuple[str, ...] = ()
+    leave_out: tuple[str, ...] = ()
+    rate: float = 0.05
+    reading: str = "removed"
+    also: tuple[float, ...] = ()
+
+    def __post_init__(self) -> None:
+        for option, value, allowed in (("loss", self.loss, LOSSES), ("augment", self.augment, AUGMENTATIONS)):
+            if value not in allowed:
+                raise UsageError(f"--{option} must be one of {', '.join(allowed)}, got {value!r}")
+
+    def seen(self, attack: str) -> bool:
+        """Whether training uses the attack."""
+        return (not self.attacks or attack in self.attacks) and attack not in self.leave_out
+
+    @property
+    def channels(self) -> int:
+        """Of the network's input."""
+        return 3 * (1 + len(self.also)) if self.detector == "residual" else 3
+
+
+@dataclass(frozen=True, eq=False)
+class Split:
+    """Images of one split, (N, H, W, 3) uint8: the normal ones, by attack the adversarial ones, and for each of these
+    the normal one that it was made of, as its place in `normal`."""
+
+    normal: Pixels
+    attacks: dict[str, Pixels]
+    origins: dict[str, npt.NDArray[np.int64]]
+
+    def only(self, settings: Settings) -> Split:
+        """With the attacks alone that training uses."""
+        return replace(self, attacks={name: images for name, images in self.attacks.items() if settings.seen(name)})
+
+
+def raw_loss(outputs: Tensor, labels: Tensor) -> Tensor:
+    """The paper's loss without the final softmax (equation 3 as its text describes it): - y adv - (1 - y) norm.
+
+    outputs: (N, 2) normal, adversarial. As printed it is unbounded below, so outputs count up to 10 alone; the
+    output of the other class is pulled down alike, or both would rise together.
+    """
+    own = outputs.gather(1, labels[:, None])[:, 0]
+    other = outputs.gather(1, 1 - labels[:, None])[:, 0]
+    return (other.clamp(min=-_FAR) - own.clamp(max=_FAR)).mean()
+
+
+def train(
+    database: Database,
+    out: Path,
+    settings: Settings,
+    *,
+    threads: int,
+    more: Sequence[Database] = (),
+    workers: int = 0,
+) -> dict[str, Any]:
+    """Train (or go on training) in `out`, measure on the eval split, write `detector.json` and `detector.onnx`.
+
+    more: further databases of the same classifier, all of whose images are trained on. Grey images are taken as RGB
+    with three equal channels, which is what the edge makes of them.
+    Raises DataError if the images are not square, a
+    split lacks normal or adversarial images, or a further database is of another classifier or holds images of the
+    splits dev or eval; UsageError for a network or attacks that are not there.
+    """
+    height, width, channels = (int(side) for side in database.info()["size"])
+    if height != width or channels not in (1, 3):
+        raise DataError(f"{database.folder} holds images of {height}x{width}x{channels}; square RGB or grey is needed")
+    for rate in (settings.rate, *settings.also) if settings.detector == "residual" else ():
+        kept = 1 - rate if settings.reading == "removed" else rate
+        if 0 < kept < 1 and height * math.sqrt(kept) < 1:
+            raise UsageError(
+                f"at --rate {rate:g}, read as {settings.reading}, images of {height}x{width} would be made smaller "
+                "than one pixel; name a rate that keeps more, or use larger images"
+            )
+    present = dict.fromkeys(name for one in (database, *more) for name in one.card.attacks)
+    absent = [name for name in (*settings.attacks, *settings.leave_out) if name not in present]
+    if absent:
+        raise UsageError(f"{database.folder} has no attack {', '.join(absent)}; it has {', '.join(present)}")
+    learnt = _learnt_from(database, more)
+    parts = {name: _read(database, name) for name in ("train", "dev", "eval")}
+    parts["train"] = _joined([parts["train"], *(_read(further, None) for further in more)])
+    fitting, held = parts["train"].only(settings), parts["dev"].only(settings)
+    for name, part in (("train", fitting), ("dev", held), ("eval", parts["eval"])):
+        if not len(part.normal) or not part.attacks:
+            kind = "adversarial" if len(part.normal) else "normal"
+            raise DataError(f"{database.folder} has no {kind} images in its split {name!r}; attack more images")
+    network = fitted(fitting, held, out, settings, threads=threads, workers=workers)
+    file = out / "detector.onnx"
+    pictures = None  # residuals have signs, so the exported file is compared on random ones
+    if settings.detector == "image-cnn":
+        pictures = np.concatenate([parts["eval"].normal[:40], *(some[:4] for some in parts["eval"].attacks.values())])
+    export_classifier(
+        network, file, size=height, labels=("normal", "adversarial"), channels=settings.channels, images=pictures
+    )
+    info = database.info()
+    parameters: dict[str, Any] = {"file": file.name}
+    if settings.detector == "residual":
+        parameters |= {"rate": settings.rate, "reading": settings.reading}
+        if settings.also:
+            parameters["also"] = list(settings.also)
+    report = {
+        "name": settings.detector,
+        "parameters": parameters,
+        "classifier_sha256": database.card.classifier.sha256,
+        "fitted": learnt.model_dump(mode="json"),
+        "settings": asdict(settings),
+        "trained_with": {name: len(images) for name, images in fitting.attacks.items()},
+        "weights": sum(weight.numel() for weight in network.parameters()),
+        "database": {key: info[key] for key in ("dataset", "classifier", "normal", "adversarial", "splits", "seed")},
+        "more": [
+            {key: entry[key] for key in ("dataset", "normal", "adversarial", "seed")}
+            for entry in (further.info() for further in more)
+        ],
+        "eval": _measured(network, parts["eval"], settings),
+    }
+    write_file(out / "detector.json", (json.dumps(report, indent=1) + "\n").encode())
+    return report
+
+
+def fitted(
+    fitting: Split,
+    held: Split,
+    out: Path,
+    settings: Settings,
+    *,
+    threads: int = 1,
+    workers: int = 0,
+) -> nn.Module:
+    """A network trained on `fitting`, in evaluation mode; the accuracy on `held` is for the log in `out` alone.
+
+    Each epoch draws every normal image once and as many adversarial ones. Goes on where a run in `out` was stopped.
+    """
+    torch.set_num_threads(threads)
+    torch.manual_seed(settings.seed)
+    network = by_name(settings.network, settings.channels)
+    return fit(
+        network,
+        _Balanced(fitting, settings),
+        2 * len(fitting.normal),
+        settings,
+        out,
+        loss=raw_loss if settings.loss == "raw" else cross_entropy,
+        held=lambda trained: _measured(trained, held, settings)["balanced_accuracy"],
+        workers=workers,
+    )
+
+
+def _learnt_from(database: Database, more: Sequence[Database]) -> Seen:
+    """The record of what is trained on. Raises DataError if that is a track, or an image, that is judged on."""
+    learnt = seen(database, ("train",))
+    own = database.card
+    judged = [entry for entry in (*own.normal, *database.reserve_entries) if entry.split != "train"]
+    sources, groups = {entry.source for entry in judged}, {entry.group for entry in judged}
+    for further in more:
+        card = further.card
+        if card.classifier.sha256 != own.classifier.sha256:
+            raise DataError(f"{further.folder} was made on another classifier than {database.folder}; leave it out")
+        theirs = seen_groups([record(card, card.normal)], own.dataset)
+        if not theirs:  # tracks that are numbered otherwise can't be told from those that are judged on
+            raise DataError(f"{further.folder} is of another data set or part than {database.folder}; leave it out")
+        shared = [entry.source for entry in card.normal if entry.source in sources or entry.group in groups]
+        if shared:
+            raise DataError(
+                f"{further.folder} holds {shared[0]}, which is of a track that {database.folder} has in its split dev "
+                "or eval; leave it out, or attack another part of the data set"
+            )
+        learnt = learnt.model_copy(
+            update={"groups": " ".join(map(str, sorted(theirs | set(map(int, learnt.groups.split())))))}
+        )
+    return learnt
+
+
+def _read(database: Database, split: str | None) -> Split:
+    """The images of a split, or of all (None)."""
+    inside = np.array([split in (None, entry.split) for entry in database.card.normal])
+    places = np.cumsum(inside) - 1
+    attacks, origins = {}, {}
+    for name in database.card.attacks:
+        attacked = database.attacked(name)
+        normals = np.array([entry.normal for entry in attacked.entries], np.int64)
+        here = inside[normals]
+        if here.any():
+            attacks[name], origins[name] = rgb(attacked.images[here]), places[normals[here]]
+    return Split(rgb(database.normal[inside]), attacks, origins)
+
+
+def _joined(parts: Sequence[Split]) -> Split:
+    if len(parts) == 1:
+        return parts[0]
+    starts = np.cumsum([0, *(len(part.normal) for part in parts)])
+    names = dict.fromkeys(name for part in parts for name in part.attacks)
+    attacks = {name: np.concatenate([part.attacks[name] for part in parts if name in part.attacks]) for name in names}
+    origins = {
+        name: np.concatenate(
+            [part.origins[name] + start for part, start in zip(parts, starts, strict=False) if name in part.attacks]
+        )
+        for name in names
+    }
+    return Split(np.concatenate([part.normal for part in parts]), attacks, origins)
+
+
+def rgb(images: Pixels) -> Pixels:
+    """Grey images (N, H, W, 1) as three equal channels; RGB as they are."""
+    return images if images.shape[3] == 3 else np.repeat(images, 3, axis=3)
+
+
+def as_input(images: Pixels, settings: Settings) -> npt.NDArray[np.float32]:
+    """What the edge hands to the network for `images` (N, H, W, 3) uint8: pixels or residuals / 255, channels first."""
+    values: npt.NDArray[Any] = images
+    if settings.detector == "residual":
+        rates = (settings.rate, *settings.also)
+        values = np.concatenate([residual(images, rate, reading=settings.reading) for rate in rates], axis=3)
+    inputs: npt.NDArray[np.float32] = np.ascontiguousarray(values.transpose(0, 3, 1, 2), np.float32) / np.float32(255)
+    return inputs
+
+
+class _Balanced(Dataset[tuple[Tensor, int]]):
+    """Index 2 i is normal image i; 2 i + 1 an adversarial one, drawn by epoch: first the attack, then the image."""
+
+    def __init__(self, split: Split, settings: Settings) -> None:
+        self._split, self._names, self._settings = split, list(split.attacks), settings
+
+    def __getitem__(self, place: tuple[int, int]) -> tuple[Tensor, int]:
+        epoch, index = place
+        split, settings = self._split, self._settings
+        generator = np.random.default_rng([settings.seed, epoch, index])
+        if index % 2 == 0:
+            normal = split.normal[index // 2]
+            pixels = augmented(normal, settings.augment, generator)
+        else:
+            name = self._names[int(generator.integers(len(self._names)))]
+            chosen = int(generator.integers(len(split.attacks[name])))
+            attacked, normal = split.attacks[name][chosen], split.normal[split.origins[name][chosen]]
+            change = attacked.astype(np.int16) - normal
+            pixels = augmented(normal, settings.augment, generator, change)
+            pixels = np.clip(pixels + change, 0, 255).astype(np.uint8)
+        values = as_input(pixels[None], settings)[0]
+        # A sign in a mirror is another sign, but a perturbation there is one like any other.
+        mirrored = values[..., ::-1] if generator.random() < 0.5 else values
+        return torch.from_numpy(np.ascontiguousarray(mirrored)), index % 2
+
+
+def _measured(network: nn.Module, split: Split, settings: Settings) -> dict[str, Any]:
+    """Accuracy at the network's own boundary, balanced over the two classes, and figures by attack."""
+    normal = scores(network, split.normal, settings)
+    result: dict[str, Any] = {
+        "normal": {"n": len(normal), "false_positive_rate": float((normal > 0).mean())},
+        "attacks": {},
+    }
+    hits = []
+    for attack, images in split.attacks.items():
+        found = scores(network, images, settings)
+        hits.append(found > 0)
+        separation = metrics.separate(normal, found, rates=(), resamples=200)
+        result["attacks"][attack] = {
+            "n": len(found),
+            "true_positive_rate": float((found > 0).mean()),
+            "auroc": separation.auroc.value,
+            "auroc_ci95": [separation.auroc.low, separation.auroc.high],
+            "eer": separation.eer.value,
+            "seen": settings.seen(attack),
+        }
+    every = np.concatenate(hits)
+    right = int((normal <= 0).sum() + every.sum())
+    result["accuracy"] = right / (len(normal) + len(every))
+    result["balanced_accuracy"] = float(((normal <= 0).mean() + every.mean()) / 2)
+    return result
+
+
+@torch.no_grad()
+def scores(network: nn.Module, images: Pixels, settings: Settings) -> npt.NDArray[np.float64]:
+    """Adversarial less normal output for images (N, H, W, 3) uint8, N >= 1: (N,)."""
+    network.eval()
+    parts = [images[start : start + 256] for start in range(0, len(images), 256)]
+    outputs = torch.cat([network(torch.from_numpy(as_input(part, settings))) for part in parts])
+    return (outputs[:, 1] - outputs[:, 0]).double().numpy()

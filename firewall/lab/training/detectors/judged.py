@@ -1,0 +1,59 @@
+"""How a detector that was fitted to one split does on another, attack by attack."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from firewall.lab.database.swept import Swept
+from firewall.lab.measurement import metrics
+
+__all__ = ["RATES", "judged", "worst_auroc"]
+
+#: Shares of the calibration normals above the thresholds at which attacks are counted.
+RATES = (0.01, 0.05)
+
+
+def judged(
+    swept: Swept, scores: npt.NDArray[np.float64], where: npt.NDArray[np.bool_], calibration: npt.NDArray[np.float64]
+) -> dict[str, Any]:
+    """By attack, of the images `where`, bool (N,): area under the curve, and shares withheld at thresholds that are set
+    on the scores `calibration` of other normal images; with 95 % intervals that take a group as one draw.
+
+    Attacks without images there are left out; without normal images there is nothing at all.
+    """
+    normal = where & ~swept.adversarial
+    result: dict[str, Any] = {}
+    for attack in swept.attacks:
+        here = where & (swept.attack == attack)
+        if not here.any() or not normal.any():
+            continue
+        found = metrics.separate(
+            scores[normal],
+            scores[here],
+            calibration=calibration,
+            rates=RATES,
+            normal_tracks=swept.group[normal],
+            adversarial_tracks=swept.group[here],
+        )
+        result[attack] = {
+            "n": int(here.sum()),
+            "normal": int(normal.sum()),
+            "auroc": found.auroc.value,
+            "auroc_ci95": [found.auroc.low, found.auroc.high],
+            "at": {f"{point.asked:g}": point.to_json() for point in found.calibrated},
+        }
+    return result
+
+
+def worst_auroc(swept: Swept, scores: npt.NDArray[np.float64], where: npt.NDArray[np.bool_]) -> float:
+    """The lowest area under the curve over the attacks, of the images `where`; there must be some of both kinds."""
+    normal = scores[where & ~swept.adversarial]
+    areas = [
+        metrics.auroc(normal, scores[where & (swept.attack == attack)])
+        for attack in swept.attacks
+        if (where & (swept.attack == attack)).any()
+    ]
+    return min(areas)

@@ -1,0 +1,78 @@
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from firewall.decision.correction import Correction, log_probabilities, weighted_votes
+from firewall.errors import BundleError
+
+OPERATIONS = ["blur:2", "scale:0.75"]
+
+
+def _logits(*values: float) -> np.ndarray:
+    return np.array(values, np.float32)
+
+
+ATTACKED = _logits(1, 5, 0)  # it says 1
+COPIES = {"blur:2": _logits(4, 2, 0), "scale:0.75": _logits(3, 3.5, 0)}
+
+
+def test_a_vote_by_hand() -> None:
+    """Log-probabilities are added with their weights; a negative weight of the original turns it against its label."""
+    plain = weighted_votes(ATTACKED, np.stack(list(COPIES.values())), 0.0, [1.0, 0.5])
+    expected = log_probabilities(np.array([4 + 1.5, 2 + 1.75, 0.0]))
+    assert plain == pytest.approx(expected, abs=1e-6)
+    assert np.exp(plain).sum() == pytest.approx(1)
+
+    against = weighted_votes(ATTACKED, np.stack(list(COPIES.values())), -0.5, [1.0, 0.5])
+    assert against[1] < plain[1]
+
+
+def test_batches_vote_as_single_images_do() -> None:
+    """The lab votes on thousands at once, the edge on one: the same label."""
+    generator = np.random.default_rng(0)
+    originals, copies = generator.normal(size=(50, 7)), generator.normal(size=(50, 2, 7))
+    correction = Correction({"operations": OPERATIONS, "weights": [0.7, -0.2], "original_weight": 0.4})
+    batch = weighted_votes(originals, copies, 0.4, [0.7, -0.2]).argmax(axis=1)
+
+    single = [
+        correction.label(original, dict(zip(OPERATIONS, rows, strict=True)))
+        for original, rows in zip(originals, copies, strict=True)
+    ]
+    assert single == batch.tolist()
+
+
+def test_a_vote_that_is_not_clear_gives_no_label() -> None:
+    """The first class leads the second by log-probability 1.75 here: a margin above that abstains."""
+    lead = 5.5 - 3.75
+    parameters = {"operations": OPERATIONS, "weights": [1.0, 0.5]}
+
+    assert Correction(parameters).label(ATTACKED, COPIES) == 0
+    assert Correction({**parameters, "margin": lead - 0.01}).label(ATTACKED, COPIES) == 0
+    assert Correction({**parameters, "margin": lead + 0.01}).label(ATTACKED, COPIES) is None
+    assert Correction(parameters).top(ATTACKED, COPIES, 2) == [0, 1]
+
+
+@pytest.mark.parametrize("spoilt", [{}, {**COPIES, "blur:2": _logits(np.nan, 0, 0)}])
+def test_a_missing_or_broken_copy_gives_no_label(spoilt: dict[str, np.ndarray]) -> None:
+    """It never guesses from less than it was fitted to."""
+    correction = Correction({"operations": OPERATIONS, "weights": [1.0, 0.5]})
+
+    assert correction.label(ATTACKED, spoilt) is None
+    assert correction.top(ATTACKED, spoilt) == []
+
+
+@pytest.mark.parametrize(
+    "parameters",
+    [
+        {},
+        {"operations": OPERATIONS, "weights": [1.0]},
+        {"operations": OPERATIONS, "weights": [1.0, float("inf")]},
+        {"operations": OPERATIONS, "weights": [1.0, 1.0], "margin": -1.0},
+        {"operations": OPERATIONS, "weights": [1.0, 1.0], "extra": 1},
+    ],
+)
+def test_parameters_that_do_not_fit_are_refused(parameters: dict[str, object]) -> None:
+    """One line that says what is wrong, before any image is judged."""
+    with pytest.raises(BundleError, match="parameters of the correction"):
+        Correction(parameters)

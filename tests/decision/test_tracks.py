@@ -1,0 +1,258 @@
+"""Evidence over time: it adds up, it withholds, it never releases, and it stays bounded."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import replace
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from pydantic import ValidationError
+
+from firewall.decision.tracks import Track, Tracks, TracksSpec, associate, evidence, running_sums
+from firewall.frame import Region
+from firewall.verdict import Reason, Verdict
+
+SPEC = TracksSpec(typical=-1.0, cap=2.0, flip=1.0, allowance=0.25, limit=1.0, false_alarm_rate=0.05, tracks=57)
+PLACE: Region = (100, 80, 40, 40)
+
+
+def verdict(
+    sequence: int,
+    suspicion: float | None = -1.0,
+    *,
+    region: Region = PLACE,
+    label: int | None = 3,
+    reason: Reason | None = None,
+) -> Verdict:
+    """As the firewall gives it: released where the suspicion is at most 0."""
+    released = suspicion is not None and suspicion <= 0 and reason is None
+    return Verdict(
+        "test",
+        sequence,
+        region,
+        released=released,
+        label=label if released else None,
+        reason=reason or (Reason.BENIGN if released else Reason.SUSPICIOUS),
+        suspicion=suspicion,
+        suspected_label=label,
+    )
+
+
+def judged(tracks: Tracks, *verdicts: Verdict) -> list[bool]:
+    return [answer.released for one in verdicts for answer in tracks.judge([one])]
+
+
+def test_frames_that_would_each_be_released_add_up_until_the_track_is_withheld() -> None:
+    """Suspicion just under the limit of a frame, again and again, goes over the limit of the track."""
+    doubtful = Tracks(SPEC)
+    assert judged(doubtful, *(verdict(n, -0.2) for n in range(6))) == [True, False, False, False, False, False]
+    last = doubtful.judge([verdict(6, -0.2)])[0]
+    assert (last.label, last.label_name, last.reason, last.detail) == (None, None, Reason.SUSPICIOUS, "over time")
+    assert last.scores["track"] > 0
+    assert last.suspicion == -0.2, "the frame's own suspicion is told unchanged"
+
+    assert all(judged(Tracks(SPEC), *(verdict(n, -0.8) for n in range(100))))
+
+
+def test_one_suspicious_frame_does_not_condemn_a_track_for_ever() -> None:
+    """What a single doubtful frame adds is worn off by normal ones."""
+    tracks = Tracks(SPEC)
+    assert judged(tracks, verdict(0, -1.0), verdict(1, 0.5)) == [True, False]
+    after = judged(tracks, *(verdict(n, -1.0) for n in range(2, 12)))
+    assert after[-1] and after == sorted(after)
+
+
+@pytest.mark.parametrize("before", [0, 1, 300])
+def test_benign_frames_save_nothing_up(before: int) -> None:
+    """However long a sign looked normal, it takes as many doubtful frames as ever to withhold it."""
+    tracks = Tracks(SPEC)
+    judged(tracks, *(verdict(n, -1.0) for n in range(before)))
+    assert judged(tracks, *(verdict(before + n, -0.2) for n in range(3))) == [True, False, False]
+
+
+@settings(max_examples=60, deadline=None)
+@given(
+    st.lists(
+        st.tuples(st.one_of(st.none(), st.floats(-3, 3), st.just(math.nan)), st.integers(0, 2), st.integers(0, 60)),
+        min_size=1,
+        max_size=30,
+    )
+)
+def test_a_track_never_releases_what_its_frame_withholds(frames: list[tuple[float | None, int, int]]) -> None:
+    """Whatever came before: what is withheld stays withheld with its own reason, and withheld labels are None."""
+    tracks = Tracks(SPEC)
+    for number, (suspicion, label, shift) in enumerate(frames):
+        given_ = verdict(number, suspicion, label=label, region=(100 + shift, 80, 40, 40))
+        answer = tracks.judge([given_])[0]
+        if not given_.released:
+            assert not answer.released and answer.reason is given_.reason and answer.label is None
+        assert answer.released or (answer.label is None and answer.label_name is None)
+        assert answer.region == given_.region and answer.sequence == number
+
+
+@pytest.mark.parametrize("unknown", [None, math.nan, math.inf])
+def test_an_unknown_suspicion_counts_as_the_most(unknown: float | None) -> None:
+    """NaN and None add the cap, so that the next frame is withheld too, even if a detector only failed once."""
+    assert evidence(SPEC, unknown) == SPEC.cap
+    tracks = Tracks(SPEC)
+    answers = judged(tracks, verdict(0, unknown, reason=Reason.DETECTOR_ERROR), verdict(1, -1.0))
+    assert answers == [False, False]
+
+
+def test_changing_labels_are_evidence() -> None:
+    """A sign that is another class in every frame is withheld with no frame suspicious; one change isn't enough."""
+    tracks = Tracks(SPEC)
+    assert judged(tracks, *(verdict(n, -1.0, label=n % 2) for n in range(4))) == [True, True, False, False]
+    once = Tracks(SPEC)
+    assert all(judged(once, *(verdict(n, -1.0, label=int(n > 5)) for n in range(30))))
+
+
+def test_contradictions_count_and_lateness_does_not() -> None:
+    """Two names at one place are evidence about the sign; a late verdict tells of the machine only."""
+    late = Tracks(SPEC)
+    judged(late, *(verdict(n, None, reason=Reason.LATE) for n in range(20)))
+    assert judged(late, verdict(20, -1.0)) == [True]
+
+    torn = Tracks(SPEC)
+    judged(torn, *(verdict(n, None, reason=Reason.CONTRADICTORY) for n in range(3)))
+    assert judged(torn, verdict(3, -1.0)) == [False]
+
+
+def test_a_label_can_be_made_to_wait_for_confirmation() -> None:
+    """With confirm = 3 the third frame running of one label is released; another label starts anew."""
+    tracks = Tracks(SPEC.model_copy(update={"confirm": 3, "flip": 0.0}))
+    labels = [1, 1, 1, 1, 2, 2, 2]
+    assert judged(tracks, *(verdict(n, -1.0, label=label) for n, label in enumerate(labels))) == [
+        *(False, False, True, True),
+        *(False, False, True),
+    ]
+
+
+def test_a_label_that_waits_says_so() -> None:
+    """The reason is not that of an error, and the detail counts the frames."""
+    (waiting,) = Tracks(SPEC.model_copy(update={"confirm": 3})).judge([verdict(0, -1.0)])
+    assert (waiting.reason, waiting.detail) == (Reason.UNCONFIRMED, "seen in 1 of 3 frames")
+
+
+def test_two_signs_are_two_tracks_also_when_they_move() -> None:
+    """A benign sign beside a suspicious one is released throughout, though both move and grow and change places in the
+    list."""
+    tracks = Tracks(SPEC)
+    released = []
+    for n in range(20):
+        size = 20 + 2 * n
+        hostile = verdict(n, 0.5, region=(50 - 2 * n, 60 - n, size, size), label=1)
+        benign = verdict(n, -1.0, region=(200 + 6 * n, 60 - n, size, size), label=2)
+        pair = [hostile, benign] if n % 2 else [benign, hostile]
+        released.append({answer.region: answer.released for answer in tracks.judge(pair)}[benign.region])
+    assert all(released) and len(tracks.tracks) == 2
+
+
+def test_a_sign_out_of_sight_is_forgotten_and_one_that_blinks_is_not() -> None:
+    """After max_age frames without it a new sign at the place starts clean; within it the evidence stays."""
+    tracks = Tracks(SPEC)
+    judged(tracks, *(verdict(n, 0.5) for n in range(5)))
+    assert judged(tracks, verdict(4 + SPEC.max_age, -1.0)) == [False]
+    assert judged(tracks, verdict(5 + 2 * SPEC.max_age, -1.0)) == [True]
+
+
+def test_a_source_that_starts_again_starts_new_tracks() -> None:
+    """A sequence that goes back is another run: evidence of the last one says nothing about it."""
+    tracks = Tracks(SPEC)
+    judged(tracks, *(verdict(1000 + n, 0.5) for n in range(5)))
+    assert judged(tracks, verdict(0, -1.0)) == [True]
+
+
+def test_memory_is_bounded_and_a_flood_does_not_wash_a_suspicious_track_away() -> None:
+    """Thousands of new regions: no more tracks than allowed, and the suspicious one is still withheld."""
+    spec = SPEC.model_copy(update={"max_tracks": 8, "max_age": 1000})
+    tracks = Tracks(spec)
+    judged(tracks, *(verdict(n, 0.5) for n in range(5)))
+    for n in range(5, 600):
+        flood = [verdict(n, -1.0, region=(1000 + 97 * n, 700 * k, 20, 20)) for k in range(4)]
+        tracks.judge([*flood])
+        assert len(tracks.tracks) <= 8
+    assert judged(tracks, verdict(600, -1.0)) == [False]
+    assert len(tracks.ended()) <= spec.max_tracks + 1
+    assert tracks.ended() == []
+
+
+def test_a_full_house_of_followed_signs_still_follows_them() -> None:
+    """More regions than tracks in one frame: each gets a verdict, and those that were known keep their evidence."""
+    tracks = Tracks(SPEC.model_copy(update={"max_tracks": 1}))
+    judged(tracks, *(verdict(n, 0.5) for n in range(3)))
+    answers = tracks.judge([verdict(3, -1.0, region=(900, 80, 40, 40)), verdict(3, -1.0)])
+    assert [answer.released for answer in answers] == [True, False]
+
+
+def test_what_is_no_sign_makes_no_track() -> None:
+    """An empty frame, a bad image and a lost source pass through untouched."""
+    tracks = Tracks(SPEC)
+    for reason in (Reason.NOTHING_FOUND, Reason.BAD_IMAGE, Reason.SOURCE_ERROR):
+        one = verdict(0, None, reason=reason)
+        assert tracks.judge([one]) == [one]
+    assert tracks.judge([]) == [] and tracks.tracks == []
+
+
+def test_each_frame_of_a_track_is_as_likely_to_be_its_sample() -> None:
+    """Over many tracks of four frames every frame is drawn about a quarter of the time (5 standard deviations)."""
+    drawn = np.zeros(4)
+    for seed in range(400):
+        tracks = Tracks(SPEC, seed=seed)
+        for n in range(4):
+            tracks.judge([verdict(n)])
+        sample = tracks.tracks[0].sample
+        assert sample is not None
+        drawn[sample.sequence] += 1
+    assert np.all(np.abs(drawn - 100) < 5 * math.sqrt(400 * 0.25 * 0.75))
+
+
+def test_nearest_first_and_nobody_twice() -> None:
+    """Of two regions near one track the nearer gets it; what moved by its own size or doubled is another sign."""
+    assert associate([(0, 0, 20, 20)], [(8, 0, 20, 20), (2, 0, 20, 20)]) == [None, 0]
+    assert associate([(0, 0, 20, 20)], [(20, 0, 20, 20)]) == [None]
+    assert associate([(0, 0, 20, 20)], [(-10, -10, 40, 40)]) == [None]
+    assert associate([], [(0, 0, 1, 1)]) == [None] and associate([(0, 0, 1, 1)], []) == []
+
+
+def test_sums_of_a_whole_track_are_those_of_its_frames() -> None:
+    """What the lab calibrates on is what the edge adds up."""
+    random = np.random.default_rng(0)
+    suspicions, labels = random.normal(-0.7, 0.6, 40), random.integers(0, 2, 40)
+    suspicions[7] = np.nan
+    sums, same = running_sums(SPEC, suspicions, labels)
+    tracks = Tracks(SPEC)
+    for n in range(40):
+        value = None if np.isnan(suspicions[n]) else float(suspicions[n])
+        answer = tracks.judge([verdict(n, value, label=int(labels[n]))])[0]
+        assert answer.scores["track"] == pytest.approx(sums[n] - SPEC.limit)
+    assert same.min() == 1 and same.max() > 1
+
+
+def test_a_sum_that_is_no_number_withholds() -> None:
+    """Should arithmetic ever fail, the exit is closed."""
+    tracks = Tracks(SPEC)
+    tracks.judge([verdict(0)])
+    tracks.tracks[0].total = math.nan
+    assert judged(tracks, verdict(1)) == [False]
+
+
+@pytest.mark.parametrize(
+    "wrong", [{"typical": 0.0}, {"cap": 0.0}, {"limit": -1.0}, {"limit": math.nan}, {"confirm": 0}, {"max_tracks": 0}]
+)
+def test_a_specification_that_can_not_be_is_refused(wrong: dict[str, float]) -> None:
+    """Zero scale, no memory, a limit that isn't one."""
+    with pytest.raises(ValidationError):
+        TracksSpec(**{**SPEC.model_dump(), **wrong})
+
+
+def test_a_track_is_told_apart_by_its_number() -> None:
+    """Numbers count up and are not given twice."""
+    tracks = Tracks(SPEC)
+    tracks.judge([verdict(0), verdict(0, region=(400, 80, 40, 40))])
+    tracks.judge([replace(verdict(1), region=(700, 80, 40, 40))])
+    assert [track.number for track in tracks.tracks] == [1, 2, 3]
+    assert isinstance(tracks.tracks[0], Track)

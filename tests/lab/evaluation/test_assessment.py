@@ -1,0 +1,111 @@
+"""A bundle, judged on a small database by the command that a user runs."""
+
+from __future__ import annotations
+
+import json
+import re
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from firewall import Firewall, cli
+from firewall.bundle import load_bundle
+from firewall.errors import DataError, UsageError
+from firewall.lab.cli import app
+from firewall.lab.database import Database
+from firewall.lab.evaluation.assessment import FEW, assess
+from firewall.lab.models import open_classifier
+from tests.lab.conftest import DATABASE_ATTACKS
+
+
+@pytest.fixture(scope="module")
+def judged(made: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[dict[str, Any], str]:
+    """JSON and page."""
+    out = tmp_path_factory.mktemp("evaluation")
+    command = [sys.executable, "-m", "firewall", "lab", "evaluate", "--database", str(made), "--split", "train"]
+    command += ["--json", str(out / "e.json"), "--html", str(out / "e.html")]
+    result = subprocess.run(command, check=False, capture_output=True, text=True, timeout=240)
+    assert result.returncode == 0, result.stderr
+    return json.loads((out / "e.json").read_text()), (out / "e.html").read_text()
+
+
+def test_the_json_is_what_others_rely_on(judged: tuple[dict[str, Any], str], made: Path) -> None:
+    """detector -> attack -> the agreed keys, and "normal"; n is the split's number of images."""
+    summary, _ = judged
+    database = Database(made)
+
+    assert set(summary["normal"]) >= {"n", "false_positive_rate", "mean_classified"}
+    assert summary["normal"]["n"] == int(database.where("train").sum())
+    for detector in ("fused", "stability", "confidence"):
+        assert set(summary[detector]) <= set(DATABASE_ATTACKS)
+        for attack, entry in summary[detector].items():
+            assert set(entry) >= {"n", "auroc", "eer", "tpr_at_1fpr", "tpr_at_5fpr", "ci95"}
+            inside = [database.split_of(image) == "train" for image in database.attacked(attack).entries]
+            assert entry["n"] == sum(inside)
+            low, high = entry["ci95"]["auroc"]
+            assert 0 <= low <= entry["auroc"] <= high <= 1
+
+
+def test_the_verdicts_are_those_of_the_edge(judged: tuple[dict[str, Any], str], made: Path) -> None:
+    """The share withheld, and the images classified, are what the edge does with the very same pixels."""
+    summary, _ = judged
+    database, guard = Database(made), Firewall.load("default", threads=1)
+    normal = [guard.screen(image) for image in database.normal[database.where("train")]]
+    attacked = database.attacked("deepfool")
+    inside = [database.split_of(entry) == "train" for entry in attacked.entries]
+    hostile = [guard.screen(image) for image, here in zip(attacked.images, inside, strict=True) if here]
+
+    assert summary["normal"]["false_positive_rate"] == np.mean([not verdict.released for verdict in normal])
+    assert summary["normal"]["mean_classified"] == np.mean([verdict.classified for verdict in normal])
+    assert summary["bundle"]["deepfool"]["withheld"] == np.mean([not verdict.released for verdict in hostile])
+
+
+def test_the_page_has_tables_and_curves(judged: tuple[dict[str, Any], str]) -> None:
+    """Every detector with its attacks, ROC curves and histograms, in one file that loads nothing."""
+    _, page = judged
+
+    for word in ("fused", "confidence", *DATABASE_ATTACKS, "ROC curves of stability", "EER"):
+        assert word in page
+    detectors = len(Firewall.load("default", threads=1).detectors)
+    assert page.count("data:image/svg+xml;base64,") == 2 * (detectors + 1)  # and the fused suspicion
+    assert "http" not in page
+
+
+def test_the_page_from_top_to_bottom(made: Path, tmp_path: Path) -> None:
+    """Summary with the worst attack first, what was judged, data, detectors, attacks left out, shifts, limits; attacks
+    with few images are marked and not called the worst, wherever they come from."""
+    left_out = {"residual": {"cw": {"n": 4, "auroc": 0.71, "family": "optimised"}}}
+    (tmp_path / "left.json").write_text(json.dumps(left_out))
+    options = ["--split", "train,dev", "--shift", "--limit", "10", "--leave-one-out", str(tmp_path / "left.json")]
+    arguments = ["evaluate", "--database", str(made), *options]
+    arguments += ["--json", str(tmp_path / "e.json"), "--html", str(tmp_path / "e.html")]
+    assert cli.run(app, arguments, "firewall lab") == 0
+
+    summary, page = json.loads((tmp_path / "e.json").read_text()), (tmp_path / "e.html").read_text()
+    heads = re.findall("<h2>(.*?)</h2>", page)
+    detectors = ["Detector"] * len(Firewall.load("default", threads=1).detectors) + ["All"]
+    first, last = ["Summary", "What", "On"], ["Attacks", "Normal", "What"]
+    assert [head.split(" ")[0] for head in heads] == [*first, *detectors, *last]
+    enough = {name: entry["withheld"] for name, entry in summary["bundle"].items() if entry["n"] >= FEW}
+    assert summary["bundle"][summary["worst"]["bundle"]]["withheld"] == min(enough.values())
+    rows = re.findall("<tr class=.worst.><td>(.*?)</td>", page)
+    assert rows[0] == summary["worst"]["bundle"]
+    assert all(("few" in entry) == (entry["n"] < FEW) for entry in summary["bundle"].values())
+    assert '<tr class="few"><td>cw</td><td>optimised</td>' in page
+    assert summary["shift"]["normal"]["fog"]["n"] == 10 and ">fog</td>" in page
+    assert summary["about"]["calibration"]["splits"] == ["eval"] and len(summary["about"]["notes"]) == 1
+
+
+def test_wrong_use(made: Path) -> None:
+    """An unknown split, and a database of another classifier, are named."""
+    database, bundle, classifier = Database(made), load_bundle("default"), open_classifier("default")
+    with pytest.raises(UsageError, match="--split must be one of train, dev, eval"):
+        assess(bundle, database, classifier, "test")
+    other = database.card.classifier.model_copy(update={"sha256": "0" * 64})
+    database.card = database.card.model_copy(update={"classifier": other})
+    with pytest.raises(DataError, match="not on default"):
+        assess(bundle, database, classifier, "train")
