@@ -31,9 +31,11 @@ from firewall.engines import Engine, open_engine
 from firewall.errors import FirewallError
 from firewall.export.precision import prepare, to_float16, to_int8
 from firewall.host.onnxruntime import ort
-from firewall.lab.calibration.bundling import calibration_tracks, load_card
-from firewall.lab.calibration.thresholds import calibrate, engine_for
+from firewall.lab.calibration.bundling import calibration_tracks
+from firewall.lab.calibration.thresholds import calibrate
 from firewall.lab.datasets import gtsrb
+from firewall.lab.measurement.edge import engine_for
+from firewall.lab.models.card import load_card
 from firewall.transforms import OPERATIONS_38, SWEEP_76, apply_operations, apply_operations_normalised, resize
 
 BATCHES = (1, 4, 16, 38, 76)

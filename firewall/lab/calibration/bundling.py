@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import json
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -11,12 +10,11 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from firewall.bundle import MANIFEST, Bundle, ClassifierSpec, Seen, load_bundle, write_bundle
+from firewall.bundle import Bundle, ClassifierSpec, Seen, write_bundle
 from firewall.bundle.written_precision import Precision, precision_of
 from firewall.errors import DataError, UsageError
 from firewall.export.precision import prepare, to_float16, to_int8
 from firewall.frame import Pixels
-from firewall.host.causes import shortened
 from firewall.lab.calibration.preparation import IMAGES, check_wiring
 from firewall.lab.calibration.thresholds import DETECTORS, calibrate, check_enough
 from firewall.lab.database import Database
@@ -26,46 +24,17 @@ from firewall.lab.datasets.labelled import Labelled, labelled, some_of
 from firewall.lab.datasets.packs import load_images
 from firewall.lab.datasets.reading import at_size, repeated
 from firewall.lab.datasets.telling import say
-from firewall.lab.models.onnx_file import specify
+from firewall.lab.models.card import load_card
 from firewall.lab.training.detectors.one_class import ONE_CLASS
 from firewall.lab.training.trained import Trained, load_trained
 from firewall.sources.uri import printable
 from firewall.transforms import resize
 
-__all__ = ["calibrate_folder", "calibration_tracks", "load_card"]
+__all__ = ["calibrate_folder", "calibration_tracks"]
 
 #: Normal images that say how large activations get; more change little.
 _SCALES_FROM = 256
 _MASKED = "masked.onnx"
-
-
-def load_card(folder: Path, options: Mapping[str, str] | None = None) -> tuple[dict[str, Any], ClassifierSpec, bytes]:
-    """The card of a classifier's folder, the classifier's specification, and its ONNX file.
-
-    folder: made by 'firewall lab train classifier', or a bundle's, or `default`, or an ONNX file of anybody's. options:
-    how that file wants its pixels, and its labels: see `firewall.lab.models.onnx_file.Options`.
-    """
-    if folder.is_file() or (".onnx" in folder.name and not folder.is_dir()):
-        given = specify(str(folder), options or {})
-        return {"notes": given.note, "channels": given.channels}, given.spec, given.content
-    if options:
-        raise UsageError(f"--{next(iter(options))} is for an ONNX file; {folder} says itself how it is to be run")
-    if str(folder) == "default" or (folder / MANIFEST).is_file():
-        bundle = load_bundle(folder)
-        classifier = bundle.manifest.classifier
-        return {"split": bundle.manifest.calibration.split}, classifier, bundle.files[classifier.file]
-    try:
-        card = json.loads((folder / "card.json").read_text(encoding="utf-8"))
-        spec = ClassifierSpec.model_validate(card["classifier"])
-        return card, spec, (folder / spec.file).read_bytes()
-    except (OSError, ValueError, KeyError) as error:
-        networks = sorted(file.name for file in folder.glob("*.onnx")) if folder.is_dir() else []
-        if networks and not (folder / "card.json").is_file():
-            raise DataError(f"{folder} is a folder; name the ONNX file in it, {folder / networks[0]}") from error
-        reason = "it is not there" if not folder.exists() else shortened(str(error))
-        raise DataError(
-            f"{folder} is not a classifier's folder ({reason}); name an ONNX file, or use 'firewall lab train'"
-        ) from error
 
 
 def rewritten(bundle: Bundle, out: Path, files: Mapping[str, bytes], **changed: Any) -> Bundle:

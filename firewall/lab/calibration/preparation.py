@@ -19,8 +19,8 @@ import numpy.typing as npt
 from firewall.bundle import ClassifierSpec
 from firewall.errors import DataError, EngineError
 from firewall.frame import Pixels
-from firewall.lab.calibration.thresholds import engine_for
 from firewall.lab.datasets.labelled import Labelled
+from firewall.lab.measurement.edge import engine_for
 from firewall.lab.models.options import PREPARATIONS, Channels
 from firewall.transforms import resize
 

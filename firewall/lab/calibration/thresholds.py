@@ -10,7 +10,6 @@ round otherwise than this one (firewall.lab.measurement.numerics).
 from __future__ import annotations
 
 import hashlib
-import math
 from collections.abc import Sequence
 from datetime import datetime, timezone
 from pathlib import Path
@@ -20,36 +19,30 @@ import numpy as np
 import numpy.typing as npt
 
 from firewall import __version__
-from firewall.bundle import Bundle, Calibration, ClassifierSpec, DetectorSpec, FileSpec, Manifest, Seen, write_bundle
+from firewall.bundle import Bundle, Calibration, ClassifierSpec, DetectorSpec, Seen, write_bundle
 from firewall.bundle.written_precision import precision_of
 from firewall.detectors import build
 from firewall.detectors.confidence import log_odds
-from firewall.engines import OnnxRuntimeEngine, OnnxRuntimeNetwork
-from firewall.engines.sessions import Optimisation
+from firewall.engines import OnnxRuntimeNetwork
 from firewall.errors import DataError, UsageError
 from firewall.frame import Pixels
 from firewall.host.onnxruntime import ort
 from firewall.lab.datasets.telling import say
-from firewall.lab.measurement.conformal import check_count
-from firewall.lab.measurement.edge import Measured, measure
+from firewall.lab.measurement.conformal import check_count, conformal_threshold
+from firewall.lab.measurement.edge import SWEEPS, Measured, engine_for, measure
 from firewall.lab.measurement.numerics import Rescored, rescore, sampled
 from firewall.lab.training.detectors.one_class import ONE_CLASS, OneClass
 from firewall.lab.training.detectors.stability import GROUPS, usual
 from firewall.lab.training.trained import Trained
-from firewall.transforms import SWEEP_16, SWEEP_76
 
 __all__ = [
     "DETECTORS",
-    "SWEEPS",
     "calibrate",
     "check_enough",
-    "conformal_threshold",
     "detector_specs",
-    "engine_for",
     "networks_of",
 ]
 
-SWEEPS: dict[int, tuple[int, ...]] = {16: SWEEP_16, 76: SWEEP_76}
 #: Detectors that can be calibrated, as they are named on the command line.
 DETECTORS = ("agreement", "agreement-two-sided", "confidence", "stability", *ONE_CLASS)
 #: The form of the stability detector where there are no attacks to choose one by: the one that `lab train stability`
@@ -57,27 +50,6 @@ DETECTORS = ("agreement", "agreement-two-sided", "confidence", "stability", *ONE
 _STABILITY = ("blur:2+rotation+scaling", (0.25, 4.0))
 #: What the one-class statistics detector looks at: the copies that agreement and stability have classified anyway.
 _STATISTICS = GROUPS["jpeg+blur:2+rotation+scaling"]
-
-
-def conformal_threshold(
-    scores: npt.NDArray[np.float64],
-    rate: float,
-    *,
-    unit: str = "normal images",
-    option: str = "--false-positive-rate",
-    note: str = "",
-) -> float:
-    """The ceil((n + 1)(1 - rate))-th smallest score: at most `rate` of exchangeable scores lie above it.
-
-    unit, option, note: for the message of too few, see `check_count`. Raises DataError if there are fewer scores than
-    the rate needs, UsageError if the rate is not in (0, 1).
-    """
-    if not 0 < rate < 1:
-        raise UsageError(f"a false-positive rate must lie between 0 and 1, got {rate}")
-    check_count(len(scores), rate, unit, option=option, note=note)
-    # 300 * (1 - 0.01 / 3) is a little more than 299 in floating point, and would ask for one image too many.
-    rank = math.ceil(round((len(scores) + 1) * (1 - rate), 9))
-    return float(np.sort(scores)[rank - 1])
 
 
 def check_enough(count: int, rate: float, names: Sequence[str], note: str = "") -> None:
@@ -131,23 +103,6 @@ def networks_of(trained: Sequence[Trained]) -> dict[str, OnnxRuntimeNetwork]:
     """The networks of trained detectors, by the names of their files in a bundle."""
     files = {file: content for detector in trained for file, content in detector.files.items()}
     return {file: OnnxRuntimeNetwork(content, file, threads=1) for file, content in files.items()}
-
-
-def engine_for(
-    classifier: ClassifierSpec, content: bytes, threads: int = 0, optimisation: Optimisation = "all"
-) -> OnnxRuntimeEngine:
-    """The classifier on ONNX Runtime before there is a bundle."""
-    card = Calibration(data="none yet", images=1, false_positive_rate=0.5)
-    stand_in = DetectorSpec(name="confidence", threshold=0.0)
-    files = {classifier.file: FileSpec(sha256="0" * 64, bytes=len(content))}
-    manifest = Manifest(
-        name="provisional", created="-", files=files, classifier=classifier, detectors=(stand_in,), calibration=card
-    )
-    return OnnxRuntimeEngine(
-        Bundle(Path("provisional"), manifest, {classifier.file: content}, "0" * 64),
-        threads=threads,
-        optimisation=optimisation,
-    )
 
 
 def calibrate(

@@ -18,10 +18,9 @@ import numpy.typing as npt
 from firewall.bundle import Bundle
 from firewall.decision.tracks import TracksSpec, running_sums
 from firewall.errors import DataError, UsageError
-from firewall.lab.calibration.thresholds import conformal_threshold
 from firewall.lab.database import Database
 from firewall.lab.database.seen import seen_groups
-from firewall.lab.measurement.conformal import check_count
+from firewall.lab.measurement.conformal import check_count, conformal_threshold
 from firewall.lab.measurement.screened import Screened
 
 __all__ = ["Sighting", "calibrate_tracks", "halves", "in_tracks", "usable_groups"]

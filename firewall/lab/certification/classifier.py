@@ -15,11 +15,11 @@ import numpy.typing as npt
 from firewall.bundle import MANIFEST, load_bundle
 from firewall.engines import Engine
 from firewall.errors import DataError, UsageError
-from firewall.lab.calibration.bundling import load_card
-from firewall.lab.calibration.thresholds import engine_for
 from firewall.lab.certification.journal import Journal
 from firewall.lab.datasets import Dataset, open_dataset
 from firewall.lab.datasets.classes import matched
+from firewall.lab.measurement.edge import engine_for
+from firewall.lab.models.card import load_card
 from firewall.transforms import resize
 
 __all__ = ["Images", "Subject", "certified", "classified", "open_subject"]

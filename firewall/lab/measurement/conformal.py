@@ -21,7 +21,7 @@ import numpy.typing as npt
 
 from firewall.errors import DataError, UsageError
 
-__all__ = ["check_count", "least_rate", "needed_tracks", "track_p_values", "track_threshold"]
+__all__ = ["check_count", "conformal_threshold", "least_rate", "needed_tracks", "track_p_values", "track_threshold"]
 
 
 def needed_tracks(rate: float) -> int:
@@ -68,6 +68,27 @@ def check_count(
         f"{option} {rate:g}{split} needs at least {need} {unit}, got {count}{note}; {promise}, or take "
         f"{need - count} more{more}"
     )
+
+
+def conformal_threshold(
+    scores: npt.NDArray[np.float64],
+    rate: float,
+    *,
+    unit: str = "normal images",
+    option: str = "--false-positive-rate",
+    note: str = "",
+) -> float:
+    """The ceil((n + 1)(1 - rate))-th smallest score: at most `rate` of exchangeable scores lie above it.
+
+    unit, option, note: for the message of too few, see `check_count`. Raises DataError if there are fewer scores than
+    the rate needs, UsageError if the rate is not in (0, 1).
+    """
+    if not 0 < rate < 1:
+        raise UsageError(f"a false-positive rate must lie between 0 and 1, got {rate}")
+    check_count(len(scores), rate, unit, option=option, note=note)
+    # 300 * (1 - 0.01 / 3) is a little more than 299 in floating point, and would ask for one image too many.
+    rank = math.ceil(round((len(scores) + 1) * (1 - rate), 9))
+    return float(np.sort(scores)[rank - 1])
 
 
 def track_threshold(

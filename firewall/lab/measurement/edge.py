@@ -4,19 +4,24 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
 from rich.console import Console
 from rich.progress import track
 
+from firewall.bundle import Bundle, Calibration, ClassifierSpec, DetectorSpec, FileSpec, Manifest
 from firewall.detectors import Detector, Evidence
-from firewall.engines import Engine
+from firewall.engines import Engine, OnnxRuntimeEngine
+from firewall.engines.sessions import Optimisation
 from firewall.frame import Pixels
 from firewall.lab.datasets.reading import at_size
-from firewall.transforms import apply_operations, residual
+from firewall.transforms import SWEEP_16, SWEEP_76, apply_operations, residual
 
-__all__ = ["Measured", "measure"]
+__all__ = ["SWEEPS", "Measured", "engine_for", "measure"]
+
+SWEEPS: dict[int, tuple[int, ...]] = {16: SWEEP_16, 76: SWEEP_76}
 
 
 @dataclass(frozen=True)
@@ -82,3 +87,20 @@ def measure(
             variants = np.empty((len(resized), *others.shape), np.float32)
         logits[index], variants[index] = first[0], others
     return Measured(resized, logits, tuple(operations), variants)
+
+
+def engine_for(
+    classifier: ClassifierSpec, content: bytes, threads: int = 0, optimisation: Optimisation = "all"
+) -> OnnxRuntimeEngine:
+    """The classifier on ONNX Runtime before there is a bundle."""
+    card = Calibration(data="none yet", images=1, false_positive_rate=0.5)
+    stand_in = DetectorSpec(name="confidence", threshold=0.0)
+    files = {classifier.file: FileSpec(sha256="0" * 64, bytes=len(content))}
+    manifest = Manifest(
+        name="provisional", created="-", files=files, classifier=classifier, detectors=(stand_in,), calibration=card
+    )
+    return OnnxRuntimeEngine(
+        Bundle(Path("provisional"), manifest, {classifier.file: content}, "0" * 64),
+        threads=threads,
+        optimisation=optimisation,
+    )

@@ -8,6 +8,8 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+from torch import nn
+
 from firewall.bundle import MANIFEST, ClassifierSpec, load_bundle
 from firewall.errors import DataError, UsageError
 from firewall.lab.datasets import data_root
@@ -18,7 +20,7 @@ from firewall.lab.models.protected import Normalised, Protected
 from firewall.lab.models.sign_classifier import from_onnx
 from firewall.lab.models.small_networks import ARCHITECTURES
 
-__all__ = ["PACKS", "TRAINED", "open_classifier"]
+__all__ = ["PACKS", "TRAINED", "load_torch", "open_classifier"]
 
 #: Where `firewall lab train classifier --architecture NAME` writes, and where NAME is looked for.
 TRAINED = Path("runs") / "classifiers"
@@ -87,6 +89,28 @@ def open_classifier(spec: str, root: Path | None = None) -> Protected:
         f"unknown classifier {spec!r}; known: default, a bundle's folder, a folder of 'firewall lab train classifier', "
         f"PATH.onnx, {', '.join((*ARCHITECTURES, *PACKS))}"
     )
+
+
+def load_torch(path_or_bundle: str | Path) -> nn.Module:
+    """The classifier as a torch network through which gradients flow, for whoever attacks it.
+
+    Args:
+        path_or_bundle: `"default"`, a bundle's folder, an ONNX file, or whatever else `open_classifier` takes.
+
+    Returns:
+        A module in evaluation mode: float (N, 3, H, W) in 0..1 RGB in, logits (N, classes) out; H and W are the
+        network's own. Its normalisation is inside. No weight wants a gradient.
+
+    Raises:
+        UsageError: nothing of that name is known.
+        DataError: the file is missing, damaged, or holds an operator that there are no gradients for.
+        BundleError: the bundle is not as it was made.
+    """
+    classifier = open_classifier(str(path_or_bundle))
+    if not classifier.differentiable:
+        why = classifier.card.get("gradients", "an operator is unknown")
+        raise DataError(f"{path_or_bundle} has no gradients in torch ({why}); use a black-box attack")
+    return classifier.network
 
 
 def _bundle(spec: str) -> Protected:

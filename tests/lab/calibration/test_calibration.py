@@ -11,7 +11,8 @@ from hypothesis import strategies as st
 from firewall import Firewall
 from firewall.errors import DataError, UsageError
 from firewall.frame import Pixels
-from firewall.lab.calibration.thresholds import calibrate, conformal_threshold, detector_specs
+from firewall.lab.calibration.thresholds import calibrate, detector_specs
+from firewall.lab.measurement.conformal import conformal_threshold
 from firewall.lab.measurement.edge import Measured, measure
 from firewall.transforms import SWEEP_16
 

@@ -14,10 +14,10 @@ from PIL import Image
 from firewall import Firewall, cli
 from firewall.errors import DataError
 from firewall.frame import Pixels
-from firewall.lab.calibration.thresholds import calibrate, check_enough, conformal_threshold
+from firewall.lab.calibration.thresholds import calibrate, check_enough
 from firewall.lab.calibration.tracks import Sighting, calibrate_tracks
 from firewall.lab.evaluation.drift import drift_spec
-from firewall.lab.measurement.conformal import least_rate, needed_tracks, track_threshold
+from firewall.lab.measurement.conformal import conformal_threshold, least_rate, needed_tracks, track_threshold
 from firewall.lab.measurement.screened import Screened
 from tests.lab.swept_images import swept_images
 

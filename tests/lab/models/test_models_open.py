@@ -23,7 +23,7 @@ from firewall.frame import Pixels
 from firewall.host.onnxruntime import ort
 from firewall.lab.datasets import open_dataset
 from firewall.lab.measurement.classifiers import measure_accuracy, survey
-from firewall.lab.models import Protected, open_classifier
+from firewall.lab.models import Protected, load_torch, open_classifier
 from firewall.lab.models.opening import PACKS
 from tests.conftest import SHARED_DATA
 
@@ -348,3 +348,19 @@ def test_the_packs_say_what_onnx_runtime_says_of_real_images(name: str, count: i
     assert classifier.card["notes"]
     assert classifier.differentiable and classifier.offset == (len(classifier.labels) == 1001)
     assert (logits.argmax(1) == data.labels[chosen] + classifier.offset).mean() > (0.7 if count == 100 else 0.3)
+
+
+def test_a_bundle_as_a_torch_network(guard: Firewall, demo_frames: list[Pixels]) -> None:
+    """`load_torch`: logits of the edge's engine, gradients that reach every pixel; a folder is taken as its name is."""
+    network = load_torch("default")
+    crops = np.stack([open_classifier("default").prepare(frame[:200, :300]) for frame in demo_frames[:3]])
+    pixels = torch.from_numpy(crops).permute(0, 3, 1, 2).float().div(255).requires_grad_()
+
+    logits = network(pixels)
+    logits.max(1).values.sum().backward()
+
+    np.testing.assert_allclose(logits.detach().numpy(), guard.engine.classify(crops), atol=1e-3)
+    assert pixels.grad is not None and (pixels.grad != 0).float().mean() > 0.9
+    assert isinstance(load_torch(guard.bundle.path), torch.nn.Module)
+    with pytest.raises(UsageError, match="unknown classifier"):
+        load_torch("nothing of that name")

@@ -14,7 +14,7 @@ from onnx import TensorProto, helper, numpy_helper
 
 from firewall.errors import DataError, FirewallError, UsageError
 from firewall.host.onnxruntime import ort
-from firewall.lab.calibration.thresholds import engine_for
+from firewall.lab.measurement.edge import engine_for
 from firewall.lab.models import open_classifier
 from firewall.lab.models.onnx_file import specify
 from firewall.lab.models.onnx_reading import read_onnx

@@ -14,8 +14,9 @@ from firewall.detectors import Detector, build
 from firewall.engines import OnnxRuntimeNetwork
 from firewall.errors import DataError, UsageError
 from firewall.export.onnx import export_classifier
-from firewall.lab.calibration.thresholds import calibrate, conformal_threshold, engine_for
-from firewall.lab.measurement.edge import Measured, measure
+from firewall.lab.calibration.thresholds import calibrate
+from firewall.lab.measurement.conformal import conformal_threshold
+from firewall.lab.measurement.edge import Measured, engine_for, measure
 from firewall.lab.training.detectors.one_class import OneClass, fit_residual, fit_statistics
 from tests.lab.coloured_shapes import SIZE, shapes, trained
 

@@ -25,9 +25,9 @@ from firewall.bundle import ClassifierSpec, InputSpec
 from firewall.decision.masking import masks_for
 from firewall.errors import UsageError
 from firewall.export.onnx import export_classifier
-from firewall.lab.calibration.bundling import load_card
-from firewall.lab.calibration.thresholds import engine_for
 from firewall.lab.datasets import gtsrb
+from firewall.lab.measurement.edge import engine_for
+from firewall.lab.models.card import load_card
 from firewall.lab.models.sign_classifier import INPUT_SIZE, SignClassifier, from_onnx, fuse
 from firewall.lab.training.classifiers.protected import AugmentedSigns, Settings, accuracy
 from firewall.lab.training.loop import Schedule, fit

@@ -14,10 +14,9 @@ import torch
 from firewall.bundle import ClassifierSpec, InputSpec
 from firewall.export.onnx import export_classifier
 from firewall.frame import Pixels
-from firewall.lab.calibration.thresholds import engine_for
 from firewall.lab.datasets import gtsrb
 from firewall.lab.datasets.packs import load_images
-from firewall.lab.measurement.edge import Measured, measure
+from firewall.lab.measurement.edge import Measured, engine_for, measure
 from firewall.lab.models.sign_classifier import INPUT_SIZE, fuse
 from firewall.lab.training.classifiers.outliers import mine, mine_scenes
 from firewall.lab.training.classifiers.protected import Settings, load_checkpoint, train

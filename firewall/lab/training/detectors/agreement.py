@@ -17,12 +17,13 @@ import numpy.typing as npt
 
 from firewall.detectors.agreement import one_sided_score, two_sided_score
 from firewall.errors import DataError, UsageError
-from firewall.lab.calibration.thresholds import SWEEPS, conformal_threshold
 from firewall.lab.database import Database
 from firewall.lab.database.seen import seen
 from firewall.lab.database.shards import write_file
 from firewall.lab.database.swept import Swept, sweep
 from firewall.lab.measurement import metrics
+from firewall.lab.measurement.conformal import conformal_threshold
+from firewall.lab.measurement.edge import SWEEPS
 from firewall.lab.models import Protected
 from firewall.lab.training.detectors.judged import RATES, judged, worst_auroc
 from firewall.transforms import OPERATIONS_38
