@@ -154,7 +154,7 @@ class PatchSpec(_Strict):
 
     area: float = Field(gt=0, lt=1)
     masks: int = Field(6, ge=2, le=16)
-    rounds: Literal[1, 2] = 1
+    rounds: int = Field(1, ge=1, le=2)
     fill: int = Field(128, ge=0, le=255)
 
 
