@@ -88,7 +88,7 @@ gpu-check: gpu-there $(VENV)/.dev  ## on a machine with an NVIDIA GPU: compare i
 		compute-sanitizer --tool $$tool --error-exitcode 1 build/gpu/tests/native/gpu_parity --quick || exit 1; done; \
 	else echo "make: compute-sanitizer was not found; it is part of the CUDA toolkit" >&2; exit 1; fi
 	@$(PIP) install -qq -c constraints.txt -e '.[dev]' -C cmake.define.FIREWALL_CUDA=ON
-	$(BIN)/python -m pytest tests/transforms/test_cuda.py tests/test_device_copies.py  # the last skips without onnxruntime-gpu
+	$(BIN)/python -m pytest tests/transforms/test_cuda.py tests/sweep/test_device_copies.py  # the last skips without onnxruntime-gpu
 	$(BIN)/python benchmarks/cuda_jpeg_sweep.py --results benchmarks/results
 
 # Before anything is installed for it. Drivers of graphics cards, of Jetsons and of WSL.
