@@ -32,6 +32,7 @@ _LOST = re.compile(
     r"conceal|corrupt|damaged|missing|missed|invalid|truncat|too late|max delay|error while|partial file|prematurely",
     re.IGNORECASE,
 )
+_ADDRESS = re.compile(r"\S+://\S+")  # it may hold a password
 # Said to programmers only.
 _QUIETLY_LOST = ("Frame num gap", "Continuity check failed")
 # About what is beside the picture, or about times only. What an MMCO wants dropped and isn't there would be missed by
@@ -79,7 +80,7 @@ class Heard:
             else:
                 grave = level <= av.logging.ERROR or _LOST.search(message) is not None
             if grave and not _HARMLESS.search(message):
-                found.append(" ".join(message.split()))
+                found.append(" ".join(_ADDRESS.sub("***", message).split()))
         return found
 
     def has(self, text: str) -> bool:

@@ -18,6 +18,7 @@ from firewall.config import CaptureSettings
 from firewall.errors import ImageError, SourceError
 from firewall.frame import Frame, Pixels
 from firewall.sources import Capture, End, Failure, Idle, parse
+from firewall.sources.decoder import ffmpeg, heard
 from firewall.sources.demo import DemoReader
 from firewall.sources.video import VideoReader
 
@@ -343,3 +344,12 @@ def test_colours_follow_the_matrix_and_range_that_the_video_names(matrix: str, s
     frames, errors = read(make(tmp_path / "red.mp4", *source, "-vf", coded, *X264, "-crf", "5", *named))
     assert errors == []
     assert np.abs(frames[0].reshape(-1, 3).mean(0) - (0xC8, 0x1E, 0x3C)).max() < 5
+
+
+def test_what_is_heard_of_ffmpeg_holds_no_address() -> None:
+    """Its messages become reasons of failures, and repeat addresses with their passwords."""
+    av = ffmpeg()
+    with heard() as words:
+        av.logging.log(av.logging.ERROR, "http", "error in http://admin:hunter2@camera/front: missing part")
+        av.logging.log(av.logging.INFO, "h264", "all is well")
+    assert words.lost == ["error in *** missing part"]
