@@ -132,7 +132,7 @@ def main() -> None:
             "commit": commit.stdout.strip(),
             "av": av.__version__,
             "trials": arguments.trials,
-            "columns": columns,
+            "columns": " ".join(columns),
             "rows": [" ".join(map(str, row)) for row in rows],
             "healthy": {"n": len(HEALTHY), "false_errors": healthy},
         }

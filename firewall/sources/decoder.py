@@ -32,6 +32,7 @@ _LOST = re.compile(
     r"conceal|corrupt|damaged|missing|missed|invalid|truncat|too late|max delay|error while|partial file|prematurely",
     re.IGNORECASE,
 )
+_ADDRESS = re.compile(r"\S+://\S+")  # it may hold a password
 # Said to programmers only.
 _QUIETLY_LOST = ("Frame num gap", "Continuity check failed")
 # About what is beside the picture, or about times only. What an MMCO wants dropped and isn't there would be missed by
@@ -79,7 +80,7 @@ class Heard:
             else:
                 grave = level <= av.logging.ERROR or _LOST.search(message) is not None
             if grave and not _HARMLESS.search(message):
-                found.append(" ".join(message.split()))
+                found.append(" ".join(_ADDRESS.sub("***", message).split()))
         return found
 
     def has(self, text: str) -> bool:
@@ -98,10 +99,18 @@ def heard() -> Iterator[Heard]:
         yield words
 
 
+@dataclass(eq=False)
+class _Ticket:
+    """Goes into the decoder with a packet and comes out with its frame."""
+
+    number: int
+
+
 @dataclass
 class _Pending:
     """A frame on its way. time: when it is shown, in ticks. why: it is damaged, or empty."""
 
+    ticket: _Ticket
     time: int | None
     why: str
 
@@ -175,7 +184,8 @@ class Decoder:
             return []  # a frame that AVI repeats; to a decoder nothing means the end
         number, frames, reason = self._number, [], ""
         self._number += 1
-        packet.opaque = number
+        # PyAV keeps what is given here by its identity: a number, which others may give too, would get lost.
+        packet.opaque = ticket = _Ticket(number)
         key = packet.is_keyframe or self._every_frame_is_key
         with heard() as words:
             try:
@@ -199,7 +209,7 @@ class Decoder:
         elif key and not ending and not reason:
             self._renew(packet.pts, number)
         if not ending:
-            self._pending[number] = _Pending(packet.pts, reason or self._damage or self._leading(packet.pts))
+            self._pending[number] = _Pending(ticket, packet.pts, reason or self._damage or self._leading(packet.pts))
         return self._judged(frames, ending)
 
     def convert(self, frame: av.VideoFrame) -> Pixels:
@@ -248,7 +258,7 @@ class Decoder:
     def _judged(self, frames: list[av.VideoFrame], ending: bool) -> list[Decoded | ImageError]:
         results: list[Decoded | ImageError] = []
         for frame in frames:
-            number = frame.opaque if isinstance(frame.opaque, int) else -1
+            number = frame.opaque.number if isinstance(frame.opaque, _Ticket) else -1
             key = self._key
             if frame.is_corrupt and key and 0 <= number < key.number:
                 self._harm_before_key(key, _CORRUPT)

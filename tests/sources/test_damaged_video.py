@@ -19,6 +19,7 @@ from firewall.demo.source import DemoReader
 from firewall.errors import ImageError, SourceError
 from firewall.frame import Frame, Pixels
 from firewall.sources import Capture, End, Failure, Idle, parse
+from firewall.sources.decoder import ffmpeg, heard
 from firewall.sources.video import VideoReader
 
 pytestmark = pytest.mark.skipif(shutil.which("ffmpeg") is None, reason="needs the ffmpeg program")
@@ -222,7 +223,7 @@ def test_a_frame_that_was_lost(name: str, tmp_path: Path) -> None:
 
         assert are_whole(frames, whole), (lost, places(frames, whole), errors)
         assert errors or len(frames) == FRAMES - 1, "only a frame from which nothing is predicted may be left out"
-        assert places(frames[-10:], whole) == list(range(20, 30))
+        assert places(frames[-10:], whole) == list(range(20, 30)), (lost, errors)
 
 
 @pytest.mark.parametrize("name", ["h264.ts", "hevc.ts", "mpeg2.ts"])
@@ -343,3 +344,12 @@ def test_colours_follow_the_matrix_and_range_that_the_video_names(matrix: str, s
     frames, errors = read(make(tmp_path / "red.mp4", *source, "-vf", coded, *X264, "-crf", "5", *named))
     assert errors == []
     assert np.abs(frames[0].reshape(-1, 3).mean(0) - (0xC8, 0x1E, 0x3C)).max() < 5
+
+
+def test_what_is_heard_of_ffmpeg_holds_no_address() -> None:
+    """Its messages become reasons of failures, and repeat addresses with their passwords."""
+    av = ffmpeg()
+    with heard() as words:
+        av.logging.log(av.logging.ERROR, "http", "error in http://admin:hunter2@camera/front: missing part")
+        av.logging.log(av.logging.INFO, "h264", "all is well")
+    assert words.lost == ["error in *** missing part"]
