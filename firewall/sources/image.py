@@ -102,8 +102,9 @@ def _decoded(file: BinaryIO, name: str) -> Pixels:
             raise ImageError(f"{name} is transparent (has an alpha channel or a transparent colour); {_ALLOWED}")
         if image.mode not in _MODES:
             raise ImageError(f"{name} is {image.mode}; {_ALLOWED}")
-        upright = ImageOps.exif_transpose(image)
-        return check_pixels(np.array(upright.convert("RGB")))
+        ImageOps.exif_transpose(image, in_place=True)
+        # A photograph has 50 MB: it isn't copied where it need not be.
+        return check_pixels(np.array(image if image.mode == "RGB" else image.convert("RGB")))
 
 
 def _bits(image: Image.Image, file: BinaryIO) -> int:
