@@ -29,6 +29,8 @@ _FORMATS = ("PNG", "JPEG", "BMP", "GIF", "TIFF", "WEBP", "PPM")
 _MODES = ("RGB", "L", "1", "P")
 _ALLOWED = "allowed are still images of 8 bits in RGB, grey or palette colours without transparency"
 _BITS_PER_SAMPLE = 258
+#: Rows that are copied at a time.
+_STRIP = 256
 
 
 def read_image(path: str | os.PathLike[str]) -> Pixels:
@@ -103,8 +105,16 @@ def _decoded(file: BinaryIO, name: str) -> Pixels:
         if image.mode not in _MODES:
             raise ImageError(f"{name} is {image.mode}; {_ALLOWED}")
         ImageOps.exif_transpose(image, in_place=True)
-        # A photograph has 50 MB: it isn't copied where it need not be.
-        return check_pixels(np.array(image if image.mode == "RGB" else image.convert("RGB")))
+        return check_pixels(_pixels(image))
+
+
+def _pixels(image: Image.Image) -> Pixels:
+    """(H, W, 3) RGB, strip by strip: of a photograph, each further copy would be 40 to 50 MB."""
+    pixels = np.empty((image.height, image.width, 3), np.uint8)
+    for top in range(0, image.height, _STRIP):
+        strip = image.crop((0, top, image.width, min(top + _STRIP, image.height)))
+        pixels[top : top + _STRIP] = np.asarray(strip.convert("RGB"))
+    return pixels
 
 
 def _bits(image: Image.Image, file: BinaryIO) -> int:
