@@ -141,9 +141,9 @@ def export_bundle(
 ) -> None:
     """Classifier, detectors and calibration -> a bundle, signed if a key is given."""
     from firewall.bundle import load_bundle
+    from firewall.bundle.onnx_bytes import Precision
     from firewall.bundle.signature import read_passphrase, read_private
     from firewall.bundle.trust import Trust
-    from firewall.bundle.written_precision import Precision
     from firewall.lab.calibration.bundling import calibrate_folder
     from firewall.lab.calibration.fused_bundle import Options, fuse
     from firewall.lab.database import Database

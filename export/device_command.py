@@ -45,9 +45,9 @@ def export_tensorrt(
     torch. A plan that is there and fits is kept; none is kept that doesn't compute in the precision. Plans are code:
     never copy one from elsewhere."""
     from firewall.bundle import load_bundle
+    from firewall.bundle.onnx_bytes import PRECISIONS
     from firewall.bundle.trust import Trust
     from firewall.engines.device_memory import BACKENDS
-    from firewall.engines.plan_cache import PRECISIONS
     from firewall.export.images import read_images
     from firewall.export.tensorrt import Wanted, build_plan
 

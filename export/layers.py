@@ -14,7 +14,7 @@ from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from firewall.engines.plan_cache import Precision
+from firewall.bundle.onnx_bytes import Precision
 from firewall.errors import EngineError
 
 __all__ = ["Layer", "check_precision", "count_types", "multiplying"]

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from firewall.engines.plan_cache import Precision
+from firewall.bundle.onnx_bytes import Precision
 from firewall.errors import EngineError
 
 __all__ = ["RELATIVE", "Parity", "compare"]

@@ -25,7 +25,7 @@ import numpy as np
 import numpy.typing as npt
 
 from firewall.bundle import InputSpec
-from firewall.engines.plan_cache import Precision
+from firewall.bundle.onnx_bytes import Precision
 from firewall.errors import DataError, EngineError, MissingExtraError
 from firewall.host.causes import told
 

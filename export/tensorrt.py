@@ -20,10 +20,11 @@ from pydantic import ValidationError
 from rich.console import Console
 
 from firewall.bundle import Bundle
+from firewall.bundle.onnx_bytes import Precision
 from firewall.detectors import build as build_detector
 from firewall.engines import OnnxRuntimeNetwork
 from firewall.engines.device_memory import Backend, DeviceMemory, open_device
-from firewall.engines.plan_cache import Plan, PlanCache, PlanKey, Precision, Profile
+from firewall.engines.plan_cache import Plan, PlanCache, PlanKey, Profile
 from firewall.engines.tensorrt_engine import TensorRTEngine
 from firewall.engines.tensorrt_library import Journal, deserialize, open_tensorrt
 from firewall.errors import EngineError, UsageError

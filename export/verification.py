@@ -19,10 +19,11 @@ import numpy as np
 import numpy.typing as npt
 
 from firewall.bundle import Bundle, ClassifierSpec, PatchSpec
+from firewall.bundle.onnx_bytes import Precision
 from firewall.decision.masking import masks_for
 from firewall.engines import Engine, OnnxRuntimeEngine
 from firewall.engines.device_memory import open_device
-from firewall.engines.plan_cache import PlanCache, Precision
+from firewall.engines.plan_cache import PlanCache
 from firewall.engines.tensorrt_engine import TensorRTEngine
 from firewall.engines.tensorrt_library import open_tensorrt
 from firewall.errors import DataError, EngineError, MissingExtraError

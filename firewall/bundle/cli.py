@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from firewall.errors import UsageError
+from firewall.host.file_writing import replace_file
 from firewall.host.output import json_text
 
 if TYPE_CHECKING:
@@ -147,10 +148,8 @@ def standing(bundle: Bundle) -> str:
 
 
 def _replace(path: Path, content: bytes) -> None:
-    partial = path.with_name(f".{path.name}.partial")
     try:
-        partial.write_bytes(content)
-        partial.replace(path)
+        replace_file(path, content)
     except OSError as error:
         raise UsageError(
             f"can't write {path} ({error.strerror}); sign a bundle in a folder that can be written"

@@ -90,7 +90,7 @@ def read_public(path: Path) -> tuple[PublicKey, ...]:
         try:
             key = load_pem_public_key(part[0])
         except (ValueError, UnsupportedAlgorithm) as error:
-            raise UsageError(f"{path} holds a damaged public key; copy it anew") from error
+            raise UsageError(f"{path} holds a damaged public key; copy it again") from error
         if not isinstance(key, Ed25519PublicKey):
             raise UsageError(f"{path} holds a key that is not Ed25519; make one with 'firewall bundle keygen'")
         found.append(_named(key))

@@ -15,10 +15,10 @@ from typing import Literal
 
 import numpy as np
 import numpy.typing as npt
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import Field, model_validator
 
+from firewall.bundle.strict import Strict, parameters_of
 from firewall.detectors.evidence import Evidence
-from firewall.errors import BundleError
 
 __all__ = ["Agreement", "AgreementParameters", "agreement_count", "one_sided_score", "two_sided_score"]
 
@@ -46,11 +46,9 @@ def two_sided_score(count: int, normal_counts: Sequence[int]) -> float:
     return 1 - min(1.0, 2 * min(low, high))
 
 
-class AgreementParameters(BaseModel):
+class AgreementParameters(Strict):
     """qualities: the sweep's JPEG quality factors. sides: "one" as the paper, or "two". normal_counts: for two sides,
     the histogram of counts on normal calibration images, one entry for each count 0..len(qualities)."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True)
 
     qualities: tuple[int, ...] = Field(min_length=1, max_length=100)
     sides: Literal["one", "two"] = "one"
@@ -71,10 +69,7 @@ class Agreement:
     name = "agreement"
 
     def __init__(self, parameters: dict[str, object]) -> None:
-        try:
-            self.parameters = AgreementParameters.model_validate(parameters)
-        except ValidationError as error:
-            raise BundleError(f"parameters of detector 'agreement': {error.errors()[0]['msg']}") from error
+        self.parameters = parameters_of(AgreementParameters, parameters, "detector 'agreement'")
         self.operations: Sequence[str] = tuple(f"jpeg:{quality}" for quality in self.parameters.qualities)
 
     def score(self, evidence: Evidence) -> float:

@@ -9,10 +9,10 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 import numpy as np
-from pydantic import BaseModel, ConfigDict, ValidationError
 
+from firewall.bundle.strict import Strict, parameters_of
 from firewall.detectors.evidence import Evidence, Network
-from firewall.errors import BundleError, EngineError
+from firewall.errors import EngineError
 
 __all__ = ["DISAGREEMENT", "Attention", "AttentionParameters"]
 
@@ -20,10 +20,8 @@ __all__ = ["DISAGREEMENT", "Attention", "AttentionParameters"]
 DISAGREEMENT = 0.0
 
 
-class AttentionParameters(BaseModel):
+class AttentionParameters(Strict):
     """file: g and f2 in one, (1, 3, H, W) float32 RGB in 0..1 -> (1, classes): logits of the classifier's classes."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True)
 
     file: str
 
@@ -35,10 +33,7 @@ class Attention:
     operations: Sequence[str] = ()
 
     def __init__(self, parameters: dict[str, object], network: Network) -> None:
-        try:
-            self.parameters = AttentionParameters.model_validate(parameters)
-        except ValidationError as error:
-            raise BundleError(f"parameters of detector 'attention': {error.errors()[0]['msg']}") from error
+        self.parameters = parameters_of(AttentionParameters, parameters, "detector 'attention'")
         self._network = network
 
     def score(self, evidence: Evidence) -> float:

@@ -11,10 +11,10 @@ from collections.abc import Sequence
 
 import numpy as np
 import numpy.typing as npt
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import Field
 
+from firewall.bundle.strict import Strict, parameters_of
 from firewall.detectors.evidence import Evidence
-from firewall.errors import BundleError
 
 __all__ = ["Confidence", "ConfidenceParameters", "log_odds"]
 
@@ -28,10 +28,8 @@ def log_odds(logits: npt.NDArray[np.float32]) -> npt.NDArray[np.float64]:
     return odds
 
 
-class ConfidenceParameters(BaseModel):
+class ConfidenceParameters(Strict):
     """Of the log-odds on normal calibration images: median, and how far below and above it the usual range reaches."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
 
     median: float
     below: float = Field(gt=0)
@@ -45,10 +43,7 @@ class Confidence:
     operations: Sequence[str] = ()
 
     def __init__(self, parameters: dict[str, object]) -> None:
-        try:
-            self.parameters = ConfidenceParameters.model_validate(parameters)
-        except ValidationError as error:
-            raise BundleError(f"parameters of detector 'confidence': {error.errors()[0]['msg']}") from error
+        self.parameters = parameters_of(ConfidenceParameters, parameters, "detector 'confidence'")
 
     def score(self, evidence: Evidence) -> float:
         """Distance of the log-odds from the normal median, in units of the usual range on that side; 0 = the median."""

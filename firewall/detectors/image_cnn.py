@@ -10,18 +10,16 @@ from collections.abc import Sequence
 
 import numpy as np
 import numpy.typing as npt
-from pydantic import BaseModel, ConfigDict, ValidationError
 
+from firewall.bundle.strict import Strict, parameters_of
 from firewall.detectors.evidence import Evidence, Network
-from firewall.errors import BundleError, EngineError
+from firewall.errors import EngineError
 
 __all__ = ["ImageCnn", "ImageCnnParameters", "two_way_score"]
 
 
-class ImageCnnParameters(BaseModel):
+class ImageCnnParameters(Strict):
     """file: the network, (1, 3, H, W) float32 RGB in 0..1 -> (1, 2): normal, adversarial, before any softmax."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True)
 
     file: str
 
@@ -33,10 +31,7 @@ class ImageCnn:
     operations: Sequence[str] = ()
 
     def __init__(self, parameters: dict[str, object], network: Network) -> None:
-        try:
-            self.parameters = ImageCnnParameters.model_validate(parameters)
-        except ValidationError as error:
-            raise BundleError(f"parameters of detector 'image-cnn': {error.errors()[0]['msg']}") from error
+        self.parameters = parameters_of(ImageCnnParameters, parameters, "detector 'image-cnn'")
         self._network = network
 
     def score(self, evidence: Evidence) -> float:

@@ -10,21 +10,20 @@ from collections.abc import Sequence
 from typing import Annotated, Literal
 
 import numpy as np
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import Field
 
+from firewall.bundle.strict import Strict, parameters_of
 from firewall.detectors.evidence import Evidence, Network
 from firewall.detectors.image_cnn import two_way_score
-from firewall.errors import BundleError, EngineError
+from firewall.errors import EngineError
 
 __all__ = ["Residual", "ResidualParameters"]
 
 
-class ResidualParameters(BaseModel):
+class ResidualParameters(Strict):
     """file: the network, residuals (1, 3 (1 + len(also)), H, W) float32 in -1..1 -> (1, 2): normal, adversarial, before
     any softmax. rate, reading: the paper's compression rate and how it is read, see firewall.transforms.residual. also:
     further rates; their residuals follow as channels, since a perturbation may show at one scale and not at another."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
 
     file: str
     rate: float = Field(gt=0, lt=1)
@@ -39,10 +38,7 @@ class Residual:
     operations: Sequence[str] = ()
 
     def __init__(self, parameters: dict[str, object], network: Network) -> None:
-        try:
-            self.parameters = ResidualParameters.model_validate(parameters)
-        except ValidationError as error:
-            raise BundleError(f"parameters of detector 'residual': {error.errors()[0]['msg']}") from error
+        self.parameters = parameters_of(ResidualParameters, parameters, "detector 'residual'")
         self._network = network
 
     def score(self, evidence: Evidence) -> float:

@@ -16,10 +16,10 @@ from collections.abc import Sequence
 
 import numpy as np
 import numpy.typing as npt
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import Field
 
+from firewall.bundle.strict import Strict, parameters_of
 from firewall.detectors.evidence import Evidence
-from firewall.errors import BundleError
 
 __all__ = ["Stability", "StabilityParameters", "StabilityScale", "hellinger", "instability"]
 
@@ -45,11 +45,9 @@ def _roots(logits: npt.NDArray[np.floating], temperature: float) -> Floats:
     return roots
 
 
-class StabilityScale(BaseModel):
+class StabilityScale(Strict):
     """One temperature, and of the mean distance of normal images there: the median, and how far above it the usual
     range reaches."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
 
     temperature: float = Field(gt=0)
     median: float
@@ -68,10 +66,8 @@ def instability(
     return score
 
 
-class StabilityParameters(BaseModel):
+class StabilityParameters(Strict):
     """operations: whose copies are compared with the original. scales: the temperatures, one at least."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True)
 
     operations: tuple[str, ...] = Field(min_length=1, max_length=200)
     scales: tuple[StabilityScale, ...] = Field(min_length=1, max_length=10)
@@ -83,10 +79,7 @@ class Stability:
     name = "stability"
 
     def __init__(self, parameters: dict[str, object]) -> None:
-        try:
-            self.parameters = StabilityParameters.model_validate(parameters)
-        except ValidationError as error:
-            raise BundleError(f"parameters of detector 'stability': {error.errors()[0]['msg']}") from error
+        self.parameters = parameters_of(StabilityParameters, parameters, "detector 'stability'")
         self.operations: Sequence[str] = self.parameters.operations
 
     def score(self, evidence: Evidence) -> float:

@@ -13,10 +13,10 @@ from typing import Literal
 
 import numpy as np
 import numpy.typing as npt
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import Field
 
+from firewall.bundle.strict import Strict, parameters_of
 from firewall.detectors.evidence import Evidence, Network
-from firewall.errors import BundleError
 
 __all__ = [
     "Statistics",
@@ -104,11 +104,9 @@ def corrected(variants: Labels) -> Labels:
     return np.pad(best, (0, TOP - len(best)), constant_values=-1)
 
 
-class StatisticsParameters(BaseModel):
+class StatisticsParameters(Strict):
     """file: the trained network, feature (1, F) -> score (1,), higher = more suspicious. operations: in the order in
     which it was trained on them."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True)
 
     file: str
     feature: Literal["counting", "differences", "odds"]
@@ -121,10 +119,7 @@ class Statistics:
     name = "statistics"
 
     def __init__(self, parameters: dict[str, object], network: Network) -> None:
-        try:
-            self.parameters = StatisticsParameters.model_validate(parameters)
-        except ValidationError as error:
-            raise BundleError(f"parameters of detector 'statistics': {error.errors()[0]['msg']}") from error
+        self.parameters = parameters_of(StatisticsParameters, parameters, "detector 'statistics'")
         self.operations: Sequence[str] = self.parameters.operations
         self._families = families(self.operations)
         self._network = network

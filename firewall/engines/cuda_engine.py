@@ -11,7 +11,7 @@ import numpy.typing as npt
 
 from firewall.bundle import Bundle
 from firewall.engines.device_memory import DeviceMemory
-from firewall.engines.sessions import CUDA, LARGEST_BATCH, open_session
+from firewall.engines.sessions import CUDA, LARGEST_BATCH, check_names, open_session
 from firewall.errors import EngineError
 from firewall.host.causes import told
 from firewall.host.onnxruntime import ort
@@ -52,13 +52,7 @@ class CudaEngine:
             },
         )
         self.provider = CUDA
-        inputs = [entry.name for entry in self._session.get_inputs()]
-        outputs = [entry.name for entry in self._session.get_outputs()]
-        if inputs != [spec.input.name] or spec.output not in outputs:
-            raise EngineError(
-                f"{spec.file} has inputs {inputs} and outputs {outputs}; "
-                f"its bundle says {spec.input.name!r} -> {spec.output!r}"
-            )
+        check_names(self._session, spec)
         self._images = memory.page_locked((self.most, *self._shape), np.float32)
         self._logits = memory.page_locked((self.most, self._classes), np.float32)
         self._nothing = memory.page_locked((self.most, self._classes), np.float32)

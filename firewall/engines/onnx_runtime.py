@@ -6,7 +6,7 @@ import numpy as np
 import numpy.typing as npt
 
 from firewall.bundle import Bundle, ClassifierSpec
-from firewall.engines.sessions import Optimisation, open_session
+from firewall.engines.sessions import Optimisation, check_names, open_session
 from firewall.errors import EngineError
 from firewall.host.causes import told
 from firewall.host.onnxruntime import ort
@@ -46,13 +46,7 @@ class OnnxRuntimeEngine:
             optimisation=optimisation,
         )
         self.provider: str = self._session.get_providers()[0]
-        inputs = [entry.name for entry in self._session.get_inputs()]
-        outputs = [entry.name for entry in self._session.get_outputs()]
-        if inputs != [spec.input.name] or spec.output not in outputs:
-            raise EngineError(
-                f"{spec.file} has inputs {inputs} and outputs {outputs}; "
-                f"its bundle says {spec.input.name!r} -> {spec.output!r}"
-            )
+        check_names(self._session, spec)
         self._input = np.empty((0, 3, spec.input.height, spec.input.width), np.float32)
         self._output = np.empty((0, self._classes), np.float32)
         self._bindings: dict[int, ort.IOBinding] = {}

@@ -18,28 +18,24 @@ import stat
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal, get_args
+from typing import Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import Field, ValidationError, model_validator
 
+from firewall.bundle.onnx_bytes import PRECISIONS, Precision
+from firewall.bundle.strict import Sha256, Strict
 from firewall.errors import EngineError, UsageError
+from firewall.host.file_writing import replace_file
 from firewall.host.user_folder import user_folder
 
-__all__ = ["PRECISIONS", "Plan", "PlanCache", "PlanKey", "Precision", "Profile", "plan_folder", "precision_named"]
-
-Precision = Literal["fp32", "fp16", "int8"]
-PRECISIONS: tuple[Precision, ...] = get_args(Precision)
+__all__ = ["Plan", "PlanCache", "PlanKey", "Profile", "plan_folder", "precision_named"]
 
 _LARGEST_PLAN = 4 << 30
 _LARGEST_NOTE = 1 << 20
 _BUILD = "build it on this device with 'firewall export tensorrt'"
 
 
-class _Strict(BaseModel):
-    model_config = ConfigDict(extra="forbid", frozen=True)
-
-
-class Profile(_Strict):
+class Profile(Strict):
     """Batch sizes that a plan takes: fewest, the one that it is fastest at, most."""
 
     least: int = Field(1, ge=1)
@@ -53,14 +49,14 @@ class Profile(_Strict):
         return self
 
 
-class PlanKey(_Strict):
+class PlanKey(Strict):
     """What a plan depends on; another value of any of these needs another plan.
 
     onnx: SHA-256 of the ONNX file in the bundle, before anything was done to it. output: its output that the plan
     gives. tensorrt: version of the package. gpu, compute_capability: as CUDA names them.
     """
 
-    onnx: str = Field(pattern="^[0-9a-f]{64}$")
+    onnx: Sha256
     output: str
     tensorrt: str
     gpu: str
@@ -75,17 +71,17 @@ class PlanKey(_Strict):
         return f"{self.onnx[:12]}-{self.precision}-{digest[:16]}"
 
 
-class _Note(_Strict):
+class _Note(Strict):
     """NAME.json. network: SHA-256 of the ONNX that the plan was built from, precision written in. layers: what was read
     back from the built engine. made: whatever else is worth knowing."""
 
     format: Literal[1] = 1
     key: PlanKey
-    sha256: str = Field(pattern="^[0-9a-f]{64}$")
+    sha256: Sha256
     bytes: int = Field(ge=1, le=_LARGEST_PLAN)
-    network: str = Field(pattern="^[0-9a-f]{64}$")
+    network: Sha256
     layers: dict[str, int]
-    made: dict[str, Any] = {}
+    made: dict[str, Any] = Field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -190,8 +186,8 @@ class PlanCache:
         note_path = path.with_suffix(".json")
         try:
             note_path.unlink(missing_ok=True)
-            _write(path, content)
-            _write(note_path, text.encode())
+            replace_file(path, content, mode=0o600)
+            replace_file(note_path, text.encode(), mode=0o600)
         except OSError as error:
             raise EngineError(f"can't write {path} ({error.strerror}); name another folder with --out") from error
         return path
@@ -207,7 +203,7 @@ class PlanCache:
     def store_timing(self, tensorrt: str, gpu: str, content: bytes) -> None:
         """Keep it for the next build, which is then faster; a disk that is full is no reason to fail."""
         with contextlib.suppress(OSError):
-            _write(self._timing_file(tensorrt, gpu), content)
+            replace_file(self._timing_file(tensorrt, gpu), content, mode=0o600)
 
     def prepare(self) -> None:
         """Make the folder, if it isn't there. Raises EngineError if it can't be, or if others may write to it."""
@@ -290,20 +286,6 @@ def _read(path: Path, limit: int) -> bytes:
             return file.read(limit + 1)
     except OSError as error:
         raise EngineError(f"can't read {path} ({error.strerror}); {_BUILD}") from error
-
-
-def _write(path: Path, content: bytes) -> None:
-    partial = path.with_name(f".{path.name}.{os.getpid()}.partial")
-    try:
-        with os.fdopen(os.open(partial, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o600), "wb") as file:
-            file.write(content)
-            file.flush()
-            os.fsync(file.fileno())
-        partial.replace(path)  # a reader sees the old file or the whole new one
-    except OSError:
-        with contextlib.suppress(OSError):
-            partial.unlink()
-        raise
 
 
 def _short(key: PlanKey) -> str:

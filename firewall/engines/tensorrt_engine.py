@@ -10,8 +10,9 @@ import numpy as np
 import numpy.typing as npt
 
 from firewall.bundle import Bundle
+from firewall.bundle.onnx_bytes import Precision
 from firewall.engines.device_memory import Backend, DeviceMemory, open_device
-from firewall.engines.plan_cache import Plan, PlanCache, Precision, precision_named
+from firewall.engines.plan_cache import Plan, PlanCache, precision_named
 from firewall.engines.tensorrt_library import Journal, deserialize, open_tensorrt
 from firewall.errors import EngineError
 

@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from firewall.bundle.external_data import has_external_data
+from firewall.bundle.onnx_bytes import has_external_data
 from firewall.engines.sessions import open_session
 from firewall.errors import BundleError, EngineError
 from firewall.host.causes import told
