@@ -8,7 +8,6 @@ from __future__ import annotations
 import sys
 import time
 from collections.abc import Callable
-from contextlib import ExitStack
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -23,10 +22,7 @@ from firewall.errors import EngineError, FirewallError, ImageError, MissingExtra
 from firewall.host.output import close_output, json_text, open_standard_streams, print_line, readable
 
 if TYPE_CHECKING:
-    from firewall.bundle import Bundle as LoadedBundle
     from firewall.bundle import PatchSpec
-    from firewall.config import Settings
-    from firewall.sinks import JsonLines
 
 __all__ = ["app", "main"]
 
@@ -156,6 +152,7 @@ def serve(
 ) -> None:
     """Guard a camera, stream or file: find signs, judge each, release or withhold its label."""
     from firewall.config import load_region_detector, load_settings
+    from firewall.service import serving
 
     if camera is not None and source is not None:
         raise UsageError("give --camera or --source, not both")
@@ -180,108 +177,7 @@ def serve(
         device=device,
         threads=threads,
     )
-    _serve(settings)
-
-
-def _serve(settings: Settings) -> None:
-    from firewall.bundle import load_bundle
-    from firewall.bundle.trust import Trust
-    from firewall.decision.drift import Drift, DriftState
-    from firewall.decision.tracks import Tracks
-    from firewall.engines import check_device, open_engine
-    from firewall.regions import build
-    from firewall.screening import Firewall
-    from firewall.server import HostNames, HttpServer, Monitor, create_app, parse_address
-    from firewall.service import DEADLINE_MS, Service, over_time, reopen_on_hangup, stop_on_signals
-    from firewall.sinks import Sink
-    from firewall.sources import Capture, parse
-
-    spec = parse(settings.source)
-    finder = build(settings.regions, settings.region_detector, device=settings.device, threads=settings.threads)
-    address = None if settings.http == "off" else parse_address(settings.http)
-    HostNames(settings.http, settings.http_names)  # refused before anything is opened
-    deadline_ms = settings.deadline_ms or (DEADLINE_MS if spec.live else None)
-    # Before anything is opened: where the device or the bundle is refused nothing is served.
-    check_device(settings.device)
-    trust = Trust.configured(settings.trust, settings.allow_unsigned, settings.trust_state, vouched=True)
-    loaded = load_bundle(settings.bundle, trust=trust)
-    with ExitStack() as stack:
-        sinks: list[Sink] = []
-        lines = _json_lines(settings)
-        if lines is not None:
-            sinks.append(lines)
-            stack.enter_context(reopen_on_hangup(lines))
-        monitor = Monitor(source=spec.name, bundle=settings.bundle, live=spec.live, deadline_ms=deadline_ms)
-        sinks.append(monitor)
-        if address is not None:
-            server = HttpServer(create_app(monitor, host=address[0], names=settings.http_names), *address)
-            server.start()
-            stack.callback(server.stop)
-            _say(f"live page: {server.url}")
-        # After the port is ours, so that a busy one is told at once, and the page says that it is starting.
-        engine = open_engine(loaded, device=settings.device, threads=settings.threads)
-        guard = Firewall(loaded, engine, patches=settings.patches, threads=settings.threads)
-        monitor.set_bundle(loaded.manifest.name, unsigned=loaded.unsigned)
-        _say(
-            f"guarding {spec.name} with bundle {guard.bundle.manifest.name} {guard.bundle.sha256[:12]} on "
-            f"{guard.engine.provider}, regions: {settings.regions}, "
-            + (f"deadline {deadline_ms:g} ms" if deadline_ms else "no deadline (not a live source)")
-        )
-        _say_standing(loaded)
-        tracks, drift = over_time(guard.bundle)
-        # Pictures by themselves don't follow each other, and a box that stays while signs pass by is no sign.
-        moving = spec.live or spec.kind in ("video", "demo")
-        follow = moving and settings.regions.strip() in ("signs", "detector")
-        told = DriftState()
-
-        def drift_told(state: DriftState) -> None:
-            nonlocal told
-            monitor.set_drift(state)
-            if state.spoken and not told.spoken:
-                _say(f"drift: {state.line()}; thresholds may not hold here: calibrate on images of this camera")
-            told = state
-
-        def beat() -> None:
-            monitor.beat()
-            if lines is not None:
-                lines.tick()
-
-        if drift is not None:
-            monitor.set_drift(told)
-        capture = stack.enter_context(Capture(spec, settings.capture))
-        service = Service(
-            guard,
-            capture,
-            finder,
-            sinks,
-            deadline_ms=deadline_ms,
-            max_frames=settings.max_frames,
-            heartbeat=beat,
-            tracks=Tracks(tracks) if tracks is not None and follow else None,
-            drift=None if drift is None else Drift(drift),
-            drift_told=drift_told,
-            drift_every=30 if moving else 1,
-        )
-        with stop_on_signals(service):
-            monitor.set_ready(True, "guarding")
-            summary = service.run()
-    _say(summary.line())
-
-
-def _json_lines(settings: Settings) -> JsonLines | None:
-    from firewall.sinks import JsonLines
-
-    if settings.output == "off":
-        return None
-    if settings.output in ("-", "jsonl:-"):
-        return JsonLines(sys.stdout, operator=settings.operator)
-    scheme, _, path = settings.output.partition(":")
-    if scheme != "jsonl" or not path:
-        raise UsageError(f"--output must be '-', 'off' or jsonl:PATH, got {settings.output!r}")
-    try:
-        return JsonLines.append(Path(path), operator=settings.operator)
-    except OSError as error:
-        raise UsageError(f"can't write verdict lines to {path}: {error.strerror}") from error
+    serving.serve(settings, _say)
 
 
 @app.command()
@@ -319,7 +215,8 @@ def screen(
     loaded = load_bundle(bundle, trust=Trust.configured(trust, allow_unsigned))
     engine = open_engine(loaded, device=device, threads=threads)
     guard = Firewall(loaded, engine, exhaustive=operator, patches=wanted, threads=threads)
-    _say_standing(loaded)
+    if loaded.unsigned:
+        _say(loaded.unsigned_notice)
     unreadable = 0
     for sequence, path in enumerate(paths):
         started = time.monotonic()
@@ -400,11 +297,6 @@ def _extra(name: str, commands: Callable[[], typer.Typer], arguments: list[str])
         raise MissingExtraError(
             f"'firewall {name}' needs {package}, which is not installed: pip install 'perception-firewall[lab]'"
         ) from error
-
-
-def _say_standing(bundle: LoadedBundle) -> None:
-    if bundle.unsigned:
-        _say(f"bundle {bundle.manifest.name} is signed by no key that is trusted here: every verdict says 'unsigned'")
 
 
 if __name__ == "__main__":
