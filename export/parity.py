@@ -41,8 +41,17 @@ class Parity:
         return max(_TOLERANCE, self.relative * self.scale)
 
     def check(self, what: str) -> None:
-        """Raises EngineError if a logit or a class differs. The order of the likeliest five is told, not asked for: two
-        logits closer than the allowed difference may change places."""
+        """Check that the logits agree within the allowed difference and that the classes are the same.
+
+        The order of the five most likely classes is reported, but not required: two logits that are closer than the
+        allowed difference may change places.
+
+        Args:
+            what: What was compared, for the message.
+
+        Raises:
+            EngineError: If a logit or a class differs.
+        """
         if not self.largest <= self.allowed:
             raise EngineError(f"{what}: a logit differs by {self.largest:.3g}, {self.allowed:.3g} is allowed")
         if self.same_label != self.images:

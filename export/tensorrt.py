@@ -220,7 +220,7 @@ def serialize(
     profile.set_shape(name, *((count, *shape) for count in sizes))
     config.add_optimization_profile(profile)
     timing = config.create_timing_cache(cache.timing(key.tensorrt, key.gpu))
-    if timing is None or not config.set_timing_cache(timing, False):  # of another device or version: begin anew
+    if timing is None or not config.set_timing_cache(timing, False):  # of another device or version: begin again
         timing = config.create_timing_cache(b"")
         config.set_timing_cache(timing, False)
     kinds = [getattr(library.LayerType, kind) for kind in _PRODUCTS]
@@ -250,7 +250,7 @@ def _fit(library: Any, network: Any, name: str, shape: tuple[int, ...], output: 
     if found != (-1, *shape) or inputs[0].dtype != library.DataType.FLOAT:
         raise EngineError(
             f"{what} takes {inputs[0].dtype} {found}; float32 (N, {', '.join(map(str, shape))}) with free N is needed: "
-            "make its first dimension free and build the bundle anew"
+            "make its first dimension free and build the bundle again"
         )
     for tensor in outputs:
         if tensor.name != output:

@@ -28,7 +28,7 @@ __all__ = ["app", "main"]
 
 app = typer.Typer(
     name="firewall",
-    help="Release a classifier's label only if the image is judged benign; withhold it otherwise, with a reason.",
+    help="Release a classifier's label only if the image is judged benign. Otherwise withhold it and say why.",
     add_completion=False,
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
@@ -38,21 +38,23 @@ app.add_typer(bundle_app, name="bundle")
 _stderr = Console(stderr=True, highlight=False, soft_wrap=True)
 
 Bundle = Annotated[str, typer.Option(help="'default' or the folder of a bundle.")]
-Device = Annotated[str, typer.Option(help="What the classifier runs on, and nothing else: cpu, cuda or tensorrt.")]
+Device = Annotated[str, typer.Option(help="Device of the classifier: cpu, cuda or tensorrt; no other is used.")]
 Patches = Annotated[
     float | None,
     typer.Option(
-        metavar="AREA", help="Release only labels that no sticker of up to this share of the region can change."
+        metavar="AREA",
+        help="Release only labels that no sticker can have changed whose area is up to this share (0 to 1) of the "
+        "region's area.",
     ),
 ]
 RegionDetector = Annotated[
     Path | None,
     typer.Option(
         metavar="FILE",
-        help="Look with this detector (ONNX), or the one that a settings file (.yaml) has as region_detector.",
+        help="Your own region detector: an ONNX file, or a settings file (.yaml) with a group region_detector.",
     ),
 ]
-Threads = Annotated[int, typer.Option(min=0, max=256, help="Threads of the classifier; 0 = one for each core.")]
+Threads = Annotated[int, typer.Option(min=0, max=256, help="Threads of the classifier; 0 = one per core.")]
 
 
 def main() -> None:
@@ -63,7 +65,16 @@ def main() -> None:
 
 
 def run(command: typer.Typer, arguments: list[str], name: str) -> int:
-    """Run a command line; the exit code. Errors that a user can mend are one line without a traceback."""
+    """Run a command line. An error that the user can correct is printed as one line without a traceback.
+
+    Args:
+        command: The commands.
+        arguments: What stands after the program's name.
+        name: The program's name, for messages.
+
+    Returns:
+        The exit code: 0 done, 1 failed, 2 wrong use, 130 interrupted.
+    """
     try:
         result = command(args=arguments, prog_name=name, standalone_mode=False)
     except FirewallError as error:
@@ -103,13 +114,13 @@ def _root(
 
 @app.command()
 def serve(
-    camera: Annotated[str | None, typer.Option(metavar="N", help="Camera index: N is /dev/videoN (V4L2).")] = None,
+    camera: Annotated[str | None, typer.Option(metavar="N", help="Number of a camera: /dev/videoN (V4L2).")] = None,
     source: Annotated[
         str | None,
         typer.Option(
             metavar="URI",
-            help="N, /dev/videoN, csi://N, rtsp://, http:// (MJPEG), a video, an image, a directory, a quoted glob, "
-            "test://pattern or demo.  [default: demo]",
+            help="What to guard: N, /dev/videoN, csi://N, rtsp://, http:// (MJPEG), a video, an image, a directory, "
+            "a quoted glob, test://pattern or demo.  [default: demo]",
         ),
     ] = None,
     bundle: Annotated[str | None, typer.Option(help="'default' or the folder of a bundle.")] = None,
@@ -120,37 +131,42 @@ def serve(
     ] = None,
     region_detector: RegionDetector = None,
     http: Annotated[
-        str | None, typer.Option(metavar="HOST:PORT", help="Live page, or 'off'.  [default: 127.0.0.1:8080]")
+        str | None,
+        typer.Option(metavar="HOST:PORT", help="Address of the live page, or 'off'.  [default: 127.0.0.1:8080]"),
     ] = None,
     http_name: Annotated[
         list[str] | None,
-        typer.Option(metavar="NAME", help="A host name that the page answers to besides addresses; may be repeated."),
+        typer.Option(
+            metavar="NAME", help="A host name that the page may be opened by, besides addresses; may be repeated."
+        ),
     ] = None,
     output: Annotated[
         str | None,
         typer.Option(
-            metavar="jsonl:PATH|-", help="Verdict lines: '-' is stdout, or 'off'. SIGHUP reopens PATH.  [default: -]"
+            metavar="jsonl:PATH|-",
+            help="Where verdict lines go: a file, '-' (stdout) or 'off'. SIGHUP opens PATH again.  [default: -]",
         ),
     ] = None,
-    max_frames: Annotated[int | None, typer.Option(help="Stop after so many frames.")] = None,
+    max_frames: Annotated[int | None, typer.Option(help="Stop after this many frames.")] = None,
     patches: Patches = None,
     deadline_ms: Annotated[
         float | None,
-        typer.Option(help="Withhold verdicts later than this after capture.  [default: 33 when live, else none]"),
+        typer.Option(help="Withhold labels later than this after capture.  [default: 33 if live, else none]"),
     ] = None,
     operator: Annotated[
-        bool | None, typer.Option("--operator", help="Add detector scores to the verdict lines; keep them to yourself.")
+        bool | None,
+        typer.Option("--operator", help="Add the detectors' scores to the verdict lines. Keep such lines secret."),
     ] = None,
     device: Annotated[
         str | None,
-        typer.Option(help="What the classifier runs on, and nothing else: cpu, cuda or tensorrt.  [default: cpu]"),
+        typer.Option(help="Device of the classifier: cpu, cuda or tensorrt; no other is used.  [default: cpu]"),
     ] = None,
-    threads: Annotated[int | None, typer.Option(help="Threads of the classifier; 0 = one for each core.")] = None,
+    threads: Annotated[int | None, typer.Option(help="Threads of the classifier; 0 = one per core.")] = None,
     config: Annotated[
-        Path | None, typer.Option(metavar="FILE", help="Settings in YAML; the options above win.")
+        Path | None, typer.Option(metavar="FILE", help="Settings in YAML; the command line's options win over them.")
     ] = None,
 ) -> None:
-    """Guard a camera, stream or file: find signs, judge each, release or withhold its label."""
+    """Guard a camera, stream or file: find the signs, judge each, and release or withhold its label."""
     from firewall.config import load_region_detector, load_settings
     from firewall.service import serving
 
@@ -183,7 +199,7 @@ def serve(
 @app.command()
 def screen(
     paths: Annotated[
-        list[str], typer.Argument(metavar="PATH...", help="Images to judge, each a crop of a sign; - is stdin.")
+        list[str], typer.Argument(metavar="PATH...", help="Images to judge, each cropped to one sign; - is stdin.")
     ],
     bundle: Bundle = "default",
     trust: TrustedKeys = None,
@@ -193,11 +209,11 @@ def screen(
     ] = None,
     region_detector: RegionDetector = None,
     patches: Patches = None,
-    operator: Annotated[bool, typer.Option("--operator", help="Add detector scores; keep them to yourself.")] = False,
+    operator: Annotated[bool, typer.Option("--operator", help="Add the detectors' scores; keep them secret.")] = False,
     device: Device = "cpu",
     threads: Threads = 0,
 ) -> None:
-    """Judge image files: one JSON line for each region of each image. Exit code 1 if an image could not be judged."""
+    """Judge image files: one JSON line per region of each image. Exit code 1 if an image could not be judged."""
     from firewall.bundle import load_bundle
     from firewall.bundle.trust import Trust
     from firewall.config import load_region_detector
@@ -233,8 +249,8 @@ def screen(
         else:
             verdicts = guard.screen_frame(firewall.Frame(pixels, path, sequence, started), found)
         for verdict in verdicts:
-            told = replace(verdict, unsigned=loaded.unsigned)
-            print_line(json_text(told.line(operator=operator)))
+            final = replace(verdict, unsigned=loaded.unsigned)
+            print_line(json_text(final.line(operator=operator)))
     if unreadable:
         raise typer.Exit(1)
 
@@ -251,7 +267,7 @@ def _patches(area: float) -> PatchSpec:
 def doctor(
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON instead of a table.")] = False,
 ) -> None:
-    """Say what this machine can run, and what to do about what it can't. Exit code 1 if the main job can't run."""
+    """Say what this machine can run, and how to get what is missing. Exit code 1 if 'firewall serve' can't run."""
     from firewall import doctor as doctors
 
     checks = doctors.inspect()
@@ -265,7 +281,7 @@ _PASSED_ON: dict[str, Any] = {"allow_extra_args": True, "ignore_unknown_options"
 
 @app.command(context_settings=_PASSED_ON, add_help_option=False)
 def lab(context: typer.Context) -> None:
-    """Offline: train, calibrate, attack, evaluate. Needs the 'lab' extra."""
+    """Offline: train, calibrate, attack and evaluate. Needs the extra 'lab'."""
 
     def commands() -> typer.Typer:
         from firewall.lab.cli import app as lab_app
@@ -277,7 +293,7 @@ def lab(context: typer.Context) -> None:
 
 @app.command(context_settings=_PASSED_ON, add_help_option=False)
 def export(context: typer.Context) -> None:
-    """Offline: a trained classifier -> ONNX -> a signed bundle, compared at each step. Needs the 'lab' extra."""
+    """Offline: turn a trained classifier into ONNX and a signed bundle, verified. Needs the extra 'lab'."""
 
     def commands() -> typer.Typer:
         from firewall.export.cli import app as export_app

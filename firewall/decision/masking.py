@@ -128,7 +128,7 @@ class Masks:
     ) -> tuple[bool | None, int]:
         """Whether a label holds under all masks. Stops at the first batch in which it doesn't.
 
-        Pairs of the masks that lower the label's margin most by themselves come first, so that a failure is found early.
+        Pairs of the masks that lower the label's margin most come first, so that a failure is found early.
 
         Args:
             image: (H, W, 3) uint8.
@@ -138,7 +138,7 @@ class Masks:
             expired: Asked after each batch whether the time is up.
 
         Returns:
-            Whether the label holds (None if the time was up before that was known), and how many images were classified.
+            Whether the label holds, None if the time was up first; and how many images were classified.
         """
         wanted = [(index, index) for index in range(len(self))]
         seen, margins = 0, list[npt.NDArray[np.float32]]()

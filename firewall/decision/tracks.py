@@ -127,7 +127,7 @@ class Track:
 
 
 class Tracks:
-    """The tracks of one source. Memory is bounded by the specification. Use it from one thread, with frames in order."""
+    """The tracks of one source, in bounded memory. Use it from one thread, with the frames in order."""
 
     def __init__(self, spec: TracksSpec, *, seed: int = 0) -> None:
         """Begin without tracks.

@@ -31,7 +31,7 @@ class TensorEngine(Engine, Protocol):
 
     def tensor(self, count: int) -> npt.NDArray[np.float32]:
         """The memory that the network reads for a batch of `count` images: float32 (count, 3, H, W), to be filled with
-        (value / 255 - mean) / std. Larger batches may move it: ask anew for each."""
+        (value / 255 - mean) / std. Ask again for each batch: a larger one may move it."""
 
     def run(self, count: int) -> npt.NDArray[np.float32]:
         """Logits (count, classes) of what has been written to `tensor(count)`; else as `classify`."""

@@ -195,5 +195,5 @@ class TensorRTEngine:
         noise = np.random.default_rng(0).integers(0, 256, pixels, np.uint8)
         blank, other = self.classify(np.zeros(pixels, np.uint8)), self.classify(noise)
         if np.array_equal(blank, other):
-            raise EngineError(f"{self._what} gives the same logits for different images; build it anew")
+            raise EngineError(f"{self._what} gives the same logits for different images; build it again")
         self.classify(np.repeat(noise, self.most, axis=0))

@@ -32,7 +32,7 @@ def open_tensorrt() -> Any:
             "'perception-firewall[tensorrt]'"
         ) from error
     except Exception as error:  # a library that is missing, or of another CUDA
-        raise EngineError(f"TensorRT can't be loaded: {shortened(str(error))}; install it anew") from error
+        raise EngineError(f"TensorRT can't be loaded: {shortened(str(error))}; install it again") from error
     version = str(getattr(library, "__version__", ""))
     numbers = re.match(r"(\d+)\.(\d+)", version)
     if numbers is None or not OLDEST <= (int(numbers[1]), int(numbers[2])) < TOO_NEW:
@@ -77,6 +77,6 @@ def deserialize(library: Any, journal: Journal, content: bytes, what: str) -> tu
     engine = runtime.deserialize_cuda_engine(content)
     if engine is None:
         raise EngineError(
-            f"{what}: TensorRT refuses it ({journal.told()}); build it anew with 'firewall export tensorrt'"
+            f"{what}: TensorRT refuses it ({journal.told()}); build it again with 'firewall export tensorrt'"
         )
     return runtime, engine

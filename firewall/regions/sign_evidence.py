@@ -1,7 +1,7 @@
 """How much an outline looks like a traffic sign: 26 measurements and a logistic model for each family of outlines.
 
 The weights are in sign_weights.json. They were fitted to outlines of real signs pasted into road scenes, and
-`benchmarks/regions_recall.py --fit` makes them anew.
+`benchmarks/regions_recall.py --fit` fits them again.
 """
 
 from __future__ import annotations
