@@ -47,7 +47,7 @@ def export_tensorrt(
     allow_unsigned: AllowUnsigned = None,
     json_file: Annotated[Path | None, typer.Option("--json", metavar="FILE", help="Write the result as JSON.")] = None,
 ) -> None:
-    """Build a bundle's classifier with TensorRT, for this GPU and this version. Run it on the device; it needs no torch.
+    """Build a bundle's classifier with TensorRT, for this GPU and version. Run it on the device; it needs no torch.
     An existing plan that fits is used. A plan that doesn't compute in the wanted precision is refused. Plans are code:
     never copy one from elsewhere."""
     from firewall.bundle import load_bundle

@@ -36,8 +36,11 @@ def one_sided_score(count: int, total: int) -> float:
 def two_sided_score(count: int, normal_counts: Sequence[int]) -> float:
     """How rare the count is among normal images, 0 (usual) to almost 1 (never seen).
 
-    normal_counts: how many normal images had 0, 1, ... total agreements. The score is 1 - 2 min(p_low, p_high) with
-    the conformal tail shares p = (1 + number of normal images at least as extreme) / (1 + number of normal images).
+    Args:
+        count: Variants that agree.
+        normal_counts: How many normal images had 0, 1, ... total agreements. The score is 1 - 2 min(p_low, p_high) with
+            the conformal tail shares p = (1 + number of normal images at least as extreme) / (1 + number of normal
+            images).
     """
     histogram = np.asarray(normal_counts)
     normal = int(histogram.sum())
@@ -47,8 +50,14 @@ def two_sided_score(count: int, normal_counts: Sequence[int]) -> float:
 
 
 class AgreementParameters(Strict):
-    """qualities: the sweep's JPEG quality factors. sides: "one" as the paper, or "two". normal_counts: for two sides,
-    the histogram of counts on normal calibration images, one entry for each count 0..len(qualities)."""
+    """Parameters of the detector.
+
+    Attributes:
+        qualities: The sweep's JPEG quality factors.
+        sides: "one" as the paper, or "two".
+        normal_counts: For two sides, the histogram of counts on normal calibration images, one entry for each count
+            0..len(qualities).
+    """
 
     qualities: tuple[int, ...] = Field(min_length=1, max_length=100)
     sides: Literal["one", "two"] = "one"

@@ -21,7 +21,11 @@ DISAGREEMENT = 0.0
 
 
 class AttentionParameters(Strict):
-    """file: g and f2 in one, (1, 3, H, W) float32 RGB in 0..1 -> (1, classes): logits of the classifier's classes."""
+    """Parameters of the detector.
+
+    Attributes:
+        file: G and f2 in one, (1, 3, H, W) float32 RGB in 0..1 -> (1, classes): logits of the classifier's classes.
+    """
 
     file: str
 

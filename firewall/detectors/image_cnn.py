@@ -19,7 +19,11 @@ __all__ = ["ImageCnn", "ImageCnnParameters", "two_way_score"]
 
 
 class ImageCnnParameters(Strict):
-    """file: the network, (1, 3, H, W) float32 RGB in 0..1 -> (1, 2): normal, adversarial, before any softmax."""
+    """Parameters of the detector.
+
+    Attributes:
+        file: The network, (1, 3, H, W) float32 RGB in 0..1 -> (1, 2): normal, adversarial, before any softmax.
+    """
 
     file: str
 
@@ -40,7 +44,11 @@ class ImageCnn:
 
 
 def two_way_score(network: Network, image: npt.NDArray[np.integer]) -> float:
-    """Adversarial less normal output for one image (H, W, channels) / 255. Raises EngineError for other outputs."""
+    """Adversarial less normal output for one image (H, W, channels) / 255.
+
+    Raises:
+        EngineError: For other outputs.
+    """
     batch = np.ascontiguousarray(image.transpose(2, 0, 1)[np.newaxis], np.float32) / np.float32(255)
     outputs = network(batch)
     if outputs.shape != (1, 2):

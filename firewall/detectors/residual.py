@@ -21,9 +21,16 @@ __all__ = ["Residual", "ResidualParameters"]
 
 
 class ResidualParameters(Strict):
-    """file: the network, residuals (1, 3 (1 + len(also)), H, W) float32 in -1..1 -> (1, 2): normal, adversarial, before
-    any softmax. rate, reading: the paper's compression rate and how it is read, see firewall.transforms.residual. also:
-    further rates; their residuals follow as channels, since a perturbation may show at one scale and not at another."""
+    """Parameters of the detector.
+
+    Attributes:
+        file: The network, residuals (1, 3 (1 + len(also)), H, W) float32 in -1..1 -> (1, 2): normal, adversarial,
+            before any softmax.
+        rate: The paper's compression rate and how it is read, see firewall.transforms.residual.
+        reading: See `rate`.
+        also: Further rates; their residuals follow as channels, since a perturbation may show at one scale and not at
+            another.
+    """
 
     file: str
     rate: float = Field(gt=0, lt=1)

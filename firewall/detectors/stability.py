@@ -29,7 +29,13 @@ Floats = npt.NDArray[np.float64]
 def hellinger(original: npt.NDArray[np.floating], variants: npt.NDArray[np.floating], temperature: float) -> Floats:
     """Hellinger distance, 0..1, of each variant's softmax(logits / temperature) from the original's.
 
-    original: logits (..., classes). variants: logits (..., n, classes). Returns (..., n).
+    Args:
+        original: Logits (..., classes).
+        variants: Logits (..., n, classes).
+        temperature: Divides the logits, above 0.
+
+    Returns:
+        (..., n).
     """
     first, others = (_roots(logits, temperature) for logits in (original, variants))
     overlap = np.einsum("...c,...nc->...n", first, others)
@@ -67,7 +73,12 @@ def instability(
 
 
 class StabilityParameters(Strict):
-    """operations: whose copies are compared with the original. scales: the temperatures, one at least."""
+    """Parameters of the detector.
+
+    Attributes:
+        operations: Whose copies are compared with the original.
+        scales: The temperatures, one at least.
+    """
 
     operations: tuple[str, ...] = Field(min_length=1, max_length=200)
     scales: tuple[StabilityScale, ...] = Field(min_length=1, max_length=10)

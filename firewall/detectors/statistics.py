@@ -49,7 +49,12 @@ def top_labels(logits: npt.NDArray[np.float32], count: int = TOP) -> Labels:
 def differences(original: Labels, variants: Labels) -> npt.NDArray[np.float32]:
     """The differences feature (equation 2): 1 where a variant's label differs from the original's of the same place.
 
-    original: (..., 5). variants: (..., n, 5). Returns (..., n * 5), all places of the first operation first.
+    Args:
+        original: (..., 5).
+        variants: (..., n, 5).
+
+    Returns:
+        (..., n * 5), all places of the first operation first.
     """
     bits: npt.NDArray[np.float32] = (variants != original[..., np.newaxis, :]).astype(np.float32)
     return bits.reshape(*bits.shape[:-2], -1)
@@ -58,8 +63,13 @@ def differences(original: Labels, variants: Labels) -> npt.NDArray[np.float32]:
 def counting(original: Labels, variants: Labels, family_of: Sequence[int]) -> npt.NDArray[np.float32]:
     """The counting feature (equation 1): how many variants keep each of the five labels in its place, by family.
 
-    family_of: the family of each operation, 0-based. Returns (..., families * 5), the first family's five numbers
-    first.
+    Args:
+        original: (..., 5).
+        variants: (..., n, 5).
+        family_of: The family of each operation, 0-based.
+
+    Returns:
+        (..., families * 5), the first family's five numbers first.
     """
     kept = (variants == original[..., np.newaxis, :]).astype(np.float32)
     members = np.eye(max(family_of) + 1, dtype=np.float32)[np.asarray(family_of)]
@@ -70,9 +80,14 @@ def counting(original: Labels, variants: Labels, family_of: Sequence[int]) -> np
 def label_odds(original: npt.NDArray[np.floating], variants: npt.NDArray[np.floating]) -> npt.NDArray[np.float32]:
     """The odds feature: log(p / (1 - p)) of the original's first label, in the original and in each of its variants.
 
-    original: logits (..., classes). variants: logits (..., n, classes). Returns (..., 1 + n), the original's first.
-    Not of the paper: where its features hold a bit for each place and operation, this holds one real number for each
-    operation, which says how far a label is from being lost, or how firmly another one has taken its place.
+    Args:
+        original: Logits (..., classes).
+        variants: Logits (..., n, classes).
+
+    Returns:
+        (..., 1 + n), the original's first. Not of the paper: where its features hold a bit for each place and
+        operation, this holds one real number for each operation, which says how far a label is from being lost, or how
+        firmly another one has taken its place.
     """
     values = np.concatenate([original[..., np.newaxis, :], variants], axis=-2).astype(np.float64)
     label = np.broadcast_to(values[..., :1, :].argmax(axis=-1), values.shape[:-1])[..., np.newaxis]
@@ -93,8 +108,12 @@ def families(operations: Sequence[str]) -> list[int]:
 def corrected(variants: Labels) -> Labels:
     """The paper's correction (section 3.3): the five labels that are most often among the first five of an operation.
 
-    variants: (n, 5). Returns (5,), most frequent first. The paper leaves ties open: here the label that stands nearer
-    to the first place goes first, then the one of the lower class.
+    Args:
+        variants: (n, 5).
+
+    Returns:
+        (5,), most frequent first. The paper leaves ties open: here the label that stands nearer to the first place goes
+        first, then the one of the lower class.
     """
     classes = np.unique(variants[variants >= 0])
     places = variants[..., np.newaxis] == classes  # (n, 5, classes)
@@ -105,8 +124,13 @@ def corrected(variants: Labels) -> Labels:
 
 
 class StatisticsParameters(Strict):
-    """file: the trained network, feature (1, F) -> score (1,), higher = more suspicious. operations: in the order in
-    which it was trained on them."""
+    """Parameters of the detector.
+
+    Attributes:
+        file: The trained network, feature (1, F) -> score (1,), higher = more suspicious.
+        feature: Which feature the network was trained on.
+        operations: In the order in which it was trained on them.
+    """
 
     file: str
     feature: Literal["counting", "differences", "odds"]

@@ -25,9 +25,12 @@ _MOST_GRAPHS = 16
 class CudaEngine:
     """The classifier of a bundle on a GPU; every node runs there, or EngineError says why not. A DeviceEngine.
 
-    memory: the GPU, and the stream that everything is queued on. graphs: record the kernels of each size of batch once
-    and replay them, which saves the time of queueing them one by one. A replay reads the addresses that were recorded:
-    so only device memory is ever bound, never an array of the host, which a replay would not read again.
+    Args:
+        bundle: A verified bundle.
+        memory: The GPU, and the stream that everything is queued on.
+        graphs: Record the kernels of each size of batch once and replay them, which saves the time of queueing them one
+            by one. A replay reads the addresses that were recorded: so only device memory is ever bound, never an array
+            of the host, which a replay would not read again.
     """
 
     def __init__(self, bundle: Bundle, memory: DeviceMemory, *, graphs: bool = True) -> None:

@@ -18,9 +18,13 @@ class OnnxRuntimeEngine:
     """The classifier of a bundle, loaded from the bytes that were verified. A TensorEngine: on the processor the
     network reads and writes the engine's own memory, and nothing is copied on the way.
 
-    device: of firewall.engines.DEVICES; every node runs there, or EngineError says why not. threads: how many the CPU
-    provider uses, 0 = one for each core this process may run on. The result doesn't depend on it. spec: of another
-    classifier in the bundle, None for the one that it protects. optimisation: as of `open_session`.
+    Args:
+        bundle: A verified bundle.
+        device: Of firewall.engines.DEVICES; every node runs there, or EngineError says why not.
+        threads: How many the CPU provider uses, 0 = one for each core this process may run on. The result doesn't
+            depend on it.
+        spec: Of another classifier in the bundle, None for the one that it protects.
+        optimisation: As of `open_session`.
     """
 
     def __init__(
@@ -113,7 +117,12 @@ class OnnxRuntimeEngine:
 class OnnxRuntimeNetwork:
     """Any network with one input and one output, float32 (N, ...) -> float32 (N, ...): what a trained detector asks.
 
-    content: the ONNX file. what: names it in errors. device, threads, optimisation: as of OnnxRuntimeEngine.
+    Args:
+        content: The ONNX file.
+        what: Names it in errors.
+        device: As of OnnxRuntimeEngine.
+        threads: See `device`.
+        optimisation: See `device`.
     """
 
     def __init__(

@@ -52,8 +52,14 @@ class Profile(Strict):
 class PlanKey(Strict):
     """What a plan depends on; another value of any of these needs another plan.
 
-    onnx: SHA-256 of the ONNX file in the bundle, before anything was done to it. output: its output that the plan
-    gives. tensorrt: version of the package. gpu, compute_capability: as CUDA names them.
+    Attributes:
+        onnx: SHA-256 of the ONNX file in the bundle, before anything was done to it.
+        output: Its output that the plan gives.
+        tensorrt: Version of the package.
+        gpu: As CUDA names them.
+        compute_capability: See `gpu`.
+        precision: What the plan computes in.
+        profile: Batch sizes that it takes.
     """
 
     onnx: Sha256
@@ -86,7 +92,15 @@ class _Note(Strict):
 
 @dataclass(frozen=True)
 class Plan:
-    """A plan whose key and hash fit. content: the very bytes that were hashed; the rest as in its note."""
+    """A plan whose key and hash fit.
+
+    Attributes:
+        key: What the plan was built for.
+        content: The very bytes that were hashed; the rest as in its note.
+        network: SHA-256 of the ONNX that it was built from.
+        layers: Type -> layers that multiply in it.
+        made: Whatever else is worth knowing.
+    """
 
     key: PlanKey
     content: bytes
@@ -96,13 +110,21 @@ class Plan:
 
 
 class PlanCache:
-    """The plans in a folder. folder: None = `plan_folder()`. It is made when a plan is stored."""
+    """The plans in a folder.
+
+    Args:
+        folder: None = `plan_folder()`. It is made when a plan is stored.
+    """
 
     def __init__(self, folder: Path | None = None) -> None:
         self.folder = plan_folder() if folder is None else folder
 
     def load(self, key: PlanKey) -> Plan:
-        """The plan for a key. Raises EngineError if there is none, or it is not the one that was built for this key."""
+        """The plan for a key.
+
+        Raises:
+            EngineError: If there is none, or it is not the one that was built for this key.
+        """
         self._check_folder()
         note = self._note(self.folder / f"{key.name}.json")
         path = self.folder / f"{key.name}.plan"
@@ -127,10 +149,20 @@ class PlanCache:
         compute_capability: str,
         precision: Precision | None = None,
     ) -> Plan:
-        """The one plan for this network and device. precision: which, if plans of several are there.
+        """The one plan for this network and device.
 
-        Of several profiles the one with the largest batch is taken. Raises EngineError if there is none, if it is
-        ambiguous, or if it is not the file that was built.
+        Of several profiles the one with the largest batch is taken.
+
+        Args:
+            onnx: See PlanKey.
+            output: See PlanKey.
+            tensorrt: See PlanKey.
+            gpu: See PlanKey.
+            compute_capability: See PlanKey.
+            precision: Which, if plans of several are there.
+
+        Raises:
+            EngineError: If there is none, if it is ambiguous, or if it is not the file that was built.
         """
         wanted = {
             "onnx": onnx,
@@ -170,7 +202,11 @@ class PlanCache:
     def store(
         self, key: PlanKey, content: bytes, *, network: str, layers: Mapping[str, int], made: Mapping[str, Any]
     ) -> Path:
-        """Write a plan and its note; path of the plan. Raises EngineError if the folder can't be used."""
+        """Write a plan and its note; path of the plan.
+
+        Raises:
+            EngineError: If the folder can't be used.
+        """
         self.prepare()
         note = _Note(
             key=key,

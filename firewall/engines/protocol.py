@@ -21,7 +21,8 @@ class Engine(Protocol):
     def classify(self, images: npt.NDArray[np.uint8]) -> npt.NDArray[np.float32]:
         """Logits (N, classes), all finite, of uint8 images (N, H, W, 3) in RGB at the network's input size.
 
-        Raises EngineError if the network fails or gives anything else.
+        Raises:
+            EngineError: If the network fails or gives anything else.
         """
 
 
@@ -48,4 +49,9 @@ class DeviceEngine(Engine, Protocol):
 
     def classify_at(self, address: int, count: int) -> npt.NDArray[np.float32]:
         """Logits (count, classes) of images in device memory: float32 (count, 3, H, W), (value / 255 - mean) / std,
-        written by work queued on `memory.stream`. count: 1 to `most`. Else as `classify`."""
+        written by work queued on `memory.stream`.
+
+        Args:
+            address: Where the images lie in device memory.
+            count: 1 to `most`. Else as `classify`.
+        """

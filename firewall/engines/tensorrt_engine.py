@@ -22,12 +22,23 @@ __all__ = ["TensorRTEngine"]
 class TensorRTEngine:
     """The classifier of a bundle on TensorRT; use `from_cache` to open it. A TensorEngine and a DeviceEngine.
 
-    Batches larger than the plan's largest are run in parts. memory: the GPU, and the stream that everything is queued
-    on; whoever fills device memory for `classify_at` queues on the same.
+    Batches larger than the plan's largest are run in parts.
+
+    Args:
+        bundle: A verified bundle.
+        plan: The built engine, see PlanCache.
+        memory: The GPU, and the stream that everything is queued on; whoever fills device memory for `classify_at`
+            queues on the same.
     """
 
     def __init__(self, bundle: Bundle, plan: Plan, memory: DeviceMemory) -> None:
-        """plan: from a PlanCache, or just built; it must be of this bundle's classifier, this GPU and this TensorRT."""
+        """Load a plan and run it once.
+
+        Args:
+            bundle: A verified bundle.
+            plan: From a PlanCache, or just built; it must be of this bundle's classifier, this GPU and this TensorRT.
+            memory: The GPU, and the stream that everything is queued on.
+        """
         spec = bundle.manifest.classifier
         library = open_tensorrt()
         self.memory = memory
@@ -74,10 +85,16 @@ class TensorRTEngine:
     ) -> TensorRTEngine:
         """The plan that was built for this bundle's classifier on this GPU, loaded and warm.
 
-        precision: None = FIREWALL_PRECISION, or the only one that is there. folder: of the plans, None =
-        `plan_folder()`. device_id: which GPU. backend: of DeviceMemory. Nothing is built here, and no other device or
-        precision is taken instead: EngineError says what is missing. Raises MissingExtraError if TensorRT or the
-        package for the GPU's memory isn't here.
+        Args:
+            bundle: A verified bundle.
+            precision: None = FIREWALL_PRECISION, or the only one that is there.
+            folder: Of the plans, None = `plan_folder()`.
+            device_id: Which GPU.
+            backend: Of DeviceMemory. Nothing is built here, and no other device or precision is taken instead:
+                EngineError says what is missing.
+
+        Raises:
+            MissingExtraError: If TensorRT or the package for the GPU's memory isn't here.
         """
         library = open_tensorrt()
         memory = open_device(device_id, backend=backend)
@@ -125,7 +142,15 @@ class TensorRTEngine:
 
     def classify_at(self, address: int, count: int) -> npt.NDArray[np.float32]:
         """Logits (count, classes) of images that lie on the device: float32 (count, 3, H, W), prepared as the manifest
-        says, written by work on `memory.stream`. count: 1 to the plan's largest batch. Raises EngineError."""
+        says, written by work on `memory.stream`.
+
+        Args:
+            address: Where the images lie in device memory.
+            count: 1 to the plan's largest batch.
+
+        Raises:
+            EngineError: See above.
+        """
         if not 1 <= count <= self.most:
             raise EngineError(f"{self._what} takes 1 to {self.most} images at a time, got {count}")
         self.memory.activate()

@@ -72,7 +72,11 @@ class Journal:
 
 def deserialize(library: Any, journal: Journal, content: bytes, what: str) -> tuple[Any, Any]:
     """(runtime, engine) of a plan; keep both. Plans are code: hand in only what the plan cache has checked, or what was
-    built a moment ago. Raises EngineError if TensorRT refuses it."""
+    built a moment ago.
+
+    Raises:
+        EngineError: If TensorRT refuses it.
+    """
     runtime = library.Runtime(journal.logger)
     engine = runtime.deserialize_cuda_engine(content)
     if engine is None:

@@ -25,7 +25,12 @@ class BoxForm:
     """
 
     def __init__(self, *, coordinates: str | None, written: str | None) -> None:
-        """Each None if it is to be told by values. written: corners, corners-yx, centre or top-left."""
+        """Each None if it is to be told by values.
+
+        Args:
+            coordinates: "pixels" or "unit".
+            written: Corners, corners-yx, centre or top-left.
+        """
         self._coordinates, self._format = coordinates, written
         self._unit = self._pixels = self._corners = self._centre = 0
         self._said = ("", "")
@@ -38,7 +43,8 @@ class BoxForm:
     def corners(self, boxes: Floats, height: int, width: int) -> Floats:
         """x0, y0, x1, y1 (N, 4) in pixels of an input of height x width, of the boxes that count, finite.
 
-        Raises EngineError if they contradict what the boxes before said, or can't be either.
+        Raises:
+            EngineError: If they contradict what the boxes before said, or can't be either.
         """
         if not len(boxes):
             return np.zeros((0, 4))

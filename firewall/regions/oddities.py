@@ -23,7 +23,12 @@ class Oddities:
     makes it odd is the line."""
 
     def __init__(self, what: str, tell: Callable[[str], None]) -> None:
-        """what: names the detector. tell: takes a line for the operator."""
+        """Begin with nothing reported.
+
+        Args:
+            what: Names the detector.
+            tell: Takes a line for the operator.
+        """
         self._what, self._tell = what, tell
         self._told: set[str] = set()
         self._silent = 0
@@ -48,7 +53,11 @@ class Oddities:
         return error
 
     def check_scores(self, found: Candidates) -> None:
-        """Raises EngineError for scores that are not finite or no confidence."""
+        """Refuse scores that are not scores.
+
+        Raises:
+            EngineError: For scores that are not finite or no confidence.
+        """
         scores = found.scores
         if not np.isfinite(scores).all():
             raise self.refuse("finite", f"{int((~np.isfinite(scores)).sum())} of {len(scores)} scores are not finite")
@@ -60,7 +69,11 @@ class Oddities:
             )
 
     def check_boxes(self, found: Candidates) -> None:
-        """Raises EngineError if a box that is to be looked at is not finite; tells if they are thousands."""
+        """Refuse boxes that are not boxes.
+
+        Raises:
+            EngineError: If a box that is to be looked at is not finite; tells if they are thousands.
+        """
         if not np.isfinite(found.boxes).all():
             raise self.refuse("boxes", "boxes above the threshold are not finite")
         if len(found) > MOST_COMPARED:
@@ -73,7 +86,8 @@ class Oddities:
     def usable(self, corners: Floats, high: int, wide: int, read_as: str) -> npt.NDArray[np.bool_]:
         """Which of the boxes (N, 4) in pixels of a frame of high x wide can be looked at, a mask (N,).
 
-        Raises EngineError if there are some and none can: then they are read in the wrong way.
+        Raises:
+            EngineError: If there are some and none can: then they are read in the wrong way.
         """
         flat = ~(corners[:, 2:] - corners[:, :2] > 0).all(axis=1)
         away = (corners[:, 2:] <= 0).any(axis=1) | (corners[:, :2] >= np.array([wide, high])).any(axis=1)
@@ -92,7 +106,13 @@ class Oddities:
         return np.asarray(usable, bool)
 
     def heard(self, scores: Floats, above: int, hint: Callable[[], str]) -> None:
-        """Count frames in which no box reached the threshold. hint: what might be wrong, asked for when it is told."""
+        """Count frames in which no box reached the threshold.
+
+        Args:
+            scores: (N,), scores of the frame.
+            above: How many of them reached the threshold.
+            hint: What might be wrong, asked for when it is told.
+        """
         if above:
             self._silent = -(10**9)  # it works
             return

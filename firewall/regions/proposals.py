@@ -38,8 +38,11 @@ class SignProposals:
         self._weights = default_weights()
 
     def find(self, pixels: Pixels) -> list[Region]:
-        """Regions inside the frame, most sign-like first; none if nothing looks like a sign. pixels: (H, W, 3) uint8,
-        H and W at least 1."""
+        """Regions inside the frame, most sign-like first; none if nothing looks like a sign.
+
+        Args:
+            pixels: (H, W, 3) uint8, H and W at least 1.
+        """
         height, width = pixels.shape[:2]
         if min(height, width) < SMALLEST_OUTLINE:
             return []

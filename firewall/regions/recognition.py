@@ -29,7 +29,9 @@ def recognise(
 ) -> Plan:
     """How `answers` (all outputs, by name) of an input of height x width are read.
 
-    Raises UsageError for a layout that isn't known, EngineError that shows what was seen if none fits.
+    Raises:
+        UsageError: For a layout that isn't known.
+        EngineError: That shows what was seen if none fits.
     """
     plan = _plan(graph, answers, settings, height, width)
     try:

@@ -47,7 +47,14 @@ class Sightings:
         self._open: dict[tuple[int | None, str | None, Reason], _Sighting] = {}
 
     def add(self, verdict: Verdict, change: int, now: float, wall: float) -> None:
-        """Count one verdict. change: number of the report. now, wall: monotonic and Unix time in seconds."""
+        """Count one verdict.
+
+        Args:
+            verdict: The verdict.
+            change: Number of the report.
+            now: Monotonic and Unix time in seconds.
+            wall: See `now`.
+        """
         line = public_line(verdict)
         key = (line["label"], line["label_name"], verdict.reason)
         sighting = self._open.get(key)

@@ -117,7 +117,11 @@ def serve(settings: Settings, say: Callable[[str], None]) -> None:
 
 
 def verdict_lines(settings: Settings) -> JsonLines | None:
-    """Where `output` says that verdict lines go; None for `off`. Raises UsageError if that can't be written."""
+    """Where `output` says that verdict lines go; None for `off`.
+
+    Raises:
+        UsageError: If that can't be written.
+    """
     if settings.output == "off":
         return None
     if settings.output in ("-", "jsonl:-"):

@@ -24,9 +24,15 @@ _ROTATION = 2.0
 class JsonLines:
     """Writes each verdict of a report as a line to `stream` and flushes, so that a killed process loses nothing.
 
-    Always UTF-8, whatever the stream's own encoding. operator: add suspicion and detector scores; only where nobody but
-    the operator reads the lines. path: the file behind the stream, which can be reopened there.
-    Raises FirewallError if the stream can't be written (a full disk, a closed pipe) or the file was deleted.
+    Always UTF-8, whatever the stream's own encoding.
+
+    Args:
+        stream: Where the lines go.
+        operator: Add suspicion and detector scores; only where nobody but the operator reads the lines.
+        path: The file behind the stream, which can be reopened there.
+
+    Raises:
+        FirewallError: If the stream can't be written (a full disk, a closed pipe) or the file was deleted.
     """
 
     def __init__(self, stream: TextIO, *, operator: bool = False, path: Path | None = None) -> None:
@@ -37,7 +43,11 @@ class JsonLines:
 
     @classmethod
     def append(cls, path: Path, *, operator: bool = False) -> JsonLines:
-        """Lines at the end of a file, which is made if there is none. Raises OSError if it can't be opened."""
+        """Lines at the end of a file, which is made if there is none.
+
+        Raises:
+            OSError: If it can't be opened.
+        """
         return cls(_open(path), operator=operator, path=path)
 
     def report(self, report: FrameReport) -> None:

@@ -16,9 +16,13 @@ __all__ = ["FrameReport", "Sink"]
 class FrameReport:
     """One frame, or one failure to get a frame, and what was said of it.
 
-    frame: None when the source failed (the verdicts then withhold with a source error). verdicts: one or more.
-    stages: seconds spent in each stage of screening this frame. dropped, restarts: totals since the start, of frames
-    that a live source gave and nobody looked at, and of capture processes that had to be started again.
+    Attributes:
+        frame: None when the source failed (the verdicts then withhold with a source error).
+        verdicts: One or more.
+        stages: Seconds spent in each stage of screening this frame.
+        dropped: Totals since the start, of frames that a live source gave and nobody looked at, and of capture
+            processes that had to be started again.
+        restarts: See `dropped`.
     """
 
     frame: Frame | None

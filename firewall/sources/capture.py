@@ -49,9 +49,15 @@ _ONE_THREAD = {"OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1"}  # the cores
 
 @dataclass(frozen=True)
 class Failure:
-    """No frame could be had at this point. source: what was read, a file of a folder for instance. sequence: the number
-    the frame would have had. at: `time.monotonic()` in seconds. detail: one line. stale: there was a frame, but
-    it shows what was seen before."""
+    """No frame could be had at this point.
+
+    Attributes:
+        source: What was read, a file of a folder for instance.
+        sequence: The number the frame would have had.
+        at: `time.monotonic()` in seconds.
+        detail: One line.
+        stale: There was a frame, but it shows what was seen before.
+    """
 
     source: str
     sequence: int

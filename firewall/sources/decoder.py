@@ -137,7 +137,11 @@ class Decoder:
     """Decodes one video stream, packet by packet."""
 
     def __init__(self, stream: av.VideoStream) -> None:
-        """stream: of an open container, before its first packet is decoded."""
+        """Begin.
+
+        Args:
+            stream: Of an open container, before its first packet is decoded.
+        """
         av = ffmpeg()
         self._av = av
         self._context = context = stream.codec_context

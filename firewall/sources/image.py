@@ -34,8 +34,9 @@ _BITS_PER_SAMPLE = 258
 def read_image(path: str | os.PathLike[str]) -> Pixels:
     """The picture in a file as (H, W, 3) uint8 RGB, EXIF orientation applied; PNG, JPEG, BMP, GIF, TIFF, WebP or PPM.
 
-    Raises ImageError, in one line that names the file, if it is not an image, truncated, of more than 8 bits, CMYK,
-    transparent, animated or larger than MAX_SIDE (told by the header: nothing is decoded then).
+    Raises:
+        ImageError,: In one line that names the file, if it is not an image, truncated, of more than 8 bits, CMYK,
+            transparent, animated or larger than MAX_SIDE (told by the header: nothing is decoded then).
     """
     name = printable(os.fspath(path))
     try:
@@ -68,7 +69,12 @@ def read_input(path: str | os.PathLike[str]) -> Pixels:
 
 
 def decode_image(file: BinaryIO, name: str) -> Pixels:
-    """The picture in an open file, under the same rules as `read_image`. name: of it, for messages."""
+    """The picture in an open file, under the same rules as `read_image`.
+
+    Args:
+        file: The open file.
+        name: Of it, for messages.
+    """
     try:
         return _decoded(file, name)
     except ImageError:
@@ -127,7 +133,12 @@ class ImageReader:
     """Reads one file after the other. An ImageError says that one of them is unreadable: the next call goes on."""
 
     def __init__(self, files: Sequence[str], *, start: int = 0) -> None:
-        """start: the number of files to leave out at the front."""
+        """Take the files.
+
+        Args:
+            files: Paths of the pictures.
+            start: The number of files to leave out at the front.
+        """
         self._files = iter(files[start:])
 
     def __iter__(self) -> ImageReader:

@@ -41,9 +41,18 @@ class Reader(Protocol):
 
 
 def open_reader(spec: SourceSpec, *, open_timeout: float, read_timeout: float, start: int = 0) -> Reader:
-    """The reader of a source. start: pictures, or frames of test or demo, to leave out at the front.
+    """The reader of a source.
 
-    Raises SourceError if the source can't be opened. Imports only what that kind of source needs.
+    Imports only what that kind of source needs.
+
+    Args:
+        spec: The source.
+        open_timeout: Longest wait for it to open, in seconds.
+        read_timeout: Longest wait for a frame, in seconds.
+        start: Pictures, or frames of test or demo, to leave out at the front.
+
+    Raises:
+        SourceError: If the source can't be opened.
     """
     if spec.kind == "images":
         from firewall.sources.image import ImageReader

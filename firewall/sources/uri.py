@@ -57,9 +57,13 @@ _VIDEO_MAGIC = (b"\x1aE\xdf\xa3", b"\0\0\x01\xba", b"\0\0\x01\xb3", b"OggS", b"Y
 class SourceSpec:
     """A source that was understood.
 
-    name: the text without credentials, in one line; the only form that may be shown. target: what is opened, secret: a
-    device, URL or path, the number of a CSI camera, the pattern of a test source. live: frames that nobody fetches in
-    time are dropped; otherwise they wait. options: checked, as text. files: the pictures of an `images` source.
+    Attributes:
+        kind: What kind of source it is.
+        target: What is opened, secret: a device, URL or path, the number of a CSI camera, the pattern of a test source.
+        live: Frames that nobody fetches in time are dropped; otherwise they wait.
+        name: The text without credentials, in one line; the only form that may be shown.
+        options: Checked, as text.
+        files: The pictures of an `images` source.
     """
 
     kind: Kind
@@ -73,7 +77,9 @@ class SourceSpec:
 def parse(text: str) -> SourceSpec:
     """The source that `text` names. Files have to exist; devices and streams are not touched.
 
-    Raises SourceUriError for a text that names nothing we can open, SourceError for a file that can't be read.
+    Raises:
+        SourceUriError: For a text that names nothing we can open.
+        SourceError: For a file that can't be read.
     """
     name = _shown(text)
     if text == "demo" or text.startswith("demo?"):
