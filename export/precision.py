@@ -53,8 +53,8 @@ def with_precision(
     Args:
         content: The ONNX file.
         precision: What the result computes in.
-        values: As of `to_int8`, for int8.
-        kept: See `values`.
+        values: As in `to_int8`, for int8.
+        kept: As in `to_int8`, for int8.
     """
     if precision == "fp32":
         return content

@@ -50,7 +50,7 @@ class Wanted:
     Attributes:
         precision: What it computes in.
         best: Batch sizes, None = of the bundle's sweep.
-        most: See `best`.
+        most: The largest batch size; None = that of the bundle's sweep.
         images: Benign ones of any size (H, W, 3), to calibrate int8.
         kept: Nodes that stay in float32 there.
         workspace: MiB that TensorRT may use while it builds, None = all that is free.
@@ -95,7 +95,7 @@ def build_plan(
     Args:
         bundle: A verified bundle.
         wanted: What to build.
-        folder: Of the plans, None = `plan_folder()`. Nothing is kept unless the engine computes in the wanted
+        folder: Folder of the plans; None = `plan_folder()`. Nothing is kept unless the engine computes in the wanted
             precision, and runs. Ctrl-C ends it with nothing kept.
         device_id: Number of the GPU, as CUDA counts.
         backend: Package for its memory, see DeviceMemory.
@@ -236,10 +236,10 @@ def serialize(
         key: Says the output and the batch sizes.
         cache: Keeps what was timed.
         tensor: Name and shape of one image of the input.
-        what: Names the file in errors.
+        what: The file's name, for messages.
         console: Shows the progress.
         cancelled: Ends the build at its next step once it is set.
-        workspace: As of Wanted.
+        workspace: As in Wanted.
 
     Raises:
         EngineError: If the file doesn't fit, or if TensorRT can't read or build it.

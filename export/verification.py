@@ -91,7 +91,8 @@ def verify(
         bundle: A verified bundle.
         images: (H, W, 3) uint8 of any size, each judged whole.
         threads: Threads on the processor; 0 = one for each core.
-        plans: Of this bundle, of `open_plans`. A classifier for masked images, if the bundle has one, is compared on
+        plans: Plans of this bundle, from `open_plans`.
+            A classifier for masked images, if the bundle has one, is compared on
             ONNX Runtime: on the edge it runs on nothing else.
 
     Raises:
@@ -166,7 +167,7 @@ def open_plans(bundle: Bundle, *, folder: Path | None = None, device_id: int = 0
 
     Args:
         bundle: A verified bundle.
-        folder: Of the plans, None = `plan_folder()`.
+        folder: Folder of the plans; None = `plan_folder()`.
         device_id: Number of the GPU, as CUDA counts.
 
     Raises:

@@ -1,6 +1,6 @@
 """Image CNN: does the image itself look attacked? Nguyen H., Kuribayashi et al., section 4.
 
-A convolutional network that was trained on normal and adversarial images, with or without the final softmax in its
+A convolutional network that was trained on benign and attacked images, with or without the final softmax in its
 loss; here only its two outputs count.
 """
 
@@ -22,7 +22,7 @@ class ImageCnnParameters(Strict):
     """Parameters of the detector.
 
     Attributes:
-        file: The network, (1, 3, H, W) float32 RGB in 0..1 -> (1, 2): normal, adversarial, before any softmax.
+        file: The network, (1, 3, H, W) float32 RGB in 0..1 -> (1, 2): benign, attacked, before any softmax.
     """
 
     file: str
@@ -39,15 +39,22 @@ class ImageCnn:
         self._network = network
 
     def score(self, evidence: Evidence) -> float:
-        """By how much the output for adversarial exceeds that for normal; 0 is the network's own boundary."""
+        """By how much the output "attacked" exceeds the output "benign"; 0 is the network's own boundary."""
         return two_way_score(self._network, evidence.image)
 
 
 def two_way_score(network: Network, image: npt.NDArray[np.integer]) -> float:
-    """Adversarial less normal output for one image (H, W, channels) / 255.
+    """The output "attacked" less the output "benign" of a network with these two outputs.
+
+    Args:
+        network: (1, channels, H, W) float32 -> (1, 2).
+        image: (H, W, channels); the network gets it divided by 255.
+
+    Returns:
+        The difference, higher is more suspicious.
 
     Raises:
-        EngineError: For other outputs.
+        EngineError: If the network gives another shape.
     """
     batch = np.ascontiguousarray(image.transpose(2, 0, 1)[np.newaxis], np.float32) / np.float32(255)
     outputs = network(batch)

@@ -1,7 +1,7 @@
 """Residual: does what is lost by making the image smaller look like a perturbation? Sun et al.
 
 The residual image, image - up(down(image)), holds little of what the image shows and much of what an attack added. A
-small network, trained on residuals of normal and adversarial images, judges it. Its output has to stay secret.
+small network, trained on residuals of benign and attacked images, judges it. Its output has to stay secret.
 """
 
 from __future__ import annotations
@@ -24,10 +24,10 @@ class ResidualParameters(Strict):
     """Parameters of the detector.
 
     Attributes:
-        file: The network, residuals (1, 3 (1 + len(also)), H, W) float32 in -1..1 -> (1, 2): normal, adversarial,
+        file: The network, residuals (1, 3 (1 + len(also)), H, W) float32 in -1..1 -> (1, 2): benign, attacked,
             before any softmax.
         rate: The paper's compression rate and how it is read, see firewall.transforms.residual.
-        reading: See `rate`.
+        reading: How the rate is read, "removed" or "kept".
         also: Further rates; their residuals follow as channels, since a perturbation may show at one scale and not at
             another.
     """
@@ -49,7 +49,7 @@ class Residual:
         self._network = network
 
     def score(self, evidence: Evidence) -> float:
-        """By how much the output for adversarial exceeds that for normal; 0 is the network's own boundary."""
+        """By how much the output "attacked" exceeds the output "benign"; 0 is the network's own boundary."""
         if evidence.residual is None:
             raise EngineError("the residual detector was given no way to make residual images")
         rates = (self.parameters.rate, *self.parameters.also)

@@ -1,8 +1,8 @@
-"""Stability: the classifier's probabilities have to stay where they are when the image is transformed.
+"""Stability: do the classifier's probabilities stay the same when the image is transformed? Our own question.
 
 The agreement detector (Higashi, Kuribayashi et al.) asks whether the label of a copy is the same; this one, which is
-ours, looks at all of its probabilities, and at other operations than JPEG. It learns nothing of attacks: what is usual
-comes from normal images alone.
+ours, looks at all of its probabilities, and at other operations than JPEG. It learns nothing about attacks: what is
+usual is known from benign images alone.
 
 The distance of two distributions is Hellinger's, and it is taken at several temperatures. A low one sees labels that
 change, as minimal perturbations lose theirs; a high one sees how the unlikely classes move, which betrays examples that
@@ -52,8 +52,13 @@ def _roots(logits: npt.NDArray[np.floating], temperature: float) -> Floats:
 
 
 class StabilityScale(Strict):
-    """One temperature, and of the mean distance of normal images there: the median, and how far above it the usual
-    range reaches."""
+    """What is usual at one temperature.
+
+    Attributes:
+        temperature: Divides the logits.
+        median: Median over benign images of the mean distance.
+        above: How far the usual range reaches above the median.
+    """
 
     temperature: float = Field(gt=0)
     median: float
@@ -63,7 +68,16 @@ class StabilityScale(Strict):
 def instability(
     original: npt.NDArray[np.floating], variants: npt.NDArray[np.floating], scales: Sequence[StabilityScale]
 ) -> Floats:
-    """The largest, over the temperatures, of (mean distance - median) / above; shapes as `hellinger`, returns (...)."""
+    """The largest of (mean distance - median) / above, over the temperatures.
+
+    Args:
+        original: Logits (..., classes).
+        variants: Logits (..., n, classes).
+        scales: The temperatures, and what is usual at each.
+
+    Returns:
+        float64 (...).
+    """
     found = [
         (hellinger(original, variants, scale.temperature).mean(axis=-1) - scale.median) / scale.above
         for scale in scales
@@ -76,7 +90,7 @@ class StabilityParameters(Strict):
     """Parameters of the detector.
 
     Attributes:
-        operations: Whose copies are compared with the original.
+        operations: The operations whose copies are compared with the original.
         scales: The temperatures, one at least.
     """
 
@@ -94,6 +108,6 @@ class Stability:
         self.operations: Sequence[str] = self.parameters.operations
 
     def score(self, evidence: Evidence) -> float:
-        """0 is a normal image's median, 1 the end of the usual range; see `instability`."""
+        """0 is the median of benign images, 1 the end of their usual range; see `instability`."""
         copies = np.stack([evidence.variants[operation] for operation in self.operations])
         return float(instability(evidence.logits, copies, self.parameters.scales))

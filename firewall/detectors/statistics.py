@@ -1,6 +1,6 @@
 """Statistics: how an image's first five labels change under many operations. Nguyen H., Kuribayashi et al.
 
-Adversarial images lose their labels under compression, blur, rotation and scaling in other patterns than normal ones.
+Adversarial images lose their labels under compression, blur, rotation and scaling in other patterns than benign ones.
 The paper turns the labels into one of two features and asks a small trained classifier (SVM, random forest, LDA or
 MLP), which is a network of the bundle here. A third feature, odds, is ours: it keeps how sure of the label the
 classifier stays, where the paper's keep only whether the label is the same.
@@ -80,14 +80,15 @@ def counting(original: Labels, variants: Labels, family_of: Sequence[int]) -> np
 def label_odds(original: npt.NDArray[np.floating], variants: npt.NDArray[np.floating]) -> npt.NDArray[np.float32]:
     """The odds feature: log(p / (1 - p)) of the original's first label, in the original and in each of its variants.
 
+    It is not from the paper, whose features hold a bit for each place and operation. This one holds a real number for
+    each operation: how far a label is from being lost, or how clearly another one has replaced it.
+
     Args:
         original: Logits (..., classes).
         variants: Logits (..., n, classes).
 
     Returns:
-        (..., 1 + n), the original's first. Not of the paper: where its features hold a bit for each place and
-        operation, this holds one real number for each operation, which says how far a label is from being lost, or how
-        firmly another one has taken its place.
+        (..., 1 + n), the original's first.
     """
     values = np.concatenate([original[..., np.newaxis, :], variants], axis=-2).astype(np.float64)
     label = np.broadcast_to(values[..., :1, :].argmax(axis=-1), values.shape[:-1])[..., np.newaxis]
@@ -112,8 +113,8 @@ def corrected(variants: Labels) -> Labels:
         variants: (n, 5).
 
     Returns:
-        (5,), most frequent first. The paper leaves ties open: here the label that stands nearer to the first place goes
-        first, then the one of the lower class.
+        (5,), most frequent first. The paper leaves ties open: here the label nearer to the first place comes
+        first, then the lower class.
     """
     classes = np.unique(variants[variants >= 0])
     places = variants[..., np.newaxis] == classes  # (n, 5, classes)

@@ -23,8 +23,8 @@ def open_engine(bundle: Bundle, *, device: str = "cpu", threads: int = 0) -> Eng
 
     Args:
         bundle: A verified bundle.
-        device: Of DEVICES.
-        threads: Of the processor, 0 = one for each core.
+        device: One of DEVICES.
+        threads: Threads on the processor; 0 = one for each core.
 
     Raises:
         UsageError: For an unknown device.

@@ -20,11 +20,11 @@ class OnnxRuntimeEngine:
 
     Args:
         bundle: A verified bundle.
-        device: Of firewall.engines.DEVICES; every node runs there, or EngineError says why not.
+        device: One of firewall.engines.DEVICES; every node runs there, or EngineError says why not.
         threads: How many the CPU provider uses, 0 = one for each core this process may run on. The result doesn't
             depend on it.
-        spec: Of another classifier in the bundle, None for the one that it protects.
-        optimisation: As of `open_session`.
+        spec: Another classifier of the bundle; None: the one that it protects.
+        optimisation: How far the graph may be rewritten, see `open_session`.
     """
 
     def __init__(
@@ -119,10 +119,10 @@ class OnnxRuntimeNetwork:
 
     Args:
         content: The ONNX file.
-        what: Names it in errors.
-        device: As of OnnxRuntimeEngine.
-        threads: See `device`.
-        optimisation: See `device`.
+        what: Its name, for messages.
+        device: As in OnnxRuntimeEngine.
+        threads: As in OnnxRuntimeEngine.
+        optimisation: As in OnnxRuntimeEngine.
     """
 
     def __init__(

@@ -54,10 +54,10 @@ class PlanKey(Strict):
 
     Attributes:
         onnx: SHA-256 of the ONNX file in the bundle, before anything was done to it.
-        output: Its output that the plan gives.
+        output: Name of the output that the plan gives.
         tensorrt: Version of the package.
         gpu: As CUDA names them.
-        compute_capability: See `gpu`.
+        compute_capability: Such as "8.7", as CUDA gives it.
         precision: What the plan computes in.
         profile: Batch sizes that it takes.
     """

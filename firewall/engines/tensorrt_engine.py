@@ -83,18 +83,18 @@ class TensorRTEngine:
         device_id: int = 0,
         backend: Backend | None = None,
     ) -> TensorRTEngine:
-        """The plan that was built for this bundle's classifier on this GPU, loaded and warm.
+        """Load the plan that was built for this bundle's classifier on this GPU, and run it once.
 
         Args:
             bundle: A verified bundle.
-            precision: None = FIREWALL_PRECISION, or the only one that is there.
-            folder: Of the plans, None = `plan_folder()`.
-            device_id: Which GPU.
-            backend: Of DeviceMemory. Nothing is built here, and no other device or precision is taken instead:
-                EngineError says what is missing.
+            precision: Precision of the plan; None = FIREWALL_PRECISION, or the only one for which there is a plan.
+            folder: Folder of the plans; None = `plan_folder()`.
+            device_id: Number of the GPU, as CUDA counts.
+            backend: Package for its memory, see DeviceMemory.
 
         Raises:
-            MissingExtraError: If TensorRT or the package for the GPU's memory isn't here.
+            EngineError: If there is no such plan. Nothing is built here, and no other device or precision is used.
+            MissingExtraError: If TensorRT or the package for the GPU's memory isn't installed.
         """
         library = open_tensorrt()
         memory = open_device(device_id, backend=backend)
@@ -149,7 +149,7 @@ class TensorRTEngine:
             count: 1 to the plan's largest batch.
 
         Raises:
-            EngineError: See above.
+            EngineError: If the count is out of range, or the GPU fails.
         """
         if not 1 <= count <= self.most:
             raise EngineError(f"{self._what} takes 1 to {self.most} images at a time, got {count}")

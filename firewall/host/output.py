@@ -139,7 +139,7 @@ def close_output(code: int, say: Callable[[str], None]) -> int:
 
     Args:
         code: The exit code so far.
-        say: How a failure is told.
+        say: Prints a failure.
     """
     stream = sys.stdout
     raw = getattr(getattr(stream, "buffer", None), "raw", None)

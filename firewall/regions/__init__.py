@@ -26,7 +26,7 @@ class RegionFinder(Protocol):
             pixels: (H, W, 3) uint8 RGB that `check_pixels` let pass.
 
         Raises:
-            FirewallError: If it can't tell where to look: the frame is then withheld.
+            FirewallError: If it can't say where to look. The frame is then withheld.
         """
         ...
 
@@ -45,8 +45,8 @@ def build(
         setting: `whole`, `signs`, `detector` or `X,Y,W,H` in pixels.
         detector: What `detector` loads.
         limit: The most regions for a frame, at least 1.
-        device: What it runs on, as of firewall.engines.
-        threads: See `device`.
+        device: What the detector runs on, see firewall.engines.
+        threads: Threads of the detector on the processor; 0 = one for each core.
 
     Raises:
         UsageError: For any other setting.

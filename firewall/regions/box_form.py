@@ -1,4 +1,4 @@
-"""How a detector writes its boxes: pixels or 0..1, corners or centre and size. Told from the boxes that it gives."""
+"""How a detector writes its boxes, found out from the boxes: pixels or 0..1, corners or centre and size."""
 
 from __future__ import annotations
 
@@ -25,11 +25,11 @@ class BoxForm:
     """
 
     def __init__(self, *, coordinates: str | None, written: str | None) -> None:
-        """Each None if it is to be told by values.
+        """Take what is known; None is found out from the boxes.
 
         Args:
             coordinates: "pixels" or "unit".
-            written: Corners, corners-yx, centre or top-left.
+            written: "corners", "corners-yx", "centre" or "top-left".
         """
         self._coordinates, self._format = coordinates, written
         self._unit = self._pixels = self._corners = self._centre = 0

@@ -52,12 +52,11 @@ class Graph:
 
         Args:
             file: The ONNX file.
-            device: As of firewall.engines.
-            threads: See `device`.
+            device: What it runs on, see firewall.engines.
+            threads: Threads on the processor; 0 = one for each core.
 
         Raises:
-            EngineError: For a file that is missing, empty, too long or not ONNX, and for a device that can't run all of
-                it.
+            EngineError: If the file is missing, empty, too long or not ONNX, or the device can't run all of it.
         """
         self.what = f"region detector {file}"
         if not file.is_file():

@@ -39,9 +39,9 @@ class Layout:
 
     Attributes:
         name: Name of the layout, as in the settings.
-        form: How its outputs are read.
+        form: Shape and columns of the outputs, in words.
         format: How the box is written, None if its values have to tell.
-        coordinates: Pixels or unit, None the same.
+        coordinates: "pixels" or "unit", None if values have to tell.
         letterbox: How the network was trained to see a frame, None if nobody knows.
     """
 

@@ -36,7 +36,7 @@ class NetworkInput:
         """Recognise the network's input.
 
         Raises:
-            EngineError: That shows the inputs where they can't be used, or settings that contradict them.
+            EngineError: If the inputs can't be used, or the settings contradict them; it shows the inputs.
         """
         self._graph, self._settings = graph, settings
         self._tensor, self.channels_last = self._picture()

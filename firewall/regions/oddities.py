@@ -14,7 +14,7 @@ from firewall.regions.suppression import MOST_COMPARED
 
 __all__ = ["Oddities"]
 
-#: Frames without a box after which that is told.
+#: Frames in a row without a box after which that is reported.
 SILENT_FRAMES = 100
 
 
@@ -26,7 +26,7 @@ class Oddities:
         """Begin with nothing reported.
 
         Args:
-            what: Names the detector.
+            what: Name of the detector, for messages.
             tell: Takes a line for the operator.
         """
         self._what, self._tell = what, tell
@@ -35,18 +35,18 @@ class Oddities:
         self._best = 0.0
 
     def once(self, kind: str, text: str) -> None:
-        """Tell a line, unless one of this kind was told before."""
+        """Report a line, unless one of this kind was reported before."""
         if kind not in self._told:
             self._told.add(kind)
             self._tell(f"{self._what}: {text}")
 
     def refuse(self, kind: str, text: str) -> EngineError:
-        """The error to raise; its line is told once."""
+        """The error to raise; its line is reported once."""
         self.once(kind, f"{text}; frames like this one are withheld")
         return EngineError(f"{self._what}: {text}")
 
     def failed(self, kind: str, error: EngineError) -> EngineError:
-        """The same error; its line is told once."""
+        """The same error; its line is reported once."""
         if kind not in self._told:
             self._told.add(kind)
             self._tell(f"{error}; frames like this one are withheld")
@@ -56,7 +56,7 @@ class Oddities:
         """Refuse scores that are not scores.
 
         Raises:
-            EngineError: For scores that are not finite or no confidence.
+            EngineError: If scores are not finite, or not confidences of 0..1.
         """
         scores = found.scores
         if not np.isfinite(scores).all():
@@ -72,7 +72,7 @@ class Oddities:
         """Refuse boxes that are not boxes.
 
         Raises:
-            EngineError: If a box that is to be looked at is not finite; tells if they are thousands.
+            EngineError: If a box that is to be looked at is not finite. Thousands of boxes are only reported.
         """
         if not np.isfinite(found.boxes).all():
             raise self.refuse("boxes", "boxes above the threshold are not finite")
@@ -111,7 +111,7 @@ class Oddities:
         Args:
             scores: (N,), scores of the frame.
             above: How many of them reached the threshold.
-            hint: What might be wrong, asked for when it is told.
+            hint: Says what might be wrong; called when that is reported.
         """
         if above:
             self._silent = -(10**9)  # it works

@@ -51,13 +51,13 @@ class OnnxBoxes:
         Args:
             settings: What the user said about the detector.
             limit: The most regions for a frame.
-            device: As of firewall.engines, unless the settings name a device.
-            threads: See `device`.
+            device: What it runs on, see firewall.engines, unless the settings name a device.
+            threads: Threads on the processor; 0 = one for each core.
             tell: Takes lines for the operator, each once.
 
         Raises:
-            EngineError,: One line, for a file that can't be used, or outputs that no layout fits; UsageError for
-                settings that the file contradicts.
+            EngineError: If the file can't be used, or no layout fits its outputs.
+            UsageError: If the settings contradict the file.
         """
         self.limit = limit
         self._settings = settings
@@ -82,7 +82,7 @@ class OnnxBoxes:
 
         Raises:
             EngineError: If the network fails, or what it gives can't be boxes: the frame is then withheld, and the
-                operator is told once.
+                operator gets one line about it.
         """
         height, width = pixels.shape[:2]
         feeds, placement = self._input.feeds(pixels, letterbox=self._letterbox)

@@ -47,10 +47,10 @@ class Weights:
 
     Attributes:
         mean: (MEASUREMENTS,), what a measurement is normalised by.
-        spread: See `mean`.
-        linear: (FAMILIES, MEASUREMENTS), bias: (FAMILIES,).
-        square: See `linear`.
-        bias: Added for each family.
+        spread: (MEASUREMENTS,), the same.
+        linear: (FAMILIES, MEASUREMENTS), weight of each measurement.
+        square: (FAMILIES, MEASUREMENTS), weight of its square.
+        bias: (FAMILIES,), added for each family.
     """
 
     mean: Floats
@@ -71,7 +71,7 @@ def confidence(family: npt.NDArray[np.int64], values: Floats, weights: Weights) 
     """(N,) in 0..1.
 
     Args:
-        family: (N,), values: (N, MEASUREMENTS).
+        family: (N,), family of each outline.
         values: (N, MEASUREMENTS).
         weights: The weights of each family.
     """

@@ -50,10 +50,10 @@ class Layers:
 
     Attributes:
         red: Share of the colour in a pixel, 512 for all of it, up to 255.
-        blue: See `red`.
+        blue: The same for blue.
         light: Mean of R, G and B. All (h, w) uint8.
-        across: Frame pixels in a working pixel.
-        down: See `across`.
+        across: Frame pixels per working pixel, horizontally.
+        down: Frame pixels per working pixel, vertically.
     """
 
     red: Layer

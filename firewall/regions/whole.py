@@ -31,7 +31,7 @@ class Box:
             region: x, y, width, height in pixels; x and y at least 0, the sides at least 1.
 
         Raises:
-            UsageError: See above.
+            UsageError: If it is empty, or begins outside every frame.
         """
         x, y, width, height = region
         if x < 0 or y < 0 or width < 1 or height < 1:

@@ -28,10 +28,10 @@ class Limits:
         head_time: From the connection, or from the end of the last answer, to the end of the next request's head; what
             trickles in meanwhile doesn't lengthen it.
         send_time: What was sent must have been taken by then.
-        connections: At once;.
-        for_address: Of these from one address (a /64 network of IPv6).
-        streams: Of /events.
-        streams_for_address: See `streams`.
+        connections: The most connections at a time.
+        for_address: The most of these from one address (a /64 network of IPv6).
+        streams: The most readers of /events at a time.
+        streams_for_address: The most of these from one address.
     """
 
     head_time: float = 5.0

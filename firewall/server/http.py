@@ -34,7 +34,7 @@ def parse_address(text: str) -> tuple[str, int]:
     """(host, port) of 'HOST:PORT', an IPv6 host in brackets: '[::1]:8080'. Port 0 lets the system choose.
 
     Raises:
-        UsageError: See above.
+        UsageError: If it is anything else.
     """
     match = _ADDRESS.fullmatch(text.strip())
     usage = "give HOST:PORT, for example 127.0.0.1:8080 or [::1]:8080, or off"

@@ -29,8 +29,8 @@ class Monitor:
     """A Sink. `report` is called by the frame loop and does little; all else is called by the web server's threads.
 
     Args:
-        source: Names to show.
-        bundle: See `source`.
+        source: Name of the source, as it is shown.
+        bundle: Name of the bundle, as it is shown.
         live: The source gives frames whether or not they are read, so that a silence is a loss.
         deadline_ms: Shown beside the latencies.
         stale_after: Seconds without a frame after which a live source counts as lost.

@@ -1,4 +1,4 @@
-"""What a reader of the page is told: verdicts without evidence, and equal ones in a row as one line."""
+"""What the page shows: verdicts without evidence, and equal verdicts in a row as one line."""
 
 from __future__ import annotations
 
@@ -52,8 +52,8 @@ class Sightings:
         Args:
             verdict: The verdict.
             change: Number of the report.
-            now: Monotonic and Unix time in seconds.
-            wall: See `now`.
+            now: `time.monotonic()` in seconds.
+            wall: Unix time in seconds.
         """
         line = public_line(verdict)
         key = (line["label"], line["label_name"], verdict.reason)

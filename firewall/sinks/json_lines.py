@@ -17,7 +17,8 @@ from firewall.sinks.report import FrameReport
 
 __all__ = ["JsonLines"]
 
-# Seconds between the deletion of a file and the SIGHUP of who rotates it: moving to another file system is both.
+# Seconds that a program which rotates the file may take from its deletion to SIGHUP: moving it to another file system
+# is a copy and a deletion.
 _ROTATION = 2.0
 
 

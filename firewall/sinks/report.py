@@ -1,4 +1,4 @@
-"""What is told of each frame, and to whom: the one shape that every sink takes."""
+"""The report on a frame, and what takes it: the one form that every sink understands."""
 
 from __future__ import annotations
 
@@ -20,9 +20,8 @@ class FrameReport:
         frame: None when the source failed (the verdicts then withhold with a source error).
         verdicts: One or more.
         stages: Seconds spent in each stage of screening this frame.
-        dropped: Totals since the start, of frames that a live source gave and nobody looked at, and of capture
-            processes that had to be started again.
-        restarts: See `dropped`.
+        dropped: Frames of a live source since the start that nobody looked at.
+        restarts: Capture processes since the start that had to be started again.
     """
 
     frame: Frame | None

@@ -22,7 +22,7 @@ def open_camera(device: str, options: dict[str, str], *, read_timeout: float) ->
     """The V4L2 camera at `device`: /dev/videoN or a link to it, which is followed each time.
 
     Args:
-        device: What it runs on, and nothing else.
+        device: /dev/videoN, or a link to it.
         options: Size, fps, format.
         read_timeout: Longest wait for a frame, in seconds.
 
@@ -129,8 +129,8 @@ class V4l2Reader:
         """Take a camera that is open.
 
         Args:
-            stream: started.
-            layout: Of its pictures.
+            stream: A stream that has been started.
+            layout: How its pictures lie in memory.
             name: Name of the camera, for messages.
             read_timeout: Longest wait for a frame, in seconds.
         """

@@ -47,7 +47,7 @@ class Channel:
 
         Args:
             end: A connected stream socket, closed by `close`.
-            longest_header: Bytes; a longer one is refused.
+            longest_header: Bytes of the longest header that is accepted.
         """
         self._socket = end
         self._longest_header = longest_header

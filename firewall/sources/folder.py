@@ -37,7 +37,7 @@ def folders(root: Path) -> Iterator[tuple[Path, list[str]]]:
     that is reached twice counts once.
 
     Raises:
-        DataError,: Naming it, for a folder that is missing or can't be read: half of the images would be lost.
+        DataError: If a folder is missing or can't be read: half of the images would be lost.
     """
 
     def refuse(error: OSError) -> None:

@@ -1,9 +1,9 @@
-"""Whether a frame is a new one: cameras, drivers and decoders that fail often show again what they showed before.
+"""Is a frame new? Cameras, drivers and decoders that fail often show earlier pictures again.
 
-Three rules. Time goes on; that the clock of a camera does is for its reader to say. A live source has to show another
-picture within a while: an old picture is no new frame. And of a sensor, whose noise makes no two rows alike, a frame
-must not share rows with an earlier one; where pictures were drawn, or coded with reference to the frame before, rows
-are alike in good health and are not asked about.
+Three rules. Time stamps must rise (the reader of a camera checks the camera's own clock). A live source must show
+another picture within some time: an old picture is not a new frame. And a frame of a sensor must not share rows with an
+earlier one, since noise makes all rows differ. The last rule is not used for pictures that were drawn, or coded with
+reference to the frame before: there equal rows are normal.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ class Freshness:
         """Begin without earlier frames.
 
         Args:
-            name: For messages.
+            name: Name of the source, for messages.
             frozen_after: Seconds without a new picture after which frames are stale.
             stale_rows: Share of a frame's rows that may be those of an earlier one. 0 turns either off.
         """
@@ -50,7 +50,7 @@ class Freshness:
 
         Args:
             pixels: (H, W, 3) uint8.
-            captured_at: `time.monotonic()`.
+            captured_at: `time.monotonic()` in seconds.
 
         Raises:
             StaleError: If this frame isn't new.

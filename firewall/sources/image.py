@@ -35,8 +35,8 @@ def read_image(path: str | os.PathLike[str]) -> Pixels:
     """The picture in a file as (H, W, 3) uint8 RGB, EXIF orientation applied; PNG, JPEG, BMP, GIF, TIFF, WebP or PPM.
 
     Raises:
-        ImageError,: In one line that names the file, if it is not an image, truncated, of more than 8 bits, CMYK,
-            transparent, animated or larger than MAX_SIDE (told by the header: nothing is decoded then).
+        ImageError: If it is not an image, truncated, of more than 8 bits, CMYK,
+            transparent, animated or larger than MAX_SIDE (then nothing but the header is decoded).
     """
     name = printable(os.fspath(path))
     try:
@@ -53,7 +53,7 @@ def read_image(path: str | os.PathLike[str]) -> Pixels:
 
 
 def read_input(path: str | os.PathLike[str]) -> Pixels:
-    """As `read_image`; also what comes, once, out of `-` (standard input), a FIFO or the shell's <(...)."""
+    """As `read_image`, but also from `-` (standard input), a FIFO or the shell's <(...), each of which is read once."""
     text = os.fspath(path)
     name = "standard input" if text in (pipe.STDIN, "/dev/stdin") else printable(text)
     try:
@@ -73,7 +73,7 @@ def decode_image(file: BinaryIO, name: str) -> Pixels:
 
     Args:
         file: The open file.
-        name: Of it, for messages.
+        name: Its name, for messages.
     """
     try:
         return _decoded(file, name)
@@ -137,7 +137,7 @@ class ImageReader:
 
         Args:
             files: Paths of the pictures.
-            start: The number of files to leave out at the front.
+            start: How many files to skip first.
         """
         self._files = iter(files[start:])
 

@@ -82,7 +82,7 @@ class StreamReader:
 
         Args:
             server: Where the stream comes from.
-            container: open.
+            container: The open stream.
 
         Raises:
             SourceError: If there is no video in it.
@@ -145,7 +145,7 @@ class SnapshotReader(StreamReader):
 
         Args:
             server: Where the stream comes from.
-            container: Open, with the first picture.
+            container: The open stream, with the first picture.
         """
         super().__init__(server, container)
         self._asked_at = time.monotonic()

@@ -140,8 +140,8 @@ class Buffer:
     """What the driver handed out.
 
     Attributes:
-        data: The bytes it says it filled.
-        damage: Why it isn't whole, "" if nothing is known against it.
+        data: The bytes that it filled.
+        damage: Why the picture isn't whole; "" if no damage is known.
         stamp: `time.monotonic()` when it was taken, as the driver says, or None if it doesn't.
         captured_at: When it came, or about `stamp` if it had waited for us; it rises.
     """
@@ -156,13 +156,13 @@ class Stream:
     """A camera whose buffers are read. Errors are OSErrors, as the kernel gives them; see `formats` and `choose`."""
 
     def __init__(self, device: str) -> None:
-        """Opens the device.
+        """Open the device.
 
         Args:
-            device: What it runs on, and nothing else.
+            device: /dev/videoN.
 
         Raises:
-            OSError;: ENOTTY, EINVAL where it is no camera.
+            OSError: If it can't be opened; ENOTTY or EINVAL if it is not a camera.
         """
         self._file = os.open(device, os.O_RDWR | os.O_NONBLOCK | os.O_CLOEXEC)
         self._maps: list[mmap.mmap] = []

@@ -18,7 +18,7 @@ def batch(pixels: npt.NDArray[np.uint8]) -> npt.NDArray[np.uint8]:
     """The pixels as images: (H, W, 3) becomes (1, H, W, 3), (N, H, W, 3) stays. A view, never a copy.
 
     Args:
-        pixels: (H, W, 3) uint8 RGB.
+        pixels: (H, W, 3) or (N, H, W, 3) uint8 RGB.
 
     Raises:
         ImageError: For anything but uint8 RGB of at least 1x1.

@@ -49,8 +49,8 @@ class Plan:
         handle: The native plan.
         count: The most images of one run. memory: bytes of device memory that the plan holds.
         shape: (H, W, 3) of an image, or (H, W) if grey.
-        result_shape: Of all copies of one image.
-        dtype: Of the result.
+        result_shape: Shape of all copies of one image.
+        dtype: Type of the result.
     """
 
     def __init__(
@@ -196,11 +196,11 @@ def residual(
         count: The most images of one run.
         height: Height of the images in pixels.
         width: Width of the images in pixels.
-        shares: Of each side that the small image keeps, more than 0, less than 1; a rate that removes the share r of
+        shares: The share of each side that the small image keeps, between 0 and 1; a rate that removes the share r of
             the pixels is sqrt(1 - r).
         down: Filters as in `scale`. Each image gives (S, H, W, 3) int16, or uint8 if coded, as
             `firewall.transforms.residual`.
-        up: See `down`.
+        up: The filter that enlarges.
         coded: Give 128 + residual in a byte.
     """
     numbers = _list(shares, np.float64, "shares")

@@ -105,8 +105,8 @@ def jpeg_sweep_normalised(
     Args:
         pixels: (H, W, 3) uint8 RGB.
         qualities: As in `jpeg_sweep`.
-        mean: Three finite numbers each, in units of the full range; std above 0.
-        std: See `mean`.
+        mean: Subtracted from each channel, in units of 0..1. Like `std` three finite numbers, those of `std` above 0.
+        std: Divides each channel after that.
         dtype: float32 (default) or float16.
         size: As in `jpeg_sweep`.
         resampling: As in `jpeg_sweep`.

@@ -110,8 +110,8 @@ def apply_operations_normalised(
     Args:
         pixels: (H, W, 3) uint8 RGB.
         operations: Names as in `apply_operations`.
-        mean: Three finite numbers each, in units of the full range; std above 0.
-        std: See `mean`.
+        mean: Subtracted from each channel, in units of 0..1. Like `std` three finite numbers, those of `std` above 0.
+        std: Divides each channel after that.
         out: Optional C-contiguous float32 (len(operations), 3, H, W) buffer that receives the result and is returned,
             such as the tensor that a network reads.
 

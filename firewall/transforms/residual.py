@@ -42,7 +42,7 @@ def residual(
         rate: More than 0, less than 1.
         reading: How `rate` is read: "removed" or "kept".
         down: Filters as in `scale`.
-        up: See `down`.
+        up: The filter that enlarges.
         coded: Give 128 + residual in a byte instead, cut to 0..255, which loses what is beyond -128..127.
         out: Optional C-contiguous buffer for the result; it must not share memory with `pixels`.
 

@@ -24,9 +24,9 @@ def tensor(
     By the native runtime in one pass, by numpy without it; the same numbers, bit for bit.
 
     Args:
-        pixels: (H, W, 3) uint8 RGB.
+        pixels: (N, H, W, 3) uint8 RGB.
         means: float64 (3,), as `arrays.normalisation` gives them.
-        stds: See `means`.
+        stds: float64 (3,), see `means`.
         out: Receives the numbers.
     """
     module = runtime(pixels)
