@@ -33,10 +33,11 @@ from machine import machine
 
 from firewall import Firewall
 from firewall.bundle import load_bundle
+from firewall.bundle.onnx_bytes import PRECISIONS
 from firewall.bundle.trust import Trust
 from firewall.demo.source import DemoReader, truth
 from firewall.engines import OnnxRuntimeEngine, OnnxRuntimeNetwork
-from firewall.engines.plan_cache import PRECISIONS, PlanCache, PlanKey, Profile
+from firewall.engines.plan_cache import PlanCache, PlanKey, Profile
 from firewall.engines.tensorrt_library import open_tensorrt
 from firewall.errors import FirewallError
 from firewall.export.precision import prepare, with_precision

@@ -11,7 +11,7 @@ import numpy.typing as npt
 
 from firewall.bundle import Bundle
 from firewall.engines.device_memory import DeviceMemory
-from firewall.engines.sessions import CUDA, LARGEST_BATCH, open_session
+from firewall.engines.sessions import CUDA, LARGEST_BATCH, check_names, open_session
 from firewall.errors import EngineError
 from firewall.host.causes import told
 from firewall.host.onnxruntime import ort
@@ -25,9 +25,12 @@ _MOST_GRAPHS = 16
 class CudaEngine:
     """The classifier of a bundle on a GPU; every node runs there, or EngineError says why not. A DeviceEngine.
 
-    memory: the GPU, and the stream that everything is queued on. graphs: record the kernels of each size of batch once
-    and replay them, which saves the time of queueing them one by one. A replay reads the addresses that were recorded:
-    so only device memory is ever bound, never an array of the host, which a replay would not read again.
+    Args:
+        bundle: A verified bundle.
+        memory: The GPU, and the stream that everything is queued on.
+        graphs: Record the kernels of each size of batch once and replay them, which saves the time of queueing them one
+            by one. A replay reads the addresses that were recorded: so only device memory is ever bound, never an array
+            of the host, which a replay would not read again.
     """
 
     def __init__(self, bundle: Bundle, memory: DeviceMemory, *, graphs: bool = True) -> None:
@@ -52,13 +55,7 @@ class CudaEngine:
             },
         )
         self.provider = CUDA
-        inputs = [entry.name for entry in self._session.get_inputs()]
-        outputs = [entry.name for entry in self._session.get_outputs()]
-        if inputs != [spec.input.name] or spec.output not in outputs:
-            raise EngineError(
-                f"{spec.file} has inputs {inputs} and outputs {outputs}; "
-                f"its bundle says {spec.input.name!r} -> {spec.output!r}"
-            )
+        check_names(self._session, spec)
         self._images = memory.page_locked((self.most, *self._shape), np.float32)
         self._logits = memory.page_locked((self.most, self._classes), np.float32)
         self._nothing = memory.page_locked((self.most, self._classes), np.float32)

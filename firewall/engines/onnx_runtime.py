@@ -6,7 +6,7 @@ import numpy as np
 import numpy.typing as npt
 
 from firewall.bundle import Bundle, ClassifierSpec
-from firewall.engines.sessions import Optimisation, open_session
+from firewall.engines.sessions import Optimisation, check_names, open_session
 from firewall.errors import EngineError
 from firewall.host.causes import told
 from firewall.host.onnxruntime import ort
@@ -18,9 +18,13 @@ class OnnxRuntimeEngine:
     """The classifier of a bundle, loaded from the bytes that were verified. A TensorEngine: on the processor the
     network reads and writes the engine's own memory, and nothing is copied on the way.
 
-    device: of firewall.engines.DEVICES; every node runs there, or EngineError says why not. threads: how many the CPU
-    provider uses, 0 = one for each core this process may run on. The result doesn't depend on it. spec: of another
-    classifier in the bundle, None for the one that it protects. optimisation: as of `open_session`.
+    Args:
+        bundle: A verified bundle.
+        device: One of firewall.engines.DEVICES; every node runs there, or EngineError says why not.
+        threads: How many the CPU provider uses, 0 = one for each core this process may run on. The result doesn't
+            depend on it.
+        spec: Another classifier of the bundle; None: the one that it protects.
+        optimisation: How far the graph may be rewritten, see `open_session`.
     """
 
     def __init__(
@@ -46,13 +50,7 @@ class OnnxRuntimeEngine:
             optimisation=optimisation,
         )
         self.provider: str = self._session.get_providers()[0]
-        inputs = [entry.name for entry in self._session.get_inputs()]
-        outputs = [entry.name for entry in self._session.get_outputs()]
-        if inputs != [spec.input.name] or spec.output not in outputs:
-            raise EngineError(
-                f"{spec.file} has inputs {inputs} and outputs {outputs}; "
-                f"its bundle says {spec.input.name!r} -> {spec.output!r}"
-            )
+        check_names(self._session, spec)
         self._input = np.empty((0, 3, spec.input.height, spec.input.width), np.float32)
         self._output = np.empty((0, self._classes), np.float32)
         self._bindings: dict[int, ort.IOBinding] = {}
@@ -119,7 +117,12 @@ class OnnxRuntimeEngine:
 class OnnxRuntimeNetwork:
     """Any network with one input and one output, float32 (N, ...) -> float32 (N, ...): what a trained detector asks.
 
-    content: the ONNX file. what: names it in errors. device, threads, optimisation: as of OnnxRuntimeEngine.
+    Args:
+        content: The ONNX file.
+        what: Its name, for messages.
+        device: As in OnnxRuntimeEngine.
+        threads: As in OnnxRuntimeEngine.
+        optimisation: As in OnnxRuntimeEngine.
     """
 
     def __init__(

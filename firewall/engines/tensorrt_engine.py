@@ -10,8 +10,9 @@ import numpy as np
 import numpy.typing as npt
 
 from firewall.bundle import Bundle
+from firewall.bundle.onnx_bytes import Precision
 from firewall.engines.device_memory import Backend, DeviceMemory, open_device
-from firewall.engines.plan_cache import Plan, PlanCache, Precision, precision_named
+from firewall.engines.plan_cache import Plan, PlanCache, precision_named
 from firewall.engines.tensorrt_library import Journal, deserialize, open_tensorrt
 from firewall.errors import EngineError
 
@@ -21,12 +22,23 @@ __all__ = ["TensorRTEngine"]
 class TensorRTEngine:
     """The classifier of a bundle on TensorRT; use `from_cache` to open it. A TensorEngine and a DeviceEngine.
 
-    Batches larger than the plan's largest are run in parts. memory: the GPU, and the stream that everything is queued
-    on; whoever fills device memory for `classify_at` queues on the same.
+    Batches larger than the plan's largest are run in parts.
+
+    Args:
+        bundle: A verified bundle.
+        plan: The built engine, see PlanCache.
+        memory: The GPU, and the stream that everything is queued on; whoever fills device memory for `classify_at`
+            queues on the same.
     """
 
     def __init__(self, bundle: Bundle, plan: Plan, memory: DeviceMemory) -> None:
-        """plan: from a PlanCache, or just built; it must be of this bundle's classifier, this GPU and this TensorRT."""
+        """Load a plan and run it once.
+
+        Args:
+            bundle: A verified bundle.
+            plan: From a PlanCache, or just built; it must be of this bundle's classifier, this GPU and this TensorRT.
+            memory: The GPU, and the stream that everything is queued on.
+        """
         spec = bundle.manifest.classifier
         library = open_tensorrt()
         self.memory = memory
@@ -71,12 +83,18 @@ class TensorRTEngine:
         device_id: int = 0,
         backend: Backend | None = None,
     ) -> TensorRTEngine:
-        """The plan that was built for this bundle's classifier on this GPU, loaded and warm.
+        """Load the plan that was built for this bundle's classifier on this GPU, and run it once.
 
-        precision: None = FIREWALL_PRECISION, or the only one that is there. folder: of the plans, None =
-        `plan_folder()`. device_id: which GPU. backend: of DeviceMemory. Nothing is built here, and no other device or
-        precision is taken instead: EngineError says what is missing. Raises MissingExtraError if TensorRT or the
-        package for the GPU's memory isn't here.
+        Args:
+            bundle: A verified bundle.
+            precision: Precision of the plan; None = FIREWALL_PRECISION, or the only one for which there is a plan.
+            folder: Folder of the plans; None = `plan_folder()`.
+            device_id: Number of the GPU, as CUDA counts.
+            backend: Package for its memory, see DeviceMemory.
+
+        Raises:
+            EngineError: If there is no such plan. Nothing is built here, and no other device or precision is used.
+            MissingExtraError: If TensorRT or the package for the GPU's memory isn't installed.
         """
         library = open_tensorrt()
         memory = open_device(device_id, backend=backend)
@@ -124,7 +142,15 @@ class TensorRTEngine:
 
     def classify_at(self, address: int, count: int) -> npt.NDArray[np.float32]:
         """Logits (count, classes) of images that lie on the device: float32 (count, 3, H, W), prepared as the manifest
-        says, written by work on `memory.stream`. count: 1 to the plan's largest batch. Raises EngineError."""
+        says, written by work on `memory.stream`.
+
+        Args:
+            address: Where the images lie in device memory.
+            count: 1 to the plan's largest batch.
+
+        Raises:
+            EngineError: If the count is out of range, or the GPU fails.
+        """
         if not 1 <= count <= self.most:
             raise EngineError(f"{self._what} takes 1 to {self.most} images at a time, got {count}")
         self.memory.activate()
@@ -194,5 +220,5 @@ class TensorRTEngine:
         noise = np.random.default_rng(0).integers(0, 256, pixels, np.uint8)
         blank, other = self.classify(np.zeros(pixels, np.uint8)), self.classify(noise)
         if np.array_equal(blank, other):
-            raise EngineError(f"{self._what} gives the same logits for different images; build it anew")
+            raise EngineError(f"{self._what} gives the same logits for different images; build it again")
         self.classify(np.repeat(noise, self.most, axis=0))

@@ -40,7 +40,13 @@ def create_app(
     monitor: Monitor, *, host: str = "127.0.0.1", names: Iterable[str] = (), limits: Limits | None = None
 ) -> Starlette:
     """The web side of one firewall. Answers GET and HEAD only, and only under addresses, localhost, `host` (what the
-    server binds) and `names` (see HostNames; raises UsageError for one that is none). limits: how many may read events.
+    server binds) and `names` (see HostNames; raises UsageError for one that is none).
+
+    Args:
+        monitor: What the pages show.
+        host: What the server binds.
+        names: Further host names, see HostNames.
+        limits: How many may read events.
     """
     pages = _Pages(monitor, limits or Limits())
     routes = [Route(path, _file(*file)) for path, file in _FILES.items()]

@@ -33,7 +33,8 @@ _SEND_BUFFER = 64 * 1024  # bytes that the system holds for a client that doesn'
 def parse_address(text: str) -> tuple[str, int]:
     """(host, port) of 'HOST:PORT', an IPv6 host in brackets: '[::1]:8080'. Port 0 lets the system choose.
 
-    Raises UsageError.
+    Raises:
+        UsageError: If it is anything else.
     """
     match = _ADDRESS.fullmatch(text.strip())
     usage = "give HOST:PORT, for example 127.0.0.1:8080 or [::1]:8080, or off"
@@ -64,8 +65,11 @@ class _Server(uvicorn.Server):
 class HttpServer:
     """Serves `app` between start() and stop(), or as a context manager. Signals stay the caller's.
 
-    host: name or address to bind, without brackets. port: 0 picks a free one; `url` tells which. limits: what clients
-    may take.
+    Args:
+        app: What it serves.
+        host: Name or address to bind, without brackets.
+        port: 0 picks a free one; `url` tells which.
+        limits: What clients may take.
     """
 
     def __init__(self, app: Starlette, host: str, port: int, *, limits: Limits | None = None) -> None:

@@ -1,8 +1,8 @@
-"""From the packets of a video to its frames, where a frame whose decoder lacked data is an error and no picture.
+"""From the packets of a video to its frames. A frame whose decoder lacked data is an error, not a picture.
 
-FFmpeg's decoders conceal what is missing: they fill in from the frame before and go on. What they say about it is heard
-here: exceptions, flags of frames and packets, and their messages. From the first such word on every frame counts as
-damaged, since each is predicted from those before it, until a clean key frame. MJPEG is decoded by `strict_jpeg`.
+FFmpeg's decoders conceal missing data: they fill it in from the frame before and go on. Everything that they say about
+it is collected here: exceptions, flags of frames and packets, messages. From the first such sign until a clean key
+frame every frame counts as damaged, since each is predicted from those before it. MJPEG is decoded by `strict_jpeg`.
 """
 
 from __future__ import annotations
@@ -146,7 +146,11 @@ class Decoder:
     """Decodes one video stream, packet by packet."""
 
     def __init__(self, stream: av.VideoStream) -> None:
-        """stream: of an open container, before its first packet is decoded."""
+        """Begin with the first packet.
+
+        Args:
+            stream: A video stream of an open container, before its first packet is decoded.
+        """
         av = ffmpeg()
         self._av = av
         self._context = context = stream.codec_context

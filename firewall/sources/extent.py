@@ -31,7 +31,14 @@ class Extent:
     """How far a video should go and how far it went, in seconds."""
 
     def __init__(self, container: InputContainer, stream: VideoStream, path: Path, words: Heard) -> None:
-        """words: what FFmpeg said when the file was opened."""
+        """Note what the container says.
+
+        Args:
+            container: The open container.
+            stream: Its video stream.
+            path: The file.
+            words: What FFmpeg said when the file was opened.
+        """
         self._video = stream
         self._own = "mov" in container.format.name.split(",")  # each track states its own end there
         self._ends: dict[int, float] = {}  # of what was read, for each stream

@@ -1,9 +1,9 @@
-"""Whether a frame is a new one: cameras, drivers and decoders that fail often show again what they showed before.
+"""Is a frame new? Cameras, drivers and decoders that fail often show earlier pictures again.
 
-Three rules. Time goes on; that the clock of a camera does is for its reader to say. A live source has to show another
-picture within a while: an old picture is no new frame. And of a sensor, whose noise makes no two rows alike, a frame
-must not share rows with an earlier one; where pictures were drawn, or coded with reference to the frame before, rows
-are alike in good health and are not asked about.
+Three rules. Time stamps must rise (the reader of a camera checks the camera's own clock). A live source must show
+another picture within some time: an old picture is not a new frame. And a frame of a sensor must not share rows with an
+earlier one, since noise makes all rows differ. The last rule is not used for pictures that were drawn, or coded with
+reference to the frame before: there equal rows are normal.
 """
 
 from __future__ import annotations
@@ -32,8 +32,13 @@ class Freshness:
     """Compares each frame of one source with those before it. About 0.4 ms for 1280x720."""
 
     def __init__(self, name: str, *, frozen_after: float, stale_rows: float) -> None:
-        """name: for messages. frozen_after: seconds without a new picture after which frames are stale. stale_rows:
-        share of a frame's rows that may be those of an earlier one. 0 turns either off."""
+        """Begin without earlier frames.
+
+        Args:
+            name: Name of the source, for messages.
+            frozen_after: Seconds without a new picture after which frames are stale.
+            stale_rows: Share of a frame's rows that may be those of an earlier one. 0 turns either off.
+        """
         self._name, self._frozen_after, self._stale_rows = name, frozen_after, stale_rows
         self._at = self._changed = -math.inf
         self._recent: deque[_Words] = deque(maxlen=REMEMBERED)
@@ -41,7 +46,15 @@ class Freshness:
         self._weights: _Words = np.empty(0, np.uint64)
 
     def check(self, pixels: Pixels, captured_at: float) -> None:
-        """pixels: (H, W, 3) uint8. captured_at: `time.monotonic()`. Raises StaleError if this frame isn't new."""
+        """Refuse a frame that is not new.
+
+        Args:
+            pixels: (H, W, 3) uint8.
+            captured_at: `time.monotonic()` in seconds.
+
+        Raises:
+            StaleError: If this frame isn't new.
+        """
         before, self._at = self._at, captured_at
         if not captured_at >= before:  # equal where several frames came in one packet
             raise StaleError(f"the time stamp of {self._name} goes back")

@@ -36,8 +36,9 @@ _STRIP = 256
 def read_image(path: str | os.PathLike[str]) -> Pixels:
     """The picture in a file as (H, W, 3) uint8 RGB, EXIF orientation applied; PNG, JPEG, BMP, GIF, TIFF, WebP or PPM.
 
-    Raises ImageError, in one line that names the file, if it is not an image, truncated, of more than 8 bits, CMYK,
-    transparent, animated or larger than MAX_SIDE (told by the header: nothing is decoded then).
+    Raises:
+        ImageError: If it is not an image, truncated, of more than 8 bits, CMYK,
+            transparent, animated or larger than MAX_SIDE (then nothing but the header is decoded).
     """
     name = printable(os.fspath(path))
     try:
@@ -54,7 +55,7 @@ def read_image(path: str | os.PathLike[str]) -> Pixels:
 
 
 def read_input(path: str | os.PathLike[str]) -> Pixels:
-    """As `read_image`; also what comes, once, out of `-` (standard input), a FIFO or the shell's <(...)."""
+    """As `read_image`, but also from `-` (standard input), a FIFO or the shell's <(...), each of which is read once."""
     text = os.fspath(path)
     name = "standard input" if text in (pipe.STDIN, "/dev/stdin") else printable(text)
     try:
@@ -70,7 +71,12 @@ def read_input(path: str | os.PathLike[str]) -> Pixels:
 
 
 def decode_image(file: BinaryIO, name: str) -> Pixels:
-    """The picture in an open file, under the same rules as `read_image`. name: of it, for messages."""
+    """The picture in an open file, under the same rules as `read_image`.
+
+    Args:
+        file: The open file.
+        name: Its name, for messages.
+    """
     try:
         return _decoded(file, name)
     except ImageError:
@@ -138,7 +144,12 @@ class ImageReader:
     """Reads one file after the other. An ImageError says that one of them is unreadable: the next call goes on."""
 
     def __init__(self, files: Sequence[str], *, start: int = 0) -> None:
-        """start: the number of files to leave out at the front."""
+        """Take the files.
+
+        Args:
+            files: Paths of the pictures.
+            start: How many files to skip first.
+        """
         self._files = iter(files[start:])
 
     def __iter__(self) -> ImageReader:

@@ -23,7 +23,12 @@ class Payload:
     """Checks the packets of one stream, in their order."""
 
     def __init__(self, codec: str, extradata: bytes | None) -> None:
-        """codec: FFmpeg's name of the decoder. extradata: what the container says about the stream once."""
+        """Take a stream.
+
+        Args:
+            codec: FFmpeg's name of the decoder.
+            extradata: What the container says about the stream once.
+        """
         self._arithmetic = codec in _ARITHMETIC
         self._nal = codec in ("h264", "hevc")
         self._numbers = FrameNumbers() if codec == "h264" else None

@@ -35,9 +35,11 @@ def decode_jpeg(data: bytes) -> Pixels:
     """(H, W, 3) uint8 RGB of one JPEG file or MJPEG frame: baseline or progressive, grey or colour, 8 bits.
 
     Huffman tables may be left out, as MJPEG does: the standard's are used. Bytes after the end marker are padding.
-    Raises ImageError, in one line, for anything that is not one whole picture: no start or end marker, a scan that is
-    missing, cut, or of another length than its picture, a second picture behind it, any warning of the decoder, CMYK,
-    more than 8 bits, or larger than MAX_SIDE (nothing is decoded then).
+
+    Raises:
+        ImageError: For anything that is not one whole picture: no start or end marker, a scan that is
+            missing, cut, or of another length than its picture, a second picture behind it, any warning of the decoder,
+            CMYK, more than 8 bits, or larger than MAX_SIDE (nothing is decoded then).
     """
     import simplejpeg
 

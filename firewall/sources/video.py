@@ -53,7 +53,16 @@ class VideoReader:
     ends before it states is a SourceError at its end."""
 
     def __init__(self, path: str, name: str, *, timeout: float) -> None:
-        """timeout: seconds that opening or one frame may take. Raises SourceError if it isn't a video we can decode."""
+        """Open a video file.
+
+        Args:
+            path: The file.
+            name: Name of the source, for messages.
+            timeout: Seconds that opening or one frame may take.
+
+        Raises:
+            SourceError: If it isn't a video we can decode.
+        """
         self._name = name
         if Path(path).stat().st_size == 0:
             raise SourceError(f"video {name} is empty (0 bytes)")

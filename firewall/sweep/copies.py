@@ -24,8 +24,14 @@ Timed = Callable[[str], AbstractContextManager[None]]
 def open_copies(engine: Engine, input: InputSpec, operations: Sequence[str]) -> Copies | DeviceCopies:  # noqa: A002
     """Copies where `engine` reads them: on the GPU if it reads device memory and the native runtime can use the GPU.
 
-    operations: all that will be asked for; on the GPU they are prepared, and proven to give what the processor gives.
-    Raises EngineError if they don't.
+    Args:
+        engine: The classifier on its device.
+        input: Size and preparation of the network's input.
+        operations: All that will be asked for; on the GPU they are prepared, and proven to give what the processor
+            gives.
+
+    Raises:
+        EngineError: If they don't.
     """
     if not isinstance(engine, DeviceEngine) or not _cuda_usable():
         return Copies(engine, input)
@@ -42,10 +48,14 @@ def _cuda_usable() -> bool:
 
 
 class Copies:
-    """What `engine` says of an image's copies. input: how the engine's network wants its pixels.
+    """What `engine` says of an image's copies.
 
     Into a TensorEngine's memory the sweep writes the very numbers that the network reads; other engines are handed
     pixels. The logits are the same, bit for bit, on the same device.
+
+    Args:
+        engine: The classifier on its device.
+        input: How the engine's network wants its pixels.
     """
 
     #: Where the copies are made, for bench and logs.
@@ -59,9 +69,16 @@ class Copies:
     def classify(
         self, image: npt.NDArray[np.uint8], operations: Sequence[str], timed: Timed
     ) -> npt.NDArray[np.float32]:
-        """Logits (len(operations), classes). image: (H, W, 3) uint8 at the network's input size.
+        """Logits (len(operations), classes).
 
-        Raises EngineError if the network fails, UsageError for an unknown operation.
+        Args:
+            image: (H, W, 3) uint8 at the network's input size.
+            operations: Names of the operations, such as `jpeg:75`.
+            timed: Measures a named stage.
+
+        Raises:
+            EngineError: If the network fails.
+            UsageError: For an unknown operation.
         """
         engine = self._direct
         if engine is None:

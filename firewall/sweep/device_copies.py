@@ -50,8 +50,13 @@ class _Step(NamedTuple):
 
 
 class DeviceCopies:
-    """Copies for a DeviceEngine. input: how the engine's network wants its pixels. transforms: makes the plans;
-    firewall.transforms.cuda."""
+    """Copies for a DeviceEngine.
+
+    Args:
+        engine: The classifier on the GPU.
+        input: How the engine's network wants its pixels.
+        transforms: Makes the plans; firewall.transforms.cuda.
+    """
 
     #: Where the copies are made, for bench and logs.
     where = "GPU"
@@ -78,7 +83,9 @@ class DeviceCopies:
         """Address of the copies, and the plans that make them, in order. The first call for a list of operations
         allocates on the device and takes milliseconds; later ones look it up.
 
-        Raises UsageError for an unknown operation, FirewallError if the GPU refuses.
+        Raises:
+            UsageError: For an unknown operation.
+            FirewallError: If the GPU refuses.
         """
         key = tuple(operations)
         if key not in self._prepared:
@@ -111,7 +118,8 @@ class DeviceCopies:
         """Two different images, in turns, three times each, must get the logits that copies made on the processor get,
         and not each other's: a chain that reads what was there before would release what it never saw.
 
-        Raises EngineError if they don't.
+        Raises:
+            EngineError: If they don't.
         """
         if not operations:
             return

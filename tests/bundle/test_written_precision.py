@@ -12,7 +12,7 @@ from PIL import Image
 
 from firewall import Firewall, cli
 from firewall.bundle import DEFAULT, load_bundle
-from firewall.bundle.written_precision import precision_of
+from firewall.bundle.onnx_bytes import precision_of
 from firewall.errors import BundleError
 from firewall.export.precision import prepare, to_float16, to_int8
 from firewall.frame import Pixels
@@ -59,7 +59,15 @@ def test_an_int8_bundle_is_made_and_judges_alike(
             benign_sign.astype(np.int16) + rng.integers(-9, 10) + rng.integers(-3, 4, benign_sign.shape), 0, 255
         )
         Image.fromarray(moved.astype(np.uint8)).save(benign / f"{number:03d}.png")
-    made = ("--classifier", "default", "--detectors", "agreement", "--false-positive-rate", "0.05")
+    made = (
+        "--classifier",
+        "default",
+        "--detectors",
+        "agreement",
+        "--false-positive-rate",
+        "0.05",
+        "--accept-preparation",
+    )
     command = ["export", "bundle", *made, "--images", str(benign), "--out", str(tmp_path / "b")]
     assert cli.run(cli.app, [*command, "--precision", "int8"], "firewall") == 0
     assert "int8" in capsys.readouterr().out

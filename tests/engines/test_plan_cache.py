@@ -7,7 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from firewall.engines.plan_cache import PlanCache, PlanKey, Precision, Profile, plan_folder, precision_named
+from firewall.bundle.onnx_bytes import Precision
+from firewall.engines.plan_cache import PlanCache, PlanKey, Profile, plan_folder, precision_named
 from firewall.errors import EngineError, UsageError
 
 CONTENT = bytes(range(256)) * 8

@@ -11,7 +11,7 @@ import numpy as np
 import numpy.typing as npt
 
 from firewall.bundle import Bundle, ClassifierSpec, Seen, write_bundle
-from firewall.bundle.written_precision import Precision, precision_of
+from firewall.bundle.onnx_bytes import Precision, precision_of
 from firewall.errors import DataError, UsageError
 from firewall.export.precision import prepare, to_float16, to_int8
 from firewall.frame import Pixels

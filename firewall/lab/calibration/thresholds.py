@@ -20,7 +20,7 @@ import numpy.typing as npt
 
 from firewall import __version__
 from firewall.bundle import Bundle, Calibration, ClassifierSpec, DetectorSpec, Seen, write_bundle
-from firewall.bundle.written_precision import precision_of
+from firewall.bundle.onnx_bytes import precision_of
 from firewall.detectors import build
 from firewall.detectors.confidence import log_odds
 from firewall.engines import OnnxRuntimeNetwork

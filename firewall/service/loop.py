@@ -1,55 +1,48 @@
-"""The loop around the firewall: capture -> regions -> screen -> sinks, until told to stop. `firewall serve` runs it."""
+"""The loop around the firewall: capture -> regions -> screen -> sinks, until it is stopped."""
 
 from __future__ import annotations
 
 import math
-import signal
 import threading
 import time
 from collections import Counter, deque
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import ExitStack, contextmanager
+from collections.abc import Callable, Sequence
+from contextlib import ExitStack
 from dataclasses import dataclass, field, replace
-from types import FrameType
 
 import numpy as np
-from pydantic import ValidationError
 
-from firewall.bundle import Bundle
-from firewall.decision.drift import Drift, DriftSpec, DriftState
-from firewall.decision.tracks import Tracks, TracksSpec
-from firewall.errors import BundleError, EngineError, FirewallError
+from firewall.decision.drift import Drift, DriftState
+from firewall.decision.tracks import Tracks
+from firewall.errors import EngineError, FirewallError
 from firewall.frame import Frame
 from firewall.regions import RegionFinder
 from firewall.screening import Firewall, Stages
-from firewall.sinks import FrameReport, JsonLines, Sink
+from firewall.sinks import FrameReport, Sink
 from firewall.sources import Capture, End, Failure
 from firewall.verdict import Reason, Verdict
 
-__all__ = [
-    "DEADLINE_MS",
-    "DRIFT_FILE",
-    "TRACKS_FILE",
-    "Service",
-    "Summary",
-    "over_time",
-    "reopen_on_hangup",
-    "stop_on_signals",
-]
+__all__ = ["Service", "Summary"]
 
-#: Milliseconds after capture at which a verdict on a live frame is too late: one frame at 30 Hz.
-DEADLINE_MS = 33.0
-#: Files of a bundle that say how evidence adds up over time, and what normal traffic looks like.
-#: Verdicts that the drift monitor is to see: of all that was judged by itself.
+#: Reasons of verdicts that the drift monitor may see: the region was judged by its own pixels.
 _SAMPLED = (Reason.BENIGN, Reason.SUSPICIOUS, Reason.UNCERTIFIED, Reason.DETECTOR_ERROR, Reason.ENGINE_ERROR)
-TRACKS_FILE, DRIFT_FILE = "tracks.json", "drift.json"
-#: A track that was seen less often tells the drift monitor nothing: much that isn't a sign flickers.
+#: The drift monitor ignores tracks of fewer frames: many of them are not signs and only flicker.
 _LONG_ENOUGH = 3
 
 
 @dataclass
 class Summary:
-    """What a run came to; counts are totals, latencies (milliseconds) are those of the last 10,000 verdicts."""
+    """The result of a run.
+
+    Attributes:
+        frames: Frames that were screened.
+        released: Labels that were released.
+        withheld: Reason -> verdicts that withheld for it.
+        dropped: Frames of a live source that nobody looked at, because newer ones were there.
+        restarts: Capture processes that had to be started again.
+        seconds: How long the run took.
+        latencies: Milliseconds from capture to verdict, of the last 10,000 verdicts.
+    """
 
     frames: int = 0
     released: int = 0
@@ -89,10 +82,21 @@ class Service:
         drift_told: Callable[[DriftState], None] = lambda _: None,
         drift_every: int = 1,
     ) -> None:
-        """deadline_ms: after a frame's capture; None = no deadline. max_frames: frames and failures to get one.
-        heartbeat: called on every turn of the loop, twice a second at least while it is alive. tracks: withholds on
-        what a sign's frames come to together; only for sources whose frames follow each other. drift: is given one
-        frame of every track or, without tracks, every `drift_every`-th verdict. drift_told: called with each new state.
+        """Set up a service; `run` starts it.
+
+        Args:
+            firewall: Judges the regions.
+            capture: Gives the frames.
+            finder: Names the regions of a frame.
+            sinks: Receive a report on every frame and every failure, in this order. `run` closes them.
+            deadline_ms: Milliseconds after capture at which a verdict is too late. None: no deadline.
+            max_frames: Stop after so many reports (frames, or failures to get one). None: never.
+            heartbeat: Called on every turn of the loop, at least twice a second while it is alive.
+            tracks: Withholds labels for the evidence of several frames; only for sources whose frames follow each
+                other. None: each frame is judged alone.
+            drift: Receives one verdict of every track or, without tracks, every `drift_every`-th verdict.
+            drift_told: Called with each new state of `drift`.
+            drift_every: See `drift`; at least 1.
         """
         self.firewall, self.capture, self.finder, self.sinks = firewall, capture, finder, sinks
         self.deadline_ms, self.max_frames = deadline_ms, max_frames
@@ -103,11 +107,18 @@ class Service:
         self._stopping = threading.Event()
 
     def stop(self) -> None:
-        """End `run` after the frame in hand; may be called from any thread or a signal handler."""
+        """End `run` after the current frame. May be called from any thread or a signal handler."""
         self._stopping.set()
 
     def run(self) -> Summary:
-        """The loop. The sinks are closed at the end, whatever happened; errors of source or sinks are raised."""
+        """Screen frames until there is a reason to stop. The sinks are closed at the end, whatever happened.
+
+        Returns:
+            What the run came to.
+
+        Raises:
+            FirewallError: If the source or a sink fails for good.
+        """
         started = time.monotonic()
         reports = 0
         try:
@@ -132,7 +143,14 @@ class Service:
         return self.summary
 
     def screen(self, frame: Frame) -> FrameReport:
-        """The report on one frame."""
+        """Find and judge the regions of one frame. Whatever goes wrong becomes a verdict that withholds.
+
+        Args:
+            frame: The frame.
+
+        Returns:
+            The report for the sinks.
+        """
         stages = Stages()
         deadline = None if self.deadline_ms is None else frame.captured_at + self.deadline_ms / 1e3
         try:
@@ -151,7 +169,7 @@ class Service:
         return FrameReport(frame, verdicts, dict(stages), self.capture.dropped, self.capture.restarts)
 
     def _over_time(self, frame: Frame, verdicts: list[Verdict]) -> list[Verdict]:
-        """The verdicts less what their tracks withhold. Drift is only told of; it changes nothing."""
+        """The verdicts, with those withheld whose tracks are suspicious. Drift is only reported; it changes nothing."""
         judged = verdicts
         if self.tracks is not None:
             try:
@@ -164,7 +182,7 @@ class Service:
         return judged
 
     def _samples(self, verdicts: Sequence[Verdict]) -> list[Verdict]:
-        """What the drift monitor is to see. Frames of one sign are nearly one picture, so each sign counts once."""
+        """The verdicts for the drift monitor. Frames of one sign are nearly the same picture, so a sign counts once."""
         if self.tracks is not None:
             ended = self.tracks.ended()
             return [track.sample for track in ended if track.sample is not None and track.frames >= _LONG_ENOUGH]
@@ -198,52 +216,6 @@ class Service:
             self.summary.latencies.append(verdict.latency_ms)
         for sink in self.sinks:
             sink.report(report)
-
-
-def over_time(bundle: Bundle) -> tuple[TracksSpec | None, DriftSpec | None]:
-    """What a bundle says of tracks and of drift, each None if nothing. Raises BundleError if it can't be read."""
-    tracks, drift = bundle.files.get(TRACKS_FILE), bundle.files.get(DRIFT_FILE)
-    try:
-        return (
-            None if tracks is None else TracksSpec.model_validate_json(tracks),
-            None if drift is None else DriftSpec.model_validate_json(drift),
-        )
-    except ValidationError as error:
-        first = error.errors()[0]
-        where = ".".join(str(part) for part in first["loc"])
-        raise BundleError(
-            f"{TRACKS_FILE} or {DRIFT_FILE} of bundle {bundle.path} is not valid: {where}: {first['msg']}; make it "
-            "anew with 'firewall lab tracks' and 'firewall lab drift'"
-        ) from error
-
-
-@contextmanager
-def stop_on_signals(service: Service) -> Iterator[None]:
-    """SIGINT and SIGTERM end the service after the frame in hand; a second one ends the process at once."""
-
-    def handle(number: int, _: FrameType | None) -> None:
-        service.stop()
-        signal.signal(number, signal.SIG_DFL)
-
-    previous = {number: signal.signal(number, handle) for number in (signal.SIGINT, signal.SIGTERM)}
-    try:
-        yield
-    finally:
-        for number, handler in previous.items():
-            signal.signal(number, handler)
-
-
-@contextmanager
-def reopen_on_hangup(lines: JsonLines) -> Iterator[None]:
-    """SIGHUP reopens the file of `lines`, as who rotates it expects; where they go to no file it does what it did."""
-    if lines.path is None:
-        yield
-        return
-    previous = signal.signal(signal.SIGHUP, lambda *_: lines.reopen())
-    try:
-        yield
-    finally:
-        signal.signal(signal.SIGHUP, previous)
 
 
 def _withheld(frame: Frame, reason: Reason, detail: str) -> Verdict:
