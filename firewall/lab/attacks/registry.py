@@ -17,7 +17,10 @@ newtonfool, -top5        least change, L2                                  Jang 
 adef, -top5              deformation                                       Alaifari et al. 2019
 jsma, -top5              few values, L0                                    Papernot et al. 2016
 apgd-ce, apgd-dlr        bounded, L-infinity                               Croce, Hein 2020
-autoattack               APGD on both losses, then Square                  Croce, Hein 2020
+fab-t                    least change, L-infinity                          Croce, Hein 2020
+autoattack-standard      APGD-CE, APGD-T, FAB-T, Square (5000 queries)     Croce, Hein 2020, the standard version
+apgd-square              APGD on both losses, then Square (1000 queries)   parts of it, quicker; no FAB
+autoattack               old name of apgd-square
 square                   bounded, black box by scores                      Andriushchenko et al. 2020
 hopskipjump              least change, black box by labels                 Chen et al. 2020
 one-pixel, five-pixels   one or five pixels, black box by scores           Su et al. 2019
@@ -43,6 +46,7 @@ from firewall.lab.attacks.bim import Bim
 from firewall.lab.attacks.carlini_wagner import CarliniWagner
 from firewall.lab.attacks.criteria import TOP_5, Target
 from firewall.lab.attacks.deepfool import DeepFool
+from firewall.lab.attacks.fab import FabT
 from firewall.lab.attacks.fgsm import Fgsm
 from firewall.lab.attacks.gradient import GradientStep
 from firewall.lab.attacks.high_confidence import HighConfidencePgd
@@ -92,6 +96,9 @@ ATTACKS: MappingProxyType[str, Attack] = MappingProxyType(
         "jsma-top5": Jsma(criterion=TOP_5),
         "apgd-ce": Apgd(),
         "apgd-dlr": Apgd(loss="dlr"),
+        "fab-t": FabT(eps=None),
+        "autoattack-standard": AutoAttack.standard(0.03),
+        "apgd-square": AutoAttack(),
         "autoattack": AutoAttack(),
         "square": Square(eps=0.06),
         "hopskipjump": HopSkipJump(),

@@ -25,10 +25,10 @@ FAMILIES: MappingProxyType[str, tuple[str, ...]] = MappingProxyType(
         "sign step": ("fgsm", "fgsm-top5", "substitute", "substitute-drawn"),
         "bounded steps": (
             *("pgd", "pgd-0.01", "pgd-0.03", "pgd-0.06", "pgd-high-confidence"),
-            *("apgd-ce", "apgd-dlr", "autoattack", "universal"),
+            *("apgd-ce", "apgd-dlr", "apgd-square", "autoattack", "autoattack-standard", "universal"),
         ),
         "least radius": ("bim", "l1-bim", "l2-bim", "pgd-targeted"),
-        "deepfool": ("deepfool", "deepfool-top5"),
+        "deepfool": ("deepfool", "deepfool-top5", "fab-t"),
         "newtonfool": ("newtonfool", "newtonfool-top5"),
         "gradient step": ("gradient", "gradient-top5"),
         "optimised": ("cw", "cw-top5", "cw-kappa", "lbfgs"),
