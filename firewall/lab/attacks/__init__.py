@@ -1,7 +1,7 @@
 """Attacks on an image classifier, one a file, behind one protocol; `registry.ATTACKS` holds them by name."""
 
+from firewall.lab.attacks.attack import Attack
 from firewall.lab.attacks.criteria import Criterion, Target, TopOut
-from firewall.lab.attacks.protocol import Attack
 from firewall.lab.attacks.registry import ATTACKS, BLACK_BOX, PAPER_TARGETED, PAPER_UNTARGETED, by_name
 from firewall.lab.attacks.rounding import quantise, survivors
 

@@ -3,24 +3,23 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import ClassVar
 
 import torch
 from torch import Tensor, nn
 
 from firewall.errors import UsageError
+from firewall.lab.attacks.attack import Logits, WhiteBox, under_attack
 from firewall.lab.attacks.bisection import along
 from firewall.lab.attacks.criteria import TOP_1, TopOut, wrong_classes
 from firewall.lab.attacks.deepfool import missing, ranked
 from firewall.lab.attacks.flow import deform, smooth
-from firewall.lab.attacks.protocol import Logits, under_attack
 from firewall.lab.attacks.rounding import as_stored
 
 __all__ = ["ADef"]
 
 
 @dataclass(frozen=True)
-class ADef:
+class ADef(WhiteBox):
     """Alaifari, Alberti, Gauksson: "ADef: an iterative algorithm to construct adversarial deformations", 2019.
 
     With f the difference of a rival's logit and the label's, and a its gradient by the flow field, the shortest smooth
@@ -38,10 +37,6 @@ class ADef:
     reach: float = 3.0
     criterion: TopOut = TOP_1
     name: str = "adef"
-
-    needs_gradient: ClassVar[bool] = True
-    labels_only: ClassVar[bool] = False
-    chunk: ClassVar[int] = 32
 
     def __post_init__(self) -> None:
         if (

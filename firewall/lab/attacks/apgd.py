@@ -4,23 +4,23 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from typing import ClassVar, Literal
+from typing import Literal
 
 import torch
 from torch import Tensor, nn
 
 from firewall.errors import DataError, UsageError
+from firewall.lab.attacks.attack import Logits, WhiteBox, under_attack
 from firewall.lab.attacks.bisection import along
 from firewall.lab.attacks.criteria import TOP_1, Criterion, wrong_classes
 from firewall.lab.attacks.pgd import project, random_start
-from firewall.lab.attacks.protocol import Logits, under_attack
 from firewall.lab.attacks.rounding import as_stored
 
 __all__ = ["Apgd"]
 
 
 @dataclass(frozen=True)
-class Apgd:
+class Apgd(WhiteBox):
     """Croce, Hein: "Reliable evaluation of adversarial robustness with an ensemble of diverse parameter-free attacks",
     2020. L-infinity.
 
@@ -39,10 +39,6 @@ class Apgd:
     rho: float = 0.75
     criterion: Criterion = TOP_1
     name: str = "apgd"
-
-    needs_gradient: ClassVar[bool] = True
-    labels_only: ClassVar[bool] = False
-    chunk: ClassVar[int] = 32
 
     def __post_init__(self) -> None:
         if self.loss not in ("ce", "dlr") or not 0 < self.eps <= 1 or min(self.steps, self.targets) < 1:

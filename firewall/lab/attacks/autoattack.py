@@ -3,15 +3,14 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import ClassVar
 
 from torch import Tensor, nn
 
 from firewall.errors import UsageError
 from firewall.lab.attacks.apgd import Apgd
+from firewall.lab.attacks.attack import WhiteBox, under_attack
 from firewall.lab.attacks.criteria import Criterion
 from firewall.lab.attacks.fab import FabT
-from firewall.lab.attacks.protocol import under_attack
 from firewall.lab.attacks.rounding import as_stored
 from firewall.lab.attacks.square import Square
 
@@ -19,7 +18,7 @@ __all__ = ["AutoAttack"]
 
 
 @dataclass(frozen=True)
-class AutoAttack:
+class AutoAttack(WhiteBox):
     """An ensemble of attacks, L-infinity. White box, but for its last part.
 
     Croce, Hein: "Reliable evaluation of adversarial robustness with an ensemble of diverse parameter-free attacks",
@@ -38,10 +37,6 @@ class AutoAttack:
 
     parts: tuple[Apgd | FabT | Square, ...] = (Apgd(), Apgd(loss="dlr"), Square())
     name: str = "autoattack"
-
-    needs_gradient: ClassVar[bool] = True
-    labels_only: ClassVar[bool] = False
-    chunk: ClassVar[int] = 32
 
     def __post_init__(self) -> None:
         if not self.parts or len({part.criterion for part in self.parts}) > 1:

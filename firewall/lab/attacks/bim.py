@@ -3,16 +3,16 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import ClassVar, Literal
+from typing import Literal
 
 import torch
 from torch import Tensor, nn
 
 from firewall.errors import UsageError
+from firewall.lab.attacks.attack import Logits, WhiteBox, under_attack
 from firewall.lab.attacks.bisection import along, least
 from firewall.lab.attacks.criteria import TARGET_99, Criterion
 from firewall.lab.attacks.pgd import random_start
-from firewall.lab.attacks.protocol import Logits, under_attack
 from firewall.lab.attacks.rounding import as_stored
 
 __all__ = ["Bim", "Norm", "length", "within"]
@@ -22,7 +22,7 @@ Norm = Literal["linf", "l2", "l1"]
 
 
 @dataclass(frozen=True)
-class Bim:
+class Bim(WhiteBox):
     """Kurakin, Goodfellow, Bengio: "Adversarial examples in the physical world", 2017 (BIM), and Madry et al. 2018
     (with a random start: PGD). The L1 and L2 forms, and the search for the radius, are those of Foolbox 1.8, which the
     statistics paper used: a step follows the gradient scaled to unit length, and what is too long is scaled back.
@@ -40,10 +40,6 @@ class Bim:
     random_start: bool = False
     criterion: Criterion = TARGET_99
     name: str = "bim"
-
-    needs_gradient: ClassVar[bool] = True
-    labels_only: ClassVar[bool] = False
-    chunk: ClassVar[int] = 32
 
     def __post_init__(self) -> None:
         if (

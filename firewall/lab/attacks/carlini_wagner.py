@@ -3,21 +3,20 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import ClassVar
 
 import torch
 from torch import Tensor, nn
 
 from firewall.errors import UsageError
+from firewall.lab.attacks.attack import Logits, WhiteBox, under_attack
 from firewall.lab.attacks.criteria import TOP_1, Criterion
-from firewall.lab.attacks.protocol import Logits, under_attack
 from firewall.lab.attacks.rounding import as_stored
 
 __all__ = ["CarliniWagner"]
 
 
 @dataclass(frozen=True)
-class CarliniWagner:
+class CarliniWagner(WhiteBox):
     """Carlini, Wagner: "Towards evaluating the robustness of neural networks", 2017. L2.
 
     Minimises |x' - x|^2 + c * max(kappa - margin, 0) over w, x' = (tanh(w) + 1) / 2, by Adam, with a binary search on
@@ -38,10 +37,6 @@ class CarliniWagner:
     rounded: bool = True
     criterion: Criterion = TOP_1
     name: str = "cw"
-
-    needs_gradient: ClassVar[bool] = True
-    labels_only: ClassVar[bool] = False
-    chunk: ClassVar[int] = 32
 
     def __post_init__(self) -> None:
         if not self.kappa >= 0 or min(self.steps, self.searches) < 1 or not min(self.step, self.initial_c) > 0:

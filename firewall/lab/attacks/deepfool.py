@@ -3,22 +3,21 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import ClassVar
 
 import torch
 from torch import Tensor, nn
 
 from firewall.errors import UsageError
+from firewall.lab.attacks.attack import WhiteBox, under_attack
 from firewall.lab.attacks.bisection import along
 from firewall.lab.attacks.criteria import TOP_1, TopOut, wrong_classes
-from firewall.lab.attacks.protocol import under_attack
 from firewall.lab.attacks.rounding import as_stored
 
 __all__ = ["DeepFool", "missing", "ranked"]
 
 
 @dataclass(frozen=True)
-class DeepFool:
+class DeepFool(WhiteBox):
     """Moosavi-Dezfooli, Fawzi, Frossard: "DeepFool: a simple and accurate method to fool deep neural networks", 2016.
 
     L2, untargeted. steps: at most. candidates: how many of the most likely wrong classes have their boundaries
@@ -35,10 +34,6 @@ class DeepFool:
     rounded: bool = True
     criterion: TopOut = TOP_1
     name: str = "deepfool"
-
-    needs_gradient: ClassVar[bool] = True
-    labels_only: ClassVar[bool] = False
-    chunk: ClassVar[int] = 32
 
     def __post_init__(self) -> None:
         if self.steps < 1 or self.candidates < self.criterion.k or not self.overshoot >= 0:

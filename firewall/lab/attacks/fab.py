@@ -3,22 +3,21 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import ClassVar
 
 import torch
 from torch import Tensor, nn
 
 from firewall.errors import UsageError
+from firewall.lab.attacks.attack import Logits, WhiteBox, under_attack
 from firewall.lab.attacks.bisection import along
 from firewall.lab.attacks.criteria import TOP_1, TopOut, wrong_classes
-from firewall.lab.attacks.protocol import Logits, under_attack
 from firewall.lab.attacks.rounding import as_stored
 
 __all__ = ["FabT", "onto_boundary"]
 
 
 @dataclass(frozen=True)
-class FabT:
+class FabT(WhiteBox):
     """Targeted fast adaptive boundary attack. White box, L-infinity, least change.
 
     Croce, Hein: "Minimally distorted adversarial examples with a fast adaptive boundary attack", 2020; the targeted
@@ -54,10 +53,6 @@ class FabT:
     criterion: TopOut = TOP_1
     name: str = "fab-t"
 
-    needs_gradient: ClassVar[bool] = True
-    labels_only: ClassVar[bool] = False
-    chunk: ClassVar[int] = 32
-
     def __post_init__(self) -> None:
         if (self.eps is not None and not 0 < self.eps <= 1) or min(self.steps, self.targets) < 1:
             raise UsageError(
@@ -70,7 +65,9 @@ class FabT:
                 "0 <= most_bias <= 1, overshoot >= 1, 0 < way_back < 1"
             )
         if self.criterion.k != 1:
-            raise UsageError(f"fab-t: the criterion's k is {self.criterion.k}; allowed are criteria with k 1, a wrong first label")
+            raise UsageError(
+                f"fab-t: the criterion's k is {self.criterion.k}; allowed are criteria with k 1, a wrong first label"
+            )
 
     def run(self, model: nn.Module, images: Tensor, labels: Tensor, seed: int) -> Tensor:
         """See Attack.run. Nothing is random; `seed` is not used. Where no example counts the image comes back."""

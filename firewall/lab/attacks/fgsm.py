@@ -3,20 +3,19 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import ClassVar
 
 import torch
 from torch import Tensor, nn
 
 from firewall.errors import UsageError
+from firewall.lab.attacks.attack import WhiteBox, under_attack
 from firewall.lab.attacks.criteria import TOP_1, Criterion
-from firewall.lab.attacks.protocol import under_attack
 
 __all__ = ["Fgsm"]
 
 
 @dataclass(frozen=True)
-class Fgsm:
+class Fgsm(WhiteBox):
     """Goodfellow, Shlens, Szegedy: "Explaining and harnessing adversarial examples", 2015.
 
     eps: L-infinity length of the step, in units of the full range 0..1.
@@ -25,10 +24,6 @@ class Fgsm:
     eps: float = 0.03
     criterion: Criterion = TOP_1
     name: str = "fgsm"
-
-    needs_gradient: ClassVar[bool] = True
-    labels_only: ClassVar[bool] = False
-    chunk: ClassVar[int] = 32
 
     def __post_init__(self) -> None:
         if not 0 < self.eps <= 1:

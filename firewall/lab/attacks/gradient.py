@@ -3,22 +3,21 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import ClassVar
 
 import torch
 from torch import Tensor, nn
 
 from firewall.errors import UsageError
+from firewall.lab.attacks.attack import WhiteBox, under_attack
 from firewall.lab.attacks.bim import Norm, unit
 from firewall.lab.attacks.criteria import TOP_1, Criterion
-from firewall.lab.attacks.protocol import under_attack
 from firewall.lab.attacks.rounding import as_stored
 
 __all__ = ["GradientStep"]
 
 
 @dataclass(frozen=True)
-class GradientStep:
+class GradientStep(WhiteBox):
     """The gradient attack of Foolbox 1.8, with L-infinity its form of FGSM (Goodfellow et al. 2015): the direction is
     taken once, at the image, and lengths are tried from the shortest on until the criterion is met as stored.
 
@@ -33,10 +32,6 @@ class GradientStep:
     lengths: int = 64
     criterion: Criterion = TOP_1
     name: str = "gradient"
-
-    needs_gradient: ClassVar[bool] = True
-    labels_only: ClassVar[bool] = False
-    chunk: ClassVar[int] = 32
 
     def __post_init__(self) -> None:
         if self.norm not in ("linf", "l2", "l1") or not 0 < self.shortest <= self.longest <= 1 or self.lengths < 1:

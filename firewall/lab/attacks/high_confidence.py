@@ -13,16 +13,16 @@ import torch
 from torch import Tensor, nn
 
 from firewall.errors import UsageError
+from firewall.lab.attacks.attack import Logits, WhiteBox, under_attack
 from firewall.lab.attacks.criteria import TOP_1, Criterion, margin, wrong_classes
 from firewall.lab.attacks.pgd import project, random_start
-from firewall.lab.attacks.protocol import Logits, under_attack
 from firewall.lab.attacks.rounding import as_stored
 
 __all__ = ["HighConfidencePgd"]
 
 
 @dataclass(frozen=True)
-class HighConfidencePgd:
+class HighConfidencePgd(WhiteBox):
     """Madry et al. 2018 (see Pgd), targeted, with the margin of Carlini and Wagner 2017 as the loss.
 
     The margin keeps its gradient where the cross-entropy of a class at probability 1 has none left. Targets are the
@@ -40,9 +40,6 @@ class HighConfidencePgd:
     name: str = "pgd-high-confidence"
 
     criterion: ClassVar[Criterion] = TOP_1
-    needs_gradient: ClassVar[bool] = True
-    labels_only: ClassVar[bool] = False
-    chunk: ClassVar[int] = 32
 
     def __post_init__(self) -> None:
         if not 0 < self.eps <= 1 or self.steps < 1 or (self.step is not None and not self.step > 0):

@@ -10,9 +10,9 @@ import torch
 from torch import Tensor, nn
 
 from firewall.errors import UsageError
+from firewall.lab.attacks.attack import DecisionBased, under_attack
 from firewall.lab.attacks.bisection import along
 from firewall.lab.attacks.criteria import TOP_1, Criterion
-from firewall.lab.attacks.protocol import under_attack
 from firewall.lab.attacks.rounding import as_stored
 
 __all__ = ["HopSkipJump"]
@@ -22,7 +22,7 @@ Decision = Callable[[Tensor, Tensor], Tensor]
 
 
 @dataclass(frozen=True)
-class HopSkipJump:
+class HopSkipJump(DecisionBased):
     """Chen, Jordan, Wainwright: "HopSkipJumpAttack: a query-efficient decision-based attack", 2020. L2.
 
     From noise that meets the criterion, by bisection to the boundary; then, again and again: estimate the boundary's
@@ -42,8 +42,6 @@ class HopSkipJump:
     criterion: Criterion = TOP_1
     name: str = "hopskipjump"
 
-    needs_gradient: ClassVar[bool] = False
-    labels_only: ClassVar[bool] = True
     chunk: ClassVar[int] = 16
 
     def __post_init__(self) -> None:

@@ -3,21 +3,20 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import ClassVar
 
 import torch
 from torch import Tensor, nn
 
 from firewall.errors import UsageError
+from firewall.lab.attacks.attack import WhiteBox, under_attack
 from firewall.lab.attacks.criteria import TOP_1, Criterion, TopOut
-from firewall.lab.attacks.protocol import under_attack
 from firewall.lab.attacks.rounding import as_stored
 
 __all__ = ["Jsma"]
 
 
 @dataclass(frozen=True)
-class Jsma:
+class Jsma(WhiteBox):
     """Papernot et al.: "The limitations of deep learning in adversarial settings", 2016; untargeted as in Wiyatno, Xu:
     "Maximal Jacobian-based saliency map attack", 2018: away from the label, values going either way.
 
@@ -33,10 +32,6 @@ class Jsma:
     share: float = 0.1
     criterion: Criterion = TOP_1
     name: str = "jsma"
-
-    needs_gradient: ClassVar[bool] = True
-    labels_only: ClassVar[bool] = False
-    chunk: ClassVar[int] = 32
 
     def __post_init__(self) -> None:
         if not 0 < self.step <= 1 or self.width < 1 or not 0 < self.share <= 1:

@@ -5,15 +5,14 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import ClassVar
 
 import torch
 from torch import Tensor, nn
 
 from firewall.errors import UsageError
+from firewall.lab.attacks.attack import Logits, WhiteBox, under_attack
 from firewall.lab.attacks.bisection import along, least
 from firewall.lab.attacks.criteria import TARGET_99, Criterion
-from firewall.lab.attacks.protocol import Logits, under_attack
 from firewall.lab.attacks.rounding import as_stored
 
 __all__ = ["Lbfgs"]
@@ -23,7 +22,7 @@ Objective = Callable[[Tensor], tuple[Tensor, Tensor]]
 
 
 @dataclass(frozen=True)
-class Lbfgs:
+class Lbfgs(WhiteBox):
     """Szegedy et al.: "Intriguing properties of neural networks", 2014. L2.
 
     Minimises |x' - x|^2 + weight * loss of the criterion for x' in 0..1, and looks for the least weight whose minimum
@@ -44,10 +43,6 @@ class Lbfgs:
     highest: float = 10_000.0
     criterion: Criterion = TARGET_99
     name: str = "lbfgs"
-
-    needs_gradient: ClassVar[bool] = True
-    labels_only: ClassVar[bool] = False
-    chunk: ClassVar[int] = 32
 
     def __post_init__(self) -> None:
         if min(self.steps, self.memory, self.searches) < 1 or not 0 < self.lowest <= self.highest:

@@ -3,22 +3,21 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import ClassVar
 
 import torch
 from torch import Tensor, nn
 
 from firewall.errors import UsageError
+from firewall.lab.attacks.attack import WhiteBox, under_attack
 from firewall.lab.attacks.bisection import along
 from firewall.lab.attacks.criteria import TOP_1, TopOut
-from firewall.lab.attacks.protocol import under_attack
 from firewall.lab.attacks.rounding import as_stored
 
 __all__ = ["NewtonFool"]
 
 
 @dataclass(frozen=True)
-class NewtonFool:
+class NewtonFool(WhiteBox):
     """Jang, Wu, Jha: "Objective metrics and gradient descent algorithms for adversarial examples in machine learning",
     2017. L2.
 
@@ -35,10 +34,6 @@ class NewtonFool:
     rounded: bool = True
     criterion: TopOut = TOP_1
     name: str = "newtonfool"
-
-    needs_gradient: ClassVar[bool] = True
-    labels_only: ClassVar[bool] = False
-    chunk: ClassVar[int] = 32
 
     def __post_init__(self) -> None:
         if self.steps < 1 or not self.eta > 0:

@@ -9,15 +9,15 @@ import torch
 from torch import Tensor, nn
 
 from firewall.errors import UsageError
+from firewall.lab.attacks.attack import ScoreBased, under_attack
 from firewall.lab.attacks.criteria import TOP_1, Criterion
-from firewall.lab.attacks.protocol import under_attack
 from firewall.lab.attacks.rounding import as_stored
 
 __all__ = ["OnePixel"]
 
 
 @dataclass(frozen=True)
-class OnePixel:
+class OnePixel(ScoreBased):
     """Su, Vargas, Sakurai: "One pixel attack for fooling deep neural networks", 2019. Black box.
 
     A candidate is a place and a colour for each of `pixels` pixels. In each generation every candidate is challenged
@@ -34,8 +34,6 @@ class OnePixel:
     criterion: Criterion = TOP_1
     name: str = "one-pixel"
 
-    needs_gradient: ClassVar[bool] = False
-    labels_only: ClassVar[bool] = False
     chunk: ClassVar[int] = 8
 
     def __post_init__(self) -> None:

@@ -9,9 +9,9 @@ import torch
 from torch import Tensor, nn
 
 from firewall.errors import UsageError
+from firewall.lab.attacks.attack import WhiteBox, under_attack
 from firewall.lab.attacks.criteria import TOP_1, Criterion
 from firewall.lab.attacks.poses import Poses, placed
-from firewall.lab.attacks.protocol import under_attack
 from firewall.lab.attacks.rounding import as_stored
 
 __all__ = ["Patch"]
@@ -20,7 +20,7 @@ _POSES = Poses(degrees=20.0, scale=1.1, shift=0.0)
 
 
 @dataclass(frozen=True)
-class Patch:
+class Patch(WhiteBox):
     """Brown et al.: "Adversarial patch", 2017. Unbounded, but on a small disc only.
 
     One patch is fitted on the images of the batch, by Adam on the mean of the criterion's loss, cut off where an
@@ -38,8 +38,6 @@ class Patch:
     criterion: Criterion = TOP_1
     name: str = "patch"
 
-    needs_gradient: ClassVar[bool] = True
-    labels_only: ClassVar[bool] = False
     chunk: ClassVar[int] = 128
 
     def __post_init__(self) -> None:

@@ -3,20 +3,19 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import ClassVar
 
 import torch
 from torch import Tensor, nn
 
 from firewall.errors import UsageError
+from firewall.lab.attacks.attack import WhiteBox, under_attack
 from firewall.lab.attacks.criteria import TOP_1, Criterion
-from firewall.lab.attacks.protocol import under_attack
 
 __all__ = ["Pgd", "project", "random_start"]
 
 
 @dataclass(frozen=True)
-class Pgd:
+class Pgd(WhiteBox):
     """Madry et al.: "Towards deep learning models resistant to adversarial attacks", 2018.
 
     eps: radius of the L-infinity ball. step: length of a step, by default 2.5 eps / steps as in the paper's code.
@@ -29,10 +28,6 @@ class Pgd:
     random_start: bool = True
     criterion: Criterion = TOP_1
     name: str = "pgd"
-
-    needs_gradient: ClassVar[bool] = True
-    labels_only: ClassVar[bool] = False
-    chunk: ClassVar[int] = 32
 
     def __post_init__(self) -> None:
         if not 0 < self.eps <= 1 or self.steps < 1 or (self.step is not None and not self.step > 0):

@@ -41,6 +41,7 @@ from types import MappingProxyType
 from firewall.errors import UsageError
 from firewall.lab.attacks.adef import ADef
 from firewall.lab.attacks.apgd import Apgd
+from firewall.lab.attacks.attack import Attack
 from firewall.lab.attacks.autoattack import AutoAttack
 from firewall.lab.attacks.bim import Bim
 from firewall.lab.attacks.carlini_wagner import CarliniWagner
@@ -57,7 +58,6 @@ from firewall.lab.attacks.newtonfool import NewtonFool
 from firewall.lab.attacks.one_pixel import OnePixel
 from firewall.lab.attacks.patch import Patch
 from firewall.lab.attacks.pgd import Pgd
-from firewall.lab.attacks.protocol import Attack
 from firewall.lab.attacks.square import Square
 from firewall.lab.attacks.stadv import StAdv
 from firewall.lab.attacks.stickers import Stickers

@@ -3,15 +3,14 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import ClassVar
 
 import torch
 from torch import Tensor, nn
 
 from firewall.errors import UsageError
+from firewall.lab.attacks.attack import ScoreBased, under_attack
 from firewall.lab.attacks.bisection import along
 from firewall.lab.attacks.criteria import TOP_1, Criterion
-from firewall.lab.attacks.protocol import under_attack
 from firewall.lab.attacks.rounding import as_stored
 
 __all__ = ["Square"]
@@ -21,7 +20,7 @@ _HALVINGS = (0.001, 0.005, 0.02, 0.05, 0.1, 0.2, 0.4, 0.6, 0.8)
 
 
 @dataclass(frozen=True)
-class Square:
+class Square(ScoreBased):
     """Andriushchenko et al.: "Square Attack: a query-efficient black-box adversarial attack via random search", 2020.
     L-infinity.
 
@@ -37,10 +36,6 @@ class Square:
     share: float = 0.3
     criterion: Criterion = TOP_1
     name: str = "square"
-
-    needs_gradient: ClassVar[bool] = False
-    labels_only: ClassVar[bool] = False
-    chunk: ClassVar[int] = 32
 
     def __post_init__(self) -> None:
         if not 0 < self.eps <= 1 or self.queries < 1 or not 0 < self.share <= 1:

@@ -4,24 +4,23 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from itertools import count, takewhile
-from typing import ClassVar
 
 import torch
 from torch import Tensor, nn
 from torch.nn.functional import interpolate
 
 from firewall.errors import UsageError
+from firewall.lab.attacks.attack import Logits, WhiteBox, under_attack
 from firewall.lab.attacks.bisection import along
 from firewall.lab.attacks.criteria import TOP_1, Criterion
 from firewall.lab.attacks.flow import deform, total_variation
-from firewall.lab.attacks.protocol import Logits, under_attack
 from firewall.lab.attacks.rounding import as_stored
 
 __all__ = ["StAdv"]
 
 
 @dataclass(frozen=True)
-class StAdv:
+class StAdv(WhiteBox):
     """Xiao et al.: "Spatially transformed adversarial examples", 2018, with the search for tau and the cap on total
     variation of the thesis (Nguyen C. 2018, section 4.2).
 
@@ -53,10 +52,6 @@ class StAdv:
     step: float = 0.5
     criterion: Criterion = TOP_1
     name: str = "stadv"
-
-    needs_gradient: ClassVar[bool] = True
-    labels_only: ClassVar[bool] = False
-    chunk: ClassVar[int] = 32
 
     def __post_init__(self) -> None:
         bounds = (self.cap, self.highest_tau, self.step, 1.0 if self.reach is None else self.reach)

@@ -9,9 +9,9 @@ import torch
 from torch import Tensor, nn
 
 from firewall.errors import UsageError
+from firewall.lab.attacks.attack import Logits, WhiteBox, under_attack
 from firewall.lab.attacks.criteria import TOP_1, Criterion
 from firewall.lab.attacks.poses import Poses
-from firewall.lab.attacks.protocol import Logits, under_attack
 from firewall.lab.attacks.rounding import as_stored
 
 __all__ = ["Stickers"]
@@ -20,7 +20,7 @@ _POSES = Poses()
 
 
 @dataclass(frozen=True)
-class Stickers:
+class Stickers(WhiteBox):
     """After Eykholt et al.: "Robust physical-world attacks on deep learning visual classification" (RP2), 2018.
 
     As in RP2 a sparse place is found first, then what to print there, by the expectation of the loss over views of
@@ -44,8 +44,6 @@ class Stickers:
     criterion: Criterion = TOP_1
     name: str = "stickers"
 
-    needs_gradient: ClassVar[bool] = True
-    labels_only: ClassVar[bool] = False
     chunk: ClassVar[int] = 16
 
     def __post_init__(self) -> None:

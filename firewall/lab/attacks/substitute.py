@@ -12,10 +12,10 @@ from torch import Tensor, nn
 from torch.nn.functional import cross_entropy
 
 from firewall.errors import UsageError
+from firewall.lab.attacks.attack import DecisionBased, Logits, under_attack
 from firewall.lab.attacks.criteria import Criterion
 from firewall.lab.attacks.fgsm import Fgsm
 from firewall.lab.attacks.pgd import Pgd
-from firewall.lab.attacks.protocol import Logits, under_attack
 
 __all__ = ["Substitute", "drawings", "learning"]
 
@@ -23,7 +23,7 @@ _FGSM = Fgsm(eps=0.1)
 
 
 @dataclass(frozen=True)
-class Substitute:
+class Substitute(DecisionBased):
     """Papernot et al.: "Practical black-box attacks against machine learning", 2017, as used by Sun et al. (residual).
 
     The network is asked for the first label of some seeds. A small network of another architecture learns those
@@ -46,8 +46,6 @@ class Substitute:
     inner: Fgsm | Pgd = _FGSM
     name: str = "substitute"
 
-    needs_gradient: ClassVar[bool] = False
-    labels_only: ClassVar[bool] = True
     chunk: ClassVar[int] = 256
 
     def __post_init__(self) -> None:

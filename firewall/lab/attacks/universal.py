@@ -9,17 +9,17 @@ import torch
 from torch import Tensor, nn
 
 from firewall.errors import UsageError
+from firewall.lab.attacks.attack import WhiteBox, under_attack
 from firewall.lab.attacks.criteria import TOP_1, TopOut
 from firewall.lab.attacks.deepfool import DeepFool
 from firewall.lab.attacks.pgd import project
-from firewall.lab.attacks.protocol import under_attack
 from firewall.lab.attacks.rounding import as_stored
 
 __all__ = ["Universal"]
 
 
 @dataclass(frozen=True)
-class Universal:
+class Universal(WhiteBox):
     """Moosavi-Dezfooli et al.: "Universal adversarial perturbations", 2017. L-infinity.
 
     Fitted on the images of the batch. One after the other, in random order: where the image with the perturbation v
@@ -38,8 +38,6 @@ class Universal:
     criterion: TopOut = TOP_1
     name: str = "universal"
 
-    needs_gradient: ClassVar[bool] = True
-    labels_only: ClassVar[bool] = False
     chunk: ClassVar[int] = 128
 
     def __post_init__(self) -> None:

@@ -17,6 +17,7 @@ __all__ = [
     "ClassifierEntry",
     "DatasetEntry",
     "Device",
+    "Entry",
     "NormalImage",
     "Reserve",
     "Split",
@@ -33,11 +34,13 @@ Split = Literal["train", "dev", "eval"]
 Device = Literal["cpu", "cuda"]
 
 
-class _Entry(BaseModel):
+class Entry(BaseModel):
+    """What every record of a database is: immutable, and unknown keys are refused."""
+
     model_config = ConfigDict(extra="forbid", frozen=True)
 
 
-class DatasetEntry(_Entry):
+class DatasetEntry(Entry):
     """Where the normal images come from. spec, part: what `open_dataset` was asked for; a folder only by its name."""
 
     spec: str
@@ -49,7 +52,7 @@ class DatasetEntry(_Entry):
     notes: str = ""
 
 
-class ClassifierEntry(_Entry):
+class ClassifierEntry(Entry):
     """What was attacked. sha256: of the file that defines it. card: its accuracy, as its maker states it."""
 
     spec: str
@@ -62,7 +65,7 @@ class ClassifierEntry(_Entry):
     card: dict[str, Any] = Field(default_factory=dict)
 
 
-class NormalImage(_Entry):
+class NormalImage(Entry):
     """One normal image, correctly classified. index: of the image in the data set. group: images of one group (a track,
     near duplicates) are in one split. top5: the classifier's classes, most likely first, as the data set counts them.
     """
@@ -75,7 +78,7 @@ class NormalImage(_Entry):
     top5: tuple[int, ...]
 
 
-class Reserve(_Entry):
+class Reserve(Entry):
     """Further normal images that are never attacked, to set thresholds and measure false-positive rates on. asked: how
     many. looked_at: how many of the data set were classified for them, after those that the attacked ones came from."""
 
@@ -85,7 +88,7 @@ class Reserve(_Entry):
     shard: str
 
 
-class Card(_Entry):
+class Card(Entry):
     """attacks: registry name -> parameters and criterion. seed: of the choice of images and of the attacks. limit: how
     many normal images were asked for. looked_at: how many of the data set were classified until so many were right."""
 

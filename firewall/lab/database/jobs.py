@@ -11,12 +11,12 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 import torch
-from pydantic import BaseModel, ConfigDict, ValidationError
+from pydantic import ValidationError
 
 from firewall.errors import DataError, FirewallError
 from firewall.lab.attacks import Attack, by_name
 from firewall.lab.attacks.rounding import quantise
-from firewall.lab.database.card import Card, read_card
+from firewall.lab.database.card import Card, Entry, read_card
 from firewall.lab.database.selection import top_classes
 from firewall.lab.database.shards import decode, encode, read_shard, write_file, write_shard
 from firewall.lab.models import Protected, open_classifier
@@ -26,11 +26,9 @@ __all__ = ["Adversarial", "Finished", "Job", "Place", "finished", "jobs_of", "ru
 _JOBS = "jobs"
 
 
-class Adversarial(BaseModel):
+class Adversarial(Entry):
     """One adversarial image. normal: its place among the normal images. top5: classes as the data set counts them.
     probability: of the first. linf, l2: of the stored pixels / 255. changed: share of the pixels that differ."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True)
 
     normal: int
     top5: tuple[int, ...]
@@ -40,10 +38,8 @@ class Adversarial(BaseModel):
     changed: float
 
 
-class Finished(BaseModel):
+class Finished(Entry):
     """What a job came to. shard: "" where nothing fooled. seconds: of the attack alone, on one thread."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True)
 
     attack: str
     chunk: int

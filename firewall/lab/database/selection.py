@@ -15,7 +15,7 @@ from firewall.errors import DataError
 from firewall.lab.database.card import NormalImage, Split
 from firewall.lab.datasets import Dataset, split
 from firewall.lab.datasets.classes import doubt
-from firewall.lab.datasets.telling import say
+from firewall.lab.datasets.notice import say
 from firewall.lab.models import Protected
 
 __all__ = ["choose", "top_classes"]

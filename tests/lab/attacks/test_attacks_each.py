@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
@@ -16,6 +15,7 @@ from firewall.errors import DataError, UsageError
 from firewall.lab.attacks import ATTACKS, Attack, Target, TopOut, quantise, survivors
 from firewall.lab.attacks.adef import ADef
 from firewall.lab.attacks.apgd import Apgd, _checkpoints
+from firewall.lab.attacks.attack import under_attack
 from firewall.lab.attacks.autoattack import AutoAttack
 from firewall.lab.attacks.bim import Bim, Norm, length, within
 from firewall.lab.attacks.bisection import least
@@ -33,32 +33,13 @@ from firewall.lab.attacks.one_pixel import OnePixel
 from firewall.lab.attacks.patch import Patch
 from firewall.lab.attacks.pgd import Pgd
 from firewall.lab.attacks.poses import Poses
-from firewall.lab.attacks.protocol import under_attack
 from firewall.lab.attacks.rounding import as_stored, to_input
 from firewall.lab.attacks.square import Square
 from firewall.lab.attacks.stadv import StAdv
 from firewall.lab.attacks.stickers import Stickers
 from firewall.lab.attacks.substitute import Substitute, drawings
 from firewall.lab.attacks.universal import Universal
-from tests.lab.coloured_shapes import CLASSES, SIZE, classes_of, logits_of, named_rightly, shapes, trained
-
-
-@pytest.fixture(scope="module", autouse=True)
-def one_thread() -> Iterator[None]:
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(threads)
-
-
-@pytest.fixture(scope="module")
-def network(one_thread: None) -> nn.Sequential:
-    return trained()
-
-
-@pytest.fixture(scope="module")
-def victims(one_thread: None) -> tuple[Tensor, Tensor]:
-    return named_rightly()
+from tests.lab.coloured_shapes import CLASSES, SIZE, classes_of, logits_of, shapes
 
 
 def stored(attack: Attack, network: nn.Module, victims: tuple[Tensor, Tensor]) -> Tensor:

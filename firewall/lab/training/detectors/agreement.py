@@ -25,7 +25,7 @@ from firewall.lab.measurement import metrics
 from firewall.lab.measurement.conformal import conformal_threshold
 from firewall.lab.measurement.edge import SWEEPS
 from firewall.lab.models import Protected
-from firewall.lab.training.detectors.judged import RATES, judged, worst_auroc
+from firewall.lab.training.detectors.by_attack import RATES, rates_by_attack, worst_auroc
 from firewall.transforms import OPERATIONS_38
 
 __all__ = ["PAPER_THRESHOLDS", "SIDES", "Settings", "agreement_counts", "agreement_scores", "train"]
@@ -102,7 +102,7 @@ def train(database: Database, classifier: Protected, out: Path, settings: Settin
         },
         "train_normals": int(fitting.sum()),
         "attacks": swept.attacks,
-        "eval": {form: judged(swept, scores, evaluating, scores[fitting]) for form, scores in forms.items()},
+        "eval": {form: rates_by_attack(swept, scores, evaluating, scores[fitting]) for form, scores in forms.items()},
         "paper_thresholds": {
             str(limit): _at(swept, counts, evaluating, limit * total / max(SWEEPS)) for limit in PAPER_THRESHOLDS
         },

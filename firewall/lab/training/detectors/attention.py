@@ -42,7 +42,7 @@ from firewall.lab.models.attention_network import (
 from firewall.lab.models.saliency import SALIENCY
 from firewall.lab.training.loop import CHECKPOINT, Schedule, fit, read_checkpoint
 
-__all__ = ["FORMS", "IMAGES", "TEACHERS", "Settings", "lan_loss", "load_network", "train"]
+__all__ = ["FORMS", "IMAGES", "TEACHERS", "Settings", "Sources", "lan_loss", "load_attention", "train"]
 
 FORMS = ("thesis", "joint")
 #: What a joint g is taught by: the thesis' loss, or masks of another kind.
@@ -99,15 +99,39 @@ class Settings(Schedule):
             raise UsageError("--start and --hardened belong to --form joint; leave them out")
 
 
+@dataclass(frozen=True)
+class Sources:
+    """Which images a detector learns from.
+
+    Args:
+        data: The folder of the data sets and classifiers; None: the usual places.
+        images: One of IMAGES: the training images of the data set that the database was made of, or the database's
+            train split. A data set that isn't at hand gives way to the database, as the report says.
+        limit: How many images at most; 0 for all.
+
+    Raises:
+        UsageError: `images` is not one of IMAGES.
+    """
+
+    data: Path | None = None
+    images: str = "data-set"
+    limit: int = 0
+
+    def __post_init__(self) -> None:
+        if self.images not in IMAGES:
+            raise UsageError(f"--images must be one of {', '.join(IMAGES)}, got {self.images!r}")
+
+
+_USUAL = Sources()
+
+
 def train(
     database: Database,
     classifier: Protected,
     out: Path,
     settings: Settings,
     *,
-    data: Path | None = None,
-    images: str = "data-set",
-    limit: int = 0,
+    sources: Sources = _USUAL,
     also: Sequence[Database] = (),
     threads: int,
     workers: int = 0,
@@ -124,16 +148,14 @@ def train(
         raise DataError(f"{database.folder} was made on {card.name}, not on {classifier.name}; name that --classifier")
     if (card.channels, card.height) != (3, card.width) or not classifier.differentiable:
         raise DataError("attention needs a classifier of square RGB images that gives gradients; name another")
-    if images not in IMAGES:
-        raise UsageError(f"--images must be one of {', '.join(IMAGES)}, got {images!r}")
-    pixels, labels, fitted = _learnt(database, classifier, data, images, limit)
+    pixels, labels, fitted = _learnt(database, classifier, sources)
     settings = replace(
         settings, classifier=classifier.sha256, images=len(pixels), mirror=database.card.dataset.spec in _MIRRORED
     )
     torch.set_num_threads(threads)
     torch.manual_seed(settings.seed)
     learnt = _Shifted(pixels, labels, settings)
-    network = _fitted(database, classifier, learnt, settings, out, data, workers)
+    network = _fitted(database, classifier, learnt, settings, out, sources.data, workers)
     file = out / "detector.onnx"
     export_classifier(network, file, size=card.width, labels=classifier.labels)
     info = database.info()
@@ -153,7 +175,7 @@ def train(
     return report
 
 
-def load_network(folder: Path, classifier: Protected, data: Path | None = None) -> AttentionNetwork:
+def load_attention(folder: Path, classifier: Protected, data: Path | None = None) -> AttentionNetwork:
     """The trained network in a detector's folder, in evaluation mode, for whoever wants g and f2 apart.
 
     Raises DataError if the folder is none of this detector, or of another classifier.
@@ -313,23 +335,21 @@ class _Shifted(Dataset[tuple[Tensor, int]]):
         return image, int(self.labels[key[1]])
 
 
-def _learnt(
-    database: Database, classifier: Protected, data: Path | None, images: str, limit: int
-) -> tuple[Pixels, npt.NDArray[np.int64], Seen]:
+def _learnt(database: Database, classifier: Protected, sources: Sources) -> tuple[Pixels, npt.NDArray[np.int64], Seen]:
     """Images (N, H, W, 3) at the classifier's size, the classifier's classes of them, and the record of them."""
     own = database.card.dataset
     part = _LEARN.get((own.spec, own.part))
-    if images == "data-set" and part is not None:
+    if sources.images == "data-set" and part is not None:
         try:
-            found = open_dataset(own.spec, data, part=part)
+            found = open_dataset(own.spec, sources.data, part=part)
         except DataError as error:
             Console(stderr=True).print(f"firewall: {error}; learning from {database.folder} alone", soft_wrap=True)
         else:
-            order = np.random.default_rng(0).permutation(len(found))[: limit or None]
+            order = np.random.default_rng(0).permutation(len(found))[: sources.limit or None]
             pixels = np.stack([classifier.prepare(found.images[index]) for index in order])
             groups = " ".join(map(str, np.unique(found.groups[order])))
             return pixels, found.labels[order] + classifier.offset, Seen(dataset=own.spec, part=part, groups=groups)
-    inside = np.flatnonzero(database.where("train"))[: limit or None]
+    inside = np.flatnonzero(database.where("train"))[: sources.limit or None]
     labels = np.array([database.card.normal[index].label for index in inside], np.int64) + classifier.offset
     return database.normal[inside], labels, seen(database, ("train",))
 

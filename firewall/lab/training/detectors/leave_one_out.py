@@ -14,9 +14,9 @@ from typing import Any
 
 from firewall.errors import DataError
 from firewall.lab.database import Database
-from firewall.lab.training.detectors.image_detectors import Settings, train
-from firewall.lab.training.detectors.judging import judge
-from firewall.lab.training.trained import load_trained
+from firewall.lab.training.detector_folder import load_trained
+from firewall.lab.training.detectors.pixel_detectors import Settings, train
+from firewall.lab.training.detectors.pixel_evaluation import evaluate
 
 __all__ = ["FAMILIES", "leave_one_out"]
 
@@ -68,7 +68,7 @@ def leave_one_out(
         if not done.exists():
             own = replace(settings, attacks=tuple(names), leave_out=tuple(members))
             train(database, folder, own, threads=threads)
-            judged = judge(load_trained(folder), database, others, originals=False, only=members)
+            judged = evaluate(load_trained(folder), database, others, originals=False, only=members)
             done.write_text(json.dumps(judged, indent=1) + "\n", encoding="utf-8")
         judged = json.loads(done.read_text(encoding="utf-8"))
         # Of the last database alone: the largest set that shares nothing with the training.

@@ -21,7 +21,7 @@ from firewall.lab.database.seen import seen
 from firewall.lab.database.shards import write_file
 from firewall.lab.database.swept import Swept, sweep
 from firewall.lab.models import Protected
-from firewall.lab.training.detectors.judged import judged, worst_auroc
+from firewall.lab.training.detectors.by_attack import rates_by_attack, worst_auroc
 from firewall.transforms import OPERATIONS_38
 
 __all__ = ["GROUPS", "TEMPERATURES", "choose", "train", "usual"]
@@ -59,6 +59,7 @@ def train(database: Database, classifier: Protected, out: Path, attacks: Sequenc
     operations = GROUPS[group]
     found = swept.variants.select(operations)
     scores = instability(found.original, found.copies, scales)
+    calibration = scores[(swept.split == "dev") & ~swept.adversarial]
     report: dict[str, Any] = {
         "name": "stability",
         "parameters": {"operations": list(operations), "scales": [scale.model_dump() for scale in scales]},
@@ -67,7 +68,7 @@ def train(database: Database, classifier: Protected, out: Path, attacks: Sequenc
         "chosen": group,
         "dev_worst_auroc": tried,
         "attacks": swept.attacks,
-        "eval": judged(swept, scores, swept.split == "eval", scores[(swept.split == "dev") & ~swept.adversarial]),
+        "eval": rates_by_attack(swept, scores, swept.split == "eval", calibration),
     }
     out.mkdir(parents=True, exist_ok=True)
     write_file(out / "detector.json", (json.dumps(report, indent=1) + "\n").encode())

@@ -27,9 +27,9 @@ from firewall.errors import UsageError
 from firewall.export.onnx import export_classifier
 from firewall.lab.datasets import gtsrb
 from firewall.lab.measurement.edge import engine_for
-from firewall.lab.models.card import load_card
+from firewall.lab.models.classifier_folder import load_card
 from firewall.lab.models.sign_classifier import INPUT_SIZE, SignClassifier, from_onnx, fuse
-from firewall.lab.training.classifiers.protected import AugmentedSigns, Settings, accuracy
+from firewall.lab.training.classifiers.sign_training import AugmentedSigns, Settings, accuracy
 from firewall.lab.training.loop import Schedule, fit
 from firewall.transforms import resize
 

@@ -19,7 +19,7 @@ from firewall.lab.datasets.packs import load_images
 from firewall.lab.measurement.edge import Measured, engine_for, measure
 from firewall.lab.models.sign_classifier import INPUT_SIZE, fuse
 from firewall.lab.training.classifiers.outliers import mine, mine_scenes
-from firewall.lab.training.classifiers.protected import Settings, load_checkpoint, train
+from firewall.lab.training.classifiers.sign_training import Settings, load_checkpoint, train
 from firewall.transforms import SWEEP_16
 
 __all__ = ["Settings", "train_and_export"]

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from firewall.errors import DataError, EngineError
 from firewall.lab.attacks.criteria import Criterion
 
-__all__ = ["Attack", "Logits", "under_attack"]
+__all__ = ["Attack", "DecisionBased", "Logits", "ScoreBased", "WhiteBox", "under_attack"]
 
 #: Images (N, C, H, W) -> logits (N, classes), checked.
 Logits = Callable[[Tensor], Tensor]
@@ -62,6 +62,30 @@ class Attack(Protocol):
         Raises DataError for images or labels that don't fit, EngineError if the network gives no usable logits or
         gradients.
         """
+
+
+class WhiteBox:
+    """What attacks by gradient have in common; a class that wants another chunk says so."""
+
+    needs_gradient: ClassVar[bool] = True
+    labels_only: ClassVar[bool] = False
+    chunk: ClassVar[int] = 32
+
+
+class ScoreBased:
+    """What black-box attacks have in common that look at the network's outputs."""
+
+    needs_gradient: ClassVar[bool] = False
+    labels_only: ClassVar[bool] = False
+    chunk: ClassVar[int] = 32
+
+
+class DecisionBased:
+    """What black-box attacks have in common that look at the first label alone."""
+
+    needs_gradient: ClassVar[bool] = False
+    labels_only: ClassVar[bool] = True
+    chunk: ClassVar[int] = 32
 
 
 @contextmanager

@@ -10,13 +10,13 @@ import numpy.typing as npt
 from firewall.lab.database.swept import Swept
 from firewall.lab.measurement import metrics
 
-__all__ = ["RATES", "judged", "worst_auroc"]
+__all__ = ["RATES", "rates_by_attack", "worst_auroc"]
 
 #: Shares of the calibration normals above the thresholds at which attacks are counted.
 RATES = (0.01, 0.05)
 
 
-def judged(
+def rates_by_attack(
     swept: Swept, scores: npt.NDArray[np.float64], where: npt.NDArray[np.bool_], calibration: npt.NDArray[np.float64]
 ) -> dict[str, Any]:
     """By attack, of the images `where`, bool (N,): area under the curve, and shares withheld at thresholds that are set

@@ -21,11 +21,11 @@ from firewall.lab.database.seen import unseen
 from firewall.lab.datasets import open_dataset
 from firewall.lab.datasets.shifts import SHIFTS, shifted
 from firewall.lab.measurement import metrics
-from firewall.lab.training.detectors.image_detectors import Settings, as_input, rgb
-from firewall.lab.training.trained import Trained
+from firewall.lab.training.detector_folder import Trained
+from firewall.lab.training.detectors.pixel_detectors import Settings, as_input, rgb
 from firewall.transforms import resize
 
-__all__ = ["RATES", "judge", "scorer"]
+__all__ = ["RATES", "evaluate", "scorer"]
 
 #: False-positive rates that thresholds are set for.
 RATES = (0.01, 0.05)
@@ -55,7 +55,7 @@ def scorer(trained: Trained) -> Callable[[Pixels], Floats]:
     return score
 
 
-def judge(
+def evaluate(
     trained: Trained,
     home: Database,
     others: Sequence[Database],
@@ -80,13 +80,15 @@ def judge(
         if database is home:
             keep &= database.where("eval")
         name = f"{database.card.dataset.spec} {database.card.dataset.part}, {len(database.card.normal)} images"
-        result[name] = _judged(score, trained, database, keep, calibration, thresholds, only or database.card.attacks)
+        result[name] = _on_database(
+            score, trained, database, keep, calibration, thresholds, only or database.card.attacks
+        )
         if not only:
             result[name]["shifts"] = _shifts(score, database, keep, thresholds, data if originals else None, originals)
     return result
 
 
-def _judged(
+def _on_database(
     score: Callable[[Pixels], Floats],
     trained: Trained,
     database: Database,
