@@ -1,4 +1,4 @@
-"""The attack of Carlini and Wagner: the least change, by gradient descent on distance plus weighted margin."""
+"""The attack of Carlini and Wagner: least change, by gradient descent on distance plus weighted margin."""
 
 from __future__ import annotations
 
@@ -17,16 +17,26 @@ __all__ = ["CarliniWagner"]
 
 @dataclass(frozen=True)
 class CarliniWagner(WhiteBox):
-    """Carlini, Wagner: "Towards evaluating the robustness of neural networks", 2017. L2.
+    """Carlini and Wagner's L2 attack. White box, least change or high confidence.
 
-    Minimises |x' - x|^2 + c * max(kappa - margin, 0) over w, x' = (tanh(w) + 1) / 2, by Adam, with a binary search on
-    c for each image. The nearest example found is the result; where none is found the image comes back unchanged.
+    Carlini, Wagner: "Towards evaluating the robustness of neural networks", 2017. Minimises |x' - x|^2 + c * max(kappa
+    - margin, 0) over w, where x' = (tanh(w) + 1) / 2, by Adam, with a binary search for c for each image. The nearest
+    example found is the result; an image without any comes back unchanged. The margin is the criterion's gap; with k
+    above 1 it is by how much the label lies below the k-th class.
 
-    The margin is the criterion's gap: for its k > 1 that of the label below the k-th class.
+    Args:
+        kappa: Margin by which the wrong class has to win, in logits, 0 or more.
+        steps: Steps of Adam for each c, 1 or more.
+        searches: Values of c that are tried, 1 or more.
+        step: Adam's learning rate, above 0.
+        initial_c: The first c, above 0.
+        rounded: The network and the distance see the image as it will be stored (uint8, the gradient passed straight
+            through); False is the paper's form.
+        criterion: What counts as success.
+        name: The kind of attack, as cards have it.
 
-    kappa: margin, in logits, by which the wrong class has to win. steps: of Adam for each c. searches: values of c.
-    step: Adam's learning rate. initial_c: the first c. rounded: the network and the distance see the image as it will
-    be stored (uint8, gradient passed straight through); False is the paper's form.
+    Raises:
+        UsageError: A parameter is out of its range.
     """
 
     kappa: float = 0.0

@@ -1,4 +1,4 @@
-"""The fast gradient sign method: one step of the same length in every pixel, up the loss."""
+"""The fast gradient sign method: one step of the same length in every value, up the loss."""
 
 from __future__ import annotations
 
@@ -16,9 +16,17 @@ __all__ = ["Fgsm"]
 
 @dataclass(frozen=True)
 class Fgsm(WhiteBox):
-    """Goodfellow, Shlens, Szegedy: "Explaining and harnessing adversarial examples", 2015.
+    """FGSM. White box, L-infinity, bounded.
 
-    eps: L-infinity length of the step, in units of the full range 0..1.
+    Goodfellow, Shlens, Szegedy: "Explaining and harnessing adversarial examples", 2015, section 4.
+
+    Args:
+        eps: Length of the step in every value, in units of the full range 0..1, above 0.
+        criterion: What counts as success.
+        name: The kind of attack, as cards have it.
+
+    Raises:
+        UsageError: A parameter is out of its range.
     """
 
     eps: float = 0.03

@@ -126,7 +126,17 @@ BLACK_BOX = tuple(name for name, attack in ATTACKS.items() if not attack.needs_g
 
 
 def by_name(name: str) -> Attack:
-    """The attack of that name. Raises UsageError, which lists the names there are."""
+    """The attack of that name.
+
+    Args:
+        name: A key of ATTACKS.
+
+    Returns:
+        The attack, with the parameters that the name stands for.
+
+    Raises:
+        UsageError: There is none; the message lists the names.
+    """
     try:
         return ATTACKS[name]
     except KeyError:
