@@ -29,12 +29,20 @@ __all__ = ["Options", "Specified", "load", "open_file", "read_onnx", "specify"]
 
 
 def open_file(spec: str) -> Protected:
-    """`PATH.onnx` or `PATH.onnx.xz`, perhaps with `?mean=...&std=...&size=...` behind it.
+    """Open `PATH.onnx` or `PATH.onnx.xz`, perhaps with options such as `?mean=...&std=...&size=...` behind it.
 
-    Labels come from the file's own metadata, all options from `PATH.onnx.json` beside it and from the spec, the later
-    ones winning. Another preparation of the pixels is another classifier, with another `sha256`.
+    Labels come from the file's own metadata; all options from `PATH.onnx.json` beside it and from the spec, the later
+    ones winning. Another preparation of the pixels makes another classifier, with another `sha256`.
 
-    Raises DataError for a file that is no classifier of images, UsageError for options that can't be.
+    Args:
+        spec: The path, and options.
+
+    Returns:
+        The classifier.
+
+    Raises:
+        DataError: The file is no classifier of images.
+        UsageError: The options can't be.
     """
     path, options = _asked(spec)
     content = read_onnx(path)
@@ -48,8 +56,14 @@ def open_file(spec: str) -> Protected:
 
 
 class Specified(NamedTuple):
-    """How the edge runs a user's ONNX file. content: the bytes for the bundle. note: what was changed, or "". channels:
-    the order that the network itself takes; the content takes RGB."""
+    """How the edge runs a user's ONNX file.
+
+    Args:
+        spec: What a manifest says of it.
+        content: The bytes for the bundle; they take RGB.
+        note: What was changed, or "".
+        channels: The order that the network itself takes.
+    """
 
     spec: ClassifierSpec
     content: bytes
@@ -60,10 +74,19 @@ class Specified(NamedTuple):
 def specify(spec: str, given: Mapping[str, str]) -> Specified:
     """How the edge runs a user's ONNX file.
 
-    spec: as of `open_file`. given: further options, as behind the question mark, which win. The bytes are the file's
-    own where it takes float32 (N, 3, H, W) in RGB, N free, and gives logits (N, classes) alone; what it wants or gives
-    otherwise is done by nodes in front of it and behind it: see `onnx_adapting`. Raises DataError for a file that is no
-    classifier of RGB images, or doesn't run on several at a time; UsageError for options that can't be.
+    The bytes are the file's own where it takes float32 (N, 3, H, W) in RGB, N free, and gives only logits (N, classes).
+    Other needs are met by nodes in front of it and behind it: see `onnx_adapting`.
+
+    Args:
+        spec: As of `open_file`.
+        given: Further options, as behind the question mark; they win.
+
+    Returns:
+        The specification and the bytes.
+
+    Raises:
+        DataError: The file is no classifier of RGB images, or doesn't run on several at a time.
+        UsageError: The options can't be.
     """
     path, options = _asked(spec)
     options = options.updated(given, "the options", Path())
@@ -158,7 +181,22 @@ def _asked(spec: str) -> tuple[Path, Options]:
 def load(
     name: str, content: bytes, options: Options, *, card: dict[str, Any] | None = None, sha256: str | None = None
 ) -> Protected:
-    """The classifier in `content`, with gradients where torch says the same as ONNX Runtime."""
+    """The classifier in an ONNX file's bytes, with gradients where torch gives the same as ONNX Runtime.
+
+    Args:
+        name: How it was asked for.
+        content: The file's bytes.
+        options: How its pixels are prepared.
+        card: What is known of it.
+        sha256: Of the file that defines it; None: of `content`.
+
+    Returns:
+        The classifier.
+
+    Raises:
+        DataError: The file is no classifier of images.
+        UsageError: The options don't fit it.
+    """
     adapted, labels = _adapted(name, content, options)
     reference = RuntimeNetwork(adapted.content, adapted.input, adapted.output)
     grey = options.grey and adapted.channels == 3

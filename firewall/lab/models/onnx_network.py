@@ -78,7 +78,12 @@ def load_network(content: bytes) -> nn.Module:
 class OnnxNetwork(nn.Module):
     """The graph of an ONNX file, from its one input to one output. No weight wants a gradient.
 
-    Raises DataError, naming the operators, for a graph that uses others than `OPERATORS`.
+    Args:
+        model: The file, parsed.
+        output: Name of the output.
+
+    Raises:
+        DataError: The graph uses operators that are not in `OPERATORS`; the message names them.
     """
 
     def __init__(self, model: onnx.ModelProto, output: str) -> None:
@@ -121,7 +126,7 @@ class OnnxNetwork(nn.Module):
         ]
 
     def forward(self, image: Tensor) -> Tensor:
-        """What the file's output is for float (N, C, H, W), in the file's own range of values."""
+        """The file's output for float (N, ...), in the file's own range of values."""
         values: dict[str, Tensor] = {name: getattr(self, place) for name, place in self.weights.items()}
         values.update(self.shapes)
         values[self.input] = image
@@ -133,7 +138,13 @@ class OnnxNetwork(nn.Module):
 
 
 class RuntimeNetwork(nn.Module):
-    """An ONNX file on ONNX Runtime: logits, but no gradients. On the CPU, wherever the images are."""
+    """An ONNX file on ONNX Runtime: outputs, but no gradients. On the CPU, wherever the images are.
+
+    Args:
+        content: The file's bytes.
+        input_name: Name of its input.
+        output: Name of the output that is wanted.
+    """
 
     def __init__(self, content: bytes, input_name: str, output: str) -> None:
         super().__init__()
@@ -144,7 +155,18 @@ class RuntimeNetwork(nn.Module):
         return {**self.__dict__, "session": None}  # a session can't leave its process
 
     def forward(self, image: Tensor) -> Tensor:
-        """What the file's output is for float (N, C, H, W). Raises DataError where a gradient is asked for."""
+        """The file's output.
+
+        Args:
+            image: Float (N, ...).
+
+        Returns:
+            Float, on the image's device.
+
+        Raises:
+            DataError: A gradient is asked for.
+            EngineError: ONNX Runtime can't run the file.
+        """
         if image.requires_grad and torch.is_grad_enabled():
             raise DataError("this classifier has no gradients to attack it with; use a black-box attack")
         try:
@@ -161,9 +183,18 @@ class RuntimeNetwork(nn.Module):
 
 
 def difference(network: nn.Module, reference: nn.Module, images: Tensor) -> tuple[float, float]:
-    """The largest difference of a logit between two networks, and the largest logit.
+    """How far two networks' outputs lie apart.
 
-    Raises EngineError where their outputs can't be compared or the gradients of the first aren't finite or all 0.
+    Args:
+        network: Whose gradients count.
+        reference: What it is compared with.
+        images: Float (N, ...).
+
+    Returns:
+        The largest difference of an output, and the largest output.
+
+    Raises:
+        EngineError: The outputs can't be compared, or the gradients of the first network aren't finite or are all 0.
     """
     with torch.no_grad():
         expected = reference(images)
@@ -178,7 +209,16 @@ def difference(network: nn.Module, reference: nn.Module, images: Tensor) -> tupl
 
 
 def compare(network: nn.Module, reference: nn.Module, images: Tensor) -> None:
-    """Raise EngineError unless both networks give the same for `images`, and the first has gradients."""
+    """Check that a network gives what another gives, and has gradients.
+
+    Args:
+        network: Whose gradients count.
+        reference: What it is compared with.
+        images: Float (N, ...).
+
+    Raises:
+        EngineError: They differ, or there are no gradients.
+    """
     apart, largest = difference(network, reference, images)
     if not apart <= max(_TOLERANCE, _RELATIVE * largest):
         raise EngineError(f"torch and ONNX Runtime differ by {apart:.2g}")

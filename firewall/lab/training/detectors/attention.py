@@ -63,13 +63,26 @@ Pixels = npt.NDArray[np.uint8]
 
 @dataclass(frozen=True)
 class Settings(Schedule):
-    """What a run is determined by.
+    """What determines a run, besides the schedule.
 
-    beta: of equation 9. mask_epochs: of g, in the form thesis. teacher, weight: of a joint g, and how much its loss
-    counts beside f2's. start: a classifier that f2 begins as, empty for a new one. hardened: share of the images that
-    get one FGSM step against the classifier, up to 0.03, before f2 sees them. noise: largest standard deviation of the
-    noise on the others. classifier, images, mirror: filled in by `train`; where left and right may be exchanged, a
-    joint detector asks about the mirror image too.
+    Args:
+        form: One of FORMS.
+        beta: Of equation 9, 0 or more.
+        mask_epochs: Epochs of g, in the form thesis.
+        teacher: One of TEACHERS: what a joint g learns from.
+        weight: How much g's loss counts beside f2's, in the form joint.
+        start: A classifier that f2 begins as; empty for random weights.
+        hardened: Share of the images, 0..1, that get one FGSM step of up to 0.03 against the classifier before f2 sees
+            them.
+        noise: Largest standard deviation of the noise on the others, in units of the full range.
+        padding: Pixels by which an image may be shifted.
+        classifier: SHA-256, filled in by `train`.
+        images: How many images, filled in by `train`.
+        mirror: Whether left and right may be exchanged, filled in by `train`; a joint detector then classifies the
+            mirror image too.
+
+    Raises:
+        UsageError: A setting is not allowed.
     """
 
     epochs: int = 12
@@ -136,12 +149,24 @@ def train(
     threads: int,
     workers: int = 0,
 ) -> dict[str, Any]:
-    """Train (or go on training) in `out`, measure on the eval split, write `detector.json` and `detector.onnx`.
+    """Train (or go on training), measure on the eval split, write `detector.json` and `detector.onnx`.
 
-    images: of IMAGES, where to learn; a data set that isn't at hand gives way to the train split of the database, as
-    the report says. limit: of the images to learn from, 0 = all. also: further databases to measure on. Raises
-    DataError for images that aren't square RGB, a classifier that gives no gradients or isn't the database's, or
-    splits that lack images.
+    Args:
+        database: Whose classifier is guarded, and whose images measure the detector.
+        classifier: The one that the database was made on.
+        out: Folder of the detector and its run.
+        settings: Of the training.
+        sources: Which images it learns from.
+        also: Further databases to measure on.
+        threads: Threads of torch.
+        workers: Processes that prepare images; 0: this one.
+
+    Returns:
+        What `detector.json` says.
+
+    Raises:
+        DataError: Images aren't square RGB, the classifier gives no gradients or isn't the database's, or splits lack
+            images.
     """
     card = database.card.classifier
     if classifier.sha256 != card.sha256:
@@ -176,9 +201,18 @@ def train(
 
 
 def load_attention(folder: Path, classifier: Protected, data: Path | None = None) -> AttentionNetwork:
-    """The trained network in a detector's folder, in evaluation mode, for whoever wants g and f2 apart.
+    """The trained network in a detector's folder, with g and f2 apart.
 
-    Raises DataError if the folder is none of this detector, or of another classifier.
+    Args:
+        folder: Made by `train`.
+        classifier: The one that it was trained for.
+        data: Folder of the data sets and classifiers; None: the usual places.
+
+    Returns:
+        The network in evaluation mode.
+
+    Raises:
+        DataError: The folder is something else, or the detector of another classifier.
     """
     try:
         report = json.loads((folder / "detector.json").read_text(encoding="utf-8"))
@@ -207,10 +241,19 @@ def _networks(settings: Settings, classifier: Protected, data: Path | None) -> A
 
 
 def lan_loss(network: nn.Module, image: Tensor, corruption: Tensor, beta: float) -> Tensor:
-    """Equations 8 and 9 for each image, (N,): L_F(F(x~), F(x)) - beta mean(A), x~ = A eta + (1 - A) x.
+    """Equations 8 and 9 for each image: L_F(F(x~), F(x)) - beta mean(A), with x~ = A eta + (1 - A) x.
 
-    network: F. corruption: A, (N, 1 or C, H, W). eta is drawn evenly from 0..1 for each value, anew in each call: the
-    thesis only says that it is random. L_F: cross-entropy, F(x) being the classifier's probabilities.
+    eta is drawn uniformly from 0..1 for each value, again in each call: the thesis only says that it is random. L_F is
+    the cross-entropy, F(x) being the classifier's probabilities.
+
+    Args:
+        network: F.
+        image: x, float (N, C, H, W) in 0..1.
+        corruption: A, (N, 1 or C, H, W) in 0..1.
+        beta: How much corruption is worth.
+
+    Returns:
+        (N,).
     """
     noise = torch.rand_like(image)
     with torch.no_grad():

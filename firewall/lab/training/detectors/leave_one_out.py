@@ -1,6 +1,6 @@
-"""Detectors of pixels on attacks that they were not trained on: a training for each family of attacks, left out whole.
+"""Detectors of pixels on attacks that they were not trained on: one training for each family of attacks, without it.
 
-An attack's near relatives would give it away, so that families are left out and not single attacks.
+A detector that has seen an attack's near relatives has as good as seen the attack, so whole families are left out.
 """
 
 from __future__ import annotations
@@ -50,11 +50,24 @@ def leave_one_out(
     threads: int = 1,
     families: Mapping[str, tuple[str, ...]] = FAMILIES,
 ) -> dict[str, Any]:
-    """For each family of which `attacks` (none: the database's) has a member: train without it, judge it on `others`.
+    """For each family with a member among the attacks: train without it, measure on it.
 
-    Goes on where it was stopped: a family with a result in `out` is not trained again. Returns detector -> attack ->
-    figures, as `firewall lab judge` has them, with the family and what was trained with. Raises DataError if the
-    database holds no two families.
+    Goes on where it was stopped: a family with a result in `out` is not trained again.
+
+    Args:
+        database: To train on.
+        others: To measure on; the last one is reported.
+        out: Folder of the trainings.
+        settings: Of each training.
+        attacks: Names; none: the database's.
+        threads: Threads of torch.
+        families: Name -> attacks.
+
+    Returns:
+        Detector -> attack -> figures as `pixel_evaluation.evaluate` has them, with the family.
+
+    Raises:
+        DataError: The database holds attacks of fewer than two families.
     """
     names = list(attacks) or [name for name, count in database.info()["adversarial"].items() if count]
     present = {family: [name for name in names if name in members] for family, members in families.items()}

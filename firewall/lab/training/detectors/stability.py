@@ -1,7 +1,8 @@
 """Fit the stability detector to a database: `firewall lab train stability`.
 
-The scales, what is usual at each temperature, come from the normal images of the train split alone. Which operations
-and temperatures are taken is chosen on the dev split: those that tell the attack they do worst on best.
+The scales, which say what is usual at each temperature, come from the benign images of the train split alone.
+Operations and temperatures are chosen on the dev split: those with the highest AUROC on the attack that they separate
+worst.
 """
 
 from __future__ import annotations
@@ -49,9 +50,19 @@ _USUAL = 0.95  # share of normal images that the usual range holds
 
 
 def train(database: Database, classifier: Protected, out: Path, attacks: Sequence[str] = ()) -> dict[str, Any]:
-    """Fit, choose, measure on the eval split, and write `detector.json` to `out`; returns what it says.
+    """Fit, choose, measure on the eval split, and write `detector.json`.
 
-    attacks: of the database; none = all. Raises DataError if a split lacks normal or adversarial images.
+    Args:
+        database: Whose images are used.
+        classifier: The one that the database was made on.
+        out: Folder of the detector.
+        attacks: Names; none: all of the database's.
+
+    Returns:
+        What `detector.json` says.
+
+    Raises:
+        DataError: A split lacks benign or adversarial images.
     """
     swept = sweep(database, classifier, OPERATIONS_38, attacks or None)
     swept.require(str(database.folder), normal=("train", "dev", "eval"), adversarial=("dev", "eval"))
@@ -76,7 +87,14 @@ def train(database: Database, classifier: Protected, out: Path, attacks: Sequenc
 
 
 def choose(swept: Swept) -> tuple[str, list[StabilityScale], dict[str, float]]:
-    """The group and scales that do best on the dev split, and what each choice came to: its lowest AUROC there."""
+    """The operations and scales that do best on the dev split.
+
+    Args:
+        swept: The images.
+
+    Returns:
+        A key of GROUPS, the scales, and for each choice its lowest AUROC over the attacks.
+    """
     part = swept.subset((swept.split == "dev") | ((swept.split == "train") & ~swept.adversarial))
     fitting, dev = part.split == "train", part.split == "dev"
     values = sorted({value for pair in TEMPERATURES for value in pair if value is not None})
@@ -100,7 +118,16 @@ def choose(swept: Swept) -> tuple[str, list[StabilityScale], dict[str, float]]:
 
 
 def usual(original: npt.NDArray[np.float32], copies: npt.NDArray[np.float32], temperature: float) -> StabilityScale:
-    """The scale that normal images have: logits (N, classes), and of their copies (N, n, classes)."""
+    """The scale that benign images have.
+
+    Args:
+        original: Logits (N, classes).
+        copies: Logits of their copies (N, n, classes).
+        temperature: Of the softmax.
+
+    Returns:
+        The scale.
+    """
     return _scale(temperature, hellinger(original, copies, temperature).mean(axis=1))
 
 
