@@ -35,7 +35,7 @@ from firewall.lab.calibration.bundling import calibration_tracks
 from firewall.lab.calibration.thresholds import calibrate
 from firewall.lab.datasets import gtsrb
 from firewall.lab.measurement.edge import engine_for
-from firewall.lab.models.card import load_card
+from firewall.lab.models.classifier_folder import load_card
 from firewall.transforms import OPERATIONS_38, SWEEP_76, apply_operations, apply_operations_normalised, resize
 
 BATCHES = (1, 4, 16, 38, 76)

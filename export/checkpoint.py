@@ -18,8 +18,8 @@ from firewall.host.causes import told
 from firewall.lab.datasets import cifar10, gtsrb
 from firewall.lab.models.sign_classifier import INPUT_SIZE, fuse
 from firewall.lab.models.small_networks import ARCHITECTURES
-from firewall.lab.training.classifiers.protected import load_checkpoint
-from firewall.lab.training.classifiers.small import Grey
+from firewall.lab.training.classifiers.sign_training import load_checkpoint
+from firewall.lab.training.classifiers.small_classifiers import Grey
 from firewall.lab.training.loop import CHECKPOINT, read_checkpoint
 
 __all__ = ["Trained", "read_trained"]

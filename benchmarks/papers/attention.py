@@ -21,7 +21,7 @@ from firewall.lab.datasets import open_dataset
 from firewall.lab.measurement import metrics
 from firewall.lab.models import Protected
 from firewall.lab.models.attention_network import AttentionNetwork
-from firewall.lab.training.detectors.attention import load_network
+from firewall.lab.training.detectors.attention import load_attention
 
 __all__ = ["Judged", "attention"]
 
@@ -156,7 +156,7 @@ def attention(
     """
     if direct.card.classifier.sha256 != classifier.sha256:
         raise DataError(f"{direct.folder} was not made on {classifier.name}; name that --classifier")
-    networks = {name: load_network(folder, classifier) for name, folder in detectors.items()}
+    networks = {name: load_attention(folder, classifier) for name, folder in detectors.items()}
     databases = [direct] + ([transfer[0]] if transfer else [])
     images, labels = _fresh(databases, classifier, data, fresh)
     own = classifier.logits(images)

@@ -17,7 +17,7 @@ from firewall.lab.database import Database
 from firewall.lab.datasets import shifts
 from firewall.lab.datasets.shifts import SHIFTS, shifted
 from firewall.lab.measurement import metrics
-from firewall.lab.training.trained import load_trained
+from firewall.lab.training.detector_folder import load_trained
 
 __all__ = ["detector_tables"]
 

@@ -29,7 +29,7 @@ from firewall.export.onnx import export_classifier
 from firewall.lab.database import Database
 from firewall.lab.database.shards import write_file
 from firewall.lab.models.normalisation import recalibrate
-from firewall.lab.training.detectors.image_detectors import raw_loss
+from firewall.lab.training.detectors.pixel_detectors import raw_loss
 from firewall.lab.training.loop import Schedule, fit
 
 __all__ = [

@@ -21,12 +21,12 @@ from firewall.lab.database import Database
 from firewall.lab.database.normals import calibration_normals
 from firewall.lab.datasets import gtsrb
 from firewall.lab.datasets.labelled import Labelled, labelled, some_of
+from firewall.lab.datasets.notice import say
 from firewall.lab.datasets.packs import load_images
 from firewall.lab.datasets.reading import at_size, repeated
-from firewall.lab.datasets.telling import say
-from firewall.lab.models.card import load_card
+from firewall.lab.models.classifier_folder import load_card
+from firewall.lab.training.detector_folder import Trained, load_trained
 from firewall.lab.training.detectors.one_class import ONE_CLASS
-from firewall.lab.training.trained import Trained, load_trained
 from firewall.sources.uri import printable
 from firewall.transforms import resize
 

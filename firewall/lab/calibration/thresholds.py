@@ -27,13 +27,13 @@ from firewall.engines import OnnxRuntimeNetwork
 from firewall.errors import DataError, UsageError
 from firewall.frame import Pixels
 from firewall.host.onnxruntime import ort
-from firewall.lab.datasets.telling import say
+from firewall.lab.datasets.notice import say
 from firewall.lab.measurement.conformal import check_count, conformal_threshold
 from firewall.lab.measurement.edge import SWEEPS, Measured, engine_for, measure
 from firewall.lab.measurement.numerics import Rescored, rescore, sampled
+from firewall.lab.training.detector_folder import Trained
 from firewall.lab.training.detectors.one_class import ONE_CLASS, OneClass
 from firewall.lab.training.detectors.stability import GROUPS, usual
-from firewall.lab.training.trained import Trained
 
 __all__ = [
     "DETECTORS",

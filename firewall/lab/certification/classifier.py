@@ -19,7 +19,7 @@ from firewall.lab.certification.journal import Journal
 from firewall.lab.datasets import Dataset, open_dataset
 from firewall.lab.datasets.classes import matched
 from firewall.lab.measurement.edge import engine_for
-from firewall.lab.models.card import load_card
+from firewall.lab.models.classifier_folder import load_card
 from firewall.transforms import resize
 
 __all__ = ["Images", "Subject", "certified", "classified", "open_subject"]

@@ -46,7 +46,7 @@ def train_attention(
     """
     from firewall.lab.database import Database
     from firewall.lab.models import open_classifier
-    from firewall.lab.training.detectors.attention import Settings, train
+    from firewall.lab.training.detectors.attention import Settings, Sources, train
 
     settings = Settings(
         form=form,
@@ -64,9 +64,7 @@ def train_attention(
         open_classifier(classifier, data),
         out,
         settings,
-        data=data,
-        images=images,
-        limit=limit,
+        sources=Sources(data, images, limit),
         also=[Database(folder) for folder in also or ()],
         threads=threads,
     )

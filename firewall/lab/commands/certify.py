@@ -46,7 +46,7 @@ def certify_firewall(
     """Exact bounds on false alarms, and on misses by attack and by family of attacks; what they do not cover."""
     from firewall.bundle import load_bundle
     from firewall.bundle.certificate import CERTIFICATE_FILE
-    from firewall.lab.certification.whole import certify
+    from firewall.lab.certification.firewall_certificate import certify
     from firewall.lab.evaluation.over_time import with_file
 
     loaded = load_bundle(bundle)
@@ -158,8 +158,8 @@ def train_masked(
     Stop it at any time; the same command goes on from the last finished epoch.
     """
     from firewall.lab.datasets import data_root
-    from firewall.lab.training.classifiers.masked import MaskedSettings
-    from firewall.lab.training.classifiers.masked import train_masked as train
+    from firewall.lab.training.classifiers.masked_classifier import MaskedSettings
+    from firewall.lab.training.classifiers.masked_classifier import train_masked as train
 
     settings = MaskedSettings(
         epochs=epochs, images=images, area=area, masks=masks, learning_rate=rate, worst=worst, seed=seed

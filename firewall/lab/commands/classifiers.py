@@ -51,7 +51,7 @@ def train_classifier(
 
     out = TRAINED / architecture if out is None else out
     if architecture == "sign":
-        from firewall.lab.training.classifiers import signs
+        from firewall.lab.training.classifiers import default_classifier as signs
 
         if dataset not in (None, "gtsrb"):
             raise UsageError(f"the architecture sign is trained on gtsrb, not on {dataset}")
@@ -73,7 +73,7 @@ def train_classifier(
             workers=workers,
         )
     else:
-        from firewall.lab.training.classifiers import small
+        from firewall.lab.training.classifiers import small_classifiers as small
 
         if outliers or start is not None:
             raise UsageError(f"--outliers and --start are for the architecture sign, not for {architecture}")

@@ -11,7 +11,7 @@ import typer
 from firewall.errors import UsageError
 
 if TYPE_CHECKING:
-    from firewall.lab.training.detectors.image_detectors import Settings
+    from firewall.lab.training.detectors.pixel_detectors import Settings
 
 __all__ = ["train_image_cnn", "train_residual", "train_statistics"]
 
@@ -83,7 +83,7 @@ def train_image_cnn(
 
     Stop it at any time; the same command goes on from the last finished epoch.
     """
-    from firewall.lab.training.detectors.image_detectors import Settings
+    from firewall.lab.training.detectors.pixel_detectors import Settings
 
     settings = Settings(
         detector="image-cnn",
@@ -118,7 +118,7 @@ def train_residual(
 
     Stop it at any time; the same command goes on from the last finished epoch.
     """
-    from firewall.lab.training.detectors.image_detectors import Settings
+    from firewall.lab.training.detectors.pixel_detectors import Settings
 
     try:
         further = tuple(float(part) for part in _names(also))
@@ -146,7 +146,7 @@ def _names(text: str) -> tuple[str, ...]:
 
 def _train(database: Path, out: Path, settings: Settings, threads: int, more: str) -> None:
     from firewall.lab.database import Database as Opened
-    from firewall.lab.training.detectors.image_detectors import train
+    from firewall.lab.training.detectors.pixel_detectors import train
 
     further = [Opened(Path(name)) for name in _names(more)]
     report = train(Opened(database), out, settings, threads=threads, more=further)

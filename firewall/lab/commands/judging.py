@@ -24,8 +24,8 @@ def judge(
     Takes seconds, since nothing is classified; 'firewall lab evaluate' judges whole bundles.
     """
     from firewall.lab.database import Database
-    from firewall.lab.training.detectors.judging import judge as judged
-    from firewall.lab.training.trained import load_trained
+    from firewall.lab.training.detector_folder import load_trained
+    from firewall.lab.training.detectors.pixel_evaluation import evaluate as judged
 
     further = [Database(Path(name)) for name in others.split(",") if name]
     result = judged(load_trained(detector), Database(database), further, data=data, originals=originals)
@@ -55,8 +55,8 @@ def leave_one_out(
     Stop it at any time; the same command goes on.
     """
     from firewall.lab.database import Database
-    from firewall.lab.training.detectors.image_detectors import Settings
     from firewall.lab.training.detectors.leave_one_out import leave_one_out as run
+    from firewall.lab.training.detectors.pixel_detectors import Settings
 
     further = tuple(float(rate) for rate in also.split(",") if rate) if detector == "residual" else ()
     settings = Settings(detector=detector, network=network, also=further, augment=augment, epochs=epochs, seed=seed)

@@ -12,7 +12,7 @@ from typer.core import TyperGroup
 from firewall.errors import UsageError
 
 if TYPE_CHECKING:
-    from firewall.lab.certification.certificate import Threat
+    from firewall.lab.certification.image_certificate import Threat
     from firewall.lab.certification.two_layer import TwoLayer
 
 __all__ = ["attack_app", "attack_spatial", "certify_spatial", "train_spatial"]
@@ -68,7 +68,7 @@ def certify_spatial(
 
     lower_bound is proved for the label's logit less the largest other, over all flows; certified means that it is > 0.
     """
-    from firewall.lab.certification.certificate import Threat, certify
+    from firewall.lab.certification.image_certificate import Threat, certify
     from firewall.lab.commands.certify import tell
 
     threat, opened = Threat(budget, shift, noise), _network(network, dataset)
@@ -132,7 +132,7 @@ def attack_spatial(
     """
     import numpy as np
 
-    from firewall.lab.certification.certificate import Threat
+    from firewall.lab.certification.image_certificate import Threat
     from firewall.lab.certification.spatial_attack import Search, attempts, thesis_attack
     from firewall.lab.commands.certify import tell
 
@@ -196,8 +196,8 @@ def train_spatial(
     data: Data = None,
 ) -> None:
     """Train a two-layer network of MNIST jointly with its certificate. Goes on from a checkpoint that is there."""
-    from firewall.lab.certification import training
-    from firewall.lab.certification.certificate import Threat
+    from firewall.lab.certification import guarded_training as training
+    from firewall.lab.certification.image_certificate import Threat
 
     if out.suffix != ".npz":
         raise UsageError(f"--out must end in .npz, got {out}")

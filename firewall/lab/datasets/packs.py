@@ -10,7 +10,7 @@ import numpy as np
 import numpy.typing as npt
 
 from firewall.errors import DataError, ImageError
-from firewall.lab.datasets.telling import say
+from firewall.lab.datasets.notice import say
 from firewall.sources.folder import FileImages, LazyImages, image_files, unread_pictures
 from firewall.sources.image import decode_image
 from firewall.sources.uri import printable

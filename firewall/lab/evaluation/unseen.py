@@ -28,8 +28,8 @@ from firewall.lab.measurement import metrics
 from firewall.lab.measurement.judge import Judge, judge_of
 from firewall.lab.measurement.metrics import FEW
 from firewall.lab.models import Protected
+from firewall.lab.training.detector_folder import Trained, load_trained
 from firewall.lab.training.detectors.leave_one_out import FAMILIES
-from firewall.lab.training.trained import Trained, load_trained
 
 __all__ = ["unseen"]
 

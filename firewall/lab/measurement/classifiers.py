@@ -13,7 +13,7 @@ from rich.progress import track
 from firewall.errors import DataError, FirewallError
 from firewall.lab.datasets import Dataset, open_dataset
 from firewall.lab.datasets.classes import doubt, matched
-from firewall.lab.datasets.telling import say
+from firewall.lab.datasets.notice import say
 from firewall.lab.measurement.metrics import rate_interval
 from firewall.lab.models.opening import PACKS, open_classifier
 from firewall.lab.models.protected import Protected

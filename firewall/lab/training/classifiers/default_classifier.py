@@ -1,4 +1,4 @@
-"""From GTSRB to the default classifier's folder: `classifier.onnx`, `card.json` and the run they came from."""
+"""From GTSRB to the default classifier's folder: `classifier.onnx`, `card.json` and the run that made them."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from firewall.lab.datasets.packs import load_images
 from firewall.lab.measurement.edge import Measured, engine_for, measure
 from firewall.lab.models.sign_classifier import INPUT_SIZE, fuse
 from firewall.lab.training.classifiers.outliers import mine, mine_scenes
-from firewall.lab.training.classifiers.protected import Settings, load_checkpoint, train
+from firewall.lab.training.classifiers.sign_training import Settings, load_checkpoint, train
 from firewall.transforms import SWEEP_16
 
 __all__ = ["Settings", "train_and_export"]
@@ -35,12 +35,24 @@ def train_and_export(
     threads: int,
     workers: int,
 ) -> dict[str, Any]:
-    """Train (or go on training) in `out`, export, and measure the exported file on the test images; the card.
+    """Train (or go on training), export, and measure the exported file on the test images.
 
-    outliers: packs or folders of images without signs; besides the images themselves, what the region finder proposes
-    in them and in rendered road scenes is learned as no sign. start: checkpoint to refine. The card holds what
-    `lab calibrate` needs (file, input, labels, split) and the accuracy on kept-out images, plain and over the
-    16-quality sweep.
+    Args:
+        data: Folder of GTSRB.
+        out: Folder of the classifier and its run.
+        outliers: Packs or folders of images without signs. The network learns that these images, and what the region
+            finder proposes in them and in rendered road scenes, are no signs.
+        settings: Of the training.
+        start: Checkpoint to refine; None: random weights.
+        threads: Threads of torch.
+        workers: Processes that prepare images.
+
+    Returns:
+        The card: what `lab calibrate` needs (file, input, labels, split) and the accuracy on the test images, plain and
+        over the 16-quality sweep.
+
+    Raises:
+        DataError: Data is missing or damaged, or a checkpoint belongs to other settings.
     """
     signs, test = gtsrb.load_train(data), gtsrb.load_test(data)
     others: list[Pixels] = [image for path in outliers for image in load_images(path)]

@@ -2,10 +2,10 @@
 
 Random masks at random places, as PatchCleanser trains its classifiers (section 5.1: two masks of cutout), a little
 smaller and larger than those of the covering set; towards the end of the training the worst of several pairs, since a
-certificate asks for all of them (after Saha et al., *Revisiting Image Classifier Training for Improved Certified Robust
-Defense against Adversarial Patches*, 2023, who choose the worst masks greedily). It refines a classifier that there is
-or begins anew. Either way the result is another classifier, and whatever was calibrated on the old one has to be
-calibrated anew.
+certificate needs all of them (after Saha et al., *Revisiting Image Classifier Training for Improved Certified Robust
+Defense against Adversarial Patches*, 2023, who choose the worst masks greedily). It refines a given classifier or
+starts with random weights. Either way the result is another classifier: repeat all calibration that was done for the
+old one.
 """
 
 from __future__ import annotations
@@ -27,9 +27,9 @@ from firewall.errors import UsageError
 from firewall.export.onnx import export_classifier
 from firewall.lab.datasets import gtsrb
 from firewall.lab.measurement.edge import engine_for
-from firewall.lab.models.card import load_card
+from firewall.lab.models.classifier_folder import load_card
 from firewall.lab.models.sign_classifier import INPUT_SIZE, SignClassifier, from_onnx, fuse
-from firewall.lab.training.classifiers.protected import AugmentedSigns, Settings, accuracy
+from firewall.lab.training.classifiers.sign_training import AugmentedSigns, Settings, accuracy
 from firewall.lab.training.loop import Schedule, fit
 from firewall.transforms import resize
 
@@ -38,9 +38,18 @@ __all__ = ["MaskedSettings", "Masking", "train_masked"]
 
 @dataclass(frozen=True)
 class MaskedSettings(Schedule):
-    """area, masks: of the covering set, see decision.masking.masks_for. images: drawn in each epoch. plain: share of
-    images without a mask. worst: pairs of masks of which the worst is shown, once the share `easy` of the training is
-    done."""
+    """What determines a run, besides the schedule.
+
+    Args:
+        images: Images drawn in each epoch.
+        area: Of the patches, as a share of the image: see decision.masking.masks_for.
+        masks: Masks along a side of the covering set.
+        plain: Share of images without a mask, 0..1, below 1.
+        worst: Pairs of masks of which the worst is shown, 1 or more.
+        easy: Share of the training after which the worst pairs are shown.
+        label_smoothing: Of the cross-entropy.
+        calibration_share: Share of the tracks that is kept out.
+    """
 
     epochs: int = 12
     images: int = 4000
@@ -58,12 +67,26 @@ class MaskedSettings(Schedule):
 def train_masked(
     data: Path, out: Path, settings: MaskedSettings, *, start: str = "default", threads: int = 1, workers: int = 1
 ) -> dict[str, Any]:
-    """Refine (or go on refining) the sign classifier `start` in `out`; the card.
+    """Train (or go on training) the masked classifier.
 
-    data: folder of GTSRB. start: a bundle, a classifier's folder or an ONNX file; 'none' begins with random weights.
-    The tracks that are kept out are the same as of the default classifier. Writes `classifier.onnx` and `card.json`,
-    which `firewall lab calibrate` needs. Raises DataError for another kind of network or a checkpoint of other
-    settings, UsageError for an area or masks out of range.
+    The tracks that are kept out are those of the default classifier. Writes `classifier.onnx` and `card.json`, which
+    `firewall lab calibrate` needs.
+
+    Args:
+        data: Folder of GTSRB.
+        out: Folder of the classifier and its run.
+        settings: Of the training.
+        start: The classifier to refine: a bundle, a classifier's folder or an ONNX file; 'none' starts with random
+            weights.
+        threads: Threads of torch.
+        workers: Processes that prepare images.
+
+    Returns:
+        The card.
+
+    Raises:
+        DataError: `start` is another kind of network, or a checkpoint belongs to other settings.
+        UsageError: A setting is out of range.
     """
     if settings.images < settings.batch:
         raise UsageError(f"an epoch of {settings.images} images is less than a batch of {settings.batch}")
@@ -145,14 +168,19 @@ class _Drawn(Dataset[tuple[Tensor, int]]):
 
 
 class Masking:
-    """Hides parts of a batch of images (N, 3, H, W), as `fit` asks for. side: of a mask of the covering set, in pixels.
-    fill: value under a mask, 0..1."""
+    """Hides parts of a batch of images, as `fit` asks for.
+
+    Args:
+        settings: Of the training.
+        side: Of a mask of the covering set, in pixels.
+        fill: Value under a mask, 0..1.
+    """
 
     def __init__(self, settings: MaskedSettings, side: int, fill: float) -> None:
         self.settings, self.side, self.fill = settings, side, fill
 
     def __call__(self, model: nn.Module, images: Tensor, labels: Tensor, done: float) -> Tensor:
-        """The images under two masks each, but for the share that is shown plain."""
+        """The images (N, 3, H, W) under two masks each, except for the share that is shown plain."""
         shown = self._hidden(images)
         if self.settings.worst > 1 and done >= self.settings.easy:
             model.eval()

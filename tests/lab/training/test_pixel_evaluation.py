@@ -13,10 +13,10 @@ from firewall.errors import DataError, UsageError
 from firewall.lab.database import Database
 from firewall.lab.datasets.shifts import SHIFTS
 from firewall.lab.measurement import metrics
-from firewall.lab.training.detectors.image_detectors import Settings, train
-from firewall.lab.training.detectors.judging import judge, scorer
+from firewall.lab.training.detector_folder import Trained, load_trained
 from firewall.lab.training.detectors.leave_one_out import leave_one_out
-from firewall.lab.training.trained import Trained, load_trained
+from firewall.lab.training.detectors.pixel_detectors import Settings, train
+from firewall.lab.training.detectors.pixel_evaluation import evaluate, scorer
 
 BRIEF = Settings(epochs=1, batch=16, network="noise")
 
@@ -32,7 +32,7 @@ def folder(made: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
 def test_thresholds_come_from_dev_and_figures_from_eval(folder: Path, made: Path) -> None:
     """Counts, rates and thresholds are those of the splits' own images."""
     trained, database = load_trained(folder), Database(made)
-    result = judge(trained, database, [], originals=False)
+    result = evaluate(trained, database, [], originals=False)
     score = scorer(trained)
     dev = score(database.normal[database.where("dev")])
     assert result["thresholds"] == {"images": len(dev), **{str(r): metrics.threshold_at(dev, r) for r in (0.01, 0.05)}}
@@ -49,7 +49,7 @@ def test_thresholds_come_from_dev_and_figures_from_eval(folder: Path, made: Path
 def test_what_a_detector_was_fitted_to_is_not_judged(folder: Path, made: Path) -> None:
     """Of a further database, only groups that the training didn't know are."""
     trained, database = load_trained(folder), Database(made)
-    result = judge(trained, database, [Database(made)], originals=False, only=["fgsm"])
+    result = evaluate(trained, database, [Database(made)], originals=False, only=["fgsm"])
     (found,) = (entry for name, entry in result.items() if name != "thresholds")  # both databases have one name
     assert found["normal"]["n"] == np.count_nonzero(~database.where("train"))
     assert "shifts" not in found

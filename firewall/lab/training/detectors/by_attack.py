@@ -1,4 +1,4 @@
-"""How a detector that was fitted to one split does on another, attack by attack."""
+"""How well a detector that was fitted to one split separates another, attack by attack."""
 
 from __future__ import annotations
 
@@ -10,19 +10,28 @@ import numpy.typing as npt
 from firewall.lab.database.swept import Swept
 from firewall.lab.measurement import metrics
 
-__all__ = ["RATES", "judged", "worst_auroc"]
+__all__ = ["RATES", "rates_by_attack", "worst_auroc"]
 
 #: Shares of the calibration normals above the thresholds at which attacks are counted.
 RATES = (0.01, 0.05)
 
 
-def judged(
+def rates_by_attack(
     swept: Swept, scores: npt.NDArray[np.float64], where: npt.NDArray[np.bool_], calibration: npt.NDArray[np.float64]
 ) -> dict[str, Any]:
-    """By attack, of the images `where`, bool (N,): area under the curve, and shares withheld at thresholds that are set
-    on the scores `calibration` of other normal images; with 95 % intervals that take a group as one draw.
+    """Area under the ROC curve, and true-positive rates, of each attack.
 
-    Attacks without images there are left out; without normal images there is nothing at all.
+    Intervals are of 95 % and count a group as one draw. Attacks without images are left out; without benign images the
+    result is empty.
+
+    Args:
+        swept: The images.
+        scores: (N,), of all of them.
+        where: Bool (N,), those that are measured.
+        calibration: Scores of other benign images, which the thresholds for RATES are set on.
+
+    Returns:
+        What JSON holds, by attack.
     """
     normal = where & ~swept.adversarial
     result: dict[str, Any] = {}
@@ -49,7 +58,16 @@ def judged(
 
 
 def worst_auroc(swept: Swept, scores: npt.NDArray[np.float64], where: npt.NDArray[np.bool_]) -> float:
-    """The lowest area under the curve over the attacks, of the images `where`; there must be some of both kinds."""
+    """The lowest area under the ROC curve over the attacks.
+
+    Args:
+        swept: The images.
+        scores: (N,), of all of them.
+        where: Bool (N,), those that are measured; there must be benign and attacked ones.
+
+    Returns:
+        0..1.
+    """
     normal = scores[where & ~swept.adversarial]
     areas = [
         metrics.auroc(normal, scores[where & (swept.attack == attack)])

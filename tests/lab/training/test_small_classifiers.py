@@ -14,7 +14,7 @@ from firewall.errors import DataError, UsageError
 from firewall.lab.cli import app
 from firewall.lab.models import open_classifier
 from firewall.lab.models.small_networks import ARCHITECTURES
-from firewall.lab.training.classifiers.small import Settings, train_small
+from firewall.lab.training.classifiers.small_classifiers import Settings, train_small
 
 
 @pytest.fixture(scope="module")

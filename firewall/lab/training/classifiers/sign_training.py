@@ -1,10 +1,10 @@
 """Train the default sign classifier on GTSRB: resumable, the same result for the same seed and thread count.
 
-The tracks of the training set are split once, by seed: `calibration` tracks are never trained on (thresholds are set
-on them), and nothing is selected by looking at them or at the test images: the weights that count are the moving
-average at the end of a fixed schedule.
+The tracks of the training set are split once, by seed. The `calibration` tracks are never trained on: thresholds are
+set on them. Nothing is selected by looking at them or at the test images: the weights that count are the moving average
+at the end of a fixed schedule.
 
-Images that hold no sign can be given as *outliers*: on them the network learns to be undecided (outlier exposure,
+Images without a sign can be given as *outliers*: on them the network learns to be undecided (outlier exposure,
 Hendrycks et al. 2019), so that whatever a region proposal crops by mistake has a low confidence.
 """
 
@@ -34,7 +34,15 @@ __all__ = ["AugmentedSigns", "Settings", "accuracy", "load_checkpoint", "predict
 
 @dataclass(frozen=True)
 class Settings(Schedule):
-    """What a run is determined by; a resumed run must have the same."""
+    """What determines a run, besides the schedule.
+
+    Args:
+        label_smoothing: Of the cross-entropy.
+        calibration_share: Share of the tracks that is kept out, 0..1.
+        outlier_share: Outliers drawn in each epoch, as a share of the signs.
+        outlier_weight: Weight of their loss.
+        partial_share: Share of the outliers that are parts of signs.
+    """
 
     label_smoothing: float = 0.08
     calibration_share: float = 0.1
@@ -53,11 +61,25 @@ def train(
     threads: int = 2,
     workers: int = 1,
 ) -> SignClassifier:
-    """Train on the tracks that `split_tracks` leaves, writing `out/checkpoint.pt` and `out/log.jsonl` after each epoch.
+    """Train on the tracks that `split_tracks` leaves.
 
-    start: network to begin with instead of random weights. If `out` holds a checkpoint of the same settings the run
-    goes on from there. Returns the averaged network in evaluation mode. Raises DataError if the checkpoint belongs to
-    other settings.
+    Writes `out/checkpoint.pt` and `out/log.jsonl` after each epoch, and continues from a checkpoint of the same
+    settings.
+
+    Args:
+        data: The training images.
+        out: Folder of the run.
+        settings: Of the training.
+        outliers: Images without a sign, uint8 (H, W, 3) each.
+        start: Network to begin with; None: random weights.
+        threads: Threads of torch.
+        workers: Processes that prepare images.
+
+    Returns:
+        The averaged network in evaluation mode.
+
+    Raises:
+        DataError: The checkpoint belongs to other settings.
     """
     torch.set_num_threads(threads)
     torch.manual_seed(settings.seed)
@@ -82,7 +104,17 @@ def train(
 
 
 def load_checkpoint(path: Path) -> tuple[nn.Module, Settings, int]:
-    """The averaged network of a checkpoint in evaluation mode, its settings, and how many epochs it has had."""
+    """The averaged network of a checkpoint.
+
+    Args:
+        path: The file.
+
+    Returns:
+        The network in evaluation mode, its settings, and how many epochs it has had.
+
+    Raises:
+        DataError: The file is damaged.
+    """
     saved = read_checkpoint(path)
     model = SignClassifier(len(gtsrb.CLASS_NAMES))
     average = AveragedModel(model, use_buffers=True)
@@ -91,20 +123,44 @@ def load_checkpoint(path: Path) -> tuple[nn.Module, Settings, int]:
 
 
 def to_batch(images: list[np.ndarray[Any, np.dtype[np.uint8]]]) -> Tensor:
-    """Images of any size -> float (N, 3, 48, 48) in 0..1, resized as the edge does."""
+    """Images as the network's input, resized as the edge does.
+
+    Args:
+        images: Uint8 (H, W, 3) each, of any size.
+
+    Returns:
+        Float (N, 3, 48, 48) in 0..1.
+    """
     stack = np.stack([resize(image, INPUT_SIZE, INPUT_SIZE) for image in images])
     return torch.from_numpy(stack).permute(0, 3, 1, 2).float().div(255)
 
 
 @torch.no_grad()
 def predict(model: nn.Module, data: gtsrb.Gtsrb, batch: int = 256) -> Tensor:
-    """Logits (N, 43) of all images in evaluation mode."""
+    """Logits of all images, in evaluation mode.
+
+    Args:
+        model: The network.
+        data: The images.
+        batch: How many go through the network at a time.
+
+    Returns:
+        Float (N, 43).
+    """
     model.eval()
     return torch.cat([model(to_batch(data.images[i : i + batch])) for i in range(0, len(data), batch)])
 
 
 def accuracy(model: nn.Module, data: gtsrb.Gtsrb) -> float:
-    """Share of images whose top-1 class is the label."""
+    """The share of images whose first class is the label.
+
+    Args:
+        model: The network.
+        data: The images.
+
+    Returns:
+        0..1.
+    """
     return float((predict(model, data).argmax(1).numpy() == data.labels).mean())
 
 
@@ -118,9 +174,14 @@ def _loss(logits: Tensor, labels: Tensor, settings: Settings) -> Tensor:
 
 
 class AugmentedSigns(Dataset[tuple[Tensor, int]]):
-    """One random version of an image, drawn from (seed, epoch, index) so that it doesn't depend on the worker.
+    """One random version of an image, drawn from (seed, epoch, index) so that it does not depend on the worker.
 
     Indices past the signs draw an outlier, with label -1.
+
+    Args:
+        signs: The images.
+        outliers: Images without a sign.
+        settings: Of the training.
     """
 
     def __init__(self, signs: gtsrb.Gtsrb, outliers: list[npt.NDArray[np.uint8]], settings: Settings) -> None:

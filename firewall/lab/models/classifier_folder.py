@@ -1,4 +1,4 @@
-"""The card of a classifier's folder: what it is, how its pixels are prepared, and its ONNX file."""
+"""A classifier's folder: its card, how its pixels are prepared, and its ONNX file."""
 
 from __future__ import annotations
 
@@ -18,8 +18,17 @@ __all__ = ["load_card"]
 def load_card(folder: Path, options: Mapping[str, str] | None = None) -> tuple[dict[str, Any], ClassifierSpec, bytes]:
     """The card of a classifier's folder, the classifier's specification, and its ONNX file.
 
-    folder: made by 'firewall lab train classifier', or a bundle's, or `default`, or an ONNX file of anybody's. options:
-    how that file wants its pixels, and its labels: see `firewall.lab.models.onnx_file.Options`.
+    Args:
+        folder: Made by 'firewall lab train classifier', or a bundle's, or `default`, or any ONNX file.
+        options: How an ONNX file wants its pixels, and its labels: see `firewall.lab.models.options.Options`.
+
+    Returns:
+        The card as JSON has it, the specification, and the file's bytes.
+
+    Raises:
+        UsageError: Options are given for a folder, or can't be.
+        DataError: The folder or file is something else.
+        BundleError: The bundle is damaged.
     """
     if folder.is_file() or (".onnx" in folder.name and not folder.is_dir()):
         given = specify(str(folder), options or {})

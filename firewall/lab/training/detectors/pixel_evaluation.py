@@ -1,7 +1,7 @@
-"""A trained detector of pixels on databases that it never saw: by attack, and on honest images that were shifted.
+"""A trained detector of pixels on databases that it never saw: by attack, and on benign images that were shifted.
 
-Thresholds are set on normal images of the dev split of the database that it was trained on (and of its reserve), never
-on what is judged. Nothing is classified, so this takes seconds where `firewall lab evaluate` sweeps.
+Thresholds are set on benign images of the dev split of the database that it was trained on (and of its reserve), never
+on what is measured. Nothing is classified, so this takes seconds where `firewall lab evaluate` sweeps.
 """
 
 from __future__ import annotations
@@ -21,11 +21,11 @@ from firewall.lab.database.seen import unseen
 from firewall.lab.datasets import open_dataset
 from firewall.lab.datasets.shifts import SHIFTS, shifted
 from firewall.lab.measurement import metrics
-from firewall.lab.training.detectors.image_detectors import Settings, as_input, rgb
-from firewall.lab.training.trained import Trained
+from firewall.lab.training.detector_folder import Trained
+from firewall.lab.training.detectors.pixel_detectors import Settings, as_input, rgb
 from firewall.transforms import resize
 
-__all__ = ["RATES", "judge", "scorer"]
+__all__ = ["RATES", "evaluate", "scorer"]
 
 #: False-positive rates that thresholds are set for.
 RATES = (0.01, 0.05)
@@ -35,8 +35,17 @@ Floats = npt.NDArray[np.float64]
 
 
 def scorer(trained: Trained) -> Callable[[Pixels], Floats]:
-    """Images (N, H, W, 3) uint8 -> scores (N,), as the edge scores them. Raises UsageError for another detector than
-    image-cnn and residual."""
+    """The detector as a function of images, with the scores that the edge would give.
+
+    Args:
+        trained: An image-cnn or residual detector.
+
+    Returns:
+        Images, uint8 (N, H, W, 3) -> scores (N,), higher = more suspicious.
+
+    Raises:
+        UsageError: It is another detector.
+    """
     if trained.name not in ("image-cnn", "residual") or not trained.network:
         raise UsageError(f"{trained.name} is no detector of pixels; there are image-cnn and residual")
     own = trained.parameters
@@ -55,7 +64,7 @@ def scorer(trained: Trained) -> Callable[[Pixels], Floats]:
     return score
 
 
-def judge(
+def evaluate(
     trained: Trained,
     home: Database,
     others: Sequence[Database],
@@ -64,11 +73,19 @@ def judge(
     originals: bool = True,
     only: Sequence[str] = (),
 ) -> dict[str, Any]:
-    """The detector on home's eval split, and on all images of `others` that it was not fitted to.
+    """Measure the detector on the home database's eval split, and on all images of others that it was not fitted to.
 
-    others: databases of the same classifier. originals: also shift the images before they are resized, as a camera
-    would have them, where the data set is at hand in `data`. only: these attacks, and no shifts. Returns what JSON
-    holds.
+    Args:
+        trained: The detector.
+        home: The database that it was trained on.
+        others: Databases of the same classifier.
+        data: Folder of the data sets.
+        originals: Shift the images also before they are resized, as a camera would deliver them, where the data set is
+            at hand.
+        only: These attacks, and no shifts; empty: all, and the shifts.
+
+    Returns:
+        What JSON holds.
     """
     score = scorer(trained)
     held = [home.normal[_where(home.card.normal, "dev")], home.reserve[_where(home.reserve_entries, "dev")]]
@@ -80,13 +97,15 @@ def judge(
         if database is home:
             keep &= database.where("eval")
         name = f"{database.card.dataset.spec} {database.card.dataset.part}, {len(database.card.normal)} images"
-        result[name] = _judged(score, trained, database, keep, calibration, thresholds, only or database.card.attacks)
+        result[name] = _on_database(
+            score, trained, database, keep, calibration, thresholds, only or database.card.attacks
+        )
         if not only:
             result[name]["shifts"] = _shifts(score, database, keep, thresholds, data if originals else None, originals)
     return result
 
 
-def _judged(
+def _on_database(
     score: Callable[[Pixels], Floats],
     trained: Trained,
     database: Database,

@@ -1,4 +1,4 @@
-"""A trained detector's folder: `detector.json` says what it is, its ONNX file, if it needs one, is what it asks."""
+"""A trained detector's folder: `detector.json` says what it is; its ONNX file, if it has one, is its network."""
 
 from __future__ import annotations
 
@@ -17,10 +17,16 @@ __all__ = ["Trained", "load_trained"]
 
 @dataclass(frozen=True, eq=False)
 class Trained:
-    """name: the kind of detector. parameters: as its bundle has them; `file` is the name that its network gets there.
-    network: its ONNX file, empty of a detector that has none.
-    classifier_sha256: of the classifier whose attacks it was trained on. report: all that its training wrote.
-    fitted: the images that it learnt from; None of one that was trained before that was recorded."""
+    """A trained detector.
+
+    Args:
+        name: The kind of detector.
+        parameters: As its bundle has them; `file` is the name that its network gets there.
+        network: Its ONNX file; empty if it has none.
+        classifier_sha256: Of the classifier whose attacks it was trained on.
+        report: All that its training wrote.
+        fitted: The images that it learnt from; None if it was trained before that was recorded.
+    """
 
     name: str
     parameters: dict[str, Any]
@@ -36,12 +42,22 @@ class Trained:
 
     @property
     def files(self) -> dict[str, bytes]:
-        """What it adds to a bundle: its network's file, if it has one."""
+        """The files that it adds to a bundle: its network's, if it has one."""
         return {self.file: self.network} if self.file else {}
 
 
 def load_trained(folder: Path) -> Trained:
-    """Read the folder. Raises DataError if it is none."""
+    """Read a trained detector's folder.
+
+    Args:
+        folder: Made by 'firewall lab train DETECTOR'.
+
+    Returns:
+        The detector.
+
+    Raises:
+        DataError: The folder is something else.
+    """
     try:
         report = json.loads((folder / "detector.json").read_text(encoding="utf-8"))
         name, parameters, sha256 = str(report["name"]), dict(report["parameters"]), str(report["classifier_sha256"])

@@ -15,7 +15,7 @@ from firewall import cli
 from firewall.bundle import Bundle, load_bundle, write_bundle
 from firewall.bundle.certificate import CERTIFICATE_FILE, certificate, judges
 from firewall.errors import BundleError, DataError, UsageError
-from firewall.lab.certification.whole import certify
+from firewall.lab.certification.firewall_certificate import certify
 from firewall.lab.cli import app
 from firewall.lab.evaluation.over_time import with_file
 from firewall.lab.measurement.by_group import by_group, upper_bound

@@ -1,8 +1,8 @@
-"""Train detectors that look at pixels: `firewall lab train image-cnn` and `firewall lab train residual`.
+"""Train detectors of pixels: `firewall lab train image-cnn` and `firewall lab train residual`.
 
 Both are a network with two outputs, normal and adversarial, on the image (Nguyen H., Kuribayashi et al., section 4) or
-on its residual (Sun et al.), trained on the train split of a database. Classes are balanced: as many normal as
-adversarial images are drawn in each epoch, and each attack as often as the others.
+on its residual (Sun et al.), trained on the train split of a database. Classes are balanced: each epoch draws as many
+benign as adversarial images, and each attack as often as the others.
 """
 
 from __future__ import annotations
@@ -45,10 +45,22 @@ _FAR = 10.0
 
 @dataclass(frozen=True)
 class Settings(Schedule):
-    """detector: image-cnn or residual. network: of firewall.lab.models.detector_network. loss: of LOSSES. augment: of
-    firewall.lab.datasets.shifts.AUGMENTATIONS. attacks: of the database, to be trained and chosen with; none = all.
-    leave_out: attacks neither to train nor to choose with. What is left out is measured all the same.
-    rate, reading: of the residual, see firewall.transforms. also: further rates, whose residuals become channels."""
+    """What determines a run, besides the schedule.
+
+    Args:
+        detector: `image-cnn` or `residual`.
+        network: A key of firewall.lab.models.detector_network.NETWORKS.
+        loss: One of LOSSES.
+        augment: One of firewall.lab.datasets.shifts.AUGMENTATIONS.
+        attacks: Names, to be trained and chosen with; none: all. What is left out is measured all the same.
+        leave_out: Attacks neither to train nor to choose with.
+        rate: Of the residual, see firewall.transforms.residual.
+        reading: Of the residual, see firewall.transforms.residual.
+        also: Further rates, whose residuals become channels.
+
+    Raises:
+        UsageError: `loss` or `augment` is unknown.
+    """
 
     epochs: int = 30
     batch: int = 64
@@ -75,29 +87,41 @@ class Settings(Schedule):
 
     @property
     def channels(self) -> int:
-        """Of the network's input."""
+        """How many channels the network's input has."""
         return 3 * (1 + len(self.also)) if self.detector == "residual" else 3
 
 
 @dataclass(frozen=True, eq=False)
 class Split:
-    """Images of one split, (N, H, W, 3) uint8: the normal ones, by attack the adversarial ones, and for each of these
-    the normal one that it was made of, as its place in `normal`."""
+    """Images of one split.
+
+    Args:
+        normal: The benign ones, uint8 (N, H, W, 3).
+        attacks: By attack the adversarial ones, uint8 (M, H, W, 3).
+        origins: For each of these the benign image that it was made of, as its place in `normal`.
+    """
 
     normal: Pixels
     attacks: dict[str, Pixels]
     origins: dict[str, npt.NDArray[np.int64]]
 
     def only(self, settings: Settings) -> Split:
-        """With the attacks alone that training uses."""
+        """The split with only the attacks that training uses."""
         return replace(self, attacks={name: images for name, images in self.attacks.items() if settings.seen(name)})
 
 
 def raw_loss(outputs: Tensor, labels: Tensor) -> Tensor:
     """The paper's loss without the final softmax (equation 3 as its text describes it): - y adv - (1 - y) norm.
 
-    outputs: (N, 2) normal, adversarial. As printed it is unbounded below, so outputs count up to 10 alone; the
-    output of the other class is pulled down alike, or both would rise together.
+    As printed it is unbounded below, so outputs count only up to 10. The output of the other class is pulled down in
+    the same way, or both would rise together.
+
+    Args:
+        outputs: (N, 2), normal and adversarial.
+        labels: Int64 (N,), 0 or 1.
+
+    Returns:
+        A scalar.
     """
     own = outputs.gather(1, labels[:, None])[:, 0]
     other = outputs.gather(1, 1 - labels[:, None])[:, 0]
@@ -113,13 +137,25 @@ def train(
     more: Sequence[Database] = (),
     workers: int = 0,
 ) -> dict[str, Any]:
-    """Train (or go on training) in `out`, measure on the eval split, write `detector.json` and `detector.onnx`.
+    """Train (or go on training), measure on the eval split, write `detector.json` and `detector.onnx`.
 
-    more: further databases of the same classifier, all of whose images are trained on. Grey images are taken as RGB
-    with three equal channels, which is what the edge makes of them.
-    Raises DataError if the images are not square, a
-    split lacks normal or adversarial images, or a further database is of another classifier or holds images of the
-    splits dev or eval; UsageError for a network or attacks that are not there.
+    Grey images are taken as RGB with three equal channels, as the edge does.
+
+    Args:
+        database: To train and measure on.
+        out: Folder of the detector and its run.
+        settings: Of the training.
+        threads: Threads of torch.
+        more: Further databases of the same classifier, all of whose images are trained on.
+        workers: Processes that prepare images; 0: this one.
+
+    Returns:
+        What `detector.json` says.
+
+    Raises:
+        DataError: Images are not square, a split lacks benign or adversarial images, or a further database is of
+            another classifier or holds images of the splits dev or eval.
+        UsageError: A network, an attack or a rate that can't be.
     """
     height, width, channels = (int(side) for side in database.info()["size"])
     if height != width or channels not in (1, 3):
@@ -185,9 +221,20 @@ def fitted(
     threads: int = 1,
     workers: int = 0,
 ) -> nn.Module:
-    """A network trained on `fitting`, in evaluation mode; the accuracy on `held` is for the log in `out` alone.
+    """A network trained on a split.
 
-    Each epoch draws every normal image once and as many adversarial ones. Goes on where a run in `out` was stopped.
+    Each epoch draws every benign image once and as many adversarial ones. Goes on where a run in `out` was stopped.
+
+    Args:
+        fitting: What it is trained on.
+        held: What its accuracy in the log is measured on.
+        out: Folder of the run.
+        settings: Of the training.
+        threads: Threads of torch.
+        workers: Processes that prepare images; 0: this one.
+
+    Returns:
+        The network in evaluation mode.
     """
     torch.set_num_threads(threads)
     torch.manual_seed(settings.seed)
@@ -259,12 +306,27 @@ def _joined(parts: Sequence[Split]) -> Split:
 
 
 def rgb(images: Pixels) -> Pixels:
-    """Grey images (N, H, W, 1) as three equal channels; RGB as they are."""
+    """Grey images as three equal channels; RGB as they are.
+
+    Args:
+        images: Uint8 (N, H, W, 1 or 3).
+
+    Returns:
+        Uint8 (N, H, W, 3).
+    """
     return images if images.shape[3] == 3 else np.repeat(images, 3, axis=3)
 
 
 def as_input(images: Pixels, settings: Settings) -> npt.NDArray[np.float32]:
-    """What the edge hands to the network for `images` (N, H, W, 3) uint8: pixels or residuals / 255, channels first."""
+    """What the edge gives the network: pixels or residuals / 255, channels first.
+
+    Args:
+        images: Uint8 (N, H, W, 3).
+        settings: Of the training.
+
+    Returns:
+        Float32 (N, channels, H, W).
+    """
     values: npt.NDArray[Any] = images
     if settings.detector == "residual":
         rates = (settings.rate, *settings.also)
@@ -328,7 +390,16 @@ def _measured(network: nn.Module, split: Split, settings: Settings) -> dict[str,
 
 @torch.no_grad()
 def scores(network: nn.Module, images: Pixels, settings: Settings) -> npt.NDArray[np.float64]:
-    """Adversarial less normal output for images (N, H, W, 3) uint8, N >= 1: (N,)."""
+    """The adversarial minus the normal output.
+
+    Args:
+        network: The detector's.
+        images: Uint8 (N, H, W, 3), N 1 or more.
+        settings: Of the training.
+
+    Returns:
+        (N,), higher = more suspicious.
+    """
     network.eval()
     parts = [images[start : start + 256] for start in range(0, len(images), 256)]
     outputs = torch.cat([network(torch.from_numpy(as_input(part, settings))) for part in parts])

@@ -12,7 +12,7 @@ import pytest
 from firewall.errors import DataError
 from firewall.lab.datasets import gtsrb
 from firewall.lab.training.classifiers.augmentation import MIRROR, augment
-from firewall.lab.training.classifiers.protected import Settings, load_checkpoint, train
+from firewall.lab.training.classifiers.sign_training import Settings, load_checkpoint, train
 
 
 def command(data: Path, out: Path) -> list[str]:

@@ -1,5 +1,4 @@
-"""From MNIST or CIFAR-10 to a small classifier's folder, like the sign classifier's: `classifier.onnx`, `card.json`
-and the run they came from."""
+"""From MNIST, CIFAR-10 or GTSRB to a small classifier's folder: `classifier.onnx`, `card.json` and the run."""
 
 from __future__ import annotations
 
@@ -33,8 +32,15 @@ _HELD = 0.05
 
 @dataclass(frozen=True)
 class Settings(Schedule):
-    """What a run is determined by. padding: pixels by which an image may be shifted; mirror: left and right may be
-    exchanged, which leaves a thing what it is but no digit."""
+    """What determines a run, besides the schedule.
+
+    Args:
+        architecture: A key of ARCHITECTURES.
+        dataset: What it is trained on.
+        padding: Pixels by which an image may be shifted.
+        mirror: Left and right may be exchanged, which a photograph allows and a digit does not.
+        label_smoothing: Of the cross-entropy.
+    """
 
     architecture: str = "lenet"
     dataset: str = "mnist"
@@ -44,7 +50,21 @@ class Settings(Schedule):
 
     @staticmethod
     def of(architecture: str, dataset: str | None, *, epochs: int | None, learning_rate: float, seed: int) -> Settings:
-        """The settings that suit an architecture; epochs None: 24, 15 for digits, 8 for signs."""
+        """The settings that suit an architecture.
+
+        Args:
+            architecture: A key of ARCHITECTURES.
+            dataset: What the user asks for; None: the architecture's own.
+            epochs: None: 24, but 15 for digits and 8 for signs.
+            learning_rate: The largest of the schedule.
+            seed: Initial weights and order.
+
+        Returns:
+            The settings.
+
+        Raises:
+            UsageError: The architecture is unknown, or is trained on another data set.
+        """
         if architecture not in ARCHITECTURES:
             raise UsageError(f"unknown architecture {architecture!r}; known: sign, {', '.join(ARCHITECTURES)}")
         usual = ARCHITECTURES[architecture].dataset
@@ -66,7 +86,21 @@ class Settings(Schedule):
 
 
 def train_small(data: Path | None, out: Path, settings: Settings, *, threads: int, workers: int) -> dict[str, Any]:
-    """Train (or go on training) in `out`, export, and measure the exported file on the test images; the card."""
+    """Train (or go on training), export, and measure the exported file on the test images.
+
+    Args:
+        data: Folder of the data sets; None: the usual places.
+        out: Folder of the classifier and its run.
+        settings: Of the training.
+        threads: Threads of torch.
+        workers: Processes that prepare images.
+
+    Returns:
+        The card.
+
+    Raises:
+        DataError: Data is missing or damaged, or a checkpoint belongs to other settings.
+    """
     architecture, root = ARCHITECTURES[settings.architecture], data_root(data)
     images = open_dataset(settings.dataset, root, part="train")
     test = open_dataset(settings.dataset, root, part="test")
@@ -121,7 +155,11 @@ def _write(out: Path, card: dict[str, Any]) -> None:
 
 
 class Grey(nn.Module):
-    """A network of grey images behind the edge's input, which is RGB: the mean of the channels."""
+    """A network of grey images behind the edge's input, which is RGB: it is given the mean of the channels.
+
+    Args:
+        network: Float (N, 1, H, W) -> logits.
+    """
 
     def __init__(self, network: nn.Module) -> None:
         super().__init__()

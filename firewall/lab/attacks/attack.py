@@ -1,4 +1,4 @@
-"""What an attack is, and how it may touch the network that it attacks."""
+"""What an attack takes and returns, and how it may touch the network that it attacks."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from firewall.errors import DataError, EngineError
 from firewall.lab.attacks.criteria import Criterion
 
-__all__ = ["Attack", "Logits", "under_attack"]
+__all__ = ["Attack", "DecisionBased", "Logits", "ScoreBased", "WhiteBox", "under_attack"]
 
 #: Images (N, C, H, W) -> logits (N, classes), checked.
 Logits = Callable[[Tensor], Tensor]
@@ -32,45 +32,86 @@ class Attack(Protocol):
 
     @property
     def criterion(self) -> Criterion:
-        """What the attack aims at. `criterion.met(logits of the stored images, labels)` says where it succeeded."""
+        """What counts as success: `criterion.met(logits of the stored images, labels)`."""
 
     @property
     def needs_gradient(self) -> bool:
-        """False for black-box attacks: they only look at a network's outputs, which may come from outside torch."""
+        """False for black-box attacks, which need the network's outputs alone; it may run outside torch."""
 
     @property
     def labels_only(self) -> bool:
-        """True for decision-based attacks: of the outputs they only look at which classes come first."""
+        """True for decision-based attacks: of the outputs they use only which classes come first."""
 
     @property
     def chunk(self) -> int:
-        """How many images are to be attacked together.
+        """How many images are attacked together.
 
-        An image's random numbers hang on its place in the batch, and some attacks are fitted on the whole batch: a
-        data set cut into these chunks gives the same result whoever attacks them, and in whatever order.
+        Random numbers depend on an image's place in the batch, and some attacks are fitted to the whole batch. A data
+        set that is cut into chunks of this size gives the same result whoever attacks them, and in whatever order.
         """
 
     def run(self, model: nn.Module, images: Tensor, labels: Tensor, seed: int) -> Tensor:
-        """Change `images` so that what `model` makes of them meets the criterion for `labels`.
+        """Change images so that the network's outputs meet the criterion.
 
-        images: float (N, C, H, W) in 0..1, C = 1 or 3. labels: int64 (N,), the classes to move away from. seed: what
-        every random choice depends on; the same seed and batch give the same result on the same machine. Returns a
-        new tensor of the shape of `images`, in 0..1, not rounded to uint8; it need not succeed everywhere, see
-        `survivors`.
+        Args:
+            model: The network: float (N, C, H, W) in 0..1 in, logits (N, classes) out. It runs in evaluation mode and
+                is left as it was: weights, buffers, gradients and modes.
+            images: Float (N, C, H, W) in 0..1, C = 1 or 3.
+            labels: Int64 (N,), the classes to move away from.
+            seed: What every random choice depends on; the same seed and batch give the same result on the same machine.
 
-        The network is run in evaluation mode and is left as it was: weights, buffers, gradients and modes.
-        Raises DataError for images or labels that don't fit, EngineError if the network gives no usable logits or
-        gradients.
+        Returns:
+            A new float tensor of the shape of `images`, in 0..1, not rounded to 8 bits. The attack need not succeed on
+            every image: see `rounding.survivors`.
+
+        Raises:
+            DataError: The images or labels don't fit each other or the network.
+            EngineError: The network gives no usable logits or gradients.
         """
+
+
+class WhiteBox:
+    """What attacks by gradient have in common; a class that wants another chunk says so."""
+
+    needs_gradient: ClassVar[bool] = True
+    labels_only: ClassVar[bool] = False
+    chunk: ClassVar[int] = 32
+
+
+class ScoreBased:
+    """What black-box attacks have in common that use the network's outputs."""
+
+    needs_gradient: ClassVar[bool] = False
+    labels_only: ClassVar[bool] = False
+    chunk: ClassVar[int] = 32
+
+
+class DecisionBased:
+    """What black-box attacks have in common that use the first label alone."""
+
+    needs_gradient: ClassVar[bool] = False
+    labels_only: ClassVar[bool] = True
+    chunk: ClassVar[int] = 32
 
 
 @contextmanager
 def under_attack(model: nn.Module, images: Tensor, labels: Tensor, *, gradients: bool = True) -> Iterator[Logits]:
     """The network as a checked function of images, in evaluation mode, without gradients for its weights.
 
-    Inside, gradients are on (or off, as `gradients` says) whatever the caller has switched. On the way out every
-    module's mode and every weight's `requires_grad` is what it was. Raises DataError if `images` or `labels` are not
-    as `Attack.run` asks.
+    On the way out every module's mode and every weight's `requires_grad` is what it was.
+
+    Args:
+        model: The network.
+        images: Float (N, C, H, W) in 0..1: what will be attacked.
+        labels: Int64 (N,), 0 or more.
+        gradients: Whether gradients are recorded inside, whatever the caller has switched.
+
+    Yields:
+        A function from images (N, C, H, W) to logits (N, classes).
+
+    Raises:
+        DataError: `images` or `labels` are not as `Attack.run` asks, or a label is not among the network's classes.
+        EngineError: The network gives something else than finite logits, or no gradients where they are needed.
     """
     _check(images, labels)
     modes = [(module, module.training) for module in model.modules()]
