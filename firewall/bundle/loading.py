@@ -20,6 +20,7 @@ from typing import Annotated, Any, Literal
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from firewall.bundle.external_data import has_external_data
+from firewall.bundle.provenance import Provenance
 from firewall.bundle.signature import SIGNATURE_BYTES
 from firewall.bundle.trust import Standing, Trust
 from firewall.bundle.written_precision import Precision, precision_of
@@ -191,6 +192,7 @@ class Manifest(_Strict):
     calibration: Calibration
     versions: dict[str, str] = {}
     citations: tuple[str, ...] = ()
+    provenance: Provenance | None = None
 
     @model_validator(mode="after")
     def _fits_into_memory(self) -> Manifest:
@@ -313,7 +315,7 @@ def write_bundle(path: Path, files: dict[str, bytes], **fields: Any) -> Bundle:
     for name, content in files.items():
         (path / name).write_bytes(content)
     # Versions that don't know of masks refuse a bundle that asks for them, and read all others.
-    unasked = {field for field in ("patches", "masked_classifier") if getattr(manifest, field) is None}
+    unasked = {name for name in ("patches", "masked_classifier", "provenance") if getattr(manifest, name) is None}
     text = json.dumps(manifest.model_dump(mode="json", exclude=unasked), indent=1, ensure_ascii=False) + "\n"
     partial = path / f".{MANIFEST}.partial"
     partial.write_text(text, encoding="utf-8")

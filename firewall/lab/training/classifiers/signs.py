@@ -33,20 +33,21 @@ def train_and_export(
     settings: Settings,
     *,
     start: Path | None = None,
+    scenes: int = 300,
     threads: int,
     workers: int,
 ) -> dict[str, Any]:
     """Train (or go on training) in `out`, export, and measure the exported file on the test images; the card.
 
     outliers: packs or folders of images without signs; besides the images themselves, what the region finder proposes
-    in them and in rendered road scenes is learned as no sign. start: checkpoint to refine. The card holds what
-    `lab calibrate` needs (file, input, labels, split) and the accuracy on kept-out images, plain and over the
+    in them and in `scenes` rendered road scenes is learned as no sign. start: checkpoint to refine. The card holds
+    what `lab calibrate` needs (file, input, labels, split) and the accuracy on kept-out images, plain and over the
     16-quality sweep.
     """
     signs, test = gtsrb.load_train(data), gtsrb.load_test(data)
     others: list[Pixels] = [image for path in outliers for image in load_images(path)]
     if others:
-        others += mine([image for image in others if min(image.shape[:2]) >= 100]) + mine_scenes(300)
+        others += mine([image for image in others if min(image.shape[:2]) >= 100]) + mine_scenes(scenes)
     first = None if start is None else load_checkpoint(start)[0]
     model = train(signs, out, settings, outliers=others, start=first, threads=threads, workers=workers)
     file = out / "classifier.onnx"
