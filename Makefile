@@ -24,7 +24,7 @@ NEEDS := Debian, Ubuntu, JetPack: apt-get install python3 python3-venv python3-d
 
 help:  ## this list
 	@echo "make TARGET [PYTHON=python3] [ARGS='...']"
-	@sed -n 's/^\([a-z0-9-]*\):.*## \(.*\)/  \1\t\2/p' $(MAKEFILE_LIST) | expand -t 16
+	@sed -n 's/^\([a-z0-9-]*\):.*## \(.*\)/  \1\t\2/p' $(MAKEFILE_LIST) | expand -t 18
 
 serve: $(VENV)/.edge  ## guard the embedded demo, or what ARGS names: make serve ARGS="--camera 0"
 	@exec $(BIN)/firewall serve $(ARGS)

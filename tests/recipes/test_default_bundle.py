@@ -41,7 +41,7 @@ def _picture(label: int, light: float, generator: np.random.Generator) -> Image.
 
 @pytest.fixture(scope="module")
 def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """`gtsrb`: 43 classes in the official layout, 3 tracks of 2 frames and 7 test images each; `outliers`: noise."""
+    """`gtsrb`: 43 classes in the official layout, 3 tracks of 2 frames and 4 test images each; `outliers`: noise."""
     root = tmp_path_factory.mktemp("data")
     generator = np.random.default_rng(0)
     head = "Filename;Width;Height;Roi.X1;Roi.Y1;Roi.X2;Roi.Y2;ClassId"
@@ -59,7 +59,7 @@ def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = root / "gtsrb" / "Final_Test" / "Images"
     folder.mkdir(parents=True)
     rows = [head]
-    for number in range(301):
+    for number in range(172):
         _picture(number % 43, generator.uniform(0.7, 1.1), generator).save(folder / f"{number:05d}.ppm")
         rows.append(f"{number:05d}.ppm;24;26;2;2;20;22;{number % 43}")
     (root / "gtsrb" / "GT-final_test.csv").write_text("\n".join(rows) + "\n")
@@ -84,7 +84,7 @@ def _make(data: Path, work: Path, params: Path, *further: str) -> str:
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
         text=True,
-        timeout=1500,
+        timeout=3000,
         env=environment,
     )
     assert done.returncode == 0, done.stdout[-6000:]
@@ -101,7 +101,7 @@ def _kill_in(stage: str, sign: str, data: Path, work: Path, params: Path) -> Non
         _command(data, work, params), stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, start_new_session=True
     )
     try:
-        limit = time.monotonic() + 600
+        limit = time.monotonic() + 900
         while not list(work.glob(sign)):
             assert run.poll() is None, f"the recipe ended before it was in the stage {stage}"
             assert time.monotonic() < limit, f"the stage {stage} never came to {sign}"
@@ -129,7 +129,7 @@ def _is_at_work(process: Path, work: Path) -> bool:
 
 
 @pytest.mark.slow
-@pytest.mark.timeout(1800)
+@pytest.mark.timeout(3600)
 def test_the_whole_graph_on_tiny_data(data: Path, tmp_path: Path) -> None:
     """From the data to a bundle that loads and screens: killed on the way it goes on, run again it makes nothing, and a
     changed parameter makes again what depends on it and nothing else; the manifest names every stage."""
