@@ -77,8 +77,10 @@ def set_up(work: Path, data: Path | None, outliers: Path | None, params: Path) -
         raise DataError(f"the parameters {params} are no groups of options; see recipes/default_bundle/full.yaml")
     for folder in (work / ".dvc", work / "inputs"):
         folder.mkdir(parents=True, exist_ok=True)
-    # GTSRB alone of what else lies there: the rest is no input, and a change of it changes nothing.
+    # Of packs GTSRB's alone: what else lies there is no input, and a change of it changes nothing.
     packs = sorted(data.glob("gtsrb_*.npz"))
+    if not all(any(pack.name.startswith(f"gtsrb_{part}") for pack in packs) for part in ("train", "test")):
+        packs = []  # the official layout, or half of it
     place = work / "inputs" / "gtsrb"
     if place.is_symlink():
         place.unlink()

@@ -246,6 +246,27 @@ def test_a_mistake_is_one_line(arguments: list[str], told: str, tmp_path: Path) 
     assert len(done.stderr.splitlines()) == 1
 
 
+def test_only_the_sets_own_files_are_inputs(data: Path, tmp_path: Path) -> None:
+    """Of packs GTSRB's alone, so that another data set beside them changes nothing; half of the packs beside the
+    official layout is the whole folder. Set up again, the links are of the new folder."""
+    packs = tmp_path / "packs"
+    packs.mkdir()
+    for name in ("gtsrb_train_a.npz", "mnist.npz"):
+        (packs / name).touch()
+    work, pictures = tmp_path / "work", data / "outliers"
+    make.set_up(work, packs, pictures, RECIPE / "full.yaml")
+    assert (work / "inputs" / "gtsrb").resolve() == packs
+    (packs / "gtsrb_test32.npz").touch()
+    make.set_up(work, packs, packs / "mnist.npz", RECIPE / "full.yaml")
+    linked = {path.name for path in (work / "inputs" / "gtsrb").iterdir()}
+    assert linked == {"gtsrb_train_a.npz", "gtsrb_test32.npz"}
+    assert yaml.safe_load((work / "params.yaml").read_text())["outliers"] == "inputs/outliers.npz"
+    assert not (work / "inputs" / "outliers").exists()
+    make.set_up(work, data / "gtsrb", pictures, RECIPE / "full.yaml")
+    assert (work / "inputs" / "gtsrb").resolve() == data / "gtsrb"
+    assert {path.name for path in packs.iterdir()} == {"gtsrb_train_a.npz", "gtsrb_test32.npz", "mnist.npz"}
+
+
 def test_a_bundle_without_a_record_is_not_installed(tmp_path: Path) -> None:
     """What another command made in the place of the recipe's last stage stays out of the package."""
     shutil.copytree(load_bundle("default").path, tmp_path / "work" / "bundle")
