@@ -95,7 +95,8 @@ def set_up(work: Path, data: Path | None, outliers: Path | None, params: Path) -
     for old in (work / "inputs").glob("outliers*"):
         old.unlink()
     (work / named).symlink_to(outliers.resolve(), target_is_directory=outliers.is_dir())
-    text = yaml.safe_dump({**chosen, "outliers": named}, sort_keys=False)
+    # Sorted: the order of options in the file is nothing that a training has to be made again for.
+    text = yaml.safe_dump({**chosen, "outliers": named}, sort_keys=True)
     for name, content in (("params.yaml", text), (".dvc/config", CONFIG), (".dvcignore", IGNORED)):
         (work / name).write_text(content, encoding="utf-8")
     for name, copy in (("dvc.yaml", "dvc.yaml"), ("dvc.yaml", "graph.yaml"), ("resume.py", "resume.py")):
