@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, cast
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 from rich.console import Console
@@ -165,7 +165,7 @@ def export_bundle(
         raise UsageError("--fit needs --database: a fusion's threshold is set on benign images whose groups are known")
     if precision not in (None, *PRECISIONS):
         raise UsageError(f"--precision must be one of {', '.join(PRECISIONS)}, got {precision!r}")
-    chosen = cast("Precision | None", precision)
+    chosen: Precision | None = precision
     if version > 1 and key is None:
         raise UsageError("--version is written when the bundle is signed; give --key too")
     if key is not None:

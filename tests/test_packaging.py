@@ -97,7 +97,7 @@ def test_the_lab_is_an_extra(wheel: zipfile.ZipFile) -> None:
     assert len(plain) >= 4
     libraries = ("torch", "scikit-learn", "scipy", "matplotlib", "foolbox", "onnx>", "onnxscript", "joblib")
     assert not [line for line in plain if line.startswith(libraries)]
-    extras = {"lab", "export", "gpu", "pycuda", "tensorrt", "cluster", "dev"}
+    extras = {"lab", "export", "gpu", "pycuda", "tensorrt", "cluster", "recipe", "dev"}
     assert extras == set(metadata.get_all("Provides-Extra", []))
 
 

@@ -32,6 +32,8 @@ __all__ = ["DEFAULT", "Bundle", "load_bundle", "write_bundle"]
 #: The traffic-sign bundle that comes with the package.
 DEFAULT = Path(__file__).parents[1] / "assets" / "default_bundle"
 _LARGEST_MANIFEST = 16 << 20
+#: Fields of a manifest that older versions don't know.
+_LATER = ("patches", "masked_classifier", "numerics", "provenance")
 
 Part = TypeVar("Part", bound=Strict)
 
@@ -178,7 +180,7 @@ def write_bundle(path: Path, files: dict[str, bytes], **fields: Any) -> Bundle:
     for name, content in files.items():
         (path / name).write_bytes(content)
     # Versions that don't know of these refuse a bundle that has them, and read all others.
-    unasked = {field for field in ("patches", "masked_classifier", "numerics") if getattr(manifest, field) is None}
+    unasked = {field for field in _LATER if getattr(manifest, field) is None}
     text = json.dumps(manifest.model_dump(mode="json", exclude=unasked), indent=1, ensure_ascii=False) + "\n"
     replace_file(path / MANIFEST, text.encode())
     return load_bundle(path, trust=Trust())  # it was made here a moment ago, and is signed later

@@ -9,6 +9,7 @@ from pydantic import AfterValidator, Field, model_validator
 
 from firewall.bundle.numerics import Numerics
 from firewall.bundle.onnx_bytes import Precision
+from firewall.bundle.provenance import Provenance
 from firewall.bundle.strict import Sha256, Strict
 
 __all__ = [
@@ -247,6 +248,7 @@ class Manifest(Strict):
     numerics: Numerics | None = None
     versions: dict[str, str] = Field(default_factory=dict)
     citations: tuple[str, ...] = ()
+    provenance: Provenance | None = None
 
     @property
     def classifiers(self) -> tuple[ClassifierSpec, ...]:

@@ -33,6 +33,7 @@ from firewall.lab.commands.onnx_options import (
 )
 from firewall.lab.commands.over_time import drift, tracks
 from firewall.lab.commands.papers import PASSED_ON, paper, paper_pages
+from firewall.lab.commands.provenance import provenance
 from firewall.lab.commands.spatial import attack_app, attack_spatial, certify_spatial, train_spatial
 
 __all__ = ["app"]
@@ -67,6 +68,7 @@ app.command()(fuse)
 app.command()(unseen)
 app.command()(tracks)
 app.command()(drift)
+app.command()(provenance)
 app.add_typer(certify_app, name="certify")
 certify_app.command("spatial")(certify_spatial)
 app.add_typer(database_app, name="database")

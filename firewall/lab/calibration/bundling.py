@@ -39,9 +39,11 @@ _MASKED = "masked.onnx"
 
 def rewritten(bundle: Bundle, out: Path, files: Mapping[str, bytes], **changed: Any) -> Bundle:
     """`bundle` written to `out` with `files` added or replaced and fields of its manifest changed. `out` may be the
-    bundle's own folder. Raises BundleError for a manifest that isn't one any more."""
+    bundle's own folder. Raises BundleError for a manifest that isn't one any more.
+
+    How `bundle` was made is not how the result was, so its provenance is left out unless `changed` gives another."""
     fields = {field: getattr(bundle.manifest, field) for field in type(bundle.manifest).model_fields}
-    del fields["files"]
+    del fields["files"], fields["provenance"]
     return write_bundle(out, {**bundle.files, **files}, **{**fields, **changed})
 
 

@@ -32,12 +32,25 @@ def train_classifier(
         list[Path] | None,
         typer.Option(help="sign: images without signs (a pack or a folder; may be repeated) to stay undecided on."),
     ] = None,
+    scenes: Annotated[
+        int | None,
+        typer.Option(min=0, help="sign: with --outliers, rendered road scenes to find more in. (default: 300)"),
+    ] = None,
     epochs: Annotated[
         int | None, typer.Option(min=1, help="Passes over the images. (default: sign 32, CIFAR-10 24, MNIST 15)")
     ] = None,
     seed: Annotated[int, typer.Option(min=0, help="Split, order, augmentation and initial weights.")] = 0,
     start: Annotated[Path | None, typer.Option(help="sign: checkpoint to refine instead of random weights.")] = None,
     learning_rate: Annotated[float, typer.Option(min=0, help="Highest learning rate of the schedule.")] = 3e-3,
+    batch: Annotated[
+        int | None, typer.Option(min=2, help="sign: images to learn from at a time. (default: 128)")
+    ] = None,
+    average: Annotated[
+        float | None,
+        typer.Option(
+            min=0, max=1, help="sign: what the average of the weights keeps a step. (default: 0.998, or 0.99)"
+        ),
+    ] = None,
     threads: Annotated[int, typer.Option(min=1, help="Threads of torch.")] = 2,
     workers: Annotated[int, typer.Option(min=0, help="Processes that augment images.")] = 1,
 ) -> None:
@@ -61,22 +74,27 @@ def train_classifier(
             outliers or [],
             signs.Settings(
                 epochs=epochs or 32,
+                batch=batch or 128,
                 seed=seed,
                 learning_rate=learning_rate,
                 # A refining run is short: the average has to forget faster, and hard outliers are what it is for.
-                moving_average=0.998 if start is None else 0.99,
+                moving_average=average if average is not None else 0.998 if start is None else 0.99,
                 outlier_share=0.12 if start is None else 0.3,
                 partial_share=0.0 if start is None else 0.3,
             ),
             start=start,
+            scenes=300 if scenes is None else scenes,
             threads=threads,
             workers=workers,
         )
     else:
         from firewall.lab.training.classifiers import small_classifiers as small
 
-        if outliers or start is not None:
-            raise UsageError(f"--outliers and --start are for the architecture sign, not for {architecture}")
+        if outliers or any(given is not None for given in (start, scenes, batch, average)):
+            raise UsageError(
+                "--outliers, --start, --scenes, --batch and --average are for the architecture sign, not for "
+                f"{architecture}"
+            )
         settings = small.Settings.of(architecture, dataset, epochs=epochs, learning_rate=learning_rate, seed=seed)
         card = small.train_small(data, out, settings, threads=threads, workers=workers)
     typer.echo(json.dumps(card, indent=1))

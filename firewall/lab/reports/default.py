@@ -139,7 +139,7 @@ def _tracks(result: dict[str, Any] | None) -> list[dict[str, str]]:
     rows = []
     for where, judged in result["judged"].items():
         for rule, told in _RULES.items():
-            attacked, normal = judged["attacked"]["10 frames"].get(rule), judged["normal"].get(rule)
+            attacked, normal = judged["attacked"].get("10 frames", {}).get(rule), judged["normal"].get(rule)
             if attacked is not None and normal is not None:
                 every = attacked["all"]
                 cells = {

@@ -112,3 +112,11 @@ def test_a_leave_one_out_file_of_another_form(made: Path, tmp_path: Path, capsys
     code, line = lab(capsys, "evaluate", "--database", made, "--leave-one-out", tmp_path / "l.json")
 
     assert code == 1 and "detector -> attack" in line
+
+
+@pytest.mark.parametrize("option", ["--scenes", "--batch", "--average"])
+def test_options_of_another_architecture(option: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """What only the sign classifier's training knows is refused for others, not ignored."""
+    arguments = ["train", "classifier", "--architecture", "lenet", "--out", tmp_path / "c", option, "2"]
+    code, line = lab(capsys, *(arguments if option != "--average" else [*arguments[:-1], "0.5"]))
+    assert code == 2 and option in line and "lenet" in line and not (tmp_path / "c").exists()

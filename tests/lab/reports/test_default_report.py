@@ -11,7 +11,7 @@ import pytest
 
 from firewall.bundle import load_bundle
 from firewall.errors import DataError
-from firewall.lab.reports.default import read_results
+from firewall.lab.reports.default import _tracks, read_results
 
 
 def _report(*arguments: str) -> subprocess.CompletedProcess[str]:
@@ -60,3 +60,8 @@ def test_a_damaged_result_is_named(tmp_path: Path) -> None:
 
     with pytest.raises(DataError, match=r"fusion\.json is not a result"):
         read_results(tmp_path)
+
+
+def test_tracks_that_are_all_short_are_no_table() -> None:
+    """Results of 'lab tracks' in which no attacked track has ten frames: nothing to show, and no failure."""
+    assert _tracks({"judged": {"kept-out": {"attacked": {"3 frames": {}}, "normal": {}}}}) == []

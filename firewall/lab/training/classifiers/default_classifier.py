@@ -32,6 +32,7 @@ def train_and_export(
     settings: Settings,
     *,
     start: Path | None = None,
+    scenes: int = 300,
     threads: int,
     workers: int,
 ) -> dict[str, Any]:
@@ -41,7 +42,8 @@ def train_and_export(
         data: Folder of GTSRB.
         out: Folder of the classifier and its run.
         outliers: Packs or folders of images without signs. The network learns that these images, and what the region
-            finder proposes in them and in rendered road scenes, are no signs.
+            finder proposes in them and in `scenes` rendered road scenes, are no signs.
+        scenes: Rendered road scenes in which the region finder looks.
         settings: Of the training.
         start: Checkpoint to refine; None: random weights.
         threads: Threads of torch.
@@ -57,7 +59,7 @@ def train_and_export(
     signs, test = gtsrb.load_train(data), gtsrb.load_test(data)
     others: list[Pixels] = [image for path in outliers for image in load_images(path)]
     if others:
-        others += mine([image for image in others if min(image.shape[:2]) >= 100]) + mine_scenes(300)
+        others += mine([image for image in others if min(image.shape[:2]) >= 100]) + mine_scenes(scenes)
     first = None if start is None else load_checkpoint(start)[0]
     model = train(signs, out, settings, outliers=others, start=first, threads=threads, workers=workers)
     file = out / "classifier.onnx"
