@@ -30,7 +30,7 @@ class StageRecord(Strict):
     """command: as it was run in the work folder. parameters: what it was given, by group."""
 
     command: str = Field(min_length=1, max_length=8192)
-    parameters: dict[str, JsonValue] = {}
+    parameters: dict[str, JsonValue] = Field(default_factory=dict)
     inputs: tuple[StageFile, ...] = Field((), max_length=64)
     outputs: tuple[StageFile, ...] = Field((), max_length=64)
 
