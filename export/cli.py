@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, cast
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 from rich.console import Console
@@ -151,7 +151,7 @@ def export_bundle(
 ) -> None:
     """Calibrate detectors for a classifier and write a bundle; it is signed if a key is given."""
     from firewall.bundle import load_bundle
-    from firewall.bundle.onnx_bytes import PRECISIONS, Precision
+    from firewall.bundle.onnx_bytes import PRECISIONS
     from firewall.bundle.signature import read_passphrase, read_private
     from firewall.bundle.trust import Trust
     from firewall.lab.calibration.bundling import calibrate_folder
@@ -163,9 +163,9 @@ def export_bundle(
         raise UsageError("name the benign images by one of --images and --database")
     if fit is not None and database is None:
         raise UsageError("--fit needs --database: a fusion's threshold is set on benign images whose groups are known")
-    if precision not in (None, *PRECISIONS):
+    chosen = next((known for known in PRECISIONS if known == precision), None)
+    if precision is not None and chosen is None:
         raise UsageError(f"--precision must be one of {', '.join(PRECISIONS)}, got {precision!r}")
-    chosen = cast("Precision | None", precision)
     if version > 1 and key is None:
         raise UsageError("--version is written when the bundle is signed; give --key too")
     if key is not None:
