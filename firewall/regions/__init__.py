@@ -49,8 +49,8 @@ def build(
         threads: Threads of the detector on the processor; 0 = one for each core.
 
     Raises:
-        UsageError: For any other setting.
-        EngineError: For a detector that can't be used.
+        UsageError: If there is no such finder, or the limit is below 1.
+        EngineError: If the detector can't be used.
     """
     check_limit(limit)
     name = setting.strip()
