@@ -53,7 +53,7 @@ def export_onnx(
     out: Out,
     images: Annotated[
         Path | None,
-        typer.Option(help="Folder or pack of images to compare with. [default: test images of its data set]"),
+        typer.Option(help="Folder or pack of images to compare with. \\[default: test images of its data set]"),
     ] = None,
     limit: Annotated[int, typer.Option(min=1, help="The most images that are used, spread evenly.")] = 256,
     data: Annotated[Path | None, typer.Option(help="Folder of the data sets.")] = None,
@@ -134,7 +134,7 @@ def export_bundle(
         str | None,
         typer.Option(
             help="Turn the classifier into int8 (for the CPU; scales from the benign images) or fp16 first. "
-            "[default: as it is]"
+            "\\[default: as it is]"
         ),
     ] = None,
     false_positive_rate: Annotated[float, typer.Option(help="Share of benign images that may be withheld.")] = 0.01,
