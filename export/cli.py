@@ -53,7 +53,7 @@ def export_onnx(
     out: Out,
     images: Annotated[
         Path | None,
-        typer.Option(help="Folder or pack of images to compare with. [default: test images of its data set]"),
+        typer.Option(help="Folder or pack of images to compare with. \\[default: test images of its data set]"),
     ] = None,
     limit: Annotated[int, typer.Option(min=1, help="The most images that are used, spread evenly.")] = 256,
     data: Annotated[Path | None, typer.Option(help="Folder of the data sets.")] = None,
@@ -134,7 +134,7 @@ def export_bundle(
         str | None,
         typer.Option(
             help="Turn the classifier into int8 (for the CPU; scales from the benign images) or fp16 first. "
-            "[default: as it is]"
+            "\\[default: as it is]"
         ),
     ] = None,
     false_positive_rate: Annotated[float, typer.Option(help="Share of benign images that may be withheld.")] = 0.01,
@@ -151,7 +151,7 @@ def export_bundle(
 ) -> None:
     """Calibrate detectors for a classifier and write a bundle; it is signed if a key is given."""
     from firewall.bundle import load_bundle
-    from firewall.bundle.onnx_bytes import PRECISIONS, Precision
+    from firewall.bundle.onnx_bytes import PRECISIONS
     from firewall.bundle.signature import read_passphrase, read_private
     from firewall.bundle.trust import Trust
     from firewall.lab.calibration.bundling import calibrate_folder
@@ -163,9 +163,9 @@ def export_bundle(
         raise UsageError("name the benign images by one of --images and --database")
     if fit is not None and database is None:
         raise UsageError("--fit needs --database: a fusion's threshold is set on benign images whose groups are known")
-    if precision not in (None, *PRECISIONS):
+    chosen = next((known for known in PRECISIONS if known == precision), None)
+    if precision is not None and chosen is None:
         raise UsageError(f"--precision must be one of {', '.join(PRECISIONS)}, got {precision!r}")
-    chosen: Precision | None = precision
     if version > 1 and key is None:
         raise UsageError("--version is written when the bundle is signed; give --key too")
     if key is not None:

@@ -30,7 +30,7 @@ def export_tensorrt(
         typer.Option(metavar="NODE", help="For int8: a node of the ONNX file that stays in float32; may be repeated."),
     ] = None,
     best_batch: Annotated[
-        int | None, typer.Option(min=1, help="Batch size that the plan is tuned for. [default: the bundle's sweep]")
+        int | None, typer.Option(min=1, help="Batch size that the plan is tuned for. \\[default: the bundle's sweep]")
     ] = None,
     max_batch: Annotated[
         int | None, typer.Option(min=1, help="Largest batch size; larger batches are run in parts.")
@@ -40,7 +40,7 @@ def export_tensorrt(
     memory: Annotated[
         str | None,
         typer.Option(
-            help="Package for the GPU's memory: cuda.bindings or pycuda. [default: the one that is installed]"
+            help="Package for the GPU's memory: cuda.bindings or pycuda. \\[default: the one that is installed]"
         ),
     ] = None,
     trust: TrustedKeys = None,

@@ -43,8 +43,7 @@ Patches = Annotated[
     float | None,
     typer.Option(
         metavar="AREA",
-        help="Release only labels that no sticker can have changed whose area is up to this share (0 to 1) of the "
-        "region's area.",
+        help="Release only labels that no sticker of up to this area can have changed, a share (0 to 1) of the region.",
     ),
 ]
 RegionDetector = Annotated[
@@ -120,19 +119,19 @@ def serve(
         typer.Option(
             metavar="URI",
             help="What to guard: N, /dev/videoN, csi://N, rtsp://, http:// (MJPEG), a video, an image, a directory, "
-            "a quoted glob, test://pattern or demo.  [default: demo]",
+            "a quoted glob, test://pattern or demo.  \\[default: demo]",
         ),
     ] = None,
     bundle: Annotated[str | None, typer.Option(help="'default' or the folder of a bundle.")] = None,
     trust: TrustedKeys = None,
     allow_unsigned: AllowUnsigned = None,
     regions: Annotated[
-        str | None, typer.Option(help="Where to look: signs, whole, detector or X,Y,W,H.  [default: signs]")
+        str | None, typer.Option(help="Where to look: signs, whole, detector or X,Y,W,H.  \\[default: signs]")
     ] = None,
     region_detector: RegionDetector = None,
     http: Annotated[
         str | None,
-        typer.Option(metavar="HOST:PORT", help="Address of the live page, or 'off'.  [default: 127.0.0.1:8080]"),
+        typer.Option(metavar="HOST:PORT", help="Address of the live page, or 'off'.  \\[default: 127.0.0.1:8080]"),
     ] = None,
     http_name: Annotated[
         list[str] | None,
@@ -144,14 +143,14 @@ def serve(
         str | None,
         typer.Option(
             metavar="jsonl:PATH|-",
-            help="Where verdict lines go: a file, '-' (stdout) or 'off'. SIGHUP opens PATH again.  [default: -]",
+            help="Where verdict lines go: a file, '-' (stdout) or 'off'. SIGHUP opens PATH again.  \\[default: -]",
         ),
     ] = None,
     max_frames: Annotated[int | None, typer.Option(help="Stop after this many frames.")] = None,
     patches: Patches = None,
     deadline_ms: Annotated[
         float | None,
-        typer.Option(help="Withhold labels later than this after capture.  [default: 33 if live, else none]"),
+        typer.Option(help="Withhold labels later than this after capture.  \\[default: 33 if live, else none]"),
     ] = None,
     operator: Annotated[
         bool | None,
@@ -159,7 +158,7 @@ def serve(
     ] = None,
     device: Annotated[
         str | None,
-        typer.Option(help="Device of the classifier: cpu, cuda or tensorrt; no other is used.  [default: cpu]"),
+        typer.Option(help="Device of the classifier: cpu, cuda or tensorrt; no other is used.  \\[default: cpu]"),
     ] = None,
     threads: Annotated[int | None, typer.Option(help="Threads of the classifier; 0 = one per core.")] = None,
     config: Annotated[
@@ -205,7 +204,7 @@ def screen(
     trust: TrustedKeys = None,
     allow_unsigned: AllowUnsigned = None,
     regions: Annotated[
-        str | None, typer.Option(help="Where to look: whole, signs, detector or X,Y,W,H.  [default: whole]")
+        str | None, typer.Option(help="Where to look: whole, signs, detector or X,Y,W,H.  \\[default: whole]")
     ] = None,
     region_detector: RegionDetector = None,
     patches: Patches = None,

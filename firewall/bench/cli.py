@@ -37,13 +37,13 @@ def bench(
     ] = "cpu",
     threads: Annotated[int, typer.Option(min=0, max=256, help="Threads of the classifier; 0 = one per core.")] = 0,
     images: Annotated[
-        Path | None, typer.Option(metavar="DIR", help="Benign images.  [default: frames of the demo]")
+        Path | None, typer.Option(metavar="DIR", help="Benign images.  \\[default: frames of the demo]")
     ] = None,
     adversarial: Annotated[Path | None, typer.Option(metavar="DIR", help="Attacked images, besides --images.")] = None,
     image: Annotated[Path | None, typer.Option(metavar="FILE", help="One benign image.")] = None,
     regions: Annotated[
         str | None,
-        typer.Option(help="Where to look: signs, whole or X,Y,W,H.  [default: signs in the demo, whole in images]"),
+        typer.Option(help="Where to look: signs, whole or X,Y,W,H.  \\[default: signs in the demo, whole in images]"),
     ] = None,
     exhaustive: Annotated[
         bool, typer.Option("--exhaustive", help="Ask every detector, even if the verdict is already settled.")
@@ -57,10 +57,10 @@ def bench(
     warm_up: Annotated[int, typer.Option(min=0, help="Frames that are screened before measuring starts.")] = 50,
     fps: Annotated[str, typer.Option(metavar="LIST|off", help="Frame rates of cameras to simulate.")] = "10,30,60",
     fps_frames: Annotated[
-        int | None, typer.Option(min=1, help="Frames at each rate.  [default: 130, or --samples if that is less]")
+        int | None, typer.Option(min=1, help="Frames at each rate.  \\[default: 130, or --samples if that is less]")
     ] = None,
     deadline_ms: Annotated[
-        float | None, typer.Option(min=0.001, help="Deadline of a frame at each rate.  [default: one period]")
+        float | None, typer.Option(min=0.001, help="Deadline of a frame at each rate.  \\[default: one period]")
     ] = None,
     cold_starts: Annotated[
         int, typer.Option(min=0, help="New processes that are timed from start to first verdict.")

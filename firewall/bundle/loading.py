@@ -204,7 +204,7 @@ def _read(path: Path, limit: int, inside: Path | None, expected: int | None = No
         why = (error.strerror if isinstance(error, OSError) else None) or error
         raise BundleError(f"can't read {path} ({why}); name a bundle's folder or 'default' with --bundle") from error
     if len(content) > limit:
-        raise BundleError(f"{path} is larger than {limit} bytes; that is no file of a bundle")
+        raise BundleError(f"{path} is larger than {limit} bytes; that is not a file of a bundle")
     return content
 
 

@@ -27,7 +27,7 @@ def open_engine(bundle: Bundle, *, device: str = "cpu", threads: int = 0) -> Eng
         threads: Threads on the processor; 0 = one for each core.
 
     Raises:
-        UsageError: For an unknown device.
+        UsageError: If there is no such device.
         EngineError: If it can't be used here or the classifier can't be run on it. "tensorrt" is a plan that 'firewall
             export tensorrt' built here; where the package tensorrt is missing, ONNX Runtime's own provider of that
             name. "cuda" reads device memory where cuda-python or PyCUDA is there for it; without, each batch is copied

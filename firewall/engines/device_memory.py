@@ -76,7 +76,7 @@ def open_device(device_id: int = 0, *, backend: Backend | None = None) -> Device
         backend: None = cuda.bindings if it is installed, else PyCUDA.
 
     Raises:
-        UsageError: For a backend that is none.
+        UsageError: If there is no such backend.
         MissingExtraError: If neither package is here.
         EngineError: If there is no such GPU, or no driver.
     """

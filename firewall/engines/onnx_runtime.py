@@ -6,6 +6,7 @@ import numpy as np
 import numpy.typing as npt
 
 from firewall.bundle import Bundle, ClassifierSpec
+from firewall.engines.preparation import finite, scale_and_shift
 from firewall.engines.sessions import Optimisation, check_names, open_session
 from firewall.errors import EngineError
 from firewall.host.causes import told
@@ -39,8 +40,7 @@ class OnnxRuntimeEngine:
         spec = bundle.manifest.classifier if spec is None else spec
         self._spec = spec
         self._classes = len(spec.labels)
-        self._scale = (1.0 / (255.0 * np.array(spec.input.std))).astype(np.float32)
-        self._shift = (-np.array(spec.input.mean) / np.array(spec.input.std)).astype(np.float32)
+        self._scale, self._shift = scale_and_shift(spec.input)
         self._session = open_session(
             bundle.files[spec.file],
             f"{spec.file} of bundle {bundle.path}",
@@ -62,8 +62,8 @@ class OnnxRuntimeEngine:
         """Logits (N, classes) of uint8 images (N, H, W, 3); see Engine.classify."""
         batch = self.tensor(len(images))
         batch[...] = images.transpose(0, 3, 1, 2)
-        batch *= self._scale[:, None, None]
-        batch += self._shift[:, None, None]
+        batch *= self._scale
+        batch += self._shift
         return self.run(len(images))
 
     def tensor(self, count: int) -> npt.NDArray[np.float32]:
@@ -84,9 +84,7 @@ class OnnxRuntimeEngine:
             self._session.run_with_iobinding(self._bound(count))
         except Exception as error:  # ONNX Runtime raises many types of its own
             raise EngineError(f"the classifier failed: {told(error)}") from error
-        logits: npt.NDArray[np.float32] = self._output[:count].copy()  # the next batch overwrites it
-        if not np.isfinite(logits).all():
-            raise EngineError("the classifier gave values that are not finite float32 numbers")
+        logits: npt.NDArray[np.float32] = finite(self._output[:count]).copy()  # the next batch overwrites it
         return logits
 
     def _bound(self, count: int) -> ort.IOBinding:

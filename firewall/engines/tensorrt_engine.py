@@ -11,8 +11,10 @@ import numpy.typing as npt
 
 from firewall.bundle import Bundle
 from firewall.bundle.onnx_bytes import Precision
+from firewall.engines.device_batch import DeviceBatch
 from firewall.engines.device_memory import Backend, DeviceMemory, open_device
 from firewall.engines.plan_cache import Plan, PlanCache, precision_named
+from firewall.engines.preparation import check_images, scale_and_shift
 from firewall.engines.tensorrt_library import Journal, deserialize, open_tensorrt
 from firewall.errors import EngineError
 
@@ -52,8 +54,8 @@ class TensorRTEngine:
         self._shape = (3, spec.input.height, spec.input.width)
         self._classes = len(spec.labels)
         self.most = plan.key.profile.most
-        self._scale = (1.0 / (255.0 * np.array(spec.input.std))).astype(np.float32)[:, None, None]
-        self._shift = (-np.array(spec.input.mean) / np.array(spec.input.std)).astype(np.float32)[:, None, None]
+        self._preparation = spec.input
+        self._scale, self._shift = scale_and_shift(spec.input)
         memory.activate()
         self._journal = Journal(library)
         # The runtime has to outlive its engine, and the engine its context.
@@ -65,12 +67,7 @@ class TensorRTEngine:
                 f"{self._what} gets no memory to run in ({self._journal.told()}); free some, or build it "
                 "with a smaller --max-batch"
             )
-        self._images = memory.page_locked((self.most, *self._shape), np.float32)
-        self._logits = memory.page_locked((self.most, self._classes), np.float32)
-        self._nothing = memory.page_locked((self.most, self._classes), np.float32)
-        self._nothing[:] = np.nan
-        self._images_address = memory.allocate(self._images.nbytes)
-        self._logits_address = memory.allocate(self._logits.nbytes)
+        self._batch = DeviceBatch(memory, self.most, self._shape, self._classes)
         self._try_out()
 
     @classmethod
@@ -115,8 +112,7 @@ class TensorRTEngine:
 
     def classify(self, images: npt.NDArray[np.uint8]) -> npt.NDArray[np.float32]:
         """Logits (N, classes) of uint8 images (N, H, W, 3); see Engine.classify."""
-        if images.dtype != np.uint8 or images.shape[1:] != (*self._shape[1:], self._shape[0]):
-            raise EngineError(f"the classifier takes uint8 (N, H, W, 3) of its size, got {images.dtype} {images.shape}")
+        check_images(images, self._preparation)
         prepared = self.tensor(len(images))
         np.multiply(images.transpose(0, 3, 1, 2), self._scale, out=prepared)
         np.add(prepared, self._shift, out=prepared)
@@ -124,10 +120,10 @@ class TensorRTEngine:
 
     def tensor(self, count: int) -> npt.NDArray[np.float32]:
         """Page-locked memory that the GPU fetches `count` images from, (count, 3, H, W); see TensorEngine.tensor."""
-        if count > len(self._images):
+        if count > len(self._batch.images):
             self.memory.activate()
-            self._images = self.memory.page_locked((count, *self._shape), np.float32)
-        images: npt.NDArray[np.float32] = self._images[:count]
+            self._batch.images = self.memory.page_locked((count, *self._shape), np.float32)
+        images: npt.NDArray[np.float32] = self._batch.images[:count]
         return images
 
     def run(self, count: int) -> npt.NDArray[np.float32]:
@@ -136,8 +132,8 @@ class TensorRTEngine:
         self.memory.activate()
         for start in range(0, count, self.most):
             part = images[start : start + self.most]
-            self.memory.to_device(self._images_address, part)
-            logits[start : start + len(part)] = self._execute(self._images_address, len(part))
+            self.memory.to_device(self._batch.images_address, part)
+            logits[start : start + len(part)] = self._execute(self._batch.images_address, len(part))
         return logits
 
     def classify_at(self, address: int, count: int) -> npt.NDArray[np.float32]:
@@ -163,22 +159,16 @@ class TensorRTEngine:
 
     def _execute(self, address: int, count: int) -> npt.NDArray[np.float32]:
         context = self._context
-        logits: npt.NDArray[np.float32] = self._logits[:count]
-        # What is not written comes back as NaN, and is refused: never the answer to the images before.
-        self.memory.to_device(self._logits_address, self._nothing[:count])
+        self._batch.blank(count)
         queued = (
             context.set_input_shape(self._input, (count, *self._shape))
             and context.set_tensor_address(self._input, address)
-            and context.set_tensor_address(self._output, self._logits_address)
+            and context.set_tensor_address(self._output, self._batch.logits_address)
             and context.execute_async_v3(self.memory.stream)
         )
         if not queued:
             raise EngineError(f"{self._what} failed on {count} images: {self._journal.told()}")
-        self.memory.to_host(logits, self._logits_address)
-        self.memory.wait()
-        if not np.isfinite(logits).all():
-            raise EngineError("the classifier gave values that are not finite float32 numbers")
-        return logits
+        return self._batch.fetch(count)
 
     def _check_key(self, bundle: Bundle, plan: Plan, version: str) -> None:
         spec, key = bundle.manifest.classifier, plan.key

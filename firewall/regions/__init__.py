@@ -8,7 +8,7 @@ from typing import Protocol
 from firewall.config import RegionDetectorSettings
 from firewall.errors import UsageError
 from firewall.frame import Pixels, Region
-from firewall.regions.boxes import overlaps
+from firewall.regions.boxes import check_limit, overlaps
 from firewall.regions.whole import Box, WholeFrame
 
 __all__ = ["RegionFinder", "build", "overlaps"]
@@ -49,11 +49,10 @@ def build(
         threads: Threads of the detector on the processor; 0 = one for each core.
 
     Raises:
-        UsageError: For any other setting.
-        EngineError: For a detector that can't be used.
+        UsageError: If there is no such finder, or the limit is below 1.
+        EngineError: If the detector can't be used.
     """
-    if limit < 1:
-        raise UsageError(f"the limit of regions must be at least 1, got {limit}")
+    check_limit(limit)
     name = setting.strip()
     if name == "whole":
         return WholeFrame()

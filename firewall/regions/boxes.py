@@ -5,9 +5,10 @@ from __future__ import annotations
 import numpy as np
 import numpy.typing as npt
 
+from firewall.errors import UsageError
 from firewall.frame import Region
 
-__all__ = ["SMALLEST_SIDE", "Floats", "as_regions", "overlaps"]
+__all__ = ["SMALLEST_SIDE", "Floats", "as_regions", "check_limit", "overlaps"]
 
 Floats = npt.NDArray[np.float64]
 
@@ -30,6 +31,12 @@ def overlaps(one: Floats, other: Floats) -> Floats:
     shared = np.prod(np.maximum(end - start, 0.0), axis=2)
     union = np.prod(one[:, 2:], axis=1)[:, None] + np.prod(other[:, 2:], axis=1)[None] - shared
     return np.asarray(shared / union, np.float64)
+
+
+def check_limit(limit: int) -> None:
+    """Raise UsageError unless the most regions of a frame are at least 1."""
+    if limit < 1:
+        raise UsageError(f"the limit of regions must be at least 1, got {limit}")
 
 
 def as_regions(boxes: Floats, width: int, height: int) -> list[Region]:

@@ -42,7 +42,7 @@ class Layout:
         form: Shape and columns of the outputs, in words.
         format: How the box is written, None if its values have to tell.
         coordinates: "pixels" or "unit", None if values have to tell.
-        letterbox: How the network was trained to see a frame, None if nobody knows.
+        letterbox: How the network was trained to see a frame, None if that is unknown.
     """
 
     name: str
@@ -140,7 +140,7 @@ def read(plan: Plan, answers: Sequence[Array], allowed: frozenset[int] | None = 
     """
     parts = dict(zip(plan.roles, answers, strict=True))
     try:
-        with np.errstate(all="ignore"):  # what isn't finite is told of by its reader, in words
+        with np.errstate(all="ignore"):  # the reader of these values refuses what isn't finite
             return _read(plan, parts, allowed)
     except (ValueError, IndexError) as error:  # no shape that a layout has
         shapes = ", ".join(str(values.shape) for values in answers)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from firewall.frame import Pixels, Region
-from firewall.regions.boxes import Floats, as_regions, overlaps
+from firewall.regions.boxes import Floats, as_regions, check_limit, overlaps
 from firewall.regions.sign_evidence import confidence, default_weights, measure
 from firewall.regions.sign_shapes import SMALLEST_OUTLINE, find_outlines, split_layers
 from firewall.regions.suppression import strongest
@@ -32,8 +32,12 @@ class SignProposals:
         """Load the weights.
 
         Args:
-            limit: The most regions for a frame, at least 1 (`firewall.regions.build` checks it).
+            limit: The most regions for a frame, at least 1.
+
+        Raises:
+            UsageError: If the limit is below 1.
         """
+        check_limit(limit)
         self.limit = limit
         self._weights = default_weights()
 

@@ -30,7 +30,7 @@ def recognise(
     """How `answers` (all outputs, by name) of an input of height x width are read.
 
     Raises:
-        UsageError: For a layout that isn't known.
+        UsageError: If the layout is unknown.
         EngineError: If no layout fits; it shows the outputs.
     """
     plan = _plan(graph, answers, settings, height, width)

@@ -55,7 +55,7 @@ class HostNames:
             allowed: Further names; '*.example.org' stands for all names below example.org, '*' for every name.
 
         Raises:
-            UsageError: For what is no name.
+            UsageError: If one of them is not a host name.
         """
         self._names, self._below, self._all = {"localhost", bound.lower()}, [], False
         if is_any_address(bound):  # then people use the machine's name

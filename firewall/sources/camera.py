@@ -27,7 +27,7 @@ def open_camera(device: str, options: dict[str, str], *, read_timeout: float) ->
         read_timeout: Longest wait for a frame, in seconds.
 
     Raises:
-        SourceError: If it can't be had.
+        SourceError: If it can't be opened.
     """
     opencv()  # now, so that the first frame need not wait for it
     try:
@@ -88,7 +88,7 @@ def open_csi_camera(number: str, options: dict[str, str]) -> CameraReader:
         options: Size, fps.
 
     Raises:
-        SourceError: If it can't be had.
+        SourceError: If it can't be opened.
     """
     cv2 = opencv()
     if not has_gstreamer(cv2.getBuildInformation()):

@@ -49,7 +49,7 @@ _ONE_THREAD = {"OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1"}  # the cores
 
 @dataclass(frozen=True)
 class Failure:
-    """No frame could be had at this point.
+    """There is no frame at this point, and why.
 
     Attributes:
         source: What was read, a file of a folder for instance.

@@ -96,4 +96,4 @@ def _read(file: int, name: str) -> bytes:
         parts.append(part)
         size += len(part)
         if size > LONGEST:
-            raise ImageError(f"{name} holds more than {LONGEST >> 20} MiB; that is no image that we read")
+            raise ImageError(f"{name} holds more than {LONGEST >> 20} MiB; that is not an image that can be read")

@@ -78,8 +78,8 @@ def parse(text: str) -> SourceSpec:
     """The source that `text` names. Files have to exist; devices and streams are not touched.
 
     Raises:
-        SourceUriError: For a text that names nothing we can open.
-        SourceError: For a file that can't be read.
+        SourceUriError: If the text names nothing that can be opened.
+        SourceError: If a file can't be read.
     """
     name = _shown(text)
     if text == "demo" or text.startswith("demo?"):

@@ -89,7 +89,7 @@ def copies(
         count: Copies of each image.
 
     Raises:
-        ImageError: As `destination` does.
+        ImageError: See `destination`.
     """
     images, height, width, _ = batch(pixels).shape
     shape = (images, count, height, width, 3)

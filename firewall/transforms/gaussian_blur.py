@@ -34,8 +34,8 @@ def gaussian_blur(
         uint8 (R, H, W, 3), or (N, R, H, W, 3) for a batch.
 
     Raises:
-        ImageError: For pixels or a buffer of another shape or type.
-        UsageError: For a radius out of range.
+        ImageError: If pixels or buffer have another shape or type.
+        UsageError: If radiuss are out of range.
     """
     images = batch(pixels)
     check_numbers(radii, "a radius", 0, MAX_RADIUS)

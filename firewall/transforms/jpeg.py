@@ -71,7 +71,7 @@ def jpeg_sweep(
         uint8 (Q, height, width, 3).
 
     Raises:
-        ImageError: For pixels or a buffer of another shape or type.
+        ImageError: If pixels or buffer have another shape or type.
         UsageError: For a quality, subsampling, size, filter or number of threads that is not allowed.
     """
     width, height, number = _checked(pixels, qualities, subsampling, size, resampling, threads)
@@ -118,8 +118,8 @@ def jpeg_sweep_normalised(
         (Q, 3, height, width).
 
     Raises:
-        ImageError: As `jpeg_sweep` does.
-        UsageError: As `jpeg_sweep` does.
+        ImageError: See `jpeg_sweep`.
+        UsageError: See `jpeg_sweep`.
     """
     width, height, number = _checked(pixels, qualities, subsampling, size, resampling, threads)
     means, stds, kind = _normalisation(mean, std, dtype)

@@ -45,7 +45,7 @@ def parse_operation(operation: str) -> tuple[str, float]:
     """Family and parameter of an operation's name.
 
     Raises:
-        UsageError: For a name that is none.
+        UsageError: If there is no such operation.
     """
     if not isinstance(operation, str):
         raise UsageError(f"an operation is a name such as jpeg:75, got {operation!r}")
@@ -79,8 +79,8 @@ def apply_operations(
         uint8 (len(operations), H, W, 3).
 
     Raises:
-        UsageError: For an unknown operation or a parameter out of range.
-        ImageError: For pixels or a buffer of another shape or type.
+        UsageError: If an operation is unknown or its parameter is out of range.
+        ImageError: If pixels or buffer have another shape or type.
     """
     parsed = [parse_operation(operation) for operation in operations]
     copies = destination(out, (len(parsed), *image(pixels).shape), np.uint8, pixels)
@@ -119,8 +119,8 @@ def apply_operations_normalised(
         float32 (len(operations), 3, H, W).
 
     Raises:
-        UsageError: As `apply_operations` does.
-        ImageError: As `apply_operations` does.
+        UsageError: See `apply_operations`.
+        ImageError: See `apply_operations`.
     """
     parsed = [parse_operation(operation) for operation in operations]
     height, width, _ = image(pixels).shape

@@ -50,7 +50,7 @@ def residual(
         int16 -255..255, or uint8 if coded, of the shape of `pixels`.
 
     Raises:
-        ImageError: For pixels or a buffer of another shape or type.
+        ImageError: If pixels or buffer have another shape or type.
         UsageError: For a rate, reading or filter that is not allowed.
     """
     images = batch(pixels)

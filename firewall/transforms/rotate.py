@@ -33,7 +33,7 @@ def rotate(
         uint8 (A, H, W, 3), or (N, A, H, W, 3) for a batch.
 
     Raises:
-        ImageError: For pixels or a buffer of another shape or type.
+        ImageError: If pixels or buffer have another shape or type.
         UsageError: For an angle out of range.
     """
     images = batch(pixels)

@@ -51,7 +51,7 @@ def scale(
         uint8 (F, H, W, 3), or (N, F, H, W, 3) for a batch.
 
     Raises:
-        ImageError: For pixels or a buffer of another shape or type.
+        ImageError: If pixels or buffer have another shape or type.
         UsageError: For a factor or filter that is not allowed.
     """
     images = batch(pixels)

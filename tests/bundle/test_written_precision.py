@@ -82,16 +82,7 @@ def test_an_int8_bundle_is_made_and_judges_alike(
 
     assert cli.run(cli.app, [*command, "--precision", "int4"], "firewall") == 2
     assert "'int4'" in capsys.readouterr().err
-    again = [
-        "export",
-        "bundle",
-        "--classifier",
-        str(tmp_path / "b"),
-        "--images",
-        str(benign),
-        "--precision",
-        "fp16",
-        "--accept-preparation",
-    ]
-    assert cli.run(cli.app, [*again, "--detectors", "agreement", "--out", str(tmp_path / "c")], "firewall") == 2
+    again = ["export", "bundle", "--classifier", str(tmp_path / "b"), "--images", str(benign), "--precision", "fp16"]
+    again += ["--detectors", "agreement", "--accept-preparation", "--out", str(tmp_path / "c")]
+    assert cli.run(cli.app, again, "firewall") == 2
     assert "can't be turned into fp16" in capsys.readouterr().err
