@@ -6,7 +6,10 @@ PYTHON ?= python3
 ARGS ?=
 PYTEST_ARGS ?=
 # A file's tests share what is made for them (databases, trained networks), so that a file stays on one worker.
-PYTEST_WORKERS ?= --numprocesses auto --maxprocesses 4 --dist loadfile
+# In the order of tests/conftest.py: files with slow tests first, so that no worker is left alone with one at the end.
+PYTEST_WORKERS ?= --numprocesses auto --maxprocesses 4 --dist loadfile --no-loadscope-reorder
+# The tests of the rooms that pyproject.toml names under [tool.coverage.run].
+COVERED := tests/test_screening.py tests/decision tests/bundle tests/sinks
 VENV := .venv
 BIN := $(VENV)/bin
 PIP := PIP_DISABLE_PIP_VERSION_CHECK=1 $(BIN)/python -m pip
@@ -21,7 +24,7 @@ AARCH64_PACKAGES := g++-aarch64-linux-gnu qemu-user-static
 NEEDS := Debian, Ubuntu, JetPack: apt-get install python3 python3-venv python3-dev g++ make
 
 .DEFAULT_GOAL := help
-.PHONY: help serve test unit-test lint docs format native-test cuda-test cuda-check gpu-check gpu-there aarch64-test bench bundle bundle-install wheel clean debian-packages aarch64-packages
+.PHONY: help serve test unit-test coverage mutation lint docs format native-test cuda-test cuda-check gpu-check gpu-there aarch64-test bench bundle bundle-install wheel clean debian-packages aarch64-packages
 # A recipe that fails leaves no stamp behind.
 .DELETE_ON_ERROR:
 
@@ -32,10 +35,20 @@ help:  ## this list
 serve: $(VENV)/.edge  ## guard the embedded demo, or what ARGS names: make serve ARGS="--camera 0"
 	@exec $(BIN)/firewall serve $(ARGS)
 
-test: lint native-test cuda-test aarch64-test unit-test  ## everything: linters, types, native tests (sanitizers, aarch64), pytest
+test: lint native-test cuda-test aarch64-test coverage unit-test  ## everything: linters, types, native tests (sanitizers, aarch64), pytest
 
 unit-test: $(VENV)/.dev debian-packages  ## pytest alone: make unit-test PYTEST_ARGS="-k policy"
-	$(BIN)/python -m pytest $(PYTEST_WORKERS) $(PYTEST_ARGS)
+	$(BIN)/python -m pytest $(PYTEST_WORKERS) $(if $(filter test,$(MAKECMDGOALS)),$(COVERED:%=--ignore=%)) $(PYTEST_ARGS)
+
+# Part of `make test`, which leaves these tests out of unit-test then: none runs twice.
+coverage: $(VENV)/.dev debian-packages  ## every line and branch of screening, decision, bundle and sinks is run by their own tests
+	$(BIN)/python -m pytest $(PYTEST_WORKERS) $(COVERED) --cov --cov-report=term
+
+# No part of `make test`: half an hour on two cores the first time, then only what has changed. See docs/mutation.md.
+mutation: $(VENV)/.dev  ## change each line of decision and screening: does a test notice? make mutation ARGS="firewall.decision.policy*"
+	@$(PIP) install -qq -c constraints.txt mutmut
+	OMP_NUM_THREADS=1 $(BIN)/mutmut run --max-children 2 $(ARGS)
+	$(BIN)/mutmut results
 
 lint: $(VENV)/.dev  ## ruff, mypy --strict, import rules, clang-format, generated tables, the docs site
 	$(BIN)/ruff check .
@@ -75,7 +88,7 @@ gpu-check: gpu-there $(VENV)/.dev  ## on a machine with an NVIDIA GPU: compare i
 		compute-sanitizer --tool $$tool --error-exitcode 1 build/gpu/tests/native/gpu_parity --quick || exit 1; done; \
 	else echo "make: compute-sanitizer was not found; it is part of the CUDA toolkit" >&2; exit 1; fi
 	@$(PIP) install -qq -c constraints.txt -e '.[dev]' -C cmake.define.FIREWALL_CUDA=ON
-	$(BIN)/python -m pytest tests/transforms/test_cuda.py tests/test_device_copies.py  # the last skips without onnxruntime-gpu
+	$(BIN)/python -m pytest tests/transforms/test_cuda.py tests/sweep/test_device_copies.py  # the last skips without onnxruntime-gpu
 	$(BIN)/python benchmarks/cuda_jpeg_sweep.py --results benchmarks/results
 
 # Before anything is installed for it. Drivers of graphics cards, of Jetsons and of WSL.
@@ -109,7 +122,7 @@ wheel: $(VENV)/.edge  ## dist/perception_firewall-*.whl
 	$(PIP) wheel -qq --no-deps --wheel-dir dist .
 
 clean:  ## remove .venv and all that was built
-	rm -rf $(VENV) build dist .mypy_cache .pytest_cache .ruff_cache .import_linter_cache .hypothesis
+	rm -rf $(VENV) build dist mutants .coverage .mypy_cache .pytest_cache .ruff_cache .import_linter_cache .hypothesis
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
 
 # --- how the environment comes about ----------------------------------------------------------------------------------

@@ -41,3 +41,9 @@ def benign_sign(guard: Firewall, demo_frames: list[Pixels]) -> Pixels:
         if fact.attack is None and guard.screen(crop).released:
             return crop
     pytest.fail("the default bundle releases no sign of the demo")
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Files with slow tests come first: a worker that began with one at the end would leave the others idle."""
+    slow = {item.path for item in items if item.get_closest_marker("slow")}
+    items.sort(key=lambda item: item.path not in slow)

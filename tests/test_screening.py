@@ -3,6 +3,8 @@ from __future__ import annotations
 import time
 from collections.abc import Callable
 from dataclasses import replace
+from pathlib import Path
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -13,7 +15,7 @@ from hypothesis import strategies as st
 from firewall import Firewall, Frame
 from firewall.bundle import Bundle
 from firewall.demo.source import truth
-from firewall.errors import EngineError
+from firewall.errors import BundleError, EngineError, UsageError
 from firewall.frame import Pixels
 from firewall.screening import Stages
 from firewall.transforms import resize
@@ -156,11 +158,20 @@ def test_a_detector_that_gives_nan_withholds(guard: Firewall, benign_sign: Pixel
 
 
 def test_an_early_verdict_is_the_full_verdict(guard: Firewall, demo_frames: list[Pixels]) -> None:
-    """Asking every detector, or stopping once one has settled it, never changes the decision."""
-    full = Firewall(guard.bundle, guard.engine, exhaustive=True)
-    for pixels in demo_frames[::5]:
-        for region in [(0, 0, 64, 64), (200, 100, 80, 80)]:
-            assert full.screen(pixels, region).released == guard.screen(pixels, region).released
+    """Asking every detector, or stopping once one has settled it, never changes the decision, its reason or its label:
+    for signs, attacked signs and what is no sign. Some of each are released and withheld on the way."""
+    full, decided = Firewall(guard.bundle, guard.engine, exhaustive=True), set()
+    for sequence in range(0, len(demo_frames), 5):
+        for region in (truth(sequence).box, (0, 0, 64, 64)):
+            brief, all_asked = (each.screen(demo_frames[sequence], region) for each in (guard, full))
+            assert (brief.decision, brief.reason, brief.label) == (
+                all_asked.decision,
+                all_asked.reason,
+                all_asked.label,
+            )
+            assert brief.scores.items() <= all_asked.scores.items() and brief.suspicion == all_asked.suspicion
+            decided.add(brief.decision)
+    assert decided == {"release", "withhold"}
 
 
 def test_the_same_pixels_give_the_same_verdict(guard: Firewall, benign_sign: Pixels) -> None:
@@ -169,6 +180,206 @@ def test_the_same_pixels_give_the_same_verdict(guard: Firewall, benign_sign: Pix
     second = Firewall.load("default", threads=2, exhaustive=True).screen(benign_sign)
 
     assert first.scores == second.scores
+
+
+def scored(guard: Firewall, scores: dict[str, float], **options: Any) -> tuple[Firewall, list[str]]:
+    """The default bundle with detectors that give these scores, and the list of those that were asked."""
+    made, asked = Firewall(options.pop("bundle", guard.bundle), guard.engine, **options), list[str]()
+
+    def answer(name: str) -> Callable[[object], float]:
+        def score(evidence: object) -> float:
+            asked.append(name)
+            return scores[name]
+
+        return score
+
+    for detector in made.detectors:
+        detector.score = answer(detector.name)  # type: ignore[method-assign]
+    return made, asked
+
+
+def thresholds_alone(bundle: Bundle) -> Bundle:
+    """The bundle without its fusion: each detector's own threshold counts."""
+    return replace(bundle, manifest=bundle.manifest.model_copy(update={"fusion": None, "correction": None}))
+
+
+def test_a_verdict_says_all_that_was_found(guard: Firewall, two_signs: Pixels) -> None:
+    """Where it comes from, what was asked and what it came to; released with number and name, withheld with neither."""
+    taken = Frame(two_signs, "camera 7", 41, time.monotonic() - 2.0)
+    (verdict,) = guard.screen_frame(taken, [LEFT])
+    labels = guard.bundle.manifest.classifier.labels
+    own = int(guard.engine.classify(resize(two_signs[:, :64], 48, 48)[None]).argmax())
+
+    assert (verdict.source, verdict.sequence, verdict.region) == ("camera 7", 41, LEFT)
+    assert verdict.released and (verdict.label, verdict.label_name) == (own, labels[own]) and verdict.detail == ""
+    assert verdict.suspected_label == own and verdict.corrected_label is None and not verdict.unsigned
+    assert 2000 <= verdict.latency_ms < 60_000
+    assert guard.fusion is not None and verdict.evidence == guard.fusion.shares(verdict.scores)
+    assert verdict.suspicion == guard.policy.excess(verdict.scores) <= 0
+
+    high, _ = scored(guard, dict.fromkeys(guard.fusion.order, 1e3), bundle=replace(guard.bundle, standing="unsigned"))
+    (withheld,) = high.screen_frame(taken, [LEFT])
+    assert (withheld.released, withheld.label, withheld.label_name) == (False, None, None)
+    assert withheld.reason is Reason.SUSPICIOUS and withheld.suspected_label == own and withheld.unsigned
+    assert withheld.suspicion == high.policy.excess(withheld.scores) > 0 and withheld.classified == 1
+
+
+def test_a_verdict_without_a_look_says_why(guard: Firewall) -> None:
+    """No pixels, nothing found, a region that isn't there: source, number, age and whether the bundle is vouched for
+    stand there all the same."""
+    unsigned = Firewall(replace(guard.bundle, standing="unsigned"), guard.engine)
+    wide = np.zeros((20, 30, 3), np.uint8)
+    for pixels, regions, region, reason, detail in (
+        (None, None, (0, 0, 0, 0), Reason.BAD_IMAGE, "pixels"),
+        (wide, [], (0, 0, 30, 20), Reason.NOTHING_FOUND, ""),
+        (wide, [(1, 2, 3, 40)], (1, 2, 3, 40), Reason.BAD_IMAGE, "region (1, 2, 3, 40) does not lie within the 30x20"),
+    ):
+        taken = Frame(pixels, "camera 7", 41, time.monotonic() - 2.0)  # type: ignore[arg-type]
+        (verdict,) = unsigned.screen_frame(taken, regions)
+        assert (verdict.source, verdict.sequence, verdict.region, verdict.reason) == ("camera 7", 41, region, reason)
+        assert detail in verdict.detail and bool(verdict.detail) == bool(detail)
+        assert 2000 <= verdict.latency_ms < 60_000 and verdict.unsigned and verdict.classified == 0
+
+
+@pytest.mark.parametrize(
+    ("region", "inside"),
+    [
+        ((0, 0, 30, 20), True),
+        ((29, 19, 1, 1), True),
+        ((0, 0, 31, 20), False),
+        ((0, 0, 30, 21), False),
+        ((30, 0, 1, 1), False),
+        ((0, 20, 1, 1), False),
+        ((-1, 0, 5, 5), False),
+        ((0, -1, 5, 5), False),
+        ((3, 3, 0, 5), False),
+        ((3, 3, 5, 0), False),
+        ((3, 3, 1, 1), True),
+    ],
+)
+def test_a_region_lies_within_the_frame_to_its_last_pixel(
+    guard: Firewall, region: tuple[int, int, int, int], inside: bool
+) -> None:
+    """Width counts along x, height along y."""
+    (verdict,) = guard.screen_frame(frame(np.zeros((20, 30, 3), np.uint8)), [region])
+    assert (verdict.reason is not Reason.BAD_IMAGE) == inside
+
+
+def test_a_failure_is_told_to_the_operator(guard: Firewall, benign_sign: Pixels) -> None:
+    """An engine's own words; of what nobody foresaw the kind, and nothing of what it holds."""
+    for error, detail in (
+        (EngineError("the device is gone"), "the device is gone"),
+        (ZeroDivisionError("secret"), "ZeroDivisionError while screening"),
+    ):
+        assert Firewall(guard.bundle, BrokenEngine(fail(error))).screen(benign_sign).detail == detail
+
+
+def test_a_failure_in_one_sweep_is_that_regions_alone(guard: Firewall, two_signs: Pixels) -> None:
+    """The second sign's copies can't be classified: the first is released."""
+    calls = 0
+
+    def second_fails(images: npt.NDArray[np.uint8]) -> npt.NDArray[np.float32]:
+        nonlocal calls
+        calls += len(images) > 2
+        if calls == 2:
+            raise EngineError("out of memory")
+        return guard.engine.classify(images)
+
+    first, second = Firewall(never_sure(guard.bundle), BrokenEngine(second_fails)).screen_frame(
+        frame(two_signs), [LEFT, RIGHT]
+    )
+    assert first.released and (second.reason, second.detail) == (Reason.ENGINE_ERROR, "out of memory")
+
+
+def test_thresholds_alone_are_asked_cheapest_first(guard: Firewall, benign_sign: Pixels) -> None:
+    """Without a fusion what needs only the original comes first, and one score above its threshold ends it, before any
+    copy is classified; a score on its threshold passes."""
+    plain = thresholds_alone(guard.bundle)
+    limits = {spec.name: spec.threshold for spec in plain.manifest.detectors}
+    firewall, asked = scored(guard, limits, bundle=plain)
+    needs = [len(detector.operations) for detector in firewall.detectors]
+    assert needs == sorted(needs) and needs[0] == 0 < needs[-1]
+
+    verdict = firewall.screen(benign_sign)
+    assert verdict.released and verdict.suspicion == 0.0 and verdict.scores == limits and verdict.evidence == {}
+    assert asked == [detector.name for detector in firewall.detectors] and verdict.classified == 1 + needs[-1]
+
+    first = firewall.detectors[0].name
+    firewall, asked = scored(guard, {**limits, first: limits[first] + 0.5}, bundle=plain)
+    verdict = firewall.screen(benign_sign)
+    assert verdict.reason is Reason.SUSPICIOUS and verdict.suspicion == pytest.approx(0.5)
+    assert asked == [first] and verdict.classified == 1
+
+
+def test_who_sees_all_scores_pays_for_them_and_gets_the_same_verdict(guard: Firewall, benign_sign: Pixels) -> None:
+    """With `exhaustive` a withheld image's other detectors are asked too; the verdict rests on what settled it."""
+    plain = thresholds_alone(guard.bundle)
+    scores = {spec.name: spec.threshold - 1 for spec in plain.manifest.detectors}
+    first = scored(guard, scores, bundle=plain)[0].detectors[0].name
+    last = scored(guard, scores, bundle=plain)[0].detectors[-1].name
+    scores |= {first: scores[first] + 1.5, last: scores[last] + 9}
+    brief, asked = scored(guard, scores, bundle=plain)
+    full, all_asked = scored(guard, scores, bundle=plain, exhaustive=True)
+
+    one, other = brief.screen(benign_sign), full.screen(benign_sign)
+
+    assert asked == [first] and len(all_asked) == len(scores)
+    assert one.suspicion == other.suspicion == pytest.approx(0.5)
+    assert one.scores == {first: scores[first]} and other.scores == scores
+
+
+def test_a_correction_of_copies_that_are_there_costs_nothing(guard: Firewall, benign_sign: Pixels) -> None:
+    """Its operations have been swept for the detectors: they are not classified again, and the vote is over them."""
+    sweeping = next(spec for spec in guard.bundle.manifest.detectors if "operations" in spec.parameters)
+    operations = list(sweeping.parameters["operations"])
+    correction = {"operations": operations[:3], "weights": [1.0, 0.5, 0.25]}
+    bundle = replace(
+        guard.bundle, manifest=guard.bundle.manifest.model_copy(update={"correction": correction, "fusion": None})
+    )
+    scores = {spec.name: spec.threshold + 1 for spec in bundle.manifest.detectors}
+    firewall, _ = scored(guard, scores, bundle=bundle, exhaustive=True)
+
+    verdict = firewall.screen(benign_sign)
+
+    assert verdict.classified == 1 + len(operations) and not verdict.released
+    assert verdict.corrected_label == verdict.suspected_label
+
+
+def test_a_contradiction_is_not_corrected_away(guard: Firewall, two_signs: Pixels) -> None:
+    """With all detectors asked of it, what contradicts itself stays withheld as that, with the suspicion unknown until
+    then; and the operator gets a corrected label."""
+
+    def swayed(images: npt.NDArray[np.uint8]) -> npt.NDArray[np.float32]:
+        logits = guard.engine.classify(images)
+        if len(images) == 2:
+            logits[1] = np.roll(logits[1], 1)
+        return logits
+
+    firewall = Firewall(guard.bundle, BrokenEngine(swayed), exhaustive=True)
+    first, second = firewall.screen_frame(frame(two_signs), [LEFT, (2, 2, 60, 60)])
+
+    assert first.reason is second.reason is Reason.CONTRADICTORY and first.suspicion is None
+    assert set(first.scores) == {detector.name for detector in firewall.detectors}
+    assert first.corrected_label == first.suspected_label != second.suspected_label
+
+
+def test_times_add_up_also_where_something_fails() -> None:
+    """Of a stage that is entered twice, and of one that raises."""
+    stages = Stages()
+    for _ in range(2):
+        with stages.timed("sweep"):
+            time.sleep(0.02)
+    with pytest.raises(KeyError), stages.timed("detect"):
+        raise KeyError
+    assert 0.04 <= stages["sweep"] < 20 and 0 <= stages["detect"] < 10 and set(stages) == {"sweep", "detect"}
+
+
+def test_a_device_that_there_is_not_is_refused_before_anything_is_loaded(tmp_path: Path) -> None:
+    """Its name is checked first, then the bundle's folder."""
+    with pytest.raises(UsageError, match="tpu"):
+        Firewall.load(tmp_path, device="tpu")
+    with pytest.raises(BundleError):
+        Firewall.load(tmp_path)
 
 
 def test_stages_are_timed(guard: Firewall, benign_sign: Pixels) -> None:

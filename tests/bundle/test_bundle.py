@@ -105,3 +105,13 @@ def test_a_threshold_that_is_no_number_is_refused(copy: Path) -> None:
     path.write_text(json.dumps(manifest))
     with pytest.raises(BundleError, match="threshold"):
         load_bundle(copy)
+
+
+@pytest.mark.parametrize(
+    ("count", "size", "said"), [(65, 1, "65 files of 65 bytes"), (3, 1 << 30, "3 files of 3221225472")]
+)
+def test_a_bundle_that_would_fill_the_memory_is_refused(copy: Path, count: int, size: int, said: str) -> None:
+    """Too many files, or too much in all, by what the manifest says: before any of them is read."""
+    edit(copy, files={f"f{number}": {"sha256": "0" * 64, "bytes": size} for number in range(count)})
+    with pytest.raises(BundleError, match=said):
+        load_bundle(copy)

@@ -69,6 +69,10 @@ def test_what_can_not_be_read_to_the_end_is_refused() -> None:
     for content in (whole[:-1], b"\xff" * 20, b"\x02\x00", b"\xba\x80\x80\x80\x10\x00", b"\x3b"):
         with pytest.raises(BundleError, match="is not a readable ONNX file"):
             has_external_data(content, "x.onnx")
+    # A graph, or a node in one, that is a number or four bytes instead of a message.
+    for content in (b"\x38\x05", b"\x3d\x00\x00\x00\x00", b"\x3a\x02\x08\x05"):
+        with pytest.raises(BundleError, match=r"field \d of a (model|graph) is no message"):
+            has_external_data(content, "x.onnx")
     nested = b""
     for _ in range(100):
         attribute = b"\x32" + _length(nested) + nested

@@ -18,7 +18,7 @@ from PIL import Image
 from firewall.bundle import DEFAULT, load_bundle, write_bundle
 from firewall.bundle.cli import sign_bundle
 from firewall.bundle.signature import generate, read_public
-from firewall.bundle.trust import Trust
+from firewall.bundle.trust import Trust, state_file
 from firewall.cli import app, run
 from firewall.errors import BundleError, ConfigError, UsageError
 
@@ -348,3 +348,43 @@ def test_a_bundle_can_not_steer_the_terminal(tmp_path: Path, call: Call) -> None
     write_bundle(tmp_path / "b", made.files, **fields)
     _, out, _ = call("bundle", "show", tmp_path / "b")
     assert "\x1b]0" not in out and "a?]0;gone?[red]b" in out
+
+
+def test_the_file_of_versions_is_where_the_user_has_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """FIREWALL_TRUST_STATE, else the user's folder for state, else nowhere, and then no signed bundle is taken."""
+    assert state_file() == tmp_path / "state" / "bundles.json"
+    monkeypatch.setenv("FIREWALL_TRUST_STATE", "")
+    monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path / "xdg"))
+    assert state_file() == tmp_path / "xdg" / "perception-firewall" / "bundles.json"
+
+    def nobody(number: int) -> None:
+        raise KeyError(number)
+
+    monkeypatch.delenv("XDG_STATE_HOME")
+    monkeypatch.setenv("HOME", "")
+    monkeypatch.setattr("pwd.getpwuid", nobody)
+    with pytest.raises(BundleError, match="has no home to remember in which versions"):
+        state_file()
+
+
+def test_a_version_that_can_not_be_remembered_is_not_accepted(
+    bundle: Path, keys: Path, state: Path, tmp_path: Path
+) -> None:
+    """A folder in the file's place can't be read; one in the place of what is written first can't be written."""
+    trust = Trust.configured(keys / "ours.pub")
+    state.mkdir(parents=True)
+    with pytest.raises(BundleError, match="can't read which bundle versions were accepted from"):
+        load_bundle(bundle, trust=trust)
+    state.rmdir()
+    state.with_name(f"{state.name}.{os.getpid()}.partial").mkdir()
+    with pytest.raises(BundleError, match="can't remember the bundle's version in"):
+        load_bundle(bundle, trust=trust)
+    assert not state.exists()
+
+
+def test_a_trust_without_a_file_remembers_nothing(bundle: Path, keys: Path, state: Path) -> None:
+    """In a program that says so itself; a file that it names is used."""
+    trust = Trust(keys=read_public(keys / "ours.pub"))
+    assert load_bundle(bundle, trust=trust).standing == "signed" and not state.exists()
+    load_bundle(bundle, trust=Trust(keys=trust.keys, state=state))
+    assert json.loads(state.read_text())["mine"]["version"] == 5

@@ -76,3 +76,28 @@ def test_parameters_that_do_not_fit_are_refused(parameters: dict[str, object]) -
     """One line that says what is wrong, before any image is judged."""
     with pytest.raises(BundleError, match="parameters of the correction"):
         Correction(parameters)
+
+
+def test_a_lead_of_exactly_the_margin_is_clear() -> None:
+    """Of two classes as of many; one class has nothing that it could be mistaken for."""
+    parameters = {"operations": OPERATIONS, "weights": [1.0, 0.5]}
+    two = {name: logits[:2] for name, logits in COPIES.items()}
+    for original, copies in ((ATTACKED, COPIES), (ATTACKED[:2], two)):
+        votes = weighted_votes(original, np.stack(list(copies.values())), 0.0, [1.0, 0.5])
+        lead = float(votes[0] - votes[1])
+        assert Correction({**parameters, "margin": lead}).label(original, copies) == 0
+        assert Correction({**parameters, "margin": np.nextafter(lead, 9)}).label(original, copies) is None
+    one = {name: logits[:1] for name, logits in COPIES.items()}
+    assert Correction({**parameters, "margin": 9.0}).label(ATTACKED[:1], one) == 0
+
+
+def test_of_labels_that_are_as_likely_the_lowest_comes_first() -> None:
+    """The same one on every machine, whatever its way of sorting; five are named unless another number is asked for."""
+    level = np.zeros(43, np.float32)
+    correction = Correction({"operations": ["blur:2"], "weights": [1.0]})
+    assert correction.label(level, {"blur:2": level}) == 0
+    assert correction.top(level, {"blur:2": level}) == [0, 1, 2, 3, 4]
+    assert correction.top(level, {"blur:2": level}, 43) == list(range(43))
+    front = level.copy()
+    front[[7, 30]] = 2.0
+    assert correction.top(level, {"blur:2": front}, 4) == [7, 30, 0, 1]

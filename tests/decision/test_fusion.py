@@ -164,3 +164,44 @@ def test_a_score_beyond_its_own_limit_withholds_whatever_the_others_say() -> Non
     assert fusion.excess({"residual": 4.0, **harmless}) <= 0
     assert not Policy(fusion).judge({"residual": 4.5, **harmless}).released
     assert Policy(fusion).judge({"residual": 4.0, **harmless}).released
+
+
+def test_what_each_detector_adds() -> None:
+    """By hand: nothing below its centre, its share of the cap at most, NaN for what is no finite number, and nothing at
+    all where no score is there or the fusion doesn't name the detector."""
+    fusion = Fusion(SPEC)
+    assert fusion.order == ("residual", "confidence", "agreement")
+    assert fusion.shares({"residual": -1.5, "confidence": 1.0}) == {"residual": 0.25, "confidence": 0.125}
+    assert fusion.shares({"residual": -3.0, "confidence": 99.0, "other": 9.0}) == {"residual": 0.0, "confidence": 12.5}
+    for wrong in (math.nan, math.inf, -math.inf):
+        assert math.isnan(fusion.shares({"residual": wrong})["residual"])
+    assert fusion.shares({}) == {} and fusion.excess({}) == -3.0
+    assert fusion.excess({"residual": math.nan, "confidence": 4.0}) == -1.0
+
+
+def test_enough_is_known_after_every_score_or_a_sure_one() -> None:
+    """An early exit needs less suspicion than its limit, so far, in the order in which detectors are asked."""
+    fusion = Fusion(SPEC)
+    sure, doubtful = -2 + math.sqrt(0.499), -2 + math.sqrt(0.501)
+    assert fusion.complete({"residual": sure}) and not fusion.complete({"residual": doubtful})
+    assert not fusion.complete({"residual": doubtful, "confidence": 0.0})
+    assert not fusion.complete({"confidence": 0.0, "agreement": 0.0})
+    assert fusion.complete({"residual": doubtful, "confidence": 0.0, "agreement": 0.0})
+    late = SPEC.terms[1].model_copy(update={"release_below": 1.0})
+    second = Fusion(SPEC.model_copy(update={"terms": (SPEC.terms[0], late, SPEC.terms[2])}))
+    # .75 ** 2 of the first and .5 * .75 ** 2 of the second: less than 1 together.
+    assert second.complete({"residual": -1.25, "confidence": 1.5})
+    assert not second.complete({"residual": -1.25, "confidence": 2.0})
+    exact = SPEC.terms[0].model_copy(update={"release_below": 0.25})
+    assert not Fusion(SPEC.model_copy(update={"terms": (exact, *SPEC.terms[1:])})).complete({"residual": -1.5})
+
+
+def test_a_score_that_is_no_number_has_no_limit_of_its_own() -> None:
+    """Infinity is a failure, which withholds for want of a score, and no excess that could be compared."""
+    alone = SPEC.terms[0].model_copy(update={"withhold_above": 4.0})
+    fusion = Fusion(SPEC.model_copy(update={"terms": (alone, *SPEC.terms[1:])}))
+    assert fusion.excess({"residual": math.inf, "confidence": 0.0}) == -3.0
+    assert fusion.excess({"confidence": 0.0}) == -3.0
+    assert fusion.excess({"residual": 6.5}) == pytest.approx(25 - 3)
+    harmless = fusion.spec.model_copy(update={"threshold": 100.0})
+    assert Fusion(harmless).excess({"residual": 6.5}) == 2.5

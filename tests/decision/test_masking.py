@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import time
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
@@ -72,6 +73,29 @@ def test_impossible_masks_are_refused(area: float, count: int) -> None:
         masks_for(48, 48, area, count)
 
 
+@pytest.mark.parametrize(
+    ("area", "count", "said"),
+    [
+        (0.0, 6, "must lie between 0 and 1 of the image's, got 0"),
+        (1.0, 6, "must lie between 0 and 1 of the image's, got 1"),
+        (0.02, 1, "must be 2 to 16, got 1"),
+        (0.02, 17, "must be 2 to 16, got 17"),
+        (0.26, 6, "of 0.26 of the area is 25 pixels wide; at most half of the image's 48 can be [a-z ]+ the rest$"),
+    ],
+)
+def test_impossible_masks_are_told_with_what_is_possible(area: float, count: int, said: str) -> None:
+    """The number that was given, and the bounds; each bound itself but 0 and 1 is possible."""
+    with pytest.raises(UsageError, match=said):
+        masks_for(48, 48, area, count)
+    assert len(masks_for(48, 48, 0.02, 2)) == 4 and len(masks_for(48, 48, 0.02, 16)) == 14 * 14
+    assert masks_for(48, 48, 0.25).side == 24
+    assert masks_for(48, 60, 0.02).side == 8 and masks_for(60, 48, 0.02).side == 8
+    wide = masks_for(12, 24, 4 / 288, 3)
+    assert {box[2:] for box in wide.boxes} == {(5, 9)} and {box[:2] for box in wide.boxes} == {
+        (top, left) for top in (0, 4, 7) for left in (0, 8, 15)
+    }
+
+
 def _example(seed: int, strength: int) -> tuple[Linear, Pixels, int, bool]:
     """A classifier, an image that was pulled away from the edge by `strength`, its label, and if that is certified."""
     classify = Linear(seed)
@@ -116,6 +140,58 @@ def test_recovered_is_the_same_with_pairs_known() -> None:
         image = np.random.default_rng(seed).integers(0, 256, (12, 12, 3), np.uint8)
         classify = Linear(seed % 3)
         assert masks.recovered(image, classify) == masks.recovered(image, classify, masks.pairs(image, classify))
+
+
+def _losing(lost: bytes, seen: list[bytes]) -> Callable[[Pixels], npt.NDArray[np.float32]]:
+    """A classifier that gives label 0 to all but one image; it writes down which it has seen."""
+
+    def classify(images: Pixels) -> npt.NDArray[np.float32]:
+        seen.extend(one.tobytes() for one in images)
+        other = [2.0 * (one.tobytes() == lost) for one in images]
+        return np.stack([np.ones(len(images)), other], axis=1).astype(np.float32)
+
+    return classify
+
+
+def test_every_two_masks_are_looked_at() -> None:
+    """A label that is lost under one certain pair of masks is not certified, neighbours too; one that all keep is
+    certified after each pair once, in the same order on every machine where all are as hard."""
+    masks, image = masks_for(12, 12, 4 / 144, 2), np.zeros((12, 12, 3), np.uint8)
+    pairs = list(itertools.combinations(range(4), 2))
+    for first, second in pairs:
+        lost = masks.covered(image, first, second).tobytes()
+        assert masks.kept(image, 0, _losing(lost, []), 1) == (True, 4)
+        assert masks.kept(image, 0, _losing(lost, []), 2) == (False, 10)
+
+    many, seen = masks_for(12, 12, 4 / 144, 5), list[bytes]()
+    assert many.kept(image, 0, _losing(b"", seen), 2) == (True, 16 + 120)
+    assert seen[16:] == [many.covered(image, *pair).tobytes() for pair in itertools.combinations(range(16), 2)]
+
+
+def test_a_classifier_of_one_class_keeps_it() -> None:
+    """There is no other label that could come closer."""
+    masks = masks_for(12, 12, 4 / 144, 2)
+    image = np.zeros((12, 12, 3), np.uint8)
+    assert masks.kept(image, 0, lambda images: np.ones((len(images), 1), np.float32), 2) == (True, 10)
+
+
+def test_labels_under_masks_are_whole_numbers_and_classified_once() -> None:
+    """Tables of labels hold integers, and what is known from a table is not asked for again."""
+    masks, classify = masks_for(12, 12, 4 / 144, 3), Linear(1)
+    image = np.random.default_rng(1).integers(0, 256, (12, 12, 3), np.uint8)
+    pairs = masks.pairs(image, classify)
+
+    def never(images: Pixels) -> npt.NDArray[np.float32]:
+        raise AssertionError("asked")
+
+    assert pairs.dtype == masks.singles(image, classify).dtype == np.int64
+    assert pairs.shape == (9, 9) and (np.diag(pairs) == masks.singles(image, classify)).all()
+    assert masks.recovered(image, never, np.full((9, 9), 2)) == 2
+    table = np.full((9, 9), 2)
+    table[4] = table[:, 4] = 3
+    assert masks.recovered(image, never, table) == 3, "one mask, and all second ones with it, disagree"
+    table[4, 8] = table[8, 4] = 2
+    assert masks.recovered(image, never, table) == 2, "a second mask brings the majority's label back"
 
 
 def test_time_that_runs_out_is_not_a_certificate() -> None:

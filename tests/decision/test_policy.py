@@ -57,6 +57,36 @@ def test_reasons() -> None:
     assert policy.judge({"agreement": math.nan, "confidence": 0.0}).reason is Reason.DETECTOR_ERROR
 
 
+def test_a_score_on_its_threshold_settles_nothing() -> None:
+    """Above it the verdict stands, by however little; on it the other detectors still have to be asked, and the reason
+    why it isn't released is another."""
+    policy = Policy(THRESHOLDS)
+
+    assert policy.settled({"agreement": 0.5}) and policy.settled({"agreement": math.nextafter(0.25, 1)})
+    assert not policy.settled({"agreement": 0.25}) and not policy.settled({})
+    assert policy.settled({"agreement": 0.25, "confidence": 1.0})
+    assert policy.judge({"agreement": 0.25}, contradicted=True).reason is Reason.CONTRADICTORY
+    assert policy.judge({"agreement": 0.25}).reason is Reason.DETECTOR_ERROR
+
+
+@pytest.mark.parametrize(
+    ("scores", "suspicion"),
+    [
+        ({"agreement": 0.125, "confidence": 0.5}, -0.125),
+        ({"agreement": 0.25, "confidence": 0.5}, 0.0),
+        ({"agreement": 0.75, "confidence": 0.5}, 0.5),
+        ({"agreement": 0.75}, 0.5),  # enough to withhold, though a score is missing
+        ({"agreement": 3.25, "confidence": math.nan}, 3.0),
+        ({"agreement": 0.25}, None),
+        ({"agreement": 0.125}, None),
+        ({}, None),
+    ],
+)
+def test_the_suspicion_is_the_largest_excess(scores: dict[str, float], suspicion: float | None) -> None:
+    """How far the highest score lies above its threshold; unknown where a score that is missing could lie higher."""
+    assert Policy(THRESHOLDS).judge(scores).suspicion == suspicion
+
+
 def test_a_policy_without_detectors_releases_nothing() -> None:
     """No evidence is no permission."""
     for scores, late in itertools.product([{}, {"agreement": 0.0}], [False, True]):
@@ -73,6 +103,8 @@ def test_a_policy_without_detectors_releases_nothing() -> None:
         ([(0, 0, 10, 10), (50, 0, 10, 10)], [1, 2], [False, False]),
         ([(0, 0, 10, 10), (1, 1, 9, 9), (50, 50, 9, 9)], [1, 2, 3], [True, True, False]),
         ([(4, 5, 1, 1)], [7], [False]),
+        ([(0, 0, 10, 1), (0, 0, 3, 1)], [1, 2], [True, True]),  # IoU .3, which is one place still
+        ([], [], []),
     ],
 )
 def test_regions_of_one_place_must_agree(

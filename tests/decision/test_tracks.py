@@ -35,6 +35,7 @@ def verdict(
         region,
         released=released,
         label=label if released else None,
+        label_name=f"sign {label}" if released else None,
         reason=reason or (Reason.BENIGN if released else Reason.SUSPICIOUS),
         suspicion=suspicion,
         suspected_label=label,
@@ -256,3 +257,134 @@ def test_a_track_is_told_apart_by_its_number() -> None:
     tracks.judge([replace(verdict(1), region=(700, 80, 40, 40))])
     assert [track.number for track in tracks.tracks] == [1, 2, 3]
     assert isinstance(tracks.tracks[0], Track)
+
+
+def sums(tracks: Tracks, *verdicts: Verdict) -> list[float]:
+    """The track's sum after each verdict, of frames with one region each."""
+    return [tracks.judge([one])[0].scores["track"] + tracks.spec.limit for one in verdicts]
+
+
+def test_what_each_frame_adds() -> None:
+    """By hand: 0.75 less the allowance of 0.25 twice is the limit of 1, which still passes; a change of label adds 1;
+    a contradiction adds 1, and no more where no detector was asked; and the cap is 2."""
+    tracks = Tracks(SPEC)
+    assert sums(tracks, verdict(0, -0.25), verdict(1, -0.25), verdict(2, -0.25)) == [0.5, 1.0, 1.5]
+    assert judged(Tracks(SPEC), *(verdict(n, -0.25) for n in range(3))) == [True, True, False]
+    assert sums(Tracks(SPEC), verdict(0, -1.0, label=1), verdict(1, -1.0, label=2)) == [0.0, 0.75]
+    assert sums(Tracks(SPEC), verdict(0, None, reason=Reason.CONTRADICTORY)) == [0.75]
+    assert sums(Tracks(SPEC), verdict(0, -0.5, reason=Reason.CONTRADICTORY)) == [1.25]
+    assert sums(Tracks(SPEC), verdict(0, 0.0), verdict(1, 0.0, reason=Reason.CONTRADICTORY)) == [0.75, 2.5]
+    assert sums(Tracks(SPEC), verdict(0, 9.0), verdict(1, None)) == [1.75, 3.5]
+    assert sums(Tracks(SPEC), verdict(0, None, reason=Reason.LATE), verdict(1, -0.25)) == [0.0, 0.5]
+
+
+def test_suspicion_counts_in_units_of_a_typical_frame() -> None:
+    """A usual frame is 0, one on the frame's limit is 1, whatever a typical suspicion is."""
+    spec = SPEC.model_copy(update={"typical": -2.0})
+    assert [evidence(spec, value) for value in (-3.0, -2.0, -1.0, 0.0, 1.0, 5.0)] == [0.0, 0.0, 0.5, 1.0, 1.5, 2.0]
+
+
+def test_what_is_withheld_over_time_tells_no_label() -> None:
+    """Neither number nor name, be it for the sum or for want of confirmation."""
+    for spec, reason in (
+        (SPEC.model_copy(update={"limit": 0.0}), Reason.SUSPICIOUS),
+        (SPEC.model_copy(update={"confirm": 2}), Reason.UNCONFIRMED),
+    ):
+        released = verdict(0, -0.5)
+        (answer,) = Tracks(spec).judge([released])
+        assert (released.label, released.label_name) == (3, "sign 3")
+        assert (answer.released, answer.label, answer.label_name) == (False, None, None) and answer.reason is reason
+
+
+def test_the_known_have_their_say_before_a_new_one_takes_a_place() -> None:
+    """With all places taken a new region ends the least suspicious track, by what this frame has shown of each."""
+    other: Region = (400, 80, 40, 40)
+    tracks = Tracks(SPEC.model_copy(update={"max_tracks": 2}))
+    tracks.judge([verdict(0, 0.25), verdict(0, -0.25, region=other)])
+    assert [track.total for track in tracks.tracks] == [1.0, 0.5]
+    tracks.judge([verdict(1, -1.0, region=(900, 80, 40, 40)), verdict(1, 0.5, region=other)])
+    assert [track.region for track in tracks.tracks] == [other, (900, 80, 40, 40)]
+    assert [answer.released for answer in tracks.judge([verdict(2, -1.0, region=other)])] == [False]
+
+
+def test_of_equally_suspicious_tracks_the_oldest_goes() -> None:
+    """And one that has been seen since is not the oldest, whenever it began."""
+    tracks = Tracks(SPEC.model_copy(update={"max_tracks": 2}))
+    places: list[Region] = [(100 + 300 * n, 80, 40, 40) for n in range(3)]
+    for sequence, place in enumerate((places[0], places[1], places[0], places[2])):
+        tracks.judge([verdict(sequence, -1.0, region=place)])
+    assert [track.region for track in tracks.tracks] == [places[0], places[2]]
+
+
+def test_a_frame_that_comes_in_parts_is_one_frame() -> None:
+    """Regions of one frame judged one after another: the second call forgets nothing."""
+    tracks = Tracks(SPEC)
+    assert judged(tracks, verdict(5, 1.0), verdict(5, -1.0)) == [False, False]
+    assert len(tracks.tracks) == 1
+
+
+def test_every_track_that_ended_is_handed_out_once() -> None:
+    """In the order in which they ended, with what was seen of each; what nobody asks for is forgotten, oldest first."""
+    tracks = Tracks(SPEC.model_copy(update={"max_tracks": 3, "max_age": 1}))
+    for n in range(4):
+        tracks.judge([verdict(10 * n, -1.0, label=n)])
+    assert [(track.number, track.frames, track.label) for track in tracks.ended()] == [(1, 1, 0), (2, 1, 1), (3, 1, 2)]
+    for n in range(4, 12):
+        tracks.judge([verdict(10 * n, -1.0, label=n)])
+    assert [track.number for track in tracks.ended()] == [8, 9, 10, 11]
+
+
+def test_the_choice_of_samples_can_be_repeated() -> None:
+    """The same seed draws the same frames, 0 unless another is given."""
+
+    def drawn(tracks: Tracks) -> list[int]:
+        found = []
+        for n in range(60):
+            tracks.judge([verdict(n)])
+            sample = tracks.tracks[0].sample
+            assert sample is not None
+            found.append(sample.sequence)
+        return found
+
+    assert drawn(Tracks(SPEC)) == drawn(Tracks(SPEC, seed=0)) != drawn(Tracks(SPEC, seed=1))
+
+
+def test_sums_need_a_label_for_each_suspicion() -> None:
+    """Whole numbers of frames come back, and lists of unequal length are no track."""
+    _, same = running_sums(SPEC, np.array([-1.0, -1.0]), np.array([1, 1]))
+    assert same.tolist() == [1, 2] and same.dtype == np.int64
+    with pytest.raises(ValueError, match="shorter"):
+        running_sums(SPEC, np.array([-1.0, -1.0]), np.array([1]))
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "same"),
+    [
+        # Moved by 0.9 of a width of 40, not of a height of 10; the other way too, and up or down by its height.
+        ((0, 0, 40, 10), (36, 0, 40, 10), True),
+        ((36, 0, 40, 10), (0, 0, 40, 10), True),
+        ((0, 0, 40, 10), (40, 0, 40, 10), False),
+        ((0, 0, 40, 10), (0, 9, 40, 10), True),
+        ((0, 0, 40, 10), (0, 10, 40, 10), False),
+        ((0, 0, 10, 40), (0, 36, 10, 40), True),
+        # Grown or shrunk by a half around its centre; by one half more and it is another sign.
+        ((0, 0, 20, 20), (-5, -5, 30, 30), True),
+        ((-5, -5, 30, 30), (0, 0, 20, 20), True),
+        ((-12, -12, 44, 44), (0, 0, 20, 20), False),
+        # The smallest regions there are.
+        ((0, 0, 1, 1), (0, 0, 1, 1), True),
+        ((0, 0, 1, 1), (1, 0, 1, 1), False),
+        ((0, 0, 2, 2), (1, 1, 1, 1), False),
+    ],
+)
+def test_near_is_what_moved_or_grew_by_less_than_its_size(old: Region, new: Region, same: bool) -> None:
+    """Width counts along x and height along y, sizes as their mean before and after; growth in powers of two."""
+    assert associate([old], [new]) == [0 if same else None]
+
+
+def test_each_pair_is_measured_by_itself() -> None:
+    """A large region elsewhere makes no small one grow; of many pairs that are as near the first of each goes first."""
+    assert associate([(0, 0, 20, 20)], [(0, 0, 20, 20), (500, 500, 320, 320)]) == [0, None]
+    assert associate([(0, 0, 20, 20), (500, 500, 320, 320)], [(505, 500, 320, 320)]) == [1]
+    place: Region = (0, 0, 20, 20)
+    assert associate([place] * 40, [place] * 40) == list(range(40))

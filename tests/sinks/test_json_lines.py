@@ -1,8 +1,10 @@
 from __future__ import annotations
 
+import io
 import json
 import math
 import os
+import threading
 import time
 from contextlib import suppress
 from pathlib import Path
@@ -12,6 +14,7 @@ import pytest
 
 from firewall.errors import FirewallError
 from firewall.frame import Frame
+from firewall.host.output import _Output
 from firewall.sinks import FrameReport, JsonLines
 from firewall.verdict import Reason, Verdict
 
@@ -117,3 +120,104 @@ def test_a_failure_is_told_once() -> None:
     with pytest.raises(FirewallError, match=r"/dev/full.*No space left"):
         sink.report(report(RELEASED))
     sink.close()
+
+
+def labels(path: Path) -> list[int | None]:
+    return [json.loads(line)["label"] for line in path.read_text().splitlines()]
+
+
+def test_a_file_is_rotated_by_moving_it(tmp_path: Path) -> None:
+    """After `reopen` the next line goes into a new file of the old name, which a tick makes if no line comes; before
+    it the lines follow the file to its new name, so that none is lost."""
+    path, away = tmp_path / "verdicts.jsonl", tmp_path / "verdicts.1"
+    sink = JsonLines.append(path)
+    sink.report(report(RELEASED))
+    path.rename(away)
+    sink.report(report(WITHHELD))
+    assert labels(away) == [14, None] and not path.exists()
+    sink.reopen()
+    assert not path.exists()
+    sink.tick()
+    assert path.exists()
+    sink.tick()  # nothing more is asked for
+    sink.report(report(WITHHELD))
+    sink.close()
+    assert labels(path) == [None] and labels(away) == [14, None]
+
+
+def test_a_file_is_rotated_by_copying_and_deleting_it(tmp_path: Path) -> None:
+    """Moving to another file system is both: between the deletion and the signal a line waits, and none is lost."""
+    path = tmp_path / "verdicts.jsonl"
+    sink = JsonLines.append(path)
+    sink.report(report(RELEASED))
+    path.unlink()
+    signal = threading.Timer(0.3, sink.reopen)
+    signal.start()
+    sink.report(report(WITHHELD))
+    signal.join()
+    sink.close()
+    assert labels(path) == [None]
+
+
+def test_a_deleted_file_that_nobody_rotates_is_an_error(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The line is waited with, then the service ends: it would write into a file that no name leads to."""
+    monkeypatch.setattr("firewall.sinks.json_lines._ROTATION", 0.2)
+    sink = JsonLines.append(tmp_path / "verdicts.jsonl")
+    (tmp_path / "verdicts.jsonl").unlink()
+    with pytest.raises(FirewallError, match=r"verdicts\.jsonl was deleted while .* move it and send SIGHUP"):
+        sink.report(report(RELEASED))
+    sink.close()  # told once
+
+
+def test_a_deleted_file_that_is_being_rotated_is_none_at_the_end(tmp_path: Path) -> None:
+    """The signal has come and no line since: all that was written is where it was moved to."""
+    sink = JsonLines.append(tmp_path / "verdicts.jsonl")
+    (tmp_path / "verdicts.jsonl").unlink()
+    sink.reopen()
+    sink.close()
+
+
+def test_a_file_that_can_not_be_reopened_is_an_error(tmp_path: Path) -> None:
+    """The folder went away with it: one line that names the file."""
+    (tmp_path / "logs").mkdir()
+    sink = JsonLines.append(tmp_path / "logs" / "verdicts.jsonl")
+    (tmp_path / "logs").rename(tmp_path / "old")
+    sink.reopen()
+    with pytest.raises(FirewallError, match=r"can't reopen .*logs/verdicts.jsonl for verdict lines: No such file"):
+        sink.report(report(RELEASED))
+    sink.close()
+
+
+def test_what_is_no_file_is_not_reopened(tmp_path: Path) -> None:
+    """Standard output, or a pipe: SIGHUP changes nothing. A link more or less to a pipe is no deletion."""
+    reading, writing = os.pipe()
+    sink = JsonLines(os.fdopen(writing, "w"))
+    sink.reopen()
+    sink.report(report(RELEASED))
+    sink.close()
+    with os.fdopen(reading) as pipe:
+        assert json.loads(pipe.read())["label"] == 14
+
+
+def test_a_failure_of_standard_output_is_told_once_and_leaves_it_open(monkeypatch: pytest.MonkeyPatch) -> None:
+    """It isn't ours to close, also after a failure."""
+    with Path("/dev/full").open("w", encoding="utf-8") as stream:
+        monkeypatch.setattr("sys.stdout", stream)
+        sink = JsonLines(stream)
+        with pytest.raises(FirewallError, match="No space left"):
+            sink.report(report(RELEASED))
+        sink.close()
+        assert not stream.closed
+        with suppress(OSError):
+            stream.close()
+
+
+def test_a_program_whose_output_nobody_takes_says_so_once() -> None:
+    """A process's own standard output raises our error itself; it reaches the user as it is, and closing is quiet."""
+    output = _Output(os.open("/dev/full", os.O_WRONLY), "wb")
+    stream = io.TextIOWrapper(io.BufferedWriter(output), encoding="utf-8")
+    sink = JsonLines(stream)
+    with pytest.raises(FirewallError, match=r"^can't write to standard output: No space left on device$"):
+        sink.report(report(RELEASED))
+    sink.close()
+    assert stream.closed
