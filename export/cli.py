@@ -155,7 +155,8 @@ def export_bundle(
     from firewall.bundle.signature import read_passphrase, read_private
     from firewall.bundle.trust import Trust
     from firewall.lab.calibration.bundling import calibrate_folder
-    from firewall.lab.calibration.fused_bundle import Options, fuse
+    from firewall.lab.calibration.fusion_bundle import FusionSettings, fuse
+    from firewall.lab.calibration.settings import BenignSource, CalibrationSettings, NetworkSettings
     from firewall.lab.database import Database
     from firewall.lab.models import open_classifier
 
@@ -183,22 +184,15 @@ def export_bundle(
     bundle = calibrate_folder(
         classifier,
         out,
-        detectors=[part for part in detectors.split(",") if part],
-        gtsrb_root=None,
-        images=images,
-        database=database,
-        rate=false_positive_rate,
-        sweep=16,
-        name=name,
-        options=options,
-        accept_preparation=accept_preparation,
+        BenignSource(images=images, database=database),
+        CalibrationSettings([part for part in detectors.split(",") if part], rate=false_positive_rate, name=name),
+        NetworkSettings(options, chosen, accept_preparation),
         tell=lambda line: typer.echo(line, err=True),
-        precision=chosen,
     )
     if fit is not None and database is not None:
         protected = open_classifier(str(out))
         bundle = fuse(
-            bundle, protected, Database(fit), Database(database), out, Options(rate=false_positive_rate)
+            bundle, protected, Database(fit), Database(database), out, FusionSettings(rate=false_positive_rate)
         ).bundle
     if key is not None:
         fingerprint = sign_bundle(out, key, passphrase=passphrase_file, version=version)

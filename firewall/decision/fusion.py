@@ -10,10 +10,17 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
+from typing import TypeVar
 
-from firewall.bundle import FusionSpec
+import numpy as np
+import numpy.typing as npt
 
-__all__ = ["Fusion"]
+from firewall.bundle import FusionSpec, FusionTerm
+
+__all__ = ["Fusion", "excess_of", "limits_of", "shares_of"]
+
+Floats = npt.NDArray[np.float64]
+_Beyond = TypeVar("_Beyond", float, Floats)
 
 
 class Fusion:
@@ -42,8 +49,8 @@ class Fusion:
         for term in self.spec.terms:
             if term.detector in scores:
                 score = scores[term.detector]
-                beyond = min(max((score - term.centre) / term.unit, 0.0), self.spec.cap)
-                shares[term.detector] = term.weight * beyond**self.spec.power if math.isfinite(score) else math.nan
+                beyond = min(max(_beyond(term, score), 0.0), self.spec.cap)
+                shares[term.detector] = _share(term, beyond, self.spec.power) if math.isfinite(score) else math.nan
         return shares
 
     def excess(self, scores: Mapping[str, float]) -> float:
@@ -90,3 +97,50 @@ class Fusion:
     def _in_order(self, scores: Mapping[str, float]) -> list[float]:
         shares = self.shares(scores)
         return [shares.get(name, math.nan) for name in self.order]
+
+
+def _beyond(term: FusionTerm, score: _Beyond) -> _Beyond:
+    return (score - term.centre) / term.unit
+
+
+def _share(term: FusionTerm, beyond: _Beyond, power: float) -> _Beyond:
+    share: _Beyond = term.weight * beyond**power
+    return share
+
+
+def shares_of(spec: FusionSpec, scores: Floats) -> Floats:
+    """`Fusion.shares` of many images at once.
+
+    Args:
+        spec: The fusion.
+        scores: Finite scores of all its detectors in the order of its terms, float64 (..., D).
+
+    Returns:
+        What each score adds to the suspicion, 0 or more, float64 (..., D).
+    """
+    columns = (
+        _share(term, np.clip(_beyond(term, scores[..., place]), 0.0, spec.cap), spec.power)
+        for place, term in enumerate(spec.terms)
+    )
+    return np.stack(list(columns), axis=-1)
+
+
+def limits_of(spec: FusionSpec) -> Floats:
+    """The limits above which a detector's score withholds by itself, float64 (D,); infinite where it has none."""
+    return np.array([np.inf if term.withhold_above is None else term.withhold_above for term in spec.terms])
+
+
+def excess_of(spec: FusionSpec, scores: Floats) -> Floats:
+    """`Fusion.excess` of many images at once, with all detectors asked.
+
+    Args:
+        spec: The fusion.
+        scores: As of `shares_of`, float64 (N, D).
+
+    Returns:
+        float64 (N,); above 0 withholds.
+    """
+    total: Floats = np.maximum(
+        shares_of(spec, scores).sum(axis=-1) - spec.threshold, (scores - limits_of(spec)).max(axis=-1)
+    )
+    return total

@@ -17,8 +17,8 @@ from firewall.bundle import Bundle, Manifest, Seen
 from firewall.bundle.certificate import judges
 from firewall.errors import DataError
 from firewall.lab.database.shards import write_file
-from firewall.lab.evaluation.assessment import Assessment
-from firewall.lab.measurement.judge import SUSPICION
+from firewall.lab.evaluation.bundle_on_database import Evaluation
+from firewall.lab.measurement.bundle_verdicts import SUSPICION
 from firewall.lab.measurement.metrics import FEW
 from firewall.lab.reports.evaluation import histogram, roc
 from firewall.lab.reports.pictures import data_uri
@@ -53,7 +53,7 @@ def read_results(folder: Path) -> dict[str, Any]:
     return found
 
 
-def write(bundle: Bundle, seen: Assessment, unseen: Assessment | None, results: dict[str, Any], out: Path) -> None:
+def write(bundle: Bundle, seen: Evaluation, unseen: Evaluation | None, results: dict[str, Any], out: Path) -> None:
     """The page of `bundle`. seen: judged on images that nothing was trained or calibrated on. unseen: on a database of
     more kinds of attacks. results: of `read_results`; those of another bundle are not shown, and that is said."""
     notes = list(seen.summary["about"]["notes"])
@@ -91,7 +91,7 @@ def write(bundle: Bundle, seen: Assessment, unseen: Assessment | None, results: 
     write_file(out, page.encode())
 
 
-def _part(assessment: Assessment) -> dict[str, Any]:
+def _part(assessment: Evaluation) -> dict[str, Any]:
     """What the page shows of one database."""
     summary = assessment.summary
     about = summary["about"]

@@ -14,7 +14,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from firewall.lab.database.shards import write_file
-from firewall.lab.evaluation.assessment import Assessment, Scores
+from firewall.lab.evaluation.bundle_on_database import Evaluation, Scores
 from firewall.lab.measurement.metrics import FEW
 from firewall.lab.reports.pictures import data_uri
 
@@ -23,7 +23,7 @@ __all__ = ["histogram", "roc", "write"]
 _COLOURS = mpl.colormaps["tab10"]
 
 
-def write(assessment: Assessment, out: Path) -> None:
+def write(assessment: Evaluation, out: Path) -> None:
     """Write the page to `out`."""
     environment = Environment(autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True)
     source = resources.files("firewall.lab.reports").joinpath("evaluation.html.j2").read_text(encoding="utf-8")

@@ -14,6 +14,7 @@ from PIL import Image
 from firewall import Firewall, cli
 from firewall.errors import DataError
 from firewall.frame import Pixels
+from firewall.lab.calibration.settings import BenignImages, CalibrationSettings
 from firewall.lab.calibration.thresholds import calibrate, check_enough
 from firewall.lab.calibration.tracks import Sighting, calibrate_tracks
 from firewall.lab.evaluation.drift import drift_spec
@@ -133,7 +134,10 @@ def test_labels_that_the_classifier_hardly_ever_gives(
         labels = np.array([right] * hits + [right + 1 if right < 42 else 0] * (30 - hits), np.int64)
         with pytest.raises(DataError, match=f"got {hits} .the classifier gets {30 - hits} of 30 wrong"):
             calibrate(
-                entry, content, [benign_sign] * 30, tmp_path / "b",
-                detectors=["confidence", "agreement"], data="-", labels=labels, rate=0.2,
-            )  # fmt: skip
+                entry,
+                content,
+                BenignImages([benign_sign] * 30, "-", labels),
+                tmp_path / "b",
+                CalibrationSettings(["confidence", "agreement"], rate=0.2),
+            )
         assert f"right on {hits} of 30 labelled images" in capsys.readouterr().err

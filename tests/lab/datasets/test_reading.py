@@ -18,6 +18,7 @@ from firewall.errors import DataError, ImageError
 from firewall.export.images import read_images
 from firewall.frame import Pixels
 from firewall.lab.calibration.bundling import calibrate_folder
+from firewall.lab.calibration.settings import BenignSource, CalibrationSettings
 from firewall.lab.datasets.packs import load_images
 from firewall.lab.datasets.reading import at_size, repeated
 from firewall.sources import read_image
@@ -116,9 +117,8 @@ def test_the_network_gets_the_same_bytes_in_calibration_and_at_the_edge(
         save(picture(number), folder / name)
     seen = asked(monkeypatch)
     calibrate_folder(
-        Path("default"), tmp_path / "b", detectors=["confidence"], gtsrb_root=None, images=folder, rate=0.2, sweep=16,
-        name="n",
-    )  # fmt: skip
+        Path("default"), tmp_path / "b", BenignSource(images=folder), CalibrationSettings(["confidence"], rate=0.2)
+    )
     files = load_images(folder).files  # type: ignore[attr-defined]
     calibrated = dict(zip(files, seen[-len(files) :], strict=True))  # the engine tries itself out before
     guard = Firewall.load(tmp_path / "b", threads=1)

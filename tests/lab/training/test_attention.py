@@ -22,8 +22,9 @@ from firewall.errors import DataError, UsageError
 from firewall.export.onnx import export_classifier
 from firewall.frame import Pixels
 from firewall.lab.calibration.bundling import calibrate_folder
+from firewall.lab.calibration.settings import BenignSource, CalibrationSettings
 from firewall.lab.database import Database
-from firewall.lab.evaluation.assessment import assess
+from firewall.lab.evaluation.bundle_on_database import evaluate_on_database
 from firewall.lab.measurement.disagreement import disagreement
 from firewall.lab.models import Protected, open_classifier
 from firewall.lab.models.attention_network import (
@@ -152,16 +153,11 @@ def test_it_works_from_a_bundle(trained: dict[str, Path], made: Path, tmp_path: 
     bundle = calibrate_folder(
         Path("default"),
         tmp_path / "bundle",
-        detectors=[str(trained["joint"])],
-        gtsrb_root=None,
-        images=None,
-        database=made,
-        rate=0.3,
-        sweep=16,
-        name="attention",
+        BenignSource(database=made),
+        CalibrationSettings([str(trained["joint"])], 0.3, name="attention"),
     )
     assert [spec.name for spec in bundle.manifest.detectors] == ["attention"] and "attention.onnx" in bundle.files
-    summary = assess(bundle, Database(made), open_classifier("default")).summary
+    summary = evaluate_on_database(bundle, Database(made), open_classifier("default")).summary
     assert set(summary["attention"]) >= {"deepfool"}
 
     Image.fromarray(benign_sign).save(tmp_path / "sign.png")

@@ -17,6 +17,7 @@ from firewall.engines import OnnxRuntimeNetwork
 from firewall.errors import DataError, UsageError
 from firewall.frame import Pixels
 from firewall.lab.calibration.bundling import calibrate_folder
+from firewall.lab.calibration.settings import BenignSource, CalibrationSettings
 from firewall.lab.database import Database
 from firewall.lab.training.detectors.pixel_detectors import Settings, as_input, raw_loss, train
 from firewall.transforms import residual
@@ -38,13 +39,8 @@ def test_both_run_on_the_edge(trained: dict[str, Path], made: Path, tmp_path: Pa
     bundle = calibrate_folder(
         Path("default"),
         tmp_path / "bundle",
-        detectors=[str(folder) for folder in trained.values()],
-        gtsrb_root=None,
-        images=None,
-        database=made,
-        rate=0.3,
-        sweep=16,
-        name="pixels",
+        BenignSource(database=made),
+        CalibrationSettings([str(folder) for folder in trained.values()], 0.3, name="pixels"),
     )
     verdict = Firewall.load(bundle.path, threads=1, exhaustive=True).screen(benign_sign)
 

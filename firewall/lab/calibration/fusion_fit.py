@@ -1,7 +1,8 @@
-"""Fit the fused suspicion: how much each detector counts, in which order they are asked, and when to stop asking.
+"""Fit a bundle's fusion: how much each detector counts, and when to stop asking.
 
-Scales, weights and early exits come from a database of attacks; the threshold comes from other normal images alone, so
-what the attacks were can't touch the false-positive rate.
+Scales, weights and early exits come from a database of attacks. The threshold comes from other benign images alone, so
+that the choice of attacks can't change the false-positive rate. What a fusion's numbers mean, and its arithmetic, are
+in `firewall.decision.fusion`.
 """
 
 from __future__ import annotations
@@ -15,13 +16,13 @@ from scipy.optimize import minimize
 
 from firewall.bundle import FusionSpec, FusionTerm
 from firewall.bundle.numerics import FUSED
+from firewall.decision.fusion import excess_of, limits_of, shares_of
 from firewall.errors import DataError, UsageError
 from firewall.lab.measurement.conformal import track_threshold
 
 __all__ = [
     "RULES",
     "ScoreTable",
-    "excess",
     "fit",
     "rise",
     "with_early_exits",
@@ -30,20 +31,25 @@ __all__ = [
     "with_threshold",
 ]
 
-#: How weights are found, and the power to which what lies beyond normal is raised.
+#: How weights are found -> the power to which a score's distance beyond the usual is raised.
 RULES = {"sum": 1.0, "squares": 2.0, "logistic": 1.0, "logistic-squares": 2.0}
 
 _CAP = 8.0
 _PULL = 1e-3
-#: Of normal scores: from the median to here is the unit.
+#: Quantile of the benign scores; from their median to here is a detector's unit.
 _UPPER = 0.99
 
 
 @dataclass(frozen=True, eq=False)
 class ScoreTable:
-    """Scores of all detectors, (N, D) in the order of `names`: on normal images of tracks (N,), and by attack.
+    """Scores of D detectors on N benign images and on the images of attacks.
 
-    shifted: how many of the normal ones, at the end, are images met once more in other weather.
+    Attributes:
+        names: The detectors, in the order of the columns.
+        normal: Benign images, float64 (N, D).
+        tracks: The track of each benign image, int64 (N,).
+        attacks: Attack -> its images, float64 (M, D).
+        shifted: How many rows at the end of `normal` are benign images under shift, which come a second time.
     """
 
     names: tuple[str, ...]
@@ -54,21 +60,27 @@ class ScoreTable:
 
     @property
     def clean(self) -> npt.NDArray[np.float64]:
-        """Of the normal images as they came."""
+        """The benign images without those under shift, float64 (N - shifted, D)."""
         return self.normal[: len(self.normal) - self.shifted]
 
     def without(self, attacks: Sequence[str]) -> ScoreTable:
-        """The table less some attacks: what is known when they have never been seen."""
+        """The table without some attacks, as if they had never been seen."""
         left = {name: scores for name, scores in self.attacks.items() if name not in attacks}
         return ScoreTable(self.names, self.normal, self.tracks, left, self.shifted)
 
 
 def fit(table: ScoreTable, rule: str = "logistic") -> FusionSpec:
-    """Scales and weights by `rule`, one of RULES; threshold 0, no early exits.
+    """Scales and weights, with a threshold of 0 and no early exits.
 
-    sum, squares: every detector counts alike. logistic: weights, none negative, that part normal from adversarial
-    images best; all attacks count alike, and so do all tracks. Raises UsageError for another rule, DataError for
-    scores that are not finite or a table without attacks.
+    Args:
+        table: Scores to fit to.
+        rule: One of RULES. "sum" and "squares" give every detector a weight of 1. "logistic" and "logistic-squares"
+            give the non-negative weights of a logistic regression, benign images against attacked ones, in which all
+            attacks count alike and all tracks count alike.
+
+    Raises:
+        UsageError: There is no such rule.
+        DataError: A score is not finite, or the table has no attacks.
     """
     if rule not in RULES:
         raise UsageError(f"the rule of a fusion must be one of {', '.join(RULES)}, got {rule!r}")
@@ -78,46 +90,33 @@ def fit(table: ScoreTable, rule: str = "logistic") -> FusionSpec:
         raise DataError("a detector gave a score that is not finite; a fusion can't be fitted")
     centres, uppers = (np.quantile(table.normal, level, axis=0) for level in (0.5, _UPPER))
     units = np.maximum(uppers - centres, 1e-6)
-    weights = np.ones(len(table.names))
-    if rule.startswith("logistic"):
-        weights = _logistic(table, centres, units, RULES[rule])
     terms = tuple(
-        FusionTerm(detector=name, centre=float(centre), unit=float(unit), weight=float(weight))
-        for name, centre, unit, weight in zip(table.names, centres, units, weights, strict=True)
+        FusionTerm(detector=name, centre=float(centre), unit=float(unit), weight=1.0)
+        for name, centre, unit in zip(table.names, centres, units, strict=True)
     )
-    return FusionSpec(terms=terms, cap=_CAP, power=RULES[rule], threshold=0.0)
-
-
-def shares(spec: FusionSpec, scores: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
-    """What each score adds, (N, D), as the edge computes it."""
-    centres = np.array([term.centre for term in spec.terms])
-    units = np.array([term.unit for term in spec.terms])
-    weights = np.array([term.weight for term in spec.terms])
-    added: npt.NDArray[np.float64] = weights * np.clip((scores - centres) / units, 0, spec.cap) ** spec.power
-    return added
-
-
-def excess(spec: FusionSpec, scores: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
-    """By how much the suspicion with all detectors asked, or a score, exceeds its limit, (N,); above 0 withholds."""
-    total: npt.NDArray[np.float64] = np.maximum(
-        shares(spec, scores).sum(axis=1) - spec.threshold, (scores - _limits(spec)).max(axis=1)
-    )
-    return total
-
-
-def _limits(spec: FusionSpec) -> npt.NDArray[np.float64]:
-    """Above which each score withholds alone, (D,); infinite where it doesn't."""
-    return np.array([np.inf if term.withhold_above is None else term.withhold_above for term in spec.terms])
+    spec = FusionSpec(terms=terms, cap=_CAP, power=RULES[rule], threshold=0.0)
+    if not rule.startswith("logistic"):
+        return spec
+    weighed = zip(terms, _logistic(table, spec), strict=True)
+    weights = tuple(term.model_copy(update={"weight": float(weight)}) for term, weight in weighed)
+    return spec.model_copy(update={"terms": weights})
 
 
 def with_limits(
     spec: FusionSpec, normal: npt.NDArray[np.float64], tracks: npt.NDArray[np.int64], rate: float, alone: Sequence[str]
 ) -> FusionSpec:
-    """`spec`, whose threshold keeps the rate, with limits of their own for the detectors `alone`: each the smallest one
-    with which the same threshold still keeps it.
+    """Give some detectors a limit above which their score withholds by itself.
 
-    What shows no sign at all is no attack that a fusion is fitted on, and the other scores may well call it harmless.
-    Tracks come in whole numbers, so that a threshold leaves some of the rate over; limits live on that.
+    An image that shows no sign is no attack that a fusion is fitted to, and the other scores may find it harmless. A
+    threshold rests on a whole number of tracks and so leaves a little of the rate unused; the limits use that up. Each
+    is the smallest with which the same threshold still keeps the rate.
+
+    Args:
+        spec: Its threshold keeps `rate`.
+        normal: Scores of benign images that `spec` wasn't fitted to, float64 (N, D).
+        tracks: Their tracks, int64 (N,).
+        rate: Share of the frames of new tracks that may be withheld, 0 to 1.
+        alone: The detectors.
     """
     for place, term in enumerate(spec.terms):
         if term.detector not in alone:
@@ -141,20 +140,38 @@ def _limited(spec: FusionSpec, place: int, limit: float) -> FusionSpec:
 def with_threshold(
     spec: FusionSpec, normal: npt.NDArray[np.float64], tracks: npt.NDArray[np.int64], rate: float
 ) -> FusionSpec:
-    """`spec` with the threshold that keeps `rate` on new tracks, from normal images (N, D) that it wasn't fitted on.
+    """Set the threshold that keeps a rate on new tracks; see `firewall.lab.measurement.conformal`.
 
-    What a score's own limit withholds counts; where that alone is more than the rate, no sum is below the threshold
-    that is left.
+    Images that a detector's own limit withholds count. Where these alone are more than the rate, the threshold is so
+    high that no sum reaches it.
+
+    Args:
+        spec: Without a threshold, or with one to be replaced.
+        normal: Scores of benign images that `spec` wasn't fitted to, float64 (N, D).
+        tracks: Their tracks, int64 (N,).
+        rate: Share of the frames of new tracks that may be withheld, 0 to 1.
+
+    Raises:
+        UsageError: The rate is not between 0 and 1.
+        DataError: There are too few tracks for the rate, or a score is not finite.
     """
-    alone = (normal > _limits(spec)).any(axis=1)
+    alone = (normal > limits_of(spec)).any(axis=1)
     most = spec.cap**spec.power * sum(term.weight for term in spec.terms) + 1
-    sums = np.where(alone, most, shares(spec, normal).sum(axis=1))
+    sums = np.where(alone, most, shares_of(spec, normal).sum(axis=1))
     return spec.model_copy(update={"threshold": track_threshold(sums, tracks, rate)})
 
 
 def rise(spec: FusionSpec, total: float, spread: Mapping[str, float], stop: int | None = None) -> float:
-    """By how much, at the most, a sum of `total` or less grows when each score grows by its `spread`. stop: how many
-    scores are added up, None for all. No share can be more than the sum, and where it is largest it grows fastest."""
+    """The most by which a sum can grow when each score grows a little.
+
+    No share can be more than the sum, and where a share is largest it grows fastest.
+
+    Args:
+        spec: The fusion.
+        total: The largest sum that is looked at.
+        spread: Detector -> by how much its score grows.
+        stop: How many detectors are added up; None for all.
+    """
     grown = 0.0
     for term in spec.terms[:stop]:
         if term.weight > 0:
@@ -164,7 +181,12 @@ def rise(spec: FusionSpec, total: float, spread: Mapping[str, float], stop: int 
 
 
 def with_margin(spec: FusionSpec, margin: Mapping[str, float]) -> FusionSpec:
-    """`spec` with every limit above which is withheld raised by its margin. margin: by detector, and FUSED."""
+    """Raise the threshold and every detector's own limit by a margin.
+
+    Args:
+        spec: The fusion.
+        margin: By detector; FUSED for the threshold.
+    """
     terms = [
         term
         if term.withhold_above is None
@@ -177,20 +199,25 @@ def with_margin(spec: FusionSpec, margin: Mapping[str, float]) -> FusionSpec:
 def with_early_exits(
     spec: FusionSpec, table: ScoreTable, loss: float = 0.005, spread: Mapping[str, float] | None = None
 ) -> FusionSpec:
-    """`spec` with limits below which the detectors that are left need not be asked.
+    """Set sums below which an image is released without asking the detectors that are left.
 
-    At each stop at most `loss`, shared out over the stops, of any one attack's images leave that would have been
-    withheld in the end. The limits only ever release more, so the false-positive rate stays what it was. spread: by
-    how much each score may be lower with other arithmetic; no more images than those leave early there.
+    Such limits only release more, so the false-positive rate is kept.
+
+    Args:
+        spec: With its threshold.
+        table: Scores of attacked images.
+        loss: Share of any one attack's images, 0 to 1, that may be released early although all detectors together
+            would withhold them. It is divided evenly among the places where asking may stop.
+        spread: Detector -> by how much its score may be lower with other arithmetic; the limits leave room for that.
     """
     stops = len(spec.terms) - 1
     limits: list[float | None] = []
     for stop in range(stops):
         limit = np.inf
         for scores in table.attacks.values():
-            added = shares(spec, scores)
-            over = (scores > _limits(spec))[:, : stop + 1].any(axis=1)  # they are withheld by then
-            caught = (excess(spec, scores) > 0) & ~over
+            added = shares_of(spec, scores)
+            over = (scores > limits_of(spec))[:, : stop + 1].any(axis=1)  # withheld by then
+            caught = (excess_of(spec, scores) > 0) & ~over
             partial = np.sort(added[:, : stop + 1].sum(axis=1)[caught])
             allowed = int(len(scores) * loss / stops)
             if len(partial) > allowed:
@@ -205,14 +232,9 @@ def with_early_exits(
     return spec.model_copy(update={"terms": tuple(terms)})
 
 
-def _logistic(
-    table: ScoreTable, centres: npt.NDArray[np.float64], units: npt.NDArray[np.float64], power: float
-) -> npt.NDArray[np.float64]:
-    def beyond(scores: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
-        values: npt.NDArray[np.float64] = np.clip((scores - centres) / units, 0, _CAP) ** power
-        return values
-
-    inputs = np.concatenate([beyond(table.normal), *(beyond(scores) for scores in table.attacks.values())])
+def _logistic(table: ScoreTable, scales: FusionSpec) -> npt.NDArray[np.float64]:
+    """The weights, 0 or more (D,), of a logistic regression on the shares that `scales`, with weights of 1, gives."""
+    inputs = np.concatenate([shares_of(scales, scores) for scores in (table.normal, *table.attacks.values())])
     signs = np.concatenate([-np.ones(len(table.normal)), np.ones(len(inputs) - len(table.normal))])
     _, place, frames = np.unique(table.tracks, return_inverse=True, return_counts=True)
     counts = np.concatenate(

@@ -1,4 +1,4 @@
-"""What a fusion is fitted and calibrated on: the scores of a bundle's detectors on databases."""
+"""The scores that a fusion is fitted to, and those that its threshold is set on."""
 
 from __future__ import annotations
 
@@ -10,13 +10,13 @@ import numpy.typing as npt
 
 from firewall.bundle import Seen
 from firewall.errors import DataError
-from firewall.lab.calibration.fusion import ScoreTable
+from firewall.lab.calibration.fusion_fit import ScoreTable
 from firewall.lab.database import Database
 from firewall.lab.database.normals import calibration_mask, normal_entries
 from firewall.lab.database.seen import record, unseen
 from firewall.lab.datasets.shifts import SHIFTS, shifted
+from firewall.lab.measurement.bundle_verdicts import Judge, trained_detectors
 from firewall.lab.measurement.edge import Measured
-from firewall.lab.measurement.judge import Judge
 from firewall.lab.measurement.metrics import FEW
 
 __all__ = ["Normals", "calibration_scores", "score_table"]
@@ -26,8 +26,16 @@ Floats = npt.NDArray[np.float64]
 
 @dataclass(frozen=True, eq=False)
 class Normals:
-    """measured: normal images. scores: (N, D), tracks: their groups (N,), seen: the record of them. shifted: of some of
-    them under each shift of firewall.lab.datasets.shifts, by its name: scores (M, D) and groups (M,)."""
+    """Benign images that a threshold is set on.
+
+    Attributes:
+        measured: What the edge's classifier says of the N images.
+        scores: float64 (N, D).
+        tracks: Their groups, int64 (N,).
+        seen: Which images these are.
+        shifted: Shift of `firewall.lab.datasets.shifts` -> scores, float64 (M, D), and groups, int64 (M,), of some of
+            the images under that shift.
+    """
 
     measured: Measured
     scores: Floats
@@ -39,14 +47,24 @@ class Normals:
 def score_table(
     judge: Judge, database: Database, *, shift: int = 0, seed: int = 0, without: Collection[str] = ()
 ) -> tuple[ScoreTable, Seen]:
-    """Scores on the images of a database that no detector of the bundle was fitted to, and the record of these images.
+    """Scores on the images of a database that no detector of the bundle was fitted to.
 
-    shift: up to how many normal images, drawn by `seed`, count once more under each shift of normal traffic, so that
-    what rain or a noisy sensor does is not held to be an attack. without: attacks to leave out; those with fewer than
-    10 images are left out too. Raises DataError if nothing is left.
+    Args:
+        judge: The bundle.
+        database: Attacks on its classifier.
+        shift: Up to how many benign images, drawn by `seed`, come a second time under each shift, so that the fusion
+            doesn't take rain or a noisy sensor for an attack.
+        seed: Draws them.
+        without: Attacks to leave out. Those with fewer than `FEW` images are left out too.
+
+    Returns:
+        The scores, and the record of the benign images.
+
+    Raises:
+        DataError: No benign or no attacked image is left.
     """
     entries = normal_entries(database)
-    where, _ = calibration_mask(database, trained(judge), ())
+    where, _ = calibration_mask(database, trained_detectors(judge.bundle.manifest), ())
     groups = np.array([entry.group for entry in entries], np.int64)
     free = set(groups[where].tolist())
     attacks = {}
@@ -81,10 +99,22 @@ def calibration_scores(
     shift: int = 0,
     seed: int = 0,
 ) -> Normals:
-    """Scores, columns in the order of `names`, of the calibration database's normal images of `splits` that neither the
-    detectors nor the fusion were fitted to. Raises DataError if there is none."""
+    """Scores on benign images that neither the detectors nor the fusion were fitted to.
+
+    Args:
+        judge: The bundle.
+        calibration: The database of the images.
+        fitted: What the fusion was fitted to.
+        names: The detectors, in the order of the columns.
+        splits: Of the database.
+        shift: Up to how many of the images, drawn by `seed`, come once more under each shift.
+        seed: Draws them.
+
+    Raises:
+        DataError: No image is left.
+    """
     entries = normal_entries(calibration)
-    where, _ = calibration_mask(calibration, trained(judge), ())
+    where, _ = calibration_mask(calibration, trained_detectors(judge.bundle.manifest), ())
     where &= np.array([entry.split in splits for entry in entries], bool)
     where &= unseen(entries, [fitted], calibration.card.dataset)
     if not where.any():
@@ -106,20 +136,14 @@ def calibration_scores(
     )
 
 
-def trained(judge: Judge) -> list[tuple[str, Seen | None]]:
-    """The detectors that learnt from images, and from which."""
-    specs = judge.bundle.manifest.detectors
-    return [(spec.name, spec.fitted) for spec in specs if spec.fitted is not None or "file" in spec.parameters]
-
-
 def _columns(judge: Judge, measured: Measured) -> Floats:
-    return np.stack([measured.scores(detector) for detector in judge.detectors], axis=1)
+    return np.stack(list(judge.own_scores(measured).values()), axis=1)
 
 
 def _shifted(
     judge: Judge, database: Database, where: npt.NDArray[np.bool_], count: int, seed: int
 ) -> dict[str, tuple[Floats, npt.NDArray[np.int64]]]:
-    """Scores and groups of up to `count` of the normal images in the mask, by shift."""
+    """Shift -> scores and groups of up to `count` of the benign images in the mask."""
     if count == 0:
         return {}
     places = np.flatnonzero(where)
@@ -128,6 +152,6 @@ def _shifted(
     images = np.concatenate([database.normal, database.reserve])[places]
     groups = np.array([entry.group for entry in normal_entries(database)], np.int64)[places]
     return {
-        name: (_columns(judge, judge.changed(database, shifted(images, name, seed), f"normal images, {name}")), groups)
+        name: (_columns(judge, judge.measured(database, shifted(images, name, seed), f"benign images, {name}")), groups)
         for name in SHIFTS
     }

@@ -1,4 +1,4 @@
-"""Detectors judged on attacks that they were not trained on, as their training measured it: a table for the page."""
+"""Detectors evaluated on attacks that they were not trained on: the JSON of `firewall lab leave-one-out`."""
 
 from __future__ import annotations
 
@@ -7,17 +7,26 @@ from pathlib import Path
 from typing import Any
 
 from firewall.errors import DataError
-from firewall.lab.evaluation.assessment import few
+from firewall.lab.evaluation.bundle_on_database import few
 
-__all__ = ["read_leave_one_out"]
+__all__ = ["read_left_out"]
 
 _NEEDED = ("n", "auroc")
 
 
-def read_leave_one_out(path: Path) -> dict[str, dict[str, dict[str, Any]]]:
-    """detector -> attack that was left out -> at least n and auroc, and what else `firewall lab evaluate --json` has of
-    an attack; perhaps the `family` that was left out with it. Attacks with few images are marked as there. Raises
-    DataError for a file that holds anything else."""
+def read_left_out(path: Path) -> dict[str, dict[str, dict[str, Any]]]:
+    """Read what was measured when the detectors were trained.
+
+    Args:
+        path: The JSON file.
+
+    Returns:
+        Detector -> attack that was left out -> at least n and auroc, and what else `firewall lab evaluate --json` says
+        of an attack; perhaps the `family` that was left out with it. Attacks with few images are marked.
+
+    Raises:
+        DataError: The file can't be read, or holds something else.
+    """
     try:
         content = json.loads(path.read_text(encoding="utf-8"))
     except (OSError, ValueError) as error:

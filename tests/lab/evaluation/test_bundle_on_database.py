@@ -17,7 +17,8 @@ from firewall.bundle import load_bundle
 from firewall.errors import DataError, UsageError
 from firewall.lab.cli import app
 from firewall.lab.database import Database
-from firewall.lab.evaluation.assessment import FEW, assess
+from firewall.lab.evaluation.bundle_on_database import evaluate_on_database
+from firewall.lab.measurement.metrics import FEW
 from firewall.lab.models import open_classifier
 from tests.lab.conftest import DATABASE_ATTACKS
 
@@ -104,8 +105,8 @@ def test_wrong_use(made: Path) -> None:
     """An unknown split, and a database of another classifier, are named."""
     database, bundle, classifier = Database(made), load_bundle("default"), open_classifier("default")
     with pytest.raises(UsageError, match="--split must be one of train, dev, eval"):
-        assess(bundle, database, classifier, "test")
+        evaluate_on_database(bundle, database, classifier, "test")
     other = database.card.classifier.model_copy(update={"sha256": "0" * 64})
     database.card = database.card.model_copy(update={"classifier": other})
     with pytest.raises(DataError, match="not on default"):
-        assess(bundle, database, classifier, "train")
+        evaluate_on_database(bundle, database, classifier, "train")

@@ -1,7 +1,7 @@
-"""A fused bundle against attacks of which no part of it has met a relative: `firewall lab unseen`.
+"""A fused bundle against families of attacks of which no part of it has seen a member: `firewall lab unseen`.
 
-For each family of attacks, detectors of pixels that `firewall lab leave-one-out` trained without it take the place of
-the bundle's, the fusion is fitted and its threshold set anew without it, and the result is judged on the family.
+For each family, detectors of pixels that `firewall lab leave-one-out` trained without it take the place of the
+bundle's; the fusion is fitted and its threshold set without it; and the result is evaluated on the family.
 """
 
 from __future__ import annotations
@@ -20,12 +20,14 @@ from rich.progress import track
 from firewall.bundle import Bundle, DetectorSpec, write_bundle
 from firewall.bundle.certificate import judges
 from firewall.errors import DataError
-from firewall.lab.calibration.fused_bundle import Options, fuse
+from firewall.lab.calibration.fusion_bundle import FusionSettings, fuse
 from firewall.lab.database import Database
 from firewall.lab.database.normals import named_splits, normal_entries
+from firewall.lab.evaluation.attacked_images import attacked_images
 from firewall.lab.evaluation.protocol import protocol_of
-from firewall.lab.measurement import metrics
-from firewall.lab.measurement.judge import Judge, judge_of
+from firewall.lab.measurement.bundle_verdicts import Judge, judge_of
+from firewall.lab.measurement.edge import Measured
+from firewall.lab.measurement.intervals import rate_of
 from firewall.lab.measurement.metrics import FEW
 from firewall.lab.models import Protected
 from firewall.lab.training.detector_folder import Trained, load_trained
@@ -41,19 +43,31 @@ def unseen(
     database: Database,
     calibration: Database,
     judged: Database,
-    options: Options,
+    settings: FusionSettings,
     *,
     split: str = "all",
 ) -> dict[str, Any]:
-    """Rows of family, attack, n, withheld (share, with ci95) and of normal images withheld, ready for JSON.
+    """Evaluate a bundle on each family of attacks, after everything was fitted without that family.
 
-    trainings: folders of `lab leave-one-out`, one for each of the bundle's detectors of pixels; one that has met every
-    attack and has no such training is left out of the bundle. database, calibration,
-    options: as `firewall lab fuse` was given them. judged, split: as `firewall lab evaluate`. Attacks with fewer than
-    10 images are left out. Raises DataError if a training is missing, or an image would be on two sides.
+    Args:
+        bundle: With a fusion.
+        classifier: Its classifier.
+        trainings: Folders of `firewall lab leave-one-out`, one for each detector of pixels. A detector of the bundle
+            that learnt from attacks and has no such training is left out.
+        database: As `fuse` was given it.
+        calibration: As `fuse` was given it.
+        judged: Attacks to evaluate on; those with fewer than `FEW` images are left out.
+        settings: As `fuse` was given them.
+        split: Of the judged database, see `named_splits`.
+
+    Returns:
+        Ready for JSON; "rows" has family, attack, n and withheld (a share, with ci95).
+
+    Raises:
+        DataError: A training is missing, or an image would be on two sides.
     """
     if bundle.manifest.fusion is None:
-        raise DataError(f"{bundle.path} has no fusion to be fitted anew; make one with 'firewall lab fuse'")
+        raise DataError(f"{bundle.path} has no fusion; make one with 'firewall lab fuse'")
     splits = named_splits(split)
     rows: list[dict[str, Any]] = []
     normal: dict[str, Any] = {}
@@ -69,7 +83,7 @@ def unseen(
     with tempfile.TemporaryDirectory() as folder:
         for family in track(chosen, "families", transient=True, console=Console(stderr=True)):
             detectors = [load_trained(path) for path in _folders(trainings, family)]
-            without = replace(options, without=FAMILIES[family])
+            without = replace(settings, without=FAMILIES[family])
             parts = _replaced(bundle, detectors, FAMILIES[family], Path(folder) / "parts")
             fused = fuse(parts, classifier, database, calibration, Path(folder) / "fused", without).bundle
             found, normal[family] = _judged(judge_of(fused, classifier), judged, calibration, splits, chosen[family])
@@ -90,7 +104,7 @@ def unseen(
 
 
 def _folders(trainings: Sequence[Path], family: str) -> list[Path]:
-    """Of each training the detector without the family; none if one of them lacks it."""
+    """The detector of each training that was trained without the family; none if a training lacks it."""
     folders = [folder / family.replace(" ", "-") for folder in trainings]
     return folders if all((folder / "detector.json").is_file() for folder in folders) else []
 
@@ -124,22 +138,17 @@ def _names(specs: Sequence[DetectorSpec]) -> str:
 def _judged(
     judge: Judge, database: Database, calibration: Database, splits: Collection[str], attacks: Sequence[str]
 ) -> tuple[list[dict[str, Any]], dict[str, Any]]:
-    """A row for each attack with enough images, and the normal images' own."""
+    """A row for each attack with enough images, and what the benign images give."""
     how = protocol_of(judge.bundle, database, named_splits(",".join(splits)), None if len(splits) < 3 else calibration)
     groups = np.array([entry.group for entry in normal_entries(database)], np.int64)
-    normal = judge.verdicts(judge.scores(judge.normals(database).subset(how.judged)))[0]
     rows = []
     for name in attacks:
-        entries = database.attacked(name).entries
-        chosen = np.array([database.split_of(entry) in splits for entry in entries], bool)
-        if chosen.sum() >= FEW:
-            withheld = judge.verdicts(judge.scores(judge.attacked(database, name).subset(chosen)))[0]
-            tracks = groups[[entry.normal for entry, here in zip(entries, chosen, strict=True) if here]]
-            rows.append({"attack": name, **_share(withheld, tracks)})
-    return rows, _share(normal, groups[how.judged])
+        images = attacked_images(judge, database, name, splits)
+        if images is not None and len(images) >= FEW:
+            rows.append({"attack": name, **_withheld(judge, images.measured, images.tracks)})
+    return rows, _withheld(judge, judge.normals(database).subset(how.judged), groups[how.judged])
 
 
-def _share(withheld: npt.NDArray[np.bool_], tracks: npt.NDArray[np.int64]) -> dict[str, Any]:
-    point = metrics.operating_point(withheld, withheld, 0.5, normal_tracks=tracks, adversarial_tracks=tracks)
-    found = point.true_positives
-    return {"n": len(withheld), "withheld": found.value, "ci95": [found.low, found.high]}
+def _withheld(judge: Judge, measured: Measured, tracks: npt.NDArray[np.int64]) -> dict[str, Any]:
+    found = rate_of(~judge.verdicts(judge.scores(measured)).released, tracks)
+    return {"n": found.total, "withheld": found.value, "ci95": [found.low, found.high]}

@@ -18,8 +18,8 @@ from firewall.bundle import PatchSpec, Seen, load_bundle
 from firewall.engines import OnnxRuntimeEngine
 from firewall.errors import UsageError
 from firewall.lab.calibration.bundling import rewritten
-from firewall.lab.calibration.fused_bundle import Options
-from firewall.lab.calibration.fusion import RULES
+from firewall.lab.calibration.fusion_bundle import FusionSettings
+from firewall.lab.calibration.fusion_fit import RULES
 from firewall.lab.database import Database
 from firewall.lab.datasets.shifts import SHIFTS
 from firewall.lab.measurement.numerics import VARIED, Batched
@@ -221,9 +221,9 @@ def test_a_training_that_met_the_family_is_refused(
 
 
 @pytest.mark.parametrize(
-    "wrong", [{"rate": 0.0}, {"rate": 1.0}, {"shift_rate": 1.0}, {"shift": -1}, {"rule": "majority"}]
+    "wrong", [{"rate": 0.0}, {"rate": 1.0}, {"shift_rate": 1.0}, {"shift": -1}, {"loss": 2.0}, {"rule": "majority"}]
 )
 def test_options_that_mean_nothing_are_refused(wrong: dict[str, Any]) -> None:
     """Before a database is read."""
     with pytest.raises(UsageError):
-        Options(**wrong)
+        FusionSettings(**wrong)

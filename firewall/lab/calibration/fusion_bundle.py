@@ -1,9 +1,8 @@
-"""Give a bundle one fused suspicion: `firewall lab fuse`.
+"""Give a bundle a fusion: `firewall lab fuse`.
 
-Two sets of images take part, and they share no track with each other nor with what a detector was fitted to. On the
-first, normal and attacked, the weights and early exits are fitted; on the second, normal alone, the threshold is set.
-All scores are those of the bundle's own engine; what another processor may make of them is left to each limit as a
-margin.
+Two sets of images take part. They share no track with each other, nor with what a detector was fitted to. Weights and
+early exits are fitted to the first, benign and attacked; the threshold is set on the second, benign images alone. All
+scores are those of the bundle's own engine. Each limit gets a margin for what another processor may compute.
 """
 
 from __future__ import annotations
@@ -17,47 +16,57 @@ import numpy as np
 
 from firewall.bundle import Bundle, FusionSpec
 from firewall.bundle.numerics import FUSED, Numerics
+from firewall.decision.fusion import Fusion, excess_of, shares_of
+from firewall.decision.policy import Policy
 from firewall.engines import OnnxRuntimeEngine
 from firewall.errors import UsageError
 from firewall.lab.calibration.bundling import rewritten
-from firewall.lab.calibration.fusion import (
+from firewall.lab.calibration.fusion_data import Normals, calibration_scores, score_table
+from firewall.lab.calibration.fusion_fit import (
     RULES,
     ScoreTable,
-    excess,
     fit,
     rise,
-    shares,
     with_early_exits,
     with_limits,
     with_margin,
     with_threshold,
 )
-from firewall.lab.calibration.fusion_scores import Normals, calibration_scores, score_table
 from firewall.lab.database import Database
 from firewall.lab.database.card import Split
 from firewall.lab.database.variants import same_classifier
+from firewall.lab.measurement.bundle_verdicts import Judge, early_verdicts, judge_of
 from firewall.lab.measurement.conformal import track_threshold
-from firewall.lab.measurement.judge import Judge, judge_of
 from firewall.lab.measurement.numerics import leeway, rescore, sampled
 from firewall.lab.models import Protected
 
-__all__ = ["Fused", "Options", "fuse"]
+__all__ = ["Fused", "FusionSettings", "fuse"]
 
-#: The rule is left for a more elaborate one only where its worst unseen attack gains at least this share.
+#: By how much a more elaborate rule has to raise the true-positive rate on its worst unseen attack to be chosen.
 _WORTH_IT = 0.01
 
 
 @dataclass(frozen=True)
-class Options:
-    """rate: share of frames of new tracks that may be withheld. rule: one of RULES, or auto: the simplest whose worst
-    attack, left out of the fit, is within 1 % of the best. loss: share of an attack's images that early exits may lose.
-    shift: up to how many normal images are met once more under each shift of normal traffic, when weights are fitted
-    and the threshold is set. shift_rate: the threshold rises until no more than this share of them is withheld under
-    any shift; 0 leaves it where `rate` puts it. splits: of the calibration database; the others are left for judging.
-    without: attacks that nothing is to know of. alone: detectors of the bundle whose score may withhold without the
-    others', from a limit on that costs the threshold nothing.
+class FusionSettings:
+    """How a fusion is fitted and calibrated.
 
-    Raises UsageError for values outside these.
+    Attributes:
+        rate: Share of the frames of new tracks that may be withheld, between 0 and 1.
+        rule: One of RULES; or "auto", the simplest rule whose true-positive rate on the worst attack, which was left
+            out of the fit, is within 0.01 of the best.
+        loss: Share of an attack's images, 0 to 1, that early exits may release although all detectors together would
+            withhold them.
+        shift: Up to how many benign images come once more under each shift of `firewall.lab.datasets.shifts`, when
+            weights are fitted and when the threshold is set; 0 for none.
+        shift_rate: The threshold rises until at most this share of them is withheld under each shift; below 1. With 0
+            it stays where `rate` puts it.
+        splits: Splits of the calibration database to use; the others are kept for evaluation.
+        without: Attacks to leave out of the fit.
+        alone: Detectors that get a limit of their own, above which they withhold whatever the others say; see
+            `with_limits`.
+
+    Raises:
+        UsageError: A value is outside of what is stated here.
     """
 
     rate: float = 0.01
@@ -74,6 +83,8 @@ class Options:
             raise UsageError(f"--rule must be one of auto, {', '.join(RULES)}, got {self.rule!r}")
         if not 0 < self.rate < 1:
             raise UsageError(f"--false-positive-rate must lie between 0 and 1, got {self.rate}")
+        if not 0 <= self.loss <= 1:
+            raise UsageError(f"--loss must be a share, 0 to 1, got {self.loss}")
         if not 0 <= self.shift_rate < 1:
             raise UsageError(f"--shift-rate must be 0 (not looked at) or a share below 1, got {self.shift_rate}")
         if self.shift < 0:
@@ -82,7 +93,12 @@ class Options:
 
 @dataclass(frozen=True, eq=False)
 class Fused:
-    """The bundle, and how its fusion came about, as `fusion.json` has it."""
+    """What `fuse` makes.
+
+    Attributes:
+        bundle: The bundle that was written.
+        report: How its fusion came about, ready for JSON.
+    """
 
     bundle: Bundle
     report: dict[str, Any]
@@ -94,33 +110,40 @@ def fuse(
     database: Database,
     calibration: Database,
     out: Path,
-    options: Options | None = None,
+    settings: FusionSettings | None = None,
     *,
     correction: tuple[dict[str, Any], dict[str, float]] | None = None,
 ) -> Fused:
-    """Write `bundle` with a fusion to `out`, as its next version.
+    """Write the next version of a bundle, with a fusion.
 
-    database: attacks on the bundle's classifier, for weights and early exits. calibration: its normal images, attacked
-    or in reserve, set the threshold; images of tracks that the detectors or the fusion were fitted to are left out.
-    correction: of `load_correction`, to go into the bundle instead of its own.
+    Args:
+        bundle: Its detectors are fused.
+        classifier: Its classifier.
+        database: Attacks on the classifier, for weights and early exits.
+        calibration: Its benign images, attacked or in reserve, set the threshold. Images of tracks that the detectors
+            or the fusion were fitted to are left out.
+        out: Folder of the new bundle.
+        settings: None for the defaults.
+        correction: Of `load_correction`; takes the place of the bundle's own. None: that is kept.
 
-    Raises DataError for databases of another classifier, too few tracks for the rate, or no images to fit or calibrate
-    on.
+    Raises:
+        DataError: A database is of another classifier, there are too few tracks for the rate, or no image is left to
+            fit to or to calibrate on.
     """
-    options = options or Options()
+    settings = settings or FusionSettings()
     for each in (database, calibration):
         same_classifier(each, classifier)
     judge = judge_of(bundle, classifier)
-    table, fitted = score_table(judge, database, shift=options.shift, without=options.without)
-    compared = {name: _left_out(table, name, options.rate) for name in RULES} if options.rule == "auto" else {}
-    chosen = _simplest(compared) if options.rule == "auto" else options.rule
+    table, fitted = score_table(judge, database, shift=settings.shift, without=settings.without)
+    compared = {name: _left_out(table, name, settings.rate) for name in RULES} if settings.rule == "auto" else {}
+    chosen = _simplest(compared) if settings.rule == "auto" else settings.rule
     table = _ordered(judge, table, fit(table, chosen))
-    normals = calibration_scores(judge, calibration, fitted, table.names, options.splits, shift=options.shift)
-    spec = _calibrated(fit(table, chosen), normals, options)
+    normals = calibration_scores(judge, calibration, fitted, table.names, settings.splits, shift=settings.shift)
+    spec = _calibrated(fit(table, chosen), normals, settings)
     spec, numerics, spread = _widened(spec, judge, normals)
-    spec = with_early_exits(spec, table, options.loss, spread).model_copy(update={"fitted": fitted})
-    shifts = {name: float((excess(spec, rows) > 0).mean()) for name, (rows, _) in normals.shifted.items()}
-    above = excess(spec, normals.scores) > 0
+    spec = with_early_exits(spec, table, settings.loss, spread).model_copy(update={"fitted": fitted})
+    shifts = {name: float((excess_of(spec, rows) > 0).mean()) for name, (rows, _) in normals.shifted.items()}
+    above = excess_of(spec, normals.scores) > 0
     tracks, used = normals.tracks, normals.seen
     report = {
         "rule": chosen,
@@ -139,23 +162,23 @@ def fuse(
             "part": used.part,
             "normal": len(tracks),
             "tracks": len(np.unique(tracks)),
-            "rate_asked": options.rate,
+            "rate_asked": settings.rate,
             "withheld": float(above.mean()),
             "tracks_with_a_withheld_frame": len(np.unique(tracks[above])),
-            "shift_rate_asked": options.shift_rate,
+            "shift_rate_asked": settings.shift_rate,
             "shifts": shifts,
         },
         "numerics": numerics.model_dump(mode="json"),
         "early": _early(spec, table, judge),
     }
-    shifted = f", and on {options.shift} of them under each shift" if options.shift and options.shift_rate else ""
+    shifted = f", and on {settings.shift} of them under each shift" if settings.shift and settings.shift_rate else ""
     card = bundle.manifest.calibration.model_copy(
         update={
-            "data": f"fused threshold: {len(tracks)} normal images of {len(np.unique(tracks))} groups of "
+            "data": f"fused threshold: {len(tracks)} benign images of {len(np.unique(tracks))} groups of "
             f"{used.dataset}, part {used.part}{shifted}; detectors' own: {bundle.manifest.calibration.data}",
             "images": len(tracks),
             "tracks": len(np.unique(tracks)),
-            "false_positive_rate": options.rate,
+            "false_positive_rate": settings.rate,
             "rates": {
                 "withheld on calibration images": float(above.mean()),
                 **({} if correction is None else correction[1]),
@@ -170,21 +193,20 @@ def fuse(
     return Fused(rewritten(bundle, out, {}, **changed), report)
 
 
-def _calibrated(spec: FusionSpec, normals: Normals, options: Options) -> FusionSpec:
-    """The threshold that keeps the rate on normal images as they come and, if asked for, that of shifts under each
-    shift."""
-    alone = [term.detector for term in spec.terms if term.detector in options.alone]
-    spec = with_threshold(spec, normals.scores, normals.tracks, options.rate)
-    spec = with_limits(spec, normals.scores, normals.tracks, options.rate, alone)
-    sums = {name: shares(spec, rows).sum(axis=1) for name, (rows, _) in normals.shifted.items()}
-    if options.shift_rate:
+def _calibrated(spec: FusionSpec, normals: Normals, settings: FusionSettings) -> FusionSpec:
+    """The threshold that keeps the rate on benign images and, if asked for, the rate under each shift."""
+    alone = [term.detector for term in spec.terms if term.detector in settings.alone]
+    spec = with_threshold(spec, normals.scores, normals.tracks, settings.rate)
+    spec = with_limits(spec, normals.scores, normals.tracks, settings.rate, alone)
+    sums = {name: shares_of(spec, rows).sum(axis=1) for name, (rows, _) in normals.shifted.items()}
+    if settings.shift_rate:
         limits = [
             track_threshold(
                 sums[name],
                 rows[1],
-                options.shift_rate,
+                settings.shift_rate,
                 option="--shift-rate",
-                note=f" among the {len(rows[1])} that are met under each shift (--shift)",
+                note=f" among the {len(rows[1])} images under each shift (--shift)",
             )
             for name, rows in normals.shifted.items()
         ]
@@ -193,9 +215,9 @@ def _calibrated(spec: FusionSpec, normals: Normals, options: Options) -> FusionS
 
 
 def _widened(spec: FusionSpec, judge: Judge, normals: Normals) -> tuple[FusionSpec, Numerics, dict[str, float]]:
-    """The limits with their margins; what these are and rest on; and by how much each score may move by rounding."""
+    """The limits raised by their margins, the record of these, and by how much rounding may move each score."""
     names = [term.detector for term in spec.terms]
-    sums = shares(spec, normals.scores).sum(axis=1)
+    sums = shares_of(spec, normals.scores).sum(axis=1)
     alone = {term.detector: term.withhold_above for term in spec.terms if term.withhold_above is not None}
     near = [(normals.scores[:, names.index(name)], limit) for name, limit in alone.items()]
     chosen = np.zeros(len(sums), bool)
@@ -209,14 +231,14 @@ def _widened(spec: FusionSpec, judge: Judge, normals: Normals) -> tuple[FusionSp
         lambda how: OnnxRuntimeEngine(judge.bundle, threads=how.threads, optimisation=how.optimisation),
     )
     spread = {name: again.spread(name) for name in names}
-    varied = shares(spec, again.table(again.varied)).sum(axis=-1)
+    varied = shares_of(spec, again.table(again.varied)).sum(axis=-1)
     margin = {name: again.margin(name, alone.get(name)) for name in names}
     margin[FUSED] = leeway(rise(spec, spec.threshold, spread), sums[chosen], varied, spec.threshold)
     return with_margin(spec, margin), again.numerics(margin, (FUSED, sums[chosen], varied)), spread
 
 
 def _ordered(judge: Judge, table: ScoreTable, spec: FusionSpec) -> ScoreTable:
-    """The table with its detectors as they are best asked: those that need no copies first, then by weight."""
+    """The table with its detectors in the order to ask them in: those that need no copies first, then by weight."""
     operations = {detector.name: len(detector.operations) for detector in judge.detectors}
     weight = {term.detector: term.weight for term in spec.terms}
     names = sorted(table.names, key=lambda name: (operations[name], -weight[name]))
@@ -226,14 +248,14 @@ def _ordered(judge: Judge, table: ScoreTable, spec: FusionSpec) -> ScoreTable:
 
 
 def _left_out(table: ScoreTable, rule: str, rate: float) -> dict[str, Any]:
-    """True-positive rates with each attack left out of the fit; thresholds from the same normal images."""
+    """True-positive rates on each attack with a fit that left it out; thresholds from the same benign images."""
     found = {}
     for attack, scores in table.attacks.items():
         others = table.without([attack])
         if others.attacks:
             spec = fit(others, rule)
-            limit = float(np.quantile(excess(spec, table.clean), 1 - rate, method="higher"))
-            found[attack] = float((excess(spec, scores) > limit).mean())
+            limit = float(np.quantile(excess_of(spec, table.clean), 1 - rate, method="higher"))
+            found[attack] = float((excess_of(spec, scores) > limit).mean())
     if not found:
         return {"worst": 0.0, "mean": 0.0, "by_attack": {}}
     return {"worst": min(found.values()), "mean": float(np.mean(list(found.values()))), "by_attack": found}
@@ -245,27 +267,13 @@ def _simplest(compared: dict[str, dict[str, Any]]) -> str:
 
 
 def _early(spec: FusionSpec, table: ScoreTable, judge: Judge) -> dict[str, Any]:
-    """How often early verdicts are those of all detectors, and how many images the classifier sees, on the images that
-    the fusion was fitted on."""
+    """On the images that the fusion was fitted to: the share of early verdicts that agree with those of all detectors,
+    and how many images the classifier sees for a verdict on average."""
     operations = {detector.name: detector.operations for detector in judge.detectors}
-    result: dict[str, Any] = {}
+    policy, result = Policy(Fusion(spec)), {}
     for name, scores in {"normal": table.clean, **table.attacks}.items():
-        partial = shares(spec, scores).cumsum(axis=1)
-        full = excess(spec, scores) > 0
-        open_ = np.ones(len(scores), bool)
-        early = full.copy()
-        classified = np.ones(len(scores))
-        seen: set[str] = set()
-        for stop, term in enumerate(spec.terms):
-            new = set(operations[term.detector]) - seen
-            seen |= new
-            classified[open_] += len(new)
-            over = term.withhold_above is not None and scores[:, stop] > term.withhold_above
-            caught = open_ & ((partial[:, stop] > spec.threshold) | over)
-            left = np.zeros(len(scores), bool)
-            if term.release_below is not None:
-                left = open_ & (partial[:, stop] < term.release_below)
-            early[left] = False
-            open_ &= ~caught & ~left
-        result[name] = {"agree": float((early == full).mean()), "mean_classified": float(classified.mean())}
+        found = early_verdicts(policy, dict(zip(table.names, scores.T, strict=True)))
+        classified = found.classified([operations[detector] for detector in table.names])
+        agree = found.released == (excess_of(spec, scores) <= 0)
+        result[name] = {"agree": float(agree.mean()), "mean_classified": float(classified.mean())}
     return result

@@ -5,9 +5,9 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from firewall.decision.fusion import Fusion
+from firewall.decision.fusion import Fusion, excess_of, shares_of
 from firewall.errors import DataError, UsageError
-from firewall.lab.calibration.fusion import RULES, ScoreTable, excess, fit, shares, with_early_exits, with_threshold
+from firewall.lab.calibration.fusion_fit import RULES, ScoreTable, fit, with_early_exits, with_threshold
 
 NAMES = ("sharp", "noise", "blunt")
 
@@ -28,7 +28,7 @@ def test_the_lab_adds_up_what_the_edge_adds_up(rule: str) -> None:
     spec = with_threshold(fit(data, rule), data.normal, data.tracks, 0.05)
     edge = [Fusion(spec).excess(dict(zip(NAMES, map(float, row), strict=True))) for row in data.attacks["quiet"]]
 
-    np.testing.assert_allclose(excess(spec, data.attacks["quiet"]), edge, rtol=1e-12, atol=1e-12)
+    np.testing.assert_allclose(excess_of(spec, data.attacks["quiet"]), edge, rtol=1e-12, atol=1e-12)
 
 
 def test_learned_weights_find_the_detector_that_tells_and_are_never_negative() -> None:
@@ -45,9 +45,9 @@ def test_the_threshold_keeps_the_rate_and_the_attacks_are_found() -> None:
     """2 % asked on 200 tracks: at most about that on fresh normal images, nearly all of both attacks above it."""
     spec = with_threshold(fit(table(), "logistic"), table(1).normal, table(1).tracks, 0.02)
 
-    assert (excess(spec, table(2).normal) > 0).mean() <= 0.04
+    assert (excess_of(spec, table(2).normal) > 0).mean() <= 0.04
     for scores in table(2).attacks.values():
-        assert (excess(spec, scores) > 0).mean() > 0.95
+        assert (excess_of(spec, scores) > 0).mean() > 0.95
 
 
 def test_early_exits_lose_no_more_than_was_allowed() -> None:
@@ -55,7 +55,7 @@ def test_early_exits_lose_no_more_than_was_allowed() -> None:
     data = table()
     spec = with_threshold(fit(data, "sum"), data.normal, data.tracks, 0.05)
     spec = with_early_exits(spec, data, 0.02)
-    partial = shares(spec, data.normal).cumsum(axis=1)
+    partial = shares_of(spec, data.normal).cumsum(axis=1)
 
     limits = [term.release_below for term in spec.terms]
     assert limits[-1] is None and any(limit is not None for limit in limits)

@@ -1,9 +1,9 @@
-"""How well detection works: attacks on kept-out test images, through the edge's own path.
+"""Evaluate a bundle on GTSRB test images that are attacked on the spot: `firewall lab evaluate --gtsrb`.
 
-Adversarial and normal images have one file history: the same crop and resize, rounded to uint8 at the network's input.
-Only images that the classifier gets right are attacked, and only examples that still fool it after rounding count.
-Thresholds come from normal calibration images alone. Nothing here knows of the firewall when it attacks: a *static*
-evaluation, which says nothing about an attacker who does.
+Attacked and benign images have one file history: the same crop and resize, rounded to uint8 at the network's input.
+Only images that the classifier gets right are attacked, and only those count that still fool it after rounding.
+Thresholds come from benign calibration images alone. The attacker knows the classifier and not the firewall: a *static*
+evaluation, which says nothing about an attacker who knows both.
 """
 
 from __future__ import annotations
@@ -21,7 +21,6 @@ from rich.table import Table
 
 from firewall import __version__
 from firewall.bundle import DetectorSpec, load_bundle
-from firewall.decision.policy import Policy
 from firewall.detectors import build
 from firewall.engines import OnnxRuntimeEngine
 from firewall.errors import DataError, UsageError
@@ -29,12 +28,16 @@ from firewall.lab.attacks import ATTACKS, Attack, quantise, survivors
 from firewall.lab.calibration.bundling import calibration_tracks
 from firewall.lab.calibration.thresholds import detector_specs
 from firewall.lab.datasets import gtsrb
+from firewall.lab.evaluation.attacked_images import rate_json
 from firewall.lab.measurement import metrics
+from firewall.lab.measurement.bundle_verdicts import early_verdicts
 from firewall.lab.measurement.edge import Measured, measure
+from firewall.lab.measurement.intervals import rate_of
 from firewall.lab.models.sign_classifier import SignClassifier, from_onnx
+from firewall.screening import Firewall
 from firewall.transforms import SWEEP_76
 
-__all__ = ["USUAL", "evaluate", "render"]
+__all__ = ["USUAL", "evaluate_on_gtsrb", "render"]
 
 #: Attacks of several kinds that take minutes together.
 USUAL = ("fgsm", "pgd-0.01", "pgd-0.03", "pgd-0.06", "pgd-high-confidence", "deepfool", "cw", "cw-kappa")
@@ -48,16 +51,28 @@ _AGREEMENT = {
     "agreement 76 two-sided": ("agreement-two-sided", 76),
     "confidence": ("confidence", 16),
 }
-_OPERATIONS = tuple(f"jpeg:{quality}" for quality in SWEEP_76)
+_SWEPT = tuple(f"jpeg:{quality}" for quality in SWEEP_76)
 
 
-def evaluate(
+def evaluate_on_gtsrb(
     root: Path, bundle_name: str, attacks: Sequence[str] | None, *, limit: int, seed: int, normals: int = 1000
 ) -> dict[str, Any]:
-    """Everything measured, ready for JSON.
+    """Attack test images and measure the bundle and the forms of the agreement detector.
 
-    root: GTSRB. attacks: names, None = all. limit: test images attacked with each attack. normals: test images, drawn
-    by `seed`, that the false-positive rates are measured on.
+    Args:
+        root: Folder of GTSRB.
+        bundle_name: "default" or a bundle's folder.
+        attacks: Names of attacks; None for all.
+        limit: Test images to attack with each attack.
+        seed: Draws the images, and the attacks' randomness.
+        normals: Test images that the false-positive rates are measured on.
+
+    Returns:
+        Ready for JSON.
+
+    Raises:
+        UsageError: There is no such attack.
+        DataError: The bundle wasn't calibrated on tracks of GTSRB.
     """
     names = list(ATTACKS) if attacks is None else list(attacks)
     unknown = [name for name in names if name not in ATTACKS]
@@ -66,18 +81,19 @@ def evaluate(
     bundle = load_bundle(bundle_name)
     if not bundle.manifest.calibration.split:
         raise DataError(
-            f"bundle {bundle_name} wasn't calibrated on GTSRB tracks; 'lab evaluate' can't find its normals"
+            f"bundle {bundle_name} wasn't calibrated on GTSRB tracks; 'lab evaluate' can't find its calibration images"
         )
-    engine = OnnxRuntimeEngine(bundle)
+    guard = Firewall(bundle, engine := OnnxRuntimeEngine(bundle), threads=1)
+    operations = tuple(dict.fromkeys([*_SWEPT, *(name for each in guard.detectors for name in each.operations)]))
     spec = bundle.manifest.classifier.input
     size: dict[str, Any] = {"width": spec.width, "height": spec.height}
     kept = calibration_tracks(root, dict(bundle.manifest.calibration.split))
-    calibration = measure(engine, kept.images, _OPERATIONS, label="calibration normals", **size)
+    calibration = measure(engine, kept.images, operations, label="calibration images", **size)
     calibration = calibration.subset(calibration.labels == kept.labels)
     test = gtsrb.load_test(root)
     drawn = np.random.default_rng(seed).permutation(len(test))[:normals]
     test = test.subset(np.isin(np.arange(len(test)), drawn))
-    measured = measure(engine, test.images, _OPERATIONS, label="test normals", **size)
+    measured = measure(engine, test.images, operations, label="test images", **size)
     right = measured.labels == test.labels
     normal = measured.subset(right)
     index = np.flatnonzero(right)
@@ -89,32 +105,32 @@ def evaluate(
     result: dict[str, Any] = {
         "bundle": {"name": bundle.manifest.name, "sha256": bundle.sha256, "firewall": __version__},
         "protocol": "static; attacks on correctly classified GTSRB test images at the network's input size, rounded to "
-        "uint8; only examples that still fool count; thresholds on normal calibration images of other tracks",
+        "uint8; only examples that still fool count; thresholds on benign calibration images of other tracks",
         "calibration_images": len(calibration),
         "test_images": len(test),
         "accuracy": float(right.mean()),
-        "normal": _normal(bundle.manifest.detectors, measured, right),
+        "normal": _normal(guard, measured, right),
         "attacks": {},
     }
     for name in names:
-        found, facts = _attack(ATTACKS[name], model, measured.images[chosen], test.labels[chosen], seed)
-        if len(found) == 0:
+        rounded, fooled, facts = _attack(ATTACKS[name], model, measured.images[chosen], test.labels[chosen], seed)
+        if not fooled.any():
             result["attacks"][name] = {**facts, "detectors": {}}
             continue
-        adversarial = measure(engine, list(found), _OPERATIONS, label=f"sweeping {name}", **size)
+        adversarial = measure(engine, list(rounded[fooled]), operations, label=f"sweeping {name}", **size)
         rows = {label: _row(detector, calibration, normal, adversarial) for label, detector in detectors.items()}
-        withheld = _withheld(bundle.manifest.detectors, adversarial)
-        verdict = {
-            "withheld": float(withheld.mean()),
-            "ci95": metrics.rate_interval(int(withheld.sum()), len(withheld)),
-        }
-        result["attacks"][name] = {**facts, "detectors": rows, "firewall": verdict}
+        released = _released(guard, adversarial)
+        withheld = rate_of(~released)
+        verdict = {"withheld": withheld.value, "ci95": [withheld.low, withheld.high]}
+        wrong = rate_json(rate_of(released & (adversarial.labels != test.labels[chosen][fooled])))
+        result["attacks"][name] = {**facts, "wrong_release": wrong, "detectors": rows, "firewall": verdict}
     return result
 
 
 def _attack(
     attack: Attack, model: SignClassifier, images: npt.NDArray[np.uint8], labels: npt.NDArray[np.int64], seed: int
-) -> tuple[npt.NDArray[np.uint8], dict[str, Any]]:
+) -> tuple[npt.NDArray[np.uint8], npt.NDArray[np.bool_], dict[str, Any]]:
+    """The attacked images as they would be stored, which of them fool the classifier, and facts for JSON."""
     started = time.monotonic()
     parts = []
     for start in range(0, len(images), 100):
@@ -132,7 +148,7 @@ def _attack(
         "l2": float(np.linalg.norm(change.reshape(count, -1) / 255, axis=1).mean()) if count else None,
         "seconds_per_image": round((time.monotonic() - started) / len(images), 4),
     }
-    return rounded[fooled], facts
+    return rounded, fooled, facts
 
 
 def _row(spec: DetectorSpec, calibration: Measured, normal: Measured, adversarial: Measured) -> dict[str, Any]:
@@ -152,15 +168,12 @@ def _row(spec: DetectorSpec, calibration: Measured, normal: Measured, adversaria
     return row
 
 
-def _withheld(specs: Sequence[DetectorSpec], measured: Measured) -> npt.NDArray[np.bool_]:
-    policy = Policy({spec.name: spec.threshold for spec in specs})
-    scores = {spec.name: measured.scores(build(spec)) for spec in specs}
-    rows = ({name: values[index] for name, values in scores.items()} for index in range(len(measured)))
-    return np.array([not policy.judge(row).released for row in rows])
+def _released(guard: Firewall, measured: Measured) -> npt.NDArray[np.bool_]:
+    return early_verdicts(guard.policy, {each.name: measured.scores(each) for each in guard.detectors}).released
 
 
-def _normal(specs: Sequence[DetectorSpec], measured: Measured, right: npt.NDArray[np.bool_]) -> dict[str, float]:
-    withheld = _withheld(specs, measured)
+def _normal(guard: Firewall, measured: Measured, right: npt.NDArray[np.bool_]) -> dict[str, float]:
+    withheld = ~_released(guard, measured)
     return {
         "n": int(right.sum()),
         "false_positive_rate": float(withheld[right].mean()),
@@ -171,11 +184,11 @@ def _normal(specs: Sequence[DetectorSpec], measured: Measured, right: npt.NDArra
 
 
 def render(result: dict[str, Any], console: Console) -> None:
-    """Tables for people."""
+    """Print the result as tables."""
     normal = result["normal"]
     console.print(
         f"accuracy {result['accuracy']:.4f} on {result['test_images']} kept-out images; "
-        f"normal images withheld {normal['false_positive_rate']:.4f} of {normal['n']}; "
+        f"benign images withheld {normal['false_positive_rate']:.4f} of {normal['n']}; "
         f"wrong labels released {normal['wrong_labels_released']} of {normal['misclassified']}"
     )
     for detector in _AGREEMENT:
@@ -197,10 +210,17 @@ def render(result: dict[str, Any], console: Console) -> None:
                 f"{row['fpr_on_test_at_1fpr']:.4f} / {row['fpr_on_test_at_5fpr']:.4f}",
             )
         console.print(table)
-    table = Table(title="the bundle's verdict: attacked images withheld")
+    table = Table(title="the bundle's verdict on attacked images")
     table.add_column("attack")
-    table.add_column("withheld", justify="right")
+    for column in ("wrong label released", "withheld"):
+        table.add_column(column, justify="right")
     for attack, entry in result["attacks"].items():
         verdict = entry.get("firewall")
-        table.add_row(attack, "-" if verdict is None else f"{verdict['withheld']:.3f} {verdict['ci95']}")
+        cells = [_cell(entry["wrong_release"], "rate"), _cell(verdict, "withheld")] if verdict else ["-", "-"]
+        table.add_row(attack, *cells)
     console.print(table)
+
+
+def _cell(entry: dict[str, Any], key: str) -> str:
+    low, high = entry["ci95"]
+    return f"{entry[key]:.3f} ({low:.3f} - {high:.3f})"

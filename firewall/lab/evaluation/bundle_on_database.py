@@ -1,8 +1,10 @@
-"""Judge a bundle on an adversarial database: `firewall lab evaluate --database`.
+"""Evaluate a bundle on an adversarial database: `firewall lab evaluate --database`.
 
-Every detector, and the verdict of all together, on every attack, on images of some splits. Two kinds of thresholds are
-kept apart: the bundle's own, which are what a user gets, and thresholds set on normal images that are not judged and
-that no detector was fitted to, at which detectors can be compared at equal false-positive rates.
+What counts first is the wrong-release rate: the share of an attack's images for which a wrong label is released. Beside
+it stand the share withheld and, for each detector, how well its scores separate attacked from benign images.
+
+Two kinds of thresholds are kept apart. The bundle's own are what a user gets. Others are set on benign images that are
+not judged and that no detector was fitted to; with these, detectors are compared at equal false-positive rates.
 """
 
 from __future__ import annotations
@@ -19,17 +21,18 @@ from firewall.errors import DataError
 from firewall.lab.database import Database
 from firewall.lab.database.normals import named_splits, normal_entries
 from firewall.lab.database.variants import same_classifier
+from firewall.lab.evaluation.attacked_images import AttackedImages, attacked_images, rate_json
 from firewall.lab.evaluation.protocol import Protocol, protocol_of
 from firewall.lab.evaluation.shifts import under_shift
 from firewall.lab.measurement import metrics
+from firewall.lab.measurement.bundle_verdicts import Judge, judge_of
 from firewall.lab.measurement.by_group import by_group
-from firewall.lab.measurement.edge import Measured
-from firewall.lab.measurement.judge import Judge, judge_of
+from firewall.lab.measurement.intervals import rate_of
 from firewall.lab.measurement.metrics import FEW
 from firewall.lab.models import Protected
 from firewall.lab.training.detectors.leave_one_out import FAMILIES
 
-__all__ = ["RATES", "Assessment", "Judge", "Scores", "assess", "few", "judge_of", "normals"]
+__all__ = ["RATES", "Evaluation", "Scores", "evaluate_on_database", "few"]
 
 #: False-positive rates at which detectors are compared.
 RATES = (0.01, 0.05)
@@ -40,8 +43,13 @@ Floats = npt.NDArray[np.float64]
 
 @dataclass(frozen=True, eq=False)
 class Scores:
-    """Of one detector, or of all together: on the normal images that are judged, on those that thresholds are set on,
-    and by attack; each (N,)."""
+    """Scores of one detector, or the suspicion of all together.
+
+    Attributes:
+        normal: Of the benign images that are judged, (N,).
+        calibration: Of those that thresholds are set on, (M,).
+        attacks: Attack -> its images, (K,).
+    """
 
     normal: Floats
     calibration: Floats
@@ -49,14 +57,19 @@ class Scores:
 
 
 @dataclass(frozen=True, eq=False)
-class Assessment:
-    """summary: as `--json` writes it. scores: by detector, for pictures."""
+class Evaluation:
+    """The result of an evaluation.
+
+    Attributes:
+        summary: As `--json` writes it.
+        scores: By detector, for pictures.
+    """
 
     summary: dict[str, Any]
     scores: dict[str, Scores]
 
 
-def assess(
+def evaluate_on_database(
     bundle: Bundle,
     database: Database,
     classifier: Protected,
@@ -65,14 +78,24 @@ def assess(
     *,
     shift: int = 0,
     seed: int = 0,
-) -> Assessment:
-    """Judge `bundle` on the images of `split`: train, dev or eval, several with commas, or all.
+) -> Evaluation:
+    """Evaluate a bundle on the images of some splits of a database.
 
-    Thresholds at equal false-positive rates are set on the normal images of the other splits, attacked or in reserve,
-    or on those of `calibration`, less what a detector of the bundle was fitted to. shift: up to how many images of each
-    kind are also judged under shift (see lab.evaluation.shifts), drawn by `seed`. Raises UsageError for a split that
-    isn't; DataError for a database of another classifier than the bundle's, for one without images to judge or to set
-    thresholds on, and if a judged group is one that a detector was fitted to or that thresholds are set on."""
+    Args:
+        bundle: The bundle.
+        database: Attacks on its classifier.
+        classifier: What the database was made on.
+        split: train, dev or eval, several with commas, or all.
+        calibration: Thresholds at equal false-positive rates are set on its benign images; None: on those of the other
+            splits, attacked or in reserve. Images that a detector of the bundle was fitted to are left out.
+        shift: Up to how many images of each kind are also judged under shift, see `firewall.lab.evaluation.shifts`.
+        seed: Draws them.
+
+    Raises:
+        UsageError: There is no such split.
+        DataError: A database is of another classifier; there are no images to judge or to set thresholds on; or a
+            judged group is one that a detector was fitted to or that thresholds are set on.
+    """
     for each in (database, calibration):
         if each is not None:
             same_classifier(each, classifier)
@@ -85,33 +108,22 @@ def assess(
     else:
         reference = judge.normals(calibration).subset(how.calibration.where)
     groups = np.array([entry.group for entry in normal_entries(database)])
-    attacked: dict[str, Measured] = {}
-    tracks: dict[str, Integers] = {}
-    for name in database.card.attacks:
-        entries = database.attacked(name).entries
-        chosen = np.array([database.split_of(entry) in how.splits for entry in entries], bool)
-        if chosen.any():
-            attacked[name] = judge.attacked(database, name).subset(chosen)
-            tracks[name] = groups[[entry.normal for entry, here in zip(entries, chosen, strict=True) if here]]
+    found = {name: attacked_images(judge, database, name, how.splits) for name in database.card.attacks}
+    attacked = {name: images for name, images in found.items() if images is not None}
     if not attacked:
         raise DataError(
             f"{database.folder} has no attacked images in its splits {', '.join(how.splits)}; attack more images"
         )
-    by_attack = {name: judge.scores(part) for name, part in attacked.items()}
+    by_attack = {name: judge.scores(images.measured) for name, images in attacked.items()}
     own, others = judge.scores(normal), judge.scores(reference)
     scores = {
         name: Scores(own[name], others[name], {attack: found[name] for attack, found in by_attack.items()})
         for name in own
     }
-    summary = _summary(judge, database, how, scores, groups[how.judged], tracks)
+    summary = _summary(judge, database, how, scores, groups[how.judged], attacked)
     if shift:
         summary["shift"] = under_shift(judge, database, how.splits, shift, seed)
-    return Assessment(summary, scores)
-
-
-def normals(judge: Judge, database: Database) -> Measured:
-    """All normal images of a database, in the order of `normal_entries`."""
-    return judge.normals(database)
+    return Evaluation(summary, scores)
 
 
 def _summary(
@@ -120,36 +132,32 @@ def _summary(
     how: Protocol,
     scores: dict[str, Scores],
     normal_tracks: Integers,
-    tracks: dict[str, Integers],
+    attacked: dict[str, AttackedImages],
 ) -> dict[str, Any]:
     summary: dict[str, Any] = {
         name: {
-            attack: _separation(entry, attack, normal_tracks, tracks[attack], judge.thresholds[name])
-            for attack in tracks
+            attack: _separation(entry, attack, normal_tracks, images.tracks, judge.thresholds[name])
+            for attack, images in attacked.items()
         }
         for name, entry in scores.items()
     }
-    withheld, classified = judge.verdicts({name: entry.normal for name, entry in scores.items()})
-    summary["bundle"] = {}
-    released: dict[str, npt.NDArray[np.bool_]] = {}
-    for attack, of_attack in tracks.items():
-        found, _ = judge.verdicts({name: entry.attacks[attack] for name, entry in scores.items()})
-        point = metrics.operating_point(withheld, found, 0.5, normal_tracks=normal_tracks, adversarial_tracks=of_attack)
-        summary["bundle"][attack] = few(len(found)) | {
-            "n": len(found),
-            "withheld": point.true_positives.value,
-            "ci95": [point.true_positives.low, point.true_positives.high],
-            "accuracy": point.balanced_accuracy,
-            "by_group": by_group(~found, of_attack),
-        }
-        released[attack] = ~found
-    summary["families"] = _families(released, tracks)
+    verdicts = judge.verdicts({name: entry.normal for name, entry in scores.items()})
+    withheld = ~verdicts.released
+    false_positives = rate_of(withheld, normal_tracks)
+    released = {
+        attack: judge.verdicts({name: entry.attacks[attack] for name, entry in scores.items()}).released
+        for attack in attacked
+    }
+    summary["bundle"] = {
+        attack: _of_attack(images, released[attack], false_positives.value) for attack, images in attacked.items()
+    }
+    summary["families"] = _families(released, {attack: images.tracks for attack, images in attacked.items()})
     summary["normal"] = {
         "n": len(withheld),
         "groups": len(np.unique(normal_tracks)),
-        "false_positive_rate": point.false_positives.value,
-        "ci95": [point.false_positives.low, point.false_positives.high],
-        "mean_classified": float(classified.mean()),
+        "false_positive_rate": false_positives.value,
+        "ci95": [false_positives.low, false_positives.high],
+        "mean_classified": float(judge.classified(verdicts).mean()),
         "by_group": by_group(withheld, normal_tracks),
     }
     summary["worst"] = {
@@ -166,18 +174,37 @@ def _summary(
         "calibration_normals": len(next(iter(scores.values())).calibration),
         "calibration": how.described(),
         "detectors": {
-            spec.name: {"threshold": spec.threshold, "fitted": None if spec.fitted is None else _told(spec.fitted)}
+            spec.name: {
+                "threshold": spec.threshold,
+                "fitted": None if spec.fitted is None else _without_groups(spec.fitted),
+            }
             for spec in judge.bundle.manifest.detectors
         },
         "fused": fusion is not None,
-        "fusion_fitted": None if fusion is None or fusion.fitted is None else _told(fusion.fitted),
+        "fusion_fitted": None if fusion is None or fusion.fitted is None else _without_groups(fusion.fitted),
         "notes": list(how.notes),
     }
     return summary
 
 
+def _of_attack(images: AttackedImages, released: npt.NDArray[np.bool_], false_positive_rate: float) -> dict[str, Any]:
+    """What the bundle's own policy makes of an attack's images."""
+    withheld = rate_of(~released, images.tracks)
+    success = {} if images.success is None else {"attack_success": rate_json(images.success)}
+    return {
+        **few(len(images)),
+        "n": len(images),
+        "wrong_release": images.wrong_release(released),
+        **success,
+        "withheld": withheld.value,
+        "ci95": [withheld.low, withheld.high],
+        "accuracy": (withheld.value + 1 - false_positive_rate) / 2,
+        "by_group": by_group(released, images.tracks),
+    }
+
+
 def _families(released: dict[str, npt.NDArray[np.bool_]], tracks: dict[str, Integers]) -> dict[str, Any]:
-    """By family of attacks, of the images of all its attacks together: see firewall.lab.measurement.by_group."""
+    """Family of attacks -> counts over the images of all its attacks; see `firewall.lab.measurement.by_group`."""
     found = {}
     for family, members in FAMILIES.items():
         present = [name for name in released if name in members]
@@ -187,13 +214,13 @@ def _families(released: dict[str, npt.NDArray[np.bool_]], tracks: dict[str, Inte
     return found
 
 
-def _told(fitted: Any) -> dict[str, Any]:
-    """A record without the list of its groups."""
+def _without_groups(fitted: Any) -> dict[str, Any]:
+    """A record with the number of its groups instead of their list."""
     return {**fitted.model_dump(mode="json", exclude={"groups"}), "groups": len(fitted.groups.split())}
 
 
 def few(count: int) -> dict[str, bool]:
-    """The mark of an attack with fewer images than FEW."""
+    """The mark of an attack whose `count` of images is less than FEW; empty for others."""
     return {"few": True} if count < FEW else {}
 
 
