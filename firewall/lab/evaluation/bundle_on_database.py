@@ -161,6 +161,13 @@ def _summary(
         "by_group": by_group(withheld, normal_tracks),
     }
     summary["worst"] = {
+        "wrong_release": _worst(
+            {
+                name: {"n": entry["n"], "kept": -entry["wrong_release"]["rate"]}
+                for name, entry in summary["bundle"].items()
+            },
+            "kept",
+        ),
         "bundle": _worst(summary["bundle"], "withheld"),
         "detectors": {name: _worst(summary[name], "auroc") for name in scores},
     }

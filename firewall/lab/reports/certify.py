@@ -75,12 +75,12 @@ def collect(folder: Path, bundle: Bundle | None = None) -> dict[str, Any]:
         try:
             content = json.loads(path.read_text(encoding="utf-8"))
         except (OSError, ValueError) as error:
-            raise DataError(f"{path} is not readable JSON ({error}); make it anew or take it away") from error
+            raise DataError(f"{path} is not readable JSON ({error}); write it again or remove it") from error
         try:
             _sort(found, path, content)
         except (KeyError, TypeError, ValueError, AttributeError, IndexError) as error:
             raise DataError(
-                f"{path} is not as 'firewall lab certify' writes it ({type(error).__name__}: {error}); make it anew"
+                f"{path} is not as 'firewall lab certify' writes it ({type(error).__name__}: {error}); write it again"
             ) from error
     if not any(value for key, value in found.items() if key != "firewall") and found["firewall"] is None:
         raise DataError(f"{folder} holds no certificates; write results of 'firewall lab certify ... --json' into it")
@@ -318,7 +318,7 @@ def _kept(paths: list[str]) -> Iterator[_Example]:
             with Path(name).open("rb") as file, np.load(file, allow_pickle=False) as saved:
                 parts = [saved[key] for key in ("image", "flow", "attacked", "label", "target", "total_variation")]
         except (OSError, ValueError, KeyError, BadZipFile) as error:
-            raise DataError(f"{name} holds no attacked digits ({error}); make it anew or take it away") from error
+            raise DataError(f"{name} holds no attacked digits ({error}); write it again or remove it") from error
         for image, flow, attacked, label, target, variation in list(zip(*parts, strict=True))[: _PICTURES // 2]:
             yield _Example(
                 np.asarray(image / 255.0),

@@ -46,7 +46,7 @@ def test_the_rate_holds_on_further_exchangeable_scores() -> None:
 def test_too_few_images_for_the_rate_says_how_many() -> None:
     """One per cent needs 99 normal images; the error names both numbers."""
     conformal_threshold(np.arange(99.0), 0.01)
-    with pytest.raises(DataError, match="at least 99 normal images, got 98"):
+    with pytest.raises(DataError, match="at least 99 benign images, got 98"):
         conformal_threshold(np.arange(98.0), 0.01)
 
 

@@ -75,7 +75,7 @@ def test_a_rate_that_the_images_can_not_tell(made: Path, tmp_path: Path, capsys:
     arguments = ("--database", made, "--out", tmp_path / "b", "--detectors", "confidence")
     code, line = lab(capsys, "calibrate", "--classifier", "default", *arguments, "--false-positive-rate", "0.001")
 
-    assert code == 1 and "at least 999 normal images" in line
+    assert code == 1 and "at least 999 benign images" in line
 
 
 def test_images_smaller_than_the_residuals_small_image(

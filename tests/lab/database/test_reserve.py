@@ -195,7 +195,7 @@ def test_the_manifest_says_what_thresholds_were_set_on(reserved: Path, tmp_path:
     assert calibration.seen.groups.split() == [str(group) for group in sorted({entry.group for entry in kept})]
     assert calibration.seen.database == database.card.normal_shard
     notes = evaluate_on_database(bundle, database, open_classifier("default"), "train").summary["about"]["notes"]
-    assert any("own thresholds were set on normal images" in note for note in notes)
+    assert any("own thresholds were set on benign images" in note for note in notes)
     notes = evaluate_on_database(bundle, database, open_classifier("default"), "dev").summary["about"]["notes"]
     assert not any("own thresholds" in note for note in notes)
 

@@ -63,19 +63,19 @@ def test_typical_is_the_median_and_unknown_frames_count_as_suspicious() -> None:
     assert calibrate_tracks(tracks, 0.05, flip=0.0, confirm=3).confirm == 3
 
     blind = [Sighting(t.group, np.full(10, np.nan), t.label, np.zeros(10, bool), t.hostile) for t in tracks]
-    with pytest.raises(DataError, match="half of the frames of normal tracks have a suspicion of inf or more"):
+    with pytest.raises(DataError, match="half of the frames of benign tracks have a suspicion of inf or more"):
         calibrate_tracks(blind, 0.05)
 
 
 def test_too_few_tracks_and_wrong_rates_are_refused() -> None:
     """One line that says how many are needed."""
-    with pytest.raises(DataError, match="needs at least 19 normal tracks, got 18"):
+    with pytest.raises(DataError, match="needs at least 19 benign tracks, got 18"):
         calibrate_tracks(sightings(18), 0.05)
     with pytest.raises(UsageError, match=r"between 0 and 1, got 1\.5"):
         calibrate_tracks(sightings(18), 1.5)
-    with pytest.raises(DataError, match="no normal tracks"):
+    with pytest.raises(DataError, match="no benign tracks"):
         calibrate_tracks([], 0.05)
-    with pytest.raises(DataError, match="1 normal tracks that no detector was fitted to can't be split"):
+    with pytest.raises(DataError, match="1 benign tracks that no detector was fitted to can't be split"):
         halves([7])
 
 
