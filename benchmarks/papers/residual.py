@@ -17,7 +17,8 @@ from rich.console import Console
 from benchmarks.papers.residual_black_box import EPS, Case, Crafted, Images, Party, crafted, described, images_of, learn
 from firewall.lab.database.shards import write_file
 from firewall.lab.measurement import metrics
-from firewall.lab.training.detectors.pixel_detectors import Settings, Split, fitted, rgb, scores
+from firewall.lab.training.detectors.pixel_detectors import Settings, fitted, scores
+from firewall.lab.training.detectors.pixel_images import Split, rgb
 
 __all__ = ["CASES", "Sweep", "reproduce"]
 
