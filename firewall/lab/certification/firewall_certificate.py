@@ -47,10 +47,19 @@ _BESIDE = (CERTIFICATE_FILE, "drift.json", "tracks.json")
 
 
 def certify(bundle: Bundle, evaluations: Sequence[Path], *, confidence: float = 0.95) -> CertificateSpec:
-    """Exact bounds from `evaluations`, JSON of `firewall lab evaluate --database` of this very bundle.
+    """Exact bounds from evaluations of a bundle.
 
-    confidence: of each one-sided bound, in (0.5, 1); jointly by Bonferroni's correction. Raises UsageError for a
-    confidence out of range or no evaluation, DataError for a file that is no evaluation or is of another bundle.
+    Args:
+        bundle: The bundle.
+        evaluations: JSON files of `firewall lab evaluate --database` of this very bundle.
+        confidence: Of each one-sided bound, between 0.5 and 1; jointly by Bonferroni's correction.
+
+    Returns:
+        The certificate.
+
+    Raises:
+        UsageError: The confidence is out of range, or there is no evaluation.
+        DataError: A file is no evaluation, or is of another bundle.
     """
     if not 0.5 < confidence < 1:
         raise UsageError(f"--confidence must lie between 0.5 and 1, got {confidence:g}; usual is 0.95")

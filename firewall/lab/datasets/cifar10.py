@@ -37,9 +37,18 @@ _PACKS = {
 
 
 def open_cifar10(root: Path, part: str) -> Dataset:
-    """`part` of CIFAR-10: "train", "test", or "lossless" (the first 4,000 training images, never JPEG).
+    """A part of CIFAR-10. The official files are taken before a pack.
 
-    The official files are taken before a pack. Raises DataError if neither is there or one is damaged.
+    Args:
+        root: Folder of the data sets.
+        part: "train", "test", or "lossless" (the first 4,000 training images, never JPEG).
+
+    Returns:
+        The data set.
+
+    Raises:
+        UsageError: There is no such part.
+        DataError: Files are missing or damaged.
     """
     if part not in _PACKS:
         raise UsageError(f"CIFAR-10 has the parts {', '.join(_PACKS)}, not {part!r}")

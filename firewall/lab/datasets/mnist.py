@@ -29,7 +29,18 @@ _LARGEST = 1 << 30
 
 
 def open_mnist(root: Path, part: str) -> Dataset:
-    """`part` ("train" or "test") of MNIST. Raises DataError if it is missing or damaged."""
+    """A part of MNIST.
+
+    Args:
+        root: Folder of the data sets.
+        part: "train" or "test".
+
+    Returns:
+        The data set.
+
+    Raises:
+        DataError: Files are missing or damaged.
+    """
     images, labels, (path, labels_path) = _read(root, part)
     if images.ndim != 3 or images.shape[1:] != (28, 28) or len(images) != len(labels) or images.dtype != np.uint8:
         raise DataError(f"{path} holds {images.dtype} {images.shape} and {len(labels)} labels; that is not MNIST")

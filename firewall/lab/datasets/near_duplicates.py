@@ -1,4 +1,4 @@
-"""Groups of images that are nearly the same picture, where no track tells."""
+"""Groups of images that are nearly the same picture, where tracks are not known."""
 
 from __future__ import annotations
 
