@@ -32,7 +32,7 @@ NOT_COVERED = (
     "attacks that are not listed, and listed ones with other parameters",
     "images of other cameras, countries, seasons, weather or sign finders: groups must be exchangeable with the judged",
     "how often an attack succeeds on the classifier: a miss is an image that fooled it and was released",
-    "wrong labels of images that nobody attacked: normal images are those that the classifier names rightly",
+    "wrong labels of images that nobody attacked: normal images are those that the classifier names correctly",
     "how many frames of one sign are withheld or released: its frames are no independent draws",
     (
         "groups that are not what they seem: GTSRB's test tracks aren't published, so near duplicates stand for them; "
@@ -139,7 +139,7 @@ def _evaluated(values: dict[str, Any], file: str, sha256: str, confidence: float
         )
     except (ValidationError, KeyError, TypeError, ValueError) as error:
         raise DataError(
-            f"{file} is no evaluation that bounds can be made of ({' '.join(str(error).split())[:200]}); evaluate anew"
+            f"{file} is no evaluation that bounds can be made of ({' '.join(str(error).split())[:200]}); evaluate again"
         ) from error
 
 

@@ -72,7 +72,7 @@ def certify_patches(
             "fill": fill,
         },
         "summary": {**_summary(rows), "by_class": _by_class(rows, subject.labels)},
-        "cost": cost.told(),
+        "cost": cost.summary(),
         "rows": rows,
     }
 
@@ -133,7 +133,7 @@ class _Cost:
             _, seen = masks.kept(pixels, label, subject.under_masks.classify, rounds)
             found.append((seen, (time.perf_counter() - started) * 1e3, (time.process_time() - busy) * 1e3))
 
-    def told(self) -> dict[str, Any]:
+    def summary(self) -> dict[str, Any]:
         """By rounds: mean images, and milliseconds of wall clock and of processor time; the latter depends less on
         other load."""
         return {

@@ -81,5 +81,5 @@ def checked_labels(labels: npt.ArrayLike, classes: int, path: Path) -> npt.NDArr
     wrong = np.flatnonzero((array < 0) | (array >= classes))
     if array.ndim != 1 or len(wrong):
         which = f"label {array[wrong[0]]} for image {wrong[0]}" if array.ndim == 1 else f"labels of shape {array.shape}"
-        raise DataError(f"{path} has {which}; labels from 0 to {classes - 1} are expected: get it anew")
+        raise DataError(f"{path} has {which}; labels from 0 to {classes - 1} are expected: get it again")
     return array

@@ -91,7 +91,7 @@ class Gtsrb:
         return Gtsrb([self.images[i] for i in index], self.labels[index], self.tracks[index], sources)
 
 
-#: The share of the training tracks, and the seed, that training keeps out unless told otherwise.
+#: The share of the training tracks, and the seed, that training keeps out by default.
 KEPT_OUT = (0.1, 0)
 
 _NOTES = {

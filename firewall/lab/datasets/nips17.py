@@ -73,7 +73,7 @@ def imagenet_names(root: Path) -> tuple[str, ...]:
         if path.is_file():
             names = path.read_text(encoding="utf-8").splitlines()
             if len(names) not in (_CLASSES, _CLASSES + 1):
-                raise DataError(f"{path} has {len(names)} lines, 1000 or 1001 were expected; get it anew")
+                raise DataError(f"{path} has {len(names)} lines, 1000 or 1001 were expected; get it again")
             return tuple(names[-_CLASSES:])
     return tuple(f"class {number}" for number in range(_CLASSES))
 

@@ -70,7 +70,7 @@ def open_pack(path: Path) -> tuple[PackImages, Columns]:
         if uneven:
             raise ValueError(f"column {uneven[0]!r} has another length than the images")
     except (OSError, ValueError, KeyError, BadZipFile, EOFError) as error:
-        raise DataError(f"{path} is not a readable pack of images ({error}); copy it anew") from error
+        raise DataError(f"{path} is not a readable pack of images ({error}); copy it again") from error
     return PackImages(path.name, blob, offsets), columns
 
 

@@ -16,7 +16,7 @@ from firewall.transforms import resize
 
 __all__ = ["at_size", "repeated"]
 
-#: Bad files that are named; of more the number is told.
+#: Bad files that are named; of more only the number is given.
 _NAMED = 8
 
 

@@ -24,7 +24,7 @@ __all__ = ["AUGMENTATIONS", "JPEG", "KINDS", "SHIFTS", "augmented", "shifted"]
 Pixels = npt.NDArray[np.uint8]
 
 #: How training images are changed: not at all; by one or two random shifts in half of the cases; or so, with more noise
-#: on normal images, and none that a change could hide in on attacked ones.
+#: on benign images, and none that a change could hide in on attacked ones.
 AUGMENTATIONS = ("none", "shifts", "sensor")
 
 #: Grey levels, root mean square: a smaller change is not seen under the noise of `_noise`.

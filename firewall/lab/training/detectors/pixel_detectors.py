@@ -192,7 +192,7 @@ def _learnt_from(database: Database, more: Sequence[Database]) -> Seen:
         if card.classifier.sha256 != own.classifier.sha256:
             raise DataError(f"{further.folder} was made on another classifier than {database.folder}; leave it out")
         theirs = seen_groups([record(card, card.normal)], own.dataset)
-        if not theirs:  # tracks that are numbered otherwise can't be told from those that are judged on
+        if not theirs:  # tracks that are numbered otherwise can't be compared with those that are measured on
             raise DataError(f"{further.folder} is of another data set or part than {database.folder}; leave it out")
         shared = [entry.source for entry in card.normal if entry.source in sources or entry.group in groups]
         if shared:
