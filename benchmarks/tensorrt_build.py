@@ -87,7 +87,7 @@ def read_by_networks(folder: str, frames: int) -> tuple[dict[str, bytes], dict[s
 def refused(content: bytes, values: Values) -> dict[str, bytes]:
     """The network as TensorRT doesn't take it."""
 
-    def model() -> onnx.ModelProto:  # anew for each: the quantisers change what they are given
+    def model() -> onnx.ModelProto:  # a new one for each: the quantisers change what they are given
         fresh = onnx.load_model_from_string(content)
         del fresh.graph.value_info[:]
         return fresh

@@ -59,7 +59,7 @@ mirror image was added and the second joint detector trained, both of which were
 Table 3 is read as: f1 is the VGG-like network and names the image, g and f2 are those made for AlexNet. The other
 reading, images made on VGG that also fool AlexNet, has a table of its own.
 
-Table 4 keeps the images whose mask f2 reads rightly, so a true-negative rate of 1 follows from the filter and is no
+Table 4 keeps the images whose mask f2 names correctly, so a true-negative rate of 1 follows from the filter and is no
 finding; nobody has that filter in use, so there is no honest number.
 
 The joint detectors' f2 reads the image under g's mask, not the mask alone, and is asked about the mirror image too,
@@ -267,7 +267,7 @@ def _accuracy_table(accuracy: Mapping[str, npt.NDArray[np.bool_]], own: npt.NDAr
     for index, (name, right) in enumerate(accuracy.items()):
         rows.append(_row([f"f2 of {name}"], "60 %" if index == 0 else None, cell(right), None))
         rows.append(_row([f"f2 of {name}, where f1 is right"], None, cell(right[own]), None))
-    note = "Share of test images outside the databases that are named rightly; for the thesis, see section 3.3."
+    note = "Share of test images outside the databases that are named correctly; for the thesis, see section 3.3."
     return {"title": "Accuracy of the classifiers", "note": note, "columns": ["classifier"], "rows": rows}
 
 
@@ -320,7 +320,7 @@ def _other_reading(other: Mapping[str, Judged], moved: Mapping[str, Judged]) -> 
             rows.append(_row([shown, detector], None, cell(found.scores(name)[both] > 0), None))
     return {
         "title": "Table 3 read otherwise: true positives on images made on VGG that fool AlexNet too",
-        "note": "Only images that AlexNet names rightly before the attack and wrongly after; f2's class against f1's.",
+        "note": "Only images that AlexNet names correctly before the attack and wrongly after; f2's class against f1's.",
         "columns": ["attack", "detector"],
         "rows": rows,
     }

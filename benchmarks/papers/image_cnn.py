@@ -1,4 +1,4 @@
-"""`python -m benchmarks.papers image-cnn`: Table 6 and Fig. 2 of Nguyen H., Kuribayashi et al., anew."""
+"""`python -m benchmarks.papers image-cnn`: Table 6 and Fig. 2 of Nguyen H., Kuribayashi et al."""
 
 from __future__ import annotations
 
@@ -70,7 +70,7 @@ reported.
 Large networks, and the one with two file histories, were asked about at most FEW normal images and FEW of each attack,
 evenly over the set.
 
-Batch normalisation as in the papers of the networks; its statistics were set anew after training, on training images of
+Batch normalisation as in the papers of the networks; its statistics were recomputed after training, on training images of
 both classes alike.
 
 The high-pass network is ours: its form was chosen by the dev split of the kept-out tracks, in two short trials. What it

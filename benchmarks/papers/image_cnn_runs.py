@@ -180,7 +180,7 @@ def held_by_image(images: Images, seed: int = 0) -> tuple[Images, Images]:
 
 
 def quality_100(images: Pixels) -> Pixels:
-    """Saved as JPEG at quality 100 and opened again, as Pillow does it unless told otherwise."""
+    """Saved as JPEG at quality 100 and opened again, as Pillow does it by default."""
     opened = []
     for image in images:
         file = io.BytesIO()

@@ -85,7 +85,7 @@ class Figure(_Entry):
 
 
 class Paper(_Entry):
-    """What `benchmarks/results/papers/NAME.json` holds. commands: how to make it anew. Further keys are not shown: a
+    """What `benchmarks/results/papers/NAME.json` holds. commands: how to make it again. Further keys are not shown: a
     measurement may keep there what it chose on the way."""
 
     model_config = ConfigDict(extra="ignore", frozen=True, allow_inf_nan=False)
@@ -107,7 +107,7 @@ def read_paper(path: Path) -> Paper:
     except ValidationError as error:
         first = error.errors()[0]
         where = ".".join(str(part) for part in first["loc"]) or "the whole"
-        raise DataError(f"{path} is no paper's results: {where}: {first['msg']}; make it anew") from error
+        raise DataError(f"{path} is no paper's results: {where}: {first['msg']}; make it again") from error
 
 
 def write(results: Path, out: Path) -> list[Path]:

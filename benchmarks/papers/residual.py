@@ -1,4 +1,4 @@
-"""The residual paper's Tables 2 and 3 and Figures 4 and 5, made anew: `python -m benchmarks.papers residual`.
+"""The residual paper's Tables 2 and 3 and Figures 4 and 5: `python -m benchmarks.papers residual`.
 
 Each number is kept in `OUT/results.json` as soon as it is there, so that the command can be stopped at any time.
 """
@@ -17,7 +17,8 @@ from rich.console import Console
 from benchmarks.papers.residual_black_box import EPS, Case, Crafted, Images, Party, crafted, described, images_of, learn
 from firewall.lab.database.shards import write_file
 from firewall.lab.measurement import metrics
-from firewall.lab.training.detectors.pixel_detectors import Settings, Split, fitted, rgb, scores
+from firewall.lab.training.detectors.pixel_detectors import Settings, fitted, scores
+from firewall.lab.training.detectors.pixel_images import Split, rgb
 
 __all__ = ["CASES", "Sweep", "reproduce"]
 
@@ -230,8 +231,8 @@ def _table_2(known: dict[str, Any], names: list[str]) -> dict[str, Any]:
                     quoted = theirs[list(_PARTY).index(party)] if name == "MNIST" else None
                     rows.append({"key": [name, label, str(epoch)], "theirs": quoted, "same": _rate(hits, found["n"])})
     return _table(
-        "Table 2: what the attacker's substitute names rightly",
-        "Share of 200 other test images, rightly named by the attacked network, that the substitute names rightly. An "
+        "Table 2: what the attacker's substitute names correctly",
+        "Share of 200 other test images, named correctly by the attacked network, that the substitute names correctly. An "
         "epoch is read as one round of augmentation (200 new images, two passes over all that is known).",
         ["network", "seeds", "epoch"],
         rows,
@@ -250,7 +251,7 @@ def _figure_4(known: dict[str, Any], names: list[str]) -> dict[str, Any]:
                     rows.append({"key": [name, label, str(eps), kind], "theirs": quoted, "same": found[kind]})
     return _table(
         "Figure 4: success on the substitute, and transferability to the attacked network",
-        "Share of rightly named test images that are named wrongly after one FGSM step of eps on the substitute. The "
+        "Share of correctly named test images that are named wrongly after one FGSM step of eps on the substitute. The "
         "paper gives numbers in its text for GTSRB alone, and no eps.",
         ["network", "seeds", "eps", "measured on"],
         rows,
@@ -270,7 +271,7 @@ def _table_3(known: dict[str, Any], names: list[str]) -> dict[str, Any]:
                     rows.append({"key": key, "theirs": quoted, "same": own["accuracy"], "honest": own.get("caught")})
     return _table(
         "Table 3: detection at a compression rate of 5 %",
-        "Same: share of normal and FGSM images, as many of each, whether they fool or not, that are judged rightly at "
+        "Same: share of normal and FGSM images, as many of each, whether they fool or not, that are judged correctly at "
         "the network's own boundary. Honest: share withheld of the FGSM images that do fool the attacked network, at a "
         "threshold set on other normal images for 1 % false positives.",
         ["network", "attacker's seeds", "eps"],
@@ -313,7 +314,7 @@ def _figures(known: dict[str, Any], names: list[str], sweep: Sweep) -> list[dict
             longest = max(len(values) for values in series.values())
             figures.append(
                 {
-                    "title": f"Figure 5 anew: {name}",
+                    "title": f"Figure 5: {name}",
                     "kind": "lines",
                     "x": list(range(1, longest + 1)),
                     "series": series,
@@ -345,7 +346,7 @@ def _differences(known: dict[str, Any], cases: tuple[Case, ...], sweep: Sweep) -
         (
             "Detectors are trained on FGSM images of the defender's own substitute, whose seeds and images come from "
             "the data set's training part (GTSRB: tracks that the classifier has not seen), and judged on the test "
-            "part and on the attacker's substitute. All images are ones that the attacked network names rightly."
+            "part and on the attacker's substitute. All images are ones that the attacked network names correctly."
         ),
         (
             "The compression rate is read in two ways, as the share of the pixels that is removed and that is kept; "

@@ -58,7 +58,7 @@ class Case:
 
 @dataclass(frozen=True, eq=False)
 class Images:
-    """pixels: (N, H, W, C) uint8 at the classifier's size, rightly classified, in a random order. entries: of each."""
+    """pixels: (N, H, W, C) uint8 at the classifier's size, correctly classified, in a random order. entries: of each."""
 
     pixels: Pixels
     entries: list[NormalImage]
@@ -66,7 +66,7 @@ class Images:
 
 @dataclass(frozen=True, eq=False)
 class Learnt:
-    """A party's substitute. by_round: share of other images that it names rightly, after each round from 0 on. queries:
+    """A party's substitute. by_round: share of other images that it names correctly, after each round from 0 on. queries:
     how many labels were asked for."""
 
     substitute: nn.Module

@@ -46,7 +46,7 @@ def learn_signs(data: Dataset, out: Path, settings: Settings, *, threads: int) -
     """Train (or go on training) in `out` to name the classes of `data`; `out/checkpoint.pt` is for `begin_with`.
 
     Further images than those trained on are held out for the log; frames of one track may be among both. Raises
-    DataError for a network whose features can't be told from its head, or for too few images.
+    DataError for a network whose features can't be separated from its head, or for too few images.
     """
     torch.set_num_threads(threads)
     torch.manual_seed(settings.seed)

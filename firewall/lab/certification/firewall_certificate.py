@@ -32,7 +32,7 @@ NOT_COVERED = (
     "attacks that are not listed, and listed ones with other parameters",
     "images of other cameras, countries, seasons, weather or sign finders: groups must be exchangeable with the judged",
     "how often an attack succeeds on the classifier: a miss is an image that fooled it and was released",
-    "wrong labels of images that nobody attacked: normal images are those that the classifier names rightly",
+    "wrong labels of images that nobody attacked: normal images are those that the classifier names correctly",
     "how many frames of one sign are withheld or released: its frames are no independent draws",
     (
         "groups that are not what they seem: GTSRB's test tracks aren't published, so near duplicates stand for them; "
@@ -47,10 +47,19 @@ _BESIDE = (CERTIFICATE_FILE, "drift.json", "tracks.json")
 
 
 def certify(bundle: Bundle, evaluations: Sequence[Path], *, confidence: float = 0.95) -> CertificateSpec:
-    """Exact bounds from `evaluations`, JSON of `firewall lab evaluate --database` of this very bundle.
+    """Exact bounds from evaluations of a bundle.
 
-    confidence: of each one-sided bound, in (0.5, 1); jointly by Bonferroni's correction. Raises UsageError for a
-    confidence out of range or no evaluation, DataError for a file that is no evaluation or is of another bundle.
+    Args:
+        bundle: The bundle.
+        evaluations: JSON files of `firewall lab evaluate --database` of this very bundle.
+        confidence: Of each one-sided bound, between 0.5 and 1; jointly by Bonferroni's correction.
+
+    Returns:
+        The certificate.
+
+    Raises:
+        UsageError: The confidence is out of range, or there is no evaluation.
+        DataError: A file is no evaluation, or is of another bundle.
     """
     if not 0.5 < confidence < 1:
         raise UsageError(f"--confidence must lie between 0.5 and 1, got {confidence:g}; usual is 0.95")
@@ -130,7 +139,7 @@ def _evaluated(values: dict[str, Any], file: str, sha256: str, confidence: float
         )
     except (ValidationError, KeyError, TypeError, ValueError) as error:
         raise DataError(
-            f"{file} is no evaluation that bounds can be made of ({' '.join(str(error).split())[:200]}); evaluate anew"
+            f"{file} is no evaluation that bounds can be made of ({' '.join(str(error).split())[:200]}); evaluate again"
         ) from error
 
 

@@ -1,9 +1,9 @@
-"""Training a two-layer network with the bound that later certifies it.
+"""Train a two-layer network with the bound that later certifies it.
 
-Each image is shown at the worst of a few random shifts, its logits are made as bad as a flow of the budget could at the
-most make them, and the cross-entropy of those is minimised. How bad says the dual of the semidefinite relaxation, with
-dual variables that are learned too, as Raghunathan, Steinhardt and Liang (2018) have it, or the closed form of the
-linear bound (training_bounds.py). The budget grows from 0 during training.
+Each image is shown at the worst of a few random shifts. Its logits are made as bad as a flow of the budget could at
+most make them, and the cross-entropy of those is minimised. How bad is given by the dual of the semidefinite
+relaxation, with dual variables that are learned too, as in Raghunathan, Steinhardt and Liang (2018), or by the closed
+form of the linear bound (training_bounds.py). The budget grows from 0 during training.
 """
 
 from __future__ import annotations
@@ -36,9 +36,17 @@ BOUNDS = {"linear": 3, "semidefinite": 1}
 
 @dataclass(frozen=True)
 class Settings(Schedule):
-    """What a run is determined by. budget: L_flow at the end of training; shift: largest shift shown, in pixels;
-    shifts: random ones of which the worst is taken; share: of the loss that the worst case makes up at the end;
-    warm, ramp: steps before the budget begins to grow, and until it is whole. bound: one of BOUNDS."""
+    """What determines a run, besides the schedule.
+
+    Args:
+        budget: Cap on L_flow at the end of training, in pixels.
+        shift: Largest shift shown, in pixels.
+        shifts: Random shifts of which the worst is taken.
+        share: Share of the loss that the worst case makes up at the end, 0..1.
+        warm: Steps before the budget begins to grow.
+        ramp: Steps until the budget is whole.
+        bound: A key of BOUNDS.
+    """
 
     epochs: int = 14
     batch: int = 250
@@ -54,8 +62,14 @@ class Settings(Schedule):
 
 
 class Guarded(nn.Module):
-    """A two-layer network. In training its input is an image and its label and its output (N, 2, classes): logits, and
-    minus the guaranteed margins over each class; in evaluation its logits alone."""
+    """A two-layer network and its bound.
+
+    In training its input is an image and its label, and its output (N, 2, classes): logits, and minus the guaranteed
+    margins over each class. In evaluation it gives its logits alone.
+
+    Args:
+        settings: Of the training.
+    """
 
     steps: Tensor
 
@@ -66,8 +80,15 @@ class Guarded(nn.Module):
         self.register_buffer("steps", torch.zeros((), dtype=torch.int64))
 
     def forward(self, labelled: Tensor) -> Tensor:
-        """Float (N, 1, H, W) in 0..1; in training (N, 1, H + 1, W), the label in the first pixel of the last row: the
-        loop that every training goes through shows a network its images alone."""
+        """Logits, and in training the guaranteed margins too.
+
+        Args:
+            labelled: Float (N, 1, H, W) in 0..1. In training (N, 1, H + 1, W), with the label in the first pixel of the
+                last row: the training loop gives a network nothing but images.
+
+        Returns:
+            (N, classes), in training (N, 2, classes).
+        """
         if not self.training:
             logits: Tensor = self.network(labelled)
             return logits
@@ -94,8 +115,18 @@ class Guarded(nn.Module):
         return best
 
     def margins(self, images: Tensor, labels: Tensor, budget: float, rivals: int = 3) -> Tensor:
-        """Margins (N, classes) of `labels` over each class, 0 for the label itself: guaranteed ones over as many
-        classes as `rivals`, the most likely, and those of the image as it is over the others."""
+        """Margins of the labels over each class.
+
+        Args:
+            images: Float (N, 1, H, W) in 0..1.
+            labels: Int64 (N,).
+            budget: Cap on L_flow, in pixels.
+            rivals: Over how many of the most likely other classes the margins are guaranteed; over the rest they are
+                those of the image as it is.
+
+        Returns:
+            (N, classes), 0 for the label itself.
+        """
         layers = cast(nn.Sequential, self.network)
         first, second = cast(nn.Linear, layers[1]), cast(nn.Linear, layers[3])
         case = case_of(first, images, budget)
@@ -110,7 +141,14 @@ class Guarded(nn.Module):
 
 
 def guarded_loss(share: float) -> Callable[[Tensor, Tensor], Tensor]:
-    """The cross-entropy of a Guarded network's logits, and with weight `share` that of their guaranteed worst case."""
+    """The cross-entropy of a Guarded network's logits, mixed with that of their guaranteed worst case.
+
+    Args:
+        share: Weight of the worst case, 0..1.
+
+    Returns:
+        A function of outputs (N, 2, classes) and labels (N,).
+    """
 
     def loss(output: Tensor, labels: Tensor) -> Tensor:
         worst = cross_entropy(output[:, 1], labels)
@@ -120,9 +158,18 @@ def guarded_loss(share: float) -> Callable[[Tensor, Tensor], Tensor]:
 
 
 def train(data: Path | None, out: Path, settings: Settings) -> dict[str, Any]:
-    """Train on MNIST, or go on from the checkpoint in the folder `out` less its suffix; write the network to `out`.
+    """Train on MNIST, or go on from the checkpoint in the folder `out` less its suffix; write the network.
 
-    Returns its card: settings, and the accuracy on the test images of the weights as they are in the file.
+    Args:
+        data: Folder of the data sets; None: the usual places.
+        out: The network's file, .npz.
+        settings: Of the training.
+
+    Returns:
+        The card: settings, and the accuracy on the test images of the weights as they are in the file.
+
+    Raises:
+        DataError: The images are not of 28x28, or the checkpoint belongs to other settings.
     """
     images = open_dataset("mnist", data, part="train")
     if images.images[0].shape[:2] != (28, 28):

@@ -32,8 +32,16 @@ _STEPS, _NEAR = 8, 3.0
 
 @dataclass(frozen=True)
 class Threat:
-    """What an attack may do: shift the whole image by at most `shift` pixels down and right each, move its pixels by a
-    flow with L_flow <= budget on top, and add at most `noise` to each pixel (in 0..1) after that."""
+    """What an attack may do.
+
+    Args:
+        budget: Cap on the flow's total variation L_flow, in pixels, above 0.
+        shift: Largest shift of the whole image, down and right each, 0..10 pixels; the flow comes on top.
+        noise: Largest change of each pixel after that, 0..1, below 1.
+
+    Raises:
+        UsageError: A value is out of range.
+    """
 
     budget: float
     shift: float = 0.0
@@ -49,8 +57,13 @@ class Threat:
 
 @dataclass(frozen=True)
 class Certificate:
-    """lower_bound: proved lower bound on logit(label) - the largest other logit, over everything the threat allows.
-    method: the bound that it is from. cells: how many cells of shifts were bounded."""
+    """A proved bound for one image.
+
+    Args:
+        lower_bound: Lower bound on logit(label) - the largest other logit, over everything that the threat allows.
+        method: The bound that it is from: linear or semidefinite.
+        cells: How many cells of shifts were bounded.
+    """
 
     lower_bound: float
     method: str
@@ -58,18 +71,29 @@ class Certificate:
 
     @property
     def certified(self) -> bool:
-        """Whether the label can't be lost."""
+        """Whether no attack within the threat changes the label."""
         return self.lower_bound > 0
 
 
 def certify(
     network: TwoLayer, image: Floats, label: int, threat: Threat, *, finest: float = 1 / 16, most: int = 3000
 ) -> Certificate:
-    """Bound the margin of `label` for an image (H, W) in 0..1. `finest`: side of the smallest cells, in pixels; most:
-    cells to bound before the lowest bound so far is the result.
+    """Bound the margin of a label.
 
-    Raises DataError for images of another size or range, or a label that the network doesn't have, UsageError for a
-    budget above LARGEST.
+    Args:
+        network: The network.
+        image: (H, W) in 0..1.
+        label: The class whose margin is bounded.
+        threat: What an attack may do.
+        finest: Side of the smallest cells of shifts, in pixels.
+        most: How many cells are bounded at most, before the lowest bound so far is the result.
+
+    Returns:
+        The certificate.
+
+    Raises:
+        DataError: The image has another size or range, or the network doesn't have the label.
+        UsageError: The budget is above LARGEST.
     """
     image = checked_image(image)
     if image.shape != (network.height, network.width):

@@ -232,7 +232,7 @@ def _seed(seed: int, job: Job) -> int:
 
 @lru_cache(maxsize=1)
 def _opened(place: Place, shard: str, sha256: str) -> tuple[npt.NDArray[np.uint8], Protected]:
-    """The normal images and the classifier, read once in each worker."""
+    """The benign images and the classifier, read once in each worker."""
     classifier = open_classifier(place.classifier, None if place.data is None else Path(place.data))
     if classifier.sha256 != sha256:
         raise DataError(

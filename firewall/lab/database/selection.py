@@ -84,7 +84,7 @@ def choose(
             f"the classifier {classifier.name} names none of the {looked_at} images of {data.name} correctly, so there "
             f"is nothing to attack; {doubts}"
             if start == 0
-            else f"{data.name} has no further images that {classifier.name} names rightly, so there is nothing to "
+            else f"{data.name} has no further images that {classifier.name} names correctly, so there is nothing to "
             "reserve; leave out --reserve, or name a smaller --limit and another --out"
         )
     return entries, np.stack(pictures), looked_at

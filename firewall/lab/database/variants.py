@@ -176,7 +176,7 @@ def _block(
                 kept: npt.NDArray[np.float32] = file["logits"]
                 return kept
         except (OSError, ValueError, KeyError, zipfile.BadZipFile):
-            path.unlink()  # damaged: it is computed anew
+            path.unlink()  # damaged: it is computed again
     # The image by itself and its copies together: so the edge asks.
     logits = np.stack(
         [

@@ -1,4 +1,4 @@
-"""From the name of a data set to its images."""
+"""Data sets by name."""
 
 from __future__ import annotations
 
@@ -24,12 +24,20 @@ _USUAL = ("data", "../shared/data")
 
 
 def open_dataset(spec: str, root: Path | None = None, *, part: str = "test") -> Dataset:
-    """The data set `spec`: gtsrb, mnist, cifar10, imagenet, nips17, or folder:PATH with a sub-folder a class.
+    """Open a data set. Nothing is downloaded.
 
-    root: the folder that holds data sets; None: see `data_root`. part: "train" or "test"; CIFAR-10 also has "lossless",
-    GTSRB "kept-out", training tracks that the default classifier has not seen, and "fitted", the others; ImageNet,
-    NIPS 2017 and folders have one part, which is "test". Nothing is downloaded. Raises UsageError for an unknown name
-    or part, DataError for data that is missing or damaged.
+    Args:
+        spec: gtsrb, mnist, cifar10, imagenet, nips17, or folder:PATH with a sub-folder for each class.
+        root: The folder that holds data sets; None: see `data_root`.
+        part: "train" or "test". CIFAR-10 also has "lossless"; GTSRB "kept-out", training tracks that the default
+            classifier has not seen, and "fitted", the others. ImageNet, NIPS 2017 and folders have one part, "test".
+
+    Returns:
+        The data set.
+
+    Raises:
+        UsageError: The name or the part is unknown.
+        DataError: Data is missing or damaged.
     """
     name, _, path = spec.partition(":")
     if name == "folder" and path:
@@ -49,7 +57,17 @@ def open_dataset(spec: str, root: Path | None = None, *, part: str = "test") -> 
 
 
 def data_root(root: Path | None = None) -> Path:
-    """The folder of data sets: `root`, else the variable FIREWALL_DATA, else `data` or `../shared/data` from here."""
+    """The folder of data sets.
+
+    Args:
+        root: What the user names; None: the variable FIREWALL_DATA, else `data` or `../shared/data` from here.
+
+    Returns:
+        An existing folder.
+
+    Raises:
+        DataError: There is none.
+    """
     if root is None and os.environ.get(_VARIABLE):
         root = Path(os.environ[_VARIABLE])
     if root is not None:

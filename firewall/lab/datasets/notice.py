@@ -1,4 +1,4 @@
-"""What a command has to tell its user besides its result: one line on stderr."""
+"""A line for the user besides a command's result, on stderr."""
 
 from __future__ import annotations
 
@@ -8,5 +8,9 @@ __all__ = ["say"]
 
 
 def say(line: str) -> None:
-    """`firewall: ` and the line, as errors are shown."""
+    """Print `firewall: ` and a line, as errors are shown.
+
+    Args:
+        line: Without a line end.
+    """
     Console(stderr=True).print(f"firewall: {line}", markup=False, highlight=False, soft_wrap=True)

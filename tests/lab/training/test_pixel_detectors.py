@@ -19,7 +19,8 @@ from firewall.frame import Pixels
 from firewall.lab.calibration.bundling import calibrate_folder
 from firewall.lab.calibration.settings import BenignSource, CalibrationSettings
 from firewall.lab.database import Database
-from firewall.lab.training.detectors.pixel_detectors import Settings, as_input, raw_loss, train
+from firewall.lab.training.detectors.pixel_detectors import Settings, raw_loss, train
+from firewall.lab.training.detectors.pixel_images import as_input
 from firewall.transforms import residual
 
 BRIEF = Settings(epochs=2, batch=16)

@@ -12,7 +12,7 @@ from firewall.lab.measurement import metrics
 
 __all__ = ["RATES", "rates_by_attack", "worst_auroc"]
 
-#: Shares of the calibration normals above the thresholds at which attacks are counted.
+#: False-positive rates, on the calibration images, of the thresholds at which attacks are counted.
 RATES = (0.01, 0.05)
 
 

@@ -32,9 +32,9 @@ __all__ = ["Weights", "corrected_rates", "fit_weights", "lead", "load_correction
 
 Floats = npt.NDArray[np.float64]
 
-#: Normal images' share of the likelihood, and the strength of the penalty: what is tried on the dev split.
+#: Benign images' share of the likelihood, and the strength of the penalty: what is tried on the dev split.
 _SHARES, _PENALTIES = (0.5, 0.8, 0.9), (1e-4, 1e-3)
-_HARM = 0.015  # at most this share of normal images of the dev split may get a wrong label
+_HARM = 0.015  # at most this share of benign images of the dev split may get a wrong label
 MARGINS = (0.0, 0.1, 0.25, 0.5, 0.75, 1.0, 1.5, 2.0, 3.0, 4.0, 6.0)
 
 

@@ -94,7 +94,7 @@ class _Normal:
 
 @dataclass(frozen=True, eq=False)
 class _Direction:
-    """Weights of features: 0 at the mean of normal images, and their spread is 1."""
+    """Weights of features: 0 at the mean of benign images, and their spread is 1."""
 
     weights: Floats
     offset: float

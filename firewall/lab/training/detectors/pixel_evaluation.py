@@ -22,7 +22,7 @@ from firewall.lab.datasets import open_dataset
 from firewall.lab.datasets.shifts import SHIFTS, shifted
 from firewall.lab.measurement import metrics
 from firewall.lab.training.detector_folder import Trained
-from firewall.lab.training.detectors.pixel_detectors import Settings, as_input, rgb
+from firewall.lab.training.detectors.pixel_images import Settings, as_input, rgb
 from firewall.transforms import resize
 
 __all__ = ["RATES", "evaluate", "scorer"]

@@ -46,7 +46,7 @@ TEMPERATURES: tuple[tuple[float | None, float | None], ...] = tuple(
     product((None, 0.25, 0.5, 1.0), (None, 2.0, 3.0, 4.0))
 )
 
-_USUAL = 0.95  # share of normal images that the usual range holds
+_USUAL = 0.95  # share of benign images that the usual range holds
 
 
 def train(database: Database, classifier: Protected, out: Path, attacks: Sequence[str] = ()) -> dict[str, Any]:
