@@ -11,7 +11,7 @@ import os
 import stat
 import time
 import warnings
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import BinaryIO
 
@@ -21,7 +21,9 @@ from PIL import Image, ImageOps, UnidentifiedImageError
 from firewall.errors import ImageError
 from firewall.frame import MAX_SIDE, Pixels, check_pixels
 from firewall.sources import pipe
+from firewall.sources.strict_jpeg import decode_jpeg
 from firewall.sources.uri import printable
+from firewall.sources.whole_file import check_png, check_webp
 
 __all__ = ["ImageReader", "decode_image", "read_image", "read_input"]
 
@@ -29,6 +31,20 @@ _FORMATS = ("PNG", "JPEG", "BMP", "GIF", "TIFF", "WEBP", "PPM")
 _MODES = ("RGB", "L", "1", "P")
 _ALLOWED = "allowed are still images of 8 bits in RGB, grey or palette colours without transparency"
 _BITS_PER_SAMPLE = 258
+_ORIENTATION = 0x0112
+#: What EXIF's orientation asks for, as Pillow's exif_transpose does it.
+_UPRIGHT: dict[int, Callable[[Pixels], Pixels]] = {
+    1: lambda pixels: pixels,
+    2: lambda pixels: pixels[:, ::-1],
+    3: lambda pixels: pixels[::-1, ::-1],
+    4: lambda pixels: pixels[::-1],
+    5: lambda pixels: pixels.transpose(1, 0, 2),
+    6: lambda pixels: np.rot90(pixels, -1),
+    7: lambda pixels: pixels[::-1, ::-1].transpose(1, 0, 2),
+    8: np.rot90,
+}
+#: Share of equal neighbours from which a picture counts as one of flat colours.
+_FLAT = 0.3
 #: Rows that are copied at a time.
 _STRIP = 256
 
@@ -90,7 +106,8 @@ def decode_image(file: BinaryIO, name: str) -> Pixels:
 def _decoded(file: BinaryIO, name: str) -> Pixels:
     try:
         with warnings.catch_warnings():
-            warnings.simplefilter("ignore", Image.DecompressionBombWarning)  # we have a lower limit of our own
+            # Pillow's limit is above our own; of a torn EXIF block, only the orientation would count.
+            warnings.simplefilter("ignore")
             image = Image.open(file, formats=_FORMATS)
     except Image.DecompressionBombError as error:
         raise ImageError(f"{name} is larger than {MAX_SIDE}x{MAX_SIDE} pixels; scale it down") from error
@@ -105,13 +122,58 @@ def _decoded(file: BinaryIO, name: str) -> Pixels:
         # An MPO is a JPEG with a preview or depth map behind it: every decoder shows its first picture.
         if image.format != "MPO" and getattr(image, "n_frames", 1) > 1:
             raise ImageError(f"{name} is animated or has several pages; {_ALLOWED}")
+        if image.format in ("JPEG", "MPO"):
+            return _jpeg(image, file, name)
         image.load()
+        _check_whole(image, file, name)
         if image.has_transparency_data:
             raise ImageError(f"{name} is transparent (has an alpha channel or a transparent colour); {_ALLOWED}")
         if image.mode not in _MODES:
             raise ImageError(f"{name} is {image.mode}; {_ALLOWED}")
         ImageOps.exif_transpose(image, in_place=True)
         return check_pixels(_pixels(image))
+
+
+def _jpeg(image: Image.Image, file: BinaryIO, name: str) -> Pixels:
+    """Decoded whole or not at all, as a camera's; Pillow fills in what a damaged file lacks."""
+    if image.mode not in _MODES:
+        raise ImageError(f"{name} is {image.mode}; {_ALLOWED}")
+    file.seek(0)
+    try:
+        pixels = decode_jpeg(file.read(), alone=False)
+    except ImageError as error:
+        raise ImageError(f"{name} is truncated or damaged ({error}); {_ALLOWED}") from error
+    return check_pixels(np.ascontiguousarray(_UPRIGHT[_orientation(image)](pixels)))
+
+
+def _orientation(image: Image.Image) -> int:
+    """EXIF's, 1 to 8; 1 where there is none that can be read."""
+    try:
+        found = image.getexif().get(_ORIENTATION, 1)
+    except Exception:  # Pillow answers a torn EXIF block with any exception there is
+        return 1
+    return found if found in _UPRIGHT else 1
+
+
+def _check_whole(image: Image.Image, file: BinaryIO, name: str) -> None:
+    if image.format not in ("PNG", "WEBP"):
+        return
+    file.seek(0)
+    data = file.read()
+    try:
+        if image.format == "PNG":
+            check_png(data)
+        else:
+            check_webp(data, flat=_is_flat(image))
+    except ImageError as error:
+        raise ImageError(f"{name} is truncated or damaged ({error}); {_ALLOWED}") from error
+
+
+def _is_flat(image: Image.Image) -> bool:
+    """Whether most of a picture has the colour of its neighbourhood, as drawn pictures have it."""
+    small = np.asarray(image.convert("L"))[::4, ::4].astype(np.int16)
+    same = (np.abs(np.diff(small, axis=1)) == 0).mean() if small.shape[1] > 1 else 1.0
+    return bool(same > _FLAT)
 
 
 def _pixels(image: Image.Image) -> Pixels:

@@ -99,7 +99,8 @@ def asked(monkeypatch: pytest.MonkeyPatch) -> list[bytes]:
     classify = OnnxRuntimeEngine.classify
 
     def recorded(self: OnnxRuntimeEngine, images: Pixels) -> Any:
-        seen.append(images[0].tobytes())
+        if len(images):
+            seen.append(images[0].tobytes())
         return classify(self, images)
 
     monkeypatch.setattr(OnnxRuntimeEngine, "classify", recorded)
@@ -120,13 +121,14 @@ def test_the_network_gets_the_same_bytes_in_calibration_and_at_the_edge(
         Path("default"), tmp_path / "b", BenignSource(images=folder), CalibrationSettings(["confidence"], rate=0.2)
     )
     files = load_images(folder).files  # type: ignore[attr-defined]
-    calibrated = dict(zip(files, seen[-len(files) :], strict=True))  # the engine tries itself out before
-    guard = Firewall.load(tmp_path / "b", threads=1)
-    for file, given in calibrated.items():
+    calibrated = set(seen)  # also what it tries itself out with, and images that are scored again
+    guard, judged = Firewall.load(tmp_path / "b", threads=1), set()
+    for file in files:
         del seen[:]
         guard.screen(next(ImageReader([str(file)]))[0])
-        assert seen[0] == given, file.name
-    assert len(calibrated) == len(READ) and len(set(calibrated.values())) == len(READ)
+        assert seen[0] in calibrated, file.name
+        judged.add(seen[0])
+    assert len(judged) == len(files) == len(READ)
     assert repeated(at_size(load_images(folder), 48, 48, progress=False)) == 0
 
 
