@@ -19,8 +19,11 @@ _BLOCK = 1 << 20
 _CHANNELS = {0: 1, 2: 3, 3: 1, 4: 2, 6: 4}
 #: First column and row, steps between columns and rows of Adam7's seven passes.
 _ADAM7 = ((0, 0, 8, 8), (4, 0, 8, 8), (0, 4, 4, 8), (2, 0, 4, 4), (0, 2, 2, 4), (1, 0, 2, 2), (0, 1, 1, 2))
-#: No coder of lossy WebP writes as many equal bytes, but for pictures of one colour.
-_RUN = re.compile(rb"(.)\1{63}", re.DOTALL)
+#: No coder of WebP writes longer runs of one byte (measured on photographs, drawings and noise) ...
+_LONGEST_RUN = 64
+#: ... but a lossy one for a picture of one colour: a byte for as many pixels at the most.
+_FLAT_PIXELS_A_BYTE = 2000
+_RUNS = re.compile(rb"(.)\1{63,}", re.DOTALL)
 
 
 def check_png(data: bytes) -> None:
@@ -84,21 +87,23 @@ def _check_rows(packed: bytes, expected: int) -> None:
         raise ImageError("the PNG is cut: rows are missing")
 
 
-def check_webp(data: bytes, *, flat: bool) -> None:
+def check_webp(data: bytes, *, flat_pixels: int) -> None:
     """Raise ImageError for a WebP of another length than it states, or with pixels that no coder writes.
 
     Args:
         data: The whole file.
-        flat: Whether the decoded picture has large areas of one colour: these may be coded as long runs of one byte.
+        flat_pixels: How many pixels of the decoded picture have the very colour of their neighbour.
     """
     stated = int.from_bytes(data[4:8], "little") + 8
     if not stated <= len(data) <= stated + 1:
         raise ImageError(f"the WebP is cut or damaged: it states {stated} bytes and has {len(data)}")
+    longest = {b"VP8L": _LONGEST_RUN, b"ALPH": _LONGEST_RUN, b"VP8 ": _LONGEST_RUN + flat_pixels // _FLAT_PIXELS_A_BYTE}
     position = 12
     while position + 8 <= stated:
         kind, length = data[position : position + 4], int.from_bytes(data[position + 4 : position + 8], "little")
         if position + 8 + length > stated:
             raise ImageError("the WebP is cut: a chunk goes beyond its end")
-        if kind in (b"VP8 ", b"VP8L", b"ALPH") and not flat and _RUN.search(data, position + 8, position + 8 + length):
+        coded = data[position + 8 : position + 8 + length]
+        if kind in longest and any(len(run[0]) > longest[kind] for run in _RUNS.finditer(coded)):
             raise ImageError("the WebP is damaged: its pixels hold bytes that no coder writes")
         position += 8 + length + (length & 1)
