@@ -164,7 +164,7 @@ def _content(path: Path) -> bytes:
     except OSError as error:
         raise UsageError(f"can't read the key {path} ({error.strerror}); name a file in PEM") from error
     if len(content) > _LARGEST_KEY_FILE:
-        raise UsageError(f"{path} is larger than {_LARGEST_KEY_FILE} bytes; that is not a key")
+        raise UsageError(f"{path} is larger than {_LARGEST_KEY_FILE} bytes; that is no key")
     return content
 
 

@@ -221,7 +221,7 @@ def masks_for(height: int, width: int, area: float, count: int = 6, fill: int = 
     if side > min(height, width) // 2:
         raise UsageError(
             f"a patch of {area:g} of the area is {side} pixels wide; at most half of the image's {min(height, width)} "
-            "pixels can be masked and still leave enough to classify"
+            "can be covered if the classifier is to see the rest"
         )
     tall, tops = starts(height, side, count)
     wide, lefts = starts(width, side, count)

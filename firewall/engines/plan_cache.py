@@ -28,7 +28,7 @@ from firewall.errors import EngineError, UsageError
 from firewall.host.file_writing import replace_file
 from firewall.host.user_folder import user_folder
 
-__all__ = ["Plan", "PlanCache", "PlanKey", "Profile", "plan_folder", "precision_named"]
+__all__ = ["Plan", "PlanCache", "PlanKey", "Profile", "Target", "plan_folder", "precision_named"]
 
 _LARGEST_PLAN = 4 << 30
 _LARGEST_NOTE = 1 << 20
@@ -47,6 +47,25 @@ class Profile(Strict):
         if not self.least <= self.best <= self.most:
             raise ValueError(f"batch sizes {self.least}, {self.best}, {self.most} must not fall")
         return self
+
+
+@dataclass(frozen=True, slots=True)
+class Target:
+    """A network, and where it is to run.
+
+    Attributes:
+        onnx: SHA-256 of the ONNX file in the bundle.
+        output: Name of the output that the plan gives.
+        tensorrt: Version of the package.
+        gpu: Name of the GPU, as CUDA gives it.
+        compute_capability: Such as "8.7", as CUDA gives it.
+    """
+
+    onnx: str
+    output: str
+    tensorrt: str
+    gpu: str
+    compute_capability: str
 
 
 class PlanKey(Strict):
@@ -69,6 +88,11 @@ class PlanKey(Strict):
     compute_capability: str = Field(pattern=r"^[0-9]+\.[0-9]+$")
     precision: Precision
     profile: Profile
+
+    @property
+    def target(self) -> Target:
+        """The key without precision and profile."""
+        return Target(self.onnx, self.output, self.tensorrt, self.gpu, self.compute_capability)
 
     @property
     def name(self) -> str:
@@ -139,52 +163,31 @@ class PlanCache:
             )
         return Plan(key, content, note.network, note.layers, note.made)
 
-    def find(
-        self,
-        *,
-        onnx: str,
-        output: str,
-        tensorrt: str,
-        gpu: str,
-        compute_capability: str,
-        precision: Precision | None = None,
-    ) -> Plan:
-        """The one plan for this network and device.
-
-        Of several profiles the one with the largest batch is taken.
+    def find(self, target: Target, precision: Precision | None = None) -> Plan:
+        """The one plan for this network and device. Of several profiles the one with the largest batch is taken.
 
         Args:
-            onnx: See PlanKey.
-            output: See PlanKey.
-            tensorrt: See PlanKey.
-            gpu: See PlanKey.
-            compute_capability: See PlanKey.
-            precision: Which, if plans of several are there.
+            target: Network and device.
+            precision: Which, if there are plans of several.
+
+        Returns:
+            The plan, checked.
 
         Raises:
             EngineError: If there is none, if it is ambiguous, or if it is not the file that was built.
         """
-        wanted = {
-            "onnx": onnx,
-            "output": output,
-            "tensorrt": tensorrt,
-            "gpu": gpu,
-            "compute_capability": compute_capability,
-        }
-        keys = [
-            key
-            for key in self.entries()
-            if all(getattr(key, name) == value for name, value in wanted.items()) and precision in (None, key.precision)
-        ]
-        place = f"{gpu} (compute capability {compute_capability}) and TensorRT {tensorrt}"
+        keys = [key for key in self.entries() if key.target == target and precision in (None, key.precision)]
+        place = f"{target.gpu} (compute capability {target.compute_capability}) and TensorRT {target.tensorrt}"
         if not keys:
             kind = "" if precision is None else f"{precision} "
-            raise EngineError(f"no {kind}TensorRT plan for network {onnx[:12]} on {place} in {self.folder}; {_BUILD}")
+            raise EngineError(
+                f"no {kind}TensorRT plan for network {target.onnx[:12]} on {place} in {self.folder}; {_BUILD}"
+            )
         there = sorted({key.precision for key in keys})
         if len(there) > 1:
             raise EngineError(
-                f"{self.folder} has plans of precision {', '.join(there)} for network {onnx[:12]}; name one with "
-                "FIREWALL_PRECISION, or remove those that are not to be used"
+                f"{self.folder} has plans of precision {', '.join(there)} for network {target.onnx[:12]}; name "
+                "one with FIREWALL_PRECISION, or remove those that are not to be used"
             )
         return self.load(max(keys, key=lambda key: (key.profile.most, key.profile.best)))
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+from dataclasses import fields
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +14,7 @@ from firewall.bundle import Bundle
 from firewall.bundle.onnx_bytes import Precision
 from firewall.engines.device_batch import DeviceBatch
 from firewall.engines.device_memory import Backend, DeviceMemory, open_device
-from firewall.engines.plan_cache import Plan, PlanCache, precision_named
+from firewall.engines.plan_cache import Plan, PlanCache, Target, precision_named
 from firewall.engines.preparation import check_images, scale_and_shift
 from firewall.engines.tensorrt_library import Journal, deserialize, open_tensorrt
 from firewall.errors import EngineError
@@ -96,15 +97,8 @@ class TensorRTEngine:
         library = open_tensorrt()
         memory = open_device(device_id, backend=backend)
         try:
-            spec = bundle.manifest.classifier
-            plan = PlanCache(folder).find(
-                onnx=hashlib.sha256(bundle.files[spec.file]).hexdigest(),
-                output=spec.output,
-                tensorrt=str(library.__version__),
-                gpu=memory.name,
-                compute_capability=memory.compute_capability,
-                precision=precision or precision_named(),
-            )
+            target = _target(bundle, str(library.__version__), memory)
+            plan = PlanCache(folder).find(target, precision or precision_named())
             return cls(bundle, plan, memory)
         except BaseException:
             memory.close()
@@ -171,17 +165,10 @@ class TensorRTEngine:
         return self._batch.fetch(count)
 
     def _check_key(self, bundle: Bundle, plan: Plan, version: str) -> None:
-        spec, key = bundle.manifest.classifier, plan.key
-        here = {
-            "onnx": hashlib.sha256(bundle.files[spec.file]).hexdigest(),
-            "output": spec.output,
-            "tensorrt": version,
-            "gpu": self.memory.name,
-            "compute_capability": self.memory.compute_capability,
-        }
-        wrong = [name for name, value in here.items() if getattr(key, name) != value]
+        there, here = plan.key.target, _target(bundle, version, self.memory)
+        wrong = [field.name for field in fields(Target) if getattr(there, field.name) != getattr(here, field.name)]
         if wrong:
-            told = ", ".join(f"{name} {getattr(key, name)!r} instead of {here[name]!r}" for name in wrong)
+            told = ", ".join(f"{name} {getattr(there, name)!r} instead of {getattr(here, name)!r}" for name in wrong)
             raise EngineError(
                 f"{self._what} was built for {told}; it is not loaded: build it with 'firewall export tensorrt'"
             )
@@ -212,3 +199,10 @@ class TensorRTEngine:
         if np.array_equal(blank, other):
             raise EngineError(f"{self._what} gives the same logits for different images; build it again")
         self.classify(np.repeat(noise, self.most, axis=0))
+
+
+def _target(bundle: Bundle, version: str, memory: DeviceMemory) -> Target:
+    """The bundle's classifier on this GPU and this version of TensorRT."""
+    spec = bundle.manifest.classifier
+    onnx = hashlib.sha256(bundle.files[spec.file]).hexdigest()
+    return Target(onnx, spec.output, version, memory.name, memory.compute_capability)

@@ -59,15 +59,8 @@ def test_an_int8_bundle_is_made_and_judges_alike(
             benign_sign.astype(np.int16) + rng.integers(-9, 10) + rng.integers(-3, 4, benign_sign.shape), 0, 255
         )
         Image.fromarray(moved.astype(np.uint8)).save(benign / f"{number:03d}.png")
-    made = (
-        "--classifier",
-        "default",
-        "--detectors",
-        "agreement",
-        "--false-positive-rate",
-        "0.05",
-        "--accept-preparation",
-    )
+    made = ("--classifier", "default", "--detectors", "agreement", "--false-positive-rate", "0.05")
+    made = (*made, "--accept-preparation")  # all of one sign, as they are meant to be
     command = ["export", "bundle", *made, "--images", str(benign), "--out", str(tmp_path / "b")]
     assert cli.run(cli.app, [*command, "--precision", "int8"], "firewall") == 0
     assert "int8" in capsys.readouterr().out
@@ -83,6 +76,6 @@ def test_an_int8_bundle_is_made_and_judges_alike(
     assert cli.run(cli.app, [*command, "--precision", "int4"], "firewall") == 2
     assert "'int4'" in capsys.readouterr().err
     again = ["export", "bundle", "--classifier", str(tmp_path / "b"), "--images", str(benign), "--precision", "fp16"]
-    again += ["--detectors", "agreement", "--accept-preparation", "--out", str(tmp_path / "c")]
-    assert cli.run(cli.app, again, "firewall") == 2
+    again.append("--accept-preparation")
+    assert cli.run(cli.app, [*again, "--detectors", "agreement", "--out", str(tmp_path / "c")], "firewall") == 2
     assert "can't be turned into fp16" in capsys.readouterr().err
