@@ -106,7 +106,14 @@ _COMMANDS = (
 
 @dataclass(frozen=True, eq=False)
 class Signs:
-    """fitting, judging: attacks on `classifier`, of tracks that they don't share. wide: few images of many attacks."""
+    """The databases of signs.
+
+    Args:
+        fitting: Attacks on `classifier`.
+        judging: The same, of tracks that `fitting` doesn't have.
+        wide: Few images of many attacks.
+        classifier: The attacked one.
+    """
 
     fitting: Database
     judging: Database
@@ -115,7 +122,16 @@ class Signs:
 
 
 def agreement(signs: Signs, photos: Sequence[Database], network: Protected) -> dict[str, Any]:
-    """The paper's page. photos: databases of the same images of `network`, with different attacks."""
+    """The paper's page.
+
+    Args:
+        signs: The databases of signs.
+        photos: Databases of the same images of `network`, with different attacks.
+        network: The classifier of the photographs.
+
+    Returns:
+        What `benchmarks/results/papers/agreement.json` holds.
+    """
     named = _shared_out(photos)
     pictures = [
         sweep(database, network, _JPEG_76, names, _COUNT, _COUNT) for database, names in zip(photos, named, strict=True)

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
-from dataclasses import dataclass
-from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +11,7 @@ import numpy as np
 import numpy.typing as npt
 from rich.console import Console
 
+from benchmarks.papers.attention_answers import Judged, scores_of
 from benchmarks.papers.attention_masks import answers, mask_table
 from firewall.errors import DataError
 from firewall.lab.database import Database
@@ -23,7 +22,7 @@ from firewall.lab.models import Protected
 from firewall.lab.models.attention_network import AttentionNetwork
 from firewall.lab.training.detectors.attention import load_attention
 
-__all__ = ["Judged", "attention"]
+__all__ = ["attention"]
 
 Logits = npt.NDArray[np.float32]
 Cell = dict[str, Any] | None
@@ -103,41 +102,6 @@ _COMMANDS = (
 )
 
 
-@dataclass(frozen=True, eq=False)
-class Judged:
-    """What f1 and f2 say of a database's images. own: f1's logits, theirs: f2's; "" stands for the normal images,
-    otherwise by attack. origins: by attack, the normal image of each."""
-
-    database: Database
-    own: dict[str, Logits]
-    theirs: dict[str, Logits]
-    origins: dict[str, npt.NDArray[np.int64]]
-
-    def scores(self, name: str) -> npt.NDArray[np.float64]:
-        """The edge's score, (N,)."""
-        return scores_of(self.theirs[name], self.own[name])
-
-    @cached_property
-    def labels(self) -> npt.NDArray[np.int64]:
-        """f1's classes of the normal images, which are the right ones."""
-        labels: npt.NDArray[np.int64] = self.own[""].argmax(1)
-        return labels
-
-    def inside(self, name: str, dev: bool | None) -> npt.NDArray[np.bool_]:
-        """Which images lie in the dev split (True), in the others (False); None: all."""
-        where = np.array([dev is None or (entry.split == "dev") == dev for entry in self.database.card.normal])
-        return where if name == "" else where[self.origins[name]]
-
-
-def scores_of(theirs: Logits, own: Logits) -> npt.NDArray[np.float64]:
-    """firewall.detectors.attention's score of many images: (N,)."""
-    named = own.argmax(1)[:, None]
-    others = theirs.astype(np.float64).copy()
-    np.put_along_axis(others, named, -np.inf, axis=1)
-    scores: npt.NDArray[np.float64] = others.max(1) - np.take_along_axis(theirs, named, axis=1)[:, 0]
-    return scores
-
-
 def attention(
     direct: Database,
     classifier: Protected,
@@ -148,11 +112,23 @@ def attention(
     data: Path | None = None,
     fresh: int = 1500,
 ) -> dict[str, Any]:
-    """Measure and write `out`.
+    """Measure the paper's tables and write them.
 
-    direct: attacks on `classifier`, f1. detectors: folders of 'firewall lab train attention' by the name that tables
-    give them; the first is the thesis'. transfer: attacks on another classifier, and it. fresh: test images, of neither
-    database, for thresholds and accuracy. Raises DataError for a database of another classifier or without the attacks.
+    Args:
+        direct: Attacks on `classifier`.
+        classifier: f1.
+        detectors: Folders of 'firewall lab train attention' by the name that tables give them; the first is the
+            thesis'.
+        out: File of the results.
+        transfer: Attacks on another classifier, and that classifier.
+        data: Folder of the data sets.
+        fresh: How many test images, of neither database, for thresholds and accuracy.
+
+    Returns:
+        What the file holds.
+
+    Raises:
+        DataError: A database is of another classifier, or lacks the attacks.
     """
     if direct.card.classifier.sha256 != classifier.sha256:
         raise DataError(f"{direct.folder} was not made on {classifier.name}; name that --classifier")
@@ -320,7 +296,7 @@ def _other_reading(other: Mapping[str, Judged], moved: Mapping[str, Judged]) -> 
             rows.append(_row([shown, detector], None, cell(found.scores(name)[both] > 0), None))
     return {
         "title": "Table 3 read otherwise: true positives on images made on VGG that fool AlexNet too",
-        "note": "Only images that AlexNet names correctly before the attack and wrongly after; f2's class against f1's.",
+        "note": "Only images that AlexNet names correctly before the attack, not after; f2's class against f1's.",
         "columns": ["attack", "detector"],
         "rows": rows,
     }

@@ -53,8 +53,15 @@ _PARTY = {"attacker": "200 images", "attacker-drawn": "100 drawings"}
 
 @dataclass(frozen=True)
 class Sweep:
-    """rates: compression rates of Figure 5, as (rate, reading). eps: of the attack there. epochs, batch, network: as of
-    the detectors' Settings."""
+    """What Figure 5 sweeps over.
+
+    Args:
+        rates: Compression rates, as (rate, reading).
+        eps: Of the attack.
+        epochs: As of the detectors' Settings.
+        batch: As of the detectors' Settings.
+        network: As of the detectors' Settings.
+    """
 
     rates: tuple[tuple[float, str], ...] = (
         *((rate, "removed") for rate in (0.05, 0.1, 0.2, 0.4, 0.8)),
@@ -85,9 +92,21 @@ class _Store:
 def reproduce(
     out: Path, data: Path | None, cases: tuple[Case, ...] = CASES, sweep: Sweep = Sweep(), *, only: Case | None = None
 ) -> dict[str, Any]:
-    """Do what is not yet done in `out`, and return the paper's page of all that is done: tables and figures as
-    benchmarks/results/papers has them. only: do nothing but this case. Raises DataError for data or classifiers that
-    are not there."""
+    """Do what is not yet done, and collect the paper's page of all that is done.
+
+    Args:
+        out: Folder of what is done.
+        data: Folder of the data sets.
+        cases: The data sets and classifiers.
+        sweep: What Figure 5 sweeps over.
+        only: Do nothing but this case.
+
+    Returns:
+        Tables and figures, as benchmarks/results/papers has them.
+
+    Raises:
+        DataError: Data or classifiers are missing.
+    """
     out.mkdir(parents=True, exist_ok=True)
     store = _Store(out / "results.json")
     for case in cases if only is None else (only,):
@@ -232,8 +251,8 @@ def _table_2(known: dict[str, Any], names: list[str]) -> dict[str, Any]:
                     rows.append({"key": [name, label, str(epoch)], "theirs": quoted, "same": _rate(hits, found["n"])})
     return _table(
         "Table 2: what the attacker's substitute names correctly",
-        "Share of 200 other test images, named correctly by the attacked network, that the substitute names correctly. An "
-        "epoch is read as one round of augmentation (200 new images, two passes over all that is known).",
+        "Share of 200 other test images, named correctly by the attacked network, that the substitute names correctly. "
+        "An epoch is read as one round of augmentation (200 new images, two passes over all that is known).",
         ["network", "seeds", "epoch"],
         rows,
     )
@@ -271,9 +290,9 @@ def _table_3(known: dict[str, Any], names: list[str]) -> dict[str, Any]:
                     rows.append({"key": key, "theirs": quoted, "same": own["accuracy"], "honest": own.get("caught")})
     return _table(
         "Table 3: detection at a compression rate of 5 %",
-        "Same: share of normal and FGSM images, as many of each, whether they fool or not, that are judged correctly at "
-        "the network's own boundary. Honest: share withheld of the FGSM images that do fool the attacked network, at a "
-        "threshold set on other normal images for 1 % false positives.",
+        "Same: share of normal and FGSM images, as many of each, whether they fool or not, that are judged correctly "
+        "at the network's own boundary. Honest: share withheld of the FGSM images that do fool the attacked network, "
+        "at a threshold set on other normal images for 1 % false positives.",
         ["network", "attacker's seeds", "eps"],
         rows,
     )
