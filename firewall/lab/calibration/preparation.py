@@ -35,7 +35,7 @@ _NEARLY_ALL = 0.9
 #: Differences of accuracy up to this may be chance.
 _CHANCE = 0.03
 #: Factor by which the mutual information must be larger to be clearly better, without labels. On six networks (ours,
-#: two of CIFAR-10, two of ImageNet, the tests') the best of 12 preparations had at most 1.03 times that of the right one.
+#: two of CIFAR-10, two of ImageNet, the tests') the best of 12 preparations had at most 1.03 times that of the right.
 _CLEARLY = 1.1
 #: Spread of an image's logits, by the median image, at which answers are compared: pixels of a larger range make all
 #: answers surer, which says nothing about the images.
