@@ -1,8 +1,8 @@
 """What evidence over time is worth: wrong labels that are released, frame by frame and with tracks, at equal costs.
 
 Each frame of a track was attacked by itself, as by an attacker who follows the sign. Only frames on which the attack
-succeeds are shown, which is the harder case: after a failed attack the label is right, so that labels change. What stays
-in the world, such as a sticker, is not measured here; the evidence of its frames is more alike.
+succeeds are shown, which is the harder case: after a failed attack the label is right, so that labels change. A change
+that stays in the world, such as a sticker, is not measured here; the evidence of its frames is more alike.
 
 These rules are compared. `frame`: each frame by itself, with the bundle's own limit. `frame, stricter`: the same with
 the limit at which as many benign calibration tracks have a frame withheld as with tracks. `tracks`: frame and evidence
