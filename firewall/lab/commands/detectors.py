@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -82,17 +83,9 @@ def train_image_cnn(
     """
     from firewall.lab.training.detectors.pixel_detectors import Settings
 
-    settings = Settings(
-        detector="image-cnn",
-        epochs=epochs,
-        loss=loss,
-        network=network,
-        attacks=names_of(attacks),
-        leave_out=names_of(leave_out),
-        augment=augment,
-        seed=seed,
-    )
-    _train(database, out, settings, threads, more)
+    names, left = names_of(attacks), names_of(leave_out)
+    settings = Settings(detector="image-cnn", epochs=epochs, seed=seed, network=network, loss=loss, augment=augment)
+    _train(database, out, replace(settings, attacks=names, leave_out=left), threads, more)
 
 
 def train_residual(

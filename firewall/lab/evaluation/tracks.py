@@ -1,14 +1,14 @@
-"""What tracks are worth: labels that an attacked sign gets released, frame by frame and over time, at equal costs.
+"""What evidence over time is worth: wrong labels that are released, frame by frame and with tracks, at equal costs.
 
-Each frame of a track was attacked by itself, as by somebody who follows the sign with the attack. Only frames on which
-the attack succeeds are shown, which is the harder case: a failed attack shows the right label, so that labels change.
-What stands still in the world, as a sticker does, is not measured here: its frames' evidence is more alike.
+Each frame of a track was attacked by itself, as by an attacker who follows the sign. Only frames on which the attack
+succeeds are shown, which is the harder case: after a failed attack the label is right, so that labels change. A change
+that stays in the world, such as a sticker, is not measured here; the evidence of its frames is more alike.
 
-These rules are compared. `frame`: each frame by itself, at the bundle's own limit. `frame, stricter`: the same at the
-limit at which as many normal calibration tracks have a frame withheld as with tracks. `tracks`: both together. `tracks,
-labels unseen` leaves changes of label out: so it would be with an attacker who reaches the same class in each frame.
-With `tracks, 3 frames` a label is also held back until three frames running have shown it; so of normal tracks the
-first two frames are always withheld, which the shares of normal tracks count.
+These rules are compared. `frame`: each frame by itself, with the bundle's own limit. `frame, stricter`: the same with
+the limit at which as many benign calibration tracks have a frame withheld as with tracks. `tracks`: frame and evidence
+together. `tracks, labels unseen`: without the evidence of changing labels, as if the attacker reached the same class in
+each frame. `tracks, 3 frames`: a label is also withheld until three consecutive frames have shown it. That always
+withholds the first two frames of a benign track, and the shares of benign tracks count them.
 """
 
 from __future__ import annotations

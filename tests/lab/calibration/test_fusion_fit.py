@@ -6,8 +6,10 @@ import numpy as np
 import pytest
 
 from firewall.decision.fusion import Fusion, excess_of, shares_of
+from firewall.decision.policy import Policy
 from firewall.errors import DataError, UsageError
 from firewall.lab.calibration.fusion_fit import RULES, ScoreTable, fit, with_early_exits, with_threshold
+from firewall.lab.measurement.bundle_verdicts import early_verdicts
 
 NAMES = ("sharp", "noise", "blunt")
 
@@ -29,6 +31,25 @@ def test_the_lab_adds_up_what_the_edge_adds_up(rule: str) -> None:
     edge = [Fusion(spec).excess(dict(zip(NAMES, map(float, row), strict=True))) for row in data.attacks["quiet"]]
 
     np.testing.assert_allclose(excess_of(spec, data.attacks["quiet"]), edge, rtol=1e-12, atol=1e-12)
+
+
+def test_early_verdicts_are_asked_of_the_edges_policy() -> None:
+    """Asked one by one, each image is judged as `Policy` does with the scores there are; a policy that is settled at
+    once is asked for nothing, and every detector's copies are counted once."""
+    data = table()
+    spec = with_early_exits(with_threshold(fit(data, "sum"), data.normal, data.tracks, 0.05), data, 0.02)
+    policy, scores = Policy(Fusion(spec)), dict(zip(NAMES, data.normal.T, strict=True))
+
+    found = early_verdicts(policy, scores)
+
+    for index in range(50):
+        asked = [name for name, here in zip(NAMES, found.asked[index], strict=True) if here]
+        known = {name: float(scores[name][index]) for name in asked}
+        assert asked == list(NAMES[: len(asked)]) and policy.settled(known)
+        assert policy.judge(known).released == found.released[index]
+    assert not found.asked.all()
+    counts = found.classified([(), ("jpeg:50", "blur:2"), ("jpeg:50",)])
+    assert set(counts.tolist()) <= {1, 3} and (counts == 1 + 2 * found.asked[:, 1]).all()
 
 
 def test_learned_weights_find_the_detector_that_tells_and_are_never_negative() -> None:

@@ -17,7 +17,9 @@ from firewall.bundle import load_bundle
 from firewall.errors import DataError, UsageError
 from firewall.lab.cli import app
 from firewall.lab.database import Database
+from firewall.lab.evaluation.attacked_images import AttackedImages
 from firewall.lab.evaluation.bundle_on_database import evaluate_on_database
+from firewall.lab.measurement.edge import Measured
 from firewall.lab.measurement.metrics import FEW
 from firewall.lab.models import open_classifier
 from tests.lab.conftest import DATABASE_ATTACKS
@@ -65,6 +67,39 @@ def test_the_verdicts_are_those_of_the_edge(judged: tuple[dict[str, Any], str], 
     assert summary["bundle"]["deepfool"]["withheld"] == np.mean([not verdict.released for verdict in hostile])
 
 
+def test_the_wrong_release_rate_is_that_of_the_edge(judged: tuple[dict[str, Any], str], made: Path) -> None:
+    """Of each attack's images the share for which the edge releases another label than the true one; never more than
+    what isn't withheld; the attack's success counts the images of the split that were attacked."""
+    summary, _ = judged
+    database, guard = Database(made), Firewall.load("default", threads=1)
+    tried = int(database.where("train").sum())
+    for attack in DATABASE_ATTACKS:
+        attacked, found = database.attacked(attack), summary["bundle"][attack]
+        wrong = []
+        for entry, image in zip(attacked.entries, attacked.images, strict=True):
+            if database.split_of(entry) == "train":
+                verdict = guard.screen(image)
+                wrong.append(verdict.released and verdict.label != database.card.normal[entry.normal].label)
+        low, high = found["wrong_release"]["ci95"]
+        assert found["wrong_release"]["rate"] == np.mean(wrong) <= 1 - found["withheld"] + 1e-12
+        assert found["wrong_release"]["n"] == len(wrong) and 0 <= low <= np.mean(wrong) <= high <= 1
+        assert found["attack_success"]["n"] == tried
+        assert found["attack_success"]["rate"] == pytest.approx(len(wrong) / tried)
+
+
+def test_only_a_wrong_label_that_is_released_counts() -> None:
+    """Released with the right label, or wrong and withheld, is no wrong release; tracks widen the interval."""
+    logits = np.eye(3, dtype=np.float32)[[0, 1, 1, 2]]
+    measured = Measured(np.zeros((4, 1, 1, 3), np.uint8), logits, (), np.zeros((4, 0, 3), np.float32))
+    truth, released = np.array([0, 0, 1, 0]), np.array([True, True, True, False])
+
+    alone = AttackedImages(measured, np.arange(4), truth, None).wrong_release(released)
+    together = AttackedImages(measured, np.array([0, 1, 1, 1]), truth, None).wrong_release(released)
+
+    assert alone["rate"] == together["rate"] == 0.25 and alone["n"] == 4
+    assert together["ci95"][1] >= alone["ci95"][1] and set(alone) == {"rate", "n", "ci95"}
+
+
 def test_the_page_has_tables_and_curves(judged: tuple[dict[str, Any], str]) -> None:
     """Every detector with its attacks, ROC curves and histograms, in one file that loads nothing."""
     _, page = judged
@@ -89,12 +124,15 @@ def test_the_page_from_top_to_bottom(made: Path, tmp_path: Path) -> None:
     summary, page = json.loads((tmp_path / "e.json").read_text()), (tmp_path / "e.html").read_text()
     heads = re.findall("<h2>(.*?)</h2>", page)
     detectors = ["Detector"] * len(Firewall.load("default", threads=1).detectors) + ["All"]
-    first, last = ["Summary", "What", "On"], ["Attacks", "Normal", "What"]
+    first, last = ["Summary", "What", "On"], ["Attacks", "Benign", "What"]
     assert [head.split(" ")[0] for head in heads] == [*first, *detectors, *last]
+    wrong = {name: entry["wrong_release"]["rate"] for name, entry in summary["bundle"].items() if entry["n"] >= FEW}
+    assert wrong[summary["worst"]["wrong_release"]] == max(wrong.values())
+    assert "wrong-release rate" in page and "attack success on the bare classifier" in page
     enough = {name: entry["withheld"] for name, entry in summary["bundle"].items() if entry["n"] >= FEW}
     assert summary["bundle"][summary["worst"]["bundle"]]["withheld"] == min(enough.values())
     rows = re.findall("<tr class=.worst.><td>(.*?)</td>", page)
-    assert rows[0] == summary["worst"]["bundle"]
+    assert rows[0] == summary["worst"]["wrong_release"]
     assert all(("few" in entry) == (entry["n"] < FEW) for entry in summary["bundle"].values())
     assert '<tr class="few"><td>cw</td><td>optimised</td>' in page
     assert summary["shift"]["normal"]["fog"]["n"] == 10 and ">fog</td>" in page

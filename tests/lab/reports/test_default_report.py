@@ -39,6 +39,7 @@ def test_the_page_says_what_a_reviewer_asks(page: str) -> None:
     places = [page.index(part) for part in parts]
 
     assert places == sorted(places)
+    assert page.index("wrong-release rate") < places[0] and "attack success on the bare classifier" in page
     assert "fgsm" in page and "stability" in page and "http" not in page
     assert page.count("data:image/svg+xml;base64,") == 2
 
