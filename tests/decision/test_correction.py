@@ -101,3 +101,13 @@ def test_of_labels_that_are_as_likely_the_lowest_comes_first() -> None:
     front = level.copy()
     front[[7, 30]] = 2.0
     assert correction.top(level, {"blur:2": front}, 4) == [7, 30, 0, 1]
+
+
+def test_log_probabilities_are_of_each_row_and_never_overflow() -> None:
+    """By hand, also where exp would be infinite or nothing: each row by itself, and all of it adds up to 1."""
+    rows = np.array([[1000.0, 0.0], [-1000.0, 0.0], [3.0, 3.0]])
+    expected = [[0.0, -1000.0], [-1000.0, 0.0], [-np.log(2), -np.log(2)]]
+    assert log_probabilities(rows) == pytest.approx(np.array(expected))
+    assert log_probabilities(rows.astype(np.float32)).dtype == np.float64
+    votes = weighted_votes(rows, rows[:, None], 0.5, [0.5])
+    assert np.exp(votes).sum(axis=1) == pytest.approx(np.ones(3))

@@ -125,12 +125,12 @@ def test_once_spoken_it_stays_spoken() -> None:
     monitor = Drift(reference(random), seed=3)
     assert monitor.state.line() == "0 signs seen, no drift found"
     spoke_at(monitor, shifted_up, random, 200)
-    since = monitor.state.since
+    since, named = monitor.state.since, monitor.state.property
     spoke_at(monitor, usual, random, 1)
     for _ in range(50):
         monitor.add_values(*usual(random))
-    assert monitor.state.spoken and monitor.state.since == since
-    assert f"since sign {since} the " in monitor.state.line()
+    assert monitor.state.spoken and monitor.state.since == since and monitor.state.property == named != ""
+    assert f"since sign {since} the {named} differs" in monitor.state.line()
 
 
 @pytest.mark.parametrize(
@@ -333,3 +333,13 @@ def test_a_channel_whose_gaps_do_not_add_up_is_refused(edges: tuple[float, ...],
     with pytest.raises(ValidationError, match=f"c: {len(edges)} edges need {len(edges) + 1} masses, each 0 or more"):
         ChannelSpec(name="c", edges=edges, masses=masses)
     assert ChannelSpec(name="c", edges=(0.0, 0.0), masses=(1, 0, 1)).masses == (1, 0, 1)
+
+
+def test_how_far_a_suspicion_is_over_the_limit_does_not_count() -> None:
+    """It depends on which detectors were still asked: traffic as suspicious as the calibration's, by other numbers, is
+    no drift."""
+    spec = DriftSpec(channels=(channel_spec("suspicion", [0.5] * 99),), run_length=1000.0, tracks=99)
+    monitor = Drift(spec, seed=2)
+    for _ in range(100):
+        state = monitor.add_values({"suspicion": 3.0}, None)
+    assert not state.spoken and state.property == "" and state.failures == 0

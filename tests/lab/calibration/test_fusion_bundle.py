@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import json
 import shutil
-import subprocess
-import sys
 from pathlib import Path
 from typing import Any
 
@@ -24,11 +22,7 @@ from firewall.lab.database import Database
 from firewall.lab.datasets.shifts import SHIFTS
 from firewall.lab.measurement.numerics import VARIED, Batched
 from tests.lab.conftest import DATABASE_ATTACKS
-
-
-def _firewall(*arguments: str) -> subprocess.CompletedProcess[str]:
-    command = [sys.executable, "-m", "firewall", "lab", *arguments]
-    return subprocess.run(command, check=False, capture_output=True, text=True, timeout=240)
+from tests.lab.in_process import lab
 
 
 @pytest.fixture(scope="module")
@@ -40,7 +34,7 @@ def others(signs: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
         with Image.open(path) as image:
             image.resize((image.width + 5, image.height + 5)).save(path)
     spec = f"folder:{folder / 'larger'}"
-    result = _firewall("attack", "--dataset", spec, "--out", str(folder / "db"), "--attacks", "fgsm", "--limit", "40")
+    result = lab("attack", "--dataset", spec, "--out", str(folder / "db"), "--attacks", "fgsm", "--limit", "40")
     assert result.returncode == 0, result.stderr
     return folder / "db"
 
@@ -53,7 +47,7 @@ def _arguments(made: Path, others: Path, out: Path, rate: str = "0.1") -> list[s
 @pytest.fixture(scope="module")
 def fused(made: Path, others: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, dict[str, Any]]:
     out = tmp_path_factory.mktemp("fused") / "bundle"
-    result = _firewall(*_arguments(made, others, out))
+    result = lab(*_arguments(made, others, out))
     assert result.returncode == 0, result.stderr
     return out, json.loads(result.stdout)
 
@@ -121,7 +115,7 @@ def test_the_evaluation_knows_the_fused_suspicion(
     out, _ = fused
     file = tmp_path / "e.json"
 
-    result = _firewall(
+    result = lab(
         *("evaluate", "--bundle", str(out), "--database", str(others), "--split", "train", "--json", str(file))
     )
 
@@ -133,9 +127,9 @@ def test_the_evaluation_knows_the_fused_suspicion(
 def test_wrong_use_is_one_line(made: Path, others: Path, tmp_path: Path) -> None:
     """Too few tracks for the rate (with how many are needed), the same images for both, an unknown rule."""
     out = tmp_path / "bundle"
-    few = _firewall(*_arguments(made, others, out, "0.01"))
-    same = _firewall(*_arguments(made, made, out))
-    rule = _firewall(*_arguments(made, others, out), "--rule", "best")
+    few = lab(*_arguments(made, others, out, "0.01"))
+    same = lab(*_arguments(made, made, out))
+    rule = lab(*_arguments(made, others, out), "--rule", "best")
 
     assert "at least 99 tracks" in few.stderr and "fitted to" in same.stderr and "--rule" in rule.stderr
     for result in (few, same, rule):
@@ -163,7 +157,7 @@ def test_what_weather_does_is_told_and_can_be_held_down(
     arguments = _arguments(made, others, tmp_path / "held")
     arguments[arguments.index("default")] = str(demanding)
 
-    result = _firewall(*arguments, "--rule", "sum", "--shift-rate", "0.3")
+    result = lab(*arguments, "--rule", "sum", "--shift-rate", "0.3")
 
     assert result.returncode == 0, result.stderr
     held = json.loads(result.stdout)
@@ -197,7 +191,7 @@ def test_a_family_is_judged_after_everything_was_fitted_without_it(
     named = ["--bundle", str(out), "--trainings", str(trainings), "--database", str(made), "--calibration", str(others)]
     rest = ["--judge", str(others), "--calibration-split", "train", "--split", "dev,eval", "--shift", "0"]
 
-    result = _firewall("unseen", *named, *rest, "--false-positive-rate", "0.2", "--rule", "sum")
+    result = lab("unseen", *named, *rest, "--false-positive-rate", "0.2", "--rule", "sum")
 
     assert result.returncode == 0, result.stderr
     found = json.loads(result.stdout)
@@ -216,7 +210,7 @@ def test_a_training_that_met_the_family_is_refused(
         (_training(tmp_path / "met", out, {"fgsm": 9}), "was trained with fgsm"),
         (tmp_path, "hold no training without a family"),
     ):
-        result = _firewall("unseen", "--trainings", str(folder), *rest)
+        result = lab("unseen", "--trainings", str(folder), *rest)
         assert result.returncode == 1 and told in result.stderr and "Traceback" not in result.stderr
 
 

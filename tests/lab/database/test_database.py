@@ -29,6 +29,7 @@ from firewall.lab.database.selection import _rank
 from firewall.lab.datasets import Dataset, split
 from firewall.lab.reports import database as page
 from tests.lab.conftest import DATABASE_ATTACKS, DATABASE_LIMIT
+from tests.lab.in_process import lab
 
 LIMIT, ATTACKS = DATABASE_LIMIT, DATABASE_ATTACKS
 
@@ -178,7 +179,7 @@ def test_a_flipped_byte_is_found_and_mended(made: Path, signs: Path, copy: Path)
 
     with pytest.raises(DataError, match=shard.name):
         [database.attacked(name) for name in ATTACKS]
-    result = command("database", "verify", copy, "--repair")
+    result = lab("database", "verify", copy, "--repair")
     assert result.returncode == 1 and is_one_line_error(result) and shard.name in result.stderr
     assert build(copy, plan(signs), workers=1).failures == ()
     assert Database(copy).verify() == []
@@ -198,7 +199,7 @@ def test_a_card_that_can_not_be_read_is_an_error(copy: Path, spoil: Callable[[Pa
     """An older format, damage or nothing at all: one line that says so and what to do."""
     spoil(copy / "card.json")
 
-    result = command("database", "info", copy)
+    result = lab("database", "info", copy)
 
     assert result.returncode != 0 and is_one_line_error(result) and words in result.stderr
 
@@ -279,10 +280,11 @@ def test_a_job_that_fails_is_told_and_tried_again(signs: Path, tmp_path: Path, m
 
 
 def test_wrong_use_of_the_command(signs: Path, tmp_path: Path) -> None:
-    """Unknown back end and device: exit code 2, one line."""
+    """Unknown back end and device: exit code 2, one line, and no folder is begun."""
     for more in (("--backend", "slurm"), ("--device", "tpu"), ("--workers", "-1")):
-        result = command(*attack_command(signs, tmp_path / "db", *more))
+        result = lab(*attack_command(signs, tmp_path / "db", *more))
         assert result.returncode == 2 and is_one_line_error(result) and more[1] in result.stderr
+        assert not (tmp_path / "db").exists()
 
 
 class Pictures(HTMLParser):

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import json
 import re
-import subprocess
-import sys
 from pathlib import Path
 from typing import Any
 
@@ -23,15 +21,15 @@ from firewall.lab.measurement.edge import Measured
 from firewall.lab.measurement.metrics import FEW
 from firewall.lab.models import open_classifier
 from tests.lab.conftest import DATABASE_ATTACKS
+from tests.lab.in_process import lab
 
 
 @pytest.fixture(scope="module")
 def judged(made: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[dict[str, Any], str]:
     """JSON and page."""
     out = tmp_path_factory.mktemp("evaluation")
-    command = [sys.executable, "-m", "firewall", "lab", "evaluate", "--database", str(made), "--split", "train"]
-    command += ["--json", str(out / "e.json"), "--html", str(out / "e.html")]
-    result = subprocess.run(command, check=False, capture_output=True, text=True, timeout=240)
+    files = ("--json", out / "e.json", "--html", out / "e.html")
+    result = lab("evaluate", "--database", made, "--split", "train", *files)
     assert result.returncode == 0, result.stderr
     return json.loads((out / "e.json").read_text()), (out / "e.html").read_text()
 

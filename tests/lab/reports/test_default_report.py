@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import json
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
@@ -12,11 +10,7 @@ import pytest
 from firewall.bundle import load_bundle
 from firewall.errors import DataError
 from firewall.lab.reports.default import _tracks, read_results
-
-
-def _report(*arguments: str) -> subprocess.CompletedProcess[str]:
-    command = [sys.executable, "-m", "firewall", "lab", "report", "default", *arguments]
-    return subprocess.run(command, check=False, capture_output=True, text=True, timeout=240)
+from tests.lab.in_process import lab
 
 
 @pytest.fixture(scope="module")
@@ -26,7 +20,7 @@ def page(made: Path, tmp_path_factory: pytest.TempPathFactory) -> str:
     (folder / "cost.json").write_text(json.dumps(cost))
     file = folder / "page.html"
     named = ["--database", str(made), "--split", "train", "--unseen", str(made), "--results", str(folder)]
-    result = _report(*named, "--shift", "4", "--out", str(file), "--json", str(folder / "page.json"))
+    result = lab("report", "default", *named, "--shift", "4", "--out", str(file), "--json", str(folder / "page.json"))
     assert result.returncode == 0, result.stderr
     summary = json.loads((folder / "page.json").read_text())
     assert set(summary["seen"]["bundle"]) == set(summary["unseen"]["bundle"])

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import json
-import subprocess
-import sys
 from pathlib import Path
 
 import numpy as np
@@ -21,6 +19,7 @@ from firewall.lab.database.variants import of_database
 from firewall.lab.models import Protected, open_classifier
 from firewall.lab.training.detectors import statistics
 from firewall.transforms import OPERATIONS_38
+from tests.lab.in_process import lab
 
 
 @pytest.fixture(scope="module")
@@ -73,16 +72,8 @@ def test_the_report_is_of_kept_out_images(trained: Path, made: Path) -> None:
 
 def test_it_runs_on_the_edge(trained: Path, made: Path, tmp_path: Path, benign_sign: np.ndarray) -> None:
     """Calibrated beside agreement and put into a bundle by the command, it is asked about all 38 copies."""
-    command = [sys.executable, "-m", "firewall", "lab", "calibrate", "--classifier", "default", "--database", str(made)]
-    command += [
-        "--detectors",
-        f"agreement,{trained}",
-        "--false-positive-rate",
-        "0.3",
-        "--out",
-        str(tmp_path / "bundle"),
-    ]
-    result = subprocess.run(command, check=False, capture_output=True, text=True, timeout=240)
+    named = ("--classifier", "default", "--database", made, "--detectors", f"agreement,{trained}")
+    result = lab("calibrate", *named, "--false-positive-rate", 0.3, "--out", tmp_path / "bundle")
     assert result.returncode == 0, result.stderr
 
     verdict = Firewall.load(tmp_path / "bundle", threads=1, exhaustive=True).screen(benign_sign)
