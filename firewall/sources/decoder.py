@@ -42,6 +42,7 @@ _HARMLESS = re.compile(
 )
 # What a frame lacks only if it is decoded from others.
 _MISSED = re.compile(r"could not find ref|missing reference|co located|frame num gap|were lost", re.IGNORECASE)
+_EARLY = "it is decoded from frames before the first one"
 _CORRUPT = "the decoder calls the frame corrupt"
 _LONGEST_DELAY = 64  # packets between a frame's own and the one that lets it out
 _PREDICTED = (2, 3, 4, 6)  # av.video.frame.PictureType: P, B, S, SP
@@ -118,7 +119,7 @@ class _Pending:
 @dataclass
 class _Key:
     """A key frame. before: why what came before it is damaged, or empty. heals: it ends that damage. shown: it was
-    handed out."""
+    handed out, or never will be."""
 
     number: int
     time: int | None
@@ -191,6 +192,8 @@ class Decoder:
         # PyAV keeps what is given here by its identity: a number, which others may give too, would get lost.
         packet.opaque = ticket = _Ticket(number)
         key = packet.is_keyframe or self._every_frame_is_key
+        early = "" if self.started else _EARLY
+        self.started = self.started or (key and not ending)
         with heard() as words:
             try:
                 frames = self._context.decode(None if ending else packet)
@@ -211,9 +214,11 @@ class Decoder:
         if reason and not leading:
             self._harm(reason)
         elif key and not ending and not reason:
-            self._renew(packet.pts, number)
+            self._renew(packet, number, early)
         if not ending:
-            self._pending[number] = _Pending(ticket, packet.pts, reason or self._damage or self._leading(packet.pts))
+            why = reason or self._damage or self._leading(packet.pts)
+            lacks = "" if key or self._recovers else early
+            self._pending[number] = _Pending(ticket, packet.pts, why or lacks)
         return self._judged(frames, ending)
 
     def convert(self, frame: av.VideoFrame) -> Pixels:
@@ -241,11 +246,12 @@ class Decoder:
             if number < key.number or self._leading(pending.time):
                 pending.why = pending.why or reason
 
-    def _renew(self, time: int | None, number: int) -> None:
+    def _renew(self, packet: av.Packet[av.VideoStream], number: int, early: str) -> None:
         """A key frame was decoded without a word: what is decoded after it doesn't depend on what came before."""
-        before = self._damage or ("" if self.started else "it is decoded from frames before the first one")
-        self._key = _Key(number, time, before, heals=bool(self._damage))
-        self._damage, self.started = "", True
+        before = self._damage or early
+        # What an edit list cuts away is decoded and dropped: such a key frame never comes out.
+        self._key = _Key(number, packet.pts, before, heals=bool(self._damage), shown=packet.is_discard)
+        self._damage = ""
 
     def _leading(self, time: int | None) -> str:
         """Why a frame that is decoded after the newest key frame is damaged nonetheless: it is shown before that, so

@@ -9,7 +9,6 @@ reference to the frame before: there equal rows are normal.
 from __future__ import annotations
 
 import math
-from collections import deque
 
 import numpy as np
 import numpy.typing as npt
@@ -19,8 +18,9 @@ from firewall.frame import Pixels
 
 __all__ = ["REMEMBERED", "Freshness"]
 
-#: Frames that a new one is compared with. A camera whose sensor hangs shows the buffers of its driver by turns.
-REMEMBERED = 8
+#: Pictures that a new one is compared with. A camera whose sensor hangs shows the buffers of its driver by turns (V4L2
+#: has 32 at most), one whose recorder hangs a loop of seconds.
+REMEMBERED = 64
 # Mean difference of neighbours in a row, in steps of 0..255: below it, a row is flat (clipped black or white, a margin)
 # and may be equal in good health.
 _TEXTURE = 1.5
@@ -41,7 +41,8 @@ class Freshness:
         """
         self._name, self._frozen_after, self._stale_rows = name, frozen_after, stale_rows
         self._at = self._changed = -math.inf
-        self._recent: deque[_Words] = deque(maxlen=REMEMBERED)
+        self._recent: _Words = np.empty((REMEMBERED, 0), np.uint64)  # a ring: the hashed rows of each picture
+        self._pictures = 0  # that were put there
         self._shape: tuple[int, ...] = ()
         self._weights: _Words = np.empty(0, np.uint64)
 
@@ -62,17 +63,19 @@ class Freshness:
             return
         if pixels.shape != self._shape:
             self._shape = pixels.shape
-            self._recent.clear()
+            self._recent, self._pictures = np.empty((REMEMBERED, pixels.shape[0]), np.uint64), 0
         rows = self._hashed(pixels)
-        alike = [rows == earlier for earlier in self._recent]
-        repeated = any(rows.all() for rows in alike)
+        alike = self._recent[: self._pictures] == rows
+        equal = np.count_nonzero(alike, axis=1)
+        repeated = bool(np.any(equal == len(rows)))
         if not repeated:
-            self._recent.append(rows)
+            self._recent[self._pictures % REMEMBERED] = rows
+            self._pictures += 1
             self._changed = captured_at
         elif self._frozen_after and captured_at - self._changed >= self._frozen_after:
             raise StaleError(f"{self._name} repeats one picture: nothing new for {captured_at - self._changed:.1f} s")
-        if self._stale_rows and not repeated and alike:
-            self._check_rows(pixels, alike)
+        if self._stale_rows and not repeated and len(alike):
+            self._check_rows(pixels, alike[np.argmax(equal)])
 
     def _hashed(self, pixels: Pixels) -> _Words:
         """(H,) a hash of each row: equal rows have equal ones, others as good as never."""
@@ -86,8 +89,8 @@ class Freshness:
         hashed: _Words = np.einsum("ij,j->i", words, self._weights)
         return hashed
 
-    def _check_rows(self, pixels: Pixels, alike: list[npt.NDArray[np.bool_]]) -> None:
-        most = max(alike, key=np.count_nonzero)
+    def _check_rows(self, pixels: Pixels, most: npt.NDArray[np.bool_]) -> None:
+        """most: (H,) the rows that are those of the earlier picture that has most of them."""
         allowed = self._stale_rows * len(most)
         if np.count_nonzero(most) <= allowed:
             return
