@@ -158,7 +158,8 @@ def calibrate(
                 f"the detector {detector.name} was trained on attacks on another classifier (SHA-256 "
                 f"{detector.classifier_sha256[:12]}, this one is {own[:12]}); train it on a database of this one"
             )
-    operations = [f"jpeg:{quality}" for quality in SWEEPS[settings.sweep]] if detectors else []
+    swept = any(name.startswith("agreement") for name in detectors)  # no other needs these copies
+    operations = [f"jpeg:{quality}" for quality in SWEEPS[settings.sweep]] if swept else []
     operations += GROUPS[_STABILITY[0]] if "stability" in detectors else ()
     operations += _STATISTICS if "statistics-one-class" in detectors else ()
     networks = networks_of(trained)
