@@ -7,6 +7,7 @@ frame every frame counts as damaged, since each is predicted from those before i
 
 from __future__ import annotations
 
+import io
 import logging
 import re
 from collections.abc import Iterator
@@ -16,9 +17,10 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from firewall.errors import ImageError
+from firewall.errors import ImageError, SourceError
 from firewall.frame import MAX_SIDE, Pixels
-from firewall.sources.payload import Payload
+from firewall.sources.image import decode_image
+from firewall.sources.payload import Payload, tells_damage
 from firewall.sources.strict_jpeg import decode_jpeg
 
 if TYPE_CHECKING:
@@ -146,11 +148,15 @@ class Decoded:
 class Decoder:
     """Decodes one video stream, packet by packet."""
 
-    def __init__(self, stream: av.VideoStream) -> None:
+    def __init__(self, stream: av.VideoStream, name: str) -> None:
         """Begin with the first packet.
 
         Args:
             stream: A video stream of an open container, before its first packet is decoded.
+            name: Name of the source, for messages.
+
+        Raises:
+            SourceError: If its codec can't tell damaged pictures.
         """
         av = ffmpeg()
         self._av = av
@@ -158,7 +164,14 @@ class Decoder:
         context.thread_count = 1  # the cores belong to the classifier, and each further thread holds a frame back
         context.copy_opaque = True
         context.options = {"err_detect": "crccheck+bitstream+buffer", "max_pixels": str(MAX_SIDE * MAX_SIDE)}
-        self._jpeg = context.name == "mjpeg"
+        if not tells_damage(context.name) or (context.name == "ffv1" and not self._has_checksums()):
+            codec = "FFV1 without checksums" if context.name == "ffv1" else context.name
+            advice = "-c:v ffv1 -level 3 -slicecrc 1" if context.name == "ffv1" else "-c:v libx264 -crf 10"
+            raise SourceError(
+                f"{name} is coded as {codec}, which can't tell damaged pictures from whole ones; "
+                f"convert it first: ffmpeg -i IN {advice} OUT.mkv"
+            )
+        self._jpeg, self._webp = context.name == "mjpeg", context.name == "webp"
         self._every_frame_is_key = bool(context.codec.intra_only)
         # FFmpeg holds back what H.264 shows before it has recovered, which needs no key frame.
         self._recovers = context.name == "h264"
@@ -182,6 +195,8 @@ class Decoder:
 
     def decode(self, packet: av.Packet[av.VideoStream]) -> list[Decoded | ImageError]:
         """What comes out after a packet, which may be nothing or more than one. An empty packet ends the stream."""
+        if self._webp:
+            return self._decode_webp(packet) if packet.size else []
         if self._jpeg:
             return self._decode_jpeg(packet) if packet.size else []
         ending = packet.size == 0
@@ -229,6 +244,16 @@ class Decoder:
         turned = round(frame.rotation / 90) if frame.rotation else 0
         pixels: Pixels = self._converter.reformat(frame, format="rgb24", threads=1).to_ndarray()
         return np.ascontiguousarray(np.rot90(pixels, turned)) if turned else pixels
+
+    def _has_checksums(self) -> bool:
+        """Of FFV1: since level 3, if its encoder was told so. FFmpeg says it to programmers."""
+        self._context.options = {**self._context.options, "debug": "pict"}
+        with heard() as words:
+            try:
+                self._context.open(strict=False)
+            except (self._av.error.FFmpegError, ValueError):
+                return False
+        return words.has(" ec:1 ")
 
     def _harm(self, reason: str) -> None:
         """What comes from now on is damaged, and what was not handed out yet may have been decoded from it."""
@@ -298,6 +323,14 @@ class Decoder:
             self._untold = ""
         return results
 
+    def _decode_webp(self, packet: av.Packet[av.VideoStream]) -> list[Decoded | ImageError]:
+        """As an image file: each is one."""
+        self.started, self._damage, self._untold = True, "", ""
+        try:
+            return [Decoded(self, None, decode_image(io.BytesIO(bytes(packet)), "the picture"))]
+        except ImageError as error:
+            return [ImageError(_sentence(str(error)))]
+
     def _decode_jpeg(self, packet: av.Packet[av.VideoStream]) -> list[Decoded | ImageError]:
         """Each stands by itself: what was lost before it does not matter."""
         self.started, self._damage, self._untold = True, "", ""
@@ -317,4 +350,5 @@ class Decoder:
 
 
 def _sentence(reason: str) -> str:
-    return f"the frame is damaged: {reason}"[:300]
+    kind = "unsupported" if "allowed are" in reason and "damaged" not in reason else "damaged"
+    return f"the frame is {kind}: {reason}"[:300]

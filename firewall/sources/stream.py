@@ -97,7 +97,11 @@ class StreamReader:
         if stream is None:
             self._container.close()
             raise SourceError(f"can't open stream {self._server.name}: there is no video in it")
-        self._decoder = Decoder(stream)
+        try:
+            self._decoder = Decoder(stream, f"stream {self._server.name}")
+        except SourceError:
+            self._container.close()
+            raise
         self._packets = self._container.demux(stream)
 
     def __iter__(self) -> StreamReader:

@@ -91,7 +91,7 @@ class VideoReader:
             width, height = stream.codec_context.width, stream.codec_context.height
             if width > MAX_SIDE or height > MAX_SIDE:
                 raise SourceError(f"video {name} is {width}x{height}, larger than {MAX_SIDE}x{MAX_SIDE}; scale it down")
-            self._decoder = Decoder(stream)
+            self._decoder = Decoder(stream, f"video {name}")
             self._extent = Extent(self._container, stream, Path(path), words)
         except BaseException:
             self.close()
