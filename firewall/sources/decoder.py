@@ -156,11 +156,14 @@ class Decoder:
             name: Name of the source, for messages.
 
         Raises:
-            SourceError: If its codec can't tell damaged pictures.
+            SourceError: If its codec wasn't recognised, or can't tell damaged pictures.
         """
         av = ffmpeg()
         self._av = av
         self._context = context = stream.codec_context
+        # FFmpeg has no decoder, or guessed a codec and found nothing of it.
+        if context is None or not (context.width or tells_damage(context.name)):
+            raise SourceError(f"no video that we can decode was recognised in {name}; remux or convert it first")
         context.thread_count = 1  # the cores belong to the classifier, and each further thread holds a frame back
         context.copy_opaque = True
         context.options = {"err_detect": "crccheck+bitstream+buffer", "max_pixels": str(MAX_SIDE * MAX_SIDE)}

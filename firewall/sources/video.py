@@ -88,10 +88,10 @@ class VideoReader:
             stream = self._container.streams.best("video")
             if stream is None or self._container.format.name in _PLAYLISTS:
                 raise SourceError(f"can't decode video {name}: there is no picture in it")
+            self._decoder = Decoder(stream, f"video {name}")
             width, height = stream.codec_context.width, stream.codec_context.height
             if width > MAX_SIDE or height > MAX_SIDE:
                 raise SourceError(f"video {name} is {width}x{height}, larger than {MAX_SIDE}x{MAX_SIDE}; scale it down")
-            self._decoder = Decoder(stream, f"video {name}")
             self._extent = Extent(self._container, stream, Path(path), words)
         except BaseException:
             self.close()

@@ -214,6 +214,18 @@ def test_codecs_that_cannot_tell_damage_are_refused(codec: str, name: str, tmp_p
 
 
 @needs_ffmpeg
+def test_what_the_reader_cannot_decode_is_not_called_damaged(tmp_path: Path) -> None:
+    """A codec in an MPEG program stream that FFmpeg takes for something else, and JPEG of a kind that we don't read."""
+    path = coded(tmp_path / "x.vob", "-c:v", "h263", "-s", "176x144", "-f", "vob")
+    with pytest.raises(SourceError, match=r"no video that we can decode was recognised in video x\.vob; remux"):
+        VideoReader(str(path), "x.vob", timeout=20)
+    reader = VideoReader(str(coded(tmp_path / "x.avi", "-c:v", "ljpeg")), "x.avi", timeout=20)
+    with pytest.raises(ImageError, match=r"the frame is unsupported: the JPEG is lossless or arithmetic-coded"):
+        next(reader)
+    reader.close()
+
+
+@needs_ffmpeg
 @pytest.mark.parametrize("codec", ["ffv1 -level 3", "rawvideo", "prores", "png", "libx264 -qp 0"])
 def test_codecs_for_measuring_are_read(codec: str, tmp_path: Path) -> None:
     """Raw and lossless video that has checksums, and what `convert it first` leads to."""
