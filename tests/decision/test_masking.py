@@ -192,6 +192,10 @@ def test_labels_under_masks_are_whole_numbers_and_classified_once() -> None:
     assert masks.recovered(image, never, table) == 3, "one mask, and all second ones with it, disagree"
     table[4, 8] = table[8, 4] = 2
     assert masks.recovered(image, never, table) == 2, "a second mask brings the majority's label back"
+    ring = np.full((9, 9), 2)
+    for place in range(9):
+        ring[place, place - 1] = ring[place - 1, place] = 3
+    assert masks.recovered(image, never, ring) == 2, "no mask disagrees by itself, though each does with a second one"
 
 
 def test_time_that_runs_out_is_not_a_certificate() -> None:
@@ -307,6 +311,28 @@ def test_a_bundle_can_demand_it_and_settings_only_sharpen_it(
     assert stricter(None, None) is None and guard.masks is None
     with pytest.raises(UsageError, match="at most half"):
         Firewall(plain, guard.engine, patches=PatchSpec(area=0.9))
+
+
+@pytest.mark.parametrize(
+    ("first", "second", "both"),
+    [
+        (None, None, None),
+        (PatchSpec(area=0.02, rounds=2), None, PatchSpec(area=0.02, rounds=2)),
+        (None, PatchSpec(area=0.02, rounds=2), PatchSpec(area=0.02, rounds=2)),
+        (PatchSpec(area=0.02), PatchSpec(area=0.01, rounds=2), PatchSpec(area=0.02, rounds=2)),
+        (PatchSpec(area=0.01, rounds=2), PatchSpec(area=0.02), PatchSpec(area=0.02, rounds=2)),
+        (
+            PatchSpec(area=0.01, masks=6, fill=1),
+            PatchSpec(area=0.03, masks=4, fill=2),
+            PatchSpec(area=0.03, masks=4, fill=2),
+        ),
+    ],
+)
+def test_of_two_demands_the_harder_of_each_kind_counts(
+    first: PatchSpec | None, second: PatchSpec | None, both: PatchSpec | None
+) -> None:
+    """The larger sticker and the more rounds, whoever asks for them; masks are the second's."""
+    assert stricter(first, second) == both
 
 
 def _biased(content: bytes, label: int) -> bytes:
