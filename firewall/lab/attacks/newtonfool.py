@@ -32,8 +32,8 @@ class NewtonFool(WhiteBox):
         steps: Largest number of steps, 1 or more.
         eta: Largest length of a step as a share of the image's L2 length, above 0.
         rounded: The network sees the image as it will be stored (uint8); False is the paper's form.
-        criterion: What counts as success.
-        name: The kind of attack, as cards have it.
+        criterion: What counts as success, of the kind TopOut.
+        name: The kind of attack.
 
     Raises:
         UsageError: A parameter is out of its range.
