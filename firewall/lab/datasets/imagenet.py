@@ -32,7 +32,7 @@ _SYNSETS = ("LOC_synset_mapping.txt", "synset_words.txt", "synsets.txt")
 
 
 def open_imagenet(root: Path) -> Dataset:
-    """All validation images under `root/imagenet`, else `root`; decoded on access. Otherwise as `nips17.open_nips17`."""
+    """All validation images under `root/imagenet`, else `root`; decoded on access. Else as `nips17.open_nips17`."""
     for base in (root / "imagenet", root):
         for folder in (base / "val", base / "ILSVRC2012_img_val", base):
             if not folder.is_dir():
