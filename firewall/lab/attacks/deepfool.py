@@ -72,7 +72,7 @@ class DeepFool(WhiteBox):
 def unmet(
     logits: Logits, result: Tensor, labels: Tensor, criterion: TopOut, steps: int
 ) -> Iterator[tuple[Tensor, Tensor, Tensor, Tensor]]:
-    """Step by step the images that don't meet the criterion yet. The caller moves them in `result` before the next step.
+    """Step by step the images that don't meet the criterion yet; the caller moves them in `result` between steps.
 
     Args:
         logits: The network.
