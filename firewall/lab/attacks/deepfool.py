@@ -2,18 +2,19 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor, nn
 
 from firewall.errors import UsageError
-from firewall.lab.attacks.attack import WhiteBox, under_attack
+from firewall.lab.attacks.attack import Logits, WhiteBox, under_attack
 from firewall.lab.attacks.bisection import along
 from firewall.lab.attacks.criteria import TOP_1, TopOut, wrong_classes
 from firewall.lab.attacks.rounding import as_stored
 
-__all__ = ["DeepFool", "missing", "ranked"]
+__all__ = ["DeepFool", "missing", "ranked", "unmet"]
 
 
 @dataclass(frozen=True)
@@ -60,18 +61,39 @@ class DeepFool(WhiteBox):
             moved, result = torch.zeros_like(images), images.clone()
             with torch.no_grad():
                 rivals = wrong_classes(logits(images), labels, self.candidates)
-            open_ = torch.arange(len(images), device=images.device)  # images where it is not met yet
-            for turn in range(self.steps + 1):
-                point = result[open_].requires_grad_()
-                values = logits(as_stored(point) if self.rounded else point)
-                kept = (~self.criterion.met(values, labels[open_])).nonzero()[:, 0]
-                open_ = open_[kept]
-                if len(open_) == 0 or turn == self.steps:
-                    break
-                short = missing(self.criterion.k, values[kept], labels[open_])
-                moved[open_] += _step(values[kept], point, labels[open_], rivals[open_], kept, short)
+            seen = (lambda point: logits(as_stored(point))) if self.rounded else logits
+            for open_, kept, values, point in unmet(seen, result, labels, self.criterion, self.steps):
+                short = missing(self.criterion.k, values, labels[open_])
+                moved[open_] += _step(values, point, labels[open_], rivals[open_], kept, short)
                 result[open_] = (images[open_] + (1 + self.overshoot) * moved[open_]).clamp(0, 1)
         return as_stored(result) if self.rounded else result
+
+
+def unmet(
+    logits: Logits, result: Tensor, labels: Tensor, criterion: TopOut, steps: int
+) -> Iterator[tuple[Tensor, Tensor, Tensor, Tensor]]:
+    """Step by step the images that don't meet the criterion yet; the caller moves them in `result` between steps.
+
+    Args:
+        logits: The network.
+        result: Float (N, C, H, W), the points so far.
+        labels: Int64 (N,).
+        criterion: What counts as success.
+        steps: Largest number of steps.
+
+    Yields:
+        The M places of the images in `result`, (M,); their places in the points, (M,); their logits, (M, K); and the
+        points that these have a gradient by, all images that were open before.
+    """
+    open_ = torch.arange(len(result), device=result.device)
+    for turn in range(steps + 1):
+        point = result[open_].requires_grad_()
+        values = logits(point)
+        kept = (~criterion.met(values, labels[open_])).nonzero()[:, 0]
+        open_ = open_[kept]
+        if len(open_) == 0 or turn == steps:
+            return
+        yield open_, kept, values[kept], point
 
 
 def missing(k: int, values: Tensor, labels: Tensor) -> Tensor:

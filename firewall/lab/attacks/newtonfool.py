@@ -11,6 +11,7 @@ from firewall.errors import UsageError
 from firewall.lab.attacks.attack import WhiteBox, under_attack
 from firewall.lab.attacks.bisection import along
 from firewall.lab.attacks.criteria import TOP_1, TopOut
+from firewall.lab.attacks.deepfool import unmet
 from firewall.lab.attacks.rounding import as_stored
 
 __all__ = ["NewtonFool"]
@@ -32,8 +33,8 @@ class NewtonFool(WhiteBox):
         steps: Largest number of steps, 1 or more.
         eta: Largest length of a step as a share of the image's L2 length, above 0.
         rounded: The network sees the image as it will be stored (uint8); False is the paper's form.
-        criterion: What counts as success.
-        name: The kind of attack, as cards have it.
+        criterion: What counts as success, of the kind TopOut.
+        name: The kind of attack.
 
     Raises:
         UsageError: A parameter is out of its range.
@@ -55,17 +56,11 @@ class NewtonFool(WhiteBox):
             images = images.detach()
             result = images.clone()
             longest = self.eta * images.flatten(1).norm(dim=1)
-            open_ = torch.arange(len(images), device=images.device)
-            for turn in range(self.steps + 1):
-                point = result[open_].requires_grad_()
-                values = logits(as_stored(point) if self.rounded else point)
-                kept = (~self.criterion.met(values, labels[open_])).nonzero()[:, 0]
-                open_ = open_[kept]
-                if len(open_) == 0 or turn == self.steps:
-                    break
+            seen = (lambda point: logits(as_stored(point))) if self.rounded else logits
+            for open_, kept, values, point in unmet(seen, result, labels, self.criterion, self.steps):
                 own = labels[open_][:, None]
-                others = values[kept].scatter(1, own, -torch.inf).logsumexp(1)
-                odds = values[kept].gather(1, own)[:, 0] - others
+                others = values.scatter(1, own, -torch.inf).logsumexp(1)
+                odds = values.gather(1, own)[:, 0] - others
                 (slope,) = torch.autograd.grad(odds.sum(), point)
                 chance, rest = odds.detach().sigmoid(), (-odds.detach()).sigmoid()
                 guess = 1 / values.shape[1] if self.criterion.k == 1 else 0.0

@@ -161,17 +161,7 @@ def load_train(root: Path) -> Gtsrb:
 
 
 def load_test(root: Path) -> Gtsrb:
-    """All test images: the packs `gtsrb_test*.npz`, else image files in a known layout.
-
-    Args:
-        root: Folder of the data sets.
-
-    Returns:
-        The images.
-
-    Raises:
-        DataError: Files are missing or damaged.
-    """
+    """All test images: the packs `gtsrb_test*.npz`, else image files in a known layout; otherwise as `load_train`."""
     packs = sorted(root.glob("gtsrb_test*.npz"))
     if packs:
         return _join([_load_pack(path) for path in packs])

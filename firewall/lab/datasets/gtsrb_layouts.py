@@ -82,17 +82,7 @@ def train_files(root: Path) -> list[Listed]:
 
 
 def test_files(root: Path) -> list[Listed]:
-    """All test images; their tracks aren't published.
-
-    Args:
-        root: Folder of the data sets.
-
-    Returns:
-        The images.
-
-    Raises:
-        DataError: There is none, one is there twice, or a table can't be read.
-    """
+    """All test images, whose tracks aren't published; otherwise as `train_files`."""
     images = _ending(root, ("Final_Test", "Images"))
     tables = [place / name for place, names in folders(root) for name in names if name == "GT-final_test.csv"]
     if images and tables:

@@ -32,17 +32,7 @@ _SYNSETS = ("LOC_synset_mapping.txt", "synset_words.txt", "synsets.txt")
 
 
 def open_imagenet(root: Path) -> Dataset:
-    """All validation images under `root/imagenet`, else `root`; decoded on access.
-
-    Args:
-        root: Folder of the data sets.
-
-    Returns:
-        The data set.
-
-    Raises:
-        DataError: Files are missing or damaged.
-    """
+    """All validation images under `root/imagenet`, else `root`; decoded on access. Else as `nips17.open_nips17`."""
     for base in (root / "imagenet", root):
         for folder in (base / "val", base / "ILSVRC2012_img_val", base):
             if not folder.is_dir():

@@ -99,7 +99,7 @@ def asked(monkeypatch: pytest.MonkeyPatch) -> list[bytes]:
     classify = OnnxRuntimeEngine.classify
 
     def recorded(self: OnnxRuntimeEngine, images: Pixels) -> Any:
-        if len(images):
+        if len(images):  # an empty batch only asks how many classes there are
             seen.append(images[0].tobytes())
         return classify(self, images)
 
