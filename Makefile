@@ -24,13 +24,13 @@ AARCH64_PACKAGES := g++-aarch64-linux-gnu qemu-user-static
 NEEDS := Debian, Ubuntu, JetPack: apt-get install python3 python3-venv python3-dev g++ make
 
 .DEFAULT_GOAL := help
-.PHONY: help serve test unit-test coverage mutation lint docs format native-test cuda-test cuda-check gpu-check gpu-there aarch64-test bench wheel clean debian-packages aarch64-packages
+.PHONY: help serve test unit-test coverage mutation lint docs format native-test cuda-test cuda-check gpu-check gpu-there aarch64-test bench bundle bundle-install wheel clean debian-packages aarch64-packages
 # A recipe that fails leaves no stamp behind.
 .DELETE_ON_ERROR:
 
 help:  ## this list
 	@echo "make TARGET [PYTHON=python3] [ARGS='...']"
-	@sed -n 's/^\([a-z0-9-]*\):.*## \(.*\)/  \1\t\2/p' $(MAKEFILE_LIST) | expand -t 16
+	@sed -n 's/^\([a-z0-9-]*\):.*## \(.*\)/  \1\t\2/p' $(MAKEFILE_LIST) | expand -t 18
 
 serve: $(VENV)/.edge  ## guard the embedded demo, or what ARGS names: make serve ARGS="--camera 0"
 	@exec $(BIN)/firewall serve $(ARGS)
@@ -110,6 +110,13 @@ aarch64-test: $(VENV)/.dev aarch64-packages  ## the C++ tests for aarch64, cross
 
 bench: $(VENV)/.edge  ## latency of a verdict on this machine: make bench ARGS="--json bench.json"
 	@exec $(BIN)/firewall bench $(ARGS)
+
+bundle: $(VENV)/.dev  ## the default bundle from the data, hours, goes on: make bundle DATA=DIR OUTLIERS=PATH (docs/rebuild.md)
+	@exec $(BIN)/python recipes/default_bundle/make.py $(if $(DATA),--data "$(DATA)") $(if $(OUTLIERS),--outliers "$(OUTLIERS)") \
+		$(if $(WORK),--work "$(WORK)") $(ARGS)
+
+bundle-install: $(VENV)/.dev  ## put the bundle that 'make bundle' finished in the place of the shipped one
+	@exec $(BIN)/python recipes/default_bundle/make.py --install $(if $(WORK),--work "$(WORK)") $(ARGS)
 
 wheel: $(VENV)/.edge  ## dist/perception_firewall-*.whl
 	$(PIP) wheel -qq --no-deps --wheel-dir dist .

@@ -81,7 +81,7 @@ def ratio(network: nn.Module, batch: int, rounds: int, device: str) -> dict[str,
 
 
 def victims(root: Path, network: nn.Module, count: int) -> tuple[Tensor, Tensor]:
-    """Test images at the network's input size, uint8 levels, that the network names rightly, drawn by a fixed seed."""
+    """Test images at the network's input size, in uint8 levels, that it names correctly, drawn by a fixed seed."""
     from firewall.lab.datasets import gtsrb
 
     test = gtsrb.load_test(root)

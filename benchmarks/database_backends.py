@@ -2,7 +2,7 @@
 
     python benchmarks/database_backends.py --dataset gtsrb --attacks pgd --limit 128 --json result.json
 
-The three databases have to be equal, image for image, before any time is told. Starting workers is part of the time.
+The three databases have to be equal, image for image, before any time is printed. Starting workers is part of the time.
 """
 
 from __future__ import annotations

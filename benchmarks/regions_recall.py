@@ -1,7 +1,7 @@
 """How many traffic signs the colour and shape proposals find, and how often they see one where there is none.
 
     python benchmarks/regions_recall.py --data DIR [--json FILE]   measure
-    python benchmarks/regions_recall.py --data DIR --fit           make firewall/regions/sign_weights.json anew
+    python benchmarks/regions_recall.py --data DIR --fit           make firewall/regions/sign_weights.json again
 
 DIR holds the packs gtsrb_train_orig.npz, gtsrb_train_extra32.npz and road_frames.npz and the video
 solidWhiteRight.mp4. Even GTSRB tracks, even road photos and the first half of the video are for tuning, the others for

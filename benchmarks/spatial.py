@@ -17,8 +17,8 @@ from typing import Any
 import numpy as np
 from machine import machine
 
-from firewall.lab.certification.certificate import Threat, certify
 from firewall.lab.certification.dual import certify_pair
+from firewall.lab.certification.image_certificate import Threat, certify
 from firewall.lab.certification.spatial_attack import Attempt, Search, attempts, moved, thesis_attack
 from firewall.lab.certification.two_layer import NETWORKS, open_two_layer
 from firewall.lab.commands.spatial import random_target

@@ -162,6 +162,24 @@ def classifiers() -> str:
     return _table(["classifier", "data", "right"], rows)
 
 
+def damaged_video() -> str:
+    """What comes out of damaged videos, all codecs and containers together, and where whole frames were lost unseen."""
+    result = _read("damaged_video.json")
+    columns = result["columns"].split()
+    found: dict[str, dict[str, int]] = {}
+    for row in result["rows"]:
+        values = dict(zip(columns, row.split(), strict=True))
+        total = found.setdefault(values["damage"], {})
+        for column in columns[3:]:
+            total[column] = total.get(column, 0) + int(values[column])
+    rows = [
+        [damage, *(str(total[column]) for column in ("frames", "whole", "errors", "wrong", "visible", "released"))]
+        for damage, total in found.items()
+    ]
+    head = ["damage", "frames", "handed out whole", "errors", "wrong", "visibly wrong", "labels on wrong frames"]
+    return _table(head, rows)
+
+
 def readme() -> str:
     """Six rows, the worst first."""
     result, cost = _read("default/evaluation.json"), _read("default/cost.json")
@@ -209,6 +227,7 @@ TABLES: dict[str, Callable[[], str]] = {
     "benign-shift": benign_shift,
     "left-out": left_out,
     "classifiers": classifiers,
+    "damaged-video": damaged_video,
 }
 
 

@@ -33,10 +33,11 @@ from machine import machine
 
 from firewall import Firewall
 from firewall.bundle import load_bundle
+from firewall.bundle.onnx_bytes import PRECISIONS
 from firewall.bundle.trust import Trust
 from firewall.demo.source import DemoReader, truth
 from firewall.engines import OnnxRuntimeEngine, OnnxRuntimeNetwork
-from firewall.engines.plan_cache import PRECISIONS, PlanCache, PlanKey, Profile
+from firewall.engines.plan_cache import PlanCache, PlanKey, Profile
 from firewall.engines.tensorrt_library import open_tensorrt
 from firewall.errors import FirewallError
 from firewall.export.precision import prepare, with_precision
@@ -86,7 +87,7 @@ def read_by_networks(folder: str, frames: int) -> tuple[dict[str, bytes], dict[s
 def refused(content: bytes, values: Values) -> dict[str, bytes]:
     """The network as TensorRT doesn't take it."""
 
-    def model() -> onnx.ModelProto:  # anew for each: the quantisers change what they are given
+    def model() -> onnx.ModelProto:  # a new one for each: the quantisers change what they are given
         fresh = onnx.load_model_from_string(content)
         del fresh.graph.value_info[:]
         return fresh

@@ -32,10 +32,11 @@ from firewall.errors import FirewallError
 from firewall.export.precision import prepare, to_float16, to_int8
 from firewall.host.onnxruntime import ort
 from firewall.lab.calibration.bundling import calibration_tracks
+from firewall.lab.calibration.settings import BenignImages, CalibrationSettings
 from firewall.lab.calibration.thresholds import calibrate
 from firewall.lab.datasets import gtsrb
 from firewall.lab.measurement.edge import engine_for
-from firewall.lab.models.card import load_card
+from firewall.lab.models.classifier_folder import load_card
 from firewall.transforms import OPERATIONS_38, SWEEP_76, apply_operations, apply_operations_normalised, resize
 
 BATCHES = (1, 4, 16, 38, 76)
@@ -175,7 +176,9 @@ def verdicts(bundle: Bundle, content: bytes, data: Path, count: int) -> dict[str
     with tempfile.TemporaryDirectory() as folder:
         for name, file in (("fp32", bundle.files[spec.file]), ("int8", content)):
             out, names = Path(folder) / name, ("agreement", "confidence")
-            made = calibrate(spec, file, normal, out, detectors=names, data="kept-out tracks", rate=0.02)
+            made = calibrate(
+                spec, file, BenignImages(normal, "kept-out tracks"), out, CalibrationSettings(names, rate=0.02)
+            )
             guard = Firewall(made, open_engine(made, threads=1))
             said[name] = [(found.released, found.label) for found in map(guard.screen, test)]
     return {

@@ -13,10 +13,11 @@ from firewall import Firewall
 from firewall.sources import read_image
 
 
-def main(network: str, benign: str, out: str) -> None:
-    """Calibrate on half of the benign images, then judge one of the others."""
+def main(network: str, benign: str, out: str, rate: str = "0.01") -> None:
+    """Calibrate on the benign images, of which `rate` may be withheld, then judge one of them."""
     command = ["firewall", "export", "bundle", "--classifier", network, "--images", benign, "--out", out]
-    subprocess.run([sys.executable, "-m", *command, "--name", "mine"], check=True)
+    command += ["--false-positive-rate", rate, "--name", "mine"]
+    subprocess.run([sys.executable, "-m", *command], check=True)
     guard = Firewall.load(out)
     picture = next(path for path in sorted(Path(benign).rglob("*")) if path.suffix in (".png", ".jpg"))
     verdict = guard.screen(read_image(picture))
@@ -24,4 +25,4 @@ def main(network: str, benign: str, out: str) -> None:
 
 
 if __name__ == "__main__":
-    main(*sys.argv[1:4])
+    main(*sys.argv[1:5])

@@ -18,8 +18,8 @@ from firewall.host.causes import told
 from firewall.lab.datasets import cifar10, gtsrb
 from firewall.lab.models.sign_classifier import INPUT_SIZE, fuse
 from firewall.lab.models.small_networks import ARCHITECTURES
-from firewall.lab.training.classifiers.protected import load_checkpoint
-from firewall.lab.training.classifiers.small import Grey
+from firewall.lab.training.classifiers.sign_training import load_checkpoint
+from firewall.lab.training.classifiers.small_classifiers import Grey
 from firewall.lab.training.loop import CHECKPOINT, read_checkpoint
 
 __all__ = ["Trained", "read_trained"]
@@ -29,8 +29,16 @@ _LABELS = {"mnist": tuple("0123456789"), "cifar10": tuple(cifar10.CLASS_NAMES)}
 
 @dataclass(frozen=True, eq=False)
 class Trained:
-    """network: float (N, 3, size, size), RGB, 0..1 -> logits (N, len(labels)), in evaluation mode, whatever it does to
-    the values first being inside. dataset: what it was trained on, as `open_dataset` names it."""
+    """A trained classifier.
+
+    Attributes:
+        network: Float (N, 3, size, size), RGB, 0..1 -> logits (N, len(labels)), in evaluation mode, whatever it does to
+            the values first being inside.
+        architecture: Name of the architecture.
+        size: As in `jpeg_sweep`.
+        labels: Name of each class.
+        dataset: What it was trained on, as `open_dataset` names it.
+    """
 
     network: nn.Module
     architecture: str
@@ -49,7 +57,10 @@ class Trained:
 def read_trained(path: Path) -> Trained:
     """The averaged network of a checkpoint file, or of the one in a training run's folder.
 
-    Only tensors and plain values are read from it. Raises DataError if it is damaged, or no classifier's.
+    Only tensors and plain values are read from it.
+
+    Raises:
+        DataError: If it is damaged, or no classifier's.
     """
     file = path / CHECKPOINT if path.is_dir() else path
     if not file.is_file():

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, cast, get_args
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 from rich.console import Console
@@ -34,7 +34,7 @@ if TYPE_CHECKING:
 __all__ = ["app"]
 
 app = typer.Typer(
-    help="Offline: a trained classifier -> ONNX -> a signed bundle, compared at each step.",
+    help="Offline: turn a trained classifier into ONNX and a signed bundle; each step is verified.",
     no_args_is_help=True,
     add_completion=False,
     pretty_exceptions_enable=False,
@@ -48,18 +48,19 @@ JsonFile = Annotated[Path | None, typer.Option("--json", metavar="FILE", help="W
 @app.command("onnx")
 def export_onnx(
     checkpoint: Annotated[
-        Path, typer.Option(metavar="F", help="checkpoint.pt of 'lab train classifier', or the folder it lies in.")
+        Path, typer.Option(metavar="F", help="checkpoint.pt from 'lab train classifier', or its folder.")
     ],
     out: Out,
     images: Annotated[
-        Path | None, typer.Option(help="Folder or pack of images to compare on. [default: its data set's test images]")
+        Path | None,
+        typer.Option(help="Folder or pack of images to compare with. \\[default: test images of its data set]"),
     ] = None,
-    limit: Annotated[int, typer.Option(min=1, help="How many of them, spread evenly.")] = 256,
+    limit: Annotated[int, typer.Option(min=1, help="The most images that are used, spread evenly.")] = 256,
     data: Annotated[Path | None, typer.Option(help="Folder of the data sets.")] = None,
     json_file: JsonFile = None,
 ) -> None:
-    """Write a trained classifier as ONNX: any batch size, normalisation inside, labels in its metadata; nothing is
-    written if it doesn't say the same as torch on real images."""
+    """Write a trained classifier as ONNX: any batch size, normalisation inside, labels in its metadata. Nothing is
+    written unless it gives the same results as torch on real images."""
     import numpy as np
 
     from firewall import __version__
@@ -102,18 +103,23 @@ def export_onnx(
 def export_bundle(
     classifier: Annotated[
         Path,
-        typer.Option(help="PATH.onnx, or a folder of 'lab train classifier', or a bundle that is calibrated anew."),
+        typer.Option(
+            help="PATH.onnx, a folder from 'lab train classifier', or a bundle that is to be calibrated again."
+        ),
     ],
     out: Out,
     detectors: Annotated[
-        str, typer.Option(help="Comma-separated: names as of 'lab calibrate', or folders of trained ones.")
+        str, typer.Option(help="Comma-separated names as in 'lab calibrate', or folders of trained detectors.")
     ] = "agreement,stability,confidence",
     images: Annotated[Path | None, typer.Option(help="Folder or pack of benign images to calibrate on.")] = None,
     database: Annotated[
-        Path | None, typer.Option(metavar="DB", help="Instead: calibrate on a database's normal images.")
+        Path | None, typer.Option(metavar="DB", help="Calibrate on the benign images of a database instead.")
     ] = None,
     fit: Annotated[
-        Path | None, typer.Option(metavar="DB", help="Fuse the detectors: weights and early exits from its attacks.")
+        Path | None,
+        typer.Option(
+            metavar="DB", help="Fuse the detectors; weights and early exits are fitted to this database's attacks."
+        ),
     ] = None,
     labels: Labels = None,
     size: Size = None,
@@ -128,38 +134,43 @@ def export_bundle(
         str | None,
         typer.Option(
             help="Turn the classifier into int8 (for the CPU; scales from the benign images) or fp16 first. "
-            "[default: as it is]"
+            "\\[default: as it is]"
         ),
     ] = None,
-    false_positive_rate: Annotated[float, typer.Option(help="Share of normal images that may be withheld.")] = 0.01,
-    name: Annotated[str, typer.Option(help="Name of the bundle; versions are counted by name.")] = "traffic-signs",
-    version: Annotated[int, typer.Option(min=1, help="Devices never go back to a lower one.")] = 1,
+    false_positive_rate: Annotated[float, typer.Option(help="Share of benign images that may be withheld.")] = 0.01,
+    name: Annotated[str, typer.Option(help="Name of the bundle; each name has its own versions.")] = "traffic-signs",
+    version: Annotated[
+        int, typer.Option(min=1, help="Version of the bundle; devices never go back to a lower one.")
+    ] = 1,
     key: Annotated[
-        Path | None, typer.Option(metavar="KEY", help="Private key to sign with, of 'firewall bundle keygen'.")
+        Path | None, typer.Option(metavar="KEY", help="Private key to sign with, from 'firewall bundle keygen'.")
     ] = None,
-    passphrase_file: Annotated[Path | None, typer.Option(metavar="FILE", help="Of an encrypted key.")] = None,
+    passphrase_file: Annotated[
+        Path | None, typer.Option(metavar="FILE", help="File whose first line is the key's passphrase.")
+    ] = None,
 ) -> None:
-    """Classifier, detectors and calibration -> a bundle, signed if a key is given."""
+    """Calibrate detectors for a classifier and write a bundle; it is signed if a key is given."""
     from firewall.bundle import load_bundle
+    from firewall.bundle.onnx_bytes import PRECISIONS
     from firewall.bundle.signature import read_passphrase, read_private
     from firewall.bundle.trust import Trust
-    from firewall.bundle.written_precision import Precision
     from firewall.lab.calibration.bundling import calibrate_folder
-    from firewall.lab.calibration.fused_bundle import Options, fuse
+    from firewall.lab.calibration.fusion_bundle import FusionSettings, fuse
+    from firewall.lab.calibration.settings import BenignSource, CalibrationSettings, NetworkSettings
     from firewall.lab.database import Database
     from firewall.lab.models import open_classifier
 
     if (images is None) == (database is None):
-        raise UsageError("name the normal images by one of --images and --database")
+        raise UsageError("name the benign images by one of --images and --database")
     if fit is not None and database is None:
-        raise UsageError("--fit needs --database: a fusion's threshold is set on normal images whose groups are known")
-    if precision not in (None, *get_args(Precision)):
-        raise UsageError(f"--precision must be one of {', '.join(get_args(Precision))}, got {precision!r}")
-    chosen = cast("Precision | None", precision)
+        raise UsageError("--fit needs --database: a fusion's threshold is set on benign images whose groups are known")
+    chosen = next((known for known in PRECISIONS if known == precision), None)
+    if precision is not None and chosen is None:
+        raise UsageError(f"--precision must be one of {', '.join(PRECISIONS)}, got {precision!r}")
     if version > 1 and key is None:
         raise UsageError("--version is written when the bundle is signed; give --key too")
     if key is not None:
-        read_private(key, read_passphrase(passphrase_file))  # a wrong passphrase is told before the work begins
+        read_private(key, read_passphrase(passphrase_file))  # a wrong passphrase is refused before the work begins
     options = wiring_options(
         labels=labels,
         size=size,
@@ -173,22 +184,15 @@ def export_bundle(
     bundle = calibrate_folder(
         classifier,
         out,
-        detectors=[part for part in detectors.split(",") if part],
-        gtsrb_root=None,
-        images=images,
-        database=database,
-        rate=false_positive_rate,
-        sweep=16,
-        name=name,
-        options=options,
-        accept_preparation=accept_preparation,
+        BenignSource(images=images, database=database),
+        CalibrationSettings([part for part in detectors.split(",") if part], rate=false_positive_rate, name=name),
+        NetworkSettings(options, chosen, accept_preparation),
         tell=lambda line: typer.echo(line, err=True),
-        precision=chosen,
     )
     if fit is not None and database is not None:
         protected = open_classifier(str(out))
         bundle = fuse(
-            bundle, protected, Database(fit), Database(database), out, Options(rate=false_positive_rate)
+            bundle, protected, Database(fit), Database(database), out, FusionSettings(rate=false_positive_rate)
         ).bundle
     if key is not None:
         fingerprint = sign_bundle(out, key, passphrase=passphrase_file, version=version)
@@ -206,20 +210,20 @@ app.command("tensorrt")(export_tensorrt)
 
 @app.command("verify")
 def export_verify(
-    images: Annotated[Path, typer.Option(help="Folder or pack of images to compare on.")],
+    images: Annotated[Path, typer.Option(help="Folder or pack of images to compare with.")],
     bundle: Annotated[str, typer.Option(help="'default' or the folder of a bundle.")] = "default",
     trust: TrustedKeys = None,
     allow_unsigned: AllowUnsigned = None,
-    limit: Annotated[int, typer.Option(min=1, help="How many images, spread evenly.")] = 100,
-    threads: Annotated[int, typer.Option(min=0, max=256, help="Threads of ONNX Runtime; 0 = one for each core.")] = 0,
+    limit: Annotated[int, typer.Option(min=1, help="The most images that are used, spread evenly.")] = 100,
+    threads: Annotated[int, typer.Option(min=0, max=256, help="Threads of ONNX Runtime; 0 = one per core.")] = 0,
     plans: Annotated[
-        Path | None, typer.Option(metavar="DIR", help="Folder of TensorRT plans, as of 'export tensorrt --out'.")
+        Path | None, typer.Option(metavar="DIR", help="Folder of TensorRT plans, as in 'export tensorrt --out'.")
     ] = None,
     json_file: JsonFile = None,
 ) -> None:
-    """Compare what torch, ONNX Runtime and TensorRT make of a bundle's classifier: logits, labels and the firewall's
-    verdicts. TensorRT in every precision that a plan was built for on this device. Of a classifier for masked images
-    the logits are compared.
+    """Compare torch, ONNX Runtime and TensorRT on a bundle's classifier: logits, labels and the firewall's verdicts.
+    TensorRT is tried in every precision that a plan was built for on this device. For a classifier of masked images
+    only the logits are compared.
 
     Exit code 1 if they differ by more than rounding, or in any label or verdict.
     """
@@ -259,7 +263,7 @@ def _add_parity(table: Table, parity: Parity, source: str) -> None:
 
 
 def _spread(images: Sequence[Pixels], limit: int) -> Iterator[Pixels]:
-    """At most `limit` images, from the first to the last at even distances, decoded one at a time."""
+    """At most `limit` images at even distances from the first to the last, decoded one at a time."""
     from firewall.export.images import spread
 
     return (images[place] for place in spread(range(len(images)), limit))

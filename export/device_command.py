@@ -15,39 +15,45 @@ __all__ = ["export_tensorrt"]
 
 
 def export_tensorrt(
-    precision: Annotated[str, typer.Option(help="fp32, fp16 or int8.")],
+    precision: Annotated[str, typer.Option(help="Precision of the plan: fp32, fp16 or int8.")],
     bundle: Annotated[str, typer.Option(help="'default' or the folder of a bundle.")] = "default",
     out: Annotated[
         Path | None,
         typer.Option(metavar="DIR", help="Folder of the plans. [$FIREWALL_PLANS, or one in the user's cache]"),
     ] = None,
     images: Annotated[
-        Path | None, typer.Option(metavar="DIR", help="int8: benign images to calibrate on, 32 at the least.")
+        Path | None, typer.Option(metavar="DIR", help="For int8: benign images to calibrate on, at least 32.")
     ] = None,
-    limit: Annotated[int, typer.Option(min=1, help="How many of them, spread evenly.")] = 512,
+    limit: Annotated[int, typer.Option(min=1, help="The most images that are used, spread evenly.")] = 512,
     keep_float: Annotated[
-        list[str] | None, typer.Option(metavar="NODE", help="int8: a node of the ONNX file that stays in float32.")
+        list[str] | None,
+        typer.Option(metavar="NODE", help="For int8: a node of the ONNX file that stays in float32; may be repeated."),
     ] = None,
     best_batch: Annotated[
-        int | None, typer.Option(min=1, help="Batch that it is fastest at. [default: the bundle's sweep]")
+        int | None, typer.Option(min=1, help="Batch size that the plan is tuned for. \\[default: the bundle's sweep]")
     ] = None,
-    max_batch: Annotated[int | None, typer.Option(min=1, help="Largest batch; larger ones are run in parts.")] = None,
+    max_batch: Annotated[
+        int | None, typer.Option(min=1, help="Largest batch size; larger batches are run in parts.")
+    ] = None,
     workspace: Annotated[int | None, typer.Option(min=1, help="MiB that TensorRT may use to build.")] = None,
-    device_id: Annotated[int, typer.Option(min=0, help="Which GPU, as CUDA counts.")] = 0,
+    device_id: Annotated[int, typer.Option(min=0, help="Number of the GPU, as CUDA counts.")] = 0,
     memory: Annotated[
-        str | None, typer.Option(help="Package for the GPU's memory: cuda.bindings or pycuda. [default: what is there]")
+        str | None,
+        typer.Option(
+            help="Package for the GPU's memory: cuda.bindings or pycuda. \\[default: the one that is installed]"
+        ),
     ] = None,
     trust: TrustedKeys = None,
     allow_unsigned: AllowUnsigned = None,
     json_file: Annotated[Path | None, typer.Option("--json", metavar="FILE", help="Write the result as JSON.")] = None,
 ) -> None:
-    """Build a bundle's classifier with TensorRT, for this GPU and this TensorRT. Run it on the device; it needs no
-    torch. A plan that is there and fits is kept; none is kept that doesn't compute in the precision. Plans are code:
+    """Build a bundle's classifier with TensorRT, for this GPU and version. Run it on the device; it needs no torch.
+    An existing plan that fits is used. A plan that doesn't compute in the wanted precision is refused. Plans are code:
     never copy one from elsewhere."""
     from firewall.bundle import load_bundle
+    from firewall.bundle.onnx_bytes import PRECISIONS
     from firewall.bundle.trust import Trust
     from firewall.engines.device_memory import BACKENDS
-    from firewall.engines.plan_cache import PRECISIONS
     from firewall.export.images import read_images
     from firewall.export.tensorrt import Wanted, build_plan
 

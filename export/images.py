@@ -18,8 +18,10 @@ def read_images(path: Path, limit: int) -> Sequence[Pixels]:
     """At most `limit` images, spread evenly, of a folder and its sub-folders, or of a pack of the lab's; files are
     decoded when they are asked for.
 
-    Raises DataError if there are none, ImageError (when it is asked for) if one can't be read, ModuleNotFoundError for
-    a pack where the lab's packages are missing.
+    Raises:
+        DataError: If there are none.
+        ImageError: (when it is asked for) if one can't be read.
+        ModuleNotFoundError: For a pack where the lab's packages are missing.
     """
     if path.suffix == ".npz":
         from firewall.lab.datasets.packs import open_pack

@@ -14,7 +14,7 @@ from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from firewall.engines.plan_cache import Precision
+from firewall.bundle.onnx_bytes import Precision
 from firewall.errors import EngineError
 
 __all__ = ["Layer", "check_precision", "count_types", "multiplying"]
@@ -40,7 +40,12 @@ _MOVING = re.compile(r"reformat|no_?op|constant|shape|shuffle|cast|quantize|memc
 
 @dataclass(frozen=True)
 class Layer:
-    """A layer that multiplies. type: what in ("float16", ...), or "unknown"."""
+    """A layer that multiplies.
+
+    Attributes:
+        name: Its name.
+        type: What in ("float16", ...), or "unknown".
+    """
 
     name: str
     type: str
@@ -49,8 +54,13 @@ class Layer:
 def multiplying(information: str, products: Collection[str]) -> list[Layer]:
     """The layers of an engine that multiply, from the inspector's JSON.
 
-    products: names of the network's convolutions and matrix products before the build; a layer that was fused from one
-    of them counts, whatever its kind is called. Raises EngineError if the JSON doesn't tell types.
+    Args:
+        information: The inspector's JSON.
+        products: Names of the network's convolutions and matrix products before the build; a layer that was fused from
+            one of them counts, whatever its kind is called.
+
+    Raises:
+        EngineError: If the JSON doesn't tell types.
     """
     try:
         content = json.loads(information)
@@ -74,9 +84,15 @@ def count_types(layers: Sequence[Layer]) -> dict[str, int]:
 
 
 def check_precision(layers: Sequence[Layer], precision: Precision, *, kept: Collection[str] = ()) -> None:
-    """Raises EngineError unless every layer multiplies in the precision, and there is one.
+    """Check what the layers of an engine compute in.
 
-    kept: nodes that were left in float32 on purpose; layers made of them may compute in that.
+    Args:
+        layers: The layers that multiply.
+        precision: The precision that was asked for.
+        kept: Nodes that were left in float32 on purpose; layers made of them may compute in that.
+
+    Raises:
+        EngineError: Unless every layer multiplies in the precision, and there is one.
     """
     wanted = _TYPES[precision]
     if not layers:

@@ -50,9 +50,21 @@ def export_classifier(
     path or name of this machine gets into the file. The model is exported in evaluation mode, on its own device, and
     left in the modes that it had.
 
-    images: uint8 (M, size, size, channels), M >= 1, on which the file is compared with the network, batches of 1, 2, 17
-    and 77; random ones by default. Raises UsageError for a size, labels or images that don't fit the call, EngineError
-    if the network can't be exported, doesn't give len(labels) logits, or the file says anything else than the network.
+    Args:
+        model: The network.
+        path: The file to write.
+        size: Width and height of the input in pixels.
+        labels: Name of each class.
+        input_name: Name of the file's input.
+        output_name: Name of the file's output.
+        channels: Channels of the input, 1 or 3.
+        images: uint8 (M, size, size, channels), M >= 1, on which the file is compared with the network, batches of 1,
+            2, 17 and 77; random ones by default.
+
+    Raises:
+        UsageError: For a size, labels or images that don't fit the call.
+        EngineError: If the network can't be exported, doesn't give len(labels) logits, or the file says anything else
+            than the network.
     """
     images = _checked(size, channels, labels, images)
     with _evaluation(model):

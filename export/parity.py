@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from firewall.engines.plan_cache import Precision
+from firewall.bundle.onnx_bytes import Precision
 from firewall.errors import EngineError
 
 __all__ = ["RELATIVE", "Parity", "compare"]
@@ -24,8 +24,17 @@ RELATIVE: dict[Precision, float] = {"fp32": 1e-4, "fp16": 0.01, "int8": 0.15}
 @dataclass(frozen=True)
 class Parity:
     """Of n images: the largest and the mean absolute difference of a logit, the largest logit, and on how many images
-    the class and the five likeliest classes (in order; all, where there are fewer) are the same. relative: the share of
-    the largest logit that a difference may have."""
+    the class and the five likeliest classes (in order; all, where there are fewer) are the same.
+
+    Attributes:
+        images: Images that were compared.
+        largest: The largest absolute difference of a logit.
+        mean: The mean absolute difference of a logit.
+        scale: The largest absolute logit.
+        same_label: Images with the same class.
+        same_top5: Images with the same five most likely classes, in order (all classes, if there are fewer).
+        relative: The share of the largest logit that a difference may have.
+    """
 
     images: int
     largest: float
@@ -41,8 +50,17 @@ class Parity:
         return max(_TOLERANCE, self.relative * self.scale)
 
     def check(self, what: str) -> None:
-        """Raises EngineError if a logit or a class differs. The order of the likeliest five is told, not asked for: two
-        logits closer than the allowed difference may change places."""
+        """Check that the logits agree within the allowed difference and that the classes are the same.
+
+        The order of the five most likely classes is reported, but not required: two logits that are closer than the
+        allowed difference may change places.
+
+        Args:
+            what: What was compared, for the message.
+
+        Raises:
+            EngineError: If a logit or a class differs.
+        """
         if not self.largest <= self.allowed:
             raise EngineError(f"{what}: a logit differs by {self.largest:.3g}, {self.allowed:.3g} is allowed")
         if self.same_label != self.images:
@@ -56,8 +74,16 @@ class Parity:
 def compare(
     first: npt.NDArray[np.float32], second: npt.NDArray[np.float32], *, precision: Precision = "fp32"
 ) -> Parity:
-    """Logits (N, classes) of the same N >= 1 images. precision: what the second was computed in.
-    Raises EngineError for other shapes or values not finite."""
+    """Logits (N, classes) of the same N >= 1 images.
+
+    Args:
+        first: Logits (N, classes).
+        second: Logits (N, classes).
+        precision: What the second was computed in.
+
+    Raises:
+        EngineError: For other shapes or values not finite.
+    """
     if first.shape != second.shape or first.ndim != 2 or len(first) == 0:
         raise EngineError(f"logits of shape {first.shape} and {second.shape} can't be compared")
     if not (np.isfinite(first).all() and np.isfinite(second).all()):

@@ -25,7 +25,7 @@ import numpy as np
 import numpy.typing as npt
 
 from firewall.bundle import InputSpec
-from firewall.engines.plan_cache import Precision
+from firewall.bundle.onnx_bytes import Precision
 from firewall.errors import DataError, EngineError, MissingExtraError
 from firewall.host.causes import told
 
@@ -48,7 +48,14 @@ def with_precision(
     *,
     kept: Sequence[str] = (),
 ) -> bytes:
-    """The ONNX file for TensorRT in a precision; fp32 is the file itself. values, kept: as of `to_int8`, for int8."""
+    """The ONNX file for TensorRT in a precision; fp32 is the file itself.
+
+    Args:
+        content: The ONNX file.
+        precision: What the result computes in.
+        values: As in `to_int8`, for int8.
+        kept: As in `to_int8`, for int8.
+    """
     if precision == "fp32":
         return content
     if precision == "fp16":
@@ -67,7 +74,8 @@ def prepare(images: npt.NDArray[np.uint8], spec: InputSpec) -> npt.NDArray[np.fl
 def to_float16(content: bytes) -> bytes:
     """The network of an ONNX file, computing in float16 between a float32 input and a float32 output.
 
-    Raises EngineError if it can't be converted, or if a weight is too large for float16 (65,504).
+    Raises:
+        EngineError: If it can't be converted, or if a weight is too large for float16 (65,504).
     """
     onnx, convert = _float16()
     model = onnx.load_model_from_string(content)
@@ -90,13 +98,17 @@ def to_int8(
 ) -> bytes:
     """The network of an ONNX file with 8-bit convolutions and matrix products.
 
-    values: float32 (N, ...), what its one input would be for N >= 32 benign images; the scales are the largest absolute
-    values that occur with them. target: "cpu" also rounds what the products give, to unsigned bytes with a zero point
-    of their own, and the biases; only then ONNX Runtime has integer kernels on a processor. TensorRT refuses that.
-    kept: names of nodes that stay in float32.
+    Args:
+        content: The ONNX file.
+        values: float32 (N, ...), what its one input would be for N >= 32 benign images; the scales are the largest
+            absolute values that occur with them.
+        target: "cpu" also rounds what the products give, to unsigned bytes with a zero point of their own, and the
+            biases; only then ONNX Runtime has integer kernels on a processor. TensorRT refuses that.
+        kept: Names of nodes that stay in float32.
 
-    Raises DataError for too few or unfit values, EngineError if the network can't be converted or has no node of a name
-    in `kept`.
+    Raises:
+        DataError: For too few or unfit values.
+        EngineError: If the network can't be converted or has no node of a name in `kept`.
     """
     onnx, quantization = _quantization()
     model = onnx.load_model_from_string(content)

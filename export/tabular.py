@@ -32,7 +32,9 @@ def to_onnx(model: Any, *, metadata: dict[str, str] | None = None) -> bytes:
 
     Known are LinearDiscriminantAnalysis and LogisticRegression (score: the decision function), SVC with an RBF or a
     linear kernel (decision function), MLPClassifier with ReLU (log-odds) and RandomForestClassifier (probability).
-    Raises UsageError for others, and for models of other than two classes.
+
+    Raises:
+        UsageError: For others, and for models of other than two classes.
     """
     scaler, classifier = _parts(model)
     if list(classifier.classes_) != [0, 1]:

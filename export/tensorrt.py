@@ -20,10 +20,11 @@ from pydantic import ValidationError
 from rich.console import Console
 
 from firewall.bundle import Bundle
+from firewall.bundle.onnx_bytes import Precision
 from firewall.detectors import build as build_detector
 from firewall.engines import OnnxRuntimeNetwork
 from firewall.engines.device_memory import Backend, DeviceMemory, open_device
-from firewall.engines.plan_cache import Plan, PlanCache, PlanKey, Precision, Profile
+from firewall.engines.plan_cache import Plan, PlanCache, PlanKey, Profile
 from firewall.engines.tensorrt_engine import TensorRTEngine
 from firewall.engines.tensorrt_library import Journal, deserialize, open_tensorrt
 from firewall.errors import EngineError, UsageError
@@ -44,9 +45,16 @@ _REGIONS = 16
 
 @dataclass(frozen=True)
 class Wanted:
-    """What to build. best, most: batch sizes, None = of the bundle's sweep. images: benign ones of any size (H, W, 3),
-    to calibrate int8. kept: nodes that stay in float32 there. workspace: MiB that TensorRT may use while it builds,
-    None = all that is free."""
+    """What to build.
+
+    Attributes:
+        precision: What it computes in.
+        best: Batch sizes, None = of the bundle's sweep.
+        most: The largest batch size; None = that of the bundle's sweep.
+        images: Benign ones of any size (H, W, 3), to calibrate int8.
+        kept: Nodes that stay in float32 there.
+        workspace: MiB that TensorRT may use while it builds, None = all that is free.
+    """
 
     precision: Precision
     best: int | None = None
@@ -58,8 +66,14 @@ class Wanted:
 
 @dataclass(frozen=True)
 class Built:
-    """A plan that is kept, and where. rebuilt: why the one that was there wasn't used; None: it was. seconds: building
-    took so long."""
+    """A plan that is kept, and where.
+
+    Attributes:
+        path: The plan's file.
+        plan: The plan.
+        rebuilt: Why the one that was there wasn't used; None: it was.
+        seconds: Building took so long.
+    """
 
     path: Path
     plan: Plan
@@ -78,9 +92,20 @@ def build_plan(
 ) -> Built:
     """Build the plan of a bundle's classifier for this GPU and this TensorRT, or find that it is there.
 
-    folder: of the plans, None = `plan_folder()`. Nothing is kept unless the engine computes in the wanted precision,
-    and runs. Ctrl-C ends it with nothing kept. Raises UsageError for batch sizes that don't fit, DataError for
-    calibration images that don't, MissingExtraError if a package isn't here, EngineError for all else.
+    Args:
+        bundle: A verified bundle.
+        wanted: What to build.
+        folder: Folder of the plans; None = `plan_folder()`. Nothing is kept unless the engine computes in the wanted
+            precision, and runs. Ctrl-C ends it with nothing kept.
+        device_id: Number of the GPU, as CUDA counts.
+        backend: Package for its memory, see DeviceMemory.
+        console: Shows the progress.
+
+    Raises:
+        UsageError: For batch sizes that don't fit.
+        DataError: For calibration images that don't.
+        MissingExtraError: If a package isn't here.
+        EngineError: For all else.
     """
     library = open_tensorrt()
     profile = profile_of(bundle, wanted.best, wanted.most)
@@ -95,8 +120,16 @@ def build_plan(
 
 
 def profile_of(bundle: Bundle, best: int | None = None, most: int | None = None) -> Profile:
-    """Batch sizes of a plan. best: None = the copies that the bundle's detectors have classified. most: None = that, or
-    the regions of a frame if those are more. Raises UsageError if they don't fit each other."""
+    """Batch sizes of a plan.
+
+    Args:
+        bundle: A verified bundle.
+        best: None = the copies that the bundle's detectors have classified.
+        most: None = that, or the regions of a frame if those are more.
+
+    Raises:
+        UsageError: If they don't fit each other.
+    """
     operations: set[str] = set()
     for spec in bundle.manifest.detectors:
         detector = build_detector(spec, lambda file: OnnxRuntimeNetwork(bundle.files[file], file, threads=1))
@@ -196,9 +229,20 @@ def serialize(
 ) -> tuple[bytes, set[str]]:
     """(plan, names of its layers that multiply) of an ONNX file, as TensorRT builds it.
 
-    key: says the output and the batch sizes. cache: keeps what was timed. tensor: name and shape of one image of the
-    input. what: names the file in errors. cancelled: ends the build at its next step once it is set. workspace: as of
-    Wanted. Raises EngineError if the file doesn't fit, or if TensorRT can't read or build it.
+    Args:
+        library: The package tensorrt.
+        journal: Collects its messages.
+        content: The ONNX file.
+        key: Says the output and the batch sizes.
+        cache: Keeps what was timed.
+        tensor: Name and shape of one image of the input.
+        what: The file's name, for messages.
+        console: Shows the progress.
+        cancelled: Ends the build at its next step once it is set.
+        workspace: As in Wanted.
+
+    Raises:
+        EngineError: If the file doesn't fit, or if TensorRT can't read or build it.
     """
     builder = library.Builder(journal.logger)
     # By name: its number differs between 10 and 11.
@@ -219,7 +263,7 @@ def serialize(
     profile.set_shape(name, *((count, *shape) for count in sizes))
     config.add_optimization_profile(profile)
     timing = config.create_timing_cache(cache.timing(key.tensorrt, key.gpu))
-    if timing is None or not config.set_timing_cache(timing, False):  # of another device or version: begin anew
+    if timing is None or not config.set_timing_cache(timing, False):  # of another device or version: begin again
         timing = config.create_timing_cache(b"")
         config.set_timing_cache(timing, False)
     kinds = [getattr(library.LayerType, kind) for kind in _PRODUCTS]
@@ -249,7 +293,7 @@ def _fit(library: Any, network: Any, name: str, shape: tuple[int, ...], output: 
     if found != (-1, *shape) or inputs[0].dtype != library.DataType.FLOAT:
         raise EngineError(
             f"{what} takes {inputs[0].dtype} {found}; float32 (N, {', '.join(map(str, shape))}) with free N is needed: "
-            "make its first dimension free and build the bundle anew"
+            "make its first dimension free and build the bundle again"
         )
     for tensor in outputs:
         if tensor.name != output:

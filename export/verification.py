@@ -19,10 +19,11 @@ import numpy as np
 import numpy.typing as npt
 
 from firewall.bundle import Bundle, ClassifierSpec, PatchSpec
+from firewall.bundle.onnx_bytes import Precision
 from firewall.decision.masking import masks_for
 from firewall.engines import Engine, OnnxRuntimeEngine
 from firewall.engines.device_memory import open_device
-from firewall.engines.plan_cache import PlanCache, Precision
+from firewall.engines.plan_cache import PlanCache
 from firewall.engines.tensorrt_engine import TensorRTEngine
 from firewall.engines.tensorrt_library import open_tensorrt
 from firewall.errors import DataError, EngineError, MissingExtraError
@@ -37,8 +38,16 @@ __all__ = ["Verified", "open_plans", "verify"]
 
 @dataclass(frozen=True)
 class Verified:
-    """One runtime against the reference. network: the classifier's file. apart: positions of the images whose verdicts
-    differ. score: the largest difference of a detector's score; None where no verdicts are compared."""
+    """One runtime against the reference.
+
+    Attributes:
+        network: The classifier's file.
+        reference: What it is compared with.
+        runtime: What is compared.
+        logits: How far the logits agree.
+        apart: Positions of the images whose verdicts differ.
+        score: The largest difference of a detector's score; None where no verdicts are compared.
+    """
 
     network: str
     reference: str
@@ -74,12 +83,22 @@ class Verified:
 def verify(
     bundle: Bundle, images: Sequence[Pixels], *, threads: int = 0, plans: Sequence[TensorRTEngine] = ()
 ) -> list[Verified]:
-    """Compare each runtime that is here with the reference. images: (H, W, 3) uint8 of any size, each judged whole.
-    plans: of this bundle, of `open_plans`. A classifier for masked images, if the bundle has one, is compared on ONNX
-    Runtime: on the edge it runs on nothing else.
+    """Compare each runtime that is here with the reference.
 
-    Every detector is asked of every image. Raises DataError without images, EngineError if a runtime fails,
-    MissingExtraError if there is neither torch nor a plan: nothing to compare with.
+    Every detector is asked of every image.
+
+    Args:
+        bundle: A verified bundle.
+        images: (H, W, 3) uint8 of any size, each judged whole.
+        threads: Threads on the processor; 0 = one for each core.
+        plans: Plans of this bundle, from `open_plans`.
+            A classifier for masked images, if the bundle has one, is compared on
+            ONNX Runtime: on the edge it runs on nothing else.
+
+    Raises:
+        DataError: Without images.
+        EngineError: If a runtime fails.
+        MissingExtraError: If there is neither torch nor a plan: nothing to compare with.
     """
     if len(images) == 0:
         raise DataError("there are no images to compare on")
@@ -142,10 +161,17 @@ def _runtime(engine: OnnxRuntimeEngine) -> str:
 
 
 def open_plans(bundle: Bundle, *, folder: Path | None = None, device_id: int = 0) -> tuple[list[TensorRTEngine], str]:
-    """(the TensorRT plans of a bundle for this GPU, why there are none). folder: of the plans, None = `plan_folder()`.
+    """(the TensorRT plans of a bundle for this GPU, why there are none).
 
-    Where TensorRT, a GPU or a plan is missing the second says which. Raises EngineError if there is a plan that can't
-    be used: it isn't passed over in silence.
+    Where TensorRT, a GPU or a plan is missing the second says which.
+
+    Args:
+        bundle: A verified bundle.
+        folder: Folder of the plans; None = `plan_folder()`.
+        device_id: Number of the GPU, as CUDA counts.
+
+    Raises:
+        EngineError: If there is a plan that can't be used: it isn't passed over in silence.
     """
     content = bundle.files[bundle.manifest.classifier.file]
     try:

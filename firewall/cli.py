@@ -8,7 +8,6 @@ from __future__ import annotations
 import sys
 import time
 from collections.abc import Callable
-from contextlib import ExitStack
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -23,16 +22,13 @@ from firewall.errors import EngineError, FirewallError, ImageError, MissingExtra
 from firewall.host.output import close_output, json_text, open_standard_streams, print_line, readable
 
 if TYPE_CHECKING:
-    from firewall.bundle import Bundle as LoadedBundle
     from firewall.bundle import PatchSpec
-    from firewall.config import Settings
-    from firewall.sinks import JsonLines
 
 __all__ = ["app", "main"]
 
 app = typer.Typer(
     name="firewall",
-    help="Release a classifier's label only if the image is judged benign; withhold it otherwise, with a reason.",
+    help="Release a classifier's label only if the image is judged benign. Otherwise withhold it and say why.",
     add_completion=False,
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
@@ -42,21 +38,22 @@ app.add_typer(bundle_app, name="bundle")
 _stderr = Console(stderr=True, highlight=False, soft_wrap=True)
 
 Bundle = Annotated[str, typer.Option(help="'default' or the folder of a bundle.")]
-Device = Annotated[str, typer.Option(help="What the classifier runs on, and nothing else: cpu, cuda or tensorrt.")]
+Device = Annotated[str, typer.Option(help="Device of the classifier: cpu, cuda or tensorrt; no other is used.")]
 Patches = Annotated[
     float | None,
     typer.Option(
-        metavar="AREA", help="Release only labels that no sticker of up to this share of the region can change."
+        metavar="AREA",
+        help="Release only labels that no sticker of up to this area can have changed, a share (0 to 1) of the region.",
     ),
 ]
 RegionDetector = Annotated[
     Path | None,
     typer.Option(
         metavar="FILE",
-        help="Look with this detector (ONNX), or the one that a settings file (.yaml) has as region_detector.",
+        help="Your own region detector: an ONNX file, or a settings file (.yaml) with a group region_detector.",
     ),
 ]
-Threads = Annotated[int, typer.Option(min=0, max=256, help="Threads of the classifier; 0 = one for each core.")]
+Threads = Annotated[int, typer.Option(min=0, max=256, help="Threads of the classifier; 0 = one per core.")]
 
 
 def main() -> None:
@@ -67,7 +64,16 @@ def main() -> None:
 
 
 def run(command: typer.Typer, arguments: list[str], name: str) -> int:
-    """Run a command line; the exit code. Errors that a user can mend are one line without a traceback."""
+    """Run a command line. An error that the user can correct is printed as one line without a traceback.
+
+    Args:
+        command: The commands.
+        arguments: What stands after the program's name.
+        name: The program's name, for messages.
+
+    Returns:
+        The exit code: 0 done, 1 failed, 2 wrong use, 130 interrupted.
+    """
     try:
         result = command(args=arguments, prog_name=name, standalone_mode=False)
     except FirewallError as error:
@@ -107,55 +113,61 @@ def _root(
 
 @app.command()
 def serve(
-    camera: Annotated[str | None, typer.Option(metavar="N", help="Camera index: N is /dev/videoN (V4L2).")] = None,
+    camera: Annotated[str | None, typer.Option(metavar="N", help="Number of a camera: /dev/videoN (V4L2).")] = None,
     source: Annotated[
         str | None,
         typer.Option(
             metavar="URI",
-            help="N, /dev/videoN, csi://N, rtsp://, http:// (MJPEG), a video, an image, a directory, a quoted glob, "
-            "test://pattern or demo.  [default: demo]",
+            help="What to guard: N, /dev/videoN, csi://N, rtsp://, http:// (MJPEG), a video, an image, a directory, "
+            "a quoted glob, test://pattern or demo.  \\[default: demo]",
         ),
     ] = None,
     bundle: Annotated[str | None, typer.Option(help="'default' or the folder of a bundle.")] = None,
     trust: TrustedKeys = None,
     allow_unsigned: AllowUnsigned = None,
     regions: Annotated[
-        str | None, typer.Option(help="Where to look: signs, whole, detector or X,Y,W,H.  [default: signs]")
+        str | None, typer.Option(help="Where to look: signs, whole, detector or X,Y,W,H.  \\[default: signs]")
     ] = None,
     region_detector: RegionDetector = None,
     http: Annotated[
-        str | None, typer.Option(metavar="HOST:PORT", help="Live page, or 'off'.  [default: 127.0.0.1:8080]")
+        str | None,
+        typer.Option(metavar="HOST:PORT", help="Address of the live page, or 'off'.  \\[default: 127.0.0.1:8080]"),
     ] = None,
     http_name: Annotated[
         list[str] | None,
-        typer.Option(metavar="NAME", help="A host name that the page answers to besides addresses; may be repeated."),
+        typer.Option(
+            metavar="NAME", help="A host name that the page may be opened by, besides addresses; may be repeated."
+        ),
     ] = None,
     output: Annotated[
         str | None,
         typer.Option(
-            metavar="jsonl:PATH|-", help="Verdict lines: '-' is stdout, or 'off'. SIGHUP reopens PATH.  [default: -]"
+            metavar="jsonl:PATH|-",
+            help="Where verdict lines go: a file, '-' (stdout) or 'off'. SIGHUP opens PATH again.  \\[default: -]",
         ),
     ] = None,
-    max_frames: Annotated[int | None, typer.Option(help="Stop after so many frames.")] = None,
+    max_frames: Annotated[int | None, typer.Option(help="Stop after this many frames.")] = None,
     patches: Patches = None,
     deadline_ms: Annotated[
         float | None,
-        typer.Option(help="Withhold verdicts later than this after capture.  [default: 33 when live, else none]"),
+        typer.Option(help="Withhold labels later than this after capture.  \\[default: 33 if live, else none]"),
     ] = None,
     operator: Annotated[
-        bool | None, typer.Option("--operator", help="Add detector scores to the verdict lines; keep them to yourself.")
+        bool | None,
+        typer.Option("--operator", help="Add the detectors' scores to the verdict lines. Keep such lines secret."),
     ] = None,
     device: Annotated[
         str | None,
-        typer.Option(help="What the classifier runs on, and nothing else: cpu, cuda or tensorrt.  [default: cpu]"),
+        typer.Option(help="Device of the classifier: cpu, cuda or tensorrt; no other is used.  \\[default: cpu]"),
     ] = None,
-    threads: Annotated[int | None, typer.Option(help="Threads of the classifier; 0 = one for each core.")] = None,
+    threads: Annotated[int | None, typer.Option(help="Threads of the classifier; 0 = one per core.")] = None,
     config: Annotated[
-        Path | None, typer.Option(metavar="FILE", help="Settings in YAML; the options above win.")
+        Path | None, typer.Option(metavar="FILE", help="Settings in YAML; the command line's options win over them.")
     ] = None,
 ) -> None:
-    """Guard a camera, stream or file: find signs, judge each, release or withhold its label."""
+    """Guard a camera, stream or file: find the signs, judge each, and release or withhold its label."""
     from firewall.config import load_region_detector, load_settings
+    from firewall.service import serving
 
     if camera is not None and source is not None:
         raise UsageError("give --camera or --source, not both")
@@ -180,128 +192,27 @@ def serve(
         device=device,
         threads=threads,
     )
-    _serve(settings)
-
-
-def _serve(settings: Settings) -> None:
-    from firewall.bundle import load_bundle
-    from firewall.bundle.trust import Trust
-    from firewall.decision.drift import Drift, DriftState
-    from firewall.decision.tracks import Tracks
-    from firewall.engines import check_device, open_engine
-    from firewall.regions import build
-    from firewall.screening import Firewall
-    from firewall.server import HostNames, HttpServer, Monitor, create_app, parse_address
-    from firewall.service import DEADLINE_MS, Service, over_time, reopen_on_hangup, stop_on_signals
-    from firewall.sinks import Sink
-    from firewall.sources import Capture, parse
-
-    spec = parse(settings.source)
-    finder = build(settings.regions, settings.region_detector, device=settings.device, threads=settings.threads)
-    address = None if settings.http == "off" else parse_address(settings.http)
-    HostNames(settings.http, settings.http_names)  # refused before anything is opened
-    deadline_ms = settings.deadline_ms or (DEADLINE_MS if spec.live else None)
-    # Before anything is opened: where the device or the bundle is refused nothing is served.
-    check_device(settings.device)
-    trust = Trust.configured(settings.trust, settings.allow_unsigned, settings.trust_state, vouched=True)
-    loaded = load_bundle(settings.bundle, trust=trust)
-    with ExitStack() as stack:
-        sinks: list[Sink] = []
-        lines = _json_lines(settings)
-        if lines is not None:
-            sinks.append(lines)
-            stack.enter_context(reopen_on_hangup(lines))
-        monitor = Monitor(source=spec.name, bundle=settings.bundle, live=spec.live, deadline_ms=deadline_ms)
-        sinks.append(monitor)
-        if address is not None:
-            server = HttpServer(create_app(monitor, host=address[0], names=settings.http_names), *address)
-            server.start()
-            stack.callback(server.stop)
-            _say(f"live page: {server.url}")
-        # After the port is ours, so that a busy one is told at once, and the page says that it is starting.
-        engine = open_engine(loaded, device=settings.device, threads=settings.threads)
-        guard = Firewall(loaded, engine, patches=settings.patches, threads=settings.threads)
-        monitor.set_bundle(loaded.manifest.name, unsigned=loaded.unsigned)
-        _say(
-            f"guarding {spec.name} with bundle {guard.bundle.manifest.name} {guard.bundle.sha256[:12]} on "
-            f"{guard.engine.provider}, regions: {settings.regions}, "
-            + (f"deadline {deadline_ms:g} ms" if deadline_ms else "no deadline (not a live source)")
-        )
-        _say_standing(loaded)
-        tracks, drift = over_time(guard.bundle)
-        # Pictures by themselves don't follow each other, and a box that stays while signs pass by is no sign.
-        moving = spec.live or spec.kind in ("video", "demo")
-        follow = moving and settings.regions.strip() in ("signs", "detector")
-        told = DriftState()
-
-        def drift_told(state: DriftState) -> None:
-            nonlocal told
-            monitor.set_drift(state)
-            if state.spoken and not told.spoken:
-                _say(f"drift: {state.line()}; thresholds may not hold here: calibrate on images of this camera")
-            told = state
-
-        def beat() -> None:
-            monitor.beat()
-            if lines is not None:
-                lines.tick()
-
-        if drift is not None:
-            monitor.set_drift(told)
-        capture = stack.enter_context(Capture(spec, settings.capture))
-        service = Service(
-            guard,
-            capture,
-            finder,
-            sinks,
-            deadline_ms=deadline_ms,
-            max_frames=settings.max_frames,
-            heartbeat=beat,
-            tracks=Tracks(tracks) if tracks is not None and follow else None,
-            drift=None if drift is None else Drift(drift),
-            drift_told=drift_told,
-            drift_every=30 if moving else 1,
-        )
-        with stop_on_signals(service):
-            monitor.set_ready(True, "guarding")
-            summary = service.run()
-    _say(summary.line())
-
-
-def _json_lines(settings: Settings) -> JsonLines | None:
-    from firewall.sinks import JsonLines
-
-    if settings.output == "off":
-        return None
-    if settings.output in ("-", "jsonl:-"):
-        return JsonLines(sys.stdout, operator=settings.operator)
-    scheme, _, path = settings.output.partition(":")
-    if scheme != "jsonl" or not path:
-        raise UsageError(f"--output must be '-', 'off' or jsonl:PATH, got {settings.output!r}")
-    try:
-        return JsonLines.append(Path(path), operator=settings.operator)
-    except OSError as error:
-        raise UsageError(f"can't write verdict lines to {path}: {error.strerror}") from error
+    serving.serve(settings, _say)
 
 
 @app.command()
 def screen(
     paths: Annotated[
-        list[str], typer.Argument(metavar="PATH...", help="Images to judge, each a crop of a sign; - is stdin.")
+        list[str], typer.Argument(metavar="PATH...", help="Images to judge, each cropped to one sign; - is stdin.")
     ],
     bundle: Bundle = "default",
     trust: TrustedKeys = None,
     allow_unsigned: AllowUnsigned = None,
     regions: Annotated[
-        str | None, typer.Option(help="Where to look: whole, signs, detector or X,Y,W,H.  [default: whole]")
+        str | None, typer.Option(help="Where to look: whole, signs, detector or X,Y,W,H.  \\[default: whole]")
     ] = None,
     region_detector: RegionDetector = None,
     patches: Patches = None,
-    operator: Annotated[bool, typer.Option("--operator", help="Add detector scores; keep them to yourself.")] = False,
+    operator: Annotated[bool, typer.Option("--operator", help="Add the detectors' scores; keep them secret.")] = False,
     device: Device = "cpu",
     threads: Threads = 0,
 ) -> None:
-    """Judge image files: one JSON line for each region of each image. Exit code 1 if an image could not be judged."""
+    """Judge image files: one JSON line per region of each image. Exit code 1 if an image could not be judged."""
     from firewall.bundle import load_bundle
     from firewall.bundle.trust import Trust
     from firewall.config import load_region_detector
@@ -319,7 +230,8 @@ def screen(
     loaded = load_bundle(bundle, trust=Trust.configured(trust, allow_unsigned))
     engine = open_engine(loaded, device=device, threads=threads)
     guard = Firewall(loaded, engine, exhaustive=operator, patches=wanted, threads=threads)
-    _say_standing(loaded)
+    if loaded.unsigned:
+        _say(loaded.unsigned_notice)
     unreadable = 0
     for sequence, path in enumerate(paths):
         started = time.monotonic()
@@ -336,8 +248,8 @@ def screen(
         else:
             verdicts = guard.screen_frame(firewall.Frame(pixels, path, sequence, started), found)
         for verdict in verdicts:
-            told = replace(verdict, unsigned=loaded.unsigned)
-            print_line(json_text(told.line(operator=operator)))
+            final = replace(verdict, unsigned=loaded.unsigned)
+            print_line(json_text(final.line(operator=operator)))
     if unreadable:
         raise typer.Exit(1)
 
@@ -354,7 +266,7 @@ def _patches(area: float) -> PatchSpec:
 def doctor(
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON instead of a table.")] = False,
 ) -> None:
-    """Say what this machine can run, and what to do about what it can't. Exit code 1 if the main job can't run."""
+    """Say what this machine can run, and how to get what is missing. Exit code 1 if 'firewall serve' can't run."""
     from firewall import doctor as doctors
 
     checks = doctors.inspect()
@@ -368,7 +280,7 @@ _PASSED_ON: dict[str, Any] = {"allow_extra_args": True, "ignore_unknown_options"
 
 @app.command(context_settings=_PASSED_ON, add_help_option=False)
 def lab(context: typer.Context) -> None:
-    """Offline: train, calibrate, attack, evaluate. Needs the 'lab' extra."""
+    """Offline: train, calibrate, attack and evaluate. Needs the extra 'lab'."""
 
     def commands() -> typer.Typer:
         from firewall.lab.cli import app as lab_app
@@ -380,7 +292,7 @@ def lab(context: typer.Context) -> None:
 
 @app.command(context_settings=_PASSED_ON, add_help_option=False)
 def export(context: typer.Context) -> None:
-    """Offline: a trained classifier -> ONNX -> a signed bundle, compared at each step. Needs the 'lab' extra."""
+    """Offline: turn a trained classifier into ONNX and a signed bundle, verified. Needs the extra 'lab'."""
 
     def commands() -> typer.Typer:
         from firewall.export.cli import app as export_app
@@ -400,11 +312,6 @@ def _extra(name: str, commands: Callable[[], typer.Typer], arguments: list[str])
         raise MissingExtraError(
             f"'firewall {name}' needs {package}, which is not installed: pip install 'perception-firewall[lab]'"
         ) from error
-
-
-def _say_standing(bundle: LoadedBundle) -> None:
-    if bundle.unsigned:
-        _say(f"bundle {bundle.manifest.name} is signed by no key that is trusted here: every verdict says 'unsigned'")
 
 
 if __name__ == "__main__":

@@ -5,11 +5,10 @@
     - ConfigError              a settings file or environment variable that does not fit the schema
     - SourceUriError           a source URI that names nothing we can open
   + ImageError                 pixels that can't be judged: wrong shape, type or size, not an image
-    - StaleError               a frame that is no new one: its camera repeats a picture, or a part of one
+    - StaleError               a frame that is not new: its camera repeats a picture, or a part of one
   + SourceError                a camera, stream or file that can't be opened or stopped giving frames
   + BundleError                a bundle that is missing, altered, incomplete or of another format version
   + EngineError                a network that can't be loaded, or gave no usable output
-  + DeadlineExceeded           the verdict would come too late
   + MissingExtraError          a command that needs packages of an optional extra
   + DataError                  (lab) a data set, checkpoint or database that is missing or does not fit
 """
@@ -20,7 +19,6 @@ __all__ = [
     "BundleError",
     "ConfigError",
     "DataError",
-    "DeadlineExceeded",
     "EngineError",
     "FirewallError",
     "ImageError",
@@ -39,7 +37,7 @@ class FirewallError(Exception):
 
 
 class UsageError(FirewallError):
-    """The command was called in a way it can't be; nothing was done."""
+    """A command or function was used in a way that isn't allowed; nothing was done."""
 
     exit_code = 2
 
@@ -70,10 +68,6 @@ class BundleError(FirewallError):
 
 class EngineError(FirewallError):
     """A network that can't be loaded or run."""
-
-
-class DeadlineExceeded(FirewallError):
-    """Work stopped because its result could no longer be used."""
 
 
 class MissingExtraError(FirewallError):

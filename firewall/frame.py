@@ -16,14 +16,20 @@ Pixels = npt.NDArray[np.uint8]
 #: (x, y, width, height) in pixels of the frame, origin at the top left.
 Region = tuple[int, int, int, int]
 
-#: The longest side in pixels that is judged; a larger picture would be a denial of service.
+#: The longest side that is judged, in pixels. A larger picture would block the firewall.
 MAX_SIDE = 8192
 
 
 @dataclass(frozen=True, slots=True)
 class Frame:
-    """pixels: (H, W, 3) uint8 RGB. source: the URI it came from, credentials removed. sequence: counts up from 0 in
-    each source; a gap is a dropped frame. captured_at: `time.monotonic()` in seconds when it was taken."""
+    """One frame of a source.
+
+    Attributes:
+        pixels: (H, W, 3) uint8 RGB.
+        source: The URI it came from, without credentials.
+        sequence: Counts up from 0 in each source; a gap is a dropped frame.
+        captured_at: `time.monotonic()` in seconds when it was taken.
+    """
 
     pixels: Pixels
     source: str
@@ -32,9 +38,16 @@ class Frame:
 
 
 def check_pixels(pixels: object) -> Pixels:
-    """The array itself if it can be judged; raises ImageError otherwise.
+    """Check pixels once, where they enter (sources, `Firewall.screen`), and nowhere else.
 
-    Called once where pixels enter (sources, `Firewall.screen`), nowhere further in.
+    Args:
+        pixels: What should be an image.
+
+    Returns:
+        The same array, (H, W, 3) uint8.
+
+    Raises:
+        ImageError: If it is anything else than uint8 RGB of 1x1 to MAX_SIDE x MAX_SIDE pixels.
     """
     if not isinstance(pixels, np.ndarray):
         raise ImageError(f"pixels must be a numpy array (H, W, 3) of uint8 in RGB order, got {type(pixels).__name__}")

@@ -42,9 +42,20 @@ class Stages(dict[str, float]):
 
 @dataclass(slots=True)
 class _Case:
-    """One region on its way to a verdict. variants: those of `evidence`. settled: the scores that the verdict rests on,
-    if more were asked for. certified: whether no sticker can have changed the label, None if nobody looked; masked: how
-    many images were classified for that. failure: ends it, whatever else is known."""
+    """One region on its way to a verdict.
+
+    Attributes:
+        region: (x, y, width, height) in pixels of the frame.
+        evidence: What the detectors look at, None until the region is classified.
+        contradicted: Whether another region at the same place has another label.
+        variants: Operation -> logits (classes,) of the transformed copies so far; `evidence` has the same dictionary.
+        scores: Detector -> score so far.
+        settled: The scores that the verdict rests on, if more detectors were asked than it needs.
+        corrected: The corrected class, None if there is none.
+        certified: Whether no sticker can have changed the label; None if that was not examined.
+        masked: How many masked images were classified for that.
+        failure: Reason and detail that withhold the label, whatever else is known.
+    """
 
     region: Region
     evidence: Evidence | None = None
@@ -75,11 +86,23 @@ class Firewall:
         patches: PatchSpec | None = None,
         threads: int = 0,
     ) -> None:
-        """exhaustive: ask every detector even when the verdict is settled, and correct what is withheld; the decision
-        is the same. patches: release only what no such sticker can have changed; the stricter of it and the bundle's
-        own. threads: of the classifier that is asked about masked images, if the bundle has one for that; it runs on
-        the processor, 0 = one for each core. Raises UsageError for stickers that the network's input is too small for,
-        EngineError for such a classifier that can't be run."""
+        """Make ready to judge.
+
+        Args:
+            bundle: A verified bundle.
+            engine: The bundle's classifier on a device.
+            exhaustive: Ask every detector even if the verdict is settled, and correct withheld labels. The decision is
+                the same.
+            patches: Release only labels that no such sticker can have changed. If the bundle asks for that too, the
+                stricter demand counts.
+            threads: Threads of the bundle's classifier for masked images, if it has one. It runs on the processor;
+                0 = one for each core.
+
+        Raises:
+            BundleError: If a detector is unknown, or its parameters don't fit.
+            EngineError: If a network of the bundle can't be run.
+            UsageError: If the network's input is too small for such stickers.
+        """
         self.bundle = bundle
         self.engine = engine
         self.exhaustive = exhaustive
@@ -100,7 +123,8 @@ class Firewall:
         self.correction = None if bundle.manifest.correction is None else Correction(bundle.manifest.correction)
         self.fusion = None if bundle.manifest.fusion is None else Fusion(bundle.manifest.fusion)
         if self.fusion is None:
-            # What needs only the original image is asked first: most of what isn't a sign costs one classification.
+            # Detectors that need only the original image come first, so most regions that aren't signs cost one
+            # classification.
             self.detectors.sort(key=lambda detector: len(detector.operations))
             self.policy = Policy({spec.name: spec.threshold for spec in bundle.manifest.detectors})
         else:
@@ -112,11 +136,21 @@ class Firewall:
     def load(
         cls, bundle: str | Path = "default", *, device: str = "cpu", threads: int = 0, exhaustive: bool = False
     ) -> Firewall:
-        """Load `default` or a bundle's folder. device: what the classifier runs on, "cpu", "cuda" or "tensorrt"; it is
-        never run on another. threads: of the classifier on the processor, 0 = one for each core.
+        """Load a bundle, ready to judge.
 
-        Raises BundleError or EngineError if anything about the bundle is not as it was made, or the device can't be
-        used.
+        Args:
+            bundle: `default`, or a bundle's folder.
+            device: What the classifier runs on, and nothing else: "cpu", "cuda" or "tensorrt".
+            threads: Threads of the classifier on the processor; 0 = one for each core.
+            exhaustive: See Firewall.
+
+        Returns:
+            The firewall.
+
+        Raises:
+            BundleError: If the bundle is missing, altered, incomplete, or not signed as it has to be.
+            EngineError: If the device or a network can't be used.
+            UsageError: If there is no such device.
         """
         check_device(device)
         loaded = load_bundle(bundle)
@@ -124,11 +158,19 @@ class Firewall:
         return cls(loaded, engine, exhaustive=exhaustive, threads=threads)
 
     def _network(self, file: str) -> OnnxRuntimeNetwork:
-        # They are small, and one thread spares them the wait for others.
+        # They are small: waiting for other threads would cost more than one thread takes.
         return OnnxRuntimeNetwork(self.bundle.files[file], f"{file} of bundle {self.bundle.path}", threads=1)
 
     def screen(self, pixels: Pixels, region: Region | None = None) -> Verdict:
-        """Judge one image, (H, W, 3) uint8 RGB, or a region (x, y, width, height) of it; bad pixels are withheld."""
+        """Judge one image, or a region of it. Whatever goes wrong becomes a verdict that withholds.
+
+        Args:
+            pixels: (H, W, 3) uint8 RGB.
+            region: (x, y, width, height) in pixels; None: the whole image.
+
+        Returns:
+            The verdict.
+        """
         return self.screen_frame(Frame(pixels, "array", 0, time.monotonic()), None if region is None else [region])[0]
 
     def screen_frame(
@@ -139,12 +181,19 @@ class Firewall:
         deadline: float | None = None,
         stages: Stages | None = None,
     ) -> list[Verdict]:
-        """A verdict for each region, in order; for the whole frame if `regions` is None.
+        """Judge the regions of one frame. Whatever goes wrong becomes a verdict that withholds.
 
-        Regions of one place that are taken for different things contradict each other, and neither is released. The
-        verdicts are handed out together, so all have the latency of the last.
-        deadline: `time.monotonic()` in seconds after which nothing is released. stages: receives the time spent.
-        Whatever goes wrong becomes a verdict that withholds.
+        Two regions at one place with different labels contradict each other, and neither label is released. The
+        verdicts are returned together, so all have the latency of the last.
+
+        Args:
+            frame: The frame.
+            regions: (x, y, width, height) in pixels each. None: the whole frame. Empty: nothing was found.
+            deadline: `time.monotonic()` in seconds after which nothing is released. None: no deadline.
+            stages: The time spent in each stage is added to it.
+
+        Returns:
+            A verdict for each region, in order; one verdict if nothing was found or the pixels can't be judged.
         """
         stages = Stages() if stages is None else stages
         try:
@@ -167,7 +216,7 @@ class Firewall:
             return [self._verdict(frame, case, late, age) for case in cases]
 
     def _classify(self, frame: Frame, cases: Sequence[_Case], deadline: float | None, stages: Stages) -> None:
-        """The labels of the regions as they are, all in one batch: that is cheap, and often settles it."""
+        """Classify the regions as they are, all in one batch: that is cheap, and often enough for the verdict."""
         failure = (Reason.LATE, "") if _passed(deadline) else None
         if cases and failure is None:
             spec = self.bundle.manifest.classifier.input
@@ -189,8 +238,8 @@ class Firewall:
     def _ask(self, case: _Case, evidence: Evidence, deadline: float | None, stages: Stages, *, first: bool) -> bool:
         """Ask the detectors while the verdict is open and there is time; True if a sweep was begun.
 
-        A sweep that would end too late is not begun, as far as the last ones tell: what has been released by then would
-        be late too. The first of a frame is always tried.
+        A sweep is not begun if, going by the last ones, it would end after the deadline: that would make the verdicts
+        that are already known late too. The first sweep of a frame is always tried.
         """
         begun = False
         try:
@@ -207,7 +256,7 @@ class Firewall:
                         break
                     begun, started = True, time.monotonic()
                     self._sweep(case, evidence, missing, stages)
-                    # The slowest of late counts, but one hiccup must not count for ever.
+                    # The slowest recent sweep counts, but one slow sweep must not count for ever.
                     self._sweep_cost = max(time.monotonic() - started, 0.9 * self._sweep_cost)
                 with stages.timed("detect"):
                     case.scores[detector.name] = float(detector.score(evidence))
@@ -219,7 +268,7 @@ class Firewall:
         return begun
 
     def _certify(self, case: _Case, evidence: Evidence, deadline: float | None, stages: Stages) -> bool:
-        """Whether no sticker can have changed the label, asked only of what would be released; True if asked."""
+        """Find out whether a sticker can have changed a label that would be released; True if that was asked."""
         if self.masks is None or self.patches is None or _passed(deadline):
             return False
         if not self.policy.judge(case.known, contradicted=case.contradicted).released:
@@ -235,10 +284,8 @@ class Firewall:
         return True
 
     def _correct(self, case: _Case, evidence: Evidence, correction: Correction, stages: Stages) -> bool:
-        """What a withheld image would probably have been called; True if copies had to be classified for it."""
-        if self.policy.judge(
-            case.scores if case.settled is None else case.settled, contradicted=case.contradicted
-        ).released:
+        """Find the label that a withheld image would probably have had; True if copies had to be classified for it."""
+        if self.policy.judge(case.known, contradicted=case.contradicted).released:
             return False
         missing = [operation for operation in correction.operations if operation not in case.variants]
         self._sweep(case, evidence, missing, stages)
@@ -255,7 +302,7 @@ class Firewall:
         if case.failure is not None or case.evidence is None:
             return self._closed(frame, case.region, *(case.failure or (Reason.UNKNOWN, "")))
         label = int(case.evidence.logits.argmax())
-        # Who wasn't asked although the verdict was open wasn't asked for lack of time.
+        # If a detector was not asked although the verdict was open, there was no time for it.
         open_ended = not self.policy.settled(case.known) and len(case.known) < len(self.detectors)
         certified = True if self.masks is None else case.certified
         judgement = self.policy.judge(
@@ -298,7 +345,7 @@ def _crop(frame: Frame, region: Region) -> Pixels:
 
 
 def _failure(error: Exception) -> tuple[Reason, str]:
-    """Closed by default: a failure that nobody foresaw must not release either."""
+    """Reason and detail of a failure. Closed by default: an unexpected one must not release either."""
     if isinstance(error, EngineError):
         return Reason.ENGINE_ERROR, str(error)
     return Reason.UNKNOWN, f"{type(error).__name__} while screening"

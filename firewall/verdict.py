@@ -1,4 +1,4 @@
-"""What the firewall says of one region of one frame. Closed by default: a bare Verdict withholds."""
+"""The verdict on one region of one frame. Closed by default: a Verdict without arguments withholds."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ __all__ = ["Reason", "Verdict"]
 
 
 class Reason(str, Enum):
-    """Why. Few and fixed, so that they can be counted; details go into `Verdict.detail`."""
+    """Why a label was released or withheld. Few and fixed, so that they can be counted; see also `Verdict.detail`."""
 
     BENIGN = "benign"
     SUSPICIOUS = "suspicious"
@@ -34,14 +34,27 @@ class Reason(str, Enum):
 
 @dataclass(frozen=True, slots=True)
 class Verdict:
-    """`label` and `label_name` are None unless `released`. The last six fields are for the operator alone: a detector
-    that tells its scores is a detector that can be attacked (Sun et al.).
+    """One verdict. The last six fields are only for the operator: whoever knows a detector's scores can attack it
+    (Sun et al.).
 
-    region: (x, y, width, height) in pixels. latency_ms: from capture until the verdict was handed out. suspicion: how
-    far the most suspicious detector's score lies above its threshold; above 0 withholds. scores: detector -> score,
-    higher = more suspicious. evidence: what each score adds to the suspicion where the bundle fuses them.
-    classified: how many images the classifier saw for this verdict. unsigned: nobody who is trusted here vouches for
-    the bundle that judged (firewall.bundle.trust); the line says so then, and has no such key otherwise.
+    Attributes:
+        source: The frame's source.
+        sequence: The frame's number.
+        region: (x, y, width, height) in pixels of the frame.
+        released: Whether the label is released.
+        label: The class, 0-based; None unless `released`.
+        label_name: Its name; None unless `released`.
+        reason: Why it was released or withheld.
+        detail: What exactly happened, if there is more to say.
+        latency_ms: Milliseconds from capture until the verdict was handed out.
+        unsigned: Nobody who is trusted here vouches for the bundle that judged (firewall.bundle.trust). Only then does
+            the verdict line have this key.
+        suspicion: How far the scores lie above what is released; above 0 withholds. None if that isn't known.
+        scores: Detector -> score, higher is more suspicious.
+        evidence: Detector -> what its score adds to the suspicion, if the bundle fuses scores.
+        suspected_label: The class that the classifier gave, 0-based.
+        corrected_label: The class that the image would probably have had without an attack, 0-based.
+        classified: How many images the classifier saw for this verdict.
     """
 
     source: str
@@ -67,7 +80,14 @@ class Verdict:
         return "release" if self.released else "withhold"
 
     def line(self, *, operator: bool = False) -> dict[str, object]:
-        """The verdict line, ready for JSON: finite numbers only."""
+        """The verdict line, ready for JSON.
+
+        Args:
+            operator: Add the fields that are only for the operator.
+
+        Returns:
+            Key -> value; numbers that are not finite are None.
+        """
         line: dict[str, object] = {
             "source": self.source,
             "sequence": self.sequence,

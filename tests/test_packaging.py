@@ -97,7 +97,7 @@ def test_the_lab_is_an_extra(wheel: zipfile.ZipFile) -> None:
     assert len(plain) >= 4
     libraries = ("torch", "scikit-learn", "scipy", "matplotlib", "foolbox", "onnx>", "onnxscript", "joblib")
     assert not [line for line in plain if line.startswith(libraries)]
-    extras = {"lab", "export", "gpu", "pycuda", "tensorrt", "cluster", "dev"}
+    extras = {"lab", "export", "gpu", "pycuda", "tensorrt", "cluster", "recipe", "dev"}
     assert extras == set(metadata.get_all("Provides-Extra", []))
 
 
@@ -119,7 +119,7 @@ def test_an_empty_environment_runs_the_command(empty: Path) -> None:
     assert done.returncode == 0, done.stderr
     assert "serve" in done.stdout
     done = _run(empty / "firewall", "--version")
-    assert (done.returncode, done.stdout) == (0, "perception-firewall 0.1.0\n")
+    assert (done.returncode, done.stdout) == (0, "perception-firewall 0.2.0\n")
 
 
 def test_an_empty_environment_imports_the_edge(empty: Path) -> None:
@@ -138,7 +138,7 @@ print(native.load().version(), firewall.__version__)
 """
     done = _run(empty / "python", "-W", "error", "-c", code)
     assert done.returncode == 0, done.stderr
-    assert done.stdout == "0.1.0 0.1.0\n"
+    assert done.stdout == "0.2.0 0.2.0\n"
 
 
 def test_an_empty_environment_screens_a_frame(empty: Path) -> None:

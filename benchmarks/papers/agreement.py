@@ -1,4 +1,4 @@
-"""Higashi, Kuribayashi et al.: table 1 and figure 3 anew, and the stability detector beside the paper's.
+"""Higashi, Kuribayashi et al.: table 1 and figure 3, and the stability detector beside the paper's.
 
 The paper's protocol, 100 normal and 100 adversarial images and fixed thresholds, is gone through on photographs and on
 signs. Beside it thresholds are set on normal images of other tracks than those that are judged.
@@ -84,7 +84,7 @@ add the photographs' detectors and the confidence alone: nothing was changed for
 Agreement with two sides comes to the same as with one on signs: most normal images keep their label at all 16
 qualities, so that no count can be too high.
 
-How much of a detector's success is due to unusual confidence is told by "confidence of the image alone", which sees no
+How much of a detector's success is due to unusual confidence is shown by "confidence of the image alone", which sees no
 copy. On photographs it is much of it: of the 140 normal images this network, which is right on 47 % of such images,
 names none with 99 %, which the targeted attacks reach. An attacker who aims at the usual confidence has not been tried
 here.
@@ -106,7 +106,14 @@ _COMMANDS = (
 
 @dataclass(frozen=True, eq=False)
 class Signs:
-    """fitting, judging: attacks on `classifier`, of tracks that they don't share. wide: few images of many attacks."""
+    """The databases of signs.
+
+    Args:
+        fitting: Attacks on `classifier`.
+        judging: The same, of tracks that `fitting` doesn't have.
+        wide: Few images of many attacks.
+        classifier: The attacked one.
+    """
 
     fitting: Database
     judging: Database
@@ -115,7 +122,16 @@ class Signs:
 
 
 def agreement(signs: Signs, photos: Sequence[Database], network: Protected) -> dict[str, Any]:
-    """The paper's page. photos: databases of the same images of `network`, with different attacks."""
+    """The paper's page.
+
+    Args:
+        signs: The databases of signs.
+        photos: Databases of the same images of `network`, with different attacks.
+        network: The classifier of the photographs.
+
+    Returns:
+        What `benchmarks/results/papers/agreement.json` holds.
+    """
     named = _shared_out(photos)
     pictures = [
         sweep(database, network, _JPEG_76, names, _COUNT, _COUNT) for database, names in zip(photos, named, strict=True)
@@ -130,7 +146,7 @@ def agreement(signs: Signs, photos: Sequence[Database], network: Protected) -> d
         {
             "title": "Table 1 on photographs",
             "note": "76 qualities; fewer than T equal labels: adversarial. Up to 100 images of each kind; accuracy is "
-            "the mean of both kinds' shares that are judged rightly.",
+            "the mean of both kinds' shares that are judged correctly.",
             "columns": ["T", "attack", "measure"],
             "rows": [line for limit in PAPER_THRESHOLDS for part in pictures for line in _table1(part, limit, True)],
         },

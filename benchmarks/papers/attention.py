@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
-from dataclasses import dataclass
-from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +11,7 @@ import numpy as np
 import numpy.typing as npt
 from rich.console import Console
 
+from benchmarks.papers.attention_answers import Judged, scores_of
 from benchmarks.papers.attention_masks import answers, mask_table
 from firewall.errors import DataError
 from firewall.lab.database import Database
@@ -21,9 +20,9 @@ from firewall.lab.datasets import open_dataset
 from firewall.lab.measurement import metrics
 from firewall.lab.models import Protected
 from firewall.lab.models.attention_network import AttentionNetwork
-from firewall.lab.training.detectors.attention import load_network
+from firewall.lab.training.detectors.attention import load_attention
 
-__all__ = ["Judged", "attention"]
+__all__ = ["attention"]
 
 Logits = npt.NDArray[np.float32]
 Cell = dict[str, Any] | None
@@ -59,7 +58,7 @@ mirror image was added and the second joint detector trained, both of which were
 Table 3 is read as: f1 is the VGG-like network and names the image, g and f2 are those made for AlexNet. The other
 reading, images made on VGG that also fool AlexNet, has a table of its own.
 
-Table 4 keeps the images whose mask f2 reads rightly, so a true-negative rate of 1 follows from the filter and is no
+Table 4 keeps the images whose mask f2 names correctly, so a true-negative rate of 1 follows from the filter and is no
 finding; nobody has that filter in use, so there is no honest number.
 
 The joint detectors' f2 reads the image under g's mask, not the mask alone, and is asked about the mirror image too,
@@ -103,41 +102,6 @@ _COMMANDS = (
 )
 
 
-@dataclass(frozen=True, eq=False)
-class Judged:
-    """What f1 and f2 say of a database's images. own: f1's logits, theirs: f2's; "" stands for the normal images,
-    otherwise by attack. origins: by attack, the normal image of each."""
-
-    database: Database
-    own: dict[str, Logits]
-    theirs: dict[str, Logits]
-    origins: dict[str, npt.NDArray[np.int64]]
-
-    def scores(self, name: str) -> npt.NDArray[np.float64]:
-        """The edge's score, (N,)."""
-        return scores_of(self.theirs[name], self.own[name])
-
-    @cached_property
-    def labels(self) -> npt.NDArray[np.int64]:
-        """f1's classes of the normal images, which are the right ones."""
-        labels: npt.NDArray[np.int64] = self.own[""].argmax(1)
-        return labels
-
-    def inside(self, name: str, dev: bool | None) -> npt.NDArray[np.bool_]:
-        """Which images lie in the dev split (True), in the others (False); None: all."""
-        where = np.array([dev is None or (entry.split == "dev") == dev for entry in self.database.card.normal])
-        return where if name == "" else where[self.origins[name]]
-
-
-def scores_of(theirs: Logits, own: Logits) -> npt.NDArray[np.float64]:
-    """firewall.detectors.attention's score of many images: (N,)."""
-    named = own.argmax(1)[:, None]
-    others = theirs.astype(np.float64).copy()
-    np.put_along_axis(others, named, -np.inf, axis=1)
-    scores: npt.NDArray[np.float64] = others.max(1) - np.take_along_axis(theirs, named, axis=1)[:, 0]
-    return scores
-
-
 def attention(
     direct: Database,
     classifier: Protected,
@@ -148,15 +112,27 @@ def attention(
     data: Path | None = None,
     fresh: int = 1500,
 ) -> dict[str, Any]:
-    """Measure and write `out`.
+    """Measure the paper's tables and write them.
 
-    direct: attacks on `classifier`, f1. detectors: folders of 'firewall lab train attention' by the name that tables
-    give them; the first is the thesis'. transfer: attacks on another classifier, and it. fresh: test images, of neither
-    database, for thresholds and accuracy. Raises DataError for a database of another classifier or without the attacks.
+    Args:
+        direct: Attacks on `classifier`.
+        classifier: f1.
+        detectors: Folders of 'firewall lab train attention' by the name that tables give them; the first is the
+            thesis'.
+        out: File of the results.
+        transfer: Attacks on another classifier, and that classifier.
+        data: Folder of the data sets.
+        fresh: How many test images, of neither database, for thresholds and accuracy.
+
+    Returns:
+        What the file holds.
+
+    Raises:
+        DataError: A database is of another classifier, or lacks the attacks.
     """
     if direct.card.classifier.sha256 != classifier.sha256:
         raise DataError(f"{direct.folder} was not made on {classifier.name}; name that --classifier")
-    networks = {name: load_network(folder, classifier) for name, folder in detectors.items()}
+    networks = {name: load_attention(folder, classifier) for name, folder in detectors.items()}
     databases = [direct] + ([transfer[0]] if transfer else [])
     images, labels = _fresh(databases, classifier, data, fresh)
     own = classifier.logits(images)
@@ -267,7 +243,7 @@ def _accuracy_table(accuracy: Mapping[str, npt.NDArray[np.bool_]], own: npt.NDAr
     for index, (name, right) in enumerate(accuracy.items()):
         rows.append(_row([f"f2 of {name}"], "60 %" if index == 0 else None, cell(right), None))
         rows.append(_row([f"f2 of {name}, where f1 is right"], None, cell(right[own]), None))
-    note = "Share of test images outside the databases that are named rightly; for the thesis, see section 3.3."
+    note = "Share of test images outside the databases that are named correctly; for the thesis, see section 3.3."
     return {"title": "Accuracy of the classifiers", "note": note, "columns": ["classifier"], "rows": rows}
 
 
@@ -320,7 +296,7 @@ def _other_reading(other: Mapping[str, Judged], moved: Mapping[str, Judged]) -> 
             rows.append(_row([shown, detector], None, cell(found.scores(name)[both] > 0), None))
     return {
         "title": "Table 3 read otherwise: true positives on images made on VGG that fool AlexNet too",
-        "note": "Only images that AlexNet names rightly before the attack and wrongly after; f2's class against f1's.",
+        "note": "Only images that AlexNet names correctly before the attack, not after; f2's class against f1's.",
         "columns": ["attack", "detector"],
         "rows": rows,
     }

@@ -26,7 +26,16 @@ _FEW = 60
 def answers(
     network: AttentionNetwork, images: Pixels, attention: Callable[[Tensor], Tensor] | None = None
 ) -> npt.NDArray[np.float32]:
-    """f2's logits of images (N, H, W, 3) uint8: (N, classes). attention: instead of g's; 1 where it matters."""
+    """f2's logits under given masks.
+
+    Args:
+        network: g and f2.
+        images: Uint8 (N, H, W, 3).
+        attention: Masks instead of g's; 1 where a value matters.
+
+    Returns:
+        (N, classes).
+    """
     parts = []
     with torch.no_grad():
         for start in range(0, len(images), 50):

@@ -24,14 +24,31 @@ def _rate(hits: Mask, groups: Groups) -> Rate:
 
 
 def share(hits: Mask, groups: Groups) -> Cell:
-    """The share of images (N,) that were hit; its interval takes a group, (N,), as one draw."""
+    """The share of images that were hit.
+
+    Args:
+        hits: Bool (N,).
+        groups: (N,); the interval counts a group as one draw.
+
+    Returns:
+        A cell of a table: value, 95 % interval, number of images.
+    """
     rate = _rate(hits, groups)
     return {"value": rate.value, "low": rate.low, "high": rate.high, "n": rate.total}
 
 
 def balanced(kept: Mask, kept_groups: Groups, caught: Mask, caught_groups: Groups) -> Cell:
-    """Mean of the share of normal images `kept` and of the share of adversarial images `caught`: the accuracy where
-    there are as many of both. The interval adds the variances of the two."""
+    """Balanced accuracy: the mean of two shares. The interval adds the variances of the two.
+
+    Args:
+        kept: Bool, of benign images: not withheld.
+        kept_groups: Their groups.
+        caught: Bool, of adversarial images: withheld.
+        caught_groups: Their groups.
+
+    Returns:
+        A cell of a table.
+    """
     first, second = _rate(kept, kept_groups), _rate(caught, caught_groups)
     value = (first.value + second.value) / 2
     half = math.hypot(first.high - first.low, second.high - second.low) / 4
@@ -39,7 +56,16 @@ def balanced(kept: Mask, kept_groups: Groups, caught: Mask, caught_groups: Group
 
 
 def area(normal: npt.NDArray[np.float64], scores: npt.NDArray[np.float64], tracks: tuple[Groups, Groups]) -> Cell:
-    """The area under the curve; tracks: the groups of both."""
+    """The area under the ROC curve.
+
+    Args:
+        normal: Scores of benign images.
+        scores: Scores of adversarial images.
+        tracks: The groups of both.
+
+    Returns:
+        A cell of a table.
+    """
     found = metrics.separate(
         normal, scores, rates=(), normal_tracks=tracks[0], adversarial_tracks=tracks[1], resamples=300
     )

@@ -1,4 +1,4 @@
-"""`python -m benchmarks.papers image-cnn`: Table 6 and Fig. 2 of Nguyen H., Kuribayashi et al., anew."""
+"""`python -m benchmarks.papers image-cnn`: Table 6 and Fig. 2 of Nguyen H., Kuribayashi et al."""
 
 from __future__ import annotations
 
@@ -70,8 +70,8 @@ reported.
 Large networks, and the one with two file histories, were asked about at most FEW normal images and FEW of each attack,
 evenly over the set.
 
-Batch normalisation as in the papers of the networks; its statistics were set anew after training, on training images of
-both classes alike.
+Batch normalisation as in the papers of the networks; its statistics were recomputed after training, on training
+images of both classes alike.
 
 The high-pass network is ours: its form was chosen by the dev split of the kept-out tracks, in two short trials. What it
 finds is fine noise, by an attack or by a camera: see the tables of normal images after a shift, and of attacks never
@@ -96,12 +96,26 @@ def train_runs(
     epochs: int | None = None,
     threads: int = 1,
 ) -> list[str]:
-    """Train what is not yet trained, and keep what each network says in `out / NAME / outputs.npz`; the names trained.
+    """Train what is not yet trained, and keep what each network says in `out / NAME / outputs.npz`.
 
-    starts: network -> checkpoint of `python -m benchmarks.papers start`; runs that lack theirs are left out.
-    only: train the runs of `plan` whose name holds this. epochs: of the large networks, None as planned. Stopped at
-    any time, the same call goes on. Raises DataError for databases of two classifiers, or in which one of `attacks`
-    is not finished.
+    Stopped at any time, the same call goes on.
+
+    Args:
+        database: To train on.
+        judged: To measure on.
+        out: Folder of the runs.
+        starts: Network -> checkpoint of `python -m benchmarks.papers start`; runs that lack theirs are left out.
+        plan: The runs.
+        attacks: Names.
+        only: Train the runs whose name holds this.
+        epochs: Of the large networks; None: as planned.
+        threads: Threads of torch.
+
+    Returns:
+        The names of the runs that were trained.
+
+    Raises:
+        DataError: The databases are of two classifiers, or an attack is not finished in one.
     """
     console, done = Console(stderr=True), []
     first, second = Database(database), Database(judged)
@@ -162,10 +176,23 @@ def image_cnn(
     plan: Sequence[Run] = RUNS,
     attacks: tuple[str, ...] = ATTACKS,
 ) -> dict[str, Any]:
-    """Write the results of the runs that are finished in `out`, and of a trained detector's folder, as JSON.
+    """Write the results of the finished runs, and of a trained detector's folder, as JSON.
 
-    wide: a database of many attacks on the judged images, for those that the detector never saw. Raises DataError if no
-    run is finished.
+    Args:
+        database: What was trained on.
+        judged: What is measured on.
+        out: Folder of the runs.
+        json_file: File of the results.
+        detector: Folder of a trained detector.
+        wide: A database of many attacks on the judged images, for those that the detector never saw.
+        plan: The runs.
+        attacks: Names.
+
+    Returns:
+        What the file holds.
+
+    Raises:
+        DataError: No run is finished.
     """
     folders = [out / run.name for run in plan if (out / run.name / "outputs.npz").exists()]
     runs = {read_run(folder): load_answers(folder / "outputs.npz") for folder in folders}

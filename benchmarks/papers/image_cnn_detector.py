@@ -17,7 +17,7 @@ from firewall.lab.database import Database
 from firewall.lab.datasets import shifts
 from firewall.lab.datasets.shifts import SHIFTS, shifted
 from firewall.lab.measurement import metrics
-from firewall.lab.training.trained import load_trained
+from firewall.lab.training.detector_folder import load_trained
 
 __all__ = ["detector_tables"]
 
@@ -27,9 +27,20 @@ Pixels = npt.NDArray[np.uint8]
 def detector_tables(
     folder: Path, database: Database, judged: Database, wide: Path | None, attacks: tuple[str, ...] = ATTACKS
 ) -> list[dict[str, Any]]:
-    """Of the detector in `folder`, asked as the edge asks it. wide: a database of many attacks on judged images.
+    """Tables of a trained detector, used as the edge uses it.
 
-    Raises DataError if the folder holds another kind of detector.
+    Args:
+        folder: Of the detector.
+        database: What it was trained on.
+        judged: What it is measured on.
+        wide: A database of many attacks on judged images.
+        attacks: Names.
+
+    Returns:
+        Tables, as JSON has them.
+
+    Raises:
+        DataError: The folder holds another kind of detector.
     """
     trained = load_trained(folder)
     if trained.name != "image-cnn" or trained.network is None:

@@ -29,7 +29,7 @@ from firewall.export.onnx import export_classifier
 from firewall.lab.database import Database
 from firewall.lab.database.shards import write_file
 from firewall.lab.models.normalisation import recalibrate
-from firewall.lab.training.detectors.image_detectors import raw_loss
+from firewall.lab.training.detectors.pixel_detectors import raw_loss
 from firewall.lab.training.loop import Schedule, fit
 
 __all__ = [
@@ -67,9 +67,16 @@ _HELD = 0.25
 
 @dataclass(frozen=True)
 class Run(Schedule):
-    """One training. network: of firewall.lab.models.detector_network. loss: raw or softmax. start: whether it begins
-    with what the network learnt of signs. leave_out: of FAMILIES. history: "same" for both classes, or "jpeg": only
-    adversarial images are saved at a JPEG quality of 100, as the paper did."""
+    """One training.
+
+    Args:
+        network: As of `networks.network_of`.
+        loss: raw or softmax.
+        start: Whether it begins with what the network learnt of signs.
+        leave_out: A key of FAMILIES, or "".
+        history: "same" for both classes; "jpeg": only adversarial images are saved at a JPEG quality of 100, as the
+            paper did.
+    """
 
     batch: int = 32
     learning_rate: float = 5e-4
@@ -83,7 +90,7 @@ class Run(Schedule):
 
     @property
     def name(self) -> str:
-        """Of its folder."""
+        """The name of its folder."""
         parts = [self.network, self.loss, "started" if self.start else "scratch"]
         parts += [f"without-{self.leave_out}"] if self.leave_out else []
         return "-".join(parts + ([] if self.history == "same" else ["jpeg-history"]))
@@ -111,7 +118,7 @@ RUNS: tuple[Run, ...] = (
 
 @dataclass(frozen=True, eq=False)
 class Images:
-    """Normal images (N, H, W, 3) uint8 with their tracks (N,), and the same of each attack."""
+    """Benign images, uint8 (N, H, W, 3), with their tracks (N,), and the same of each attack."""
 
     normal: Pixels
     tracks: npt.NDArray[np.int64]
@@ -138,7 +145,19 @@ def read_run(folder: Path) -> Run:
 
 
 def read_images(database: Database, split: str | None, attacks: tuple[str, ...] = ATTACKS) -> Images:
-    """The images of a split, or of all (None). Raises DataError if an attack has not been tried on all images."""
+    """The images of a split.
+
+    Args:
+        database: Any.
+        split: Its name; None: all images.
+        attacks: Names.
+
+    Returns:
+        The images.
+
+    Raises:
+        DataError: An attack has not been tried on all images.
+    """
     inside = np.array([split in (None, entry.split) for entry in database.card.normal])
     groups = np.array([entry.group for entry in database.card.normal], np.int64)
     found = {}
@@ -180,7 +199,7 @@ def held_by_image(images: Images, seed: int = 0) -> tuple[Images, Images]:
 
 
 def quality_100(images: Pixels) -> Pixels:
-    """Saved as JPEG at quality 100 and opened again, as Pillow does it unless told otherwise."""
+    """Saved as JPEG at quality 100 and opened again, as Pillow does it by default."""
     opened = []
     for image in images:
         file = io.BytesIO()
@@ -192,10 +211,21 @@ def quality_100(images: Pixels) -> Pixels:
 def train_run(
     run: Run, fitted: Images, dev: Images, out: Path, *, start: Path | None, threads: int
 ) -> Callable[[Pixels], Floats]:
-    """Train (or go on training) in `out / run.name`; what comes back gives the two outputs (N, 2) of images.
+    """Train (or go on training) in `out / run.name`.
 
-    start: the checkpoint to begin with, for a run that does. The log's accuracy is of `dev`. Raises DataError if a
-    start is missing or a checkpoint belongs to other settings.
+    Args:
+        run: What is trained.
+        fitted: What it is trained on.
+        dev: What the log's accuracy is measured on.
+        out: Folder of the runs.
+        start: The checkpoint to begin with, for a run that needs one.
+        threads: Threads of torch.
+
+    Returns:
+        A function of images, uint8 (N, H, W, 3), that gives the two outputs (N, 2).
+
+    Raises:
+        DataError: A start is missing, or a checkpoint belongs to other settings.
     """
     torch.set_num_threads(threads)
     torch.manual_seed(run.seed)

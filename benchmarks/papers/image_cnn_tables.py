@@ -64,7 +64,7 @@ def load_answers(path: Path) -> Answers:
 
 
 def score(outputs: npt.NDArray[Any]) -> Scores:
-    """Adversarial less normal output, (N,)."""
+    """The adversarial minus the normal output, (N,)."""
     difference: Scores = (outputs[:, 1] - outputs[:, 0]).astype(np.float64)
     return difference
 
@@ -180,7 +180,15 @@ def attack_cells(part: tuple[Any, Any, dict[str, Any]], attack: str, threshold: 
 
 
 def rate_cell(hits: npt.NDArray[np.bool_], tracks: npt.NDArray[np.int64]) -> dict[str, Any]:
-    """The share of hits (N,) of images of `tracks` (N,), whose interval takes a track as one draw."""
+    """The share of hits; the interval counts a track as one draw.
+
+    Args:
+        hits: Bool (N,).
+        tracks: (N,).
+
+    Returns:
+        A cell of a table.
+    """
     values = hits.astype(float)
     rate = metrics.operating_point(values, values, 0.5, normal_tracks=tracks, adversarial_tracks=tracks).true_positives
     return cell(rate.value, rate.low, rate.high, rate.total)

@@ -1,4 +1,4 @@
-"""`python -m benchmarks.papers agreement | statistics`: the papers on the classifier's answers, made anew."""
+"""`python -m benchmarks.papers agreement | statistics`: the papers on the classifier's answers."""
 
 from __future__ import annotations
 

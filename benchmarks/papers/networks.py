@@ -14,8 +14,16 @@ LARGE: dict[str, type[ResNet50 | Xception]] = {"resnet50": ResNet50, "xception":
 
 
 def network_of(name: str, channels: int = 3) -> nn.Module:
-    """A fresh network, random by torch's global generator: (N, channels, H, W) in 0..1 -> (N, 2), before any softmax.
+    """A new network, its weights random by torch's global generator.
 
-    Raises UsageError for a name that is neither in LARGE nor in the lab's table.
+    Args:
+        name: A key of LARGE, or of the lab's table.
+        channels: Of the input.
+
+    Returns:
+        (N, channels, H, W) in 0..1 -> (N, 2), before any softmax.
+
+    Raises:
+        UsageError: The name is unknown.
     """
     return LARGE[name](channels=channels) if name in LARGE else by_name(name, channels)

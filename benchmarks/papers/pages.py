@@ -36,8 +36,14 @@ class Measured(_Entry):
 
 
 class Row(_Entry):
-    """key: one text for each of the table's columns. theirs: as the paper prints it. same: ours with the paper's
-    protocol; honest: with splits by track and thresholds on normal images that are not judged."""
+    """A row of a table.
+
+    Args:
+        key: One text for each of the table's key columns.
+        theirs: As the paper prints it.
+        same: Ours with the paper's protocol.
+        honest: Ours with splits by track and thresholds on benign images that are not measured.
+    """
 
     key: tuple[str, ...]
     theirs: str | None = None
@@ -85,8 +91,7 @@ class Figure(_Entry):
 
 
 class Paper(_Entry):
-    """What `benchmarks/results/papers/NAME.json` holds. commands: how to make it anew. Further keys are not shown: a
-    measurement may keep there what it chose on the way."""
+    """What `benchmarks/results/papers/NAME.json` holds. Further keys are not shown on the page."""
 
     model_config = ConfigDict(extra="ignore", frozen=True, allow_inf_nan=False)
 
@@ -99,7 +104,17 @@ class Paper(_Entry):
 
 
 def read_paper(path: Path) -> Paper:
-    """Raises DataError for a file that is missing or of another form."""
+    """A paper's results.
+
+    Args:
+        path: The file.
+
+    Returns:
+        The results.
+
+    Raises:
+        DataError: The file is missing or of another form.
+    """
     try:
         return Paper.model_validate_json(path.read_bytes())
     except OSError as error:
@@ -107,13 +122,21 @@ def read_paper(path: Path) -> Paper:
     except ValidationError as error:
         first = error.errors()[0]
         where = ".".join(str(part) for part in first["loc"]) or "the whole"
-        raise DataError(f"{path} is no paper's results: {where}: {first['msg']}; make it anew") from error
+        raise DataError(f"{path} is no paper's results: {where}: {first['msg']}; make it again") from error
 
 
 def write(results: Path, out: Path) -> list[Path]:
-    """A page for each `*.json` of `results`, and index.html, in the folder `out`; their paths.
+    """Write a page for each paper, and index.html.
 
-    Raises DataError if there is none, or one is not of the form of Paper.
+    Args:
+        results: Folder of the `*.json`.
+        out: Folder of the pages.
+
+    Returns:
+        The pages' paths.
+
+    Raises:
+        DataError: There is no result, or one is not of the form of Paper.
     """
     files = sorted(results.glob("*.json")) if results.is_dir() else []
     if not files:

@@ -1,4 +1,4 @@
-"""The residual paper's Tables 2 and 3 and Figures 4 and 5, made anew: `python -m benchmarks.papers residual`.
+"""The residual paper's Tables 2 and 3 and Figures 4 and 5: `python -m benchmarks.papers residual`.
 
 Each number is kept in `OUT/results.json` as soon as it is there, so that the command can be stopped at any time.
 """
@@ -17,7 +17,8 @@ from rich.console import Console
 from benchmarks.papers.residual_black_box import EPS, Case, Crafted, Images, Party, crafted, described, images_of, learn
 from firewall.lab.database.shards import write_file
 from firewall.lab.measurement import metrics
-from firewall.lab.training.detectors.image_detectors import Settings, Split, fitted, rgb, scores
+from firewall.lab.training.detectors.pixel_detectors import Settings, fitted, scores
+from firewall.lab.training.detectors.pixel_images import Split, rgb
 
 __all__ = ["CASES", "Sweep", "reproduce"]
 
@@ -52,8 +53,15 @@ _PARTY = {"attacker": "200 images", "attacker-drawn": "100 drawings"}
 
 @dataclass(frozen=True)
 class Sweep:
-    """rates: compression rates of Figure 5, as (rate, reading). eps: of the attack there. epochs, batch, network: as of
-    the detectors' Settings."""
+    """What Figure 5 sweeps over.
+
+    Args:
+        rates: Compression rates, as (rate, reading).
+        eps: Of the attack.
+        epochs: As of the detectors' Settings.
+        batch: As of the detectors' Settings.
+        network: As of the detectors' Settings.
+    """
 
     rates: tuple[tuple[float, str], ...] = (
         *((rate, "removed") for rate in (0.05, 0.1, 0.2, 0.4, 0.8)),
@@ -84,9 +92,21 @@ class _Store:
 def reproduce(
     out: Path, data: Path | None, cases: tuple[Case, ...] = CASES, sweep: Sweep = Sweep(), *, only: Case | None = None
 ) -> dict[str, Any]:
-    """Do what is not yet done in `out`, and return the paper's page of all that is done: tables and figures as
-    benchmarks/results/papers has them. only: do nothing but this case. Raises DataError for data or classifiers that
-    are not there."""
+    """Do what is not yet done, and collect the paper's page of all that is done.
+
+    Args:
+        out: Folder of what is done.
+        data: Folder of the data sets.
+        cases: The data sets and classifiers.
+        sweep: What Figure 5 sweeps over.
+        only: Do nothing but this case.
+
+    Returns:
+        Tables and figures, as benchmarks/results/papers has them.
+
+    Raises:
+        DataError: Data or classifiers are missing.
+    """
     out.mkdir(parents=True, exist_ok=True)
     store = _Store(out / "results.json")
     for case in cases if only is None else (only,):
@@ -230,9 +250,9 @@ def _table_2(known: dict[str, Any], names: list[str]) -> dict[str, Any]:
                     quoted = theirs[list(_PARTY).index(party)] if name == "MNIST" else None
                     rows.append({"key": [name, label, str(epoch)], "theirs": quoted, "same": _rate(hits, found["n"])})
     return _table(
-        "Table 2: what the attacker's substitute names rightly",
-        "Share of 200 other test images, rightly named by the attacked network, that the substitute names rightly. An "
-        "epoch is read as one round of augmentation (200 new images, two passes over all that is known).",
+        "Table 2: what the attacker's substitute names correctly",
+        "Share of 200 other test images, named correctly by the attacked network, that the substitute names correctly. "
+        "An epoch is read as one round of augmentation (200 new images, two passes over all that is known).",
         ["network", "seeds", "epoch"],
         rows,
     )
@@ -250,7 +270,7 @@ def _figure_4(known: dict[str, Any], names: list[str]) -> dict[str, Any]:
                     rows.append({"key": [name, label, str(eps), kind], "theirs": quoted, "same": found[kind]})
     return _table(
         "Figure 4: success on the substitute, and transferability to the attacked network",
-        "Share of rightly named test images that are named wrongly after one FGSM step of eps on the substitute. The "
+        "Share of correctly named test images that are named wrongly after one FGSM step of eps on the substitute. The "
         "paper gives numbers in its text for GTSRB alone, and no eps.",
         ["network", "seeds", "eps", "measured on"],
         rows,
@@ -270,9 +290,9 @@ def _table_3(known: dict[str, Any], names: list[str]) -> dict[str, Any]:
                     rows.append({"key": key, "theirs": quoted, "same": own["accuracy"], "honest": own.get("caught")})
     return _table(
         "Table 3: detection at a compression rate of 5 %",
-        "Same: share of normal and FGSM images, as many of each, whether they fool or not, that are judged rightly at "
-        "the network's own boundary. Honest: share withheld of the FGSM images that do fool the attacked network, at a "
-        "threshold set on other normal images for 1 % false positives.",
+        "Same: share of normal and FGSM images, as many of each, whether they fool or not, that are judged correctly "
+        "at the network's own boundary. Honest: share withheld of the FGSM images that do fool the attacked network, "
+        "at a threshold set on other normal images for 1 % false positives.",
         ["network", "attacker's seeds", "eps"],
         rows,
     )
@@ -313,7 +333,7 @@ def _figures(known: dict[str, Any], names: list[str], sweep: Sweep) -> list[dict
             longest = max(len(values) for values in series.values())
             figures.append(
                 {
-                    "title": f"Figure 5 anew: {name}",
+                    "title": f"Figure 5: {name}",
                     "kind": "lines",
                     "x": list(range(1, longest + 1)),
                     "series": series,
@@ -345,7 +365,7 @@ def _differences(known: dict[str, Any], cases: tuple[Case, ...], sweep: Sweep) -
         (
             "Detectors are trained on FGSM images of the defender's own substitute, whose seeds and images come from "
             "the data set's training part (GTSRB: tracks that the classifier has not seen), and judged on the test "
-            "part and on the attacker's substitute. All images are ones that the attacked network names rightly."
+            "part and on the attacker's substitute. All images are ones that the attacked network names correctly."
         ),
         (
             "The compression rate is read in two ways, as the share of the pixels that is removed and that is kept; "

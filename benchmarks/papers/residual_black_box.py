@@ -39,10 +39,20 @@ _PASSES, _NEW, _REACH, _TURN = 2, 200, 0.1, 3
 
 @dataclass(frozen=True)
 class Case:
-    """dataset, classifier: as `firewall lab attack` takes them. fitting: part of the data set that the detector is
-    trained on; its test part is judged. seeds: images that each party has; drawn: drawings of one who has none.
-    judged, trained: normal images. rounds, own_rounds: of the attacker's and
-    the defender's substitutes."""
+    """One data set and classifier of the paper.
+
+    Args:
+        name: For tables.
+        dataset: As `firewall lab attack` takes it.
+        classifier: As `firewall lab attack` takes it.
+        fitting: Part of the data set that the detector is trained on; its test part is measured.
+        seeds: Images that each party has.
+        drawn: Drawings of a party that has no images.
+        judged: Benign images to measure on.
+        trained: Benign images to train on.
+        rounds: Of the attacker's substitute.
+        own_rounds: Of the defender's substitute.
+    """
 
     name: str
     dataset: str
@@ -58,7 +68,12 @@ class Case:
 
 @dataclass(frozen=True, eq=False)
 class Images:
-    """pixels: (N, H, W, C) uint8 at the classifier's size, rightly classified, in a random order. entries: of each."""
+    """Correctly classified images, in a random order.
+
+    Args:
+        pixels: Uint8 (N, H, W, C), at the classifier's size.
+        entries: What is known of each.
+    """
 
     pixels: Pixels
     entries: list[NormalImage]
@@ -66,8 +81,13 @@ class Images:
 
 @dataclass(frozen=True, eq=False)
 class Learnt:
-    """A party's substitute. by_round: share of other images that it names rightly, after each round from 0 on. queries:
-    how many labels were asked for."""
+    """A party's substitute.
+
+    Args:
+        substitute: The network.
+        by_round: Share of other images that it names correctly, after each round from 0 on.
+        queries: How many labels were asked for.
+    """
 
     substitute: nn.Module
     by_round: tuple[float, ...]
@@ -76,8 +96,13 @@ class Learnt:
 
 @dataclass(frozen=True, eq=False)
 class Crafted:
-    """FGSM images made on a substitute. pixels: (N, H, W, C) uint8. deceived: the substitute, fooled: the classifier,
-    bool (N,): whose first label is no longer the right one."""
+    """FGSM images made on a substitute.
+
+    Args:
+        pixels: Uint8 (N, H, W, C).
+        deceived: Bool (N,), whether the substitute's first label is wrong.
+        fooled: Bool (N,), whether the classifier's first label is wrong.
+    """
 
     pixels: Pixels
     deceived: npt.NDArray[np.bool_]

@@ -18,11 +18,14 @@ _EXPANSION = 4
 
 
 class ResNet50(nn.Module):
-    """float (N, channels, H, W) in 0..1 -> (N, classes).
+    """Float (N, channels, H, W) in 0..1 -> (N, classes).
 
     23,508,032 weights at three channels, and 2,048 + 1 for each class.
 
-    normalise: "batch" as in the paper, or "group" (Wu and He 2018), by image.
+    Args:
+        classes: How many outputs.
+        channels: Of the input.
+        normalise: "batch" as in the paper, or "group" (Wu and He 2018), by image.
     """
 
     #: How many outputs `features` has.

@@ -1,4 +1,4 @@
-"""Nguyen H., Kuribayashi et al., section 3: tables 3, 4 and 5 anew, and what goes beyond them.
+"""Nguyen H., Kuribayashi et al., section 3: tables 3, 4 and 5, and what goes beyond them.
 
 Everything is fitted to the train split of one database and chosen on its dev split. "same" is measured on its eval
 split, as the paper does; "honest" on all images of another database, which shares no track with the first.
@@ -248,7 +248,7 @@ def _left_out(pair: Pair) -> dict[str, Any]:
 
 
 def _shifts(fitted: dict[str, Fitted], judging: Database, classifier: Protected, pair: Pair) -> dict[str, Any]:
-    """What happens to honest images on their way, and how many of them are withheld then."""
+    """What happens to benign images on their way, and how many of them are withheld then."""
     thresholds = {name: _threshold(pair[0][0], model.scores(pair[0][1])) for name, model in fitted.items()}
     labels = np.array([entry.label for entry in judging.card.normal[:_SHIFTED]]) + classifier.offset
     groups = np.array([entry.group for entry in judging.card.normal[:_SHIFTED]], np.int64)
@@ -263,7 +263,7 @@ def _shifts(fitted: dict[str, Fitted], judging: Database, classifier: Protected,
             rows.append(row([shift, name], None, None, share(above[right], groups[right])))
     return {
         "title": "Normal images under shift: withheld",
-        "note": "Test images that the classifier still names rightly after the shift, at the same threshold. Nothing "
+        "note": "Test images that the classifier still names correctly after the shift, at the same threshold. Nothing "
         "was trained on shifted images.",
         "columns": ["shift", "detector"],
         "rows": rows,

@@ -1,4 +1,4 @@
-"""Table 5 of Nguyen H., Kuribayashi et al. anew, and votes that are weighed."""
+"""Table 5 of Nguyen H., Kuribayashi et al., and weighted votes."""
 
 from __future__ import annotations
 

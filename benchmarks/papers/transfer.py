@@ -43,10 +43,18 @@ class Settings(Schedule):
 
 
 def learn_signs(data: Dataset, out: Path, settings: Settings, *, threads: int) -> nn.Module:
-    """Train (or go on training) in `out` to name the classes of `data`; `out/checkpoint.pt` is for `begin_with`.
+    """Train (or go on training) to name the classes of a data set; `out/checkpoint.pt` is for `begin_with`.
 
-    Further images than those trained on are held out for the log; frames of one track may be among both. Raises
-    DataError for a network whose features can't be told from its head, or for too few images.
+    Further images than those trained on are held out for the log; frames of one track may be among both.
+
+    Args:
+        data: The data set.
+        out: Folder of the run.
+        settings: Of the training.
+        threads: Threads of torch.
+
+    Raises:
+        DataError: The network's features can't be separated from its head, or there are too few images.
     """
     torch.set_num_threads(threads)
     torch.manual_seed(settings.seed)
@@ -72,9 +80,14 @@ def learn_signs(data: Dataset, out: Path, settings: Settings, *, threads: int) -
 
 
 def begin_with(network: nn.Module, checkpoint: Path) -> None:
-    """Give `network` the weights of a checkpoint's moving average, all but the head's.
+    """Give a network the weights of a checkpoint's moving average, except the head's.
 
-    Raises DataError if the checkpoint is damaged or of another network.
+    Args:
+        network: Changed in place.
+        checkpoint: Of `learn_signs`.
+
+    Raises:
+        DataError: The checkpoint is damaged or of another network.
     """
     saved = read_checkpoint(checkpoint)
     prefix = "module."

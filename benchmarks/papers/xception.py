@@ -18,11 +18,9 @@ _MIDDLE = 8
 
 
 class Xception(nn.Module):
-    """float (N, channels, H, W) in 0..1 -> (N, classes).
+    """Float (N, channels, H, W) in 0..1 -> (N, classes). Its arguments are those of ResNet50.
 
     20,806,952 weights at three channels, and 2,048 + 1 for each class.
-
-    normalise: "batch" as in the paper, or "group", by image.
     """
 
     #: How many outputs `features` has.

@@ -1,4 +1,4 @@
-"""`firewall bench`: how long a verdict takes here, and what of it the firewall adds; `bench compare` of two runs."""
+"""`firewall bench`: how long a verdict takes on this machine, and how much of that the firewall adds."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from firewall.errors import FirewallError, UsageError
 __all__ = ["bench_app"]
 
 bench_app = typer.Typer(
-    help="Time verdicts of a bundle on this machine, with and without the firewall; compare two runs.",
+    help="Measure how long verdicts take on this machine, with and without the firewall; compare two runs.",
     add_completion=False,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
@@ -33,46 +33,53 @@ def bench(
     trust: TrustedKeys = None,
     allow_unsigned: AllowUnsigned = None,
     device: Annotated[
-        str, typer.Option(help="What the classifier runs on, and nothing else: cpu, cuda or tensorrt.")
+        str, typer.Option(help="Device of the classifier: cpu, cuda or tensorrt; no other is used.")
     ] = "cpu",
-    threads: Annotated[int, typer.Option(min=0, max=256, help="Threads of the classifier; 0 = one for each core.")] = 0,
+    threads: Annotated[int, typer.Option(min=0, max=256, help="Threads of the classifier; 0 = one per core.")] = 0,
     images: Annotated[
-        Path | None, typer.Option(metavar="DIR", help="Normal pictures; frames of the demo if there are none.")
+        Path | None, typer.Option(metavar="DIR", help="Benign images.  \\[default: frames of the demo]")
     ] = None,
-    adversarial: Annotated[Path | None, typer.Option(metavar="DIR", help="Attacked pictures, with --images.")] = None,
-    image: Annotated[Path | None, typer.Option(metavar="FILE", help="One normal picture.")] = None,
+    adversarial: Annotated[Path | None, typer.Option(metavar="DIR", help="Attacked images, besides --images.")] = None,
+    image: Annotated[Path | None, typer.Option(metavar="FILE", help="One benign image.")] = None,
     regions: Annotated[
         str | None,
-        typer.Option(help="Where to look: signs (of the demo's frames if not told), whole (of yours) or X,Y,W,H."),
+        typer.Option(help="Where to look: signs, whole or X,Y,W,H.  \\[default: signs in the demo, whole in images]"),
     ] = None,
     exhaustive: Annotated[
-        bool, typer.Option("--exhaustive", help="Ask every detector, also when the verdict is settled.")
+        bool, typer.Option("--exhaustive", help="Ask every detector, even if the verdict is already settled.")
     ] = False,
     samples: Annotated[
-        int, typer.Option(min=1, help="Frames of each kind, with and without; p99 needs 662, p99.9 needs 6636.")
+        int,
+        typer.Option(
+            min=1, help="Frames of each kind, with and without the firewall; p99 needs 662, p99.9 needs 6636."
+        ),
     ] = 700,
-    warm_up: Annotated[int, typer.Option(min=0, help="Frames before the clock starts.")] = 50,
-    fps: Annotated[str, typer.Option(metavar="LIST|off", help="Cameras' rates to be fed at.")] = "10,30,60",
+    warm_up: Annotated[int, typer.Option(min=0, help="Frames that are screened before measuring starts.")] = 50,
+    fps: Annotated[str, typer.Option(metavar="LIST|off", help="Frame rates of cameras to simulate.")] = "10,30,60",
     fps_frames: Annotated[
-        int | None, typer.Option(min=1, help="Frames due at each rate; 130, or --samples if that is less, if not told.")
+        int | None, typer.Option(min=1, help="Frames at each rate.  \\[default: 130, or --samples if that is less]")
     ] = None,
     deadline_ms: Annotated[
-        float | None, typer.Option(min=0.001, help="Of a frame at a rate; one period if not told.")
+        float | None, typer.Option(min=0.001, help="Deadline of a frame at each rate.  \\[default: one period]")
     ] = None,
-    cold_starts: Annotated[int, typer.Option(min=0, help="Fresh processes to time from start to verdict.")] = 3,
+    cold_starts: Annotated[
+        int, typer.Option(min=0, help="New processes that are timed from start to first verdict.")
+    ] = 3,
     energy_seconds: Annotated[
-        float, typer.Option(min=0, max=600, help="Of each energy window, where rails can be read; 0 = none.")
+        float,
+        typer.Option(min=0, max=600, help="Length of each energy measurement, if power can be read here; 0 = none."),
     ] = 5.0,
     json_file: Annotated[
-        Path | None, typer.Option("--json", metavar="FILE", help="Write the report with raw samples as JSON.")
+        Path | None, typer.Option("--json", metavar="FILE", help="Write the report with all samples as JSON.")
     ] = None,
     picture: Annotated[
         Path | None, typer.Option(metavar="FILE.svg", help="Draw the distribution of the latencies.")
     ] = None,
 ) -> None:
-    """Time verdicts of a bundle on this machine, with and without the firewall in turns. Ctrl-C keeps what there is.
+    """Measure how long verdicts take on this machine, alternating with and without the firewall. Ctrl-C keeps the
+    results so far.
 
-    firewall bench compare A.json B.json says what differs between two runs.
+    'firewall bench compare A.json B.json' shows what differs between two runs.
     """
     if context.invoked_subcommand is not None:
         return
@@ -112,7 +119,7 @@ def bench(
         cold_starts=cold_starts,
         energy_seconds=energy_seconds,
     )
-    build(plan.regions)  # what is wrong with it is told at once
+    build(plan.regions)  # a wrong value is refused at once
     guard = load(plan.bundle, plan.trust, plan.allow_unsigned, plan.device, plan.threads)
     pictures = inputs.of_demo() if normal is None else inputs.of_files(normal, adversarial)
     report = measure(guard, pictures, plan)
@@ -133,17 +140,18 @@ def compare(
         str | None,
         typer.Option(
             metavar="PERCENT",
-            help="Exit code 1 if B's median or p99 with the firewall is slower by more, such as 10%, and clearly so.",
+            help="Exit code 1 if B's median or p99 with the firewall is clearly slower than A's by more than this, "
+            "such as 10%.",
         ),
     ] = None,
     anyway: Annotated[
-        bool, typer.Option("--anyway", help="Hold B against --fail-above although the runs are not comparable.")
+        bool, typer.Option("--anyway", help="Apply --fail-above even if the runs are not comparable.")
     ] = False,
     json_file: Annotated[
         Path | None, typer.Option("--json", metavar="FILE", help="Write the comparison as JSON.")
     ] = None,
 ) -> None:
-    """Say by how much B differs from A, how sure that is, and whether the two can be compared at all."""
+    """Show by how much B differs from A, how certain that is, and whether the two can be compared at all."""
     limit = None if fail_above is None else _limit(fail_above)
     _check_writable(json_file)
 
@@ -162,7 +170,7 @@ def compare(
     if not found.comparable and not anyway:
         raise FirewallError(f"{a} and {b} are not comparable, see above; measure both alike, or use --anyway")
     if not found.differences:
-        raise FirewallError(f"{a} and {b} have no latencies in common to hold against --fail-above")
+        raise FirewallError(f"{a} and {b} have no latencies in common that --fail-above could compare")
     slower = [f"{one.kind} {one.figure} {one.share:+.1%}" for one in found.slower(limit)]
     if slower:
         raise FirewallError(f"{b} is slower than {a} by more than {100 * limit:g} %: {', '.join(slower)}")
@@ -186,7 +194,7 @@ def _limit(text: str) -> float:
 
 
 def _check_writable(file: Path | None) -> None:
-    """Before minutes are spent on what could not be kept."""
+    """Refuse a file that can't be written before minutes are spent on measuring."""
     if file is None:
         return
     folder = file.parent

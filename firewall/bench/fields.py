@@ -21,7 +21,12 @@ def least_samples(percentile: float) -> int:
 
     MLPerf Inference rules, early stopping with confidence 0.99 and tolerance 0: the fewest with which a latency that is
     exceeded by more than 1 - percentile of all would have been exceeded at most once with a chance of at most 1 %.
-    percentile: above 0, below 100. Raises ValueError for any other.
+
+    Args:
+        percentile: Above 0, below 100.
+
+    Raises:
+        ValueError: If it is anything else.
     """
     if not 0 < percentile < 100:
         raise ValueError(f"a percentile lies above 0 and below 100, got {percentile}")

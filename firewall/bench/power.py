@@ -162,7 +162,11 @@ class Meter:
         self._thread.join()
 
     def energy(self, frames: int) -> Energy | None:
-        """Of the block that has ended; None if nothing was read. frames: that were done in it; 0 for an idle block."""
+        """The energy of the block that has ended; None if nothing was read.
+
+        Args:
+            frames: Frames that were screened in it; 0 for an idle block.
+        """
         if not self._readings:
             return None
         totals = [total(found) for _, found in self._readings]

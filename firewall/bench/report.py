@@ -203,10 +203,10 @@ def read(path: Path) -> Report:
     if not isinstance(content, dict) or content.get("format") != FORMAT:
         found = content.get("format", 1) if isinstance(content, dict) and "samples_ms" in content else None
         what = "is no report of 'firewall bench'" if found is None else f"is a report of format {found}, not {FORMAT}"
-        raise UsageError(f"{path} {what}; measure anew with 'firewall bench --json FILE'")
+        raise UsageError(f"{path} {what}; measure again with 'firewall bench --json FILE'")
     try:
         return Report.model_validate(content)
     except ValidationError as error:
         first = error.errors()[0]
         where = ".".join(str(part) for part in first["loc"])
-        raise UsageError(f"{path} is damaged: {where}: {first['msg'].lower()}; measure anew") from error
+        raise UsageError(f"{path} is damaged: {where}: {first['msg'].lower()}; measure again") from error

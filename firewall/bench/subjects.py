@@ -81,7 +81,7 @@ class Guarded:
         return elapsed, spent
 
     def forget(self) -> None:
-        """Start to count anew."""
+        """Start to count again."""
         self.decisions = Counter()
         self.classified = self.verdicts = self.frames = 0
 

@@ -1,10 +1,9 @@
-"""The bundle, whose it is and what it promises: the only thing that crosses from the lab to the edge."""
+"""The bundle, who signed it and what it promises: the only thing that crosses from the lab to the edge."""
 
-from firewall.bundle.loading import (
-    DEFAULT,
+from firewall.bundle.loading import DEFAULT, Bundle, load_bundle, write_bundle
+from firewall.bundle.manifest import (
     MANIFEST,
     SIGNATURE,
-    Bundle,
     Calibration,
     ClassifierSpec,
     DetectorSpec,
@@ -15,8 +14,6 @@ from firewall.bundle.loading import (
     Manifest,
     PatchSpec,
     Seen,
-    load_bundle,
-    write_bundle,
 )
 
 __all__ = [

@@ -68,6 +68,7 @@ def describe(bundle: Bundle) -> dict[str, Any]:
         "files": {name: file.model_dump(mode="json") for name, file in manifest.files.items()},
         "versions": manifest.versions,
         "citations": list(manifest.citations),
+        "provenance": manifest.provenance and manifest.provenance.model_dump(mode="json"),
     }
 
 
@@ -122,6 +123,20 @@ def render(card: dict[str, Any], console: Console) -> None:
     for name, file in card["files"].items():
         files.add_row(_plain(name), str(file["bytes"]), f"{file['sha256'][:16]}...")
     console.print(files)
+    if card["provenance"] is not None:
+        _render_provenance(card["provenance"], console)
+
+
+def _render_provenance(record: dict[str, Any], console: Console) -> None:
+    stages = Table("stage", "read", "wrote", box=None)
+    for name, stage in record["stages"].items():
+        stages.add_row(_plain(name), *(_plain(_hashes(stage[side])) for side in ("inputs", "outputs")))
+    console.print(_plain(f"made by a recipe of {len(record['stages'])} stages ({record['tool']}); commands: --json"))
+    console.print(stages)
+
+
+def _hashes(files: list[dict[str, Any]]) -> str:
+    return ", ".join(f"{file['path']} {file['hash'][:12]}" for file in files)
 
 
 def _certificate(bundle: Bundle) -> dict[str, Any] | None:

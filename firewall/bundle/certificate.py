@@ -1,8 +1,8 @@
 """What a bundle promises of its verdicts, with exact bounds: `certificate.json`, a file of the bundle.
 
-It is made by `firewall lab certify firewall` from evaluations of the bundle, and shown by `firewall bundle show`.
-Nothing is released or withheld for it. It is bound to what judges (classifier, detectors, thresholds, fusion, and their
-files), so that one which was copied into another bundle is told from one of its own.
+`firewall lab certify firewall` makes it from evaluations of the bundle, and `firewall bundle show` shows it. It decides
+nothing. It names the hash of what judges (classifier, detectors, thresholds, fusion, and their files), so a certificate
+that was copied from another bundle is refused.
 """
 
 from __future__ import annotations
@@ -11,28 +11,35 @@ import hashlib
 import json
 from typing import Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import Field, model_validator
 
 from firewall.bundle import Bundle, Manifest
+from firewall.bundle.manifest import network_files
+from firewall.bundle.strict import Sha256, Strict
 from firewall.errors import BundleError
 
 __all__ = ["CERTIFICATE_FILE", "CertificateSpec", "ConformalSpec", "EvaluatedSpec", "RateSpec", "certificate", "judges"]
 
 CERTIFICATE_FILE = "certificate.json"
+_REMEDY = "firewall lab certify firewall"
 
 
-class _Strict(BaseModel):
-    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
-
-
-class RateSpec(_Strict):
+class RateSpec(Strict):
     """How often something undesired happened, and the largest rate that is compatible with it (Clopper and Pearson).
 
-    hits of images: what was seen, frame by frame; frames of a group are no independent draws, so no bound rests on it.
-    drawn_hits of groups: of one frame drawn from each group. upper: of the rate at a random frame of a new group, and
-    upper_jointly where all rates of the certificate shall hold at once. group_hits, group_upper: a group counts as hit
-    if any of its frames is. All bounds are one-sided. None: the evaluation doesn't tell how the frames fall into
-    groups; then `upper_if_independent`, of the frames, is all there is, and no promise.
+    All bounds are one-sided. Values are None if the evaluation doesn't say how frames fall into groups; then
+    `upper_if_independent` is all there is, and it is no promise.
+
+    Attributes:
+        images: Frames that were looked at.
+        hits: Frames on which it happened. Frames of a group are not independent, so no bound uses this count.
+        upper_if_independent: Bound of the rate if the frames were independent.
+        groups: Groups of frames.
+        drawn_hits: Groups of which one frame, drawn at random, is a hit.
+        upper: Bound of the rate at a random frame of a new group.
+        upper_jointly: The same if all rates of the certificate are to hold at once.
+        group_hits: Groups with at least one hit.
+        group_upper: Bound of the rate at which a new group has any hit.
     """
 
     images: int = Field(ge=1)
@@ -54,11 +61,18 @@ class RateSpec(_Strict):
         return self
 
 
-class ConformalSpec(_Strict):
-    """The promise that the thresholds were set with. unit: what has to be exchangeable. count: how many units they were
-    set on; needed: the fewest with which the rate can be promised at all. holds: whether there are as many.
-    conditional: had each unit one frame, the rate of this very calibration lies below it with the given confidence (the
-    promise itself is of the mean over calibrations). contradicted: an evaluation's lower bound lies above the rate.
+class ConformalSpec(Strict):
+    """The promise that the thresholds were set with.
+
+    Attributes:
+        rate: The promised false-positive rate, a mean over calibrations.
+        unit: What has to be exchangeable.
+        count: Units that the thresholds were set on.
+        needed: The fewest units with which this rate can be promised.
+        holds: Whether `count` is at least `needed`.
+        conditional: If each unit had one frame, the rate of this very calibration lies below this value with the
+            certificate's confidence.
+        contradicted: Whether an evaluation's lower bound lies above the promised rate.
     """
 
     rate: float = Field(gt=0, lt=1)
@@ -70,26 +84,45 @@ class ConformalSpec(_Strict):
     contradicted: bool | None = None
 
 
-class EvaluatedSpec(_Strict):
-    """One evaluation. file, sha256: of the JSON of `firewall lab evaluate`. misses: by attack, of its images that still
-    fooled the classifier how many were released. families: of all attacks of a kind together. notes: the evaluation's.
+class EvaluatedSpec(Strict):
+    """One evaluation of the bundle.
+
+    Attributes:
+        file: Name of the JSON file that `firewall lab evaluate` wrote.
+        sha256: SHA-256 of that file.
+        dataset: Data set of the database.
+        part: Part of the data set.
+        split: Split of the database.
+        false_alarms: Benign images that were withheld.
+        misses: Attack -> of its images that still fooled the classifier, how many were released.
+        families: Kind of attack -> the same for all its attacks together.
+        notes: The evaluation's own notes.
     """
 
     file: str
-    sha256: str = Field(pattern="^[0-9a-f]{64}$")
+    sha256: Sha256
     dataset: str
     part: str
     split: str
     false_alarms: RateSpec
     misses: dict[str, RateSpec]
-    families: dict[str, RateSpec] = {}
+    families: dict[str, RateSpec] = Field(default_factory=dict)
     notes: tuple[str, ...] = ()
 
 
-class CertificateSpec(_Strict):
-    """judges: see the function of that name. confidence: of each bound. bounds: how many hold jointly."""
+class CertificateSpec(Strict):
+    """The content of `certificate.json`.
 
-    judges: str = Field(pattern="^[0-9a-f]{64}$")
+    Attributes:
+        judges: What it was made for, see the function of that name.
+        confidence: Confidence of each bound.
+        bounds: How many bounds hold jointly.
+        conformal: The promise that the thresholds were set with.
+        evaluations: What was measured.
+        not_covered: What the certificate says nothing about, one line each.
+    """
+
+    judges: Sha256
     confidence: float = Field(gt=0.5, lt=1)
     bounds: int = Field(ge=1)
     conformal: ConformalSpec
@@ -99,10 +132,7 @@ class CertificateSpec(_Strict):
 
 def judges(manifest: Manifest) -> str:
     """SHA-256 of all that a verdict depends on: classifier, detectors, thresholds and fusion, and their files."""
-    files = {
-        manifest.classifier.file,
-        *(str(s.parameters["file"]) for s in manifest.detectors if "file" in s.parameters),
-    }
+    files = {manifest.classifier.file, *network_files(manifest.detectors)}
     content: dict[str, Any] = {
         "classifier": manifest.classifier.model_dump(mode="json"),
         "detectors": [spec.model_dump(mode="json", exclude={"fitted"}) for spec in manifest.detectors],
@@ -117,22 +147,21 @@ def judges(manifest: Manifest) -> str:
 
 
 def certificate(bundle: Bundle) -> CertificateSpec | None:
-    """The certificate in a bundle, None if there is none. Raises BundleError if it is no valid one, or another's."""
-    content = bundle.files.get(CERTIFICATE_FILE)
-    if content is None:
-        return None
-    try:
-        spec = CertificateSpec.model_validate_json(content)
-    except ValidationError as error:
-        first = error.errors()[0]
-        where = ".".join(str(part) for part in first["loc"])
-        raise BundleError(
-            f"{CERTIFICATE_FILE} of bundle {bundle.path} is not valid: {where}: {first['msg']}; make it anew with "
-            "'firewall lab certify firewall'"
-        ) from error
-    if spec.judges != judges(bundle.manifest):
+    """The certificate in a bundle.
+
+    Args:
+        bundle: A verified bundle.
+
+    Returns:
+        Its certificate, or None if it has none.
+
+    Raises:
+        BundleError: If the certificate is not valid, or was made for another bundle.
+    """
+    spec = bundle.part(CERTIFICATE_FILE, CertificateSpec, _REMEDY)
+    if spec is not None and spec.judges != judges(bundle.manifest):
         raise BundleError(
             f"{CERTIFICATE_FILE} of bundle {bundle.path} was made for other detectors or thresholds; it says nothing "
-            "of this bundle: make it anew with 'firewall lab certify firewall'"
+            f"about this bundle: make it again with '{_REMEDY}'"
         )
     return spec

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from firewall.errors import UsageError
+from firewall.host.file_writing import replace_file
 from firewall.host.output import json_text
 
 if TYPE_CHECKING:
@@ -18,7 +19,7 @@ if TYPE_CHECKING:
 __all__ = ["AllowUnsigned", "TrustedKeys", "bundle_app", "sign_bundle"]
 
 bundle_app = typer.Typer(
-    help="Keys and signatures of bundles, and what is in one.",
+    help="Make keys, sign and verify bundles, and show what is in one.",
     no_args_is_help=True,
     add_completion=False,
     context_settings={"help_option_names": ["-h", "--help"]},
@@ -26,23 +27,37 @@ bundle_app = typer.Typer(
 
 TrustedKeys = Annotated[
     Path | None,
-    typer.Option("--trust", metavar="KEY.pub", help="Public keys: a bundle must be signed by one. [$FIREWALL_TRUST]"),
+    typer.Option(
+        "--trust",
+        metavar="KEY.pub",
+        help="File of public keys; the bundle must be signed by one of them. [$FIREWALL_TRUST]",
+    ),
 ]
 AllowUnsigned = Annotated[
     bool | None,
-    typer.Option("--allow-unsigned", help="Use a bundle without a signature all the same; every verdict says so."),
+    typer.Option("--allow-unsigned", help="Use a bundle without a signature; every verdict then says so."),
 ]
 Name = Annotated[str, typer.Argument(metavar="BUNDLE", help="'default' or the folder of a bundle.")]
 Passphrase = Annotated[
-    Path | None, typer.Option(metavar="FILE", help="Its first line encrypts the private key on disk.")
+    Path | None, typer.Option(metavar="FILE", help="File whose first line encrypts the private key.")
 ]
 
 
 def sign_bundle(path: Path, key: Path, *, passphrase: Path | None = None, version: int | None = None) -> str:
-    """Sign the manifest of the bundle in folder `path`, with `version` written into it first; the key's fingerprint.
+    """Verify a bundle and sign its manifest.
 
-    The bundle is verified before. Raises BundleError if it isn't whole, UsageError for the package's own bundle, a
-    version below the bundle's, or a key that can't be used.
+    Args:
+        path: The bundle's folder.
+        key: File of the private key.
+        passphrase: File whose first line is the key's passphrase; None if the key has none.
+        version: Written into the manifest first; None keeps the bundle's version.
+
+    Returns:
+        The key's fingerprint.
+
+    Raises:
+        BundleError: If the bundle can't be verified.
+        UsageError: For the package's own bundle, a version below the bundle's, or a key that can't be used.
     """
     from firewall.bundle import DEFAULT, MANIFEST, SIGNATURE, load_bundle
     from firewall.bundle.signature import read_passphrase, read_private, sign
@@ -60,7 +75,7 @@ def sign_bundle(path: Path, key: Path, *, passphrase: Path | None = None, versio
             raise UsageError(f"--version must be at least {bundle.manifest.version}, the bundle's own, got {version}")
         raw = (json.dumps({**json.loads(raw), "version": version}, indent=1, ensure_ascii=False) + "\n").encode()
     signature, public = sign(raw, private)
-    # Between the two writes the signature does not fit: who trusts keys refuses the bundle, and takes it for no other.
+    # Between the two writes the signature does not fit, so a device that trusts keys refuses the bundle.
     _replace(path / MANIFEST, raw)
     _replace(path / SIGNATURE, signature)
     load_bundle(path, trust=Trust(keys=(public,)))
@@ -69,10 +84,12 @@ def sign_bundle(path: Path, key: Path, *, passphrase: Path | None = None, versio
 
 @bundle_app.command()
 def keygen(
-    out: Annotated[Path, typer.Option(metavar="KEY", help="The private key's file; the public one is KEY.pub.")],
+    out: Annotated[
+        Path, typer.Option(metavar="KEY", help="File of the new private key; the public key goes to KEY.pub.")
+    ],
     passphrase_file: Passphrase = None,
 ) -> None:
-    """Make a pair of keys (Ed25519). Keep KEY to yourself; give KEY.pub to every device."""
+    """Make a pair of keys (Ed25519). Keep KEY secret; copy KEY.pub to every device."""
     from firewall.bundle.signature import generate, read_passphrase
 
     public = generate(out, read_passphrase(passphrase_file))
@@ -81,14 +98,14 @@ def keygen(
 
 @bundle_app.command()
 def sign(
-    bundle: Annotated[Path, typer.Argument(metavar="BUNDLE", help="Folder of the bundle.")],
+    bundle: Annotated[Path, typer.Argument(metavar="BUNDLE", help="Folder of a bundle.")],
     key: Annotated[Path, typer.Option(metavar="KEY", help="Private key, made by 'firewall bundle keygen'.")],
     version: Annotated[
-        int | None, typer.Option(min=1, help="Raise the bundle's version to this; devices never go back.")
+        int | None, typer.Option(min=1, help="New version of the bundle; devices never go back to a lower one.")
     ] = None,
     passphrase_file: Passphrase = None,
 ) -> None:
-    """Verify a bundle and sign its manifest: manifest.json.sig, 64 bytes beside it."""
+    """Verify a bundle and sign its manifest. The signature is written to manifest.json.sig beside it."""
     from firewall.bundle import load_bundle
     from firewall.bundle.trust import Trust
 
@@ -99,7 +116,7 @@ def sign(
 
 @bundle_app.command()
 def verify(bundle: Name = "default", trust: TrustedKeys = None, allow_unsigned: AllowUnsigned = None) -> None:
-    """Check hashes, signature and version as 'serve' does, but remember nothing. Exit code 1 if it would be refused."""
+    """Check hashes, signature and version of a bundle, but remember nothing. Exit code 1 if it is refused."""
     from firewall.bundle import load_bundle
     from firewall.bundle.trust import Trust
 
@@ -117,13 +134,13 @@ def show(
     trust: TrustedKeys = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON instead of tables.")] = False,
 ) -> None:
-    """Classifier, detectors, fusion, thresholds, calibration, files and signature of a bundle that verifies."""
+    """Show classifier, detectors, thresholds, calibration, certificate, files and signature of a bundle."""
     from rich.console import Console
 
     from firewall.bundle import card, load_bundle
     from firewall.bundle.trust import Trust
 
-    # One without a signature may be looked at; that it has none is what is shown.
+    # A bundle without a signature may be looked at; the card then says that it has none.
     loaded = load_bundle(bundle, trust=Trust.configured(trust, allow_unsigned=True, remember=False))
     content = card.describe(loaded)
     content["signature"] = {"standing": loaded.standing, "key": loaded.key or None, "says": standing(loaded)}
@@ -147,10 +164,8 @@ def standing(bundle: Bundle) -> str:
 
 
 def _replace(path: Path, content: bytes) -> None:
-    partial = path.with_name(f".{path.name}.partial")
     try:
-        partial.write_bytes(content)
-        partial.replace(path)
+        replace_file(path, content)
     except OSError as error:
         raise UsageError(
             f"can't write {path} ({error.strerror}); sign a bundle in a folder that can be written"

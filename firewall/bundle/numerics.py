@@ -1,16 +1,18 @@
-"""How far a bundle's scores move where nothing but the arithmetic differs, and what its thresholds leave for that.
+"""How far a bundle's scores move if only the arithmetic differs, and the margin that its thresholds leave for that.
 
-The same network adds its products up in another order on another processor, with another number of threads or a GPU's
-kernels, and each score moves by a little. A threshold that lies exactly on a normal image's score would withhold that
-image there. So each threshold lies `margin` above the score that keeps the promised rate (`numerics` of the
-lab measures it), and the manifest says so.
+On another processor, with another number of threads or on a GPU the same network adds its products in another order,
+and each score moves a little. If a threshold lay exactly on the score of a benign image, that image would be withheld
+there. So each threshold lies `margin` above the score that keeps the promised rate. The lab measures the margin, and
+the manifest records it.
 """
 
 from __future__ import annotations
 
 from typing import Annotated
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import Field
+
+from firewall.bundle.strict import Strict
 
 __all__ = ["FUSED", "Measurement", "Numerics"]
 
@@ -20,26 +22,32 @@ FUSED = "fused"
 Size = Annotated[float, Field(ge=0)]
 
 
-class _Strict(BaseModel):
-    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
+class Measurement(Strict):
+    """How far scores moved under other arithmetic.
 
-
-class Measurement(_Strict):
-    """variants: the arithmetic that images were scored with again, one line each. images: how many. largest: by score,
-    the largest difference from the edge's own; median: of each image's largest. flips: on how many images the
-    classifier named another class for the image or a copy of it."""
+    Attributes:
+        variants: The other arithmetic, one line each.
+        images: How many images were scored.
+        largest: Score -> the largest difference from the edge's own arithmetic.
+        median: Score -> the median over images of each image's largest difference.
+        flips: On how many images the classifier named another class, for the image or for a copy of it.
+    """
 
     variants: tuple[str, ...]
     images: int = Field(ge=1)
     largest: dict[str, Size]
-    median: dict[str, Size] = {}
+    median: dict[str, Size] = Field(default_factory=dict)
     flips: int = Field(0, ge=0)
 
 
-class Numerics(_Strict):
-    """margin: by detector, and FUSED for a fusion's sum, in units of that score: its limits lie so far above the score
-    that keeps the promised rate, and early releases so far below the sum that they were set at. measured: what the
-    margin rests on."""
+class Numerics(Strict):
+    """The margin of a bundle's thresholds.
+
+    Attributes:
+        margin: Detector (or FUSED, the fusion's sum) -> margin in units of that score. Thresholds lie this far above
+            the score that keeps the promised rate, and early exits this far below the sum that they were set at.
+        measured: What the margin was derived from.
+    """
 
     margin: dict[str, Size]
     measured: Measurement

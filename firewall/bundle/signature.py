@@ -39,7 +39,12 @@ _PEM = re.compile(rb"-----BEGIN ([A-Z ]+)-----.+?-----END \1-----", re.DOTALL)
 
 @dataclass(frozen=True)
 class PublicKey:
-    """fingerprint: the first 16 hexadecimal digits of the SHA-256 of the key's 32 bytes, to name it by."""
+    """A public key, and how it is named.
+
+    Attributes:
+        key: The key itself.
+        fingerprint: The first 16 hexadecimal digits of the SHA-256 of the key's 32 bytes, to name it by.
+    """
 
     key: Ed25519PublicKey
     fingerprint: str
@@ -48,8 +53,12 @@ class PublicKey:
 def generate(path: Path, passphrase: bytes | None = None) -> PublicKey:
     """Make a pair: `path` for the private key, readable by its owner alone, and `path`.pub for the public one.
 
-    passphrase: encrypts the private key. Raises UsageError if either file exists or can't be written: no key is ever
-    overwritten.
+    Args:
+        path: File of the private key.
+        passphrase: Encrypts the private key.
+
+    Raises:
+        UsageError: If either file exists or can't be written: no key is ever overwritten.
     """
     from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
     from cryptography.hazmat.primitives.serialization import (
@@ -78,7 +87,11 @@ def generate(path: Path, passphrase: bytes | None = None) -> PublicKey:
 
 
 def read_public(path: Path) -> tuple[PublicKey, ...]:
-    """All public keys of a file, one at least. Raises UsageError if it holds none, or anything else than Ed25519."""
+    """All public keys of a file, one at least.
+
+    Raises:
+        UsageError: If it holds none, or anything else than Ed25519.
+    """
     from cryptography.exceptions import UnsupportedAlgorithm
     from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
     from cryptography.hazmat.primitives.serialization import load_pem_public_key
@@ -90,7 +103,7 @@ def read_public(path: Path) -> tuple[PublicKey, ...]:
         try:
             key = load_pem_public_key(part[0])
         except (ValueError, UnsupportedAlgorithm) as error:
-            raise UsageError(f"{path} holds a damaged public key; copy it anew") from error
+            raise UsageError(f"{path} holds a damaged public key; copy it again") from error
         if not isinstance(key, Ed25519PublicKey):
             raise UsageError(f"{path} holds a key that is not Ed25519; make one with 'firewall bundle keygen'")
         found.append(_named(key))
@@ -100,7 +113,11 @@ def read_public(path: Path) -> tuple[PublicKey, ...]:
 
 
 def read_private(path: Path, passphrase: bytes | None = None) -> Ed25519PrivateKey:
-    """The private key of a file. Raises UsageError if it is none, or the passphrase is missing or wrong."""
+    """The private key of a file.
+
+    Raises:
+        UsageError: If it is none, or the passphrase is missing or wrong.
+    """
     from cryptography.exceptions import UnsupportedAlgorithm
     from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
     from cryptography.hazmat.primitives.serialization import load_pem_private_key
@@ -158,7 +175,11 @@ def _write_new(path: Path, content: bytes, mode: int) -> None:
 
 
 def read_passphrase(path: Path | None) -> bytes | None:
-    """The first line of a file; None without one. Raises UsageError if it can't be read or is empty."""
+    """The first line of a file; None without one.
+
+    Raises:
+        UsageError: If it can't be read or is empty.
+    """
     if path is None:
         return None
     first = _content(path).splitlines()[:1]

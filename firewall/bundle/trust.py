@@ -5,7 +5,7 @@ The rules, in order:
 1. The bundle that comes with the package is as trustworthy as the code beside it: whoever can change one can change the
    other. It needs no signature.
 2. Where no key is trusted, any other bundle that fits its own manifest is used, and every verdict says `unsigned`,
-   whether or not a signature lies beside it: a signature proves nothing to who doesn't know the key.
+   whether or not a signature lies beside it: a signature proves nothing to someone who doesn't know the key.
 3. Where keys are trusted (`--trust`, `trust` in the settings, FIREWALL_TRUST), a bundle must be signed by one of them,
    or it is refused. `--allow-unsigned` lets in one without a signature; its verdicts say `unsigned`. A signature that
    fails is refused even then: something is wrong.
@@ -15,9 +15,9 @@ The rules, in order:
    refused, and so is another bundle of the same version. Only signed bundles are remembered, so nobody else can block a
    name.
 
-What is remembered lies in a file of whoever runs the firewall (`trust_state`, FIREWALL_TRUST_STATE). It is asked for
-when the first bundle that a trusted key signed is loaded, and not before: others need none. Where that file is missing
-nothing has been accepted yet, so whoever may delete it can go back; a damaged one refuses.
+What is remembered lies in a file of the user who runs the firewall (`trust_state`, FIREWALL_TRUST_STATE). It is opened
+when the first bundle that a trusted key signed is loaded, and not before: others need none. If the file is missing,
+nothing has been accepted yet, so anyone who can delete it can go back to an older version. A damaged file refuses all.
 """
 
 from __future__ import annotations
@@ -28,10 +28,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, RootModel, ValidationError
+from pydantic import Field, RootModel, ValidationError
 
 from firewall.bundle.signature import SIGNATURE_BYTES, PublicKey, read_public, verified_by
+from firewall.bundle.strict import Sha256, Strict
 from firewall.errors import BundleError, ConfigError
+from firewall.host.file_writing import replace_file
 from firewall.host.user_folder import user_folder
 
 __all__ = ["Accepted", "Standing", "Trust", "state_file"]
@@ -43,13 +45,11 @@ _YES, _NO = ("1", "true", "yes", "on"), ("", "0", "false", "no", "off")
 _LARGEST_STATE = 1 << 20
 
 
-class Accepted(BaseModel):
+class Accepted(Strict):
     """The newest bundle of a name that was accepted: its version, and the SHA-256 of its manifest."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True)
-
     version: int = Field(ge=1)
-    sha256: str = Field(pattern="^[0-9a-f]{64}$")
+    sha256: Sha256
 
 
 class _State(RootModel[Annotated[dict[str, Accepted], Field(max_length=10_000)]]):
@@ -58,9 +58,17 @@ class _State(RootModel[Annotated[dict[str, Accepted], Field(max_length=10_000)]]
 
 @dataclass(frozen=True)
 class Trust:
-    """keys: whose signatures count; none: signatures are not asked for. allow_unsigned: rule 3. state: where accepted
-    versions are remembered; None: in `state_file()` if users_state says so, else nowhere. remember: False only looks,
-    as `firewall bundle verify` does. vouched: where no key is trusted, allow_unsigned has to be said (`serve`)."""
+    """Whose bundles may be used, by the rules of this module.
+
+    Attributes:
+        keys: Whose signatures count. Empty: no signature is asked for.
+        allow_unsigned: Use a bundle without a signature all the same (rule 3).
+        state: File that remembers accepted versions. None: `state_file()` if `users_state`, else nothing is remembered.
+        remember: False compares with what is remembered but adds nothing, as `firewall bundle verify` does.
+        users_state: Remember in the user's own file if `state` is None.
+        vouched: If no key is trusted, refuse other bundles than the package's unless `allow_unsigned`, as
+            `firewall serve` does.
+    """
 
     keys: tuple[PublicKey, ...] = ()
     allow_unsigned: bool = False
@@ -79,8 +87,22 @@ class Trust:
         remember: bool = True,
         vouched: bool = False,
     ) -> Trust:
-        """What was given; where it is None, the environment: FIREWALL_TRUST, FIREWALL_ALLOW_UNSIGNED,
-        FIREWALL_TRUST_STATE. Raises UsageError for a file without keys, ConfigError for a switch that is neither."""
+        """What was given, and the environment for what is None.
+
+        Args:
+            keys: File of public keys in PEM; None: FIREWALL_TRUST.
+            allow_unsigned: See Trust; None: FIREWALL_ALLOW_UNSIGNED.
+            state: See Trust; None: FIREWALL_TRUST_STATE, or a file in the user's folder.
+            remember: See Trust.
+            vouched: See Trust.
+
+        Returns:
+            The rules to load bundles by.
+
+        Raises:
+            UsageError: If the file holds no public keys.
+            ConfigError: If FIREWALL_ALLOW_UNSIGNED is neither on nor off.
+        """
         named = os.environ.get("FIREWALL_TRUST")
         file = Path(named) if keys is None and named is not None else keys
         return cls(
@@ -93,9 +115,18 @@ class Trust:
         )
 
     def standing(self, manifest: bytes, signature: bytes | None, where: Path) -> tuple[Standing, str]:
-        """Rules 2 and 3 for a bundle that is not the package's: its standing and the fingerprint of who signed.
+        """Apply rules 2 and 3 to a bundle that is not the package's.
 
-        manifest: the very bytes that are used. signature: None if there is none. Raises BundleError if it is refused.
+        Args:
+            manifest: The very bytes of the manifest that is used.
+            signature: The signature beside it, None if there is none.
+            where: The bundle's folder, for the message.
+
+        Returns:
+            The bundle's standing, and the fingerprint of the key that signed it (or an empty text).
+
+        Raises:
+            BundleError: If the bundle is refused.
         """
         if not self.keys:
             if self.vouched and not self.allow_unsigned:
@@ -122,7 +153,16 @@ class Trust:
         return "signed", signer.fingerprint
 
     def not_older(self, name: str, version: int, sha256: str) -> None:
-        """Rule 4, for a signed bundle; remembers it. sha256: of its manifest. Raises BundleError if it is refused."""
+        """Apply rule 4 to a signed bundle, and remember it.
+
+        Args:
+            name: The bundle's name.
+            version: The bundle's version.
+            sha256: SHA-256 of its manifest.
+
+        Raises:
+            BundleError: If the version goes back, or another bundle of this version was accepted before.
+        """
         state = self.state
         if state is None:
             if not self.users_state:
@@ -133,7 +173,7 @@ class Trust:
         if last is not None and version < last.version:
             raise BundleError(
                 f"bundle {name!r} has version {version}, but version {last.version} was accepted before (remembered in "
-                f"{state}): a version may not go back; sign the older content anew under a higher version"
+                f"{state}): a version may not go back; sign the older content again under a higher version"
             )
         if last is not None and version == last.version and sha256 != last.sha256:
             raise BundleError(
@@ -177,14 +217,9 @@ def _read(path: Path) -> dict[str, Accepted]:
 
 def _write(path: Path, accepted: dict[str, Accepted]) -> None:
     text = json.dumps({name: entry.model_dump() for name, entry in sorted(accepted.items())}, indent=1) + "\n"
-    partial = path.with_name(f"{path.name}.{os.getpid()}.partial")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        with partial.open("w", encoding="utf-8") as file:
-            file.write(text)
-            file.flush()
-            os.fsync(file.fileno())
-        partial.replace(path)
+        replace_file(path, text.encode())
     except OSError as error:
         raise BundleError(
             f"can't remember the bundle's version in {path} ({error.strerror}); name a file that can be written with "

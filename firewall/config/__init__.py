@@ -1,11 +1,6 @@
-"""Settings of `firewall serve`: what may be said, and where it comes from."""
+"""Settings of `firewall serve`: what can be set, and where values come from."""
 
-from firewall.config.settings import (
-    CaptureSettings,
-    RegionDetectorSettings,
-    Settings,
-    load_region_detector,
-    load_settings,
-)
+from firewall.config.region_detector import RegionDetectorSettings
+from firewall.config.settings import CaptureSettings, Settings, load_region_detector, load_settings
 
 __all__ = ["CaptureSettings", "RegionDetectorSettings", "Settings", "load_region_detector", "load_settings"]

@@ -1,29 +1,18 @@
 """Settings of `firewall serve`, checked against a schema: an unknown key is an error.
 
-What counts, first to last: command line, environment (`FIREWALL_SOURCE=...`), file (YAML, `--config`), default. A value
-means the same in each of them. An environment variable that is empty is one that is not set.
+The command line wins over the environment (`FIREWALL_SOURCE=...`), that over the file (YAML, `--config`), that over the
+default. A value means the same in each of them. An empty environment variable counts as not set.
 """
 
 from __future__ import annotations
 
 import json
-import math
 import os
 import reprlib
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any
 
-from pydantic import (
-    AfterValidator,
-    BaseModel,
-    BeforeValidator,
-    ConfigDict,
-    Field,
-    StrictInt,
-    StrictStr,
-    ValidationError,
-    field_validator,
-)
+from pydantic import AfterValidator, BeforeValidator, Field, ValidationError
 from pydantic_settings import (
     BaseSettings,
     EnvSettingsSource,
@@ -34,11 +23,12 @@ from pydantic_settings import (
 )
 
 from firewall.bundle import PatchSpec
+from firewall.bundle.strict import Strict
+from firewall.config.region_detector import RegionDetectorSettings
 from firewall.config.settings_file import read_settings
 from firewall.errors import ConfigError
-from firewall.frame import MAX_SIDE
 
-__all__ = ["CaptureSettings", "RegionDetectorSettings", "Settings", "load_region_detector", "load_settings"]
+__all__ = ["CaptureSettings", "Settings", "load_region_detector", "load_settings"]
 
 
 _OFF = ("off", "false", "no", "none")
@@ -95,10 +85,8 @@ Text = Annotated[str, BeforeValidator(_text)]
 _HTTP, _OUTPUT = "127.0.0.1:8080", "-"
 
 
-class CaptureSettings(BaseModel):
-    """How patient the firewall is with a source. In seconds, but for `stale_rows`; 0 turns the last two off."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True)
+class CaptureSettings(Strict):
+    """How long the firewall waits for a source, in seconds; `stale_rows` is a share. 0 turns the last two off."""
 
     open_timeout: float = Field(5.0, gt=0, le=120, description="longest wait for a source to open")
     read_timeout: float = Field(2.0, gt=0, le=120, description="longest wait for the next frame of a live source")
@@ -110,92 +98,17 @@ class CaptureSettings(BaseModel):
     stale_rows: float = Field(0.125, ge=0, le=1, description="share of its rows a camera may repeat; 0 = any")
 
 
-class RegionDetectorSettings(BaseModel):
-    """An ONNX detector of the user's that names the boxes to look at (`regions: detector`).
-
-    What isn't set is recognised from the file and from its first answers (docs/own_detector.md).
-    """
-
-    model_config = ConfigDict(extra="forbid", frozen=True)
-
-    file: Path = Field(description="ONNX file of the detector")
-    layout: str = Field("auto", description="what the outputs hold, such as yolov8; 'auto' recognises it")
-    boxes: str | None = Field(None, description="name of the output that holds the boxes")
-    scores: str | None = Field(None, description="name of the output that holds the scores")
-    labels: str | None = Field(None, description="name of the output that holds the class numbers")
-    coordinates: Literal["auto", "pixels", "unit"] = Field(
-        "auto", description="pixels of the network's input, or 0..1 of its sides"
-    )
-    format: Literal["auto", "corners", "corners-yx", "centre", "top-left"] = Field(
-        "auto", description="x0 y0 x1 y1; y0 x0 y1 x1; centre, width and height; or left, top, width and height"
-    )
-    activation: Literal["auto", "none", "sigmoid", "softmax"] = Field(
-        "auto", description="what makes scores of 0..1 of the network's"
-    )
-    background: Literal["auto", "none", "first", "last"] = Field(
-        "auto", description="the column of scores that means 'nothing'"
-    )
-    threshold: float = Field(0.5, ge=0, le=1, description="boxes below this score are not looked at")
-    overlap: float = Field(0.5, gt=0, le=1, description="of two boxes with a larger overlap (IoU) the better is kept")
-    classes: list[StrictInt | StrictStr] | None = Field(
-        None, min_length=1, description="classes that are signs, by number or name; all others are left out"
-    )
-    size: tuple[int, int] | None = Field(
-        None, description="height and width to give a network that takes any; default: its metadata, or 640 640"
-    )
-    letterbox: bool | None = Field(
-        None, description="true: keep the frame's aspect and fill with grey 114; false: stretch it"
-    )
-    axes: Literal["auto", "nchw", "nhwc"] = Field("auto", description="order of the input's axes")
-    channels: Literal["rgb", "bgr"] = Field("rgb", description="order of the input's channels")
-    range: float | None = Field(
-        None, gt=0, le=65535, description="value of a full pixel: 1, or 255 (default for whole numbers)"
-    )
-    mean: tuple[float, float, float] = Field((0.0, 0.0, 0.0), description="taken off after the range, one a channel")
-    std: tuple[float, float, float] = Field((1.0, 1.0, 1.0), description="divided by after that, one a channel")
-    device: Literal["cpu", "cuda", "tensorrt"] | None = Field(
-        None, description="what it runs on, and nothing else; default: as the classifier"
-    )
-
-    @field_validator("classes", mode="before")
-    @classmethod
-    def _one_or_more(cls, value: Any) -> Any:
-        several = [value] if isinstance(value, int | str) and not isinstance(value, bool) else value
-        if not isinstance(several, list):
-            return several
-        # A settings file's numbers come as text.
-        return [int(one) if isinstance(one, str) and one.isdecimal() else one for one in several]
-
-    @field_validator("size", mode="before")
-    @classmethod
-    def _square(cls, value: Any) -> Any:
-        one = not isinstance(value, bool) and (isinstance(value, int) or (isinstance(value, str) and value.isdecimal()))
-        return (value, value) if one else value
-
-    @field_validator("format", mode="before")
-    @classmethod
-    def _spelling(cls, value: Any) -> Any:
-        return "centre" if value == "center" else value
-
-    @field_validator("size")
-    @classmethod
-    def _sides(cls, value: tuple[int, int] | None) -> tuple[int, int] | None:
-        if value is not None and not all(1 <= side <= MAX_SIDE for side in value):
-            raise ValueError(f"sides must be 1 to {MAX_SIDE} pixels")
-        return value
-
-    @field_validator("std")
-    @classmethod
-    def _positive(cls, value: tuple[float, float, float]) -> tuple[float, float, float]:
-        if not all(0 < part < math.inf for part in value):
-            raise ValueError("must be positive numbers")
-        return value
-
-
 def load_region_detector(file: Path) -> RegionDetectorSettings:
-    """Settings for the detector in `file`: an ONNX file, or a settings file (.yaml) with `region_detector:`.
+    """Settings of the user's own region detector.
 
-    Raises ConfigError that names the key and what is wrong with it.
+    Args:
+        file: An ONNX file, or a settings file (.yaml) with a group `region_detector:`.
+
+    Returns:
+        The settings; the defaults for an ONNX file.
+
+    Raises:
+        ConfigError: If the settings file can't be read or doesn't fit; it names the key and what is wrong with it.
     """
     if file.suffix.lower() not in (".yaml", ".yml"):
         return RegionDetectorSettings(file=file)
@@ -211,7 +124,7 @@ def load_region_detector(file: Path) -> RegionDetectorSettings:
 
 
 class Settings(BaseSettings):
-    """Everything `firewall serve` can be told."""
+    """Everything that can be set for `firewall serve`."""
 
     model_config = SettingsConfigDict(
         env_prefix="FIREWALL_", env_nested_delimiter="__", env_ignore_empty=True, extra="forbid", frozen=True
@@ -259,19 +172,27 @@ class Settings(BaseSettings):
 
 
 def load_settings(file: Path | None = None, **given: Any) -> Settings:
-    """Settings from `given` (what is None counts as not given), the environment and `file`.
+    """Settings from what is given, the environment and a file, in this order.
 
-    Raises ConfigError that names the key, where it was set, what is wrong with it and what is known.
+    Args:
+        file: A settings file in YAML.
+        **given: Values by the names of Settings; None counts as not given.
+
+    Returns:
+        The settings.
+
+    Raises:
+        ConfigError: If a value doesn't fit; it names the key, where it was set, what is wrong and what is allowed.
     """
-    told = {key: value for key, value in given.items() if value is not None}
+    said = {key: value for key, value in given.items() if value is not None}
     environment = _environment()
     values = _without_gaps(read_settings(file, ", ".join(Settings.model_fields)), file) if file else {}
     try:
-        return Settings(**_merge(_merge(values, environment), told))
+        return Settings(**_merge(_merge(values, environment), said))
     except ValidationError as error:
         first = error.errors()[0]
         path = first["loc"]
-        if _holds(told, path):
+        if _holds(said, path):
             where = ""
         elif _holds(environment, path):
             where = f" in the environment (FIREWALL_{'__'.join(str(part) for part in path).upper()})"

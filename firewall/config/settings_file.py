@@ -41,9 +41,16 @@ class _Loader(yaml.SafeLoader):
 
 
 def read_settings(file: Path, known: str) -> dict[str, Any]:
-    """What a settings file says: texts, None, lists and mappings of these. known: the keys, for messages.
+    """What a settings file says: texts, None, lists and mappings of these.
 
-    UTF-8 or UTF-16 with or without a byte order mark, any line ends. Raises ConfigError in one line.
+    UTF-8 or UTF-16 with or without a byte order mark, any line ends.
+
+    Args:
+        file: The file.
+        known: The keys, for messages.
+
+    Raises:
+        ConfigError: In one line.
     """
     try:
         values = yaml.load(file.read_bytes(), _Loader)  # noqa: S506 - a SafeLoader that makes fewer types

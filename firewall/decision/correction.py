@@ -1,12 +1,12 @@
-"""Correction: what an image would probably have been called, had nobody attacked it.
+"""Correction: the label that an image would probably have had without the attack.
 
-Nguyen H., Kuribayashi et al. (section 3.3) take the five labels that are most frequent among the first five of the
+Nguyen H., Kuribayashi et al. (section 3.3) take the five labels that are most frequent among the top five of the
 transformed copies (`firewall.detectors.statistics.corrected`): a vote in which every operation counts the same. Here
-the copies vote with their log-probabilities and each operation has a weight of its own, learnt from normal and attacked
-images. Weights may be negative, and those of the operations that change an image least usually are: a label that stays
-the same under all of them and is lost under blur alone is the attacker's.
+the copies vote with their log-probabilities, and each operation has its own weight, learnt from benign and attacked
+images. Weights may be negative. Those of the operations that change an image least usually are: a label that stays the
+same under all of them and is lost only under blur is the attacker's.
 
-The corrected label is for the operator alone and never released: an image that needs it is withheld.
+The corrected label is only for the operator and is never released: an image that needs it is withheld.
 """
 
 from __future__ import annotations
@@ -15,9 +15,9 @@ from collections.abc import Mapping
 
 import numpy as np
 import numpy.typing as npt
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import Field, model_validator
 
-from firewall.errors import BundleError
+from firewall.bundle.strict import Strict, parameters_of
 
 __all__ = ["Correction", "CorrectionParameters", "log_probabilities", "weighted_votes"]
 
@@ -26,7 +26,14 @@ Votes = npt.NDArray[np.float64]
 
 
 def log_probabilities(logits: Logits) -> Votes:
-    """log softmax over the last axis, in float64, at most 0."""
+    """Log softmax over the last axis.
+
+    Args:
+        logits: (..., classes).
+
+    Returns:
+        float64 of the same shape, at most 0.
+    """
     values = np.asarray(logits, np.float64)
     shifted = values - values.max(axis=-1, keepdims=True)
     found: Votes = shifted - np.log(np.exp(shifted).sum(axis=-1, keepdims=True))
@@ -36,19 +43,31 @@ def log_probabilities(logits: Logits) -> Votes:
 def weighted_votes(original: Logits, variants: Logits, original_weight: float, weights: npt.ArrayLike) -> Votes:
     """Log-probability of each class after the vote.
 
-    original: logits (..., classes). variants: logits (..., n, classes). weights: (n,). Returns (..., classes): the log
-    softmax of original_weight * log p(original) + the sum of weights * log p(variant).
+    Args:
+        original: Logits (..., classes) of the image as it came.
+        variants: Logits (..., n, classes) of its copies.
+        original_weight: Weight of the image as it came.
+        weights: (n,), weight of each copy.
+
+    Returns:
+        float64 (..., classes): the log softmax of
+        original_weight * log p(original) + sum over copies of weight * log p(copy).
     """
     total = original_weight * log_probabilities(original)
     total += np.einsum("n,...nc->...c", np.asarray(weights, np.float64), log_probabilities(variants))
     return log_probabilities(total)
 
 
-class CorrectionParameters(BaseModel):
-    """operations: whose copies vote. weights: of each, any sign. original_weight: of the image as it came. margin: by
-    how much the first class's log-probability must exceed the second's; less, and there is no corrected label."""
+class CorrectionParameters(Strict):
+    """Parameters of the vote.
 
-    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
+    Attributes:
+        operations: The operations whose copies vote.
+        weights: Weight of each operation, of any sign.
+        original_weight: Weight of the image as it came.
+        margin: By how much the first class's log-probability must exceed the second's. If it is less, there is no
+            corrected label.
+    """
 
     operations: tuple[str, ...] = Field(min_length=1, max_length=200)
     weights: tuple[float, ...]
@@ -63,22 +82,34 @@ class CorrectionParameters(BaseModel):
 
 
 class Correction:
-    """The vote; `parameters` as in CorrectionParameters. Raises BundleError if they don't fit.
+    """The vote.
 
-    operations: names of the copies that have to be classified first, as a detector's.
+    Attributes:
+        parameters: What it was made with.
+        operations: Names of the copies that have to be classified first.
     """
 
     def __init__(self, parameters: Mapping[str, object]) -> None:
-        try:
-            self.parameters = CorrectionParameters.model_validate(dict(parameters))
-        except ValidationError as error:
-            raise BundleError(f"parameters of the correction: {error.errors()[0]['msg']}") from error
+        """Check the parameters.
+
+        Args:
+            parameters: As in CorrectionParameters.
+
+        Raises:
+            BundleError: If they don't fit.
+        """
+        self.parameters = parameters_of(CorrectionParameters, parameters, "the correction")
         self.operations = self.parameters.operations
 
     def label(self, logits: Logits, variants: Mapping[str, Logits]) -> int | None:
-        """The corrected class, 0-based; None where the vote is not clear or a copy is missing or not finite.
+        """The corrected class.
 
-        logits: (classes,) of the image as it came. variants: operation -> logits (classes,), at least of `operations`.
+        Args:
+            logits: (classes,) of the image as it came.
+            variants: Operation -> logits (classes,), at least for `operations`.
+
+        Returns:
+            The class, 0-based. None if the vote is not clear, or a copy is missing or not finite.
         """
         votes = self._votes(logits, variants)
         if votes is None:
@@ -88,7 +119,16 @@ class Correction:
         return int(best[0]) if clear else None
 
     def top(self, logits: Logits, variants: Mapping[str, Logits], count: int = 5) -> list[int]:
-        """The `count` first classes after the vote, best first; none where `label` is None for want of a copy."""
+        """The best classes after the vote.
+
+        Args:
+            logits: (classes,) of the image as it came.
+            variants: Operation -> logits (classes,), at least for `operations`.
+            count: How many classes.
+
+        Returns:
+            Classes, best first. Empty if a copy is missing or not finite.
+        """
         votes = self._votes(logits, variants)
         return [] if votes is None else [int(label) for label in np.argsort(-votes, kind="stable")[:count]]
 

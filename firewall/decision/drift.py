@@ -1,22 +1,22 @@
-"""Whether live traffic still looks like the calibration set. It only tells: nothing is released or withheld for it.
+"""Drift: does live traffic still look like the calibration set? Only a report; it decides nothing.
 
-For each sign that was seen (one value a *track*: frames of one track are nearly the same picture, and a test that
-took them for independent would speak at the first parked car) a few properties are watched: the fused suspicion, the
-detectors' scores, the label. Each property's rank among all values so far, calibration and stream alike, gives a
-smoothed conformal p-value. If calibration tracks and live tracks are exchangeable, these p-values are independent and
-uniform, whatever the distribution and however few the calibration tracks were (Vovk, Gammerman, Shafer, Algorithmic
-Learning in a Random World, 2005). A fixed reference would not do: of 115 tracks it is a few per cent off the truth,
-and a test that goes on for ever finds that too.
+For each sign that was seen, a few properties are watched: the fused suspicion, the detectors' scores, the label. Each
+*track* gives one value. (Frames of one track are nearly the same picture; a test that treated them as independent would
+raise an alarm at the first parked car.) The rank of a value among all values so far, from calibration and stream, gives
+a smoothed conformal p-value. If calibration tracks and live tracks are exchangeable, these p-values are independent and
+uniform, whatever the distribution and however few calibration tracks there were (Vovk, Gammerman, Shafer, Algorithmic
+Learning in a Random World, 2005). A fixed reference would not work: estimated from 115 tracks it is a few per cent off,
+and a test that never ends would find that difference too.
 
-Against uniformity a set of bets is kept, each a function of p with mean 1, and of each bet the Shiryaev-Roberts sum S
-<- (1 + S) * bet(p). The expectation of S after t values is t, so by the Nth value the mean over a property's bets has
-exceeded c with probability at most N / c: an e-detector (Shin, Ramdas, Rinaldo, New England Journal of Statistics in
-Data Science 2(2), 2024; on conformal p-values: Vovk et al., Retrain or not retrain, COPA 2021). With k properties the
-monitor speaks at c = k * `run_length`, so that by the Nth value it has spoken falsely with probability at most N /
-`run_length`. Unlike one test that is begun once, it is about as quick after a year as on the first day.
+Against uniformity the monitor keeps a set of bets, each a function of p with mean 1, and for each bet the
+Shiryaev-Roberts sum S <- (1 + S) * bet(p). The expectation of S after t values is t. So the probability that the mean
+over a property's bets has exceeded c by the Nth value is at most N / c: an e-detector (Shin, Ramdas, Rinaldo, New
+England Journal of Statistics in Data Science 2(2), 2024; on conformal p-values: Vovk et al., Retrain or not retrain,
+COPA 2021). With k properties the alarm is raised at c = k * `run_length`, so the probability of a false alarm by the
+Nth value is at most N / `run_length`. A shift is found about as fast after a year as on the first day.
 
-What it can't do: labels come in runs (a motorway shows other signs than a town), and then the monitor rightly says
-that traffic differs, so it names the property. A shift that is slower than the ranks adapt goes unseen.
+Limits: labels come in runs, since a motorway has other signs than a town. Then the alarm is correct but harmless, so
+the report names the property. A shift that is slower than the ranks adapt is not found.
 """
 
 from __future__ import annotations
@@ -27,21 +27,22 @@ from dataclasses import dataclass, field
 
 import numpy as np
 import numpy.typing as npt
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import Field, model_validator
 
+from firewall.bundle.strict import Strict
 from firewall.verdict import Verdict
 
 __all__ = ["LABEL", "SUSPICION", "ChannelSpec", "Drift", "DriftSpec", "DriftState"]
 
-#: Names of the properties that are no detector's score.
+#: Names of the properties that are not a detector's score.
 SUSPICION, LABEL = "suspicion", "label"
 
-#: Suspicions above the limit count as this one: how far above depends on which detectors were still asked.
+#: Suspicions above the limit count as this value: how far above depends on which detectors were still asked.
 SETTLED = 1e-3
-_FAILED = 1e6  # what is missing or no finite number lies above everything that is one
+_FAILED = 1e6  # a value that is missing or not finite ranks above all others
 _JITTER = 1e-6  # breaks ties at random, so that a rank is uniform also where many values are equal
-_CEILING = 1e12  # of a sum: a shift that lasts must not overflow
-_LOWEST = 1e-3  # what a failure counts as where there is no rank to take
+_CEILING = 1e12  # of a sum: a lasting shift must not overflow
+_LOWEST = 1e-3  # p-value of a failure that has no rank
 
 _STRENGTHS = np.array([-0.9, -0.6, -0.3, 0.3, 0.6, 0.9])
 _POWERS = np.array([0.3, 0.6])
@@ -49,13 +50,15 @@ _ROOTS = _POWERS - 1.0
 _NUMBER_OF_BETS = 2 * len(_STRENGTHS) + len(_POWERS)
 
 
-class _Strict(BaseModel):
-    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
+class ChannelSpec(Strict):
+    """The calibration values of one property, as a histogram of ranks.
 
-
-class ChannelSpec(_Strict):
-    """One property's calibration values. name: `suspicion` or a detector. edges: some of the values, ascending; masses:
-    between how many neighbouring values each of the len(edges) + 1 bins reaches, so that they add up to values + 1."""
+    Attributes:
+        name: `suspicion`, or a detector.
+        edges: Some of the values, ascending.
+        masses: How many gaps between neighbouring values each of the len(edges) + 1 bins holds; n values have n + 1
+            gaps.
+    """
 
     name: str
     edges: tuple[float, ...] = Field(min_length=1, max_length=1024)
@@ -70,9 +73,15 @@ class ChannelSpec(_Strict):
         return self
 
 
-class DriftSpec(_Strict):
-    """channels: of numbers. labels: calibration tracks of each class, in the order of the classifier; empty: labels are
-    not watched. run_length: a false alarm comes after no fewer values than this on average. tracks: of calibration."""
+class DriftSpec(Strict):
+    """What the monitor watches.
+
+    Attributes:
+        channels: The properties that are numbers.
+        labels: How many calibration tracks each class has, in the classifier's order. Empty: labels are not watched.
+        run_length: Average number of values before a false alarm, at least.
+        tracks: Calibration tracks.
+    """
 
     channels: tuple[ChannelSpec, ...]
     labels: tuple[int, ...] = Field((), max_length=100_000)
@@ -88,9 +97,15 @@ class DriftSpec(_Strict):
 
 @dataclass(frozen=True, slots=True)
 class DriftState:
-    """spoken: traffic differs from the calibration set, or did since the start. since: the number of the value at which
-    that was found, counted from 1. property: what differed most then. values: seen so far; failures: of these, how many
-    had something missing or not finite."""
+    """What the monitor has found so far.
+
+    Attributes:
+        spoken: Whether an alarm has been raised: traffic differs from the calibration set, or did at some time.
+        since: Number of the value at which that was found, counted from 1.
+        property: What differed most then.
+        values: Values seen so far.
+        failures: How many of these had a property that was missing or not finite.
+    """
 
     spoken: bool = False
     since: int | None = None
@@ -99,7 +114,7 @@ class DriftState:
     failures: int = 0
 
     def line(self) -> str:
-        """One line for people; it tells no score."""
+        """One line for people; it holds no score."""
         if not self.spoken:
             return f"{self.values} signs seen, no drift found"
         return f"since sign {self.since} the {self.property} differs from the calibration set ({self.values} seen)"
@@ -121,7 +136,12 @@ class Drift:
     """The monitor. Memory is a few counts a property, however long it runs. Use it from one thread."""
 
     def __init__(self, spec: DriftSpec, *, seed: int = 0) -> None:
-        """seed: of the random numbers that break ties."""
+        """Begin with the calibration's ranks.
+
+        Args:
+            spec: What is watched.
+            seed: Seed of the random numbers that break ties.
+        """
         self.spec = spec
         self._random = np.random.default_rng(seed)
         self._edges = {channel.name: np.array(channel.edges) for channel in spec.channels}
@@ -131,7 +151,14 @@ class Drift:
         self.state = DriftState()
 
     def add(self, verdict: Verdict) -> DriftState:
-        """Take one verdict, of one frame of a track that was not chosen by what was said of it."""
+        """Add one verdict.
+
+        Args:
+            verdict: The verdict on one frame of a track. Which frame must not depend on the verdict.
+
+        Returns:
+            The new state.
+        """
         values = {
             channel.name: verdict.suspicion if channel.name == SUSPICION else verdict.scores.get(channel.name)
             for channel in self.spec.channels
@@ -139,12 +166,20 @@ class Drift:
         return self.add_values(values, verdict.suspected_label)
 
     def add_values(self, values: Mapping[str, float | None], label: int | None) -> DriftState:
-        """Take the properties of one sign. None and NaN are failures: they count as higher than any number."""
+        """Add the properties of one sign.
+
+        Args:
+            values: Property -> value. None and NaN are failures and rank above any number.
+            label: The class, 0-based; None is a failure.
+
+        Returns:
+            The new state.
+        """
         failed = False
         levels = {}
         for name in self._edges:
             value = values.get(name)
-            # A detector is not asked when others have settled the verdict; that is no failure of its own.
+            # A detector is not asked if others have settled the verdict; that is not a failure.
             failed |= value is None if name == SUSPICION else value is not None and not math.isfinite(value)
             failed |= value is not None and not math.isfinite(value)
             levels[name] = self._bets[name].add(self._rank(name, watched(name, value)))
@@ -181,14 +216,32 @@ class Drift:
 
 
 def watched(name: str, value: float | None) -> float:
-    """The number whose rank is taken: bounded, and above all others where it is missing or not finite."""
+    """The number whose rank is taken.
+
+    Args:
+        name: The property.
+        value: Its value.
+
+    Returns:
+        The value, bounded; above all others if it is missing or not finite.
+    """
     if value is None or not math.isfinite(value):
         return _FAILED
     return min(max(value, -_FAILED / 2), SETTLED if name == SUSPICION else _FAILED / 2)
 
 
 def channel_spec(name: str, values: Iterable[float | None], bins: int = 64, *, seed: int = 0) -> ChannelSpec:
-    """What calibration tracks gave, one value each; at least 2. bins: how finely it is kept."""
+    """The channel of one property, from calibration.
+
+    Args:
+        name: `suspicion`, or a detector.
+        values: One for each calibration track, at least 2.
+        bins: The most edges that are kept.
+        seed: Seed of the random numbers that break ties.
+
+    Returns:
+        The channel.
+    """
     random = np.random.default_rng(seed)
     ordered = sorted(watched(name, value) + _JITTER * float(random.random()) for value in values)
     count = len(ordered)

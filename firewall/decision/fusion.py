@@ -1,40 +1,68 @@
-"""Many scores -> one suspicion: how far each detector's score lies beyond what normal images give, weighed and added.
+"""Many scores -> one suspicion: how far each score lies above those of benign images, weighted and added.
 
-A sum of terms that never fall when a score rises: no detector's alarm can be talked down by another, whatever the
-image. The weights and limits are in the bundle; they are set by `firewall lab fuse`.
+    suspicion = sum over detectors of weight * clip((score - centre) / unit, 0, cap) ** power - threshold
+
+No term falls when a score rises, so no detector can cancel another one's alarm. Weights and thresholds are in the
+bundle; `firewall lab fuse` sets them.
 """
 
 from __future__ import annotations
 
 import math
 from collections.abc import Mapping
+from typing import TypeVar
 
-from firewall.bundle import FusionSpec
+import numpy as np
+import numpy.typing as npt
 
-__all__ = ["Fusion"]
+from firewall.bundle import FusionSpec, FusionTerm
+
+__all__ = ["Fusion", "excess_of", "limits_of", "shares_of"]
+
+Floats = npt.NDArray[np.float64]
+_Beyond = TypeVar("_Beyond", float, Floats)
 
 
 class Fusion:
-    """What a bundle's fusion says about scores. Detectors that it doesn't name don't count."""
+    """The fusion of a bundle. Detectors that it doesn't name don't count."""
 
     def __init__(self, spec: FusionSpec) -> None:
+        """Take a bundle's fusion.
+
+        Args:
+            spec: Terms, cap, power and threshold.
+        """
         self.spec = spec
         #: The detectors in the order in which they are asked.
         self.order = tuple(term.detector for term in spec.terms)
 
     def shares(self, scores: Mapping[str, float]) -> dict[str, float]:
-        """What each known score adds to the suspicion, 0 or more; NaN for a score that is no finite number."""
+        """What each score adds to the suspicion.
+
+        Args:
+            scores: Detector -> score, of the detectors that were asked.
+
+        Returns:
+            Detector -> share, 0 or more; NaN for a score that is not finite.
+        """
         shares = {}
         for term in self.spec.terms:
             if term.detector in scores:
                 score = scores[term.detector]
-                beyond = min(max((score - term.centre) / term.unit, 0.0), self.spec.cap)
-                shares[term.detector] = term.weight * beyond**self.spec.power if math.isfinite(score) else math.nan
+                beyond = min(max(_beyond(term, score), 0.0), self.spec.cap)
+                shares[term.detector] = _share(term, beyond, self.spec.power) if math.isfinite(score) else math.nan
         return shares
 
     def excess(self, scores: Mapping[str, float]) -> float:
-        """Above 0 withholds, and no further score can undo it: the sum of the shares there are, less the threshold, or
-        by how much a score exceeds the limit that it has for itself, whichever is larger."""
+        """The suspicion so far: above 0 withholds, and no further score can change that.
+
+        Args:
+            scores: Detector -> score, of the detectors that were asked.
+
+        Returns:
+            The larger of two numbers: the sum of the shares less the threshold, and by how much a score exceeds the
+            detector's own limit `withhold_above`.
+        """
         shares = self.shares(scores)
         known = {name: share for name, share in shares.items() if not math.isnan(share)}
         return max(
@@ -48,8 +76,15 @@ class Fusion:
         )
 
     def complete(self, scores: Mapping[str, float]) -> bool:
-        """Whether enough is known to release: every detector's finite score, or those up to one at which so little
-        suspicion was enough on the images that the fusion was fitted on."""
+        """Whether enough is known to release.
+
+        Args:
+            scores: Detector -> score, of the detectors that were asked.
+
+        Returns:
+            True if every detector has given a finite score, or if the sum lies below `release_below` of a detector
+            that was asked after all those before it.
+        """
         known = 0.0
         for term, share in zip(self.spec.terms, self._in_order(scores), strict=True):
             if math.isnan(share):
@@ -62,3 +97,50 @@ class Fusion:
     def _in_order(self, scores: Mapping[str, float]) -> list[float]:
         shares = self.shares(scores)
         return [shares.get(name, math.nan) for name in self.order]
+
+
+def _beyond(term: FusionTerm, score: _Beyond) -> _Beyond:
+    return (score - term.centre) / term.unit
+
+
+def _share(term: FusionTerm, beyond: _Beyond, power: float) -> _Beyond:
+    share: _Beyond = term.weight * beyond**power
+    return share
+
+
+def shares_of(spec: FusionSpec, scores: Floats) -> Floats:
+    """`Fusion.shares` of many images at once.
+
+    Args:
+        spec: The fusion.
+        scores: Finite scores of all its detectors in the order of its terms, float64 (..., D).
+
+    Returns:
+        What each score adds to the suspicion, 0 or more, float64 (..., D).
+    """
+    columns = (
+        _share(term, np.clip(_beyond(term, scores[..., place]), 0.0, spec.cap), spec.power)
+        for place, term in enumerate(spec.terms)
+    )
+    return np.stack(list(columns), axis=-1)
+
+
+def limits_of(spec: FusionSpec) -> Floats:
+    """The limits above which a detector's score withholds by itself, float64 (D,); infinite where it has none."""
+    return np.array([np.inf if term.withhold_above is None else term.withhold_above for term in spec.terms])
+
+
+def excess_of(spec: FusionSpec, scores: Floats) -> Floats:
+    """`Fusion.excess` of many images at once, with all detectors asked.
+
+    Args:
+        spec: The fusion.
+        scores: As of `shares_of`, float64 (N, D).
+
+    Returns:
+        float64 (N,); above 0 withholds.
+    """
+    total: Floats = np.maximum(
+        shares_of(spec, scores).sum(axis=-1) - spec.threshold, (scores - limits_of(spec)).max(axis=-1)
+    )
+    return total

@@ -1,18 +1,19 @@
 """Double masking: labels that no sticker of a given size can have changed.
 
 After Xiang, Mahloujifar, Mittal, PatchCleanser (USENIX Security 2022). A set of square masks is *covering* for a patch
-if, wherever the patch lies, one mask hides all of it; an image under that mask is the clean image under that mask. So:
+if, wherever the patch lies, one mask hides all of it. Under that mask the attacked image equals the benign image under
+the same mask. So:
 
-* *One round.* A label that the classifier gives under every single mask is the label that it gives to the clean image
-  under the mask that hides the patch. If the clean image has one label under all masks, no patch can make another label
-  pass this test: it is released as it is, or withheld.
-* *Two rounds.* An image that keeps its label under every two masks is *certified*: with any patch on it, the defence
-  `recovered` still gives that label (their theorem 1).
+* *One round.* A label that the classifier gives under every single mask is also the label of the benign image under the
+  mask that hides the patch. If the benign image has one label under all masks, no patch can make another label pass
+  this test.
+* *Two rounds.* An image that keeps its label under every pair of masks is *certified*: with any patch on it, the
+  defence `recovered` still gives that label (their theorem 1).
 
-What is certified: any change at all of the pixels within one square of `side` pixels of the network's input, parallel
-to its axes, anywhere; so every sticker that such a square contains, of any shape. Not a longer and thinner one of the
-same area, not two stickers, not glare or dirt over the whole sign. In the camera's image the square is smaller, since
-resizing spreads a pixel over its neighbours: (side - 2) / input side of the region's width.
+What is certified: any change of the pixels within one square of `side` pixels of the network's input, parallel to its
+axes, anywhere. So every sticker that fits into such a square is covered, of any shape. Not covered are a longer and
+thinner sticker of the same area, two stickers, and glare or dirt over the whole sign. In the camera's image the square
+is smaller, since resizing spreads a pixel over its neighbours: (side - 2) / input side of the region's width.
 """
 
 from __future__ import annotations
@@ -29,7 +30,7 @@ from firewall.errors import UsageError
 
 __all__ = ["BATCH", "Classify", "Masks", "masks_for", "starts", "stricter"]
 
-#: Images for which memory is taken at a time.
+#: Images that are made and classified at a time.
 BATCH = 64
 
 Pixels = npt.NDArray[np.uint8]
@@ -39,8 +40,16 @@ Classify = Callable[[Pixels], npt.NDArray[np.float32]]
 
 
 def starts(length: int, side: int, count: int) -> tuple[int, list[int]]:
-    """How long `count` masks are on an axis of `length` pixels, and where each begins, so that every run of `side`
-    pixels lies within one of them (their section 3.4)."""
+    """Masks along one axis, so that every run of `side` pixels lies within one of them (their section 3.4).
+
+    Args:
+        length: Length of the axis in pixels.
+        side: Side of the patch in pixels.
+        count: The most masks.
+
+    Returns:
+        Length of a mask in pixels, and where each begins.
+    """
     stride = math.ceil((length - side + 1) / count)
     mask = side + stride - 1
     places = sorted({min(index * stride, length - mask) for index in range(count)})
@@ -49,7 +58,13 @@ def starts(length: int, side: int, count: int) -> tuple[int, list[int]]:
 
 @dataclass(frozen=True)
 class Masks:
-    """A covering set. side: of the patch. boxes: (top, left, height, width), pixels. fill: grey value under a mask."""
+    """A covering set of masks.
+
+    Attributes:
+        side: Side of the largest square patch, in pixels.
+        boxes: (top, left, height, width) of each mask, in pixels.
+        fill: Grey value under a mask, 0..255.
+    """
 
     side: int
     boxes: tuple[tuple[int, int, int, int], ...]
@@ -59,7 +74,16 @@ class Masks:
         return len(self.boxes)
 
     def covered(self, image: Pixels, first: int, second: int) -> Pixels:
-        """A copy of `image` (H, W, 3) under two masks, which may be the same."""
+        """A copy of an image under two masks.
+
+        Args:
+            image: (H, W, 3) uint8.
+            first: Number of a mask, 0-based.
+            second: Number of another mask, or of the same.
+
+        Returns:
+            (H, W, 3) uint8.
+        """
         copy: Pixels = image.copy()
         for index in (first, second):
             top, left, height, width = self.boxes[index]
@@ -67,11 +91,27 @@ class Masks:
         return copy
 
     def singles(self, image: Pixels, classify: Classify) -> Labels:
-        """The label under each mask, (masks,)."""
+        """The labels under single masks.
+
+        Args:
+            image: (H, W, 3) uint8.
+            classify: Gives the logits of a batch.
+
+        Returns:
+            (masks,), the class under each mask.
+        """
         return self._labels(image, [(index, index) for index in range(len(self))], classify)
 
     def pairs(self, image: Pixels, classify: Classify) -> npt.NDArray[np.int64]:
-        """The label under each two masks, (masks, masks), symmetric; single masks on the diagonal."""
+        """The labels under pairs of masks.
+
+        Args:
+            image: (H, W, 3) uint8.
+            classify: Gives the logits of a batch.
+
+        Returns:
+            (masks, masks), symmetric; the diagonal holds the classes under single masks.
+        """
         rows, columns = np.triu_indices(len(self))
         labels = np.empty((len(self), len(self)), np.int64)
         labels[rows, columns] = self._labels(image, list(zip(rows.tolist(), columns.tolist(), strict=True)), classify)
@@ -86,9 +126,20 @@ class Masks:
         rounds: int,
         expired: Callable[[], bool] = lambda: False,
     ) -> tuple[bool | None, int]:
-        """Whether `label` is given under every mask (1 round), or under every two (2 rounds), and how many images were
-        classified for it. Stops at the first batch that says no, and with None once `expired`. Two masks that cost the
-        label most by themselves come first, so that a no comes early."""
+        """Whether a label holds under all masks. Stops at the first batch in which it doesn't.
+
+        Pairs of the masks that lower the label's margin most come first, so that a failure is found early.
+
+        Args:
+            image: (H, W, 3) uint8.
+            label: The class of the image without masks.
+            classify: Gives the logits of a batch.
+            rounds: 1: under every mask. 2: under every pair of masks too.
+            expired: Asked after each batch whether the time is up.
+
+        Returns:
+            Whether the label holds, None if the time was up first; and how many images were classified.
+        """
         wanted = [(index, index) for index in range(len(self))]
         seen, margins = 0, list[npt.NDArray[np.float32]]()
         for number in range(rounds):
@@ -106,13 +157,22 @@ class Masks:
         return True, seen
 
     def _hardest_first(self, margins: npt.NDArray[np.float32]) -> list[tuple[int, int]]:
-        """Every two masks. margins: of the label under each single one."""
+        """Every pair of masks. margins: those of the label under each single mask, (masks,)."""
         ones, twos = np.triu_indices(len(self), 1)
         order = (margins[ones] + margins[twos]).argsort(kind="stable")
         return list(zip(ones[order].tolist(), twos[order].tolist(), strict=True))
 
     def recovered(self, image: Pixels, classify: Classify, pairs: npt.NDArray[np.int64] | None = None) -> int:
-        """The label that double masking gives (their algorithm 1). pairs: the labels under each two masks, if known."""
+        """The label that double masking gives (their algorithm 1).
+
+        Args:
+            image: (H, W, 3) uint8.
+            classify: Gives the logits of a batch.
+            pairs: What `pairs` returned for this image, if that is known.
+
+        Returns:
+            The class, 0-based.
+        """
         singles = self.singles(image, classify) if pairs is None else np.diag(pairs)
         names, counts = np.unique(singles, return_counts=True)
         majority = int(names[counts.argmax()])
@@ -138,10 +198,20 @@ class Masks:
 
 
 def masks_for(height: int, width: int, area: float, count: int = 6, fill: int = 128) -> Masks:
-    """A covering set for square patches of up to `area` (0..1) of an image's area, `count` masks along each side.
+    """A covering set of masks for square patches.
 
-    Raises UsageError for an area out of range or one whose masks would cover all of the image, and for fewer than two
-    masks a side.
+    Args:
+        height: Height of the network's input in pixels.
+        width: Width of the network's input in pixels.
+        area: Area of the largest patch, as a share (0..1) of the image's area.
+        count: Masks along each side, 2 to 16.
+        fill: Grey value under a mask, 0..255.
+
+    Returns:
+        The masks.
+
+    Raises:
+        UsageError: If the area or the count is out of range, or the masks would cover the whole image.
     """
     if not 0 < area < 1:
         raise UsageError(f"a patch's area must lie between 0 and 1 of the image's, got {area:g}; 0.02 is 2 %")
@@ -151,7 +221,7 @@ def masks_for(height: int, width: int, area: float, count: int = 6, fill: int = 
     if side > min(height, width) // 2:
         raise UsageError(
             f"a patch of {area:g} of the area is {side} pixels wide; at most half of the image's {min(height, width)} "
-            "can be told from the rest"
+            "can be covered if the classifier is to see the rest"
         )
     tall, tops = starts(height, side, count)
     wide, lefts = starts(width, side, count)
@@ -159,8 +229,15 @@ def masks_for(height: int, width: int, area: float, count: int = 6, fill: int = 
 
 
 def stricter(first: PatchSpec | None, second: PatchSpec | None) -> PatchSpec | None:
-    """What is certified if both have to be: the larger sticker, and two rounds if one of them asks for two. Masks are
-    those of the second, a setting of whoever runs the firewall."""
+    """What satisfies both of two demands: the larger sticker, and two rounds if either asks for two.
+
+    Args:
+        first: The bundle's demand, None if it has none.
+        second: The operator's demand, None if there is none. Number and grey value of the masks are taken from it.
+
+    Returns:
+        The combined demand, None if there is none.
+    """
     if first is None or second is None:
         return first or second
     return second.model_copy(update={"area": max(first.area, second.area), "rounds": max(first.rounds, second.rounds)})

@@ -15,14 +15,19 @@ from firewall.verdict import Reason
 
 __all__ = ["SAME_PLACE", "Judgement", "Policy", "Rule", "Thresholds", "contradictions"]
 
-#: Intersection over union from which two regions of a frame are taken to show the same thing.
+#: From this intersection over union (IoU) on, two regions of a frame are taken to show the same thing.
 SAME_PLACE = 0.3
 
 
 @dataclass(frozen=True, slots=True)
 class Judgement:
-    """released: the label may go out. reason: why or why not. suspicion: how far the scores lie above what is released,
-    or None where a score is missing or not a number."""
+    """What was decided about one image.
+
+    Attributes:
+        released: Whether the label may be released.
+        reason: Why or why not.
+        suspicion: How far the scores lie above what is released; above 0 withholds. None if a score is missing or NaN.
+    """
 
     released: bool = False
     reason: Reason = Reason.UNKNOWN
@@ -30,14 +35,27 @@ class Judgement:
 
 
 class Rule(Protocol):
-    """What scores come to. `excess`: above 0 the verdict is settled, whatever else is asked: withhold. `complete`:
-    enough is known to release."""
+    """How scores become a decision: detectors' own thresholds, or a fusion."""
 
     def excess(self, scores: Mapping[str, float]) -> float:
-        """How far the scores there are lie above what is released; -inf if there are none."""
+        """How far the scores so far lie above what is released.
+
+        Args:
+            scores: Detector -> score, of the detectors that were asked.
+
+        Returns:
+            Above 0: withhold, whatever the other detectors would say. -inf if there is no score.
+        """
 
     def complete(self, scores: Mapping[str, float]) -> bool:
-        """Whether enough scores are there, and finite."""
+        """Whether enough is known to release.
+
+        Args:
+            scores: Detector -> score, of the detectors that were asked.
+
+        Returns:
+            True if no further score is needed and those that count are finite.
+        """
 
 
 class Thresholds:
@@ -47,23 +65,28 @@ class Thresholds:
         self.thresholds = dict(thresholds)
 
     def excess(self, scores: Mapping[str, float]) -> float:
-        """The largest score - threshold over the scores there are."""
+        """The largest score - threshold over the scores so far; -inf if there is none."""
         known = [scores[name] - limit for name, limit in self.thresholds.items() if name in scores]
         return max((value for value in known if not math.isnan(value)), default=-math.inf)
 
     def complete(self, scores: Mapping[str, float]) -> bool:
-        """Whether every detector's score is there, and finite."""
+        """Whether every detector has given a finite score."""
         return bool(self.thresholds) and all(math.isfinite(scores.get(name, math.nan)) for name in self.thresholds)
 
 
 class Policy:
-    """Withholds what its rule finds suspicious, where a score is missing or not finite, a contradiction, the late, and
-    what isn't certified where that is asked for.
+    """Decides about an image.
 
-    rule: detectors' thresholds, or a fusion (see firewall.decision.fusion).
+    It withholds what its rule finds suspicious, images whose scores are missing or not finite, contradictions, late
+    verdicts, and labels that are not certified if certification is asked for.
     """
 
     def __init__(self, rule: Rule | Mapping[str, float]) -> None:
+        """Take a rule.
+
+        Args:
+            rule: Detector -> threshold, or a fusion (firewall.decision.fusion).
+        """
         self.rule: Rule = Thresholds(rule) if isinstance(rule, Mapping) else rule
 
     def excess(self, scores: Mapping[str, float]) -> float:
@@ -71,7 +94,7 @@ class Policy:
         return self.rule.excess(scores)
 
     def settled(self, scores: Mapping[str, float]) -> bool:
-        """Whether the verdict stands already, so that the detectors that are left need not be asked."""
+        """Whether the verdict is already certain, so that the remaining detectors need not be asked."""
         return self.rule.excess(scores) > 0 or self.rule.complete(scores)
 
     def judge(
@@ -82,10 +105,17 @@ class Policy:
         late: bool = False,
         certified: bool | None = True,
     ) -> Judgement:
-        """The judgement on one image whose detectors gave `scores`.
+        """Decide about one image.
 
-        contradicted: what else was seen at the same place has another label. late: its deadline has passed. certified:
-        whether the label has what it is asked to have besides (see decision.masking); None: there was no time to see.
+        Args:
+            scores: Detector -> score, higher is more suspicious.
+            contradicted: Whether another region at the same place has another label.
+            late: Whether the deadline has passed.
+            certified: Whether no sticker can have changed the label (firewall.decision.masking); True if that isn't
+                asked for, None if there was no time to find out.
+
+        Returns:
+            The judgement. It releases only if every check has passed.
         """
         complete, excess = self.rule.complete(scores), self.rule.excess(scores)
         released = complete and excess <= 0 and not contradicted and not late and certified is True
@@ -105,10 +135,17 @@ class Policy:
 
 
 def contradictions(regions: Sequence[Region], labels: Sequence[int]) -> list[bool]:
-    """Which regions of one frame overlap one that was taken for something else, by at least SAME_PLACE.
+    """Which regions of one frame overlap a region with another label.
 
-    A sign is often found twice. What attacks it in one box loses its effect, or has another, in the other; so where the
-    classifier names two things at one place, neither is to be believed.
+    A sign is often found twice. An attack that works in one box often fails, or has another effect, in the other box.
+    So if the classifier gives two labels at one place, neither is released.
+
+    Args:
+        regions: (x, y, width, height) in pixels.
+        labels: The class of each region, 0-based.
+
+    Returns:
+        For each region, whether a region with another label overlaps it by an IoU of at least SAME_PLACE.
     """
     boxes = np.array(regions, np.float64).reshape(-1, 4)
     named = np.array(labels)

@@ -1,24 +1,23 @@
-"""Over time: evidence about one sign adds up over the frames in which it is seen.
+"""Tracks: evidence about one sign adds up over the frames in which it is seen.
 
-What gets past the detectors in one frame of eight seldom gets past them in ten frames running. So regions of
-successive frames that are close to each other form a *track*, and what is suspicious about its frames is added up:
+An attack that passes the detectors in one frame of eight seldom passes them in ten frames in a row. So regions of
+successive frames that are close to each other form a *track*, and the suspicion of its frames is added up:
 
     evidence of a frame = clip((suspicion - typical) / -typical, 0, cap), + flip where the label is another than before
     sum <- max(0, sum + evidence - allowance)
 
-in units in which a usual normal frame has 0 and a frame at the limit has 1 (the cumulative sum of Page, Continuous
-inspection schemes, Biometrika 41, 1954; nothing of the four papers looks at more than one image). While the sum lies
-above `limit`, the track's regions are withheld. The sum can't go below 0: frames that look benign save nothing up for
-later. And tracks only ever withhold: a frame that is withheld by itself stays so, whatever came before it.
+in units in which a typical benign frame has 0 and a frame at its threshold has 1 (the cumulative sum of Page,
+Continuous inspection schemes, Biometrika 41, 1954; none of the four papers looks at more than one image). While the sum
+lies above `limit`, the track's regions are withheld. The sum can't go below 0: frames that look benign earn no credit
+for later. And tracks only withhold: a frame that is withheld by itself stays withheld, whatever came before it.
 
-`typical` and `limit` are set on normal tracks (firewall.lab.calibration.tracks), so that a further normal track has
-any of its frames withheld for its sum with at most the rate asked for. That is a rate *a track*. A rate *a frame*
-says something else: frames of one track are alike, so one frame in a hundred may be all the frames of one sign in a
-hundred.
+`typical` and `limit` are set on benign tracks (firewall.lab.calibration.tracks): the rate asked for is the largest
+share of new benign tracks that have any frame withheld for its sum. This is a rate per *track*, not per *frame*: frames
+of one track are alike, so one frame in a hundred may be all the frames of one sign in a hundred.
 
-The association is our own, greedy by the distance of boxes. The tracking libraries that are alive (norfair,
-supervision) need SciPy, which the edge doesn't have, or an older NumPy than it has. A region that is
-associated wrongly begins a new track and is judged by its frame alone, as if there were no tracks.
+The association is our own, greedy by the distance of boxes. The maintained tracking libraries (norfair, supervision)
+need SciPy, which the edge doesn't have, or an older NumPy than it has. A region that is associated wrongly begins a new
+track and is judged by its frame alone, as if there were no tracks.
 """
 
 from __future__ import annotations
@@ -29,17 +28,18 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 import numpy.typing as npt
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import Field
 
+from firewall.bundle.strict import Strict
 from firewall.frame import Region
 from firewall.verdict import Reason, Verdict
 
 __all__ = ["Track", "Tracks", "TracksSpec", "associate", "evidence", "running_sums"]
 
-#: How far a region may lie from where the track was, in units of its size: 1 = one width or height, or twice the size.
+#: The farthest that a region may lie from its track, in units of its size: 1 = one width or height, or twice the size.
 NEAR = 1.0
 
-# Regions that the firewall has looked at. Of the others nobody knows that there is anything.
+# Reasons of regions that the firewall has looked at. For the others nobody knows whether there is a sign.
 _JUDGED = frozenset(
     {
         Reason.BENIGN,
@@ -55,17 +55,21 @@ _JUDGED = frozenset(
 )
 
 
-class TracksSpec(BaseModel):
-    """How evidence adds up, and where it is too much.
+class TracksSpec(Strict):
+    """How evidence adds up, and how much of it withholds.
 
-    typical: the median suspicion of normal frames. cap: the most that one frame's suspicion counts. flip: what a change
-    of label counts. allowance: what is taken off for each frame. limit: of the sum. confirm: a label is not released
-    before its track has shown it in so many frames running (1 = at once). max_tracks: tracks that are kept. max_age:
-    frames of the source after which a sign that isn't seen is forgotten. false_alarm_rate, tracks: what the limit was
-    set for, share of normal tracks, and on how many.
+    Attributes:
+        typical: Median suspicion of benign frames, below 0.
+        cap: The most that one frame's suspicion counts.
+        flip: What a change of the label counts.
+        allowance: What is subtracted for each frame.
+        limit: A sum above it withholds.
+        confirm: A label is released only after its track has shown it in this many frames in a row; 1: at once.
+        max_tracks: The most tracks that are kept at a time.
+        max_age: Frames of the source after which a sign that isn't seen any more is forgotten.
+        false_alarm_rate: The largest share of benign tracks that may be withheld, for which `limit` was set.
+        tracks: Benign tracks that `limit` was set on.
     """
-
-    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
 
     typical: float = Field(lt=0)
     cap: float = Field(2.0, gt=0)
@@ -81,9 +85,18 @@ class TracksSpec(BaseModel):
 
 @dataclass(slots=True)
 class Track:
-    """One sign, as far as boxes tell. number: counts up. sequence: of the newest frame. frames: judged so far. total:
-    the sum of evidence. label: the newest, None before the first. same: frames running that showed it. sample: the
-    verdict on one of its frames, each being as likely."""
+    """One sign, as far as boxes show.
+
+    Attributes:
+        number: Counts up.
+        region: Where it was last seen, (x, y, width, height) in pixels.
+        sequence: Number of the newest frame.
+        frames: Frames that were judged so far.
+        total: The sum of evidence.
+        label: The newest label, None before the first.
+        same: In how many frames in a row this label was seen.
+        sample: The verdict on one of its frames, each with the same probability.
+    """
 
     number: int
     region: Region
@@ -95,9 +108,16 @@ class Track:
     sample: Verdict | None = None
 
     def add(self, spec: TracksSpec, suspicion: float | None, label: int | None, *, contradicted: bool = False) -> None:
-        """Take a frame: None or NaN counts as the most suspicious there is."""
+        """Add a frame.
+
+        Args:
+            spec: How evidence adds up.
+            suspicion: The frame's suspicion; None or NaN counts as the most suspicious.
+            label: The frame's label.
+            contradicted: Whether another region at the same place has another label.
+        """
         flipped = contradicted or (self.frames > 0 and label != self.label)
-        # Of what contradicts itself no detector may have been asked; that isn't a failure.
+        # Detectors may not have been asked about a contradiction; that isn't a failure.
         known = 0.0 if contradicted and suspicion is None else evidence(spec, suspicion)
         total = self.total + known + spec.flip * flipped - spec.allowance
         self.total = 0.0 if total < 0 else total  # not max(): that would make 0 of what is no number
@@ -107,11 +127,15 @@ class Track:
 
 
 class Tracks:
-    """The tracks of one source, and what their evidence makes of verdicts. Memory is bounded by the specification. Use
-    it from one thread, with the frames in order."""
+    """The tracks of one source, in bounded memory. Use it from one thread, with the frames in order."""
 
     def __init__(self, spec: TracksSpec, *, seed: int = 0) -> None:
-        """seed: of the choice of each track's sample."""
+        """Begin without tracks.
+
+        Args:
+            spec: How evidence adds up.
+            seed: Seed of the random choice of each track's sample.
+        """
         self.spec = spec
         self.tracks: list[Track] = []
         self._ended: list[Track] = []
@@ -119,10 +143,14 @@ class Tracks:
         self._random = np.random.default_rng(seed)
 
     def judge(self, verdicts: Sequence[Verdict]) -> list[Verdict]:
-        """The verdicts on one frame, in order, those withheld whose tracks are too suspicious.
+        """Follow the regions of one frame, and withhold those whose tracks are too suspicious.
 
-        What was withheld comes back withheld, with its own reason. Operators find how far the track's sum lies above
-        its limit in `scores["track"]`; where `suspicion` was None, nothing is added to it.
+        Args:
+            verdicts: The verdicts on one frame.
+
+        Returns:
+            The verdicts in the same order. What was withheld stays withheld, with its own reason.
+            `scores["track"]` says how far the track's sum lies above its limit.
         """
         if not verdicts:
             return []
@@ -132,12 +160,12 @@ class Tracks:
         found = associate([track.region for track in self.tracks], [verdicts[place].region for place in judged])
         matched = [None if match is None else self.tracks[match] for match in found]
         answers = list(verdicts)
-        # Those that go on come first: none of them may make room for a new one before it has had its say.
+        # Known tracks come first: none of them may be dropped for a new one before its frame has been counted.
         for place, old in sorted(zip(judged, matched, strict=True), key=lambda pair: pair[1] is None):
             verdict = verdicts[place]
             track = old or self._begin(verdict)
             track.region, track.sequence = verdict.region, sequence
-            if verdict.reason is not Reason.LATE:  # that tells of the machine, not of the sign
+            if verdict.reason is not Reason.LATE:  # that says something about the machine, not about the sign
                 contradicted = verdict.reason is Reason.CONTRADICTORY
                 track.add(self.spec, verdict.suspicion, verdict.suspected_label, contradicted=contradicted)
                 if not contradicted and self._random.random() * track.frames < 1:
@@ -146,7 +174,7 @@ class Tracks:
         return answers
 
     def ended(self) -> list[Track]:
-        """The tracks that have ended since this was asked last."""
+        """The tracks that have ended since the last call."""
         ended, self._ended = self._ended, []
         return ended
 
@@ -154,7 +182,7 @@ class Tracks:
         verdict = replace(verdict, scores={**verdict.scores, "track": track.total - self.spec.limit})
         if not verdict.released:
             return verdict
-        # Written so that a sum that is no number withholds too.
+        # Written so that a NaN withholds too.
         if not track.total <= self.spec.limit:
             return replace(
                 verdict, released=False, label=None, label_name=None, reason=Reason.SUSPICIOUS, detail="over time"
@@ -183,12 +211,20 @@ class Tracks:
 
     def _end(self, track: Track) -> None:
         self.tracks.remove(track)
-        # What nobody asks for may not pile up either.
+        # If nobody asks for them they must not pile up.
         self._ended = [*self._ended[-self.spec.max_tracks :], track]
 
 
 def evidence(spec: TracksSpec, suspicion: float | None) -> float:
-    """What one frame's suspicion counts, 0..cap."""
+    """What one frame's suspicion counts.
+
+    Args:
+        spec: How evidence adds up.
+        suspicion: The frame's suspicion; None or NaN counts as the most suspicious.
+
+    Returns:
+        clip((suspicion - typical) / -typical, 0, cap).
+    """
     if suspicion is None or math.isnan(suspicion):
         return spec.cap
     return min(max((suspicion - spec.typical) / -spec.typical, 0.0), spec.cap)
@@ -197,9 +233,15 @@ def evidence(spec: TracksSpec, suspicion: float | None) -> float:
 def running_sums(
     spec: TracksSpec, suspicions: npt.NDArray[np.float64], labels: npt.NDArray[np.int64]
 ) -> tuple[npt.NDArray[np.float64], npt.NDArray[np.int64]]:
-    """Of a whole track, (N,) each: the sum after each frame, and for how many frames running its label was shown.
+    """The sums of a whole track, for calibration.
 
-    suspicions: (N,), NaN where unknown. labels: (N,). No limit enters.
+    Args:
+        spec: How evidence adds up; its limit is not used.
+        suspicions: (N,), NaN where unknown.
+        labels: (N,), the class in each frame.
+
+    Returns:
+        (N,) each: the sum after each frame, and in how many frames in a row its label was seen.
     """
     track = Track(0, (0, 0, 1, 1), 0)
     sums, same = np.zeros(len(suspicions)), np.zeros(len(suspicions), np.int64)
@@ -210,10 +252,17 @@ def running_sums(
 
 
 def associate(tracks: Sequence[Region], regions: Sequence[Region]) -> list[int | None]:
-    """For each region of a frame the place of its track, or None for a new one; no track is given twice.
+    """Match the regions of a frame to tracks, the nearest pair first.
 
-    The nearest pair first. Near is what has moved by less than NEAR of its size, growth counting too: unlike the
-    overlap of boxes this doesn't end where a small sign moves by most of its width.
+    A region is near if it has moved by less than NEAR of its size; growth counts too. Unlike the overlap of boxes this
+    still works when a small sign moves by most of its width.
+
+    Args:
+        tracks: Where each track was last seen, (x, y, width, height) in pixels.
+        regions: The regions of the frame.
+
+    Returns:
+        For each region the index of its track, or None for a new one. No track is given twice.
     """
     found: list[int | None] = [None] * len(regions)
     if not tracks or not regions:

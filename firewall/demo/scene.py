@@ -50,8 +50,10 @@ class Encounter:
 def render(encounter: Encounter, step: int) -> tuple[Pixels, Region]:
     """The frame at `step` (0 .. steps - 1), (400, 640, 3) uint8 RGB, and the box of its sign.
 
-    The same encounter and step always give the same pixels; `attack` changes nothing here. Raises UsageError for a
-    step that the encounter doesn't have.
+    The same encounter and step always give the same pixels; `attack` changes nothing here.
+
+    Raises:
+        UsageError: If the encounter doesn't have this step.
     """
     if not 0 <= step < encounter.steps:
         raise UsageError(f"step {step} is not in this encounter; it has steps 0 to {encounter.steps - 1}")

@@ -35,7 +35,10 @@ _OVERSAMPLING = 4
 def draw_sign(label: int, size: int) -> npt.NDArray[np.uint8]:
     """The sign of GTSRB class `label`, one of `DRAWN`, as (size, size, 4) uint8 RGBA with smooth edges; size 8..1024.
 
-    The plate touches the borders of the square (a triangle: left and right). Raises UsageError for other values.
+    The plate touches the borders of the square (a triangle: left and right).
+
+    Raises:
+        UsageError: If a value is not allowed.
     """
     if label not in _DRAWINGS:
         raise UsageError(f"no drawing for sign class {label}; drawn are {', '.join(map(str, DRAWN))}")

@@ -2,7 +2,7 @@
 
 Scenes are rendered as they are read. The attacked signs are patches, pixels that the lab has computed for exactly
 these scenes, stored losslessly in `assets/demo.zip` (`EE_SS.png` for encounter EE and step SS, `index.json`). A line at
-the bottom of every frame tells the viewer what is true; the firewall is not told.
+the bottom of every frame tells the viewer what is true; the firewall doesn't know it.
 """
 
 from __future__ import annotations
@@ -105,10 +105,17 @@ class DemoReader:
     """Iterates (pixels (400, 640, 3) uint8 RGB, time.monotonic() when it was taken)."""
 
     def __init__(self, options: dict[str, str], *, start: int = 0, asset: Path = ASSET) -> None:
-        """options: fps, frames a second (10; 0 means as fast as it is read), and loop, 1 for ever (default) or 0 once.
+        """Open the demo.
 
-        start: sequence of the first frame. Raises SourceUriError for an option that isn't known or out of range,
-        SourceError if the attacked signs are missing or don't fit the list of encounters.
+        Args:
+            options: `fps`, frames a second (default 10; 0: as fast as it is read), and `loop`, 1 (default) without end
+                or 0 once.
+            start: Number of the first frame.
+            asset: File of the attacked signs.
+
+        Raises:
+            SourceUriError: If an option is unknown or out of range.
+            SourceError: If the attacked signs are missing or don't fit the list of encounters.
         """
         for name in options:
             if name not in ("fps", "loop"):
@@ -161,7 +168,8 @@ class DemoReader:
 def write_patches(path: Path, patches: list[Patch]) -> None:
     """Store the attacked signs of the demo; the same patches give the same bytes, and a reader sees all or nothing.
 
-    Raises SourceError if they don't cover every step of every attacked encounter, once each, or can't be written.
+    Raises:
+        SourceError: If they don't cover every step of every attacked encounter, once each, or can't be written.
     """
     patches = sorted(patches, key=lambda patch: (patch.encounter, patch.step))
     _check(patches)
@@ -183,7 +191,11 @@ def write_patches(path: Path, patches: list[Patch]) -> None:
 
 
 def read_patches(path: Path) -> list[Patch]:
-    """The attacked signs in `path`, checked against `ENCOUNTERS`. Raises SourceError if anything doesn't fit."""
+    """The attacked signs in `path`, checked against `ENCOUNTERS`.
+
+    Raises:
+        SourceError: If anything doesn't fit.
+    """
     try:
         with zipfile.ZipFile(path) as archive:
             index = json.loads(archive.read("index.json"))

@@ -33,9 +33,15 @@ NETWORK_DETECTORS: dict[str, Callable[[dict[str, object], Network], Detector]] =
 
 
 def build(spec: DetectorSpec, open_network: Callable[[str], Network] | None = None) -> Detector:
-    """The detector that a bundle names. open_network: gives the network in a file of the bundle.
+    """The detector that a bundle names.
 
-    Raises BundleError if the detector is unknown or its parameters don't fit, EngineError if its network can't be used.
+    Args:
+        spec: The detector as the manifest has it.
+        open_network: Gives the network in a file of the bundle.
+
+    Raises:
+        BundleError: If the detector is unknown or its parameters don't fit.
+        EngineError: If its network can't be used.
     """
     parameters = dict(spec.parameters)
     if spec.name in DETECTORS:

@@ -4,8 +4,8 @@ Adversarial perturbations are weaker than an image's own features: compression a
 them, and the label falls back. The paper counts the qualities whose top-1 label equals the uncompressed image's and
 calls an image adversarial if the count is *below* a threshold T.
 
-High-confidence examples can do the opposite, agree *more* than normal images. The two-sided form therefore scores how
-rare a count is in either direction among normal images.
+High-confidence examples can do the opposite and agree *more* than benign images. So the two-sided form scores how rare
+a count is among benign images, in either direction.
 """
 
 from __future__ import annotations
@@ -15,29 +15,50 @@ from typing import Literal
 
 import numpy as np
 import numpy.typing as npt
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import Field, model_validator
 
+from firewall.bundle.strict import Strict, parameters_of
 from firewall.detectors.evidence import Evidence
-from firewall.errors import BundleError
 
 __all__ = ["Agreement", "AgreementParameters", "agreement_count", "one_sided_score", "two_sided_score"]
 
 
 def agreement_count(label: int, variant_labels: npt.NDArray[np.integer]) -> int:
-    """How many of the variants' top-1 labels equal `label`, the uncompressed image's; 0..number of variants."""
+    """How many copies get the label of the uncompressed image.
+
+    Args:
+        label: Class of the uncompressed image.
+        variant_labels: (n,), class of each copy.
+
+    Returns:
+        0..n.
+    """
     return int(np.count_nonzero(np.asarray(variant_labels) == label))
 
 
 def one_sided_score(count: int, total: int) -> float:
-    """Share of qualities that disagree, 0..1. The paper's rule `count < T` is `score > (total - T) / total`."""
+    """The paper's score: its rule `count < T` is `score > (total - T) / total`.
+
+    Args:
+        count: Copies that agree.
+        total: All copies.
+
+    Returns:
+        Share of copies that disagree, 0..1.
+    """
     return (total - count) / total
 
 
 def two_sided_score(count: int, normal_counts: Sequence[int]) -> float:
-    """How rare the count is among normal images, 0 (usual) to almost 1 (never seen).
+    """How rare a count is among benign images.
 
-    normal_counts: how many normal images had 0, 1, ... total agreements. The score is 1 - 2 min(p_low, p_high) with
-    the conformal tail shares p = (1 + number of normal images at least as extreme) / (1 + number of normal images).
+    Args:
+        count: Copies that agree.
+        normal_counts: How many benign images had 0, 1, ... total agreements.
+
+    Returns:
+        0 (usual) to almost 1 (never seen): 1 - 2 min(p_low, p_high), with the conformal tail shares
+        p = (1 + number of benign images at least as extreme) / (1 + number of benign images).
     """
     histogram = np.asarray(normal_counts)
     normal = int(histogram.sum())
@@ -46,11 +67,15 @@ def two_sided_score(count: int, normal_counts: Sequence[int]) -> float:
     return 1 - min(1.0, 2 * min(low, high))
 
 
-class AgreementParameters(BaseModel):
-    """qualities: the sweep's JPEG quality factors. sides: "one" as the paper, or "two". normal_counts: for two sides,
-    the histogram of counts on normal calibration images, one entry for each count 0..len(qualities)."""
+class AgreementParameters(Strict):
+    """Parameters of the detector.
 
-    model_config = ConfigDict(extra="forbid", frozen=True)
+    Attributes:
+        qualities: The sweep's JPEG quality factors.
+        sides: "one" as the paper, or "two".
+        normal_counts: For two sides, the histogram of counts on benign calibration images, one entry for each count
+            0..len(qualities).
+    """
 
     qualities: tuple[int, ...] = Field(min_length=1, max_length=100)
     sides: Literal["one", "two"] = "one"
@@ -71,10 +96,7 @@ class Agreement:
     name = "agreement"
 
     def __init__(self, parameters: dict[str, object]) -> None:
-        try:
-            self.parameters = AgreementParameters.model_validate(parameters)
-        except ValidationError as error:
-            raise BundleError(f"parameters of detector 'agreement': {error.errors()[0]['msg']}") from error
+        self.parameters = parameters_of(AgreementParameters, parameters, "detector 'agreement'")
         self.operations: Sequence[str] = tuple(f"jpeg:{quality}" for quality in self.parameters.qualities)
 
     def score(self, evidence: Evidence) -> float:

@@ -1,7 +1,7 @@
-"""Attention: does what matters in the image show the class that the classifier names? Nguyen C., thesis, chapter 3.
+"""Attention: do the pixels that matter show the class that the classifier gives? Nguyen C., thesis, chapter 3.
 
-One network holds two: g makes a mask of the pixels that matter to the classifier f1, and f2 names a class from the mask
-(or from the image under it). An example that was made to fool f1 mostly leaves f2 as it was, so the two disagree.
+One file holds two networks: g makes a mask of the pixels that matter to the classifier f1, and f2 gives a class from
+the mask (or from the image under it). An attack on f1 mostly doesn't change what f2 gives, so the two disagree.
 """
 
 from __future__ import annotations
@@ -9,21 +9,23 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 import numpy as np
-from pydantic import BaseModel, ConfigDict, ValidationError
 
+from firewall.bundle.strict import Strict, parameters_of
 from firewall.detectors.evidence import Evidence, Network
-from firewall.errors import BundleError, EngineError
+from firewall.errors import EngineError
 
 __all__ = ["DISAGREEMENT", "Attention", "AttentionParameters"]
 
-#: The threshold that is the thesis' own decision: a score is above it if, and only if, f2 names another class than f1.
+#: The threshold of the thesis: a score is above it if, and only if, f2 gives another class than f1.
 DISAGREEMENT = 0.0
 
 
-class AttentionParameters(BaseModel):
-    """file: g and f2 in one, (1, 3, H, W) float32 RGB in 0..1 -> (1, classes): logits of the classifier's classes."""
+class AttentionParameters(Strict):
+    """Parameters of the detector.
 
-    model_config = ConfigDict(extra="forbid", frozen=True)
+    Attributes:
+        file: G and f2 in one, (1, 3, H, W) float32 RGB in 0..1 -> (1, classes): logits of the classifier's classes.
+    """
 
     file: str
 
@@ -35,14 +37,11 @@ class Attention:
     operations: Sequence[str] = ()
 
     def __init__(self, parameters: dict[str, object], network: Network) -> None:
-        try:
-            self.parameters = AttentionParameters.model_validate(parameters)
-        except ValidationError as error:
-            raise BundleError(f"parameters of detector 'attention': {error.errors()[0]['msg']}") from error
+        self.parameters = parameters_of(AttentionParameters, parameters, "detector 'attention'")
         self._network = network
 
     def score(self, evidence: Evidence) -> float:
-        """By how much f2's best other class exceeds the class that f1 names, in f2's logits; 0 is the thesis' boundary.
+        """By how much f2's best other class exceeds the class that f1 gives, in f2's logits; 0 is the thesis' boundary.
 
         Raises EngineError if the network gives anything but one logit for each of f1's classes.
         """

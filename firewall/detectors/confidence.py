@@ -1,8 +1,8 @@
-"""Confidence: whether the classifier is as sure of this image as it is of normal ones.
+"""Confidence: is the classifier as sure of this image as it is of benign ones? Hendrycks and Gimpel 2017.
 
-Too little confidence marks images of nothing the classifier knows (Hendrycks and Gimpel 2017) and examples that barely
-cross a decision boundary; too much marks examples that were driven far past it. Costs nothing beyond the one
-classification, so it is asked first.
+Too little confidence marks images of things that the classifier doesn't know, and attacked images that barely cross a
+decision boundary. Too much marks images that were driven far past it. The detector needs only the one classification,
+so it is asked first.
 """
 
 from __future__ import annotations
@@ -11,16 +11,23 @@ from collections.abc import Sequence
 
 import numpy as np
 import numpy.typing as npt
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import Field
 
+from firewall.bundle.strict import Strict, parameters_of
 from firewall.detectors.evidence import Evidence
-from firewall.errors import BundleError
 
 __all__ = ["Confidence", "ConfidenceParameters", "log_odds"]
 
 
 def log_odds(logits: npt.NDArray[np.float32]) -> npt.NDArray[np.float64]:
-    """log(p / (1 - p)) of the top-1 class's softmax probability p, in float64; logits (..., classes) -> (...)."""
+    """Log-odds of the most likely class: log(p / (1 - p)) of its softmax probability p.
+
+    Args:
+        logits: (..., classes).
+
+    Returns:
+        float64 (...).
+    """
     ordered = np.sort(np.asarray(logits, np.float64), axis=-1)
     top, rest = ordered[..., -1], ordered[..., :-1]
     highest = rest[..., -1:]
@@ -28,10 +35,14 @@ def log_odds(logits: npt.NDArray[np.float32]) -> npt.NDArray[np.float64]:
     return odds
 
 
-class ConfidenceParameters(BaseModel):
-    """Of the log-odds on normal calibration images: median, and how far below and above it the usual range reaches."""
+class ConfidenceParameters(Strict):
+    """The log-odds of benign calibration images.
 
-    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
+    Attributes:
+        median: Their median.
+        below: How far the usual range reaches below the median.
+        above: How far the usual range reaches above the median.
+    """
 
     median: float
     below: float = Field(gt=0)
@@ -45,12 +56,9 @@ class Confidence:
     operations: Sequence[str] = ()
 
     def __init__(self, parameters: dict[str, object]) -> None:
-        try:
-            self.parameters = ConfidenceParameters.model_validate(parameters)
-        except ValidationError as error:
-            raise BundleError(f"parameters of detector 'confidence': {error.errors()[0]['msg']}") from error
+        self.parameters = parameters_of(ConfidenceParameters, parameters, "detector 'confidence'")
 
     def score(self, evidence: Evidence) -> float:
-        """Distance of the log-odds from the normal median, in units of the usual range on that side; 0 = the median."""
+        """Distance of the log-odds from the benign median, in units of the usual range on that side; 0 = the median."""
         distance = float(log_odds(evidence.logits)) - self.parameters.median
         return distance / self.parameters.above if distance > 0 else -distance / self.parameters.below

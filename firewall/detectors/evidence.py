@@ -20,9 +20,15 @@ Residual = Callable[..., npt.NDArray[np.int16]]
 
 @dataclass(frozen=True, slots=True)
 class Evidence:
-    """image: (H, W, 3) uint8 RGB at the classifier's input size. logits: (classes,) of that image. variants: operation
-    name -> logits (classes,) of the transformed copy; holds at least the operations that the detector asked for.
-    residual: makes residual images; None where no detector of the bundle wants them."""
+    """What a detector may look at.
+
+    Attributes:
+        image: (H, W, 3) uint8 RGB at the classifier's input size.
+        logits: (classes,) of that image.
+        variants: Operation name -> logits (classes,) of the transformed copy; holds at least the operations that the
+            detector asked for.
+        residual: Makes residual images; None where no detector of the bundle wants them.
+    """
 
     image: npt.NDArray[np.uint8]
     logits: Logits

@@ -1,6 +1,6 @@
 """Image CNN: does the image itself look attacked? Nguyen H., Kuribayashi et al., section 4.
 
-A convolutional network that was trained on normal and adversarial images, with or without the final softmax in its
+A convolutional network that was trained on benign and attacked images, with or without the final softmax in its
 loss; here only its two outputs count.
 """
 
@@ -10,18 +10,20 @@ from collections.abc import Sequence
 
 import numpy as np
 import numpy.typing as npt
-from pydantic import BaseModel, ConfigDict, ValidationError
 
+from firewall.bundle.strict import Strict, parameters_of
 from firewall.detectors.evidence import Evidence, Network
-from firewall.errors import BundleError, EngineError
+from firewall.errors import EngineError
 
 __all__ = ["ImageCnn", "ImageCnnParameters", "two_way_score"]
 
 
-class ImageCnnParameters(BaseModel):
-    """file: the network, (1, 3, H, W) float32 RGB in 0..1 -> (1, 2): normal, adversarial, before any softmax."""
+class ImageCnnParameters(Strict):
+    """Parameters of the detector.
 
-    model_config = ConfigDict(extra="forbid", frozen=True)
+    Attributes:
+        file: The network, (1, 3, H, W) float32 RGB in 0..1 -> (1, 2): benign, attacked, before any softmax.
+    """
 
     file: str
 
@@ -33,19 +35,27 @@ class ImageCnn:
     operations: Sequence[str] = ()
 
     def __init__(self, parameters: dict[str, object], network: Network) -> None:
-        try:
-            self.parameters = ImageCnnParameters.model_validate(parameters)
-        except ValidationError as error:
-            raise BundleError(f"parameters of detector 'image-cnn': {error.errors()[0]['msg']}") from error
+        self.parameters = parameters_of(ImageCnnParameters, parameters, "detector 'image-cnn'")
         self._network = network
 
     def score(self, evidence: Evidence) -> float:
-        """By how much the output for adversarial exceeds that for normal; 0 is the network's own boundary."""
+        """By how much the output "attacked" exceeds the output "benign"; 0 is the network's own boundary."""
         return two_way_score(self._network, evidence.image)
 
 
 def two_way_score(network: Network, image: npt.NDArray[np.integer]) -> float:
-    """Adversarial less normal output for one image (H, W, channels) / 255. Raises EngineError for other outputs."""
+    """The output "attacked" less the output "benign" of a network with these two outputs.
+
+    Args:
+        network: (1, channels, H, W) float32 -> (1, 2).
+        image: (H, W, channels); the network gets it divided by 255.
+
+    Returns:
+        The difference, higher is more suspicious.
+
+    Raises:
+        EngineError: If the network gives another shape.
+    """
     batch = np.ascontiguousarray(image.transpose(2, 0, 1)[np.newaxis], np.float32) / np.float32(255)
     outputs = network(batch)
     if outputs.shape != (1, 2):

@@ -1,7 +1,7 @@
 """Residual: does what is lost by making the image smaller look like a perturbation? Sun et al.
 
 The residual image, image - up(down(image)), holds little of what the image shows and much of what an attack added. A
-small network, trained on residuals of normal and adversarial images, judges it. Its output has to stay secret.
+small network, trained on residuals of benign and attacked images, judges it. Its output has to stay secret.
 """
 
 from __future__ import annotations
@@ -10,21 +10,27 @@ from collections.abc import Sequence
 from typing import Annotated, Literal
 
 import numpy as np
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import Field
 
+from firewall.bundle.strict import Strict, parameters_of
 from firewall.detectors.evidence import Evidence, Network
 from firewall.detectors.image_cnn import two_way_score
-from firewall.errors import BundleError, EngineError
+from firewall.errors import EngineError
 
 __all__ = ["Residual", "ResidualParameters"]
 
 
-class ResidualParameters(BaseModel):
-    """file: the network, residuals (1, 3 (1 + len(also)), H, W) float32 in -1..1 -> (1, 2): normal, adversarial, before
-    any softmax. rate, reading: the paper's compression rate and how it is read, see firewall.transforms.residual. also:
-    further rates; their residuals follow as channels, since a perturbation may show at one scale and not at another."""
+class ResidualParameters(Strict):
+    """Parameters of the detector.
 
-    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
+    Attributes:
+        file: The network, residuals (1, 3 (1 + len(also)), H, W) float32 in -1..1 -> (1, 2): benign, attacked,
+            before any softmax.
+        rate: The paper's compression rate and how it is read, see firewall.transforms.residual.
+        reading: How the rate is read, "removed" or "kept".
+        also: Further rates; their residuals follow as channels, since a perturbation may show at one scale and not at
+            another.
+    """
 
     file: str
     rate: float = Field(gt=0, lt=1)
@@ -39,14 +45,11 @@ class Residual:
     operations: Sequence[str] = ()
 
     def __init__(self, parameters: dict[str, object], network: Network) -> None:
-        try:
-            self.parameters = ResidualParameters.model_validate(parameters)
-        except ValidationError as error:
-            raise BundleError(f"parameters of detector 'residual': {error.errors()[0]['msg']}") from error
+        self.parameters = parameters_of(ResidualParameters, parameters, "detector 'residual'")
         self._network = network
 
     def score(self, evidence: Evidence) -> float:
-        """By how much the output for adversarial exceeds that for normal; 0 is the network's own boundary."""
+        """By how much the output "attacked" exceeds the output "benign"; 0 is the network's own boundary."""
         if evidence.residual is None:
             raise EngineError("the residual detector was given no way to make residual images")
         rates = (self.parameters.rate, *self.parameters.also)

@@ -1,8 +1,8 @@
-"""Stability: the classifier's probabilities have to stay where they are when the image is transformed.
+"""Stability: do the classifier's probabilities stay the same when the image is transformed? Our own question.
 
 The agreement detector (Higashi, Kuribayashi et al.) asks whether the label of a copy is the same; this one, which is
-ours, looks at all of its probabilities, and at other operations than JPEG. It learns nothing of attacks: what is usual
-comes from normal images alone.
+ours, looks at all of its probabilities, and at other operations than JPEG. It learns nothing about attacks: what is
+usual is known from benign images alone.
 
 The distance of two distributions is Hellinger's, and it is taken at several temperatures. A low one sees labels that
 change, as minimal perturbations lose theirs; a high one sees how the unlikely classes move, which betrays examples that
@@ -16,10 +16,10 @@ from collections.abc import Sequence
 
 import numpy as np
 import numpy.typing as npt
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import Field
 
+from firewall.bundle.strict import Strict, parameters_of
 from firewall.detectors.evidence import Evidence
-from firewall.errors import BundleError
 
 __all__ = ["Stability", "StabilityParameters", "StabilityScale", "hellinger", "instability"]
 
@@ -29,7 +29,13 @@ Floats = npt.NDArray[np.float64]
 def hellinger(original: npt.NDArray[np.floating], variants: npt.NDArray[np.floating], temperature: float) -> Floats:
     """Hellinger distance, 0..1, of each variant's softmax(logits / temperature) from the original's.
 
-    original: logits (..., classes). variants: logits (..., n, classes). Returns (..., n).
+    Args:
+        original: Logits (..., classes).
+        variants: Logits (..., n, classes).
+        temperature: Divides the logits, above 0.
+
+    Returns:
+        (..., n).
     """
     first, others = (_roots(logits, temperature) for logits in (original, variants))
     overlap = np.einsum("...c,...nc->...n", first, others)
@@ -45,11 +51,14 @@ def _roots(logits: npt.NDArray[np.floating], temperature: float) -> Floats:
     return roots
 
 
-class StabilityScale(BaseModel):
-    """One temperature, and of the mean distance of normal images there: the median, and how far above it the usual
-    range reaches."""
+class StabilityScale(Strict):
+    """What is usual at one temperature.
 
-    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
+    Attributes:
+        temperature: Divides the logits.
+        median: Median over benign images of the mean distance.
+        above: How far the usual range reaches above the median.
+    """
 
     temperature: float = Field(gt=0)
     median: float
@@ -59,7 +68,16 @@ class StabilityScale(BaseModel):
 def instability(
     original: npt.NDArray[np.floating], variants: npt.NDArray[np.floating], scales: Sequence[StabilityScale]
 ) -> Floats:
-    """The largest, over the temperatures, of (mean distance - median) / above; shapes as `hellinger`, returns (...)."""
+    """The largest of (mean distance - median) / above, over the temperatures.
+
+    Args:
+        original: Logits (..., classes).
+        variants: Logits (..., n, classes).
+        scales: The temperatures, and what is usual at each.
+
+    Returns:
+        float64 (...).
+    """
     found = [
         (hellinger(original, variants, scale.temperature).mean(axis=-1) - scale.median) / scale.above
         for scale in scales
@@ -68,10 +86,13 @@ def instability(
     return score
 
 
-class StabilityParameters(BaseModel):
-    """operations: whose copies are compared with the original. scales: the temperatures, one at least."""
+class StabilityParameters(Strict):
+    """Parameters of the detector.
 
-    model_config = ConfigDict(extra="forbid", frozen=True)
+    Attributes:
+        operations: The operations whose copies are compared with the original.
+        scales: The temperatures, one at least.
+    """
 
     operations: tuple[str, ...] = Field(min_length=1, max_length=200)
     scales: tuple[StabilityScale, ...] = Field(min_length=1, max_length=10)
@@ -83,13 +104,10 @@ class Stability:
     name = "stability"
 
     def __init__(self, parameters: dict[str, object]) -> None:
-        try:
-            self.parameters = StabilityParameters.model_validate(parameters)
-        except ValidationError as error:
-            raise BundleError(f"parameters of detector 'stability': {error.errors()[0]['msg']}") from error
+        self.parameters = parameters_of(StabilityParameters, parameters, "detector 'stability'")
         self.operations: Sequence[str] = self.parameters.operations
 
     def score(self, evidence: Evidence) -> float:
-        """0 is a normal image's median, 1 the end of the usual range; see `instability`."""
+        """0 is the median of benign images, 1 the end of their usual range; see `instability`."""
         copies = np.stack([evidence.variants[operation] for operation in self.operations])
         return float(instability(evidence.logits, copies, self.parameters.scales))

@@ -1,6 +1,6 @@
 """Statistics: how an image's first five labels change under many operations. Nguyen H., Kuribayashi et al.
 
-Adversarial images lose their labels under compression, blur, rotation and scaling in other patterns than normal ones.
+Adversarial images lose their labels under compression, blur, rotation and scaling in other patterns than benign ones.
 The paper turns the labels into one of two features and asks a small trained classifier (SVM, random forest, LDA or
 MLP), which is a network of the bundle here. A third feature, odds, is ours: it keeps how sure of the label the
 classifier stays, where the paper's keep only whether the label is the same.
@@ -13,10 +13,10 @@ from typing import Literal
 
 import numpy as np
 import numpy.typing as npt
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import Field
 
+from firewall.bundle.strict import Strict, parameters_of
 from firewall.detectors.evidence import Evidence, Network
-from firewall.errors import BundleError
 
 __all__ = [
     "Statistics",
@@ -49,7 +49,12 @@ def top_labels(logits: npt.NDArray[np.float32], count: int = TOP) -> Labels:
 def differences(original: Labels, variants: Labels) -> npt.NDArray[np.float32]:
     """The differences feature (equation 2): 1 where a variant's label differs from the original's of the same place.
 
-    original: (..., 5). variants: (..., n, 5). Returns (..., n * 5), all places of the first operation first.
+    Args:
+        original: (..., 5).
+        variants: (..., n, 5).
+
+    Returns:
+        (..., n * 5), all places of the first operation first.
     """
     bits: npt.NDArray[np.float32] = (variants != original[..., np.newaxis, :]).astype(np.float32)
     return bits.reshape(*bits.shape[:-2], -1)
@@ -58,8 +63,13 @@ def differences(original: Labels, variants: Labels) -> npt.NDArray[np.float32]:
 def counting(original: Labels, variants: Labels, family_of: Sequence[int]) -> npt.NDArray[np.float32]:
     """The counting feature (equation 1): how many variants keep each of the five labels in its place, by family.
 
-    family_of: the family of each operation, 0-based. Returns (..., families * 5), the first family's five numbers
-    first.
+    Args:
+        original: (..., 5).
+        variants: (..., n, 5).
+        family_of: The family of each operation, 0-based.
+
+    Returns:
+        (..., families * 5), the first family's five numbers first.
     """
     kept = (variants == original[..., np.newaxis, :]).astype(np.float32)
     members = np.eye(max(family_of) + 1, dtype=np.float32)[np.asarray(family_of)]
@@ -70,9 +80,15 @@ def counting(original: Labels, variants: Labels, family_of: Sequence[int]) -> np
 def label_odds(original: npt.NDArray[np.floating], variants: npt.NDArray[np.floating]) -> npt.NDArray[np.float32]:
     """The odds feature: log(p / (1 - p)) of the original's first label, in the original and in each of its variants.
 
-    original: logits (..., classes). variants: logits (..., n, classes). Returns (..., 1 + n), the original's first.
-    Not of the paper: where its features hold a bit for each place and operation, this holds one real number for each
-    operation, which says how far a label is from being lost, or how firmly another one has taken its place.
+    It is not from the paper, whose features hold a bit for each place and operation. This one holds a real number for
+    each operation: how far a label is from being lost, or how clearly another one has replaced it.
+
+    Args:
+        original: Logits (..., classes).
+        variants: Logits (..., n, classes).
+
+    Returns:
+        (..., 1 + n), the original's first.
     """
     values = np.concatenate([original[..., np.newaxis, :], variants], axis=-2).astype(np.float64)
     label = np.broadcast_to(values[..., :1, :].argmax(axis=-1), values.shape[:-1])[..., np.newaxis]
@@ -93,8 +109,12 @@ def families(operations: Sequence[str]) -> list[int]:
 def corrected(variants: Labels) -> Labels:
     """The paper's correction (section 3.3): the five labels that are most often among the first five of an operation.
 
-    variants: (n, 5). Returns (5,), most frequent first. The paper leaves ties open: here the label that stands nearer
-    to the first place goes first, then the one of the lower class.
+    Args:
+        variants: (n, 5).
+
+    Returns:
+        (5,), most frequent first. The paper leaves ties open: here the label nearer to the first place comes
+        first, then the lower class.
     """
     classes = np.unique(variants[variants >= 0])
     places = variants[..., np.newaxis] == classes  # (n, 5, classes)
@@ -104,11 +124,14 @@ def corrected(variants: Labels) -> Labels:
     return np.pad(best, (0, TOP - len(best)), constant_values=-1)
 
 
-class StatisticsParameters(BaseModel):
-    """file: the trained network, feature (1, F) -> score (1,), higher = more suspicious. operations: in the order in
-    which it was trained on them."""
+class StatisticsParameters(Strict):
+    """Parameters of the detector.
 
-    model_config = ConfigDict(extra="forbid", frozen=True)
+    Attributes:
+        file: The trained network, feature (1, F) -> score (1,), higher = more suspicious.
+        feature: Which feature the network was trained on.
+        operations: In the order in which it was trained on them.
+    """
 
     file: str
     feature: Literal["counting", "differences", "odds"]
@@ -121,10 +144,7 @@ class Statistics:
     name = "statistics"
 
     def __init__(self, parameters: dict[str, object], network: Network) -> None:
-        try:
-            self.parameters = StatisticsParameters.model_validate(parameters)
-        except ValidationError as error:
-            raise BundleError(f"parameters of detector 'statistics': {error.errors()[0]['msg']}") from error
+        self.parameters = parameters_of(StatisticsParameters, parameters, "detector 'statistics'")
         self.operations: Sequence[str] = self.parameters.operations
         self._families = families(self.operations)
         self._network = network

@@ -1,6 +1,6 @@
-"""`firewall doctor`: what this machine can run, why not, and what to do about it.
+"""`firewall doctor`: what this machine can run, what it can't run and why, and what to do about it.
 
-What may hang or crash in native code (providers, drivers, cameras) is asked in a process of its own, with a time-out.
+What may hang or crash in native code (providers, drivers, cameras) is examined in a separate process, with a time-out.
 """
 
 from __future__ import annotations
@@ -38,8 +38,15 @@ _ADVICE_REINSTALL = "install the package again: pip install --force-reinstall {}
 
 @dataclass(frozen=True, slots=True)
 class Check:
-    """ok: True works, False doesn't, None was not asked or doesn't matter. detail: what was found. advice: what to do
-    about it, empty if nothing. required: `firewall serve` can't run without it."""
+    """One thing that was looked at.
+
+    Attributes:
+        name: What was looked at.
+        ok: True: it works. False: it doesn't. None: it was not examined, or doesn't matter.
+        detail: What was found.
+        advice: What to do about it, empty if nothing.
+        required: Whether `firewall serve` can't run without it.
+    """
 
     name: str
     ok: bool | None

@@ -21,10 +21,17 @@ __all__ = [
 def open_engine(bundle: Bundle, *, device: str = "cpu", threads: int = 0) -> Engine:
     """The classifier of a bundle, loaded and warm on a device, and on no other.
 
-    device: of DEVICES. threads: of the processor, 0 = one for each core. Raises UsageError for an unknown device,
-    EngineError if it can't be used here or the classifier can't be run on it. "tensorrt" is a plan that 'firewall
-    export tensorrt' built here; where the package tensorrt is missing, ONNX Runtime's own provider of that name. "cuda"
-    reads device memory where cuda-python or PyCUDA is there for it; without, each batch is copied to the GPU.
+    Args:
+        bundle: A verified bundle.
+        device: One of DEVICES.
+        threads: Threads on the processor; 0 = one for each core.
+
+    Raises:
+        UsageError: If there is no such device.
+        EngineError: If it can't be used here or the classifier can't be run on it. "tensorrt" is a plan that 'firewall
+            export tensorrt' built here; where the package tensorrt is missing, ONNX Runtime's own provider of that
+            name. "cuda" reads device memory where cuda-python or PyCUDA is there for it; without, each batch is copied
+            to the GPU.
     """
     check_device(device)
     if device == "tensorrt" and has_tensorrt():

@@ -10,8 +10,10 @@ import numpy as np
 import numpy.typing as npt
 
 from firewall.bundle import Bundle
+from firewall.engines.device_batch import DeviceBatch
 from firewall.engines.device_memory import DeviceMemory
-from firewall.engines.sessions import CUDA, LARGEST_BATCH, open_session
+from firewall.engines.preparation import check_images, scale_and_shift
+from firewall.engines.sessions import CUDA, LARGEST_BATCH, check_names, open_session
 from firewall.errors import EngineError
 from firewall.host.causes import told
 from firewall.host.onnxruntime import ort
@@ -25,9 +27,12 @@ _MOST_GRAPHS = 16
 class CudaEngine:
     """The classifier of a bundle on a GPU; every node runs there, or EngineError says why not. A DeviceEngine.
 
-    memory: the GPU, and the stream that everything is queued on. graphs: record the kernels of each size of batch once
-    and replay them, which saves the time of queueing them one by one. A replay reads the addresses that were recorded:
-    so only device memory is ever bound, never an array of the host, which a replay would not read again.
+    Args:
+        bundle: A verified bundle.
+        memory: The GPU, and the stream that everything is queued on.
+        graphs: Record the kernels of each size of batch once and replay them, which saves the time of queueing them one
+            by one. A replay reads the addresses that were recorded: so only device memory is ever bound, never an array
+            of the host, which a replay would not read again.
     """
 
     def __init__(self, bundle: Bundle, memory: DeviceMemory, *, graphs: bool = True) -> None:
@@ -37,8 +42,7 @@ class CudaEngine:
         self._spec = spec
         self._shape = (3, spec.input.height, spec.input.width)
         self._classes = len(spec.labels)
-        self._scale = (1.0 / (255.0 * np.array(spec.input.std))).astype(np.float32)[:, None, None]
-        self._shift = (-np.array(spec.input.mean) / np.array(spec.input.std)).astype(np.float32)[:, None, None]
+        self._scale, self._shift = scale_and_shift(spec.input)
         self._what = f"{spec.file} of bundle {bundle.path}"
         memory.activate()
         self._session = open_session(
@@ -52,36 +56,24 @@ class CudaEngine:
             },
         )
         self.provider = CUDA
-        inputs = [entry.name for entry in self._session.get_inputs()]
-        outputs = [entry.name for entry in self._session.get_outputs()]
-        if inputs != [spec.input.name] or spec.output not in outputs:
-            raise EngineError(
-                f"{spec.file} has inputs {inputs} and outputs {outputs}; "
-                f"its bundle says {spec.input.name!r} -> {spec.output!r}"
-            )
-        self._images = memory.page_locked((self.most, *self._shape), np.float32)
-        self._logits = memory.page_locked((self.most, self._classes), np.float32)
-        self._nothing = memory.page_locked((self.most, self._classes), np.float32)
-        self._nothing[:] = np.nan
-        self._images_address = memory.allocate(self._images.nbytes)
-        self._logits_address = memory.allocate(self._logits.nbytes)
+        check_names(self._session, spec)
+        self._batch = DeviceBatch(memory, self.most, self._shape, self._classes)
         self._runs: dict[tuple[int, int], tuple[ort.IOBinding, ort.RunOptions]] = {}
         self._graphs = _MOST_GRAPHS if graphs else 0
         self._try_out()
 
     def classify(self, images: npt.NDArray[np.uint8]) -> npt.NDArray[np.float32]:
         """Logits (N, classes) of uint8 images (N, H, W, 3); see Engine.classify."""
-        if images.dtype != np.uint8 or images.shape[1:] != (*self._shape[1:], self._shape[0]):
-            raise EngineError(f"the classifier takes uint8 (N, H, W, 3) of its size, got {images.dtype} {images.shape}")
+        check_images(images, self._spec.input)
         logits = np.empty((len(images), self._classes), np.float32)
         self.memory.activate()
         for start in range(0, len(images), self.most):
             part = images[start : start + self.most]
-            prepared = self._images[: len(part)]
+            prepared = self._batch.images[: len(part)]
             np.multiply(part.transpose(0, 3, 1, 2), self._scale, out=prepared)
             np.add(prepared, self._shift, out=prepared)
-            self.memory.to_device(self._images_address, prepared)
-            logits[start : start + len(part)] = self.classify_at(self._images_address, len(part))
+            self.memory.to_device(self._batch.images_address, prepared)
+            logits[start : start + len(part)] = self.classify_at(self._batch.images_address, len(part))
         return logits
 
     def classify_at(self, address: int, count: int) -> npt.NDArray[np.float32]:
@@ -89,18 +81,12 @@ class CudaEngine:
         if not 1 <= count <= self.most:
             raise EngineError(f"{self._what} takes 1 to {self.most} images at a time, got {count}")
         self.memory.activate()
-        logits: npt.NDArray[np.float32] = self._logits[:count]
-        # What is not written comes back as NaN, and is refused: never the answer to the images before.
-        self.memory.to_device(self._logits_address, self._nothing[:count])
+        self._batch.blank(count)
         try:
             self._session.run_with_iobinding(*self._run_of(address, count))
         except Exception as error:  # ONNX Runtime raises many types of its own
             raise EngineError(f"the classifier failed: {told(error)}") from error
-        self.memory.to_host(logits, self._logits_address)
-        self.memory.wait()
-        if not np.isfinite(logits).all():
-            raise EngineError("the classifier gave values that are not finite float32 numbers")
-        answer: npt.NDArray[np.float32] = logits.copy()  # the next batch overwrites it
+        answer: npt.NDArray[np.float32] = self._batch.fetch(count).copy()
         return answer
 
     def close(self) -> None:
@@ -115,7 +101,8 @@ class CudaEngine:
         if run is None:
             binding = self._session.io_binding()
             binding.bind_input(self._spec.input.name, "cuda", 0, np.float32, (count, *self._shape), address)
-            binding.bind_output(self._spec.output, "cuda", 0, np.float32, (count, self._classes), self._logits_address)
+            logits = self._batch.logits_address
+            binding.bind_output(self._spec.output, "cuda", 0, np.float32, (count, self._classes), logits)
             options = ort.RunOptions()
             # The stream is ours, and is waited for once the logits are on their way to the host.
             options.add_run_config_entry("disable_synchronize_execution_providers", "1")

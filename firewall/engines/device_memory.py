@@ -33,8 +33,12 @@ _INSTALL = (
 class DeviceMemory(Protocol):
     """A GPU, what was allocated on it, and a stream that everything is queued on, in order.
 
-    name: such as "Orin". compute_capability: such as "8.7". stream: handle of the stream. Every method raises
-    EngineError if CUDA refuses. To be used from one thread at a time; `activate` first in each new one.
+    Attributes:
+        name: Such as "Orin".
+        compute_capability: Such as "8.7".
+        stream: Handle of the stream. Every method raises EngineError if CUDA refuses. To be used from one thread at a
+            time; `activate` first in each new one.
+        backend: The package that is used.
     """
 
     name: str
@@ -65,10 +69,16 @@ class DeviceMemory(Protocol):
 
 
 def open_device(device_id: int = 0, *, backend: Backend | None = None) -> DeviceMemory:
-    """The GPU with a number, as CUDA counts. backend: None = cuda.bindings if it is installed, else PyCUDA.
+    """The GPU with a number, as CUDA counts.
 
-    Raises UsageError for a backend that is none, MissingExtraError if neither package is here, EngineError if there is
-    no such GPU, or no driver.
+    Args:
+        device_id: Number of the GPU, as CUDA counts.
+        backend: None = cuda.bindings if it is installed, else PyCUDA.
+
+    Raises:
+        UsageError: If there is no such backend.
+        MissingExtraError: If neither package is here.
+        EngineError: If there is no such GPU, or no driver.
     """
     if backend is not None and backend not in BACKENDS:
         raise UsageError(f"device memory comes through one of {', '.join(BACKENDS)}, got {backend!r}")

@@ -6,7 +6,8 @@ import numpy as np
 import numpy.typing as npt
 
 from firewall.bundle import Bundle, ClassifierSpec
-from firewall.engines.sessions import Optimisation, open_session
+from firewall.engines.preparation import finite, scale_and_shift
+from firewall.engines.sessions import Optimisation, check_names, open_session
 from firewall.errors import EngineError
 from firewall.host.causes import told
 from firewall.host.onnxruntime import ort
@@ -18,9 +19,13 @@ class OnnxRuntimeEngine:
     """The classifier of a bundle, loaded from the bytes that were verified. A TensorEngine: on the processor the
     network reads and writes the engine's own memory, and nothing is copied on the way.
 
-    device: of firewall.engines.DEVICES; every node runs there, or EngineError says why not. threads: how many the CPU
-    provider uses, 0 = one for each core this process may run on. The result doesn't depend on it. spec: of another
-    classifier in the bundle, None for the one that it protects. optimisation: as of `open_session`.
+    Args:
+        bundle: A verified bundle.
+        device: One of firewall.engines.DEVICES; every node runs there, or EngineError says why not.
+        threads: How many the CPU provider uses, 0 = one for each core this process may run on. The result doesn't
+            depend on it.
+        spec: Another classifier of the bundle; None: the one that it protects.
+        optimisation: How far the graph may be rewritten, see `open_session`.
     """
 
     def __init__(
@@ -35,8 +40,7 @@ class OnnxRuntimeEngine:
         spec = bundle.manifest.classifier if spec is None else spec
         self._spec = spec
         self._classes = len(spec.labels)
-        self._scale = (1.0 / (255.0 * np.array(spec.input.std))).astype(np.float32)
-        self._shift = (-np.array(spec.input.mean) / np.array(spec.input.std)).astype(np.float32)
+        self._scale, self._shift = scale_and_shift(spec.input)
         self._session = open_session(
             bundle.files[spec.file],
             f"{spec.file} of bundle {bundle.path}",
@@ -46,13 +50,7 @@ class OnnxRuntimeEngine:
             optimisation=optimisation,
         )
         self.provider: str = self._session.get_providers()[0]
-        inputs = [entry.name for entry in self._session.get_inputs()]
-        outputs = [entry.name for entry in self._session.get_outputs()]
-        if inputs != [spec.input.name] or spec.output not in outputs:
-            raise EngineError(
-                f"{spec.file} has inputs {inputs} and outputs {outputs}; "
-                f"its bundle says {spec.input.name!r} -> {spec.output!r}"
-            )
+        check_names(self._session, spec)
         self._input = np.empty((0, 3, spec.input.height, spec.input.width), np.float32)
         self._output = np.empty((0, self._classes), np.float32)
         self._bindings: dict[int, ort.IOBinding] = {}
@@ -64,8 +62,8 @@ class OnnxRuntimeEngine:
         """Logits (N, classes) of uint8 images (N, H, W, 3); see Engine.classify."""
         batch = self.tensor(len(images))
         batch[...] = images.transpose(0, 3, 1, 2)
-        batch *= self._scale[:, None, None]
-        batch += self._shift[:, None, None]
+        batch *= self._scale
+        batch += self._shift
         return self.run(len(images))
 
     def tensor(self, count: int) -> npt.NDArray[np.float32]:
@@ -86,9 +84,7 @@ class OnnxRuntimeEngine:
             self._session.run_with_iobinding(self._bound(count))
         except Exception as error:  # ONNX Runtime raises many types of its own
             raise EngineError(f"the classifier failed: {told(error)}") from error
-        logits: npt.NDArray[np.float32] = self._output[:count].copy()  # the next batch overwrites it
-        if not np.isfinite(logits).all():
-            raise EngineError("the classifier gave values that are not finite float32 numbers")
+        logits: npt.NDArray[np.float32] = finite(self._output[:count]).copy()  # the next batch overwrites it
         return logits
 
     def _bound(self, count: int) -> ort.IOBinding:
@@ -119,7 +115,12 @@ class OnnxRuntimeEngine:
 class OnnxRuntimeNetwork:
     """Any network with one input and one output, float32 (N, ...) -> float32 (N, ...): what a trained detector asks.
 
-    content: the ONNX file. what: names it in errors. device, threads, optimisation: as of OnnxRuntimeEngine.
+    Args:
+        content: The ONNX file.
+        what: Its name, for messages.
+        device: As in OnnxRuntimeEngine.
+        threads: As in OnnxRuntimeEngine.
+        optimisation: As in OnnxRuntimeEngine.
     """
 
     def __init__(

@@ -18,28 +18,24 @@ import stat
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal, get_args
+from typing import Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import Field, ValidationError, model_validator
 
+from firewall.bundle.onnx_bytes import PRECISIONS, Precision
+from firewall.bundle.strict import Sha256, Strict
 from firewall.errors import EngineError, UsageError
+from firewall.host.file_writing import replace_file
 from firewall.host.user_folder import user_folder
 
-__all__ = ["PRECISIONS", "Plan", "PlanCache", "PlanKey", "Precision", "Profile", "plan_folder", "precision_named"]
-
-Precision = Literal["fp32", "fp16", "int8"]
-PRECISIONS: tuple[Precision, ...] = get_args(Precision)
+__all__ = ["Plan", "PlanCache", "PlanKey", "Profile", "Target", "plan_folder", "precision_named"]
 
 _LARGEST_PLAN = 4 << 30
 _LARGEST_NOTE = 1 << 20
 _BUILD = "build it on this device with 'firewall export tensorrt'"
 
 
-class _Strict(BaseModel):
-    model_config = ConfigDict(extra="forbid", frozen=True)
-
-
-class Profile(_Strict):
+class Profile(Strict):
     """Batch sizes that a plan takes: fewest, the one that it is fastest at, most."""
 
     least: int = Field(1, ge=1)
@@ -53,14 +49,39 @@ class Profile(_Strict):
         return self
 
 
-class PlanKey(_Strict):
-    """What a plan depends on; another value of any of these needs another plan.
+@dataclass(frozen=True, slots=True)
+class Target:
+    """A network, and where it is to run.
 
-    onnx: SHA-256 of the ONNX file in the bundle, before anything was done to it. output: its output that the plan
-    gives. tensorrt: version of the package. gpu, compute_capability: as CUDA names them.
+    Attributes:
+        onnx: SHA-256 of the ONNX file in the bundle.
+        output: Name of the output that the plan gives.
+        tensorrt: Version of the package.
+        gpu: Name of the GPU, as CUDA gives it.
+        compute_capability: Such as "8.7", as CUDA gives it.
     """
 
-    onnx: str = Field(pattern="^[0-9a-f]{64}$")
+    onnx: str
+    output: str
+    tensorrt: str
+    gpu: str
+    compute_capability: str
+
+
+class PlanKey(Strict):
+    """What a plan depends on; another value of any of these needs another plan.
+
+    Attributes:
+        onnx: SHA-256 of the ONNX file in the bundle, before anything was done to it.
+        output: Name of the output that the plan gives.
+        tensorrt: Version of the package.
+        gpu: As CUDA names them.
+        compute_capability: Such as "8.7", as CUDA gives it.
+        precision: What the plan computes in.
+        profile: Batch sizes that it takes.
+    """
+
+    onnx: Sha256
     output: str
     tensorrt: str
     gpu: str
@@ -69,28 +90,41 @@ class PlanKey(_Strict):
     profile: Profile
 
     @property
+    def target(self) -> Target:
+        """The key without precision and profile."""
+        return Target(self.onnx, self.output, self.tensorrt, self.gpu, self.compute_capability)
+
+    @property
     def name(self) -> str:
         """Stem of the plan's files."""
         digest = hashlib.sha256(json.dumps(self.model_dump(), sort_keys=True).encode()).hexdigest()
         return f"{self.onnx[:12]}-{self.precision}-{digest[:16]}"
 
 
-class _Note(_Strict):
+class _Note(Strict):
     """NAME.json. network: SHA-256 of the ONNX that the plan was built from, precision written in. layers: what was read
     back from the built engine. made: whatever else is worth knowing."""
 
     format: Literal[1] = 1
     key: PlanKey
-    sha256: str = Field(pattern="^[0-9a-f]{64}$")
+    sha256: Sha256
     bytes: int = Field(ge=1, le=_LARGEST_PLAN)
-    network: str = Field(pattern="^[0-9a-f]{64}$")
+    network: Sha256
     layers: dict[str, int]
-    made: dict[str, Any] = {}
+    made: dict[str, Any] = Field(default_factory=dict)
 
 
 @dataclass(frozen=True)
 class Plan:
-    """A plan whose key and hash fit. content: the very bytes that were hashed; the rest as in its note."""
+    """A plan whose key and hash fit.
+
+    Attributes:
+        key: What the plan was built for.
+        content: The very bytes that were hashed; the rest as in its note.
+        network: SHA-256 of the ONNX that it was built from.
+        layers: Type -> layers that multiply in it.
+        made: Whatever else is worth knowing.
+    """
 
     key: PlanKey
     content: bytes
@@ -100,13 +134,21 @@ class Plan:
 
 
 class PlanCache:
-    """The plans in a folder. folder: None = `plan_folder()`. It is made when a plan is stored."""
+    """The plans in a folder.
+
+    Args:
+        folder: None = `plan_folder()`. It is made when a plan is stored.
+    """
 
     def __init__(self, folder: Path | None = None) -> None:
         self.folder = plan_folder() if folder is None else folder
 
     def load(self, key: PlanKey) -> Plan:
-        """The plan for a key. Raises EngineError if there is none, or it is not the one that was built for this key."""
+        """The plan for a key.
+
+        Raises:
+            EngineError: If there is none, or it is not the one that was built for this key.
+        """
         self._check_folder()
         note = self._note(self.folder / f"{key.name}.json")
         path = self.folder / f"{key.name}.plan"
@@ -121,42 +163,31 @@ class PlanCache:
             )
         return Plan(key, content, note.network, note.layers, note.made)
 
-    def find(
-        self,
-        *,
-        onnx: str,
-        output: str,
-        tensorrt: str,
-        gpu: str,
-        compute_capability: str,
-        precision: Precision | None = None,
-    ) -> Plan:
-        """The one plan for this network and device. precision: which, if plans of several are there.
+    def find(self, target: Target, precision: Precision | None = None) -> Plan:
+        """The one plan for this network and device. Of several profiles the one with the largest batch is taken.
 
-        Of several profiles the one with the largest batch is taken. Raises EngineError if there is none, if it is
-        ambiguous, or if it is not the file that was built.
+        Args:
+            target: Network and device.
+            precision: Which, if there are plans of several.
+
+        Returns:
+            The plan, checked.
+
+        Raises:
+            EngineError: If there is none, if it is ambiguous, or if it is not the file that was built.
         """
-        wanted = {
-            "onnx": onnx,
-            "output": output,
-            "tensorrt": tensorrt,
-            "gpu": gpu,
-            "compute_capability": compute_capability,
-        }
-        keys = [
-            key
-            for key in self.entries()
-            if all(getattr(key, name) == value for name, value in wanted.items()) and precision in (None, key.precision)
-        ]
-        place = f"{gpu} (compute capability {compute_capability}) and TensorRT {tensorrt}"
+        keys = [key for key in self.entries() if key.target == target and precision in (None, key.precision)]
+        place = f"{target.gpu} (compute capability {target.compute_capability}) and TensorRT {target.tensorrt}"
         if not keys:
             kind = "" if precision is None else f"{precision} "
-            raise EngineError(f"no {kind}TensorRT plan for network {onnx[:12]} on {place} in {self.folder}; {_BUILD}")
+            raise EngineError(
+                f"no {kind}TensorRT plan for network {target.onnx[:12]} on {place} in {self.folder}; {_BUILD}"
+            )
         there = sorted({key.precision for key in keys})
         if len(there) > 1:
             raise EngineError(
-                f"{self.folder} has plans of precision {', '.join(there)} for network {onnx[:12]}; name one with "
-                "FIREWALL_PRECISION, or remove those that are not to be used"
+                f"{self.folder} has plans of precision {', '.join(there)} for network {target.onnx[:12]}; name "
+                "one with FIREWALL_PRECISION, or remove those that are not to be used"
             )
         return self.load(max(keys, key=lambda key: (key.profile.most, key.profile.best)))
 
@@ -174,7 +205,11 @@ class PlanCache:
     def store(
         self, key: PlanKey, content: bytes, *, network: str, layers: Mapping[str, int], made: Mapping[str, Any]
     ) -> Path:
-        """Write a plan and its note; path of the plan. Raises EngineError if the folder can't be used."""
+        """Write a plan and its note; path of the plan.
+
+        Raises:
+            EngineError: If the folder can't be used.
+        """
         self.prepare()
         note = _Note(
             key=key,
@@ -190,8 +225,8 @@ class PlanCache:
         note_path = path.with_suffix(".json")
         try:
             note_path.unlink(missing_ok=True)
-            _write(path, content)
-            _write(note_path, text.encode())
+            replace_file(path, content, mode=0o600)
+            replace_file(note_path, text.encode(), mode=0o600)
         except OSError as error:
             raise EngineError(f"can't write {path} ({error.strerror}); name another folder with --out") from error
         return path
@@ -207,7 +242,7 @@ class PlanCache:
     def store_timing(self, tensorrt: str, gpu: str, content: bytes) -> None:
         """Keep it for the next build, which is then faster; a disk that is full is no reason to fail."""
         with contextlib.suppress(OSError):
-            _write(self._timing_file(tensorrt, gpu), content)
+            replace_file(self._timing_file(tensorrt, gpu), content, mode=0o600)
 
     def prepare(self) -> None:
         """Make the folder, if it isn't there. Raises EngineError if it can't be, or if others may write to it."""
@@ -290,20 +325,6 @@ def _read(path: Path, limit: int) -> bytes:
             return file.read(limit + 1)
     except OSError as error:
         raise EngineError(f"can't read {path} ({error.strerror}); {_BUILD}") from error
-
-
-def _write(path: Path, content: bytes) -> None:
-    partial = path.with_name(f".{path.name}.{os.getpid()}.partial")
-    try:
-        with os.fdopen(os.open(partial, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o600), "wb") as file:
-            file.write(content)
-            file.flush()
-            os.fsync(file.fileno())
-        partial.replace(path)  # a reader sees the old file or the whole new one
-    except OSError:
-        with contextlib.suppress(OSError):
-            partial.unlink()
-        raise
 
 
 def _short(key: PlanKey) -> str:

@@ -21,7 +21,8 @@ class Engine(Protocol):
     def classify(self, images: npt.NDArray[np.uint8]) -> npt.NDArray[np.float32]:
         """Logits (N, classes), all finite, of uint8 images (N, H, W, 3) in RGB at the network's input size.
 
-        Raises EngineError if the network fails or gives anything else.
+        Raises:
+            EngineError: If the network fails or gives anything else.
         """
 
 
@@ -31,7 +32,7 @@ class TensorEngine(Engine, Protocol):
 
     def tensor(self, count: int) -> npt.NDArray[np.float32]:
         """The memory that the network reads for a batch of `count` images: float32 (count, 3, H, W), to be filled with
-        (value / 255 - mean) / std. Larger batches may move it: ask anew for each."""
+        (value / 255 - mean) / std. Ask again for each batch: a larger one may move it."""
 
     def run(self, count: int) -> npt.NDArray[np.float32]:
         """Logits (count, classes) of what has been written to `tensor(count)`; else as `classify`."""
@@ -48,4 +49,9 @@ class DeviceEngine(Engine, Protocol):
 
     def classify_at(self, address: int, count: int) -> npt.NDArray[np.float32]:
         """Logits (count, classes) of images in device memory: float32 (count, 3, H, W), (value / 255 - mean) / std,
-        written by work queued on `memory.stream`. count: 1 to `most`. Else as `classify`."""
+        written by work queued on `memory.stream`.
+
+        Args:
+            address: Where the images lie in device memory.
+            count: 1 to `most`. Else as `classify`.
+        """

@@ -1,8 +1,8 @@
 """Sessions of ONNX Runtime on a named device, with proof of what runs where.
 
-ONNX Runtime falls back to the processor with no more than a log line where a GPU's libraries are missing or a node has
-no kernel there. Here a device that was asked for is kept to: the session is refused unless every node is known to run
-on it.
+If a GPU's libraries are missing, or a node has no kernel there, ONNX Runtime uses the processor instead and only writes
+a line to its log. Here no other device is ever used: the session is refused unless every node is known to run on the
+device that was asked for.
 """
 
 from __future__ import annotations
@@ -14,11 +14,12 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Literal
 
+from firewall.bundle import ClassifierSpec
 from firewall.errors import EngineError, UsageError
 from firewall.host.causes import told
 from firewall.host.onnxruntime import ort
 
-__all__ = ["CPU", "DEVICES", "PROVIDERS", "Optimisation", "check_device", "open_session", "placement"]
+__all__ = ["CPU", "DEVICES", "PROVIDERS", "Optimisation", "check_device", "check_names", "open_session", "placement"]
 
 CPU, CUDA, TENSORRT = "CPUExecutionProvider", "CUDAExecutionProvider", "TensorrtExecutionProvider"
 
@@ -41,7 +42,15 @@ LARGEST_BATCH = 128
 
 
 def check_device(device: str) -> None:
-    """Raises UsageError for a device that is none, EngineError if nothing that is installed here has code for it."""
+    """Whether a device can be used is checked before anything is opened.
+
+    Args:
+        device: What the classifier is to run on, one of DEVICES.
+
+    Raises:
+        UsageError: If there is no such device.
+        EngineError: If nothing that is installed here has code for it.
+    """
     if device not in PROVIDERS:
         raise UsageError(f"the device must be one of {', '.join(DEVICES)}, got {device!r}")
     if not (device == "tensorrt" and has_tensorrt()):
@@ -75,16 +84,26 @@ def open_session(
     weights: Path | None = None,
     optimisation: Optimisation = "all",
 ) -> ort.InferenceSession:
-    """A session for an ONNX file, all of whose nodes run on the device.
+    """Open a session for an ONNX file, all of whose nodes run on the device.
 
-    content: the file's bytes. what: names it in errors. device: of DEVICES. threads: of the processor, 0 = one for each
-    core that this process may use. image: name of the input and shape of one image there, for TensorRT to prepare
-    batches of up to 128; without it, each new size of batch costs seconds when it first comes. cuda: further options of
-    the CUDA provider, such as a stream. weights: folder of a file that keeps its weights beside it; without it such a
-    file can't be loaded. optimisation: of the graph; the edge takes "all", the others are for showing how much the
-    arithmetic matters.
+    Args:
+        content: The file's bytes.
+        what: The file's name, for messages.
+        device: One of DEVICES.
+        threads: Threads on the processor; 0 = one for each core that this process may use.
+        image: Name of the input and shape of one image there. TensorRT then prepares batches of up to 128 images;
+            otherwise each new batch size costs seconds the first time.
+        cuda: Further options of the CUDA provider, such as a stream.
+        weights: Folder of a file that keeps its weights beside it. None: such a file can't be loaded.
+        optimisation: How far the graph may be rewritten. The edge uses "all"; the others show how much the arithmetic
+            matters.
 
-    Raises UsageError for an unknown device, EngineError if the file can't be loaded or a node would run elsewhere.
+    Returns:
+        The session.
+
+    Raises:
+        UsageError: If there is no such device.
+        EngineError: If the file can't be loaded, or a node would run on another device.
     """
     check_device(device)
     _check_providers(device)
@@ -120,6 +139,17 @@ def open_session(
     if device != "cpu":
         _prove(session, what, device)
     return session
+
+
+def check_names(session: ort.InferenceSession, spec: ClassifierSpec) -> None:
+    """Raise EngineError unless the network has the input and output that its bundle names."""
+    inputs = [entry.name for entry in session.get_inputs()]
+    outputs = [entry.name for entry in session.get_outputs()]
+    if inputs != [spec.input.name] or spec.output not in outputs:
+        raise EngineError(
+            f"{spec.file} has inputs {inputs} and outputs {outputs}; its bundle says {spec.input.name!r} -> "
+            f"{spec.output!r}"
+        )
 
 
 def placement(session: ort.InferenceSession) -> dict[str, int]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+from dataclasses import fields
 from pathlib import Path
 from typing import Any
 
@@ -10,8 +11,11 @@ import numpy as np
 import numpy.typing as npt
 
 from firewall.bundle import Bundle
+from firewall.bundle.onnx_bytes import Precision
+from firewall.engines.device_batch import DeviceBatch
 from firewall.engines.device_memory import Backend, DeviceMemory, open_device
-from firewall.engines.plan_cache import Plan, PlanCache, Precision, precision_named
+from firewall.engines.plan_cache import Plan, PlanCache, Target, precision_named
+from firewall.engines.preparation import check_images, scale_and_shift
 from firewall.engines.tensorrt_library import Journal, deserialize, open_tensorrt
 from firewall.errors import EngineError
 
@@ -21,12 +25,23 @@ __all__ = ["TensorRTEngine"]
 class TensorRTEngine:
     """The classifier of a bundle on TensorRT; use `from_cache` to open it. A TensorEngine and a DeviceEngine.
 
-    Batches larger than the plan's largest are run in parts. memory: the GPU, and the stream that everything is queued
-    on; whoever fills device memory for `classify_at` queues on the same.
+    Batches larger than the plan's largest are run in parts.
+
+    Args:
+        bundle: A verified bundle.
+        plan: The built engine, see PlanCache.
+        memory: The GPU, and the stream that everything is queued on; whoever fills device memory for `classify_at`
+            queues on the same.
     """
 
     def __init__(self, bundle: Bundle, plan: Plan, memory: DeviceMemory) -> None:
-        """plan: from a PlanCache, or just built; it must be of this bundle's classifier, this GPU and this TensorRT."""
+        """Load a plan and run it once.
+
+        Args:
+            bundle: A verified bundle.
+            plan: From a PlanCache, or just built; it must be of this bundle's classifier, this GPU and this TensorRT.
+            memory: The GPU, and the stream that everything is queued on.
+        """
         spec = bundle.manifest.classifier
         library = open_tensorrt()
         self.memory = memory
@@ -40,8 +55,8 @@ class TensorRTEngine:
         self._shape = (3, spec.input.height, spec.input.width)
         self._classes = len(spec.labels)
         self.most = plan.key.profile.most
-        self._scale = (1.0 / (255.0 * np.array(spec.input.std))).astype(np.float32)[:, None, None]
-        self._shift = (-np.array(spec.input.mean) / np.array(spec.input.std)).astype(np.float32)[:, None, None]
+        self._preparation = spec.input
+        self._scale, self._shift = scale_and_shift(spec.input)
         memory.activate()
         self._journal = Journal(library)
         # The runtime has to outlive its engine, and the engine its context.
@@ -53,12 +68,7 @@ class TensorRTEngine:
                 f"{self._what} gets no memory to run in ({self._journal.told()}); free some, or build it "
                 "with a smaller --max-batch"
             )
-        self._images = memory.page_locked((self.most, *self._shape), np.float32)
-        self._logits = memory.page_locked((self.most, self._classes), np.float32)
-        self._nothing = memory.page_locked((self.most, self._classes), np.float32)
-        self._nothing[:] = np.nan
-        self._images_address = memory.allocate(self._images.nbytes)
-        self._logits_address = memory.allocate(self._logits.nbytes)
+        self._batch = DeviceBatch(memory, self.most, self._shape, self._classes)
         self._try_out()
 
     @classmethod
@@ -71,25 +81,24 @@ class TensorRTEngine:
         device_id: int = 0,
         backend: Backend | None = None,
     ) -> TensorRTEngine:
-        """The plan that was built for this bundle's classifier on this GPU, loaded and warm.
+        """Load the plan that was built for this bundle's classifier on this GPU, and run it once.
 
-        precision: None = FIREWALL_PRECISION, or the only one that is there. folder: of the plans, None =
-        `plan_folder()`. device_id: which GPU. backend: of DeviceMemory. Nothing is built here, and no other device or
-        precision is taken instead: EngineError says what is missing. Raises MissingExtraError if TensorRT or the
-        package for the GPU's memory isn't here.
+        Args:
+            bundle: A verified bundle.
+            precision: Precision of the plan; None = FIREWALL_PRECISION, or the only one for which there is a plan.
+            folder: Folder of the plans; None = `plan_folder()`.
+            device_id: Number of the GPU, as CUDA counts.
+            backend: Package for its memory, see DeviceMemory.
+
+        Raises:
+            EngineError: If there is no such plan. Nothing is built here, and no other device or precision is used.
+            MissingExtraError: If TensorRT or the package for the GPU's memory isn't installed.
         """
         library = open_tensorrt()
         memory = open_device(device_id, backend=backend)
         try:
-            spec = bundle.manifest.classifier
-            plan = PlanCache(folder).find(
-                onnx=hashlib.sha256(bundle.files[spec.file]).hexdigest(),
-                output=spec.output,
-                tensorrt=str(library.__version__),
-                gpu=memory.name,
-                compute_capability=memory.compute_capability,
-                precision=precision or precision_named(),
-            )
+            target = _target(bundle, str(library.__version__), memory)
+            plan = PlanCache(folder).find(target, precision or precision_named())
             return cls(bundle, plan, memory)
         except BaseException:
             memory.close()
@@ -97,8 +106,7 @@ class TensorRTEngine:
 
     def classify(self, images: npt.NDArray[np.uint8]) -> npt.NDArray[np.float32]:
         """Logits (N, classes) of uint8 images (N, H, W, 3); see Engine.classify."""
-        if images.dtype != np.uint8 or images.shape[1:] != (*self._shape[1:], self._shape[0]):
-            raise EngineError(f"the classifier takes uint8 (N, H, W, 3) of its size, got {images.dtype} {images.shape}")
+        check_images(images, self._preparation)
         prepared = self.tensor(len(images))
         np.multiply(images.transpose(0, 3, 1, 2), self._scale, out=prepared)
         np.add(prepared, self._shift, out=prepared)
@@ -106,10 +114,10 @@ class TensorRTEngine:
 
     def tensor(self, count: int) -> npt.NDArray[np.float32]:
         """Page-locked memory that the GPU fetches `count` images from, (count, 3, H, W); see TensorEngine.tensor."""
-        if count > len(self._images):
+        if count > len(self._batch.images):
             self.memory.activate()
-            self._images = self.memory.page_locked((count, *self._shape), np.float32)
-        images: npt.NDArray[np.float32] = self._images[:count]
+            self._batch.images = self.memory.page_locked((count, *self._shape), np.float32)
+        images: npt.NDArray[np.float32] = self._batch.images[:count]
         return images
 
     def run(self, count: int) -> npt.NDArray[np.float32]:
@@ -118,13 +126,21 @@ class TensorRTEngine:
         self.memory.activate()
         for start in range(0, count, self.most):
             part = images[start : start + self.most]
-            self.memory.to_device(self._images_address, part)
-            logits[start : start + len(part)] = self._execute(self._images_address, len(part))
+            self.memory.to_device(self._batch.images_address, part)
+            logits[start : start + len(part)] = self._execute(self._batch.images_address, len(part))
         return logits
 
     def classify_at(self, address: int, count: int) -> npt.NDArray[np.float32]:
         """Logits (count, classes) of images that lie on the device: float32 (count, 3, H, W), prepared as the manifest
-        says, written by work on `memory.stream`. count: 1 to the plan's largest batch. Raises EngineError."""
+        says, written by work on `memory.stream`.
+
+        Args:
+            address: Where the images lie in device memory.
+            count: 1 to the plan's largest batch.
+
+        Raises:
+            EngineError: If the count is out of range, or the GPU fails.
+        """
         if not 1 <= count <= self.most:
             raise EngineError(f"{self._what} takes 1 to {self.most} images at a time, got {count}")
         self.memory.activate()
@@ -137,35 +153,22 @@ class TensorRTEngine:
 
     def _execute(self, address: int, count: int) -> npt.NDArray[np.float32]:
         context = self._context
-        logits: npt.NDArray[np.float32] = self._logits[:count]
-        # What is not written comes back as NaN, and is refused: never the answer to the images before.
-        self.memory.to_device(self._logits_address, self._nothing[:count])
+        self._batch.blank(count)
         queued = (
             context.set_input_shape(self._input, (count, *self._shape))
             and context.set_tensor_address(self._input, address)
-            and context.set_tensor_address(self._output, self._logits_address)
+            and context.set_tensor_address(self._output, self._batch.logits_address)
             and context.execute_async_v3(self.memory.stream)
         )
         if not queued:
             raise EngineError(f"{self._what} failed on {count} images: {self._journal.told()}")
-        self.memory.to_host(logits, self._logits_address)
-        self.memory.wait()
-        if not np.isfinite(logits).all():
-            raise EngineError("the classifier gave values that are not finite float32 numbers")
-        return logits
+        return self._batch.fetch(count)
 
     def _check_key(self, bundle: Bundle, plan: Plan, version: str) -> None:
-        spec, key = bundle.manifest.classifier, plan.key
-        here = {
-            "onnx": hashlib.sha256(bundle.files[spec.file]).hexdigest(),
-            "output": spec.output,
-            "tensorrt": version,
-            "gpu": self.memory.name,
-            "compute_capability": self.memory.compute_capability,
-        }
-        wrong = [name for name, value in here.items() if getattr(key, name) != value]
+        there, here = plan.key.target, _target(bundle, version, self.memory)
+        wrong = [field.name for field in fields(Target) if getattr(there, field.name) != getattr(here, field.name)]
         if wrong:
-            told = ", ".join(f"{name} {getattr(key, name)!r} instead of {here[name]!r}" for name in wrong)
+            told = ", ".join(f"{name} {getattr(there, name)!r} instead of {getattr(here, name)!r}" for name in wrong)
             raise EngineError(
                 f"{self._what} was built for {told}; it is not loaded: build it with 'firewall export tensorrt'"
             )
@@ -194,5 +197,12 @@ class TensorRTEngine:
         noise = np.random.default_rng(0).integers(0, 256, pixels, np.uint8)
         blank, other = self.classify(np.zeros(pixels, np.uint8)), self.classify(noise)
         if np.array_equal(blank, other):
-            raise EngineError(f"{self._what} gives the same logits for different images; build it anew")
+            raise EngineError(f"{self._what} gives the same logits for different images; build it again")
         self.classify(np.repeat(noise, self.most, axis=0))
+
+
+def _target(bundle: Bundle, version: str, memory: DeviceMemory) -> Target:
+    """The bundle's classifier on this GPU and this version of TensorRT."""
+    spec = bundle.manifest.classifier
+    onnx = hashlib.sha256(bundle.files[spec.file]).hexdigest()
+    return Target(onnx, spec.output, version, memory.name, memory.compute_capability)

@@ -32,7 +32,7 @@ def open_tensorrt() -> Any:
             "'perception-firewall[tensorrt]'"
         ) from error
     except Exception as error:  # a library that is missing, or of another CUDA
-        raise EngineError(f"TensorRT can't be loaded: {shortened(str(error))}; install it anew") from error
+        raise EngineError(f"TensorRT can't be loaded: {shortened(str(error))}; install it again") from error
     version = str(getattr(library, "__version__", ""))
     numbers = re.match(r"(\d+)\.(\d+)", version)
     if numbers is None or not OLDEST <= (int(numbers[1]), int(numbers[2])) < TOO_NEW:
@@ -72,11 +72,15 @@ class Journal:
 
 def deserialize(library: Any, journal: Journal, content: bytes, what: str) -> tuple[Any, Any]:
     """(runtime, engine) of a plan; keep both. Plans are code: hand in only what the plan cache has checked, or what was
-    built a moment ago. Raises EngineError if TensorRT refuses it."""
+    built a moment ago.
+
+    Raises:
+        EngineError: If TensorRT refuses it.
+    """
     runtime = library.Runtime(journal.logger)
     engine = runtime.deserialize_cuda_engine(content)
     if engine is None:
         raise EngineError(
-            f"{what}: TensorRT refuses it ({journal.told()}); build it anew with 'firewall export tensorrt'"
+            f"{what}: TensorRT refuses it ({journal.told()}); build it again with 'firewall export tensorrt'"
         )
     return runtime, engine

@@ -13,7 +13,7 @@ from re import Match
 
 __all__ = ["LONGEST", "shortened", "told"]
 
-#: Characters of a cause that is told.
+#: The most characters of a cause in a message.
 LONGEST = 300
 
 #: "[ONNXRuntimeError] : 1 : FAIL : ", what failed in general, and "/path/file.cc:256 Type Class::function(types) ".
@@ -61,7 +61,7 @@ def _unknown(name: str, domain: str) -> str:
     )
 
 
-#: A cause, and how it is told.
+#: A cause, and the message for it.
 _KNOWN: tuple[tuple[re.Pattern[str], Callable[[Match[str]], str]], ...] = (
     (re.compile(r"[Uu]nsupported model IR version: (\d+), max supported IR version: (\d+)"), _version),
     (re.compile(r"Opset (\d+) is under development.* is till opset (\d+)"), _opset),

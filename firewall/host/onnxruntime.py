@@ -22,6 +22,9 @@ if hasattr(ort, "disable_telemetry_events"):
 
 
 def ort_module(name: str) -> Any:
-    """A part that `import onnxruntime` doesn't bring, such as 'quantization'. Raises ModuleNotFoundError if what it
-    needs is not installed."""
+    """A part that `import onnxruntime` doesn't bring, such as 'quantization'.
+
+    Raises:
+        ModuleNotFoundError: If what it needs is not installed.
+    """
     return importlib.import_module(f"onnxruntime.{name}")

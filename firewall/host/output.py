@@ -25,9 +25,15 @@ _SURROGATES = re.compile("[\udc80-\udcff]+|[\ud800-\udfff]")
 
 
 def json_text(value: Any, *, compact: bool = False, indent: int | None = None) -> str:
-    """`value` as JSON, of characters that UTF-8 can tell. Raises ValueError for NaN and infinities.
+    """`value` as JSON, of characters that UTF-8 can tell.
 
-    compact: no space after commas and colons. indent: spaces; None is all on one line.
+    Args:
+        value: What is written.
+        compact: No space after commas and colons.
+        indent: Spaces; None is all on one line.
+
+    Raises:
+        ValueError: For NaN and infinities.
     """
     separators = (",", ":") if compact else None
     text = json.dumps(value, ensure_ascii=False, allow_nan=False, separators=separators, indent=indent)
@@ -129,7 +135,12 @@ def _text(raw: io.FileIO, before: TextIO | None, *, lines: bool = False) -> Text
 
 
 def close_output(code: int, say: Callable[[str], None]) -> int:
-    """Write what is left, at a process's end; the exit code that it shall have. say: how a failure is told."""
+    """Write what is left, at a process's end; the exit code that it shall have.
+
+    Args:
+        code: The exit code so far.
+        say: Prints a failure.
+    """
     stream = sys.stdout
     raw = getattr(getattr(stream, "buffer", None), "raw", None)
     told = bool(getattr(raw, "failure", ""))

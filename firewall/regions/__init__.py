@@ -8,7 +8,7 @@ from typing import Protocol
 from firewall.config import RegionDetectorSettings
 from firewall.errors import UsageError
 from firewall.frame import Pixels, Region
-from firewall.regions.boxes import overlaps
+from firewall.regions.boxes import check_limit, overlaps
 from firewall.regions.whole import Box, WholeFrame
 
 __all__ = ["RegionFinder", "build", "overlaps"]
@@ -22,8 +22,11 @@ class RegionFinder(Protocol):
     def find(self, pixels: Pixels) -> list[Region]:
         """Regions inside the frame, best first; none if there is nothing to look at.
 
-        pixels: (H, W, 3) uint8 RGB that `check_pixels` let pass. Raises FirewallError if it can't tell where to look:
-        the frame is then withheld.
+        Args:
+            pixels: (H, W, 3) uint8 RGB that `check_pixels` let pass.
+
+        Raises:
+            FirewallError: If it can't say where to look. The frame is then withheld.
         """
         ...
 
@@ -38,12 +41,18 @@ def build(
 ) -> RegionFinder:
     """The finder that `setting` names: whole, signs, detector or X,Y,W,H.
 
-    detector: what `detector` loads. limit: the most regions for a frame, at least 1. device, threads: what it runs on,
-    as of firewall.engines. Raises UsageError for any other
-    setting, EngineError for a detector that can't be used.
+    Args:
+        setting: `whole`, `signs`, `detector` or `X,Y,W,H` in pixels.
+        detector: What `detector` loads.
+        limit: The most regions for a frame, at least 1.
+        device: What the detector runs on, see firewall.engines.
+        threads: Threads of the detector on the processor; 0 = one for each core.
+
+    Raises:
+        UsageError: If there is no such finder, or the limit is below 1.
+        EngineError: If the detector can't be used.
     """
-    if limit < 1:
-        raise UsageError(f"the limit of regions must be at least 1, got {limit}")
+    check_limit(limit)
     name = setting.strip()
     if name == "whole":
         return WholeFrame()

@@ -1,4 +1,4 @@
-"""How a detector writes its boxes: pixels or 0..1, corners or centre and size. Told from the boxes that it gives."""
+"""How a detector writes its boxes, found out from the boxes: pixels or 0..1, corners or centre and size."""
 
 from __future__ import annotations
 
@@ -25,7 +25,12 @@ class BoxForm:
     """
 
     def __init__(self, *, coordinates: str | None, written: str | None) -> None:
-        """Each None if it is to be told by values. written: corners, corners-yx, centre or top-left."""
+        """Take what is known; None is found out from the boxes.
+
+        Args:
+            coordinates: "pixels" or "unit".
+            written: "corners", "corners-yx", "centre" or "top-left".
+        """
         self._coordinates, self._format = coordinates, written
         self._unit = self._pixels = self._corners = self._centre = 0
         self._said = ("", "")
@@ -38,7 +43,8 @@ class BoxForm:
     def corners(self, boxes: Floats, height: int, width: int) -> Floats:
         """x0, y0, x1, y1 (N, 4) in pixels of an input of height x width, of the boxes that count, finite.
 
-        Raises EngineError if they contradict what the boxes before said, or can't be either.
+        Raises:
+            EngineError: If they contradict what the boxes before said, or can't be either.
         """
         if not len(boxes):
             return np.zeros((0, 4))

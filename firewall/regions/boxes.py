@@ -1,23 +1,31 @@
-"""Boxes as arrays: how much they overlap, which of them to keep, and how they become regions of a frame."""
+"""Boxes as arrays: how much they overlap, and how they become regions of a frame."""
 
 from __future__ import annotations
 
 import numpy as np
 import numpy.typing as npt
 
+from firewall.errors import UsageError
 from firewall.frame import Region
 
-__all__ = ["SMALLEST_SIDE", "Floats", "as_regions", "overlaps", "strongest"]
+__all__ = ["SMALLEST_SIDE", "Floats", "as_regions", "check_limit", "overlaps"]
 
 Floats = npt.NDArray[np.float64]
 
-#: Regions with a shorter side than this, in pixels, are dropped: nothing can be read from them.
+#: Regions with a shorter side than this, in pixels, are dropped: no sign can be recognised in them.
 SMALLEST_SIDE = 4
 
 
 def overlaps(one: Floats, other: Floats) -> Floats:
-    """Intersection over union of each pair. one: (N, 4), other: (M, 4), both x, y, width, height with positive sides;
-    returns (N, M) in 0..1."""
+    """Intersection over union (IoU) of each pair of boxes.
+
+    Args:
+        one: (N, 4), x, y, width, height in pixels with positive sides.
+        other: (M, 4), the same.
+
+    Returns:
+        (N, M) in 0..1.
+    """
     start = np.maximum(one[:, None, :2], other[None, :, :2])
     end = np.minimum(one[:, None, :2] + one[:, None, 2:], other[None, :, :2] + other[None, :, 2:])
     shared = np.prod(np.maximum(end - start, 0.0), axis=2)
@@ -25,26 +33,25 @@ def overlaps(one: Floats, other: Floats) -> Floats:
     return np.asarray(shared / union, np.float64)
 
 
-def strongest(confidence: Floats, overlap: Floats, threshold: float, most: float, limit: int) -> list[int]:
-    """Non-maximum suppression: rows to keep, best first, none twice.
-
-    confidence: (N,). overlap: (N, N) in 0..1. Kept is what is at least `threshold` and overlaps none that was kept
-    before by more than `most`, up to `limit` rows. Equal confidence keeps the order of the rows.
-    """
-    kept: list[int] = []
-    for row in np.argsort(-confidence, kind="stable").tolist():
-        if len(kept) >= limit or not confidence[row] >= threshold:
-            break
-        if not kept or overlap[row, kept].max() <= most:
-            kept.append(row)
-    return kept
+def check_limit(limit: int) -> None:
+    """Raise UsageError unless the most regions of a frame are at least 1."""
+    if limit < 1:
+        raise UsageError(f"the limit of regions must be at least 1, got {limit}")
 
 
 def as_regions(boxes: Floats, width: int, height: int) -> list[Region]:
-    """Whole-pixel regions inside a frame of width x height, in the given order.
+    """Whole-pixel regions inside a frame, in the order of the boxes.
 
-    boxes: (N, 4) finite x, y, width, height in pixels of the frame. What lies outside is cut off; what is then
-    smaller than SMALLEST_SIDE is left out, and so is a region that is already there.
+    What lies outside the frame is cut off. What is then smaller than SMALLEST_SIDE is left out, and so is a region that
+    is already in the list.
+
+    Args:
+        boxes: (N, 4) finite x, y, width, height in pixels of the frame.
+        width: Width of the frame in pixels.
+        height: Height of the frame in pixels.
+
+    Returns:
+        The regions, at most N.
     """
     bounds = np.array([width, height], np.float64)
     starts = np.clip(np.rint(boxes[:, :2]), 0, bounds).astype(np.int64)

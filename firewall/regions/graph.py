@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from firewall.bundle.external_data import has_external_data
+from firewall.bundle.onnx_bytes import has_external_data
 from firewall.engines.sessions import open_session
 from firewall.errors import BundleError, EngineError
 from firewall.host.causes import told
@@ -27,7 +27,13 @@ LONGEST = 2**31
 
 @dataclass(frozen=True, slots=True)
 class Tensor:
-    """An input or output. dtype: numpy's name, such as float32. shape: None where a side is free."""
+    """An input or output.
+
+    Attributes:
+        name: Its name.
+        dtype: Numpy's name, such as float32.
+        shape: None where a side is free.
+    """
 
     name: str
     dtype: str
@@ -42,8 +48,16 @@ class Graph:
     """The file's network, loaded. Every failure is an EngineError of one line that names the file."""
 
     def __init__(self, file: Path, *, device: str = "cpu", threads: int = 0) -> None:
-        """device, threads: as of firewall.engines. Raises EngineError for a file that is missing, empty, too long or
-        not ONNX, and for a device that can't run all of it."""
+        """Open the file on a device.
+
+        Args:
+            file: The ONNX file.
+            device: What it runs on, see firewall.engines.
+            threads: Threads on the processor; 0 = one for each core.
+
+        Raises:
+            EngineError: If the file is missing, empty, too long or not ONNX, or the device can't run all of it.
+        """
         self.what = f"region detector {file}"
         if not file.is_file():
             raise EngineError(f"{self.what} is not there; set region_detector.file to an ONNX file")

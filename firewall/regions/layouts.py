@@ -16,8 +16,15 @@ __all__ = ["LAYOUTS", "ROWS", "Candidates", "Layout", "Plan", "Rows", "read"]
 
 @dataclass(frozen=True, slots=True)
 class Rows:
-    """A box a row of `width` columns: four of the box from `box` on, one score, one class. picture: column with the
-    number of the picture in its batch."""
+    """A box a row of `width` columns: four of the box from `box` on, one score, one class.
+
+    Attributes:
+        width: Numbers in a row.
+        box: Column of the first side of the box.
+        score: Column of the score.
+        label: Column of the class.
+        picture: Column with the number of the picture in its batch.
+    """
 
     width: int
     box: int
@@ -28,8 +35,15 @@ class Rows:
 
 @dataclass(frozen=True, slots=True)
 class Layout:
-    """format: how the box is written, None if its values have to tell. coordinates: pixels or unit, None the same.
-    letterbox: how the network was trained to see a frame, None if nobody knows."""
+    """How the outputs of one family of detectors are laid out.
+
+    Attributes:
+        name: Name of the layout, as in the settings.
+        form: Shape and columns of the outputs, in words.
+        format: How the box is written, None if its values have to tell.
+        coordinates: "pixels" or "unit", None if values have to tell.
+        letterbox: How the network was trained to see a frame, None if that is unknown.
+    """
 
     name: str
     form: str
@@ -68,9 +82,16 @@ ROWS = {
 class Plan:
     """How the outputs of one network are read.
 
-    outputs: names, in the order of `roles`, of: table, boxes, scores, labels, count. classes: score columns of a dense
-    table. transposed: it has a row for each attribute. rows: its columns, where a row has a class number. sure: False
-    while no values have been seen that tell.
+    Attributes:
+        layout: Its layout.
+        outputs: Names, in the order of `roles`, of: table, boxes, scores, labels, count.
+        roles: What each output holds.
+        classes: Score columns of a dense table.
+        transposed: It has a row for each attribute.
+        rows: Its columns, where a row has a class number.
+        activation: What turns the network's numbers into scores of 0..1.
+        background: Column of the scores that means "nothing".
+        sure: False while no values have been seen that tell.
     """
 
     layout: Layout
@@ -86,7 +107,13 @@ class Plan:
 
 @dataclass(frozen=True, slots=True)
 class Candidates:
-    """boxes: (N, 4) as the network writes them. scores: (N,). classes: (N,) int64, -1 where none is given."""
+    """The boxes that a network gave for one frame.
+
+    Attributes:
+        boxes: (N, 4) as the network writes them.
+        scores: (N,).
+        classes: (N,) int64, -1 where none is given.
+    """
 
     boxes: Floats
     scores: Floats
@@ -101,11 +128,19 @@ class Candidates:
 
 
 def read(plan: Plan, answers: Sequence[Array], allowed: frozenset[int] | None = None) -> Candidates:
-    """The boxes of the first picture of the batch. answers: as `plan.outputs`. allowed: classes that count, None for
-    all. Raises EngineError if the arrays don't have the shapes that the plan was made for."""
+    """The boxes of the first picture of the batch.
+
+    Args:
+        plan: How the outputs are read.
+        answers: As `plan.outputs`.
+        allowed: Classes that count, None for all.
+
+    Raises:
+        EngineError: If the arrays don't have the shapes that the plan was made for.
+    """
     parts = dict(zip(plan.roles, answers, strict=True))
     try:
-        with np.errstate(all="ignore"):  # what isn't finite is told of by its reader, in words
+        with np.errstate(all="ignore"):  # the reader of these values refuses what isn't finite
             return _read(plan, parts, allowed)
     except (ValueError, IndexError) as error:  # no shape that a layout has
         shapes = ", ".join(str(values.shape) for values in answers)

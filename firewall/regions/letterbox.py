@@ -35,8 +35,15 @@ class Placement:
 def place(pixels: Pixels, height: int, width: int, *, letterbox: bool) -> tuple[Pixels, Placement]:
     """The frame at height x width, and where in it the frame lies.
 
-    pixels: (H, W, 3) uint8. letterbox: keep the aspect, centred, the rest grey, as Ultralytics does it to the pixel;
-    otherwise the frame is stretched. Returns uint8 (height, width, 3).
+    Args:
+        pixels: (H, W, 3) uint8.
+        height: Height of the network's input in pixels.
+        width: Width of the network's input in pixels.
+        letterbox: Keep the aspect, centred, the rest grey, as Ultralytics does it to the pixel; otherwise the frame is
+            stretched.
+
+    Returns:
+        uint8 (height, width, 3).
     """
     high, wide = pixels.shape[:2]
     if not letterbox:

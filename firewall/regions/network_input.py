@@ -33,7 +33,11 @@ class NetworkInput:
     network takes any size."""
 
     def __init__(self, graph: Graph, settings: RegionDetectorSettings) -> None:
-        """Raises EngineError that shows the inputs where they can't be used, or settings that contradict them."""
+        """Recognise the network's input.
+
+        Raises:
+            EngineError: If the inputs can't be used, or the settings contradict them; it shows the inputs.
+        """
         self._graph, self._settings = graph, settings
         self._tensor, self.channels_last = self._picture()
         sides = self._tensor.shape if len(self._tensor.shape) == 4 else (1, *self._tensor.shape)

@@ -14,7 +14,7 @@ from firewall.regions.suppression import MOST_COMPARED
 
 __all__ = ["Oddities"]
 
-#: Frames without a box after which that is told.
+#: Frames in a row without a box after which that is reported.
 SILENT_FRAMES = 100
 
 
@@ -23,32 +23,41 @@ class Oddities:
     makes it odd is the line."""
 
     def __init__(self, what: str, tell: Callable[[str], None]) -> None:
-        """what: names the detector. tell: takes a line for the operator."""
+        """Begin with nothing reported.
+
+        Args:
+            what: Name of the detector, for messages.
+            tell: Takes a line for the operator.
+        """
         self._what, self._tell = what, tell
         self._told: set[str] = set()
         self._silent = 0
         self._best = 0.0
 
     def once(self, kind: str, text: str) -> None:
-        """Tell a line, unless one of this kind was told before."""
+        """Report a line, unless one of this kind was reported before."""
         if kind not in self._told:
             self._told.add(kind)
             self._tell(f"{self._what}: {text}")
 
     def refuse(self, kind: str, text: str) -> EngineError:
-        """The error to raise; its line is told once."""
+        """The error to raise; its line is reported once."""
         self.once(kind, f"{text}; frames like this one are withheld")
         return EngineError(f"{self._what}: {text}")
 
     def failed(self, kind: str, error: EngineError) -> EngineError:
-        """The same error; its line is told once."""
+        """The same error; its line is reported once."""
         if kind not in self._told:
             self._told.add(kind)
             self._tell(f"{error}; frames like this one are withheld")
         return error
 
     def check_scores(self, found: Candidates) -> None:
-        """Raises EngineError for scores that are not finite or no confidence."""
+        """Refuse scores that are not scores.
+
+        Raises:
+            EngineError: If scores are not finite, or not confidences of 0..1.
+        """
         scores = found.scores
         if not np.isfinite(scores).all():
             raise self.refuse("finite", f"{int((~np.isfinite(scores)).sum())} of {len(scores)} scores are not finite")
@@ -60,7 +69,11 @@ class Oddities:
             )
 
     def check_boxes(self, found: Candidates) -> None:
-        """Raises EngineError if a box that is to be looked at is not finite; tells if they are thousands."""
+        """Refuse boxes that are not boxes.
+
+        Raises:
+            EngineError: If a box that is to be looked at is not finite. Thousands of boxes are only reported.
+        """
         if not np.isfinite(found.boxes).all():
             raise self.refuse("boxes", "boxes above the threshold are not finite")
         if len(found) > MOST_COMPARED:
@@ -73,7 +86,8 @@ class Oddities:
     def usable(self, corners: Floats, high: int, wide: int, read_as: str) -> npt.NDArray[np.bool_]:
         """Which of the boxes (N, 4) in pixels of a frame of high x wide can be looked at, a mask (N,).
 
-        Raises EngineError if there are some and none can: then they are read in the wrong way.
+        Raises:
+            EngineError: If there are some and none can: then they are read in the wrong way.
         """
         flat = ~(corners[:, 2:] - corners[:, :2] > 0).all(axis=1)
         away = (corners[:, 2:] <= 0).any(axis=1) | (corners[:, :2] >= np.array([wide, high])).any(axis=1)
@@ -92,7 +106,13 @@ class Oddities:
         return np.asarray(usable, bool)
 
     def heard(self, scores: Floats, above: int, hint: Callable[[], str]) -> None:
-        """Count frames in which no box reached the threshold. hint: what might be wrong, asked for when it is told."""
+        """Count frames in which no box reached the threshold.
+
+        Args:
+            scores: (N,), scores of the frame.
+            above: How many of them reached the threshold.
+            hint: Says what might be wrong; called when that is reported.
+        """
         if above:
             self._silent = -(10**9)  # it works
             return

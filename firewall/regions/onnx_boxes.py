@@ -46,11 +46,18 @@ class OnnxBoxes:
         threads: int = 0,
         tell: Callable[[str], None] = _to_stderr,
     ) -> None:
-        """limit: the most regions for a frame. device, threads: as of firewall.engines, unless the settings name a
-        device. tell: takes lines for the operator, each once.
+        """Open the detector and recognise its outputs.
 
-        Raises EngineError, one line, for a file that can't be used, or outputs that no layout fits; UsageError for
-        settings that the file contradicts.
+        Args:
+            settings: What the user said about the detector.
+            limit: The most regions for a frame.
+            device: What it runs on, see firewall.engines, unless the settings name a device.
+            threads: Threads on the processor; 0 = one for each core.
+            tell: Takes lines for the operator, each once.
+
+        Raises:
+            EngineError: If the file can't be used, or no layout fits its outputs.
+            UsageError: If the settings contradict the file.
         """
         self.limit = limit
         self._settings = settings
@@ -68,8 +75,15 @@ class OnnxBoxes:
         self._about()
 
     def find(self, pixels: Pixels) -> list[Region]:
-        """Regions inside the frame, highest score first. pixels: (H, W, 3) uint8. Raises EngineError if the network
-        fails, or what it gives can't be boxes: the frame is then withheld, and the operator is told once."""
+        """Regions inside the frame, highest score first.
+
+        Args:
+            pixels: (H, W, 3) uint8.
+
+        Raises:
+            EngineError: If the network fails, or what it gives can't be boxes: the frame is then withheld, and the
+                operator gets one line about it.
+        """
         height, width = pixels.shape[:2]
         feeds, placement = self._input.feeds(pixels, letterbox=self._letterbox)
         found = self._read(self._answers(feeds))

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import numpy as np
 
-from firewall.errors import UsageError
 from firewall.frame import Pixels, Region
-from firewall.regions.boxes import Floats, as_regions, overlaps, strongest
+from firewall.regions.boxes import Floats, as_regions, check_limit, overlaps
 from firewall.regions.sign_evidence import confidence, default_weights, measure
 from firewall.regions.sign_shapes import SMALLEST_OUTLINE, find_outlines, split_layers
+from firewall.regions.suppression import strongest
 
 __all__ = ["SignProposals"]
 
@@ -29,15 +29,24 @@ class SignProposals:
     """
 
     def __init__(self, limit: int = 8) -> None:
-        """limit: the most regions for a frame, at least 1. Raises UsageError."""
-        if limit < 1:
-            raise UsageError(f"the limit of regions must be at least 1, got {limit}")
+        """Load the weights.
+
+        Args:
+            limit: The most regions for a frame, at least 1.
+
+        Raises:
+            UsageError: If the limit is below 1.
+        """
+        check_limit(limit)
         self.limit = limit
         self._weights = default_weights()
 
     def find(self, pixels: Pixels) -> list[Region]:
-        """Regions inside the frame, most sign-like first; none if nothing looks like a sign. pixels: (H, W, 3) uint8,
-        H and W at least 1."""
+        """Regions inside the frame, most sign-like first; none if nothing looks like a sign.
+
+        Args:
+            pixels: (H, W, 3) uint8, H and W at least 1.
+        """
         height, width = pixels.shape[:2]
         if min(height, width) < SMALLEST_OUTLINE:
             return []
@@ -47,11 +56,11 @@ class SignProposals:
             return []
         evidence = measure(layers, outlines)
         belief = confidence(outlines.family, evidence.values, self._weights)
-        kept = strongest(belief, evidence.overlap, THRESHOLD, MOST_OVERLAP, len(belief))
+        kept = strongest(belief, evidence.overlap, MOST_OVERLAP, len(belief), THRESHOLD)
         # The average of what several masks say moves less under noise than the box of any one of them.
         boxes = _averages(outlines.boxes, belief, evidence.overlap, kept)
         # Averages of neighbours come closer to each other, so they are compared once more.
-        boxes = boxes[strongest(belief[kept], overlaps(boxes, boxes), THRESHOLD, MOST_OVERLAP, self.limit)]
+        boxes = boxes[strongest(belief[kept], overlaps(boxes, boxes), MOST_OVERLAP, self.limit, THRESHOLD)]
         return as_regions(boxes * (layers.across, layers.down, layers.across, layers.down), width, height)
 
 

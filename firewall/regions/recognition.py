@@ -29,7 +29,9 @@ def recognise(
 ) -> Plan:
     """How `answers` (all outputs, by name) of an input of height x width are read.
 
-    Raises UsageError for a layout that isn't known, EngineError that shows what was seen if none fits.
+    Raises:
+        UsageError: If the layout is unknown.
+        EngineError: If no layout fits; it shows the outputs.
     """
     plan = _plan(graph, answers, settings, height, width)
     try:
@@ -212,7 +214,7 @@ def _dense(
 
 
 def _rows(graph: Graph, name: str, answers: Mapping[str, Array], named: str, extra: int = 0) -> Plan:
-    """A class number in each row. Its columns are told by their values where the width leaves a choice."""
+    """A class number in each row. If the width leaves a choice, the values of the columns decide."""
     values = np.asarray(answers[name], np.float64)
     width = values.shape[-1]
     count = next(

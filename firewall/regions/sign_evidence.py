@@ -1,7 +1,7 @@
 """How much an outline looks like a traffic sign: 26 measurements and a logistic model for each family of outlines.
 
 The weights are in sign_weights.json. They were fitted to outlines of real signs pasted into road scenes, and
-`benchmarks/regions_recall.py --fit` makes them anew.
+`benchmarks/regions_recall.py --fit` fits them again.
 """
 
 from __future__ import annotations
@@ -30,7 +30,12 @@ FARTHEST = 3.0  # in standard deviations; an odd outline may not outvote everyth
 
 @dataclass(frozen=True, slots=True)
 class Evidence:
-    """values: (N, MEASUREMENTS). overlap: (N, N) intersection over union of the boxes that the outlines suggest."""
+    """What was measured of the outlines of one frame.
+
+    Attributes:
+        values: (N, MEASUREMENTS).
+        overlap: (N, N) intersection over union of the boxes that the outlines suggest.
+    """
 
     values: Floats
     overlap: Floats
@@ -38,8 +43,15 @@ class Evidence:
 
 @dataclass(frozen=True, slots=True)
 class Weights:
-    """mean, spread: (MEASUREMENTS,), what a measurement is normalised by. linear, square: (FAMILIES, MEASUREMENTS),
-    bias: (FAMILIES,)."""
+    """What the measurements count, for each family of outlines.
+
+    Attributes:
+        mean: (MEASUREMENTS,), what a measurement is normalised by.
+        spread: (MEASUREMENTS,), the same.
+        linear: (FAMILIES, MEASUREMENTS), weight of each measurement.
+        square: (FAMILIES, MEASUREMENTS), weight of its square.
+        bias: (FAMILIES,), added for each family.
+    """
 
     mean: Floats
     spread: Floats
@@ -56,7 +68,13 @@ def default_weights() -> Weights:
 
 
 def confidence(family: npt.NDArray[np.int64], values: Floats, weights: Weights) -> Floats:
-    """(N,) in 0..1. family: (N,), values: (N, MEASUREMENTS)."""
+    """(N,) in 0..1.
+
+    Args:
+        family: (N,), family of each outline.
+        values: (N, MEASUREMENTS).
+        weights: The weights of each family.
+    """
     unit = np.clip((values - weights.mean) / weights.spread, -FARTHEST, FARTHEST)
     linear = (unit * weights.linear[family]).sum(axis=1)
     square = (unit * unit * weights.square[family]).sum(axis=1)

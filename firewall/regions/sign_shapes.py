@@ -46,8 +46,15 @@ _GROWTH = np.array([_RIM, _FIELD] * 6 + [_FIELD, _RIM] * 2 + [_RIM, _FIELD])
 
 @dataclass(frozen=True, slots=True)
 class Layers:
-    """The working image. red, blue: share of the colour in a pixel, 512 for all of it, up to 255. light: mean of
-    R, G and B. All (h, w) uint8. across, down: frame pixels in a working pixel."""
+    """The working image.
+
+    Attributes:
+        red: Share of the colour in a pixel, 512 for all of it, up to 255.
+        blue: The same for blue.
+        light: Mean of R, G and B. All (h, w) uint8.
+        across: Frame pixels per working pixel, horizontally.
+        down: Frame pixels per working pixel, vertically.
+    """
 
     red: Layer
     blue: Layer
@@ -58,8 +65,13 @@ class Layers:
 
 @dataclass(frozen=True, slots=True)
 class Outlines:
-    """N outlines. family: (N,) int, 0..FAMILIES-1. boxes: (N, 4) square box of the sign that each suggests, working
-    pixels. shape: (N, 8) what the outline looks like, see `_describe`."""
+    """N outlines.
+
+    Attributes:
+        family: (N,) int, 0..FAMILIES-1.
+        boxes: (N, 4) square box of the sign that each suggests, working pixels.
+        shape: (N, 8) what the outline looks like, see `_describe`.
+    """
 
     family: npt.NDArray[np.int64]
     boxes: Floats

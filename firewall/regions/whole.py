@@ -12,7 +12,11 @@ class WholeFrame:
     """The frame is the crop of a sign already."""
 
     def find(self, pixels: Pixels) -> list[Region]:
-        """The one region that is the frame. pixels: (H, W, 3) uint8."""
+        """The one region that is the frame.
+
+        Args:
+            pixels: (H, W, 3) uint8.
+        """
         height, width = pixels.shape[:2]
         return [(0, 0, width, height)]
 
@@ -21,7 +25,14 @@ class Box:
     """A fixed box, for a camera that always has the sign in the same place."""
 
     def __init__(self, region: Region) -> None:
-        """region: x, y, width, height in pixels; x and y at least 0, the sides at least 1. Raises UsageError."""
+        """Take a box.
+
+        Args:
+            region: x, y, width, height in pixels; x and y at least 0, the sides at least 1.
+
+        Raises:
+            UsageError: If it is empty, or begins outside every frame.
+        """
         x, y, width, height = region
         if x < 0 or y < 0 or width < 1 or height < 1:
             raise UsageError(
@@ -31,8 +42,15 @@ class Box:
         self.region = region
 
     def find(self, pixels: Pixels) -> list[Region]:
-        """The box. pixels: (H, W, 3) uint8. Raises ImageError if the box doesn't lie within the frame: a box that
-        is cut off would show the classifier something else than what the user meant."""
+        """The box.
+
+        Args:
+            pixels: (H, W, 3) uint8.
+
+        Raises:
+            ImageError: If the box doesn't lie within the frame: a box that is cut off would show the classifier
+                something else than what the user meant.
+        """
         x, y, width, height = self.region
         frame_height, frame_width = pixels.shape[:2]
         if x + width > frame_width or y + height > frame_height:

@@ -1,4 +1,4 @@
-"""The pages and endpoints. All of them only tell: there is nothing here that changes the firewall."""
+"""The pages and endpoints. They only show things: nothing here changes the firewall."""
 
 from __future__ import annotations
 
@@ -25,8 +25,8 @@ from firewall.server.monitor import Monitor
 __all__ = ["create_app"]
 
 _SHORTEST_GAP = 0.1  # seconds between two events of a stream
-_LONGEST_GAP = 1.0  # a stream that has nothing new says so this often, so that a reader can tell silence from loss
-_STALLED = 1.0  # seconds; a reader that has taken nothing for so long gives way to a new one
+_LONGEST_GAP = 1.0  # a stream without news says so this often, so that a reader notices when the connection is lost
+_STALLED = 1.0  # seconds; a reader that has taken nothing for this long is dropped for a new one
 
 _FILES = {
     "/": ("page.html", "text/html"),
@@ -39,8 +39,19 @@ _FILES = {
 def create_app(
     monitor: Monitor, *, host: str = "127.0.0.1", names: Iterable[str] = (), limits: Limits | None = None
 ) -> Starlette:
-    """The web side of one firewall. Answers GET and HEAD only, and only under addresses, localhost, `host` (what the
-    server binds) and `names` (see HostNames; raises UsageError for one that is none). limits: how many may read events.
+    """The web application of one firewall. It answers GET and HEAD, under addresses, localhost, `host` and `names`.
+
+    Args:
+        monitor: What the pages show.
+        host: The name or address that the server binds.
+        names: Further host names, see HostNames.
+        limits: How many clients may read events.
+
+    Returns:
+        The application.
+
+    Raises:
+        UsageError: If one of `names` isn't a host name.
     """
     pages = _Pages(monitor, limits or Limits())
     routes = [Route(path, _file(*file)) for path, file in _FILES.items()]

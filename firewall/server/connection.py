@@ -24,9 +24,14 @@ _TIMED_OUT = b"HTTP/1.1 408 Request Timeout\r\nConnection: close\r\nContent-Leng
 class Limits:
     """What clients may take. Times in seconds.
 
-    head_time: from the connection, or from the end of the last answer, to the end of the next request's head; what
-    trickles in meanwhile doesn't lengthen it. send_time: what was sent must have been taken by then. connections: at
-    once; for_address: of these from one address (a /64 network of IPv6). streams, streams_for_address: of /events.
+    Attributes:
+        head_time: From the connection, or from the end of the last answer, to the end of the next request's head; what
+            trickles in meanwhile doesn't lengthen it.
+        send_time: What was sent must have been taken by then.
+        connections: The most connections at a time.
+        for_address: The most of these from one address (a /64 network of IPv6).
+        streams: The most readers of /events at a time.
+        streams_for_address: The most of these from one address.
     """
 
     head_time: float = 5.0

@@ -48,8 +48,15 @@ class HostNames:
     """The hosts that are served."""
 
     def __init__(self, bound: str, allowed: Iterable[str] = ()) -> None:
-        """bound: what the server binds, a name or an address. allowed: further names; '*.example.org' stands for all
-        names below example.org, '*' for every name. Raises UsageError for what is no name."""
+        """Take the names that are allowed.
+
+        Args:
+            bound: What the server binds, a name or an address.
+            allowed: Further names; '*.example.org' stands for all names below example.org, '*' for every name.
+
+        Raises:
+            UsageError: If one of them is not a host name.
+        """
         self._names, self._below, self._all = {"localhost", bound.lower()}, [], False
         if is_any_address(bound):  # then people use the machine's name
             name = socket.gethostname().lower()
@@ -64,8 +71,11 @@ class HostNames:
                 self._names.add(name)
 
     def refusal(self, authority: str) -> str:
-        """Why a request for that host isn't answered, for its sender to read; empty if it is. authority: value of a
-        Host header, with or without port."""
+        """Why a request for that host isn't answered, for its sender to read; empty if it is.
+
+        Args:
+            authority: Value of a Host header, with or without port.
+        """
         match = _AUTHORITY.fullmatch(authority.strip())
         if match is None or int(match["port"] or 0) > 65535:
             return "the host of this request is neither a name nor an address"

@@ -31,11 +31,15 @@ _SEND_BUFFER = 64 * 1024  # bytes that the system holds for a client that doesn'
 
 
 def parse_address(text: str) -> tuple[str, int]:
-    """(host, port) of 'HOST:PORT', an IPv6 host in brackets: '[::1]:8080'. Port 0 lets the system choose.
+    """(host, port) of 'HOST:PORT', an IPv6 host in brackets: '[::1]:8080'; of 'PORT', on this machine alone.
 
-    Raises UsageError.
+    Port 0 lets the system choose.
+
+    Raises:
+        UsageError: If it is anything else.
     """
-    match = _ADDRESS.fullmatch(text.strip())
+    written = text.strip()
+    match = _ADDRESS.fullmatch(f"127.0.0.1:{written}" if written.isdecimal() else written)
     usage = "give HOST:PORT, for example 127.0.0.1:8080 or [::1]:8080, or off"
     if match is None:
         raise UsageError(f"{text!r} is no address for --http; {usage}")
@@ -64,8 +68,11 @@ class _Server(uvicorn.Server):
 class HttpServer:
     """Serves `app` between start() and stop(), or as a context manager. Signals stay the caller's.
 
-    host: name or address to bind, without brackets. port: 0 picks a free one; `url` tells which. limits: what clients
-    may take.
+    Args:
+        app: What it serves.
+        host: Name or address to bind, without brackets.
+        port: 0 picks a free one; `url` tells which.
+        limits: What clients may take.
     """
 
     def __init__(self, app: Starlette, host: str, port: int, *, limits: Limits | None = None) -> None:

@@ -1,4 +1,4 @@
-"""The sink behind the page: takes every report, keeps what a reader may see, and says whether the firewall is ready."""
+"""The sink behind the page: it takes every report, keeps what may be shown, and says if the firewall is ready."""
 
 from __future__ import annotations
 
@@ -22,16 +22,20 @@ __all__ = ["Monitor"]
 _LATENCIES = 300  # verdicts that the percentiles are taken over
 _TRACE = 120  # verdicts that the page draws
 _RATE_WINDOW = 3.0  # seconds that frames per second are counted over
-_PINNED = 4  # pictures kept for browsers that were told of them and may still ask
+_PINNED = 4  # pictures kept for browsers that know of them and may still ask
 
 
 class Monitor:
-    """A Sink. `report` is called by the frame loop and does little; all else is called by the web server's threads.
+    """A Sink. The frame loop calls `report`, which does little; the web server's threads call everything else.
 
-    source, bundle: names to show. live: the source gives frames whether or not they are read, so that a silence is a
-    loss. deadline_ms: shown beside the latencies. stale_after: seconds without a frame after which a live source counts
-    as lost. hung_after: seconds without a sign of life after which the loop counts as dead, from the first `beat` on.
-    clock: seconds, `time.monotonic` but for tests.
+    Args:
+        source: Name of the source, as it is shown.
+        bundle: Name of the bundle, as it is shown.
+        live: Whether the source gives frames even if nobody reads them, so that silence means that it is lost.
+        deadline_ms: The deadline in milliseconds, shown beside the latencies.
+        stale_after: Seconds without a frame after which a live source counts as lost.
+        hung_after: Seconds without a sign of life after which the loop counts as dead, from the first `beat` on.
+        clock: Gives seconds; another than `time.monotonic` is for tests.
     """
 
     def __init__(
@@ -109,13 +113,23 @@ class Monitor:
             self._change += 1
 
     def set_bundle(self, name: str, *, unsigned: bool = False) -> None:
-        """The bundle that was loaded. unsigned: nobody who is trusted here vouches for it."""
+        """The bundle that was loaded.
+
+        Args:
+            name: Name of the bundle.
+            unsigned: Nobody who is trusted here vouches for it.
+        """
         with self._lock:
             self._about = {**self._about, "bundle": name, "unsigned": unsigned}
             self._change += 1
 
     def set_ready(self, ready: bool, detail: str = "") -> None:
-        """The service says that it can judge frames, or can't. detail: one line for people."""
+        """Say whether the service can judge frames.
+
+        Args:
+            ready: Whether it can judge frames.
+            detail: One line for people.
+        """
         with self._lock:
             self._said_ready, self._detail = ready, detail
             self._change += 1
@@ -169,17 +183,22 @@ class Monitor:
             return self._status()
 
     def jpeg(self, sequence: int | None = None) -> tuple[int, bytes] | None:
-        """(sequence, JPEG) of that frame if a reader was told of it lately, else of the newest; None before the first.
+        """(sequence, JPEG) of that frame if a reader may still ask for it, else of the newest; None before the first.
 
-        Raises ImageError if the frame can't be encoded.
+        Raises:
+            ImageError: If the frame can't be encoded.
         """
         with self._lock:
             picture = next((p for p in self._pinned if p.sequence == sequence), self._picture)
         return (picture.sequence, picture.jpeg()) if picture else None
 
     def state(self, after: int = 0) -> dict[str, Any]:
-        """All that the page shows, ready for JSON. after: the `change` of the state that the reader has; sightings that
-        haven't changed since then are left out."""
+        """All that the page shows, ready for JSON.
+
+        Args:
+            after: The `change` of the state that the reader has; sightings that haven't changed since then are left
+                out.
+        """
         with self._lock:
             status, detail = self._status()
             age = self._age()

@@ -1,4 +1,4 @@
-"""What a reader of the page is told: verdicts without evidence, and equal ones in a row as one line."""
+"""What the page shows: verdicts without evidence, and equal verdicts in a row as one line."""
 
 from __future__ import annotations
 
@@ -47,7 +47,14 @@ class Sightings:
         self._open: dict[tuple[int | None, str | None, Reason], _Sighting] = {}
 
     def add(self, verdict: Verdict, change: int, now: float, wall: float) -> None:
-        """Count one verdict. change: number of the report. now, wall: monotonic and Unix time in seconds."""
+        """Count one verdict.
+
+        Args:
+            verdict: The verdict.
+            change: Number of the report.
+            now: `time.monotonic()` in seconds.
+            wall: Unix time in seconds.
+        """
         line = public_line(verdict)
         key = (line["label"], line["label_name"], verdict.reason)
         sighting = self._open.get(key)

@@ -17,16 +17,23 @@ from firewall.sinks.report import FrameReport
 
 __all__ = ["JsonLines"]
 
-# Seconds between the deletion of a file and the SIGHUP of who rotates it: moving to another file system is both.
+# Seconds that a program which rotates the file may take from its deletion to SIGHUP: moving it to another file system
+# is a copy and a deletion.
 _ROTATION = 2.0
 
 
 class JsonLines:
     """Writes each verdict of a report as a line to `stream` and flushes, so that a killed process loses nothing.
 
-    Always UTF-8, whatever the stream's own encoding. operator: add suspicion and detector scores; only where nobody but
-    the operator reads the lines. path: the file behind the stream, which can be reopened there.
-    Raises FirewallError if the stream can't be written (a full disk, a closed pipe) or the file was deleted.
+    Always UTF-8, whatever the stream's own encoding.
+
+    Args:
+        stream: Where the lines go.
+        operator: Add suspicion and detector scores; only where nobody but the operator reads the lines.
+        path: The file behind the stream, which can be reopened there.
+
+    Raises:
+        FirewallError: If the stream can't be written (a full disk, a closed pipe) or the file was deleted.
     """
 
     def __init__(self, stream: TextIO, *, operator: bool = False, path: Path | None = None) -> None:
@@ -37,7 +44,11 @@ class JsonLines:
 
     @classmethod
     def append(cls, path: Path, *, operator: bool = False) -> JsonLines:
-        """Lines at the end of a file, which is made if there is none. Raises OSError if it can't be opened."""
+        """Lines at the end of a file, which is made if there is none.
+
+        Raises:
+            OSError: If it can't be opened.
+        """
         return cls(_open(path), operator=operator, path=path)
 
     def report(self, report: FrameReport) -> None:

@@ -1,4 +1,4 @@
-"""What is told of each frame, and to whom: the one shape that every sink takes."""
+"""The report on a frame, and what takes it: the one form that every sink understands."""
 
 from __future__ import annotations
 
@@ -16,9 +16,12 @@ __all__ = ["FrameReport", "Sink"]
 class FrameReport:
     """One frame, or one failure to get a frame, and what was said of it.
 
-    frame: None when the source failed (the verdicts then withhold with a source error). verdicts: one or more.
-    stages: seconds spent in each stage of screening this frame. dropped, restarts: totals since the start, of frames
-    that a live source gave and nobody looked at, and of capture processes that had to be started again.
+    Attributes:
+        frame: None when the source failed (the verdicts then withhold with a source error).
+        verdicts: One or more.
+        stages: Seconds spent in each stage of screening this frame.
+        dropped: Frames of a live source since the start that nobody looked at.
+        restarts: Capture processes since the start that had to be started again.
     """
 
     frame: Frame | None

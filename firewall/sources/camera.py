@@ -19,8 +19,16 @@ __all__ = ["CameraReader", "V4l2Reader", "csi_pipeline", "has_gstreamer", "open_
 
 
 def open_camera(device: str, options: dict[str, str], *, read_timeout: float) -> V4l2Reader:
-    """The V4L2 camera at `device`: /dev/videoN or a link to it, which is followed each time. options: size, fps,
-    format. Raises SourceError if it can't be had."""
+    """The V4L2 camera at `device`: /dev/videoN or a link to it, which is followed each time.
+
+    Args:
+        device: /dev/videoN, or a link to it.
+        options: Size, fps, format.
+        read_timeout: Longest wait for a frame, in seconds.
+
+    Raises:
+        SourceError: If it can't be opened.
+    """
     opencv()  # now, so that the first frame need not wait for it
     try:
         stream = Stream(device)
@@ -73,7 +81,15 @@ def _preferred(pixels: int) -> list[str]:
 
 
 def open_csi_camera(number: str, options: dict[str, str]) -> CameraReader:
-    """CSI camera `number` of a Jetson. options: size, fps. Raises SourceError if it can't be had."""
+    """CSI camera `number` of a Jetson.
+
+    Args:
+        number: Number of the camera.
+        options: Size, fps.
+
+    Raises:
+        SourceError: If it can't be opened.
+    """
     cv2 = opencv()
     if not has_gstreamer(cv2.getBuildInformation()):
         raise SourceError(
@@ -110,7 +126,14 @@ class V4l2Reader:
     """
 
     def __init__(self, stream: Stream, layout: Layout, name: str, *, read_timeout: float) -> None:
-        """stream: started. layout: of its pictures. read_timeout: longest wait for a frame, in seconds."""
+        """Take a camera that is open.
+
+        Args:
+            stream: A stream that has been started.
+            layout: How its pictures lie in memory.
+            name: Name of the camera, for messages.
+            read_timeout: Longest wait for a frame, in seconds.
+        """
         self._stream, self._layout, self._name, self._timeout = stream, layout, name, read_timeout
         self._stamp = -math.inf
         #: Whether there is a sensor behind it, with noise in each frame. Of a loopback nobody knows.
@@ -155,7 +178,13 @@ class CameraReader:
     """The frames of a CSI camera, without end: when none comes, that is a SourceError."""
 
     def __init__(self, cv2: Any, video: Any, name: str) -> None:
-        """video: an open cv2.VideoCapture."""
+        """Take a camera that is open.
+
+        Args:
+            cv2: The package cv2.
+            video: An open cv2.VideoCapture.
+            name: Name of the camera, for messages.
+        """
         self._cv2, self._video, self._name = cv2, video, name
         self.sensor = True
 

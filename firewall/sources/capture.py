@@ -1,6 +1,6 @@
-"""Frames from a source that is read in a process of its own, which is killed when it hangs and started again.
+"""Frames from a source that is read in a separate process. If that process hangs it is killed and started again.
 
-Frames are pulled: a live source keeps only the newest for us and the rest count as dropped, a file waits. Whatever goes
+Frames are pulled: a live source keeps only the newest frame and the rest count as dropped, a file waits. Whatever goes
 wrong comes out as a `Failure`, so that the caller can withhold; it never comes out as silence or as an old frame.
 """
 
@@ -49,9 +49,15 @@ _ONE_THREAD = {"OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1"}  # the cores
 
 @dataclass(frozen=True)
 class Failure:
-    """No frame could be had at this point. source: what was read, a file of a folder for instance. sequence: the number
-    the frame would have had. at: `time.monotonic()` in seconds. detail: one line. stale: there was a frame, but
-    it shows what was seen before."""
+    """There is no frame at this point, and why.
+
+    Attributes:
+        source: What was read, a file of a folder for instance.
+        sequence: The number the frame would have had.
+        at: `time.monotonic()` in seconds.
+        detail: One line.
+        stale: There was a frame, but it shows what was seen before.
+    """
 
     source: str
     sequence: int
@@ -82,8 +88,9 @@ class Capture:
         with Capture(parse("rtsp://..."), settings.capture) as capture:
             taken = capture.read()  # Frame | Failure | Idle | End, after half a second at the latest
 
-    dropped: frames that were captured but that nobody fetched in time. restarts: of the capture process. Sequence
-    numbers count captured frames and failures and rise over restarts, so that a gap is dropped frames. For one thread.
+    `dropped` counts frames that were captured but not fetched in time, `restarts` restarts of the capture process.
+    Sequence numbers count captured frames and failures. They go on over restarts, so a gap means dropped frames. Use it
+    from one thread.
     """
 
     def __init__(self, spec: SourceSpec, settings: CaptureSettings) -> None:
@@ -117,8 +124,13 @@ class Capture:
     def read(self) -> Frame | Failure | Idle | End:
         """The next frame, or why there is none; returns after LONGEST_WAIT seconds at the latest.
 
-        Raises SourceError if the source can't be opened the first time. Later it is opened again, for ever if it is
-        live, with one Failure for each attempt that fails.
+        After a failure the source is opened again, without end if it is live; each failed attempt gives one Failure.
+
+        Returns:
+            A frame, a failure, `Idle` if there is nothing yet, or `End`.
+
+        Raises:
+            SourceError: If the source can't be opened the first time.
         """
         if self._ended:
             return End()
@@ -153,7 +165,7 @@ class Capture:
         return Idle()
 
     def close(self) -> None:
-        """Ends the capture process: a camera gets a moment to be given back properly, then it is killed."""
+        """End the capture process: it gets a moment to release a camera properly, then it is killed."""
         self._ended = True
         self._stop(_CLOSE_TIMEOUT)
 

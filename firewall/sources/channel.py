@@ -28,7 +28,12 @@ _LONGEST_BODY = MAX_SIDE * MAX_SIDE * 3
 
 @dataclass(frozen=True)
 class Message:
-    """header: what the sender said. body: raw bytes, empty for most."""
+    """One message between two processes.
+
+    Attributes:
+        header: What the sender said.
+        body: Raw bytes, empty for most.
+    """
 
     header: dict[str, Any]
     body: bytearray
@@ -38,7 +43,12 @@ class Channel:
     """One end. A message that is not what it should be is a SourceError; the other end gone is an EOFError."""
 
     def __init__(self, end: socket.socket, *, longest_header: int = _LONGEST_HEADER) -> None:
-        """end: a connected stream socket, closed by `close`. longest_header: bytes; a longer one is refused."""
+        """Take one end of a connection.
+
+        Args:
+            end: A connected stream socket, closed by `close`.
+            longest_header: Bytes of the longest header that is accepted.
+        """
         self._socket = end
         self._longest_header = longest_header
         self._parts: list[bytearray] = []
@@ -48,7 +58,11 @@ class Channel:
         self.received = 0
 
     def send(self, header: dict[str, Any], body: Pixels | None = None) -> None:
-        """Send all of it; blocks while the other end doesn't read. Raises EOFError if the other end is gone."""
+        """Send all of it; blocks while the other end doesn't read.
+
+        Raises:
+            EOFError: If the other end is gone.
+        """
         size = 0 if body is None else body.nbytes
         packed = json.dumps({**header, "bytes": size}).encode()
         try:

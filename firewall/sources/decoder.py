@@ -1,12 +1,13 @@
-"""From the packets of a video to its frames, where a frame whose decoder lacked data is an error and no picture.
+"""From the packets of a video to its frames. A frame whose decoder lacked data is an error, not a picture.
 
-FFmpeg's decoders conceal what is missing: they fill in from the frame before and go on. What they say about it is heard
-here: exceptions, flags of frames and packets, and their messages. From the first such word on every frame counts as
-damaged, since each is predicted from those before it, until a clean key frame. MJPEG is decoded by `strict_jpeg`.
+FFmpeg's decoders conceal missing data: they fill it in from the frame before and go on. Everything that they say about
+it is collected here: exceptions, flags of frames and packets, messages. From the first such sign until a clean key
+frame every frame counts as damaged, since each is predicted from those before it. MJPEG is decoded by `strict_jpeg`.
 """
 
 from __future__ import annotations
 
+import io
 import logging
 import re
 from collections.abc import Iterator
@@ -16,9 +17,10 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from firewall.errors import ImageError
+from firewall.errors import ImageError, SourceError
 from firewall.frame import MAX_SIDE, Pixels
-from firewall.sources.payload import Payload
+from firewall.sources.image import decode_image
+from firewall.sources.payload import Payload, tells_damage
 from firewall.sources.strict_jpeg import decode_jpeg
 
 if TYPE_CHECKING:
@@ -32,6 +34,7 @@ _LOST = re.compile(
     r"conceal|corrupt|damaged|missing|missed|invalid|truncat|too late|max delay|error while|partial file|prematurely",
     re.IGNORECASE,
 )
+_ADDRESS = re.compile(r"\S+://\S+")  # it may hold a password
 # Said to programmers only.
 _QUIETLY_LOST = ("Frame num gap", "Continuity check failed")
 # About what is beside the picture, or about times only. What an MMCO wants dropped and isn't there would be missed by
@@ -41,6 +44,7 @@ _HARMLESS = re.compile(
 )
 # What a frame lacks only if it is decoded from others.
 _MISSED = re.compile(r"could not find ref|missing reference|co located|frame num gap|were lost", re.IGNORECASE)
+_EARLY = "it is decoded from frames before the first one"
 _CORRUPT = "the decoder calls the frame corrupt"
 _LONGEST_DELAY = 64  # packets between a frame's own and the one that lets it out
 _PREDICTED = (2, 3, 4, 6)  # av.video.frame.PictureType: P, B, S, SP
@@ -79,7 +83,7 @@ class Heard:
             else:
                 grave = level <= av.logging.ERROR or _LOST.search(message) is not None
             if grave and not _HARMLESS.search(message):
-                found.append(" ".join(message.split()))
+                found.append(" ".join(_ADDRESS.sub("***", message).split()))
         return found
 
     def has(self, text: str) -> bool:
@@ -98,10 +102,18 @@ def heard() -> Iterator[Heard]:
         yield words
 
 
+@dataclass(eq=False)
+class _Ticket:
+    """Goes into the decoder with a packet and comes out with its frame."""
+
+    number: int
+
+
 @dataclass
 class _Pending:
     """A frame on its way. time: when it is shown, in ticks. why: it is damaged, or empty."""
 
+    ticket: _Ticket
     time: int | None
     why: str
 
@@ -109,7 +121,7 @@ class _Pending:
 @dataclass
 class _Key:
     """A key frame. before: why what came before it is damaged, or empty. heals: it ends that damage. shown: it was
-    handed out."""
+    handed out, or never will be."""
 
     number: int
     time: int | None
@@ -136,15 +148,33 @@ class Decoded:
 class Decoder:
     """Decodes one video stream, packet by packet."""
 
-    def __init__(self, stream: av.VideoStream) -> None:
-        """stream: of an open container, before its first packet is decoded."""
+    def __init__(self, stream: av.VideoStream, name: str) -> None:
+        """Begin with the first packet.
+
+        Args:
+            stream: A video stream of an open container, before its first packet is decoded.
+            name: Name of the source, for messages.
+
+        Raises:
+            SourceError: If its codec wasn't recognised, or can't tell damaged pictures.
+        """
         av = ffmpeg()
         self._av = av
         self._context = context = stream.codec_context
+        # FFmpeg has no decoder, or guessed a codec and found nothing of it.
+        if context is None or not (context.width or tells_damage(context.name)):
+            raise SourceError(f"no video that we can decode was recognised in {name}; remux or convert it first")
         context.thread_count = 1  # the cores belong to the classifier, and each further thread holds a frame back
         context.copy_opaque = True
         context.options = {"err_detect": "crccheck+bitstream+buffer", "max_pixels": str(MAX_SIDE * MAX_SIDE)}
-        self._jpeg = context.name == "mjpeg"
+        if not tells_damage(context.name) or (context.name == "ffv1" and not self._has_checksums()):
+            codec = "FFV1 without checksums" if context.name == "ffv1" else context.name
+            advice = "-c:v ffv1 -level 3 -slicecrc 1" if context.name == "ffv1" else "-c:v libx264 -crf 10"
+            raise SourceError(
+                f"{name} is coded as {codec}, which can't tell damaged pictures from whole ones; "
+                f"convert it first: ffmpeg -i IN {advice} OUT.mkv"
+            )
+        self._jpeg, self._webp = context.name == "mjpeg", context.name == "webp"
         self._every_frame_is_key = bool(context.codec.intra_only)
         # FFmpeg holds back what H.264 shows before it has recovered, which needs no key frame.
         self._recovers = context.name == "h264"
@@ -168,6 +198,8 @@ class Decoder:
 
     def decode(self, packet: av.Packet[av.VideoStream]) -> list[Decoded | ImageError]:
         """What comes out after a packet, which may be nothing or more than one. An empty packet ends the stream."""
+        if self._webp:
+            return self._decode_webp(packet) if packet.size else []
         if self._jpeg:
             return self._decode_jpeg(packet) if packet.size else []
         ending = packet.size == 0
@@ -175,8 +207,11 @@ class Decoder:
             return []  # a frame that AVI repeats; to a decoder nothing means the end
         number, frames, reason = self._number, [], ""
         self._number += 1
-        packet.opaque = number
+        # PyAV keeps what is given here by its identity: a number, which others may give too, would get lost.
+        packet.opaque = ticket = _Ticket(number)
         key = packet.is_keyframe or self._every_frame_is_key
+        early = "" if self.started else _EARLY
+        self.started = self.started or (key and not ending)
         with heard() as words:
             try:
                 frames = self._context.decode(None if ending else packet)
@@ -197,9 +232,11 @@ class Decoder:
         if reason and not leading:
             self._harm(reason)
         elif key and not ending and not reason:
-            self._renew(packet.pts, number)
+            self._renew(packet, number, early)
         if not ending:
-            self._pending[number] = _Pending(packet.pts, reason or self._damage or self._leading(packet.pts))
+            why = reason or self._damage or self._leading(packet.pts)
+            lacks = "" if key or self._recovers else early
+            self._pending[number] = _Pending(ticket, packet.pts, why or lacks)
         return self._judged(frames, ending)
 
     def convert(self, frame: av.VideoFrame) -> Pixels:
@@ -210,6 +247,16 @@ class Decoder:
         turned = round(frame.rotation / 90) if frame.rotation else 0
         pixels: Pixels = self._converter.reformat(frame, format="rgb24", threads=1).to_ndarray()
         return np.ascontiguousarray(np.rot90(pixels, turned)) if turned else pixels
+
+    def _has_checksums(self) -> bool:
+        """Of FFV1: since level 3, if its encoder was told so. FFmpeg says it to programmers."""
+        self._context.options = {**self._context.options, "debug": "pict"}
+        with heard() as words:
+            try:
+                self._context.open(strict=False)
+            except (self._av.error.FFmpegError, ValueError):
+                return False
+        return words.has(" ec:1 ")
 
     def _harm(self, reason: str) -> None:
         """What comes from now on is damaged, and what was not handed out yet may have been decoded from it."""
@@ -227,11 +274,12 @@ class Decoder:
             if number < key.number or self._leading(pending.time):
                 pending.why = pending.why or reason
 
-    def _renew(self, time: int | None, number: int) -> None:
+    def _renew(self, packet: av.Packet[av.VideoStream], number: int, early: str) -> None:
         """A key frame was decoded without a word: what is decoded after it doesn't depend on what came before."""
-        before = self._damage or ("" if self.started else "it is decoded from frames before the first one")
-        self._key = _Key(number, time, before, heals=bool(self._damage))
-        self._damage, self.started = "", True
+        before = self._damage or early
+        # What an edit list cuts away is decoded and dropped: such a key frame never comes out.
+        self._key = _Key(number, packet.pts, before, heals=bool(self._damage), shown=packet.is_discard)
+        self._damage = ""
 
     def _leading(self, time: int | None) -> str:
         """Why a frame that is decoded after the newest key frame is damaged nonetheless: it is shown before that, so
@@ -248,7 +296,7 @@ class Decoder:
     def _judged(self, frames: list[av.VideoFrame], ending: bool) -> list[Decoded | ImageError]:
         results: list[Decoded | ImageError] = []
         for frame in frames:
-            number = frame.opaque if isinstance(frame.opaque, int) else -1
+            number = frame.opaque.number if isinstance(frame.opaque, _Ticket) else -1
             key = self._key
             if frame.is_corrupt and key and 0 <= number < key.number:
                 self._harm_before_key(key, _CORRUPT)
@@ -278,6 +326,14 @@ class Decoder:
             self._untold = ""
         return results
 
+    def _decode_webp(self, packet: av.Packet[av.VideoStream]) -> list[Decoded | ImageError]:
+        """As an image file: each is one."""
+        self.started, self._damage, self._untold = True, "", ""
+        try:
+            return [Decoded(self, None, decode_image(io.BytesIO(bytes(packet)), "the picture"))]
+        except ImageError as error:
+            return [ImageError(_sentence(str(error)))]
+
     def _decode_jpeg(self, packet: av.Packet[av.VideoStream]) -> list[Decoded | ImageError]:
         """Each stands by itself: what was lost before it does not matter."""
         self.started, self._damage, self._untold = True, "", ""
@@ -297,4 +353,5 @@ class Decoder:
 
 
 def _sentence(reason: str) -> str:
-    return f"the frame is damaged: {reason}"[:300]
+    kind = "unsupported" if "allowed are" in reason and "damaged" not in reason else "damaged"
+    return f"the frame is {kind}: {reason}"[:300]

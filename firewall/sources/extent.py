@@ -24,6 +24,9 @@ _SLACK = 0.1  # seconds; durations are rounded, and the last frame's is a guess
 _FRAME_LINE = 6  # bytes before each frame of Y4M, where its position is
 _TS_PACKETS = {188: 0, 192: 4}  # length: where the sync byte stands
 _SYNC = 0x47
+# What AVI holds for a count where its writer couldn't go back, as in a pipe: FFmpeg 2^30 frames, others 2^31 - 1.
+_UNKNOWN_FRAMES = 1 << 30
+_UNKNOWN_BYTES = 0x7FFF0000
 _OGG_END = 4  # flag of a page
 
 
@@ -31,7 +34,14 @@ class Extent:
     """How far a video should go and how far it went, in seconds."""
 
     def __init__(self, container: InputContainer, stream: VideoStream, path: Path, words: Heard) -> None:
-        """words: what FFmpeg said when the file was opened."""
+        """Note what the container says.
+
+        Args:
+            container: The open container.
+            stream: Its video stream.
+            path: The file.
+            words: What FFmpeg said when the file was opened.
+        """
         self._video = stream
         self._own = "mov" in container.format.name.split(",")  # each track states its own end there
         self._ends: dict[int, float] = {}  # of what was read, for each stream
@@ -45,9 +55,10 @@ class Extent:
     def _states(self, container: InputContainer) -> float:
         if self._own:
             return _seconds(self._video, (self._video.start_time or 0) + (self._video.duration or 0))
-        if (
-            container.format.name == "avi"
-        ):  # without its index FFmpeg forgets the length, but not how many frames are due
+        if container.format.name == "avi":
+            if not 0 < self._video.frames < _UNKNOWN_FRAMES:
+                return 0.0
+            # without its index FFmpeg forgets the length, but not how many frames are due
             return _seconds(self._video, max(self._video.duration or 0, self._video.frames))
         if {"matroska", "flv", "asf"} & set(container.format.name.split(",")):
             return (container.duration or 0) / _MICROSECONDS
@@ -92,7 +103,7 @@ def _cut(format_name: str, path: Path) -> bool:
         tail = file.read()
     if format_name == "avi" and head[:4] == b"RIFF":
         stated = int.from_bytes(head[4:8], "little")
-        return 0 < stated < 0xFFFFFFFF and stated + 8 > size
+        return 0 < stated < _UNKNOWN_BYTES and stated + 8 > size
     if format_name == "mpegts":
         for length, sync in _TS_PACKETS.items():
             if len(head) > sync + length and head[sync] == head[sync + length] == _SYNC:

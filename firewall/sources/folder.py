@@ -36,7 +36,8 @@ def folders(root: Path) -> Iterator[tuple[Path, list[str]]]:
     """`root` and each folder in it that isn't hidden, with the names of its files; links are followed, and a folder
     that is reached twice counts once.
 
-    Raises DataError, naming it, for a folder that is missing or can't be read: half of the images would be lost.
+    Raises:
+        DataError: If a folder is missing or can't be read: half of the images would be lost.
     """
 
     def refuse(error: OSError) -> None:
@@ -57,8 +58,10 @@ def folders(root: Path) -> Iterator[tuple[Path, list[str]]]:
 def image_files(root: Path) -> list[Path]:
     """The files under `root` with the suffix of an image, 2.png before 10.png; hidden ones are left out.
 
-    Whatever else has such a suffix, say a link to nothing, is among them, so that reading it says what is wrong. Raises
-    DataError if `root` is no folder, a folder in it can't be read, or there is no image.
+    Whatever else has such a suffix, say a link to nothing, is among them, so that reading it says what is wrong.
+
+    Raises:
+        DataError: If `root` is no folder, a folder in it can't be read, or there is no image.
     """
     found = [
         place / name

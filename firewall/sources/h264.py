@@ -49,7 +49,11 @@ class FrameNumbers:
         self._newest: int | None = None  # of the frames that others are decoded from
 
     def gap(self, units: Iterable[bytes]) -> bool:
-        """Whether frames were lost before this one. units: the NAL units of a packet, without start codes."""
+        """Whether frames were lost before this one.
+
+        Args:
+            units: The NAL units of a packet, without start codes.
+        """
         lost = False
         for unit in units:
             kind = unit[0] & 31 if unit else 0

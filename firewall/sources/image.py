@@ -11,7 +11,7 @@ import os
 import stat
 import time
 import warnings
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import BinaryIO
 
@@ -21,7 +21,9 @@ from PIL import Image, ImageOps, UnidentifiedImageError
 from firewall.errors import ImageError
 from firewall.frame import MAX_SIDE, Pixels, check_pixels
 from firewall.sources import pipe
+from firewall.sources.strict_jpeg import decode_jpeg
 from firewall.sources.uri import printable
+from firewall.sources.whole_file import check_png, check_webp
 
 __all__ = ["ImageReader", "decode_image", "read_image", "read_input"]
 
@@ -29,13 +31,28 @@ _FORMATS = ("PNG", "JPEG", "BMP", "GIF", "TIFF", "WEBP", "PPM")
 _MODES = ("RGB", "L", "1", "P")
 _ALLOWED = "allowed are still images of 8 bits in RGB, grey or palette colours without transparency"
 _BITS_PER_SAMPLE = 258
+_ORIENTATION = 0x0112
+#: What EXIF's orientation asks for, as Pillow's exif_transpose does it.
+_UPRIGHT: dict[int, Callable[[Pixels], Pixels]] = {
+    1: lambda pixels: pixels,
+    2: lambda pixels: pixels[:, ::-1],
+    3: lambda pixels: pixels[::-1, ::-1],
+    4: lambda pixels: pixels[::-1],
+    5: lambda pixels: pixels.transpose(1, 0, 2),
+    6: lambda pixels: np.rot90(pixels, -1),
+    7: lambda pixels: pixels[::-1, ::-1].transpose(1, 0, 2),
+    8: np.rot90,
+}
+#: Rows that are copied at a time.
+_STRIP = 256
 
 
 def read_image(path: str | os.PathLike[str]) -> Pixels:
     """The picture in a file as (H, W, 3) uint8 RGB, EXIF orientation applied; PNG, JPEG, BMP, GIF, TIFF, WebP or PPM.
 
-    Raises ImageError, in one line that names the file, if it is not an image, truncated, of more than 8 bits, CMYK,
-    transparent, animated or larger than MAX_SIDE (told by the header: nothing is decoded then).
+    Raises:
+        ImageError: If it is not an image, truncated, of more than 8 bits, CMYK,
+            transparent, animated or larger than MAX_SIDE (then nothing but the header is decoded).
     """
     name = printable(os.fspath(path))
     try:
@@ -52,7 +69,7 @@ def read_image(path: str | os.PathLike[str]) -> Pixels:
 
 
 def read_input(path: str | os.PathLike[str]) -> Pixels:
-    """As `read_image`; also what comes, once, out of `-` (standard input), a FIFO or the shell's <(...)."""
+    """As `read_image`, but also from `-` (standard input), a FIFO or the shell's <(...), each of which is read once."""
     text = os.fspath(path)
     name = "standard input" if text in (pipe.STDIN, "/dev/stdin") else printable(text)
     try:
@@ -68,7 +85,12 @@ def read_input(path: str | os.PathLike[str]) -> Pixels:
 
 
 def decode_image(file: BinaryIO, name: str) -> Pixels:
-    """The picture in an open file, under the same rules as `read_image`. name: of it, for messages."""
+    """The picture in an open file, under the same rules as `read_image`.
+
+    Args:
+        file: The open file.
+        name: Its name, for messages.
+    """
     try:
         return _decoded(file, name)
     except ImageError:
@@ -82,7 +104,8 @@ def decode_image(file: BinaryIO, name: str) -> Pixels:
 def _decoded(file: BinaryIO, name: str) -> Pixels:
     try:
         with warnings.catch_warnings():
-            warnings.simplefilter("ignore", Image.DecompressionBombWarning)  # we have a lower limit of our own
+            # Pillow's limit is above our own; of a torn EXIF block, only the orientation would count.
+            warnings.simplefilter("ignore")
             image = Image.open(file, formats=_FORMATS)
     except Image.DecompressionBombError as error:
         raise ImageError(f"{name} is larger than {MAX_SIDE}x{MAX_SIDE} pixels; scale it down") from error
@@ -97,13 +120,66 @@ def _decoded(file: BinaryIO, name: str) -> Pixels:
         # An MPO is a JPEG with a preview or depth map behind it: every decoder shows its first picture.
         if image.format != "MPO" and getattr(image, "n_frames", 1) > 1:
             raise ImageError(f"{name} is animated or has several pages; {_ALLOWED}")
+        if image.format in ("JPEG", "MPO"):
+            return _jpeg(image, file, name)
         image.load()
+        _check_whole(image, file, name)
         if image.has_transparency_data:
             raise ImageError(f"{name} is transparent (has an alpha channel or a transparent colour); {_ALLOWED}")
         if image.mode not in _MODES:
             raise ImageError(f"{name} is {image.mode}; {_ALLOWED}")
-        upright = ImageOps.exif_transpose(image)
-        return check_pixels(np.array(upright.convert("RGB")))
+        ImageOps.exif_transpose(image, in_place=True)
+        return check_pixels(_pixels(image))
+
+
+def _jpeg(image: Image.Image, file: BinaryIO, name: str) -> Pixels:
+    """Decoded whole or not at all, as a camera's; Pillow fills in what a damaged file lacks."""
+    if image.mode not in _MODES:
+        raise ImageError(f"{name} is {image.mode}; {_ALLOWED}")
+    file.seek(0)
+    try:
+        pixels = decode_jpeg(file.read(), alone=False)
+    except ImageError as error:
+        raise ImageError(f"{name} is truncated or damaged ({error}); {_ALLOWED}") from error
+    return check_pixels(np.ascontiguousarray(_UPRIGHT[_orientation(image)](pixels)))
+
+
+def _orientation(image: Image.Image) -> int:
+    """EXIF's, 1 to 8; 1 where there is none that can be read."""
+    try:
+        found = image.getexif().get(_ORIENTATION, 1)
+    except Exception:  # Pillow answers a torn EXIF block with any exception there is
+        return 1
+    return found if found in _UPRIGHT else 1
+
+
+def _check_whole(image: Image.Image, file: BinaryIO, name: str) -> None:
+    if image.format not in ("PNG", "WEBP"):
+        return
+    file.seek(0)
+    data = file.read()
+    try:
+        if image.format == "PNG":
+            check_png(data)
+        else:
+            check_webp(data, flat_pixels=_flat_pixels(image))
+    except ImageError as error:
+        raise ImageError(f"{name} is truncated or damaged ({error}); {_ALLOWED}") from error
+
+
+def _flat_pixels(image: Image.Image) -> int:
+    """About how many pixels have the brightness of their neighbour."""
+    some = np.asarray(image.convert("L"))[::4].astype(np.int16)
+    return int((np.diff(some, axis=1) == 0).sum()) * 4
+
+
+def _pixels(image: Image.Image) -> Pixels:
+    """(H, W, 3) RGB, strip by strip: of a photograph, each further copy would be 40 to 50 MB."""
+    pixels = np.empty((image.height, image.width, 3), np.uint8)
+    for top in range(0, image.height, _STRIP):
+        strip = image.crop((0, top, image.width, min(top + _STRIP, image.height)))
+        pixels[top : top + _STRIP] = np.asarray(strip.convert("RGB"))
+    return pixels
 
 
 def _bits(image: Image.Image, file: BinaryIO) -> int:
@@ -127,7 +203,12 @@ class ImageReader:
     """Reads one file after the other. An ImageError says that one of them is unreadable: the next call goes on."""
 
     def __init__(self, files: Sequence[str], *, start: int = 0) -> None:
-        """start: the number of files to leave out at the front."""
+        """Take the files.
+
+        Args:
+            files: Paths of the pictures.
+            start: How many files to skip first.
+        """
         self._files = iter(files[start:])
 
     def __iter__(self) -> ImageReader:

@@ -32,8 +32,14 @@ class PatternReader:
     """Frames of `pattern`, `fps` a second if `paced`, otherwise as fast as they are asked for."""
 
     def __init__(self, options: dict[str, str], *, paced: bool, start: int = 0) -> None:
-        """options: fps (30), size (640x480), frames (without end), freeze (never): from that frame on the picture
-        stays as it is, as a camera's that hangs. start: index of the first frame."""
+        """Take the options.
+
+        Args:
+            options: Fps (30), size (640x480), frames (without end), freeze (never): from that frame on the picture
+                stays as it is, as a camera's that hangs.
+            paced: Give frames at their rate, not as fast as they are read.
+            start: Index of the first frame.
+        """
         width, height = options.get("size", "640x480").split("x")
         self._width, self._height = int(width), int(height)
         self._period = 1 / float(options.get("fps", "30"))

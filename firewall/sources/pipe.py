@@ -50,14 +50,21 @@ def kind_of(mode: int) -> str:
 
 
 def is_pipe(path: str) -> bool:
-    """Whether this is standard input, a descriptor of ours or a FIFO, which can be read once. Raises OSError if it
-    can't be looked at."""
+    """Whether this is standard input, a descriptor of ours or a FIFO, which can be read once.
+
+    Raises:
+        OSError: If it can't be looked at.
+    """
     return path == STDIN or _OURS.fullmatch(path) is not None or stat.S_ISFIFO(Path(path).stat().st_mode)
 
 
 def read_pipe(path: str, name: str) -> bytes:
-    """All that comes out of a pipe. Raises ImageError if that is more than LONGEST bytes, if nothing came for PATIENCE
-    seconds, or if it is not at its end after MOST_SECONDS; OSError if it can't be opened."""
+    """All that comes out of a pipe.
+
+    Raises:
+        ImageError: If that is more than LONGEST bytes, if nothing came for PATIENCE seconds, or if it is not at its end
+            after MOST_SECONDS; OSError if it can't be opened.
+    """
     path = "/dev/fd/0" if path in (STDIN, "/dev/stdin") else path
     if _OURS.fullmatch(path):  # it may be another user's, or a socket: neither can be opened by its name
         file = os.dup(int(path.rpartition("/")[2]))
@@ -89,4 +96,4 @@ def _read(file: int, name: str) -> bytes:
         parts.append(part)
         size += len(part)
         if size > LONGEST:
-            raise ImageError(f"{name} holds more than {LONGEST >> 20} MiB; that is no image that we read")
+            raise ImageError(f"{name} holds more than {LONGEST >> 20} MiB; that is not an image that can be read")

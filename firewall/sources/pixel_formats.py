@@ -16,8 +16,14 @@ __all__ = ["FORMATS", "JPEG", "Layout", "decode"]
 
 @dataclass(frozen=True)
 class Layout:
-    """How a camera's pictures lie in memory. fourcc: V4L2's letters. stride: bytes from one row to the next, 0 if the
-    driver doesn't say."""
+    """How a camera's pictures lie in memory.
+
+    Attributes:
+        fourcc: V4L2's letters.
+        width: Width in pixels.
+        height: Height in pixels.
+        stride: Bytes from one row to the next, 0 if the driver doesn't say.
+    """
 
     fourcc: str
     width: int
@@ -53,7 +59,11 @@ FORMATS = (*tuple(_PACKED)[:6], *_PLANES, *JPEG, *tuple(_PACKED)[6:])
 
 
 def decode(data: bytes, layout: Layout) -> Pixels:
-    """(H, W, 3) uint8 RGB from the bytes of one picture. Raises ImageError if a part of it is missing."""
+    """(H, W, 3) uint8 RGB from the bytes of one picture.
+
+    Raises:
+        ImageError: If a part of it is missing.
+    """
     if layout.fourcc in JPEG:
         return decode_jpeg(data)
     import cv2

@@ -1,7 +1,7 @@
 """The capture process: reads one source and gives a frame when asked. Started by `capture`, never by hand.
 
-Native decoders hang and crash on what cameras and networks send; in a process of their own they can be killed. It asks
-nothing of its user: signals of the terminal are the parent's affair, and it ends when its parent does.
+Native decoders can hang or crash on what cameras and networks send; in a separate process they can be killed. It leaves
+signals of the terminal to its parent, and ends when its parent does.
 """
 
 from __future__ import annotations
@@ -37,13 +37,22 @@ class Reader(Protocol):
         """(pixels (H, W, 3) uint8 RGB, time.monotonic() when they were captured)."""
 
     def close(self) -> None:
-        """Let go of what is held open."""
+        """Close what is open."""
 
 
 def open_reader(spec: SourceSpec, *, open_timeout: float, read_timeout: float, start: int = 0) -> Reader:
-    """The reader of a source. start: pictures, or frames of test or demo, to leave out at the front.
+    """The reader of a source.
 
-    Raises SourceError if the source can't be opened. Imports only what that kind of source needs.
+    Imports only what that kind of source needs.
+
+    Args:
+        spec: The source.
+        open_timeout: Longest wait for it to open, in seconds.
+        read_timeout: Longest wait for a frame, in seconds.
+        start: How many pictures, or frames of test or demo, to skip first.
+
+    Raises:
+        SourceError: If the source can't be opened.
     """
     if spec.kind == "images":
         from firewall.sources.image import ImageReader

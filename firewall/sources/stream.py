@@ -31,7 +31,8 @@ _HEALING = 5.0  # seconds without a key frame after which the stream is opened a
 def open_stream(url: str, name: str, *, open_timeout: float, read_timeout: float) -> StreamReader | SnapshotReader:
     """The reader that fits what the server answers. Time-outs in seconds.
 
-    Raises SourceError if there is no answer, or neither a video nor a picture.
+    Raises:
+        SourceError: If there is no answer, or neither a video nor a picture.
     """
     server = _Server(url, name, open_timeout, read_timeout)
     container = server.open(_AT_ONCE)
@@ -77,7 +78,15 @@ class StreamReader:
     ImageError; the next call goes on."""
 
     def __init__(self, server: _Server, container: Any) -> None:
-        """container: open. Raises SourceError if there is no video in it."""
+        """Take an open stream.
+
+        Args:
+            server: Where the stream comes from.
+            container: The open stream.
+
+        Raises:
+            SourceError: If there is no video in it.
+        """
         self._server, self._container = server, container
         self._ready: deque[Decoded | ImageError] = deque()
         self._came_at = self._whole_at = time.monotonic()  # the newest packet; the newest packet of a whole frame
@@ -88,7 +97,11 @@ class StreamReader:
         if stream is None:
             self._container.close()
             raise SourceError(f"can't open stream {self._server.name}: there is no video in it")
-        self._decoder = Decoder(stream)
+        try:
+            self._decoder = Decoder(stream, f"stream {self._server.name}")
+        except SourceError:
+            self._container.close()
+            raise
         self._packets = self._container.demux(stream)
 
     def __iter__(self) -> StreamReader:
@@ -132,7 +145,12 @@ class SnapshotReader(StreamReader):
     """The pictures of an address that answers each request with one: it is asked again and again."""
 
     def __init__(self, server: _Server, container: Any) -> None:
-        """container: open, with the first picture."""
+        """Take an open stream.
+
+        Args:
+            server: Where the stream comes from.
+            container: The open stream, with the first picture.
+        """
         super().__init__(server, container)
         self._asked_at = time.monotonic()
 

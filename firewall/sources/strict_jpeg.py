@@ -31,17 +31,24 @@ _COEFFICIENTS = 64
 _UNSEEN = -1
 
 
-def decode_jpeg(data: bytes) -> Pixels:
+def decode_jpeg(data: bytes, *, alone: bool = True) -> Pixels:
     """(H, W, 3) uint8 RGB of one JPEG file or MJPEG frame: baseline or progressive, grey or colour, 8 bits.
 
     Huffman tables may be left out, as MJPEG does: the standard's are used. Bytes after the end marker are padding.
-    Raises ImageError, in one line, for anything that is not one whole picture: no start or end marker, a scan that is
-    missing, cut, or of another length than its picture, a second picture behind it, any warning of the decoder, CMYK,
-    more than 8 bits, or larger than MAX_SIDE (nothing is decoded then).
+
+    Args:
+        data: The whole file or frame.
+        alone: Whether a second picture behind the first is refused: two fields in one frame. In a file it may be a
+            preview.
+
+    Raises:
+        ImageError: For anything that is not one whole picture: no start or end marker, a scan that is
+            missing, cut, or of another length than its picture, a second picture behind it, any warning of the decoder,
+            CMYK, more than 8 bits, or larger than MAX_SIDE (nothing is decoded then).
     """
     import simplejpeg
 
-    scan, end = _checked(data)
+    scan, end = _checked(data, alone)
     try:
         pixels: Pixels = simplejpeg.decode_jpeg(data[:end], colorspace="RGB", strict=True)
     except ValueError as error:
@@ -98,7 +105,7 @@ class _Picture:
         return all(not any(bits) for bits in self.lacking.values())
 
 
-def _checked(data: bytes) -> tuple[int, int]:
+def _checked(data: bytes, alone: bool) -> tuple[int, int]:
     """Walks over the markers. (where the bytes of the last scan end, where the picture ends), or raises ImageError."""
     if not data.startswith(_START):
         raise ImageError("it is no JPEG: the start marker is missing")
@@ -140,7 +147,7 @@ def _checked(data: bytes) -> tuple[int, int]:
         raise ImageError("the JPEG holds no picture")
     if not picture.complete:
         raise ImageError("the JPEG is cut: a scan is missing")
-    if data.find(b"\xff\xd8\xff", position) >= 0:
+    if alone and data.find(b"\xff\xd8\xff", position) >= 0:
         raise ImageError("there are two JPEG pictures in one frame")
     return scan_end, position
 

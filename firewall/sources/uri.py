@@ -1,9 +1,8 @@
 """What a source text means: `0`, `/dev/video0`, `rtsp://...`, a file, a folder, `test://pattern`, `demo`, ...
 
-A number is always the V4L2 camera /dev/videoN, also on a Jetson; its CSI cameras are reached by csi://N only. A link to
-a camera stays one: whenever the camera is opened it is followed again. A file
-that is called `0` or `demo` is reached as `./0` or `./demo`. Whether a file is a picture or a video is decided by its
-first bytes, and by its suffix where these tell nothing.
+A number is always the V4L2 camera /dev/videoN, also on a Jetson; its CSI cameras are csi://N. A link to a camera is
+followed each time the camera is opened. A file that is called `0` or `demo` is written `./0` or `./demo`. The first
+bytes of a file decide whether it is a picture or a video; if they don't say, its suffix does.
 """
 
 from __future__ import annotations
@@ -57,9 +56,14 @@ _VIDEO_MAGIC = (b"\x1aE\xdf\xa3", b"\0\0\x01\xba", b"\0\0\x01\xb3", b"OggS", b"Y
 class SourceSpec:
     """A source that was understood.
 
-    name: the text without credentials, in one line; the only form that may be shown. target: what is opened, secret: a
-    device, URL or path, the number of a CSI camera, the pattern of a test source. live: frames that nobody fetches in
-    time are dropped; otherwise they wait. options: checked, as text. files: the pictures of an `images` source.
+    Attributes:
+        kind: What kind of source it is.
+        target: What is opened: a device, URL or path, the number of a CSI camera, the pattern of a test source. Secret,
+            since a URL may hold a password.
+        live: Whether frames that nobody fetches in time are dropped; otherwise they wait.
+        name: The text without credentials, in one line; the only form that may be shown.
+        options: Options of the source, checked, as text.
+        files: The pictures of an `images` source.
     """
 
     kind: Kind
@@ -73,7 +77,9 @@ class SourceSpec:
 def parse(text: str) -> SourceSpec:
     """The source that `text` names. Files have to exist; devices and streams are not touched.
 
-    Raises SourceUriError for a text that names nothing we can open, SourceError for a file that can't be read.
+    Raises:
+        SourceUriError: If the text names nothing that can be opened.
+        SourceError: If a file can't be read.
     """
     name = _shown(text)
     if text == "demo" or text.startswith("demo?"):

@@ -137,9 +137,14 @@ def fourcc_text(code: int) -> str:
 
 @dataclass(frozen=True)
 class Buffer:
-    """What the driver handed out. data: the bytes it says it filled. damage: why it isn't whole, "" if nothing is known
-    against it. stamp: `time.monotonic()` when it was taken, as the driver says, or None if it doesn't. captured_at:
-    when it came, or about `stamp` if it had waited for us; it rises."""
+    """What the driver handed out.
+
+    Attributes:
+        data: The bytes that it filled.
+        damage: Why the picture isn't whole; "" if no damage is known.
+        stamp: `time.monotonic()` when it was taken, as the driver says, or None if it doesn't.
+        captured_at: When it came, or about `stamp` if it had waited for us; it rises.
+    """
 
     data: bytes
     damage: str
@@ -151,7 +156,14 @@ class Stream:
     """A camera whose buffers are read. Errors are OSErrors, as the kernel gives them; see `formats` and `choose`."""
 
     def __init__(self, device: str) -> None:
-        """Opens the device. Raises OSError; ENOTTY, EINVAL where it is no camera."""
+        """Open the device.
+
+        Args:
+            device: /dev/videoN.
+
+        Raises:
+            OSError: If it can't be opened; ENOTTY or EINVAL if it is not a camera.
+        """
         self._file = os.open(device, os.O_RDWR | os.O_NONBLOCK | os.O_CLOEXEC)
         self._maps: list[mmap.mmap] = []
         self._marks: list[npt.NDArray[np.uint64]] = []

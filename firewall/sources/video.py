@@ -53,7 +53,16 @@ class VideoReader:
     ends before it states is a SourceError at its end."""
 
     def __init__(self, path: str, name: str, *, timeout: float) -> None:
-        """timeout: seconds that opening or one frame may take. Raises SourceError if it isn't a video we can decode."""
+        """Open a video file.
+
+        Args:
+            path: The file.
+            name: Name of the source, for messages.
+            timeout: Seconds that opening or one frame may take.
+
+        Raises:
+            SourceError: If it isn't a video we can decode.
+        """
         self._name = name
         if Path(path).stat().st_size == 0:
             raise SourceError(f"video {name} is empty (0 bytes)")
@@ -79,10 +88,10 @@ class VideoReader:
             stream = self._container.streams.best("video")
             if stream is None or self._container.format.name in _PLAYLISTS:
                 raise SourceError(f"can't decode video {name}: there is no picture in it")
+            self._decoder = Decoder(stream, f"video {name}")
             width, height = stream.codec_context.width, stream.codec_context.height
             if width > MAX_SIDE or height > MAX_SIDE:
                 raise SourceError(f"video {name} is {width}x{height}, larger than {MAX_SIDE}x{MAX_SIDE}; scale it down")
-            self._decoder = Decoder(stream)
             self._extent = Extent(self._container, stream, Path(path), words)
         except BaseException:
             self.close()

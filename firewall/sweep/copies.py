@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from contextlib import AbstractContextManager
+from collections.abc import Sequence
 
 import numpy as np
 import numpy.typing as npt
@@ -12,20 +11,27 @@ from firewall import native
 from firewall.bundle import InputSpec
 from firewall.engines import DeviceEngine, Engine, TensorEngine
 from firewall.errors import FirewallError
-from firewall.sweep.device_copies import DeviceCopies
+from firewall.sweep.device_copies import DeviceCopies, Timed
 from firewall.transforms import apply_operations, apply_operations_normalised
 
 __all__ = ["Copies", "open_copies"]
 
-#: Times a stage by its name.
-Timed = Callable[[str], AbstractContextManager[None]]
-
 
 def open_copies(engine: Engine, input: InputSpec, operations: Sequence[str]) -> Copies | DeviceCopies:  # noqa: A002
-    """Copies where `engine` reads them: on the GPU if it reads device memory and the native runtime can use the GPU.
+    """Choose where the copies of an image are made: on the GPU if the engine reads device memory and the native runtime
+    can use the GPU, otherwise on the processor.
 
-    operations: all that will be asked for; on the GPU they are prepared, and proven to give what the processor gives.
-    Raises EngineError if they don't.
+    Args:
+        engine: The classifier on its device.
+        input: Size and preparation of the network's input.
+        operations: Every operation that will be asked for. On the GPU they are prepared and compared with the
+            processor's.
+
+    Returns:
+        What makes the copies and classifies them.
+
+    Raises:
+        EngineError: If GPU and processor don't agree.
     """
     if not isinstance(engine, DeviceEngine) or not _cuda_usable():
         return Copies(engine, input)
@@ -42,10 +48,14 @@ def _cuda_usable() -> bool:
 
 
 class Copies:
-    """What `engine` says of an image's copies. input: how the engine's network wants its pixels.
+    """Makes the copies of an image on the processor and classifies them.
 
-    Into a TensorEngine's memory the sweep writes the very numbers that the network reads; other engines are handed
-    pixels. The logits are the same, bit for bit, on the same device.
+    If the engine is a TensorEngine, the sweep writes the numbers that the network reads directly into its memory; other
+    engines get pixels. The logits are the same, bit for bit, on the same device.
+
+    Args:
+        engine: The classifier on its device.
+        input: Size and preparation of the network's input.
     """
 
     #: Where the copies are made, for bench and logs.
@@ -59,9 +69,19 @@ class Copies:
     def classify(
         self, image: npt.NDArray[np.uint8], operations: Sequence[str], timed: Timed
     ) -> npt.NDArray[np.float32]:
-        """Logits (len(operations), classes). image: (H, W, 3) uint8 at the network's input size.
+        """Make the copies of one image and classify them.
 
-        Raises EngineError if the network fails, UsageError for an unknown operation.
+        Args:
+            image: (H, W, 3) uint8 at the network's input size.
+            operations: Names of the operations, such as `jpeg:75`.
+            timed: Measures a named stage.
+
+        Returns:
+            Logits (len(operations), classes).
+
+        Raises:
+            EngineError: If the network fails.
+            UsageError: If an operation is unknown.
         """
         engine = self._direct
         if engine is None:

@@ -22,8 +22,9 @@ from firewall.transforms import apply_operations
 from firewall.transforms import cuda as cuda_transforms
 from firewall.transforms.operations import parse_operation
 
-__all__ = ["DeviceCopies"]
+__all__ = ["DeviceCopies", "Timed"]
 
+#: Measures a stage by its name.
 Timed = Callable[[str], AbstractContextManager[None]]
 #: As between torch and ONNX Runtime: the order of sums differs between devices, and nothing else may.
 _TOLERANCE = 1e-3
@@ -50,8 +51,13 @@ class _Step(NamedTuple):
 
 
 class DeviceCopies:
-    """Copies for a DeviceEngine. input: how the engine's network wants its pixels. transforms: makes the plans;
-    firewall.transforms.cuda."""
+    """Makes the copies of an image on the GPU and classifies them, for a DeviceEngine.
+
+    Args:
+        engine: The classifier on the GPU.
+        input: Size and preparation of the network's input.
+        transforms: Makes the plans; another than firewall.transforms.cuda is for tests.
+    """
 
     #: Where the copies are made, for bench and logs.
     where = "GPU"
@@ -75,10 +81,18 @@ class DeviceCopies:
         self._prepared: dict[tuple[str, ...], tuple[int, list[_Step]]] = {}
 
     def prepare(self, operations: Sequence[str]) -> tuple[int, list[_Step]]:
-        """Address of the copies, and the plans that make them, in order. The first call for a list of operations
-        allocates on the device and takes milliseconds; later ones look it up.
+        """Prepare a list of operations. The first call for it allocates on the device and takes milliseconds; later
+        calls look it up.
 
-        Raises UsageError for an unknown operation, FirewallError if the GPU refuses.
+        Args:
+            operations: Names of the operations, such as `jpeg:75`.
+
+        Returns:
+            Address of the copies, and the plans that make them, in order.
+
+        Raises:
+            UsageError: If an operation is unknown.
+            FirewallError: If the GPU refuses.
         """
         key = tuple(operations)
         if key not in self._prepared:
@@ -90,8 +104,10 @@ class DeviceCopies:
     def classify(
         self, image: npt.NDArray[np.uint8], operations: Sequence[str], timed: Timed
     ) -> npt.NDArray[np.float32]:
-        """Logits (len(operations), classes); see Copies.classify. "sweep" is the time of queueing: the GPU's own work
-        is waited for, and counted, in "classify"."""
+        """Make the copies of one image and classify them; see Copies.classify.
+
+        The stage "sweep" is only the time of queueing; the GPU's own work counts for the stage "classify".
+        """
         engine, memory = self._engine, self._memory
         with timed("sweep"):
             memory.activate()
@@ -108,10 +124,16 @@ class DeviceCopies:
             return np.concatenate(parts)
 
     def prove(self, operations: Sequence[str]) -> None:
-        """Two different images, in turns, three times each, must get the logits that copies made on the processor get,
-        and not each other's: a chain that reads what was there before would release what it never saw.
+        """Check that the GPU's copies get the logits that the processor's copies get.
 
-        Raises EngineError if they don't.
+        Two different images are classified in turns, three times each. If a step read an earlier image, they would get
+        each other's logits, and the firewall would release labels of images that it never saw.
+
+        Args:
+            operations: Names of the operations, such as `jpeg:75`.
+
+        Raises:
+            EngineError: If the logits differ by more than rounding.
         """
         if not operations:
             return

@@ -17,7 +17,11 @@ __all__ = ["batch", "check_numbers", "copies", "destination", "image", "normalis
 def batch(pixels: npt.NDArray[np.uint8]) -> npt.NDArray[np.uint8]:
     """The pixels as images: (H, W, 3) becomes (1, H, W, 3), (N, H, W, 3) stays. A view, never a copy.
 
-    Raises ImageError for anything but uint8 RGB of at least 1x1.
+    Args:
+        pixels: (H, W, 3) or (N, H, W, 3) uint8 RGB.
+
+    Raises:
+        ImageError: For anything but uint8 RGB of at least 1x1.
     """
     if (
         not isinstance(pixels, np.ndarray)
@@ -33,7 +37,14 @@ def batch(pixels: npt.NDArray[np.uint8]) -> npt.NDArray[np.uint8]:
 
 
 def image(pixels: npt.NDArray[np.uint8]) -> npt.NDArray[np.uint8]:
-    """The pixels of one image, (H, W, 3), as they are. Raises ImageError for anything else."""
+    """The pixels of one image, (H, W, 3), as they are.
+
+    Args:
+        pixels: (H, W, 3) uint8 RGB.
+
+    Raises:
+        ImageError: For anything else.
+    """
     if batch(pixels) is pixels:
         raise ImageError(f"pixels must be one image of shape (H, W, 3), got a batch {pixels.shape}")
     return pixels
@@ -47,8 +58,9 @@ def destination(
 ) -> npt.NDArray[Any]:
     """The caller's buffer once it is known to fit, or a new one.
 
-    Raises ImageError for a buffer of another shape or type, one that is read-only or has gaps, or one that shares
-    memory with the pixels: they would change while they are read.
+    Raises:
+        ImageError: For a buffer of another shape or type, one that is read-only or has gaps, or one that shares memory
+            with the pixels: they would change while they are read.
     """
     if out is None:
         return np.empty(shape, dtype)
@@ -71,7 +83,13 @@ def copies(
 ) -> tuple[npt.NDArray[np.uint8], npt.NDArray[np.uint8]]:
     """The buffer for `count` copies of each image: as it is returned, and the same memory as (N, count, H, W, 3).
 
-    pixels: one image or a batch that `batch` has let pass. Raises ImageError as `destination` does.
+    Args:
+        out: The caller's buffer, None for a new one.
+        pixels: One image or a batch that `batch` has let pass.
+        count: Copies of each image.
+
+    Raises:
+        ImageError: See `destination`.
     """
     images, height, width, _ = batch(pixels).shape
     shape = (images, count, height, width, 3)
@@ -90,7 +108,11 @@ def check_numbers(values: Sequence[float], what: str, lowest: float, highest: fl
 def normalisation(
     mean: Sequence[float], std: Sequence[float]
 ) -> tuple[npt.NDArray[np.float64], npt.NDArray[np.float64]]:
-    """Both as arrays of three. Raises UsageError if they are not three finite numbers each, or std is not above 0."""
+    """Both as arrays of three.
+
+    Raises:
+        UsageError: If they are not three finite numbers each, or std is not above 0.
+    """
     means, stds = (_three(values, name) for values, name in ((mean, "mean"), (std, "std")))
     if stds.min() <= 0:
         raise UsageError(f"std must be three numbers above 0, got {std!r}")

@@ -45,8 +45,12 @@ class DeviceArray(NamedTuple):
 class Plan:
     """An operation that is ready to run on the GPU it was made on.
 
-    shape: (H, W, 3) of an image, or (H, W) if grey. result_shape: of all copies of one image. dtype: of the result.
-    count: the most images of one run. memory: bytes of device memory that the plan holds.
+    Args:
+        handle: The native plan.
+        count: The most images of one run. memory: bytes of device memory that the plan holds.
+        shape: (H, W, 3) of an image, or (H, W) if grey.
+        result_shape: Shape of all copies of one image.
+        dtype: Type of the result.
     """
 
     def __init__(
@@ -62,13 +66,17 @@ class Plan:
     def run(self, pixels: Any, out: Any, *, stream: int = 0) -> None:
         """Queue one batch on a stream.
 
-        pixels: uint8 (N, *shape) in device memory, N at most `count`; the pixels of a row follow each other, rows and
-        images may lie apart. out: C-contiguous (N, *result_shape) of type `dtype`. stream: the address of a
-        cudaStream_t, as an integer; 0 is the default stream. Other streams that made `pixels` or will read `out` are
-        the caller's to order, and both arrays must stay alive until the stream has done the work. Two runs of one plan
-        must not overlap in time: queue them on one stream.
+        Args:
+            pixels: uint8 (N, *shape) in device memory, N at most `count`; the pixels of a row follow each other, rows
+                and images may lie apart.
+            out: C-contiguous (N, *result_shape) of type `dtype`.
+            stream: The address of a cudaStream_t, as an integer; 0 is the default stream. Other streams that made
+                `pixels` or will read `out` are the caller's to order, and both arrays must stay alive until the stream
+                has done the work. Two runs of one plan must not overlap in time: queue them on one stream.
 
-        Raises ImageError for arrays of another shape, type, place or layout, FirewallError if CUDA refuses.
+        Raises:
+            ImageError: For arrays of another shape, type, place or layout.
+            FirewallError: If CUDA refuses.
         """
         source = device_array(pixels, "pixels")
         target = device_array(out, "out", writable=True)
@@ -122,9 +130,16 @@ def jpeg_sweep(
 ) -> Plan:
     """Plan `firewall.transforms.jpeg_sweep` for batches.
 
-    qualities: Q integers 1..100. subsampling: "4:2:0", "4:2:2" or "4:4:4"; None for grey images (H, W). dtype: "uint8"
-    gives pixels (Q, H, W, 3), or (Q, H, W) if grey; "float32" and "float16" give (value / 255 - mean) / std for a
-    network, (Q, 3, H, W), or (Q, 1, H, W) if grey, of which mean[0] and std[0] are used.
+    Args:
+        count: The most images of one run.
+        height: Height of the images in pixels.
+        width: Width of the images in pixels.
+        qualities: Q integers 1..100.
+        subsampling: "4:2:0", "4:2:2" or "4:4:4"; None for grey images (H, W).
+        dtype: "uint8" gives pixels (Q, H, W, 3), or (Q, H, W) if grey; "float32" and "float16" give (value / 255 -
+            mean) / std for a network, (Q, 3, H, W), or (Q, 1, H, W) if grey, of which mean[0] and std[0] are used.
+        mean: Subtracted from each channel, in units of 0..1.
+        std: Divides each channel after that.
     """
     if subsampling is not None and subsampling not in SUBSAMPLINGS:
         raise UsageError(
@@ -177,9 +192,16 @@ def residual(
 ) -> Plan:
     """Plan residual images at several compression rates.
 
-    shares: of each side that the small image keeps, more than 0, less than 1; a rate that removes the share r of the
-    pixels is sqrt(1 - r). down, up: filters as in `scale`. Each image gives (S, H, W, 3) int16, or uint8 if coded, as
-    `firewall.transforms.residual`.
+    Args:
+        count: The most images of one run.
+        height: Height of the images in pixels.
+        width: Width of the images in pixels.
+        shares: The share of each side that the small image keeps, between 0 and 1; a rate that removes the share r of
+            the pixels is sqrt(1 - r).
+        down: Filters as in `scale`. Each image gives (S, H, W, 3) int16, or uint8 if coded, as
+            `firewall.transforms.residual`.
+        up: The filter that enlarges.
+        coded: Give 128 + residual in a byte.
     """
     numbers = _list(shares, np.float64, "shares")
     handle = _made("cuda_residual_plan", count, height, width, numbers, filter_number(down), filter_number(up), coded)
@@ -194,7 +216,11 @@ def tensor(*, count: int, height: int, width: int, mean: Sequence[float], std: S
 
 
 def device_array(array: Any, name: str, *, writable: bool = False) -> DeviceArray:
-    """Where an array lies. Raises ImageError if it is not in the memory of a CUDA device, or can't be written to."""
+    """Where an array lies.
+
+    Raises:
+        ImageError: If it is not in the memory of a CUDA device, or can't be written to.
+    """
     interface = getattr(array, "__cuda_array_interface__", None)
     if interface is not None:
         address, read_only = interface["data"]

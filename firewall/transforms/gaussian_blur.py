@@ -24,12 +24,18 @@ def gaussian_blur(
     That is three box blurs of fractional radius along the rows and three along the columns, in integers; the border
     pixels repeat. Nguyen, Kuribayashi et al. use the radii 2, 3, 4 and 5 and call them kernel sizes.
 
-    pixels: (H, W, 3) or (N, H, W, 3) uint8 RGB. radii: standard deviations in pixels, 0 (a copy) to 1000, any number,
-    any order; they are used in single precision. out: optional C-contiguous uint8 buffer for the result; it must not
-    share memory with `pixels`.
+    Args:
+        pixels: (H, W, 3) or (N, H, W, 3) uint8 RGB.
+        radii: Standard deviations in pixels, 0 (a copy) to 1000, any number, any order; they are used in single
+            precision.
+        out: Optional C-contiguous uint8 buffer for the result; it must not share memory with `pixels`.
 
-    Returns uint8 (R, H, W, 3), or (N, R, H, W, 3) for a batch. Raises ImageError for pixels or a buffer of another
-    shape or type, UsageError for a radius out of range.
+    Returns:
+        uint8 (R, H, W, 3), or (N, R, H, W, 3) for a batch.
+
+    Raises:
+        ImageError: If pixels or buffer have another shape or type.
+        UsageError: If radiuss are out of range.
     """
     images = batch(pixels)
     check_numbers(radii, "a radius", 0, MAX_RADIUS)

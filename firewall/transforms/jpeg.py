@@ -53,18 +53,26 @@ def jpeg_sweep(
 ) -> npt.NDArray[np.uint8]:
     """Compress and decompress one image at each quality, and resize the copies if asked to.
 
-    Byte for byte what Pillow gives for `save(format="JPEG", quality=q, subsampling=s)` and `open`, at any
-    height and width of at least 1 pixel, and then for `resize(size, resampling)`, along the rows first.
+    Byte for byte what Pillow gives for `save(format="JPEG", quality=q, subsampling=s)` and `open`, at any height and
+    width of at least 1 pixel, and then for `resize(size, resampling)`, along the rows first.
 
-    pixels: (H, W, 3) uint8 RGB. qualities: integers 1..100, any number, any order, repeats allowed.
-    subsampling: "4:2:0" (default), "4:2:2" or "4:4:4". size: (width, height) of the copies, 1 to 16384 each; None
-    (default) is the size of the image. resampling: "bilinear" (default, as `resize`), "bicubic", "box" or "nearest".
-    out: optional C-contiguous (Q, height, width, 3) uint8 buffer that receives the result and is returned; it must not
-    share memory with `pixels`. threads: 1..64 for the native runtime, which shares the qualities among them; more than
-    one pays from about a millisecond of work.
+    Args:
+        pixels: (H, W, 3) uint8 RGB.
+        qualities: Integers 1..100, any number, any order, repeats allowed.
+        subsampling: "4:2:0" (default), "4:2:2" or "4:4:4".
+        size: (width, height) of the copies, 1 to 16384 each; None (default) is the size of the image.
+        resampling: "bilinear" (default, as `resize`), "bicubic", "box" or "nearest".
+        out: Optional C-contiguous (Q, height, width, 3) uint8 buffer that receives the result and is returned; it must
+            not share memory with `pixels`.
+        threads: 1..64 for the native runtime, which shares the qualities among them; more than one pays from about a
+            millisecond of work.
 
-    Returns uint8 (Q, height, width, 3). Raises ImageError for pixels or a buffer of another shape or type, UsageError
-    for a quality, subsampling, size, filter or number of threads that is not allowed.
+    Returns:
+        uint8 (Q, height, width, 3).
+
+    Raises:
+        ImageError: If pixels or buffer have another shape or type.
+        UsageError: For a quality, subsampling, size, filter or number of threads that is not allowed.
     """
     width, height, number = _checked(pixels, qualities, subsampling, size, resampling, threads)
     out = destination(out, (len(qualities), height, width, 3), np.uint8, pixels)
@@ -94,10 +102,24 @@ def jpeg_sweep_normalised(
     That is value * scale + shift in float32, where scale is 1 / (255 std) and shift is -mean / std, computed in float64
     and rounded to float32; float16 rounds the float32 number once more. Bit for bit the same without the runtime.
 
-    mean, std: three finite numbers each, in units of the full range; std above 0. dtype: float32 (default) or float16.
-    out: optional C-contiguous (Q, 3, height, width) buffer of that type. The rest as in `jpeg_sweep`.
+    Args:
+        pixels: (H, W, 3) uint8 RGB.
+        qualities: As in `jpeg_sweep`.
+        mean: Subtracted from each channel, in units of 0..1. Like `std` three finite numbers, those of `std` above 0.
+        std: Divides each channel after that.
+        dtype: float32 (default) or float16.
+        size: As in `jpeg_sweep`.
+        resampling: As in `jpeg_sweep`.
+        subsampling: As in `jpeg_sweep`.
+        out: Optional C-contiguous (Q, 3, height, width) buffer of that type. The rest as in `jpeg_sweep`.
+        threads: As in `jpeg_sweep`.
 
-    Returns (Q, 3, height, width). Raises ImageError and UsageError as `jpeg_sweep` does.
+    Returns:
+        (Q, 3, height, width).
+
+    Raises:
+        ImageError: See `jpeg_sweep`.
+        UsageError: See `jpeg_sweep`.
     """
     width, height, number = _checked(pixels, qualities, subsampling, size, resampling, threads)
     means, stds, kind = _normalisation(mean, std, dtype)

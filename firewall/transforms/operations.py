@@ -42,7 +42,11 @@ _NAME = re.compile(r"(?P<family>[a-z]+):(?P<number>-?[0-9]{1,9}(?:\.[0-9]{1,9})?
 
 
 def parse_operation(operation: str) -> tuple[str, float]:
-    """Family and parameter of an operation's name. Raises UsageError for a name that is none."""
+    """Family and parameter of an operation's name.
+
+    Raises:
+        UsageError: If there is no such operation.
+    """
     if not isinstance(operation, str):
         raise UsageError(f"an operation is a name such as jpeg:75, got {operation!r}")
     return _parse(operation)
@@ -65,12 +69,18 @@ def apply_operations(
 ) -> npt.NDArray[np.uint8]:
     """The transformed copies of one image, in the order asked; one call of the runtime for each family.
 
-    pixels: (H, W, 3) uint8. operations: names such as `jpeg:75` (4:2:0), `blur:2`, `rotate:8` or `scale:0.75`, repeats
-    allowed. out: optional C-contiguous (len(operations), H, W, 3) uint8 buffer that receives the result and is
-    returned; it must not share memory with `pixels`.
+    Args:
+        pixels: (H, W, 3) uint8.
+        operations: Names such as `jpeg:75` (4:2:0), `blur:2`, `rotate:8` or `scale:0.75`, repeats allowed.
+        out: Optional C-contiguous (len(operations), H, W, 3) uint8 buffer that receives the result and is returned; it
+            must not share memory with `pixels`.
 
-    Returns uint8 (len(operations), H, W, 3). Raises UsageError for an unknown operation or a parameter out of range,
-    ImageError for pixels or a buffer of another shape or type.
+    Returns:
+        uint8 (len(operations), H, W, 3).
+
+    Raises:
+        UsageError: If an operation is unknown or its parameter is out of range.
+        ImageError: If pixels or buffer have another shape or type.
     """
     parsed = [parse_operation(operation) for operation in operations]
     copies = destination(out, (len(parsed), *image(pixels).shape), np.uint8, pixels)
@@ -97,10 +107,20 @@ def apply_operations_normalised(
     The same numbers, bit for bit, as `jpeg_sweep_normalised` gives for JPEG, which writes them straight to `out`; the
     pixels of another family are turned into numbers in one pass, which writes to `out` too.
 
-    mean, std: three finite numbers each, in units of the full range; std above 0. out: optional C-contiguous float32
-    (len(operations), 3, H, W) buffer that receives the result and is returned, such as the tensor that a network reads.
+    Args:
+        pixels: (H, W, 3) uint8 RGB.
+        operations: Names as in `apply_operations`.
+        mean: Subtracted from each channel, in units of 0..1. Like `std` three finite numbers, those of `std` above 0.
+        std: Divides each channel after that.
+        out: Optional C-contiguous float32 (len(operations), 3, H, W) buffer that receives the result and is returned,
+            such as the tensor that a network reads.
 
-    Returns float32 (len(operations), 3, H, W). Raises UsageError and ImageError as `apply_operations` does.
+    Returns:
+        float32 (len(operations), 3, H, W).
+
+    Raises:
+        UsageError: See `apply_operations`.
+        ImageError: See `apply_operations`.
     """
     parsed = [parse_operation(operation) for operation in operations]
     height, width, _ = image(pixels).shape

@@ -37,12 +37,21 @@ def residual(
     small image has 95 % of the pixels) or "kept" (at 0.05 it has 5 %). Both sides become max(1, int(side * sqrt(share
     kept))). The paper takes means when it shrinks and smooths when it enlarges: "box" and "bilinear" here.
 
-    pixels: (H, W, 3) or (N, H, W, 3) uint8 RGB. rate: more than 0, less than 1. down, up: filters as in `scale`.
-    coded: give 128 + residual in a byte instead, cut to 0..255, which loses what is beyond -128..127. out: optional
-    C-contiguous buffer for the result; it must not share memory with `pixels`.
+    Args:
+        pixels: (H, W, 3) or (N, H, W, 3) uint8 RGB.
+        rate: More than 0, less than 1.
+        reading: How `rate` is read: "removed" or "kept".
+        down: Filters as in `scale`.
+        up: The filter that enlarges.
+        coded: Give 128 + residual in a byte instead, cut to 0..255, which loses what is beyond -128..127.
+        out: Optional C-contiguous buffer for the result; it must not share memory with `pixels`.
 
-    Returns int16 -255..255, or uint8 if coded, of the shape of `pixels`. Raises ImageError for pixels or a buffer of
-    another shape or type, UsageError for a rate, reading or filter that is not allowed.
+    Returns:
+        int16 -255..255, or uint8 if coded, of the shape of `pixels`.
+
+    Raises:
+        ImageError: If pixels or buffer have another shape or type.
+        UsageError: For a rate, reading or filter that is not allowed.
     """
     images = batch(pixels)
     share = _kept_share(rate, reading)

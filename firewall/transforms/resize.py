@@ -12,7 +12,13 @@ __all__ = ["resize"]
 def resize(pixels: npt.NDArray[np.uint8], width: int, height: int) -> npt.NDArray[np.uint8]:
     """Resample to width x height by Pillow's BILINEAR filter (antialiased when it shrinks, integer arithmetic).
 
-    pixels: (H, W, 3) uint8. Returns (height, width, 3) uint8; the same size gives the same bytes.
+    Args:
+        pixels: (H, W, 3) uint8.
+        width: Width of the result in pixels.
+        height: Height of the result in pixels.
+
+    Returns:
+        (height, width, 3) uint8; the same size gives the same bytes.
     """
     if pixels.shape[:2] == (height, width):
         return np.ascontiguousarray(pixels)

@@ -24,11 +24,17 @@ def rotate(
     Nearest neighbour, black where the corners have left. A positive angle is counter-clockwise, as in the published
     code of Nguyen, Kuribayashi et al. (their text says clockwise): 1 to 8 degrees there. Nothing is rotated back.
 
-    pixels: (H, W, 3) or (N, H, W, 3) uint8 RGB. angles: degrees, -360 to 360, any number, any order. out: optional
-    C-contiguous uint8 buffer for the result; it must not share memory with `pixels`.
+    Args:
+        pixels: (H, W, 3) or (N, H, W, 3) uint8 RGB.
+        angles: Degrees, -360 to 360, any number, any order.
+        out: Optional C-contiguous uint8 buffer for the result; it must not share memory with `pixels`.
 
-    Returns uint8 (A, H, W, 3), or (N, A, H, W, 3) for a batch. Raises ImageError for pixels or a buffer of another
-    shape or type, UsageError for an angle out of range.
+    Returns:
+        uint8 (A, H, W, 3), or (N, A, H, W, 3) for a batch.
+
+    Raises:
+        ImageError: If pixels or buffer have another shape or type.
+        UsageError: For an angle out of range.
     """
     images = batch(pixels)
     check_numbers(angles, "an angle", -MAX_ANGLE, MAX_ANGLE)

@@ -30,7 +30,8 @@ def _loaded() -> ModuleType | None:
 def runtime(images: npt.NDArray[np.uint8]) -> ModuleType | None:
     """The native module if it is built and takes images of this size, else None.
 
-    images: (N, H, W, 3).
+    Args:
+        images: (N, H, W, 3).
     """
     return _loaded() if max(images.shape[1:3]) <= MAX_SIDE else None
 
@@ -38,7 +39,8 @@ def runtime(images: npt.NDArray[np.uint8]) -> ModuleType | None:
 def rows(images: npt.NDArray[np.uint8]) -> npt.NDArray[np.uint8]:
     """The same pixels where the runtime can read them: rows of packed pixels, one behind the other.
 
-    images: (N, H, W, 3). A region of a frame is used where it lies; what is mirrored or thinned out is copied.
+    Args:
+        images: (N, H, W, 3). A region of a frame is used where it lies; what is mirrored or thinned out is copied.
     """
     count, height, width, _ = images.shape
     image, row, pixel, byte = images.strides

@@ -41,12 +41,18 @@ def scale(
     convolutions but not possible with a network of fixed input.) The default filter is Pillow's own default, which
     their published code relies on; with the Pillow 6.1 of their paper that was "nearest".
 
-    pixels: (H, W, 3) or (N, H, W, 3) uint8 RGB. factors: 0.1 to 10, any number, any order; 1 gives a copy.
-    resampling: "bicubic", "bilinear", "box" or "nearest"; the first three are antialiased when they shrink.
-    out: optional C-contiguous uint8 buffer for the result; it must not share memory with `pixels`.
+    Args:
+        pixels: (H, W, 3) or (N, H, W, 3) uint8 RGB.
+        factors: 0.1 to 10, any number, any order; 1 gives a copy.
+        resampling: "bicubic", "bilinear", "box" or "nearest"; the first three are antialiased when they shrink.
+        out: Optional C-contiguous uint8 buffer for the result; it must not share memory with `pixels`.
 
-    Returns uint8 (F, H, W, 3), or (N, F, H, W, 3) for a batch. Raises ImageError for pixels or a buffer of another
-    shape or type, UsageError for a factor or filter that is not allowed.
+    Returns:
+        uint8 (F, H, W, 3), or (N, F, H, W, 3) for a batch.
+
+    Raises:
+        ImageError: If pixels or buffer have another shape or type.
+        UsageError: For a factor or filter that is not allowed.
     """
     images = batch(pixels)
     check_numbers(factors, "a factor", MIN_FACTOR, MAX_FACTOR)
@@ -80,7 +86,11 @@ def resample(picture: Image.Image, width: int, height: int, number: int) -> Imag
 
 
 def filter_number(name: str) -> int:
-    """Pillow's number for a filter. Raises UsageError for an unknown name."""
+    """Pillow's number for a filter.
+
+    Raises:
+        UsageError: For an unknown name.
+    """
     if name not in FILTERS:
         raise UsageError(f"a resampling filter must be one of {', '.join(FILTERS)}, got {name!r}")
     return FILTERS[name]

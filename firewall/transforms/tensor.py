@@ -21,8 +21,13 @@ def tensor(
 ) -> None:
     """Fill `out`, C-contiguous float32 (N, 3, H, W), with pixels (N, H, W, 3); see `arrays.normalise`.
 
-    By the native runtime in one pass, by numpy without it; the same numbers, bit for bit. means, stds: float64 (3,), as
-    `arrays.normalisation` gives them.
+    By the native runtime in one pass, by numpy without it; the same numbers, bit for bit.
+
+    Args:
+        pixels: (N, H, W, 3) uint8 RGB.
+        means: float64 (3,), as `arrays.normalisation` gives them.
+        stds: float64 (3,), see `means`.
+        out: Receives the numbers.
     """
     module = runtime(pixels)
     if module is None:

@@ -45,7 +45,7 @@ def test_a_shortened_file_is_refused(copy: Path) -> None:
     """A file cut off while copying does not load."""
     file = copy / load_bundle(copy).manifest.classifier.file
     file.write_bytes(file.read_bytes()[:-1])
-    with pytest.raises(BundleError, match="install the bundle anew"):
+    with pytest.raises(BundleError, match="install the bundle again"):
         load_bundle(copy)
 
 

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from firewall.bundle import load_bundle, write_bundle
-from firewall.bundle.external_data import has_external_data
+from firewall.bundle.onnx_bytes import has_external_data
 from firewall.errors import BundleError
 
 onnx = pytest.importorskip("onnx", reason="the export extra is not installed")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 import pytest
@@ -165,7 +166,7 @@ def test_a_bundle_that_changes_while_it_is_signed_is_not_signed(
 
 def test_a_bundle_in_a_folder_that_can_not_be_written_is_one_line(bundle: Path, key: Path) -> None:
     """A folder stands in the place of the file that is written first."""
-    (bundle / ".manifest.json.partial").mkdir()
+    (bundle / f".manifest.json.{os.getpid()}.partial").mkdir()
     with pytest.raises(UsageError, match=r"can't write .*manifest\.json .*in a folder that can be written"):
         sign_bundle(bundle, key)
 

@@ -376,7 +376,7 @@ def test_a_version_that_can_not_be_remembered_is_not_accepted(
     with pytest.raises(BundleError, match="can't read which bundle versions were accepted from"):
         load_bundle(bundle, trust=trust)
     state.rmdir()
-    state.with_name(f"{state.name}.{os.getpid()}.partial").mkdir()
+    state.with_name(f".{state.name}.{os.getpid()}.partial").mkdir()
     with pytest.raises(BundleError, match="can't remember the bundle's version in"):
         load_bundle(bundle, trust=trust)
     assert not state.exists()

@@ -12,7 +12,7 @@ from PIL import Image
 
 from firewall import Firewall, cli
 from firewall.bundle import DEFAULT, load_bundle
-from firewall.bundle.written_precision import precision_of
+from firewall.bundle.onnx_bytes import precision_of
 from firewall.errors import BundleError
 from firewall.export.precision import prepare, to_float16, to_int8
 from firewall.frame import Pixels

@@ -7,7 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from firewall.engines.plan_cache import PlanCache, PlanKey, Precision, Profile, plan_folder, precision_named
+from firewall.bundle.onnx_bytes import Precision
+from firewall.engines.plan_cache import PlanCache, PlanKey, Profile, Target, plan_folder, precision_named
 from firewall.errors import EngineError, UsageError
 
 CONTENT = bytes(range(256)) * 8
@@ -123,18 +124,18 @@ def test_the_one_plan_of_a_network_and_device(cache: PlanCache) -> None:
     """Two precisions: one must be named. Two batches: the larger. None, or for another device: how to build it."""
     asked = {"onnx": "ab" * 32, "output": "logits", "tensorrt": "10.3.0", "gpu": "Orin", "compute_capability": "8.7"}
     with pytest.raises(EngineError, match=r"no TensorRT plans in .*'firewall export tensorrt'"):
-        cache.find(**asked)
+        cache.find(Target(**asked))
     for stored in (key(most=8), key(most=16), key("int8"), key("int8", gpu="Thor")):
         store(cache, stored)
-    assert cache.find(**asked, precision="fp16").key == key(most=16)
-    assert cache.find(**asked, precision="int8").key == key("int8")
+    assert cache.find(Target(**asked), precision="fp16").key == key(most=16)
+    assert cache.find(Target(**asked), precision="int8").key == key("int8")
     with pytest.raises(EngineError, match=r"precision fp16, int8 .* name one"):
-        cache.find(**asked)
-    assert cache.find(**{**asked, "gpu": "Thor"}).key == key("int8", gpu="Thor")
+        cache.find(Target(**asked))
+    assert cache.find(Target(**{**asked, "gpu": "Thor"})).key == key("int8", gpu="Thor")
     with pytest.raises(EngineError, match=r"no fp32 TensorRT plan .* on Orin \(compute capability 8.7\)"):
-        cache.find(**asked, precision="fp32")
+        cache.find(Target(**asked), precision="fp32")
     with pytest.raises(EngineError, match=r"TensorRT 11.4"):
-        cache.find(**{**asked, "tensorrt": "11.4"})
+        cache.find(Target(**{**asked, "tensorrt": "11.4"}))
 
 
 def test_where_plans_are_kept(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -27,8 +27,8 @@ from firewall.export.parity import compare  # noqa: E402
 from firewall.export.verification import verify  # noqa: E402
 from firewall.lab.models.sign_classifier import SignClassifier  # noqa: E402
 from firewall.lab.models.small_networks import ARCHITECTURES  # noqa: E402
-from firewall.lab.training.classifiers.protected import Settings as SignSettings  # noqa: E402
-from firewall.lab.training.classifiers.small import Settings  # noqa: E402
+from firewall.lab.training.classifiers.sign_training import Settings as SignSettings  # noqa: E402
+from firewall.lab.training.classifiers.small_classifiers import Settings  # noqa: E402
 from firewall.lab.training.loop import Schedule  # noqa: E402
 from tests.lab.coloured_shapes import SIZE, shapes, trained  # noqa: E402
 

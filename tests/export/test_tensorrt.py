@@ -18,9 +18,10 @@ onnx = pytest.importorskip("onnx", reason="the export extra is not installed")
 from firewall import Firewall, engines  # noqa: E402
 from firewall import export as package  # noqa: E402
 from firewall.bundle import Bundle  # noqa: E402
+from firewall.bundle.onnx_bytes import PRECISIONS, Precision  # noqa: E402
 from firewall.cli import app, run  # noqa: E402
 from firewall.engines import OnnxRuntimeEngine  # noqa: E402
-from firewall.engines.plan_cache import PRECISIONS, PlanCache, Precision  # noqa: E402
+from firewall.engines.plan_cache import PlanCache  # noqa: E402
 from firewall.engines.tensorrt_engine import TensorRTEngine  # noqa: E402
 from firewall.errors import EngineError, UsageError  # noqa: E402
 from firewall.export.build_progress import interruptible  # noqa: E402

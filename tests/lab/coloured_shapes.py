@@ -57,8 +57,8 @@ def trained() -> nn.Sequential:
 
 
 @cache
-def named_rightly() -> tuple[Tensor, Tensor]:
-    """24 images that the network names rightly, of kept-out noise."""
+def correctly_classified() -> tuple[Tensor, Tensor]:
+    """24 images that the network classifies correctly, of kept-out noise."""
     images, labels = shapes(96, seed=2)
     right = classes_of(trained(), images) == labels
     assert right.float().mean() > 0.9, "the network has learnt its shapes"

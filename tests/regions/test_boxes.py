@@ -3,7 +3,8 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from firewall.regions.boxes import as_regions, overlaps, strongest
+from firewall.regions.boxes import as_regions, overlaps
+from firewall.regions.suppression import strongest
 
 
 def test_overlap_is_intersection_over_union() -> None:
@@ -23,15 +24,15 @@ def test_the_strongest_come_first_and_hide_what_they_overlap() -> None:
     boxes = np.array([[0.0, 0, 10, 10], [1, 1, 10, 10], [30, 0, 10, 10], [60, 0, 10, 10], [90, 0, 10, 10]])
     belief = np.array([0.6, 0.9, 0.7, 0.7, 0.1])
     overlap = overlaps(boxes, boxes)
-    assert strongest(belief, overlap, 0.2, 0.5, 8) == [1, 2, 3]
-    assert strongest(belief, overlap, 0.0, 0.5, 8) == [1, 2, 3, 4]
-    assert strongest(belief, overlap, 0.2, 0.9, 8) == [1, 2, 3, 0]
-    assert strongest(belief, overlap, 0.2, 0.5, 2) == [1, 2]
+    assert strongest(belief, overlap, 0.5, 8, 0.2) == [1, 2, 3]
+    assert strongest(belief, overlap, 0.5, 8, 0.0) == [1, 2, 3, 4]
+    assert strongest(belief, overlap, 0.9, 8, 0.2) == [1, 2, 3, 0]
+    assert strongest(belief, overlap, 0.5, 2, 0.2) == [1, 2]
 
 
 def test_a_confidence_that_is_no_number_is_not_kept() -> None:
     """NaN is never above the threshold."""
-    assert strongest(np.array([np.nan]), np.ones((1, 1)), 0.0, 0.5, 8) == []
+    assert strongest(np.array([np.nan]), np.ones((1, 1)), 0.5, 8, 0.0) == []
 
 
 def test_regions_are_cut_to_the_frame() -> None:

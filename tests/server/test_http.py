@@ -34,7 +34,7 @@ def test_an_address_is_parsed(text: str, address: tuple[str, int]) -> None:
 @pytest.mark.parametrize(
     "text",
     [
-        *("", "8080", ":8080", "localhost", "localhost:", "localhost:http", "::1:8080", "[::1]", "[::g]:80"),
+        *("", ":8080", "localhost", "localhost:", "localhost:http", "::1:8080", "[::1]", "[::g]:80"),
         *("[1.2.3.4]:80", "a:1:2", "localhost:65536", "localhost:-1", "http://localhost:80", "local host:80"),
         "localhost:\N{ARABIC-INDIC DIGIT EIGHT}0",
     ],
@@ -133,3 +133,8 @@ def test_it_stops_with_a_reader_that_does_not_read() -> None:
         server.stop()
         assert time.monotonic() - started < 4.0
     assert not [thread for thread in threading.enumerate() if thread.name == "firewall-http"]
+
+
+def test_a_port_alone_is_of_this_machine() -> None:
+    """`http: 8080` listens where nobody else can reach it."""
+    assert parse_address(" 8080 ") == ("127.0.0.1", 8080)

@@ -19,6 +19,7 @@ from firewall.demo.source import DemoReader
 from firewall.errors import ImageError, SourceError
 from firewall.frame import Frame, Pixels
 from firewall.sources import Capture, End, Failure, Idle, parse
+from firewall.sources.decoder import ffmpeg, heard
 from firewall.sources.video import VideoReader
 
 pytestmark = pytest.mark.skipif(shutil.which("ffmpeg") is None, reason="needs the ffmpeg program")
@@ -125,6 +126,51 @@ def test_healthy_videos_give_all_their_frames(name: str, tmp_path: Path) -> None
     assert errors == [] and len(frames) == int(told.split()[0].strip(","))
 
 
+EDITED = {
+    "closed.mp4": X264,
+    "open.mp4": HEALTHY["open-groups.mp4"][len(PICTURE) :],
+    "hevc.mp4": X265,
+    "mpeg4.mov": [*MPEG4, "-bf", "2"],
+    "mjpeg.mov": MJPEG,
+}
+
+
+@pytest.mark.parametrize("name", EDITED)
+def test_a_video_that_was_cut_without_coding_it_again(name: str, tmp_path: Path) -> None:
+    """Its edit list cuts away frames from which the first ones are decoded: those are read and dropped, the others are
+    whole. Where one that is cut away is damaged, so is what is decoded from it."""
+    path = make(tmp_path / f"whole-{name}", *PICTURE, *EDITED[name])
+    whole, _ = read(path)
+    cut = make(tmp_path / name, "-ss", "0.52", "-i", path, "-c", "copy")
+    frames, errors = read(cut)
+    first = 16 if name == "open.mp4" else 13  # an open group's own key frame, which is shown after the cut
+    assert errors == [] and places(frames, whole) == list(range(first, FRAMES))
+
+    for file, start in ((path, 0), (cut, 13)):
+        data = bytearray(file.read_bytes())
+        middle = data.index(b"mdat") + 1000  # in the first frame, which the edit list cuts away
+        data[middle : middle + 512] = bytes(512)
+        file.write_bytes(data)
+        frames, errors = read(file)
+        assert errors and are_whole(frames, whole) and places(frames[-1:], whole) == [FRAMES - 1]
+        assert name == "mjpeg.mov" or places(frames[:1], whole)[0] >= start + 7
+
+
+def test_an_avi_that_was_written_to_a_pipe(tmp_path: Path) -> None:
+    """Its writer couldn't go back to state the count of frames: what stands there means that nothing is stated."""
+    path = tmp_path / "pipe.avi"
+    with path.open("wb") as file:
+        command = ["ffmpeg", "-v", "error", *PICTURE, *MPEG4, "-f", "avi", "pipe:1"]
+        subprocess.run(command, stdout=file, check=True, timeout=120)
+    data = path.read_bytes()
+    place = data.index(b"strh") + 8 + 32  # the count
+    for count in (data[place : place + 4], b"\xff\xff\xff\x7f", b"\xff\xff\xff\xff", bytes(4)):
+        for size in (data[4:8], b"\xff\xff\xff\x7f", b"\xff\xff\xff\xff", bytes(4)):
+            path.write_bytes(data[:4] + size + data[8:place] + count + data[place + 4 :])
+            frames, errors = read(path)
+            assert errors == [] and len(frames) == FRAMES, (count, size)
+
+
 @pytest.mark.parametrize("container", ["mjpg", "avi", "mkv", "mov"])
 @pytest.mark.parametrize("filled", [False, True], ids=["plain", "zeros"])
 def test_cut_pictures_of_mjpeg(container: str, filled: bool, tmp_path: Path) -> None:
@@ -222,7 +268,7 @@ def test_a_frame_that_was_lost(name: str, tmp_path: Path) -> None:
 
         assert are_whole(frames, whole), (lost, places(frames, whole), errors)
         assert errors or len(frames) == FRAMES - 1, "only a frame from which nothing is predicted may be left out"
-        assert places(frames[-10:], whole) == list(range(20, 30))
+        assert places(frames[-10:], whole) == list(range(20, 30)), (lost, errors)
 
 
 @pytest.mark.parametrize("name", ["h264.ts", "hevc.ts", "mpeg2.ts"])
@@ -343,3 +389,12 @@ def test_colours_follow_the_matrix_and_range_that_the_video_names(matrix: str, s
     frames, errors = read(make(tmp_path / "red.mp4", *source, "-vf", coded, *X264, "-crf", "5", *named))
     assert errors == []
     assert np.abs(frames[0].reshape(-1, 3).mean(0) - (0xC8, 0x1E, 0x3C)).max() < 5
+
+
+def test_what_is_heard_of_ffmpeg_holds_no_address() -> None:
+    """Its messages become reasons of failures, and repeat addresses with their passwords."""
+    av = ffmpeg()
+    with heard() as words:
+        av.logging.log(av.logging.ERROR, "http", "error in http://admin:hunter2@camera/front: missing part")
+        av.logging.log(av.logging.INFO, "h264", "all is well")
+    assert words.lost == ["error in *** missing part"]

@@ -59,10 +59,11 @@ def test_a_picture_that_stays_is_stale_after_the_time_set() -> None:
     assert all(said[21:31]) and said[30] == "camera repeats one picture: nothing new for 2.9 s"
 
 
-@pytest.mark.parametrize("period", [2, 3, REMEMBERED, REMEMBERED + 1])
+@pytest.mark.parametrize("period", [2, 3, 9, 10, 32, REMEMBERED, REMEMBERED + 1])
 def test_a_few_pictures_by_turns_are_no_new_ones(period: int) -> None:
     """As a driver shows whose buffers nobody fills any more. A longer loop is taken for a film."""
-    said = verdicts(sensor(), [noise(number % period) for number in range(60)])
+    assert REMEMBERED >= 64
+    said = verdicts(sensor(), [noise(number % period) for number in range(2 * period + 40)])
 
     assert any(said) == (period <= REMEMBERED)
     if any(said):
@@ -103,9 +104,9 @@ def test_things_that_move_in_a_drawn_scene_are_new_pictures() -> None:
 )
 def test_rows_of_an_earlier_frame(part: slice, stale: bool) -> None:
     """Halves, a band, every other row (one field of two); a twentieth, as of a caption, is let pass."""
-    for back in range(1, REMEMBERED):
+    for back in (1, 2, 9, REMEMBERED):
         frames = [noise(seed) for seed in range(REMEMBERED)]
-        last = noise(50)
+        last = noise(1000)
         last[part] = frames[-back][part]
         said = verdicts(sensor(), [*frames, last])
         assert bool(said[-1]) == stale and not any(said[:-1])
@@ -149,9 +150,9 @@ def test_a_camera_that_sees_nothing_move_is_healthy(quality: int | None, light: 
     base = np.clip((base - 128) * 4 + 110, 0, 255) * light
     for sigma in (0.3, 1.0, 2.0):
         frames = []
-        for number in range(12):
+        for number in range(REMEMBERED + 6):
             taken = np.clip(base + rng.normal(0, sigma, base.shape), 0, 255).round().astype(np.uint8)
-            taken[20:60, number * 16 : number * 16 + 60] = 200  # a car drives by
+            taken[20:60, number * 4 : number * 4 + 60] = 200  # a car drives by
             if quality is not None:
                 file = io.BytesIO()
                 Image.fromarray(taken).save(file, "JPEG", quality=quality)
@@ -172,16 +173,17 @@ def test_drawn_and_real_videos_are_healthy(demo_frames: list[Pixels]) -> None:
 
 
 def test_what_it_costs() -> None:
-    """About 0.3 ms a frame of 1280x720 on a quiet core, where 1 ms is allowed; the best of many, since this machine may
-    be busy."""
+    """About 0.4 ms a frame of 1280x720 on a quiet core, with all the pictures remembered that there can be; 1 ms is
+    allowed. The best of many, since this machine may be busy."""
     freshness = sensor()
-    frames = [noise(seed, 720, 1280) for seed in range(4)]
+    pixels = noise(0, 720, 1280)
     spent = []
-    for number in range(60):
+    for number in range(REMEMBERED + 60):
+        pixels[:, :, 0] += 1
         started = time.perf_counter()
-        freshness.check(frames[number % 4], 100 + number / 100)
+        freshness.check(pixels, 100 + number / 100)
         spent.append(time.perf_counter() - started)
-    assert min(spent) < 1e-3
+    assert min(spent[REMEMBERED:]) < 1e-3
 
 
 def test_a_live_source_that_freezes_is_withheld_as_stale(guard: Firewall, settings: CaptureSettings) -> None:

@@ -2,7 +2,9 @@ from __future__ import annotations
 
 import os
 import re
+import shutil
 import signal
+import subprocess
 from collections.abc import Callable
 from pathlib import Path
 
@@ -10,9 +12,10 @@ import numpy as np
 import pytest
 
 from firewall.config import CaptureSettings
-from firewall.errors import SourceError
+from firewall.errors import ImageError, SourceError
 from firewall.frame import Frame, Pixels
 from firewall.sources import Capture, End, Failure, Idle, parse
+from firewall.sources.video import VideoReader
 
 Taken = Frame | Failure | Idle | End
 ReadUntil = Callable[[Capture, Callable[[Taken], bool]], list[Taken]]
@@ -169,3 +172,103 @@ def test_a_video_that_vanishes_between_parse_and_open(
 
     with Capture(spec, settings) as capture, pytest.raises(SourceError, match="No such file"):
         read_until(capture, is_end)
+
+
+def coded(path: Path, *arguments: str) -> Path:
+    """Half a second of a drawn picture in a codec."""
+    picture = ["-f", "lavfi", "-i", "testsrc2=size=320x240:rate=25:duration=0.6"]
+    command = ["ffmpeg", "-v", "error", "-y", *picture, *arguments, "-strict", "experimental", str(path)]
+    subprocess.run(command, check=True, timeout=120)
+    return path
+
+
+needs_ffmpeg = pytest.mark.skipif(shutil.which("ffmpeg") is None, reason="needs the ffmpeg program")
+
+
+@needs_ffmpeg
+@pytest.mark.parametrize(
+    ("codec", "name"),
+    [
+        ("huffyuv", "x.avi"),
+        ("ffvhuff", "x.mkv"),
+        ("utvideo", "x.avi"),
+        ("magicyuv", "x.avi"),
+        ("svq1", "x.mov"),
+        ("msvideo1", "x.avi"),
+        ("qtrle", "x.mov"),
+        ("gif", "x.mkv"),
+        ("v210", "x.mov"),
+        ("ffv1 -level 1", "x.mkv"),
+        ("ffv1 -level 3 -slicecrc 0", "x.mkv"),
+    ],
+)
+def test_codecs_that_cannot_tell_damage_are_refused(codec: str, name: str, tmp_path: Path) -> None:
+    """At the start, with the codec and what to convert to: their decoders make a picture of any bytes."""
+    path = coded(tmp_path / name, "-c:v", *codec.split())
+    with pytest.raises(SourceError) as caught:
+        VideoReader(str(path), name, timeout=20)
+    text = str(caught.value)
+    called = "FFV1 without checksums" if "ffv1" in codec else codec.split(maxsplit=1)[0]
+    assert text.startswith(f"video {name} is coded as {called}, which can't tell damaged pictures from whole ones; ")
+    assert "convert it first: ffmpeg -i IN -c:v " in text and "\n" not in text
+
+
+@needs_ffmpeg
+def test_what_the_reader_cannot_decode_is_not_called_damaged(tmp_path: Path) -> None:
+    """A codec in an MPEG program stream that FFmpeg takes for something else, and JPEG of a kind that we don't read."""
+    path = coded(tmp_path / "x.vob", "-c:v", "h263", "-s", "176x144", "-f", "vob")
+    with pytest.raises(SourceError, match=r"no video that we can decode was recognised in video x\.vob; remux"):
+        VideoReader(str(path), "x.vob", timeout=20)
+    reader = VideoReader(str(coded(tmp_path / "x.avi", "-c:v", "ljpeg")), "x.avi", timeout=20)
+    with pytest.raises(ImageError, match=r"the frame is unsupported: the JPEG is lossless or arithmetic-coded"):
+        next(reader)
+    reader.close()
+
+
+@needs_ffmpeg
+@pytest.mark.parametrize("codec", ["ffv1 -level 3", "rawvideo", "prores", "png", "libx264 -qp 0"])
+def test_codecs_for_measuring_are_read(codec: str, tmp_path: Path) -> None:
+    """Raw and lossless video that has checksums, and what `convert it first` leads to."""
+    reader = VideoReader(str(coded(tmp_path / "x.mov.mkv", "-c:v", *codec.split())), "x.mkv", timeout=20)
+    assert len(list(reader)) == 15
+    reader.close()
+
+
+@needs_ffmpeg
+@pytest.mark.parametrize(
+    ("codec", "byte"),
+    [
+        *[(codec, byte) for codec in ("libvpx", "libvpx-vp9") for byte in (0x00, 0xAA, 0xFF, 0x55)],
+        *[(codec, byte) for codec in ("mpeg4", "h263", "flv", "wmv2") for byte in (0x00, 0xAA)],
+    ],
+)
+def test_packets_that_hold_one_byte_over_and_over(codec: str, byte: int, tmp_path: Path) -> None:
+    """A key frame of which the second half is overwritten gives no picture: no coder writes such runs. Ones stand for
+    blocks that stay in the older codecs: they aren't tried there."""
+    size = ["-s", "352x288"] if codec == "h263" else []
+    path = coded(tmp_path / "x.mkv", "-c:v", codec, "-g", "1", "-b:v", "3M", *size)
+    found = subprocess.run(
+        ["ffprobe", "-v", "error", "-show_entries", "packet=pos,size", "-of", "csv=p=0", str(path)],
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    length, position = map(int, found.stdout.split()[7].split(",")[:2])
+    data = bytearray(path.read_bytes())
+    data[position + length // 2 : position + length - 8] = bytes([byte]) * (length - 8 - length // 2)
+    path.write_bytes(data)
+
+    reader, frames, errors = VideoReader(str(path), "x.mkv", timeout=20), 0, 0
+    while True:
+        try:
+            next(reader)
+            frames += 1
+        except StopIteration:  # noqa: PERF203
+            break
+        except ImageError:
+            errors += 1
+        except SourceError:
+            errors += 1
+            break
+    reader.close()
+    assert errors >= 1 and frames < 15

@@ -1,7 +1,11 @@
-"""Attacks on an image classifier, one a file, behind one protocol; `registry.ATTACKS` holds them by name."""
+"""Attacks on an image classifier, one in each file, behind one protocol; `registry.ATTACKS` holds them by name.
 
+Start with `registry` for the list, `attack` for what every attack takes and returns, and `criteria` for what counts as
+success.
+"""
+
+from firewall.lab.attacks.attack import Attack
 from firewall.lab.attacks.criteria import Criterion, Target, TopOut
-from firewall.lab.attacks.protocol import Attack
 from firewall.lab.attacks.registry import ATTACKS, BLACK_BOX, PAPER_TARGETED, PAPER_UNTARGETED, by_name
 from firewall.lab.attacks.rounding import quantise, survivors
 

@@ -1,34 +1,44 @@
-"""ADef: DeepFool's way to the boundary, taken by moving pixels instead of changing them."""
+"""ADef: the way of DeepFool to the decision boundary, by moving pixels instead of changing them."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import ClassVar
 
 import torch
 from torch import Tensor, nn
 
 from firewall.errors import UsageError
+from firewall.lab.attacks.attack import Logits, WhiteBox, under_attack
 from firewall.lab.attacks.bisection import along
 from firewall.lab.attacks.criteria import TOP_1, TopOut, wrong_classes
 from firewall.lab.attacks.deepfool import missing, ranked
 from firewall.lab.attacks.flow import deform, smooth
-from firewall.lab.attacks.protocol import Logits, under_attack
 from firewall.lab.attacks.rounding import as_stored
 
 __all__ = ["ADef"]
 
 
 @dataclass(frozen=True)
-class ADef:
-    """Alaifari, Alberti, Gauksson: "ADef: an iterative algorithm to construct adversarial deformations", 2019.
+class ADef(WhiteBox):
+    """Adversarial deformation. White box, least deformation.
 
-    With f the difference of a rival's logit and the label's, and a its gradient by the flow field, the shortest smooth
-    flow to the linearised boundary is -f S S a / |S a|^2, S a Gaussian blur. The flows of the steps are added up, and
-    the original image is deformed by the sum: deforming it again and again, as the paper does, blurs it.
+    Alaifari, Alberti, Gauksson: "ADef: an iterative algorithm to construct adversarial deformations", 2019. With f the
+    difference between a rival's logit and the label's, and a its gradient by the flow field, the shortest smooth flow
+    to the linearised boundary is -f S S a / |S a|^2, where S is a Gaussian blur. The flows of all steps are added up,
+    and the original image is deformed by the sum: deforming it again and again, as the paper does, blurs it.
 
-    sigma: of S, in pixels, 0 for none. overshoot: by how much each step is stretched. reach: how far a pixel may
-    be moved, in pixels, the paper's bound; longer flows are scaled back. steps, candidates, criterion: as DeepFool.
+    Args:
+        steps: Largest number of steps, 1 or more.
+        candidates: How many of the most likely wrong classes have their boundaries examined, at least the criterion's
+            k.
+        sigma: Width of the blur S, in pixels; 0 for none.
+        overshoot: By how much each step is stretched, 0 or more.
+        reach: How far a pixel may be moved, in pixels, above 0 (the paper's bound); longer flows are scaled back.
+        criterion: What counts as success, with k as in DeepFool.
+        name: The kind of attack, as cards have it.
+
+    Raises:
+        UsageError: A parameter is out of its range.
     """
 
     steps: int = 40
@@ -38,10 +48,6 @@ class ADef:
     reach: float = 3.0
     criterion: TopOut = TOP_1
     name: str = "adef"
-
-    needs_gradient: ClassVar[bool] = True
-    labels_only: ClassVar[bool] = False
-    chunk: ClassVar[int] = 32
 
     def __post_init__(self) -> None:
         if (
@@ -56,13 +62,22 @@ class ADef:
             )
 
     def run(self, model: nn.Module, images: Tensor, labels: Tensor, seed: int) -> Tensor:
-        """See Attack.run. Nothing is random; `seed` is not used. Where the criterion is met already nothing changes."""
+        """See Attack.run. Nothing is random. An image that meets the criterion already stays as it is."""
         with under_attack(model, images, labels) as logits:
             images = images.detach()
             return as_stored(deform(images, self.field(logits, images, labels)))
 
     def field(self, logits: Logits, images: Tensor, labels: Tensor) -> Tensor:
-        """The flow, (N, 2, H, W), that deforms each image as far as it has to be, or as the steps got."""
+        """The flow that deforms each image as far as it has to be, or as far as the steps got.
+
+        Args:
+            logits: The network, as `under_attack` gives it.
+            images: Float (N, C, H, W) in 0..1.
+            labels: Int64 (N,).
+
+        Returns:
+            Float (N, 2, H, W), to the right and down, in pixels.
+        """
         with torch.no_grad():
             rivals = wrong_classes(logits(images), labels, self.candidates)
         result = torch.zeros_like(images[:, :1]).repeat(1, 2, 1, 1)

@@ -1,35 +1,46 @@
-"""APGD: projected gradient descent that sets its own step length, the white-box half of AutoAttack."""
+"""APGD: projected gradient descent that sets its own step length, a part of AutoAttack."""
 
 from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from typing import ClassVar, Literal
+from typing import Literal
 
 import torch
 from torch import Tensor, nn
 
 from firewall.errors import DataError, UsageError
+from firewall.lab.attacks.attack import Logits, WhiteBox, under_attack
 from firewall.lab.attacks.bisection import along
 from firewall.lab.attacks.criteria import TOP_1, Criterion, wrong_classes
 from firewall.lab.attacks.pgd import project, random_start
-from firewall.lab.attacks.protocol import Logits, under_attack
 from firewall.lab.attacks.rounding import as_stored
 
 __all__ = ["Apgd"]
 
 
 @dataclass(frozen=True)
-class Apgd:
-    """Croce, Hein: "Reliable evaluation of adversarial robustness with an ensemble of diverse parameter-free attacks",
-    2020. L-infinity.
+class Apgd(WhiteBox):
+    """Auto-PGD. White box, L-infinity, bounded.
 
-    Steps with momentum, 2 eps long at first. At checkpoints that come closer and closer the step is halved, and the
-    walk goes back to the best point, if the loss rose in less than `rho` of the steps or nothing was gained since the
-    last checkpoint. An image that meets the criterion as stored is done.
+    Croce, Hein: "Reliable evaluation of adversarial robustness with an ensemble of diverse parameter-free attacks",
+    2020, algorithm 1. Steps with momentum, 2 eps long at first. At checkpoints that come closer and closer the step is
+    halved and the search returns to its best point, if the loss rose in less than `rho` of the steps or the best loss
+    did not change since the last checkpoint. An image is done when it meets the criterion as stored.
 
-    loss: `ce`, the criterion's cross-entropy, or `dlr`, the targeted difference of logits ratio, from the label to the
-    most likely wrong classes in turn, `targets` of them; it doesn't fade where the network is certain.
+    Args:
+        loss: `ce`: the criterion's cross-entropy. `dlr`: the targeted difference of logits ratio (the paper's equation
+            7), from the label to the most likely wrong classes in turn; its gradient does not vanish where the network
+            is certain.
+        eps: Radius of the ball, in units of the full range 0..1, above 0.
+        steps: Steps from each start, 1 or more.
+        targets: Target classes of the dlr loss, 1 or more.
+        rho: Share of rising steps that keeps the step length, between 0 and 1.
+        criterion: What counts as success.
+        name: The kind of attack, as cards have it.
+
+    Raises:
+        UsageError: A parameter is out of its range.
     """
 
     loss: Literal["ce", "dlr"] = "ce"
@@ -39,10 +50,6 @@ class Apgd:
     rho: float = 0.75
     criterion: Criterion = TOP_1
     name: str = "apgd"
-
-    needs_gradient: ClassVar[bool] = True
-    labels_only: ClassVar[bool] = False
-    chunk: ClassVar[int] = 32
 
     def __post_init__(self) -> None:
         if self.loss not in ("ce", "dlr") or not 0 < self.eps <= 1 or min(self.steps, self.targets) < 1:

@@ -1,18 +1,18 @@
-"""The basic iterative method in three norms: small steps towards a criterion, within the least radius that will do."""
+"""The basic iterative method in three norms, within the least radius that suffices."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import ClassVar, Literal
+from typing import Literal
 
 import torch
 from torch import Tensor, nn
 
 from firewall.errors import UsageError
+from firewall.lab.attacks.attack import Logits, WhiteBox, under_attack
 from firewall.lab.attacks.bisection import along, least
 from firewall.lab.attacks.criteria import TARGET_99, Criterion
 from firewall.lab.attacks.pgd import random_start
-from firewall.lab.attacks.protocol import Logits, under_attack
 from firewall.lab.attacks.rounding import as_stored
 
 __all__ = ["Bim", "Norm", "length", "within"]
@@ -22,14 +22,26 @@ Norm = Literal["linf", "l2", "l1"]
 
 
 @dataclass(frozen=True)
-class Bim:
-    """Kurakin, Goodfellow, Bengio: "Adversarial examples in the physical world", 2017 (BIM), and Madry et al. 2018
-    (with a random start: PGD). The L1 and L2 forms, and the search for the radius, are those of Foolbox 1.8, which the
-    statistics paper used: a step follows the gradient scaled to unit length, and what is too long is scaled back.
+class Bim(WhiteBox):
+    """The basic iterative method (BIM), and PGD with a random start. White box, least radius.
 
-    radius: the largest tried, in units of `norm` (see Norm). searches: radii tried for each image, halving the
-    ratio to radius / 64; the example in the smallest is the result, and an image without any comes back unchanged.
-    steps: at each radius. step: length of a step as a share of the radius, by default 2.5 / steps.
+    Kurakin, Goodfellow, Bengio: "Adversarial examples in the physical world", 2017; Madry et al. 2018 for the random
+    start. The L1 and L2 forms, and the search for the radius, are those of Foolbox 1.8, which the statistics paper
+    used: a step follows the gradient scaled to unit length, and a change that is too long is scaled back.
+
+    Args:
+        norm: `linf`, `l2` or `l1`: see Norm.
+        radius: The largest radius that is tried, 0..1, in units of `norm`.
+        steps: Steps at each radius, 1 or more.
+        searches: Radii that are tried for each image, 1 or more, between radius / 64 and radius. The example in the
+            smallest is the result; an image without any comes back unchanged.
+        step: Length of a step as a share of the radius; None: 2.5 / steps.
+        random_start: Begin at a random point of the ball.
+        criterion: What counts as success.
+        name: The kind of attack, as cards have it.
+
+    Raises:
+        UsageError: A parameter is out of its range.
     """
 
     norm: Norm = "linf"
@@ -40,10 +52,6 @@ class Bim:
     random_start: bool = False
     criterion: Criterion = TARGET_99
     name: str = "bim"
-
-    needs_gradient: ClassVar[bool] = True
-    labels_only: ClassVar[bool] = False
-    chunk: ClassVar[int] = 32
 
     def __post_init__(self) -> None:
         if (
@@ -93,19 +101,44 @@ class Bim:
 
 
 def length(change: Tensor, norm: Norm) -> Tensor:
-    """Length of each image's change, (N, 1, ...): see Norm."""
+    """The length of each image's change.
+
+    Args:
+        change: Float (N, C, H, W).
+        norm: See Norm.
+
+    Returns:
+        Float (N, 1, 1, 1).
+    """
     flat = change.flatten(1)
     lengths = {"linf": lambda: flat.abs().amax(1), "l2": lambda: flat.square().mean(1).sqrt()}
     return along(lengths.get(norm, lambda: flat.abs().mean(1))(), change)
 
 
 def unit(gradient: Tensor, norm: Norm) -> Tensor:
-    """The gradient at length 1; for L-infinity its sign, the steepest direction."""
+    """The gradient at length 1; for L-infinity its sign, the steepest direction.
+
+    Args:
+        gradient: Float (N, C, H, W).
+        norm: See Norm.
+
+    Returns:
+        Float of the same shape.
+    """
     return gradient.sign() if norm == "linf" else gradient / length(gradient, norm).clamp_min(1e-20)
 
 
 def within(change: Tensor, radius: Tensor, norm: Norm) -> Tensor:
-    """The change scaled back to the radius where it is longer; for L-infinity cut off."""
+    """The change, scaled back to the radius where it is longer; for L-infinity each value is cut off.
+
+    Args:
+        change: Float (N, C, H, W).
+        radius: Float (N, 1, 1, 1), in units of `norm`.
+        norm: See Norm.
+
+    Returns:
+        Float of the shape of `change`.
+    """
     if norm == "linf":
         return torch.maximum(torch.minimum(change, radius), -radius)
     return change * (radius / length(change, norm).clamp_min(1e-20)).clamp_max(1)

@@ -14,15 +14,33 @@ Attempt = Callable[[Tensor], tuple[Tensor, Tensor]]
 
 
 def along(values: Tensor, like: Tensor) -> Tensor:
-    """One value an image, (N,), shaped to be multiplied with images like `like`: (N, 1, ...)."""
+    """One value for each image, shaped to be multiplied with images.
+
+    Args:
+        values: (N,).
+        like: A tensor of the images' number of dimensions.
+
+    Returns:
+        (N, 1, ...).
+    """
     return values.reshape(-1, *[1] * (like.ndim - 1))
 
 
 def least(images: Tensor, attempt: Attempt, lowest: float, highest: float, searches: int) -> Tensor:
-    """The points met with the least strength; images with which no attempt succeeded come back unchanged.
+    """The points found with the least strength.
 
-    Bisection of the *ratio*: a strength is known to the same share of itself whether it is small or large, and after
-    n searches to a factor of (highest / lowest) ** (1 / 2**n). `highest` itself is tried last, where all else failed.
+    Bisection of the *ratio*: a strength is known to the same share of itself whether it is small or large, and after n
+    searches to a factor of (highest / lowest) ** (1 / 2**n). `highest` itself is tried last, where all else failed.
+
+    Args:
+        images: Float (N, C, H, W).
+        attempt: Strengths (N,) -> points (N, C, H, W) and whether each succeeds (N,).
+        lowest: The smallest strength, above 0.
+        highest: The largest strength.
+        searches: How many strengths are tried for each image, 1 or more.
+
+    Returns:
+        Float (N, C, H, W); an image with which no attempt succeeded comes back unchanged.
     """
     best = images.clone()
     low = torch.full(images.shape[:1], lowest, dtype=images.dtype, device=images.device)

@@ -1,33 +1,42 @@
-"""The attack of Carlini and Wagner: the least change, by gradient descent on distance plus weighted margin."""
+"""The attack of Carlini and Wagner: least change, by gradient descent on distance plus weighted margin."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import ClassVar
 
 import torch
 from torch import Tensor, nn
 
 from firewall.errors import UsageError
+from firewall.lab.attacks.attack import Logits, WhiteBox, under_attack
 from firewall.lab.attacks.criteria import TOP_1, Criterion
-from firewall.lab.attacks.protocol import Logits, under_attack
 from firewall.lab.attacks.rounding import as_stored
 
 __all__ = ["CarliniWagner"]
 
 
 @dataclass(frozen=True)
-class CarliniWagner:
-    """Carlini, Wagner: "Towards evaluating the robustness of neural networks", 2017. L2.
+class CarliniWagner(WhiteBox):
+    """Carlini and Wagner's L2 attack. White box, least change or high confidence.
 
-    Minimises |x' - x|^2 + c * max(kappa - margin, 0) over w, x' = (tanh(w) + 1) / 2, by Adam, with a binary search on
-    c for each image. The nearest example found is the result; where none is found the image comes back unchanged.
+    Carlini, Wagner: "Towards evaluating the robustness of neural networks", 2017. Minimises |x' - x|^2 + c * max(kappa
+    - margin, 0) over w, where x' = (tanh(w) + 1) / 2, by Adam, with a binary search for c for each image. The nearest
+    example found is the result; an image without any comes back unchanged. The margin is the criterion's gap; with k
+    above 1 it is by how much the label lies below the k-th class.
 
-    The margin is the criterion's gap: for its k > 1 that of the label below the k-th class.
+    Args:
+        kappa: Margin by which the wrong class has to win, in logits, 0 or more.
+        steps: Steps of Adam for each c, 1 or more.
+        searches: Values of c that are tried, 1 or more.
+        step: Adam's learning rate, above 0.
+        initial_c: The first c, above 0.
+        rounded: The network and the distance see the image as it will be stored (uint8, the gradient passed straight
+            through); False is the paper's form.
+        criterion: What counts as success.
+        name: The kind of attack, as cards have it.
 
-    kappa: margin, in logits, by which the wrong class has to win. steps: of Adam for each c. searches: values of c.
-    step: Adam's learning rate. initial_c: the first c. rounded: the network and the distance see the image as it will
-    be stored (uint8, gradient passed straight through); False is the paper's form.
+    Raises:
+        UsageError: A parameter is out of its range.
     """
 
     kappa: float = 0.0
@@ -38,10 +47,6 @@ class CarliniWagner:
     rounded: bool = True
     criterion: Criterion = TOP_1
     name: str = "cw"
-
-    needs_gradient: ClassVar[bool] = True
-    labels_only: ClassVar[bool] = False
-    chunk: ClassVar[int] = 32
 
     def __post_init__(self) -> None:
         if not self.kappa >= 0 or min(self.steps, self.searches) < 1 or not min(self.step, self.initial_c) > 0:

@@ -1,7 +1,7 @@
-"""What an attack works towards and what counts as success: a label that is gone, or a certain class reached.
+"""What counts as success: the label no longer comes first (or among the first k), or a certain class is reached.
 
-A criterion is asked twice: by the attack, while it searches, and by whoever stores the result, about the logits of
-the image as stored (uint8). Only the second answer counts.
+A criterion is asked twice: by the attack, while it searches, and by whoever stores the result, about the logits of the
+image as stored (uint8). Only the second answer counts.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ __all__ = ["TARGET_99", "TOP_1", "TOP_5", "Criterion", "Target", "TopOut", "marg
 
 
 class Criterion(Protocol):
-    """A frozen dataclass. Each method takes logits (N, K) and the labels attacked, int64 (N,), and answers (N,)."""
+    """A frozen dataclass. Each method takes logits (N, K) and the attacked labels, int64 (N,), and returns (N,)."""
 
     def met(self, logits: Tensor, labels: Tensor) -> Tensor:
         """Whether the attack has succeeded: bool. Logits that are not finite numbers are never a success."""
@@ -29,14 +29,19 @@ class Criterion(Protocol):
         """How far beyond success, in logits: negative before, rising towards it. Has a gradient."""
 
     def loss(self, logits: Tensor, labels: Tensor) -> Tensor:
-        """The cross-entropy that an attack by gradient goes down, each image's own."""
+        """The loss of each image that an attack by gradient minimises: a cross-entropy with its sign."""
 
 
 @dataclass(frozen=True)
 class TopOut:
-    """The label is not among the first `k` classes: 1 for a wrong first label, 5 in the statistics paper.
+    """The label is not among the first `k` classes.
 
-    The labels may be the true ones or those that the classifier gives the unchanged images.
+    Args:
+        k: 1 for a wrong first label; 5 in the statistics paper. The labels may be the true ones, or those that the
+            classifier gives the unchanged images.
+
+    Raises:
+        UsageError: k is below 1.
     """
 
     k: int = 1
@@ -65,7 +70,14 @@ class TopOut:
 
 @dataclass(frozen=True)
 class Target:
-    """The class opposite the label (see `opposite`) has at least this probability; 0.99 in the statistics paper."""
+    """The class opposite the label (see `opposite`) has at least this probability.
+
+    Args:
+        probability: Between 0 and 1; 0.99 in the statistics paper.
+
+    Raises:
+        UsageError: The probability is out of range.
+    """
 
     probability: float = 0.99
 
@@ -94,21 +106,44 @@ TARGET_99 = Target(0.99)
 
 
 def margin(logits: Tensor, classes: Tensor) -> Tensor:
-    """By how much the largest other logit exceeds that of `classes`, above 0 if another wins: (N, K), (N,) -> (N,)."""
+    """By how much the largest other logit exceeds that of a class; above 0 if another class wins.
+
+    Args:
+        logits: (N, K).
+        classes: Int64 (N,).
+
+    Returns:
+        (N,), in logits.
+    """
     own = logits.gather(1, classes[:, None])[:, 0]
     others = logits.scatter(1, classes[:, None], -torch.inf)
     return others.amax(1) - own
 
 
 def wrong_classes(logits: Tensor, labels: Tensor, count: int) -> Tensor:
-    """The `count` most likely classes other than the label, the most likely first: int64 (N, count).
+    """The most likely classes other than the label.
 
-    Fewer columns where the network hasn't that many classes.
+    Args:
+        logits: (N, K).
+        labels: Int64 (N,).
+        count: How many are wanted.
+
+    Returns:
+        Int64 (N, count), the most likely first; fewer columns where the network has fewer classes.
     """
     others = logits.scatter(1, labels[:, None], -torch.inf)
     return others.topk(min(count, logits.shape[1] - 1), dim=1).indices
 
 
 def opposite(labels: Tensor, classes: int) -> Tensor:
-    """The target 100 classes to the right, or half the classes where there are fewer than 200 (Nguyen et al.)."""
+    """The target class of the statistics paper: 100 classes further, or half the classes where there are fewer than
+    200.
+
+    Args:
+        labels: Int64 (N,).
+        classes: How many classes the network has.
+
+    Returns:
+        Int64 (N,).
+    """
     return (labels + (100 if classes >= 200 else classes // 2)) % classes

@@ -1,32 +1,43 @@
-"""DeepFool: to the nearest linearised boundary, again and again, until the class changes."""
+"""DeepFool: a step to the nearest linearised decision boundary, repeated until the class changes."""
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import ClassVar
 
 import torch
 from torch import Tensor, nn
 
 from firewall.errors import UsageError
+from firewall.lab.attacks.attack import Logits, WhiteBox, under_attack
 from firewall.lab.attacks.bisection import along
 from firewall.lab.attacks.criteria import TOP_1, TopOut, wrong_classes
-from firewall.lab.attacks.protocol import under_attack
 from firewall.lab.attacks.rounding import as_stored
 
-__all__ = ["DeepFool", "missing", "ranked"]
+__all__ = ["DeepFool", "missing", "ranked", "unmet"]
 
 
 @dataclass(frozen=True)
-class DeepFool:
-    """Moosavi-Dezfooli, Fawzi, Frossard: "DeepFool: a simple and accurate method to fool deep neural networks", 2016.
+class DeepFool(WhiteBox):
+    """DeepFool. White box, L2, least change, untargeted.
 
-    L2, untargeted. steps: at most. candidates: how many of the most likely wrong classes have their boundaries
-    looked at. criterion: with k above 1, each step goes to the m-th nearest of the boundaries left to cross, where m
-    more classes have to get ahead of the label.
-    overshoot: by how much the sum of the steps is stretched to get across the boundary, 0.02 as in the
-    paper. rounded: the network sees the image as it will be stored (uint8), so that the steps go on until rounding no
-    longer undoes them; False is the paper's form, of which many results do not survive.
+    Moosavi-Dezfooli, Fawzi, Frossard: "DeepFool: a simple and accurate method to fool deep neural networks", 2016,
+    algorithm 2.
+
+    Args:
+        steps: Largest number of steps, 1 or more.
+        candidates: How many of the most likely wrong classes have their boundaries examined, at least the criterion's
+            k.
+        overshoot: By how much the sum of the steps is stretched to get across the boundary, 0 or more; 0.02 in the
+            paper.
+        rounded: The network sees the image as it will be stored (uint8), so that the steps go on until rounding no
+            longer undoes them; False is the paper's form, of which many results do not survive rounding.
+        criterion: What counts as success. With k above 1, each step goes to the m-th nearest of the boundaries left to
+            cross, where m more classes have to get ahead of the label.
+        name: The kind of attack, as cards have it.
+
+    Raises:
+        UsageError: A parameter is out of its range.
     """
 
     steps: int = 50
@@ -36,10 +47,6 @@ class DeepFool:
     criterion: TopOut = TOP_1
     name: str = "deepfool"
 
-    needs_gradient: ClassVar[bool] = True
-    labels_only: ClassVar[bool] = False
-    chunk: ClassVar[int] = 32
-
     def __post_init__(self) -> None:
         if self.steps < 1 or self.candidates < self.criterion.k or not self.overshoot >= 0:
             raise UsageError(
@@ -48,34 +55,73 @@ class DeepFool:
             )
 
     def run(self, model: nn.Module, images: Tensor, labels: Tensor, seed: int) -> Tensor:
-        """See Attack.run. Nothing is random; `seed` is not used. Where the criterion is met already nothing changes."""
+        """See Attack.run. Nothing is random. An image that meets the criterion already stays as it is."""
         with under_attack(model, images, labels) as logits:
             images = images.detach()
             moved, result = torch.zeros_like(images), images.clone()
             with torch.no_grad():
                 rivals = wrong_classes(logits(images), labels, self.candidates)
-            open_ = torch.arange(len(images), device=images.device)  # images where it is not met yet
-            for turn in range(self.steps + 1):
-                point = result[open_].requires_grad_()
-                values = logits(as_stored(point) if self.rounded else point)
-                kept = (~self.criterion.met(values, labels[open_])).nonzero()[:, 0]
-                open_ = open_[kept]
-                if len(open_) == 0 or turn == self.steps:
-                    break
-                short = missing(self.criterion.k, values[kept], labels[open_])
-                moved[open_] += _step(values[kept], point, labels[open_], rivals[open_], kept, short)
+            seen = (lambda point: logits(as_stored(point))) if self.rounded else logits
+            for open_, kept, values, point in unmet(seen, result, labels, self.criterion, self.steps):
+                short = missing(self.criterion.k, values, labels[open_])
+                moved[open_] += _step(values, point, labels[open_], rivals[open_], kept, short)
                 result[open_] = (images[open_] + (1 + self.overshoot) * moved[open_]).clamp(0, 1)
         return as_stored(result) if self.rounded else result
 
 
+def unmet(
+    logits: Logits, result: Tensor, labels: Tensor, criterion: TopOut, steps: int
+) -> Iterator[tuple[Tensor, Tensor, Tensor, Tensor]]:
+    """Step by step the images that don't meet the criterion yet; the caller moves them in `result` between steps.
+
+    Args:
+        logits: The network.
+        result: Float (N, C, H, W), the points so far.
+        labels: Int64 (N,).
+        criterion: What counts as success.
+        steps: Largest number of steps.
+
+    Yields:
+        The M places of the images in `result`, (M,); their places in the points, (M,); their logits, (M, K); and the
+        points that these have a gradient by, all images that were open before.
+    """
+    open_ = torch.arange(len(result), device=result.device)
+    for turn in range(steps + 1):
+        point = result[open_].requires_grad_()
+        values = logits(point)
+        kept = (~criterion.met(values, labels[open_])).nonzero()[:, 0]
+        open_ = open_[kept]
+        if len(open_) == 0 or turn == steps:
+            return
+        yield open_, kept, values[kept], point
+
+
 def missing(k: int, values: Tensor, labels: Tensor) -> Tensor:
-    """How many more classes have to get ahead of the label until it is out of the first k: int64 (N,), 1 or more."""
+    """How many more classes have to get ahead of the label until it is out of the first k.
+
+    Args:
+        k: The criterion's.
+        values: Logits (N, K).
+        labels: Int64 (N,).
+
+    Returns:
+        Int64 (N,), 1 or more.
+    """
     ahead = (values > values.gather(1, labels[:, None])).sum(1)
     return (k - ahead).clamp_min(1)
 
 
 def ranked(lengths: Tensor, steps: Tensor, rank: Tensor) -> Tensor:
-    """Of each image's steps, (N, R, ...), the rank-th shortest, counted from 1; the longest finite if fewer are."""
+    """Of each image's steps the rank-th shortest.
+
+    Args:
+        lengths: (N, R), infinite where there is no step.
+        steps: (N, R, ...).
+        rank: Int64 (N,), counted from 1; where fewer steps are finite the longest of them is taken.
+
+    Returns:
+        (N, ...).
+    """
     finite = lengths.isfinite().sum(1).clamp_min(1)
     place = lengths.argsort(dim=1).gather(1, (torch.minimum(rank, finite) - 1)[:, None])[:, 0]
     return steps[torch.arange(len(steps), device=steps.device), place]

@@ -1,34 +1,37 @@
-"""The fast gradient sign method: one step of the same length in every pixel, up the loss."""
+"""The fast gradient sign method: one step of the same length in every value, up the loss."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import ClassVar
 
 import torch
 from torch import Tensor, nn
 
 from firewall.errors import UsageError
+from firewall.lab.attacks.attack import WhiteBox, under_attack
 from firewall.lab.attacks.criteria import TOP_1, Criterion
-from firewall.lab.attacks.protocol import under_attack
 
 __all__ = ["Fgsm"]
 
 
 @dataclass(frozen=True)
-class Fgsm:
-    """Goodfellow, Shlens, Szegedy: "Explaining and harnessing adversarial examples", 2015.
+class Fgsm(WhiteBox):
+    """FGSM. White box, L-infinity, bounded.
 
-    eps: L-infinity length of the step, in units of the full range 0..1.
+    Goodfellow, Shlens, Szegedy: "Explaining and harnessing adversarial examples", 2015, section 4.
+
+    Args:
+        eps: Length of the step in every value, in units of the full range 0..1, above 0.
+        criterion: What counts as success.
+        name: The kind of attack, as cards have it.
+
+    Raises:
+        UsageError: A parameter is out of its range.
     """
 
     eps: float = 0.03
     criterion: Criterion = TOP_1
     name: str = "fgsm"
-
-    needs_gradient: ClassVar[bool] = True
-    labels_only: ClassVar[bool] = False
-    chunk: ClassVar[int] = 32
 
     def __post_init__(self) -> None:
         if not 0 < self.eps <= 1:

@@ -1,4 +1,4 @@
-"""Flow fields: an image whose pixels have moved, and how unevenly they have."""
+"""Flow fields: an image whose pixels have moved, and how unevenly they have moved."""
 
 from __future__ import annotations
 
@@ -10,9 +10,14 @@ __all__ = ["deform", "smooth", "total_variation"]
 
 
 def deform(images: Tensor, flow: Tensor) -> Tensor:
-    """Each pixel takes the value found `flow` away from it, between four pixels in proportion (thesis, equation 4).
+    """Each pixel takes the value found `flow` away from it, interpolated between four pixels (thesis, equation 4).
 
-    flow: (N, 2, H, W), how far to look to the right and down, in pixels. Beyond the edge the edge goes on.
+    Args:
+        images: Float (N, C, H, W) in 0..1.
+        flow: (N, 2, H, W): how far to look to the right and down, in pixels. Beyond the edge the edge's values go on.
+
+    Returns:
+        Float (N, C, H, W) in 0..1.
     """
     height, width = images.shape[2:]
     rows = torch.arange(height, dtype=flow.dtype, device=flow.device)[:, None]
@@ -26,7 +31,14 @@ def deform(images: Tensor, flow: Tensor) -> Tensor:
 
 
 def total_variation(flow: Tensor) -> Tensor:
-    """The sum over pixels i and over i's neighbours j, up, down, left and right, of |flow_i - flow_j|: (N,)."""
+    """The sum, over pixels i and their neighbours j above, below, left and right, of |flow_i - flow_j| (equation 6).
+
+    Args:
+        flow: (N, 2, H, W), in pixels.
+
+    Returns:
+        (N,), in pixels. Each pair counts from both of its ends.
+    """
 
     def steps(difference: Tensor) -> Tensor:
         # 1e-12: a square root has no gradient at 0, where every flow begins.
@@ -37,7 +49,15 @@ def total_variation(flow: Tensor) -> Tensor:
 
 
 def smooth(flow: Tensor, sigma: float) -> Tensor:
-    """The flow blurred by a Gaussian, in pixels; unchanged for sigma 0. As a matrix it is symmetric."""
+    """The flow, blurred by a Gaussian. As a matrix this is symmetric.
+
+    Args:
+        flow: (N, 2, H, W).
+        sigma: Width in pixels; 0 leaves the flow as it is.
+
+    Returns:
+        (N, 2, H, W).
+    """
     if sigma == 0:
         return flow
     reach = max(1, round(3 * sigma))

@@ -1,30 +1,40 @@
-"""One step along the gradient, as long as it has to be."""
+"""One step along the gradient, as short as suffices."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import ClassVar
 
 import torch
 from torch import Tensor, nn
 
 from firewall.errors import UsageError
+from firewall.lab.attacks.attack import WhiteBox, under_attack
 from firewall.lab.attacks.bim import Norm, unit
 from firewall.lab.attacks.criteria import TOP_1, Criterion
-from firewall.lab.attacks.protocol import under_attack
 from firewall.lab.attacks.rounding import as_stored
 
 __all__ = ["GradientStep"]
 
 
 @dataclass(frozen=True)
-class GradientStep:
-    """The gradient attack of Foolbox 1.8, with L-infinity its form of FGSM (Goodfellow et al. 2015): the direction is
-    taken once, at the image, and lengths are tried from the shortest on until the criterion is met as stored.
+class GradientStep(WhiteBox):
+    """The gradient attack of Foolbox 1.8, and its FGSM. White box, least change.
 
-    norm: see bim.Norm. shortest, longest: lengths, in units of `norm`; lengths: how many, each longer than the last by
-    the same ratio. Foolbox goes on to length 1, where nothing is left of the image; here the end is that of `bim`.
-    An image that no length suffices for comes back unchanged.
+    With `linf` it is FGSM (Goodfellow et al. 2015) at the least length: the direction is computed once, at the image,
+    and lengths are tried from the shortest up until the criterion is met as stored. An image for which no length
+    suffices comes back unchanged. Foolbox goes on to length 1, where nothing is left of the image; here it ends where
+    `bim` does.
+
+    Args:
+        norm: `linf`, `l2` or `l1`: see bim.Norm.
+        shortest: The first length, in units of `norm`, above 0.
+        longest: The last length, at most 1.
+        lengths: How many are tried, 1 or more, each longer than the last by the same ratio.
+        criterion: What counts as success.
+        name: The kind of attack, as cards have it.
+
+    Raises:
+        UsageError: A parameter is out of its range.
     """
 
     norm: Norm = "l2"
@@ -33,10 +43,6 @@ class GradientStep:
     lengths: int = 64
     criterion: Criterion = TOP_1
     name: str = "gradient"
-
-    needs_gradient: ClassVar[bool] = True
-    labels_only: ClassVar[bool] = False
-    chunk: ClassVar[int] = 32
 
     def __post_init__(self) -> None:
         if self.norm not in ("linf", "l2", "l1") or not 0 < self.shortest <= self.longest <= 1 or self.lengths < 1:

@@ -1,6 +1,6 @@
-"""PGD that doesn't stop at a wrong class: it makes one wrong class as certain as it can.
+"""PGD that does not stop at a wrong class: it makes one wrong class as certain as it can.
 
-Such examples lie far behind the decision boundary. They are *more* stable under compression than normal images, so a
+Such examples lie far behind the decision boundary. They are *more* stable under compression than benign images, so a
 detector that only looks for unstable labels can miss them.
 """
 
@@ -13,23 +13,33 @@ import torch
 from torch import Tensor, nn
 
 from firewall.errors import UsageError
+from firewall.lab.attacks.attack import Logits, WhiteBox, under_attack
 from firewall.lab.attacks.criteria import TOP_1, Criterion, margin, wrong_classes
 from firewall.lab.attacks.pgd import project, random_start
-from firewall.lab.attacks.protocol import Logits, under_attack
 from firewall.lab.attacks.rounding import as_stored
 
 __all__ = ["HighConfidencePgd"]
 
 
 @dataclass(frozen=True)
-class HighConfidencePgd:
-    """Madry et al. 2018 (see Pgd), targeted, with the margin of Carlini and Wagner 2017 as the loss.
+class HighConfidencePgd(WhiteBox):
+    """PGD towards a wrong class with a high probability. White box, L-infinity, bounded.
 
-    The margin keeps its gradient where the cross-entropy of a class at probability 1 has none left. Targets are the
-    most likely wrong classes of the image; the next one is tried on images where the target's probability, after
-    rounding to uint8, stays below `confidence`. The most certain point met is the result.
+    Madry et al. 2018 (see Pgd), targeted, with the margin of Carlini and Wagner 2017 as the loss: it keeps its gradient
+    where the cross-entropy of a class at probability 1 has none left. Targets are the most likely wrong classes; the
+    next one is tried on images where the target's probability, after rounding to uint8, stays below `confidence`. The
+    most certain point found is the result.
 
-    eps, steps, step: as Pgd. confidence: probability that is enough. targets: how many classes are tried.
+    Args:
+        eps: Radius of the ball, in units of the full range 0..1, above 0.
+        steps: Steps towards each target, 1 or more.
+        step: Length of a step; None: 2.5 eps / steps.
+        confidence: The target's probability that is enough, 0..1, above 0.
+        targets: How many target classes are tried, 1 or more.
+        name: The kind of attack, as cards have it.
+
+    Raises:
+        UsageError: A parameter is out of its range.
     """
 
     eps: float = 0.1
@@ -40,9 +50,6 @@ class HighConfidencePgd:
     name: str = "pgd-high-confidence"
 
     criterion: ClassVar[Criterion] = TOP_1
-    needs_gradient: ClassVar[bool] = True
-    labels_only: ClassVar[bool] = False
-    chunk: ClassVar[int] = 32
 
     def __post_init__(self) -> None:
         if not 0 < self.eps <= 1 or self.steps < 1 or (self.step is not None and not self.step > 0):

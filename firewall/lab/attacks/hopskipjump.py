@@ -1,4 +1,4 @@
-"""HopSkipJump: along the decision boundary to the image, by labels alone."""
+"""HopSkipJump: along the decision boundary towards the image, by labels alone."""
 
 from __future__ import annotations
 
@@ -10,9 +10,9 @@ import torch
 from torch import Tensor, nn
 
 from firewall.errors import UsageError
+from firewall.lab.attacks.attack import DecisionBased, under_attack
 from firewall.lab.attacks.bisection import along
 from firewall.lab.attacks.criteria import TOP_1, Criterion
-from firewall.lab.attacks.protocol import under_attack
 from firewall.lab.attacks.rounding import as_stored
 
 __all__ = ["HopSkipJump"]
@@ -22,16 +22,26 @@ Decision = Callable[[Tensor, Tensor], Tensor]
 
 
 @dataclass(frozen=True)
-class HopSkipJump:
-    """Chen, Jordan, Wainwright: "HopSkipJumpAttack: a query-efficient decision-based attack", 2020. L2.
+class HopSkipJump(DecisionBased):
+    """HopSkipJump. Black box by labels, L2, least change.
 
-    From noise that meets the criterion, by bisection to the boundary; then, again and again: estimate the boundary's
-    normal from the decisions about random points around, take a step along it, shortened until the criterion is met,
-    and go back to the boundary by bisection towards the image. An image for which no noise will do comes back
-    unchanged. The random points of all images go through the network `batch` at a time.
+    Chen, Jordan, Wainwright: "HopSkipJumpAttack: a query-efficient decision-based attack", 2020, algorithm 2. It starts
+    from noise that meets the criterion and goes by bisection to the boundary. Then, in each round, it estimates the
+    boundary's normal from the decisions about random points around, takes a step along it, shortened until the
+    criterion is met, and returns to the boundary by bisection towards the image. An image for which no noise is found
+    comes back unchanged.
 
-    rounds: of the above. samples: random points in the first round; it grows with the root of the round's number.
-    tries: noises to begin from. bisections: halvings of the way to the boundary.
+    Args:
+        rounds: How many rounds, 1 or more.
+        samples: Random points in the first round, 1 or more; the number grows with the root of the round's number.
+        tries: How many noise images are tried as a start, 1 or more.
+        bisections: Halvings of the way to the boundary, 1 or more.
+        batch: How many points go through the network at a time, 1 or more.
+        criterion: What counts as success.
+        name: The kind of attack, as cards have it.
+
+    Raises:
+        UsageError: A parameter is out of its range.
     """
 
     rounds: int = 8
@@ -42,8 +52,6 @@ class HopSkipJump:
     criterion: Criterion = TOP_1
     name: str = "hopskipjump"
 
-    needs_gradient: ClassVar[bool] = False
-    labels_only: ClassVar[bool] = True
     chunk: ClassVar[int] = 16
 
     def __post_init__(self) -> None:

@@ -3,29 +3,38 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import ClassVar
 
 import torch
 from torch import Tensor, nn
 
 from firewall.errors import UsageError
+from firewall.lab.attacks.attack import WhiteBox, under_attack
 from firewall.lab.attacks.criteria import TOP_1, Criterion, TopOut
-from firewall.lab.attacks.protocol import under_attack
 from firewall.lab.attacks.rounding import as_stored
 
 __all__ = ["Jsma"]
 
 
 @dataclass(frozen=True)
-class Jsma:
-    """Papernot et al.: "The limitations of deep learning in adversarial settings", 2016; untargeted as in Wiyatno, Xu:
-    "Maximal Jacobian-based saliency map attack", 2018: away from the label, values going either way.
+class Jsma(WhiteBox):
+    """JSMA, untargeted. White box, L0, few values.
 
-    A value's saliency is -a b, where a is the slope of the label's logit and b that of the sum of the others, for a
-    change that lowers the first and raises the second. In every round the `width` most salient values of an image move
-    by `step`; a value whose limit, 0 or 1, is reached drops out, and one is only ever moved one way.
+    Papernot et al.: "The limitations of deep learning in adversarial settings", 2016; away from the label, with values
+    going either way, as in Wiyatno, Xu: "Maximal Jacobian-based saliency map attack", 2018. A value's saliency is -a b,
+    where a is the gradient of the label's logit and b that of the sum of the others, for a change that lowers the first
+    and raises the second. In every round the `width` most salient values of an image move by `step`. A value that
+    reaches its limit, 0 or 1, drops out, and a value is only ever moved one way.
 
-    share: of an image's values that may be changed at most, as the paper's bound. The rounds follow from it.
+    Args:
+        step: By how much a value moves, in units of the full range 0..1, above 0.
+        width: Values that move in each round, 1 or more.
+        share: Largest share of an image's values that may be changed, 0..1, above 0: the paper's bound. The number of
+            rounds follows from it.
+        criterion: What counts as success, of the kind TopOut.
+        name: The kind of attack, as cards have it.
+
+    Raises:
+        UsageError: A parameter is out of its range.
     """
 
     step: float = 1.0
@@ -33,10 +42,6 @@ class Jsma:
     share: float = 0.1
     criterion: Criterion = TOP_1
     name: str = "jsma"
-
-    needs_gradient: ClassVar[bool] = True
-    labels_only: ClassVar[bool] = False
-    chunk: ClassVar[int] = 32
 
     def __post_init__(self) -> None:
         if not 0 < self.step <= 1 or self.width < 1 or not 0 < self.share <= 1:
@@ -48,7 +53,7 @@ class Jsma:
             raise UsageError("jsma: its saliency leads away from the label; allowed are criteria of the kind TopOut")
 
     def run(self, model: nn.Module, images: Tensor, labels: Tensor, seed: int) -> Tensor:
-        """See Attack.run. Nothing is random; `seed` is not used. Where the criterion is met already nothing changes."""
+        """See Attack.run. Nothing is random. An image that meets the criterion already stays as it is."""
         with under_attack(model, images, labels) as logits:
             images = images.detach()
             result = images.clone()

@@ -1,19 +1,18 @@
-"""L-BFGS: the nearest example of a target class, by a quasi-Newton method within the box."""
+"""L-BFGS: the nearest example of a target class, by a quasi-Newton method within the box 0..1."""
 
 from __future__ import annotations
 
 from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import ClassVar
 
 import torch
 from torch import Tensor, nn
 
 from firewall.errors import UsageError
+from firewall.lab.attacks.attack import Logits, WhiteBox, under_attack
 from firewall.lab.attacks.bisection import along, least
 from firewall.lab.attacks.criteria import TARGET_99, Criterion
-from firewall.lab.attacks.protocol import Logits, under_attack
 from firewall.lab.attacks.rounding import as_stored
 
 __all__ = ["Lbfgs"]
@@ -23,18 +22,29 @@ Objective = Callable[[Tensor], tuple[Tensor, Tensor]]
 
 
 @dataclass(frozen=True)
-class Lbfgs:
-    """Szegedy et al.: "Intriguing properties of neural networks", 2014. L2.
+class Lbfgs(WhiteBox):
+    """The L-BFGS attack. White box, L2, least change, targeted.
 
-    Minimises |x' - x|^2 + weight * loss of the criterion for x' in 0..1, and looks for the least weight whose minimum
-    meets the criterion as stored (the paper's largest c = 1 / weight). Of all points met on the way the nearest is the
-    result; an image without any comes back unchanged.
+    Szegedy et al.: "Intriguing properties of neural networks", 2014. Minimises |x' - x|^2 + weight * loss of the
+    criterion for x' in 0..1, and searches for the least weight whose minimum meets the criterion as stored (the paper's
+    largest c = 1 / weight). Of all points found on the way the nearest is the result; an image without any comes back
+    unchanged.
 
     The method is L-BFGS with the box by projection: values at a limit that the gradient pushes against are held, the
-    others follow the quasi-Newton direction, cut off at the box and shortened until the objective falls (Armijo).
-    All images of a batch go at once, each with a history, a step length and a weight of its own.
+    others follow the quasi-Newton direction, cut off at the box and shortened until the objective falls (Armijo). All
+    images of a batch are computed at once, each with a history, a step length and a weight of its own.
 
-    steps: at each weight. memory: pairs of changes kept. searches: weights tried between lowest and highest.
+    Args:
+        steps: Steps at each weight, 1 or more.
+        memory: Pairs of changes that are kept, 1 or more.
+        searches: Weights that are tried, 1 or more.
+        lowest: The smallest weight, above 0.
+        highest: The largest weight.
+        criterion: What counts as success.
+        name: The kind of attack, as cards have it.
+
+    Raises:
+        UsageError: A parameter is out of its range.
     """
 
     steps: int = 25
@@ -44,10 +54,6 @@ class Lbfgs:
     highest: float = 10_000.0
     criterion: Criterion = TARGET_99
     name: str = "lbfgs"
-
-    needs_gradient: ClassVar[bool] = True
-    labels_only: ClassVar[bool] = False
-    chunk: ClassVar[int] = 32
 
     def __post_init__(self) -> None:
         if min(self.steps, self.memory, self.searches) < 1 or not 0 < self.lowest <= self.highest:
@@ -101,7 +107,17 @@ class _Nearest:
 
 
 def minimise(objective: Objective, start: Tensor, steps: int, memory: int) -> Tensor:
-    """A point of the box 0..1 where each image's objective is about least."""
+    """A point of the box 0..1 at which each image's objective is about least.
+
+    Args:
+        objective: Points (N, C, H, W) -> values (N,) and gradients (N, C, H, W).
+        start: Float (N, C, H, W) in 0..1.
+        steps: How many steps, 1 or more.
+        memory: Pairs of changes that are kept, 1 or more.
+
+    Returns:
+        Float (N, C, H, W) in 0..1.
+    """
     point = start.clone()
     value, gradient = objective(point)
     history: deque[tuple[Tensor, Tensor, Tensor]] = deque(maxlen=memory)

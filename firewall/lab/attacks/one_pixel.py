@@ -1,4 +1,4 @@
-"""The one-pixel attack: a single pixel, or a few, of any colour, found by differential evolution."""
+"""The one-pixel attack: one pixel, or a few, of any colour, found by differential evolution."""
 
 from __future__ import annotations
 
@@ -9,22 +9,33 @@ import torch
 from torch import Tensor, nn
 
 from firewall.errors import UsageError
+from firewall.lab.attacks.attack import ScoreBased, under_attack
 from firewall.lab.attacks.criteria import TOP_1, Criterion
-from firewall.lab.attacks.protocol import under_attack
 from firewall.lab.attacks.rounding import as_stored
 
 __all__ = ["OnePixel"]
 
 
 @dataclass(frozen=True)
-class OnePixel:
-    """Su, Vargas, Sakurai: "One pixel attack for fooling deep neural networks", 2019. Black box.
+class OnePixel(ScoreBased):
+    """The one-pixel attack. Black box by scores, L0.
 
-    A candidate is a place and a colour for each of `pixels` pixels. In each generation every candidate is challenged
-    by a + factor (b - c) of three others and gives way if the criterion's gap gets no smaller; there is no crossover,
-    as in the paper. An image that meets the criterion as stored is done; the others come back with the best found.
+    Su, Vargas, Sakurai: "One pixel attack for fooling deep neural networks", 2019. A candidate is a place and a colour
+    for each of `pixels` pixels. In each generation every candidate is challenged by a + factor (b - c) of three others
+    and is replaced unless the criterion's gap becomes smaller; there is no crossover, as in the paper. An image is done
+    when it meets the criterion as stored; the others come back with the best candidate. The paper has 400 candidates
+    and up to 100 generations; the defaults are lower, for the time that takes.
 
-    The paper has 400 candidates and up to 100 generations; fewer are the default, for the time that takes.
+    Args:
+        pixels: How many pixels may change, 1 or more.
+        candidates: How many candidates each image has, 4 or more.
+        generations: How many generations, 1 or more.
+        factor: Weight of the difference, 0..2, above 0.
+        criterion: What counts as success.
+        name: The kind of attack, as cards have it.
+
+    Raises:
+        UsageError: A parameter is out of its range.
     """
 
     pixels: int = 1
@@ -34,8 +45,6 @@ class OnePixel:
     criterion: Criterion = TOP_1
     name: str = "one-pixel"
 
-    needs_gradient: ClassVar[bool] = False
-    labels_only: ClassVar[bool] = False
     chunk: ClassVar[int] = 8
 
     def __post_init__(self) -> None:

@@ -1,4 +1,4 @@
-"""An adversarial patch: one disc that, laid anywhere on an image, takes the label away."""
+"""An adversarial patch: one disc that takes the label away wherever it lies on an image."""
 
 from __future__ import annotations
 
@@ -9,9 +9,9 @@ import torch
 from torch import Tensor, nn
 
 from firewall.errors import UsageError
+from firewall.lab.attacks.attack import WhiteBox, under_attack
 from firewall.lab.attacks.criteria import TOP_1, Criterion
 from firewall.lab.attacks.poses import Poses, placed
-from firewall.lab.attacks.protocol import under_attack
 from firewall.lab.attacks.rounding import as_stored
 
 __all__ = ["Patch"]
@@ -20,14 +20,24 @@ _POSES = Poses(degrees=20.0, scale=1.1, shift=0.0)
 
 
 @dataclass(frozen=True)
-class Patch:
-    """Brown et al.: "Adversarial patch", 2017. Unbounded, but on a small disc only.
+class Patch(WhiteBox):
+    """An adversarial patch. White box, unbounded on a small disc.
 
-    One patch is fitted on the images of the batch, by Adam on the mean of the criterion's loss, cut off where an
-    image is already won, over random images, places, poses and light (see Poses). Then it is laid once on each
-    image, at random, in the image's own light: most certainly not where it would do best.
+    Brown et al.: "Adversarial patch", 2017. One patch is fitted to the images of the batch, by Adam on the mean of the
+    criterion's gap, cut off where an image is already won, over random images, places, poses and light (see Poses).
+    Then it is laid once on each image, at a random place and in the image's own light, not where it would do best.
 
-    side: diameter as a share of the image's side. steps, samples: of Adam, and images in each. step: its learning rate.
+    Args:
+        side: Diameter as a share of the image's longer side, 0..1, above 0.
+        steps: Steps of Adam, 1 or more.
+        samples: Images in each step, 1 or more.
+        step: Adam's learning rate, above 0.
+        poses: How the patch may be turned, scaled and lit.
+        criterion: What counts as success.
+        name: The kind of attack, as cards have it.
+
+    Raises:
+        UsageError: A parameter is out of its range.
     """
 
     side: float = 0.35
@@ -38,8 +48,6 @@ class Patch:
     criterion: Criterion = TOP_1
     name: str = "patch"
 
-    needs_gradient: ClassVar[bool] = True
-    labels_only: ClassVar[bool] = False
     chunk: ClassVar[int] = 128
 
     def __post_init__(self) -> None:
@@ -50,7 +58,7 @@ class Patch:
             )
 
     def run(self, model: nn.Module, images: Tensor, labels: Tensor, seed: int) -> Tensor:
-        """See Attack.run. The patch depends on the seed and on the whole batch, its place on that in the batch too."""
+        """See Attack.run. The patch and its places depend on the seed and on the whole batch."""
         generator = torch.Generator().manual_seed(seed)
         with under_attack(model, images, labels) as logits:
             images = images.detach()

@@ -1,4 +1,4 @@
-"""How a camera may see a thing: random pose, scale and light, for expectation over transformation (EOT)."""
+"""How a camera may see an object: random pose, scale and light, for expectation over transformation (EOT)."""
 
 from __future__ import annotations
 
@@ -16,11 +16,19 @@ __all__ = ["Poses", "placed"]
 
 @dataclass(frozen=True)
 class Poses:
-    """Athalye et al.: "Synthesizing robust adversarial examples", 2018. Ranges, drawn evenly.
+    """Ranges of pose and light, drawn uniformly.
 
-    degrees: of rotation, either way. scale: largest factor of enlargement, and its inverse the smallest. shift: share
-    of the side that the picture may slip, either way. tilt: shear, either way, for a view from the side. light: share
-    by which contrast and, in levels of the full range, brightness may change.
+    Athalye et al.: "Synthesizing robust adversarial examples", 2018.
+
+    Args:
+        degrees: Largest rotation either way, 0..180.
+        scale: Largest factor of enlargement, 1 or more; its inverse is the smallest.
+        shift: Share of the side by which the picture may move, either way, 0 or more.
+        tilt: Shear, either way, for a view from the side, 0 or more.
+        light: Share by which contrast and, in units of the full range, brightness may change, 0..1, below 1.
+
+    Raises:
+        UsageError: A range is not allowed.
     """
 
     degrees: float = 12.0
@@ -39,7 +47,15 @@ class Poses:
             raise UsageError(f"poses: light is {self.light}; it must lie in 0..1, below 1")
 
     def matrices(self, count: int, generator: torch.Generator) -> Tensor:
-        """Random maps from places in the view to places in the picture, in -1..1: float (count, 2, 3)."""
+        """Random maps from places in the view to places in the picture, both in -1..1.
+
+        Args:
+            count: How many.
+            generator: What they are drawn with.
+
+        Returns:
+            Float (count, 2, 3).
+        """
         draws = 2 * torch.rand(6, count, generator=generator) - 1
         angle = draws[0] * math.radians(self.degrees)
         factor = self.scale ** -draws[1]
@@ -50,9 +66,15 @@ class Poses:
         return torch.stack([first, second], dim=1)
 
     def seen(self, pictures: Tensor, generator: torch.Generator, *, alike: bool = False) -> Tensor:
-        """Each picture in a random pose and light, (N, C, H, W); beyond its edge the edge goes on.
+        """Each picture in a random pose and light; beyond its edge the edge's values go on.
 
-        alike: one pose and light for all.
+        Args:
+            pictures: Float (N, C, H, W) in 0..1.
+            generator: What poses and light are drawn with.
+            alike: One pose and light for all.
+
+        Returns:
+            Float (N, C, H, W) in 0..1.
         """
         count = 1 if alike else len(pictures)
         matrices = self.matrices(count, generator).to(pictures).expand(len(pictures), -1, -1)
@@ -64,7 +86,17 @@ class Poses:
 
 
 def placed(pictures: Tensor, matrices: Tensor, size: tuple[int, ...], outside: str = "zeros") -> Tensor:
-    """The pictures (N, C, h, w) mapped by `matrices` (N, 2, 3) into views (N, C, H, W) of this size."""
+    """Pictures mapped into views.
+
+    Args:
+        pictures: Float (N, C, h, w).
+        matrices: Float (N, 2, 3), as `Poses.matrices` gives them.
+        size: (H, W) of the views.
+        outside: What lies beyond a picture: `zeros` or `border`.
+
+    Returns:
+        Float (N, C, H, W).
+    """
     if len(pictures) == 0:
         return pictures.new_zeros(0, pictures.shape[1], *size)
     grid = affine_grid(matrices, [len(pictures), pictures.shape[1], *size], align_corners=False)

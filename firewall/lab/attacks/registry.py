@@ -17,7 +17,10 @@ newtonfool, -top5        least change, L2                                  Jang 
 adef, -top5              deformation                                       Alaifari et al. 2019
 jsma, -top5              few values, L0                                    Papernot et al. 2016
 apgd-ce, apgd-dlr        bounded, L-infinity                               Croce, Hein 2020
-autoattack               APGD on both losses, then Square                  Croce, Hein 2020
+fab-t                    least change, L-infinity                          Croce, Hein 2020
+autoattack-standard      APGD-CE, APGD-T, FAB-T, Square (5000 queries)     Croce, Hein 2020, the standard version
+apgd-square              APGD on both losses, then Square (1000 queries)   parts of it, quicker; no FAB
+autoattack               old name of apgd-square
 square                   bounded, black box by scores                      Andriushchenko et al. 2020
 hopskipjump              least change, black box by labels                 Chen et al. 2020
 one-pixel, five-pixels   one or five pixels, black box by scores           Su et al. 2019
@@ -38,11 +41,13 @@ from types import MappingProxyType
 from firewall.errors import UsageError
 from firewall.lab.attacks.adef import ADef
 from firewall.lab.attacks.apgd import Apgd
+from firewall.lab.attacks.attack import Attack
 from firewall.lab.attacks.autoattack import AutoAttack
 from firewall.lab.attacks.bim import Bim
 from firewall.lab.attacks.carlini_wagner import CarliniWagner
 from firewall.lab.attacks.criteria import TOP_5, Target
 from firewall.lab.attacks.deepfool import DeepFool
+from firewall.lab.attacks.fab import FabT
 from firewall.lab.attacks.fgsm import Fgsm
 from firewall.lab.attacks.gradient import GradientStep
 from firewall.lab.attacks.high_confidence import HighConfidencePgd
@@ -53,7 +58,6 @@ from firewall.lab.attacks.newtonfool import NewtonFool
 from firewall.lab.attacks.one_pixel import OnePixel
 from firewall.lab.attacks.patch import Patch
 from firewall.lab.attacks.pgd import Pgd
-from firewall.lab.attacks.protocol import Attack
 from firewall.lab.attacks.square import Square
 from firewall.lab.attacks.stadv import StAdv
 from firewall.lab.attacks.stickers import Stickers
@@ -92,6 +96,9 @@ ATTACKS: MappingProxyType[str, Attack] = MappingProxyType(
         "jsma-top5": Jsma(criterion=TOP_5),
         "apgd-ce": Apgd(),
         "apgd-dlr": Apgd(loss="dlr"),
+        "fab-t": FabT(eps=None),
+        "autoattack-standard": AutoAttack.standard(0.03),
+        "apgd-square": AutoAttack(),
         "autoattack": AutoAttack(),
         "square": Square(eps=0.06),
         "hopskipjump": HopSkipJump(),
@@ -119,7 +126,17 @@ BLACK_BOX = tuple(name for name, attack in ATTACKS.items() if not attack.needs_g
 
 
 def by_name(name: str) -> Attack:
-    """The attack of that name. Raises UsageError, which lists the names there are."""
+    """The attack of that name.
+
+    Args:
+        name: A key of ATTACKS.
+
+    Returns:
+        The attack, with the parameters that the name stands for.
+
+    Raises:
+        UsageError: There is none; the message lists the names.
+    """
     try:
         return ATTACKS[name]
     except KeyError:

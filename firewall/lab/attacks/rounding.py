@@ -1,4 +1,4 @@
-"""From an attack's real numbers to the bytes that are stored and that the edge sees, and what is left of the attack."""
+"""From an attack's real numbers to the bytes that are stored and that the edge sees, and which images still fool."""
 
 from __future__ import annotations
 
@@ -16,9 +16,16 @@ Pixels = npt.NDArray[np.uint8]
 
 
 def quantise(images: Tensor) -> Pixels:
-    """Float (N, C, H, W) in 0..1 -> uint8 (N, H, W, C), rounded to nearest (halves to even).
+    """Real numbers as bytes, rounded to nearest (halves to even).
 
-    Raises DataError for values that are not numbers or lie outside 0..1: an attack that leaves the box is wrong.
+    Args:
+        images: Float (N, C, H, W) in 0..1.
+
+    Returns:
+        Uint8 (N, H, W, C).
+
+    Raises:
+        DataError: A value is not a number or lies outside 0..1: an attack that leaves the box is wrong.
     """
     if len(images) and not (float(images.min()) >= 0.0 and float(images.max()) <= 1.0):
         raise DataError("images hold NaN or values outside 0..1 and can't be stored as uint8")
@@ -27,14 +34,31 @@ def quantise(images: Tensor) -> Pixels:
 
 
 def to_input(pixels: Pixels) -> Tensor:
-    """Uint8 (N, H, W, C) -> float32 (N, C, H, W) in 0..1, the network's input."""
+    """Stored images as the network's input.
+
+    Args:
+        pixels: Uint8 (N, H, W, C).
+
+    Returns:
+        Float32 (N, C, H, W) in 0..1.
+
+    Raises:
+        DataError: Another dtype or number of dimensions.
+    """
     if pixels.dtype != np.uint8 or pixels.ndim != 4:
         raise DataError(f"pixels are {pixels.dtype} {pixels.shape}; stored images are uint8 (N, H, W, C)")
     return torch.from_numpy(pixels).permute(0, 3, 1, 2).float().div(255)
 
 
 def as_stored(images: Tensor) -> Tensor:
-    """Float images with the values that their stored form has; the gradient passes as if nothing had been rounded."""
+    """Images with the values that their stored form has; the gradient passes as if nothing had been rounded.
+
+    Args:
+        images: Float (N, C, H, W) in 0..1.
+
+    Returns:
+        Float of the same shape, multiples of 1/255.
+    """
     return images + (images.mul(255).round().div(255) - images).detach()
 
 
@@ -42,10 +66,16 @@ def as_stored(images: Tensor) -> Tensor:
 def survivors(
     model: nn.Module, quantised: Pixels, labels: Tensor, criterion: Criterion | None = None
 ) -> npt.NDArray[np.bool_]:
-    """Which stored images, uint8 (N, H, W, C), still meet the criterion for `labels`, int64 (N,): bool (N,).
+    """Which stored images still meet the criterion.
 
-    criterion: that of the attack; None for a first label that is wrong. Logits that are not finite count as not
-    fooled. The network is run in evaluation mode and left in its own.
+    Args:
+        model: The network. It runs in evaluation mode and is left in its own.
+        quantised: Uint8 (N, H, W, C).
+        labels: Int64 (N,).
+        criterion: That of the attack; None: a wrong first label.
+
+    Returns:
+        Bool (N,). Logits that are not finite count as not fooled.
     """
     modes = [(module, module.training) for module in model.modules()]
     try:

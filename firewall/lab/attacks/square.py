@@ -1,17 +1,16 @@
-"""Square Attack: random squares, kept if the score falls; the network's outputs are all that it looks at."""
+"""Square Attack: random squares, kept if they help; it uses the network's outputs alone."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import ClassVar
 
 import torch
 from torch import Tensor, nn
 
 from firewall.errors import UsageError
+from firewall.lab.attacks.attack import ScoreBased, under_attack
 from firewall.lab.attacks.bisection import along
 from firewall.lab.attacks.criteria import TOP_1, Criterion
-from firewall.lab.attacks.protocol import under_attack
 from firewall.lab.attacks.rounding import as_stored
 
 __all__ = ["Square"]
@@ -21,15 +20,23 @@ _HALVINGS = (0.001, 0.005, 0.02, 0.05, 0.1, 0.2, 0.4, 0.6, 0.8)
 
 
 @dataclass(frozen=True)
-class Square:
-    """Andriushchenko et al.: "Square Attack: a query-efficient black-box adversarial attack via random search", 2020.
-    L-infinity.
+class Square(ScoreBased):
+    """Square Attack. Black box by scores, L-infinity, bounded.
 
-    It starts from stripes of +-eps, one column and channel each. Then squares at random places are set to +-eps, one
-    sign a channel, and kept where the criterion's gap rises. Every candidate is seen as stored; an image that meets
-    the criterion is done.
+    Andriushchenko et al.: "Square Attack: a query-efficient black-box adversarial attack via random search", 2020. It
+    starts from stripes of +-eps, one column and channel each. Then squares at random places are set to +-eps, one sign
+    for each channel, and kept where the criterion's gap rises. Every candidate is seen as stored; an image is done when
+    it meets the criterion.
 
-    eps: as Pgd. queries: at most, for each image. share: of the image that the first squares cover.
+    Args:
+        eps: Radius of the ball, in units of the full range 0..1, above 0.
+        queries: Largest number of queries for each image, 1 or more.
+        share: Share of the image that the first squares cover, 0..1, above 0; it is halved on the paper's schedule.
+        criterion: What counts as success.
+        name: The kind of attack, as cards have it.
+
+    Raises:
+        UsageError: A parameter is out of its range.
     """
 
     eps: float = 0.03
@@ -37,10 +44,6 @@ class Square:
     share: float = 0.3
     criterion: Criterion = TOP_1
     name: str = "square"
-
-    needs_gradient: ClassVar[bool] = False
-    labels_only: ClassVar[bool] = False
-    chunk: ClassVar[int] = 32
 
     def __post_init__(self) -> None:
         if not 0 < self.eps <= 1 or self.queries < 1 or not 0 < self.share <= 1:

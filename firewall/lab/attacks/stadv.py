@@ -4,45 +4,53 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from itertools import count, takewhile
-from typing import ClassVar
 
 import torch
 from torch import Tensor, nn
 from torch.nn.functional import interpolate
 
 from firewall.errors import UsageError
+from firewall.lab.attacks.attack import Logits, WhiteBox, under_attack
 from firewall.lab.attacks.bisection import along
 from firewall.lab.attacks.criteria import TOP_1, Criterion
 from firewall.lab.attacks.flow import deform, total_variation
-from firewall.lab.attacks.protocol import Logits, under_attack
 from firewall.lab.attacks.rounding import as_stored
 
 __all__ = ["StAdv"]
 
 
 @dataclass(frozen=True)
-class StAdv:
-    """Xiao et al.: "Spatially transformed adversarial examples", 2018, with the search for tau and the cap on total
-    variation of the thesis (Nguyen C. 2018, section 4.2).
+class StAdv(WhiteBox):
+    """stAdv with a cap on the flow's total variation. White box, deformation.
 
-    Minimises L_adv + tau * max(TV - cap, 0) by Adam on the flow. L_adv is max(-gap of the criterion, 0): the thesis's
-    equation 5 with k = 0. tau lies in 0..1000 and is halved in: up if the network was fooled, down if not. Of the
-    flows that fool the network as stored the one of least total variation is the result; an image without any comes
-    back unchanged.
+    Xiao et al.: "Spatially transformed adversarial examples", 2018, with the search for tau and the cap of the thesis
+    (Nguyen C. 2018, section 4.2). Minimises L_adv + tau * max(TV - cap, 0) by Adam on the flow, where L_adv is max(-gap
+    of the criterion, 0), the thesis's equation 5 with k = 0. tau is bisected in 0..highest_tau: up where the network
+    was fooled, down where not. Of the flows that fool the network as stored the one of least total variation is the
+    result; an image without any comes back unchanged.
 
     How the thesis's text was read where it is damaged or silent: the search is "for" a symbol that is lost, tau by all
-    that follows; equation 14, L_flow = max(L_flow - eps, 0) with eps = 7, takes the place of L_flow in equation 7, so
-    that total variation costs nothing up to the cap; the penalty alone doesn't hold the cap, so the network is shown
-    the flow scaled down to it. Equation 6 sums over pixels i and, for each, its neighbours j: every pair counts twice,
-    and an even shift of the whole image costs nothing. Its unit is taken to be the pixel, as in Xiao et al. Read so, 42
-    of 100 MNIST test images reached their target on a two-layer network of 97.8 %; the thesis has about 380 of 1000 on
-    one of 98 %. It draws targets at random and asks that they come first; the nearest here is Target(0.5).
+    that follows. Equation 14, L_flow = max(L_flow - eps, 0) with eps = 7, takes the place of L_flow in equation 7, so
+    that total variation costs nothing up to the cap. The penalty alone doesn't hold the cap, so the network is shown
+    the flow scaled down to it. Equation 6 sums over pixels and, for each, its neighbours: every pair counts twice, and
+    an even shift of the whole image costs nothing. Its unit is taken to be the pixel, as in Xiao et al. Read so, 42 of
+    100 MNIST test images reached their target on a two-layer network of 97.8 % accuracy; the thesis has about 380 of
+    1000 on one of 98 %. It draws targets at random and asks that they come first; the nearest here is Target(0.5).
 
-    Being a sum, the cap of 7.0 for 28x28 means less change the larger the image is. And where a larger cap is given,
-    `reach`, the farthest that a pixel may be taken from, in pixels, keeps an image from being shifted out of sight;
-    None, the thesis's form, for no such bound.
+    Args:
+        cap: Largest total variation, in pixels, above 0. It is a sum: 7.0, made for 28x28, means less change the larger
+            the image is.
+        reach: The farthest that a pixel may be taken from, in pixels, so that a larger cap doesn't shift the image out
+            of sight; None, the thesis's form: no bound.
+        highest_tau: Upper end of the search for tau, above 0.
+        searches: Values of tau, 1 or more.
+        steps: Steps of Adam for each tau, 1 or more.
+        step: Adam's learning rate in pixels (see _Pyramid), above 0.
+        criterion: What counts as success.
+        name: The kind of attack, as cards have it.
 
-    steps, step: of Adam for each tau, and its learning rate in pixels (see _Pyramid). searches: values of tau.
+    Raises:
+        UsageError: A parameter is out of its range.
     """
 
     cap: float = 7.0
@@ -53,10 +61,6 @@ class StAdv:
     step: float = 0.5
     criterion: Criterion = TOP_1
     name: str = "stadv"
-
-    needs_gradient: ClassVar[bool] = True
-    labels_only: ClassVar[bool] = False
-    chunk: ClassVar[int] = 32
 
     def __post_init__(self) -> None:
         bounds = (self.cap, self.highest_tau, self.step, 1.0 if self.reach is None else self.reach)
@@ -73,7 +77,16 @@ class StAdv:
             return as_stored(deform(images, self.fields(logits, images, labels)))
 
     def fields(self, logits: Logits, images: Tensor, labels: Tensor) -> Tensor:
-        """The flows, (N, 2, H, W), of a total variation of at most `cap`; zero where the attack fails."""
+        """The flows that the attack finds.
+
+        Args:
+            logits: The network, as `under_attack` gives it.
+            images: Float (N, C, H, W) in 0..1.
+            labels: Int64 (N,).
+
+        Returns:
+            Float (N, 2, H, W), in pixels, of a total variation of at most `cap`; zero where the attack fails.
+        """
         best = torch.zeros_like(images[:, :1]).repeat(1, 2, 1, 1)
         least = torch.full_like(labels, torch.inf, dtype=images.dtype)
         low, high = torch.zeros_like(least), torch.full_like(least, self.highest_tau)

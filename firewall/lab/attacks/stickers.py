@@ -1,4 +1,4 @@
-"""Stickers on a sign: a few black and white rectangles that hold up under pose, scale and light."""
+"""Stickers on a sign: a few black and white rectangles that hold under pose, scale and light."""
 
 from __future__ import annotations
 
@@ -9,9 +9,9 @@ import torch
 from torch import Tensor, nn
 
 from firewall.errors import UsageError
+from firewall.lab.attacks.attack import Logits, WhiteBox, under_attack
 from firewall.lab.attacks.criteria import TOP_1, Criterion
 from firewall.lab.attacks.poses import Poses
-from firewall.lab.attacks.protocol import Logits, under_attack
 from firewall.lab.attacks.rounding import as_stored
 
 __all__ = ["Stickers"]
@@ -20,18 +20,30 @@ _POSES = Poses()
 
 
 @dataclass(frozen=True)
-class Stickers:
-    """After Eykholt et al.: "Robust physical-world attacks on deep learning visual classification" (RP2), 2018.
+class Stickers(WhiteBox):
+    """Stickers. White box, unbounded on a few rectangles, robust to the camera's pose.
 
-    As in RP2 a sparse place is found first, then what to print there, by the expectation of the loss over views of
-    the sign (see Poses). What is printed is black or white and rectangular, which any printer can do. One sticker
-    after the other: by the gradient at the views' mean the most promising of all places and both colours are
-    estimated, the best few are tried on the views, and the best stays. An image is done when all of its views and the
-    image as stored meet the criterion, or when `count` stickers are on it.
+    After Eykholt et al.: "Robust physical-world attacks on deep learning visual classification" (RP2), 2018. As in RP2
+    a sparse place is found first, then what to print there, by the expectation of the loss over views of the sign (see
+    Poses). What is printed is black or white and rectangular, which any printer can do. Stickers are added one after
+    the other: the gradient at the views' mean estimates the gain of every place and both colours, the best few are
+    tried on the views, and the best is kept. An image is done when all of its views and the image as stored meet the
+    criterion, or when it has `count` stickers.
 
-    count: of stickers, at most. height, width: of one, as shares of the image's; both ways up are tried. radius: the
-    stickers' middles stay within this share of the half side from the image's middle, where the sign is. views: of the
-    expectation. tried: places that are tried on the views.
+    Args:
+        count: Largest number of stickers, 1 or more.
+        height: Height of a sticker as a share of the image's, 0..1, above 0; both orientations are tried.
+        width: Width of a sticker as a share of the image's, 0..1, above 0.
+        radius: How far the stickers' centres may lie from the image's centre, as a share of half its side, 0..1, above
+            0.
+        views: Views of the expectation, 1 or more.
+        tried: Places that are tried on the views, 1 or more.
+        poses: How the camera may see the sign.
+        criterion: What counts as success.
+        name: The kind of attack, as cards have it.
+
+    Raises:
+        UsageError: A parameter is out of its range.
     """
 
     count: int = 6
@@ -44,8 +56,6 @@ class Stickers:
     criterion: Criterion = TOP_1
     name: str = "stickers"
 
-    needs_gradient: ClassVar[bool] = True
-    labels_only: ClassVar[bool] = False
     chunk: ClassVar[int] = 16
 
     def __post_init__(self) -> None:

@@ -1,4 +1,4 @@
-"""The substitute-network black box: learn the network from the labels that it gives, attack what was learnt."""
+"""The substitute-network black box: learn a network from the attacked one's labels, then attack what was learnt."""
 
 from __future__ import annotations
 
@@ -12,10 +12,10 @@ from torch import Tensor, nn
 from torch.nn.functional import cross_entropy
 
 from firewall.errors import UsageError
+from firewall.lab.attacks.attack import DecisionBased, Logits, under_attack
 from firewall.lab.attacks.criteria import Criterion
 from firewall.lab.attacks.fgsm import Fgsm
 from firewall.lab.attacks.pgd import Pgd
-from firewall.lab.attacks.protocol import Logits, under_attack
 
 __all__ = ["Substitute", "drawings", "learning"]
 
@@ -23,18 +23,29 @@ _FGSM = Fgsm(eps=0.1)
 
 
 @dataclass(frozen=True)
-class Substitute:
-    """Papernot et al.: "Practical black-box attacks against machine learning", 2017, as used by Sun et al. (residual).
+class Substitute(DecisionBased):
+    """Transfer from a substitute network. Black box by labels.
 
-    The network is asked for the first label of some seeds. A small network of another architecture learns those
-    answers; then, for each known image x with label y, x + reach * sign(slope of the substitute's logit y) is a new
-    one that the network is asked about, and so on: in every round what is known doubles. What the inner attack makes of
-    the images on the substitute is the result, whether it transfers or not.
+    Papernot et al.: "Practical black-box attacks against machine learning", 2017, as used by Sun et al. (residual). The
+    network is asked for the first label of some seed images. A small network of another architecture learns those
+    answers. Then, for each known image x with label y, x + reach * sign(gradient of the substitute's logit y) is a new
+    image that the network is asked about, and so on: every round doubles the known images. The inner attack's result on
+    the substitute is the result, whether it transfers or not.
 
-    seeds: `images`, the first `count` of the batch, or `drawn`, simple drawings for an attacker who has no images.
-    Sun et al. have 200 images or 100 drawings. reach: Papernot's lambda, 0.1 there, which Sun et al. call tau; its
-    sign turns every `turn` rounds (Papernot's tau), so that images move back and forth instead of out of the box.
-    rounds, epochs: of augmentation, and of training in each. inner: the attack on the substitute; FGSM in both papers.
+    Args:
+        seeds: `images`: the first `count` of the batch. `drawn`: simple drawings, for an attacker who has no images.
+        count: How many seed images, 1 or more; Sun et al. have 200 images or 100 drawings.
+        rounds: Rounds of augmentation, 0 or more.
+        epochs: Epochs of training in each round, 1 or more.
+        reach: Length of the augmentation step, in units of the full range 0..1, above 0: Papernot's lambda, which Sun
+            et al. call tau; 0.1 in both.
+        turn: After so many rounds the step's sign changes (Papernot's tau), so that images don't leave the box; 1 or
+            more.
+        inner: The attack on the substitute; FGSM in both papers.
+        name: The kind of attack, as cards have it.
+
+    Raises:
+        UsageError: A parameter is out of its range.
     """
 
     seeds: Literal["images", "drawn"] = "images"
@@ -46,8 +57,6 @@ class Substitute:
     inner: Fgsm | Pgd = _FGSM
     name: str = "substitute"
 
-    needs_gradient: ClassVar[bool] = False
-    labels_only: ClassVar[bool] = True
     chunk: ClassVar[int] = 256
 
     def __post_init__(self) -> None:
@@ -74,7 +83,16 @@ class Substitute:
         return self.inner.run(substitute, images, labels, seed)
 
     def learn(self, logits: Logits, images: Tensor, seed: int) -> nn.Module:
-        """A network that answers like the one asked, on images like these; of the answers only labels are used."""
+        """A network that has learnt to answer as the attacked one does; of its answers only labels are used.
+
+        Args:
+            logits: The attacked network, as `under_attack` gives it.
+            images: Float (N, C, H, W) in 0..1, N 1 or more.
+            seed: What is random depends on it.
+
+        Returns:
+            The substitute: float (N, C, H, W) in, logits out.
+        """
         generator = torch.Generator().manual_seed(seed)
         known = drawings(self.count, images, generator) if self.seeds == "drawn" else images[: self.count]
         rounds = learning(logits, known, generator, self.rounds, self.epochs, self.reach, self.turn)
@@ -92,11 +110,21 @@ def learning(
     turn: int,
     most: int | None = None,
 ) -> Iterator[nn.Module]:
-    """The substitute after training on the images `known`, and after each of `rounds` rounds of augmentation.
+    """The substitute after training on the known images, and after each round of augmentation.
 
-    It is one network, which goes on learning when the next is asked for. Arguments as of Substitute. most: in each
-    round only so many of the known images, drawn at random, are followed by a new one (Papernot et al., section 5.2:
-    reservoir sampling, so that queries don't double in every round); None: all.
+    Args:
+        logits: The attacked network, as `under_attack` gives it.
+        known: Float (N, C, H, W) in 0..1, N 1 or more.
+        generator: What is drawn depends on it.
+        rounds: As of Substitute.
+        epochs: As of Substitute.
+        reach: As of Substitute.
+        turn: As of Substitute.
+        most: Largest number of known images, drawn at random, that are augmented in each round (reservoir sampling,
+            Papernot et al., section 5.2: queries don't double in every round); None: all.
+
+    Yields:
+        The same network `rounds` + 1 times; it goes on learning when the next is asked for.
     """
     classes = logits(known[:1]).shape[1]
     answers = _asked(logits, known)
@@ -160,7 +188,16 @@ def _network(channels: int, classes: int, generator: torch.Generator) -> nn.Sequ
 
 
 def drawings(count: int, like: Tensor, generator: torch.Generator) -> Tensor:
-    """What someone draws who knows what the pictures are about but has none: shapes with a rim and strokes inside."""
+    """What someone draws who knows what the images show but has none: shapes with a rim and strokes inside.
+
+    Args:
+        count: How many.
+        like: Float (N, C, H, W): the shape, type and device of the images to imitate.
+        generator: What is drawn depends on it.
+
+    Returns:
+        Float (count, C, H, W) in 0..1.
+    """
     channels, height, width = like.shape[1:]
     rows = torch.linspace(-1, 1, height)[:, None].expand(height, width)
     columns = torch.linspace(-1, 1, width).expand(height, width)

@@ -9,25 +9,35 @@ import torch
 from torch import Tensor, nn
 
 from firewall.errors import UsageError
+from firewall.lab.attacks.attack import WhiteBox, under_attack
 from firewall.lab.attacks.criteria import TOP_1, TopOut
 from firewall.lab.attacks.deepfool import DeepFool
 from firewall.lab.attacks.pgd import project
-from firewall.lab.attacks.protocol import under_attack
 from firewall.lab.attacks.rounding import as_stored
 
 __all__ = ["Universal"]
 
 
 @dataclass(frozen=True)
-class Universal:
-    """Moosavi-Dezfooli et al.: "Universal adversarial perturbations", 2017. L-infinity.
+class Universal(WhiteBox):
+    """A universal perturbation. White box, L-infinity, bounded.
 
-    Fitted on the images of the batch. One after the other, in random order: where the image with the perturbation v
-    still gets its label, DeepFool finds the least further change that it takes, and v and that change, brought back
-    into the ball, are the new v. After each pass the share of images fooled is measured as stored; the best v is
-    added to all images. It stops when `goal` of them are fooled, or after `passes`.
+    Moosavi-Dezfooli et al.: "Universal adversarial perturbations", 2017, algorithm 1. Fitted to the images of the
+    batch, one after the other, in random order: where the image with the perturbation v still gets its label, DeepFool
+    finds the least further change, and v plus that change, projected onto the ball, is the new v. After each pass the
+    attack success rate is measured on the stored images; the best v is added to all of them.
 
-    eps: radius of the ball; the paper has 10 grey levels of 255. steps, candidates: of DeepFool.
+    Args:
+        eps: Radius of the ball, in units of the full range 0..1, above 0; the paper has 10 of 255.
+        passes: Largest number of passes, 1 or more.
+        goal: Attack success rate at which it stops, 0..1, above 0.
+        steps: DeepFool's steps, 1 or more.
+        candidates: DeepFool's candidates.
+        criterion: What counts as success.
+        name: The kind of attack, as cards have it.
+
+    Raises:
+        UsageError: A parameter is out of its range.
     """
 
     eps: float = 0.06
@@ -38,8 +48,6 @@ class Universal:
     criterion: TopOut = TOP_1
     name: str = "universal"
 
-    needs_gradient: ClassVar[bool] = True
-    labels_only: ClassVar[bool] = False
     chunk: ClassVar[int] = 128
 
     def __post_init__(self) -> None:

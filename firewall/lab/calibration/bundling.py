@@ -1,61 +1,85 @@
-"""A trained classifier's folder and normal images -> a calibrated bundle."""
+"""A classifier and benign images -> a calibrated bundle: `firewall lab calibrate`."""
 
 from __future__ import annotations
 
 import hashlib
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 
 from firewall.bundle import Bundle, ClassifierSpec, Seen, write_bundle
-from firewall.bundle.written_precision import Precision, precision_of
+from firewall.bundle.onnx_bytes import Precision, precision_of
 from firewall.errors import DataError, UsageError
 from firewall.export.precision import prepare, to_float16, to_int8
 from firewall.frame import Pixels
 from firewall.lab.calibration.preparation import IMAGES, check_wiring
+from firewall.lab.calibration.settings import BenignImages, BenignSource, CalibrationSettings, NetworkSettings
 from firewall.lab.calibration.thresholds import DETECTORS, calibrate, check_enough
 from firewall.lab.database import Database
 from firewall.lab.database.normals import calibration_normals
 from firewall.lab.datasets import gtsrb
 from firewall.lab.datasets.labelled import Labelled, labelled, some_of
+from firewall.lab.datasets.notice import say
 from firewall.lab.datasets.packs import load_images
 from firewall.lab.datasets.reading import at_size, repeated
-from firewall.lab.datasets.telling import say
-from firewall.lab.models.card import load_card
+from firewall.lab.models.classifier_folder import load_card
+from firewall.lab.training.detector_folder import Trained, load_trained
 from firewall.lab.training.detectors.one_class import ONE_CLASS
-from firewall.lab.training.trained import Trained, load_trained
 from firewall.sources.uri import printable
 from firewall.transforms import resize
 
-__all__ = ["calibrate_folder", "calibration_tracks"]
+__all__ = ["calibrate_folder", "calibration_tracks", "rewritten", "with_masked"]
 
-#: Normal images that say how large activations get; more change little.
+#: Benign images that say how large activations get; more change little.
 _SCALES_FROM = 256
 _MASKED = "masked.onnx"
 
 
 def rewritten(bundle: Bundle, out: Path, files: Mapping[str, bytes], **changed: Any) -> Bundle:
-    """`bundle` written to `out` with `files` added or replaced and fields of its manifest changed. `out` may be the
-    bundle's own folder. Raises BundleError for a manifest that isn't one any more."""
+    """Write a bundle with some files and fields changed.
+
+    How the given bundle was made is not how the result was: its provenance is left out unless `changed` has another.
+
+    Args:
+        bundle: The bundle.
+        out: Folder of the new bundle; may be the bundle's own.
+        files: Name -> content; added, or in place of files of the same names.
+        **changed: Fields of the manifest.
+
+    Raises:
+        BundleError: The result is no valid manifest.
+    """
     fields = {field: getattr(bundle.manifest, field) for field in type(bundle.manifest).model_fields}
-    del fields["files"]
+    del fields["files"], fields["provenance"]
     return write_bundle(out, {**bundle.files, **files}, **{**fields, **changed})
 
 
 def with_masked(bundle: Bundle, classifier: Path, out: Path) -> Bundle:
-    """`bundle` with the classifier of a folder as the one that is asked about masked images, written to `out`.
+    """Write a bundle with another classifier for masked images.
 
-    Raises DataError for a folder of no classifier, BundleError for one of other labels or another input size.
+    Args:
+        bundle: The bundle.
+        classifier: Folder of the classifier that is asked about masked images.
+        out: Folder of the new bundle; may be the bundle's own.
+
+    Raises:
+        DataError: The folder holds no classifier.
+        BundleError: It has other labels or another input size.
     """
     _, spec, content = load_card(classifier)
     return rewritten(bundle, out, {_MASKED: content}, masked_classifier=spec.model_copy(update={"file": _MASKED}))
 
 
 def calibration_tracks(root: Path, split: dict[str, Any]) -> gtsrb.Gtsrb:
-    """The GTSRB training tracks that a classifier with this `split` was not trained on."""
+    """The GTSRB training tracks that a classifier was not trained on.
+
+    Args:
+        root: Folder of GTSRB.
+        split: As the classifier's card has it: calibration_share and seed.
+    """
     signs = gtsrb.load_train(root)
     _, mask = gtsrb.split_tracks(signs, float(split["calibration_share"]), int(split["seed"]))
     return signs.subset(mask)
@@ -64,109 +88,113 @@ def calibration_tracks(root: Path, split: dict[str, Any]) -> gtsrb.Gtsrb:
 def calibrate_folder(
     folder: Path,
     out: Path,
+    source: BenignSource,
+    settings: CalibrationSettings,
+    network: NetworkSettings | None = None,
     *,
-    detectors: Sequence[str],
-    gtsrb_root: Path | None,
-    images: Path | None,
-    database: Path | None = None,
-    judged: Sequence[str] = ("eval",),
-    rate: float,
-    sweep: int,
-    name: str,
-    citations: Sequence[str] = (),
-    options: Mapping[str, str] | None = None,
-    precision: Precision | None = None,
-    accept_preparation: bool = False,
     tell: Callable[[str], None] = lambda _: None,
 ) -> Bundle:
-    """Calibrate on GTSRB's calibration tracks, on any normal images, or on a database's, and write the bundle to `out`.
+    """Calibrate a classifier on benign images and write a bundle.
 
-    detectors: names, and folders of trained ones. judged: splits of the database that are kept for judging, and so are
-    not calibrated on. Nor are groups that a detector was fitted to: on those its scores are lower than on images that
-    it meets for the first time, and its threshold would be too low. options: as of `load_card`. precision: what the
-    classifier is turned into first, "fp16" or "int8" (its scales from some of the normal images); the thresholds are
-    then set with that. None: as it is. accept_preparation: go on where the benign images say that the network gets its
-    pixels otherwise than it was trained, see `check_wiring`; DataError if not. tell: is given lines on that.
+    Groups that a trained detector was fitted to are not calibrated on: there its scores are lower than on images that
+    it sees for the first time, and its threshold would be too low.
+
+    Args:
+        folder: Of the classifier, a bundle, or an ONNX file.
+        out: Folder of the new bundle.
+        source: Of the benign images.
+        settings: Detectors, rate and so on.
+        network: How the classifier is read; None for the defaults.
+        tell: Gets lines on how the classifier fits the images.
+
+    Raises:
+        UsageError: An option doesn't fit the classifier.
+        DataError: There are too few images, or the classifier doesn't fit them.
     """
-    card, spec, content = load_card(folder, options)
-    normal: Sequence[Pixels] | Pixels
-    labels: npt.NDArray[np.int64] | None = None
-    tracks: int | None = None
-    used: Seen | None = None
-    notes = str(card.get("notes", ""))
-    folders = [name for name in detectors if name not in DETECTORS and Path(name).is_dir()]
+    network = network or NetworkSettings()
+    card, spec, content = load_card(folder, network.options)
+    folders = [name for name in settings.detectors if name not in DETECTORS and Path(name).is_dir()]
     trained = [load_trained(Path(name)) for name in folders]
-    if gtsrb_root is not None:
-        if "split" not in card:
-            raise UsageError(
-                f"--gtsrb takes the tracks that {folder} was not trained on, which an ONNX file doesn't tell; name "
-                "benign images that it was not trained on with --images"
-            )
-        data = calibration_tracks(gtsrb_root, card["split"])
-        normal, labels, tracks = data.images, data.labels, len(np.unique(data.tracks))
-        description = f"GTSRB training images of {tracks} tracks kept out of training, correctly classified"
-        used = Seen(dataset="gtsrb", part="kept-out", groups=" ".join(map(str, np.unique(data.tracks))))
-        _unseen_tracks(trained, used)
-        shown = some_of(normal, labels, IMAGES)
-    elif images is not None:
-        found = load_images(images)
-        check_enough(len(found), rate, detectors)  # before they are all read
-        shown = labelled(images, spec.labels, IMAGES)
-        normal = read = at_size(found, spec.input.width, spec.input.height)
-        if copies := repeated(read):
-            say(
-                f"{copies} of the {len(read)} images of {images} have the pixels of an earlier one; copies say nothing "
-                f"new: the rate rests on {len(read) - copies} images, take others for the rest"
-            )
-            notes = "; ".join(part for part in (notes, f"{copies} of the images are copies of others") if part)
-        if any(name in detectors for name in ("stability", "confidence", *ONE_CLASS)):
-            notes = "; ".join(
-                part for part in (notes, "what is usual was measured on the images that set the thresholds") if part
-            )
-        description = f"{len(normal)} images of {printable(images.resolve().name)}"
-    elif database is not None:
-        opened, own = Database(database), hashlib.sha256(content).hexdigest()
-        if opened.card.classifier.sha256 != own:
-            raise DataError(
-                f"{database} was made on another classifier (SHA-256 {opened.card.classifier.sha256[:12]}, this one is "
-                f"{own[:12]}); its normal images are those that the other names rightly: use a database of this one"
-            )
-        kept = calibration_normals(opened, [(each.name, each.fitted) for each in trained], judged)
-        normal, used = kept.images, kept.seen
-        shown = some_of(list(normal), None, IMAGES)
-        citations = [*citations, opened.card.dataset.citation] if opened.card.dataset.citation else citations
-        notes = "; ".join(part for part in (notes, kept.notes) if part)
-        tracks = len(used.groups.split())
-        description = (
-            f"{len(normal)} normal images of {tracks} groups, splits {' and '.join(used.splits)}, of a database of "
-            f"{used.dataset}, part {used.part}"
-        )
-    else:
-        raise DataError("no normal images were named")
-    check_enough(len(normal), rate, detectors)  # before any is classified
-    notes = "; ".join(part for part in (notes, _wired(spec, content, shown, card, accept_preparation, tell)) if part)
-    if precision is not None:
-        if database is not None:
+    if source.gtsrb is not None:
+        found = _from_gtsrb(source.gtsrb, folder, card, trained)
+    elif source.images is not None:
+        found = _from_images(source.images, spec, settings)
+    elif source.database is not None:
+        found = _from_database(source.database, source.judged, content, trained)
+    benign = found.benign
+    check_enough(len(benign.images), settings.rate, settings.detectors)  # before any is classified
+    wired = _wired(spec, content, found.shown, card, network.accept_preparation, tell)
+    notes = "; ".join(part for part in (str(card.get("notes", "")), benign.notes, wired) if part)
+    if network.precision is not None:
+        if source.database is not None:
             raise UsageError(f"--precision makes another classifier of {folder}: name benign images with --images")
-        content = _converted(content, precision, spec, normal, folder)
-    return calibrate(
-        spec,
-        content,
-        normal,
-        out,
-        detectors=[name for name in detectors if name not in folders],
-        trained=trained,
-        data=description,
-        labels=labels,
-        tracks=tracks,
-        rate=rate,
-        sweep=sweep,
-        name=name,
-        citations=citations,
-        split=card.get("split"),
-        seen=used,
-        notes=notes,
+        content = _converted(content, network.precision, spec, benign.images, folder)
+    named = replace(
+        settings,
+        detectors=[name for name in settings.detectors if name not in folders],
+        citations=[*settings.citations, *found.citations],
     )
+    benign = replace(benign, notes=notes, split=card.get("split") or {})
+    return calibrate(spec, content, benign, out, named, trained)
+
+
+@dataclass(frozen=True, eq=False)
+class _Found:
+    """Benign images; some of them with their labels, to see whether the classifier fits them; what to cite."""
+
+    benign: BenignImages
+    shown: Labelled
+    citations: tuple[str, ...] = ()
+
+
+def _from_gtsrb(root: Path, folder: Path, card: Mapping[str, Any], trained: Sequence[Trained]) -> _Found:
+    if "split" not in card:
+        raise UsageError(
+            f"--gtsrb takes the tracks that {folder} was not trained on, which an ONNX file doesn't say; name benign "
+            "images that it was not trained on with --images"
+        )
+    data = calibration_tracks(root, card["split"])
+    tracks = np.unique(data.tracks)
+    used = Seen(dataset="gtsrb", part="kept-out", groups=" ".join(map(str, tracks)))
+    _unseen_tracks(trained, used)
+    description = f"GTSRB training images of {len(tracks)} tracks kept out of training, correctly classified"
+    benign = BenignImages(data.images, description, data.labels, len(tracks), used)
+    return _Found(benign, some_of(data.images, data.labels, IMAGES))
+
+
+def _from_images(path: Path, spec: ClassifierSpec, settings: CalibrationSettings) -> _Found:
+    found = load_images(path)
+    check_enough(len(found), settings.rate, settings.detectors)  # before they are all read
+    shown, notes = labelled(path, spec.labels, IMAGES), []
+    read = at_size(found, spec.input.width, spec.input.height)
+    if copies := repeated(read):
+        say(
+            f"{copies} of the {len(read)} images of {path} have the pixels of an earlier one; copies say nothing new: "
+            f"the rate rests on {len(read) - copies} images, take others for the rest"
+        )
+        notes.append(f"{copies} of the images are copies of others")
+    if any(name in settings.detectors for name in ("stability", "confidence", *ONE_CLASS)):
+        notes.append("what is usual was measured on the images that set the thresholds")
+    description = f"{len(read)} images of {printable(path.resolve().name)}"
+    return _Found(BenignImages(read, description, notes="; ".join(notes)), shown)
+
+
+def _from_database(path: Path, judged: Sequence[str], content: bytes, trained: Sequence[Trained]) -> _Found:
+    opened, own = Database(path), hashlib.sha256(content).hexdigest()
+    if opened.card.classifier.sha256 != own:
+        raise DataError(
+            f"{path} was made on another classifier (SHA-256 {opened.card.classifier.sha256[:12]}, this one is "
+            f"{own[:12]}); its benign images are those that the other one gets right: use a database of this one"
+        )
+    kept = calibration_normals(opened, [(each.name, each.fitted) for each in trained], judged)
+    used, tracks = kept.seen, len(kept.seen.groups.split())
+    description = (
+        f"{len(kept.images)} benign images of {tracks} groups, splits {' and '.join(used.splits)}, of a database of "
+        f"{used.dataset}, part {used.part}"
+    )
+    benign = BenignImages(kept.images, description, tracks=tracks, seen=used, notes=kept.notes)
+    citation = opened.card.dataset.citation
+    return _Found(benign, some_of(list(kept.images), None, IMAGES), (citation,) if citation else ())
 
 
 def _wired(
@@ -177,8 +205,7 @@ def _wired(
     accept: bool,
     tell: Callable[[str], None],
 ) -> str:
-    """What is to be noted of how the classifier fits the benign images. Raises DataError if it doesn't, unless that is
-    accepted."""
+    """A note on how the classifier fits the benign images. Raises DataError if it doesn't, unless that is accepted."""
     channels = card.get("channels")
     own = channels in ("rgb", "bgr")  # the card of a trained one has a number there
     wiring = check_wiring(spec, content, shown, channels="bgr" if channels == "bgr" else "rgb", alternatives=own)

@@ -1,10 +1,9 @@
-"""Is a classifier wired as it was trained? What it calls benign images, prepared as asked and in the other usual ways.
+"""Does a classifier get its pixels as it was trained? Its answers to benign images, in this preparation and in others.
 
-A network that is given 0..1 in the place of 0..255, or BGR in the place of RGB, runs without a word and names signs
-wrongly, as surely as it names others rightly. Where folders or a pack tell the labels, accuracy shows it. Where nothing
-does, what the answers say about the images does: the mutual information of class and image, entropy of the mean answer
-less the mean entropy of the answers, all logits scaled to the same spread. It is low where all images get one label,
-and where no class stands out.
+A network that is given 0..1 instead of 0..255, or BGR instead of RGB, runs without an error and gives wrong labels with
+high confidence. If folders or a pack have labels, accuracy shows it. If not, the answers themselves do, by the mutual
+information of class and image: the entropy of the mean answer minus the mean entropy of the answers, with all logits
+scaled to the same spread. It is low if all images get one label, and if no class stands out.
 """
 
 from __future__ import annotations
@@ -29,14 +28,14 @@ __all__ = ["Answers", "Wiring", "check_wiring", "look"]
 #: Images that are asked about; as many are classified for some ten preparations as calibration does for three images.
 IMAGES = 128
 _BATCH = 16
-#: Fewer images say too little.
+#: With fewer images nothing is concluded.
 _LEAST = 20
-#: Share of the images with one label from which the network is taken to see nothing in them.
+#: If this share of the images gets one label, the network is taken to see nothing in them.
 _NEARLY_ALL = 0.9
-#: Differences of accuracy that say nothing.
+#: Differences of accuracy up to this may be chance.
 _CHANCE = 0.03
-#: How many times as much the answers must say to be clearly better, without labels. On six networks (ours, two of
-#: CIFAR-10, two of ImageNet, the tests') the best of 12 preparations said at most 1.03 times as much as the right one.
+#: Factor by which the mutual information must be larger to be clearly better, without labels. On six networks (ours,
+#: two of CIFAR-10, two of ImageNet, the tests') the best of 12 preparations had at most 1.03 times that of the right.
 _CLEARLY = 1.1
 #: Spread of an image's logits, by the median image, at which answers are compared: pixels of a larger range make all
 #: answers surer, which says nothing about the images.
@@ -45,10 +44,19 @@ _SPREAD = 2.0
 
 @dataclass(frozen=True)
 class Answers:
-    """What a network called images in one preparation. name: of the preparation. classes: of the network. seen: how
-    many of them it named. common: the commonest label, share: how many images got it, 0..1. confidence: the median.
-    information: nats. right: for each image whose label is known,
-    whether it was named so."""
+    """A network's answers to images in one preparation.
+
+    Attributes:
+        name: Of the preparation.
+        classes: Number of classes of the network.
+        seen: How many of them it gave.
+        common: The commonest label.
+        share: Share of the images that got it, 0 to 1.
+        confidence: The median confidence, 0 to 1.
+        information: Mutual information of class and image, nats.
+        predicted: The label of each image, int64 (N,).
+        right: Of each image with a known label, whether it got that one, bool (M,).
+    """
 
     name: str
     classes: int
@@ -62,11 +70,11 @@ class Answers:
 
     @property
     def accuracy(self) -> float | None:
-        """Share of the images of a known label that got it."""
+        """Share of the images with a known label that got it; None if there are too few."""
         return float(self.right.mean()) if len(self.right) >= _LEAST else None
 
     def told(self, labels: Sequence[str]) -> str:
-        """In words."""
+        """The answers in words. labels: the classifier's."""
         accuracy = "" if self.accuracy is None else f", {self.accuracy:.0%} of {len(self.right)} named as their labels"
         return (
             f"{self.seen} of {self.classes} classes, {self.share:.0%} called {labels[self.common]!r}, median "
@@ -76,8 +84,15 @@ class Answers:
 
 @dataclass(frozen=True)
 class Wiring:
-    """asked: the preparation that was asked for. others: the usual ones, the best first; empty where there is no
-    choice. images: how many were looked at. refusal, warning: what is wrong, or ""."""
+    """Whether a classifier gets its pixels as it was trained.
+
+    Attributes:
+        asked: Its answers in the preparation that was asked for.
+        others: Its answers in the usual ones, the best first; empty if there is no choice.
+        images: How many images it was shown.
+        refusal: Why it must not be calibrated so; empty if nothing is wrong.
+        warning: What the user should look at; empty if there is nothing.
+    """
 
     asked: Answers
     others: tuple[Answers, ...]
@@ -86,7 +101,7 @@ class Wiring:
     warning: str
 
     def lines(self, labels: Sequence[str]) -> list[str]:
-        """For whoever calibrates."""
+        """Lines for the user. labels: the classifier's."""
         lines = [f"{self.images} benign images, prepared as asked: {self.asked.told(labels)}"]
         if self.others:
             best = self.others[0]
@@ -103,10 +118,21 @@ def look(
     channels: Channels = "rgb",
     alternatives: bool = True,
 ) -> tuple[Answers, list[Answers]]:
-    """What the classifier calls `images`, (H, W, 3) uint8 of any size, in the asked preparation and in the usual ones.
+    """A classifier's answers in the preparation that was asked for, and in the usual ones.
 
-    known: their labels, -1 where it isn't known. channels: the order that the graph turns RGB into. Raises EngineError
-    if it doesn't run as asked.
+    Args:
+        classifier: As the manifest describes it.
+        content: Its ONNX file.
+        images: uint8 (H, W, 3) each, of any size.
+        known: Their labels, int64 (N,); -1 where it isn't known.
+        channels: The order that the graph turns RGB into.
+        alternatives: Try the usual preparations too.
+
+    Returns:
+        The answers as asked, and those in the other preparations.
+
+    Raises:
+        EngineError: The network doesn't run as asked.
     """
     engine, size = engine_for(classifier, content), classifier.input
     pixels = np.stack([resize(np.ascontiguousarray(image), size.width, size.height) for image in images])
@@ -145,12 +171,24 @@ def check_wiring(
     channels: Channels = "rgb",
     alternatives: bool = True,
 ) -> Wiring:
-    """Look, compare and judge: see the module. Raises DataError without images."""
+    """Compare a classifier's answers in several preparations; see the module.
+
+    Args:
+        classifier: As the manifest describes it.
+        content: Its ONNX file.
+        labelled: Benign images, and the labels of those where they are known.
+        channels: As of `look`.
+        alternatives: As of `look`.
+
+    Raises:
+        DataError: There are no images.
+        EngineError: The network doesn't run as asked.
+    """
     if not labelled.images:
         raise DataError("there are no images to look at")
     known = labelled.known
     asked, others = look(classifier, content, labelled.images, known, channels=channels, alternatives=alternatives)
-    # A few images more or less are chance: then what the answers say decides.
+    # A difference of a few images is chance: then the mutual information decides.
     nearly = max((other.accuracy or 0.0 for other in others), default=0.0) - _CHANCE
     others.sort(key=lambda each: ((each.accuracy or 0.0) < nearly, -each.information))
     better = [other for other in others[:1] if _clearly(other, asked)]
@@ -219,7 +257,7 @@ def _clearly(other: Answers, asked: Answers) -> bool:
 
 
 def _other_order(asked: Answers, labelled: Labelled, classes: int) -> bool:
-    """Whether the network tells the labelled classes apart, but under other names."""
+    """Whether the network separates the labelled classes, but gives them other names."""
     where = labelled.known >= 0
     known, predicted = labelled.known[where], asked.predicted[where]
     if not labelled.sure or len(known) < max(2 * classes, 2 * _LEAST) or len(set(known.tolist())) < 2:

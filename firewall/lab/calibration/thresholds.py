@@ -1,10 +1,10 @@
-"""Thresholds on normal images alone, and the bundle that holds them.
+"""Thresholds on benign images alone, and the bundle that holds them.
 
-The asked false-positive rate is shared out evenly among the detectors, since any of them can withhold. Each threshold
-is the split-conformal quantile of its detector's scores: a further normal image *exchangeable* with the calibration
-images lies above it with at most the share given to that detector. Frames of one track, or of another camera, are not
-exchangeable, so the rate on kept-out data is measured and written beside it. A margin is added for processors that
-round otherwise than this one (firewall.lab.measurement.numerics).
+The false-positive rate that is asked for is divided evenly among the detectors, since each of them can withhold. Each
+threshold is the split-conformal quantile of its detector's scores: a further benign image *exchangeable* with the
+calibration images lies above it with at most that detector's share of the rate. Frames of one track, or of another
+camera, are not exchangeable; so the rate on kept-out data is measured and written beside it. A margin is added for
+processors that round in another way than this one (`firewall.lab.measurement.numerics`).
 """
 
 from __future__ import annotations
@@ -20,20 +20,20 @@ import numpy.typing as npt
 
 from firewall import __version__
 from firewall.bundle import Bundle, Calibration, ClassifierSpec, DetectorSpec, Seen, write_bundle
-from firewall.bundle.written_precision import precision_of
+from firewall.bundle.onnx_bytes import precision_of
 from firewall.detectors import build
 from firewall.detectors.confidence import log_odds
 from firewall.engines import OnnxRuntimeNetwork
 from firewall.errors import DataError, UsageError
-from firewall.frame import Pixels
 from firewall.host.onnxruntime import ort
-from firewall.lab.datasets.telling import say
+from firewall.lab.calibration.settings import BenignImages, CalibrationSettings, check_rate
+from firewall.lab.datasets.notice import say
 from firewall.lab.measurement.conformal import check_count, conformal_threshold
 from firewall.lab.measurement.edge import SWEEPS, Measured, engine_for, measure
 from firewall.lab.measurement.numerics import Rescored, rescore, sampled
+from firewall.lab.training.detector_folder import Trained
 from firewall.lab.training.detectors.one_class import ONE_CLASS, OneClass
 from firewall.lab.training.detectors.stability import GROUPS, usual
-from firewall.lab.training.trained import Trained
 
 __all__ = [
     "DETECTORS",
@@ -43,7 +43,7 @@ __all__ = [
     "networks_of",
 ]
 
-#: Detectors that can be calibrated, as they are named on the command line.
+#: Detectors that can be calibrated, by their names on the command line.
 DETECTORS = ("agreement", "agreement-two-sided", "confidence", "stability", *ONE_CLASS)
 #: The form of the stability detector where there are no attacks to choose one by: the one that `lab train stability`
 #: chose on attacks on the default classifier (dev split of GTSRB's kept-out tracks).
@@ -53,12 +53,21 @@ _STATISTICS = GROUPS["jpeg+blur:2+rotation+scaling"]
 
 
 def check_enough(count: int, rate: float, names: Sequence[str], note: str = "") -> None:
-    """Raises DataError if `count` normal images are too few for the detectors `names` to share the rate, UsageError if
-    the rate is not in (0, 1). note: see `check_count`."""
-    if not 0 < rate < 1:
-        raise UsageError(f"a false-positive rate must lie between 0 and 1, got {rate}")
+    """Check that there are enough images for the rate.
+
+    Args:
+        count: Of benign images.
+        rate: False-positive rate of all detectors together, between 0 and 1.
+        names: The detectors, which share it.
+        note: See `check_count`.
+
+    Raises:
+        DataError: There are too few.
+        UsageError: The rate is out of range.
+    """
+    check_rate(rate)
     more = "" if len(names) < 2 else ", or name fewer detectors"
-    check_count(count, rate, "normal images", option="--false-positive-rate", names=names, note=note, more=more)
+    check_count(count, rate, "benign images", option="--false-positive-rate", names=names, note=note, more=more)
 
 
 def detector_specs(
@@ -70,8 +79,21 @@ def detector_specs(
     one_class: Sequence[OneClass] = (),
     note: str = "",
 ) -> list[DetectorSpec]:
-    """Each named and each trained detector, with parameters and threshold set on `normal` for its share of `rate`.
-    one_class: those of the names that were fitted to `normal`. note: why `normal` are fewer than the user named."""
+    """Detectors with their parameters and thresholds.
+
+    Args:
+        names: Of DETECTORS.
+        normal: The benign images that thresholds are set on.
+        rate: False-positive rate of all detectors together, between 0 and 1.
+        sweep: Number of JPEG qualities of the agreement detector, 16 or 76.
+        trained: Further detectors, with networks.
+        one_class: Those of `names` that were fitted to `normal`.
+        note: Why there are fewer images than the user named.
+
+    Raises:
+        UsageError: There is no such detector, or a kind is named twice.
+        DataError: There are too few images for the rate.
+    """
     unknown = [name for name in names if name not in DETECTORS]
     if unknown or not (names or trained):
         raise UsageError(
@@ -100,7 +122,7 @@ def detector_specs(
 
 
 def networks_of(trained: Sequence[Trained]) -> dict[str, OnnxRuntimeNetwork]:
-    """The networks of trained detectors, by the names of their files in a bundle."""
+    """File in a bundle -> network, of all trained detectors."""
     files = {file: content for detector in trained for file, content in detector.files.items()}
     return {file: OnnxRuntimeNetwork(content, file, threads=1) for file, content in files.items()}
 
@@ -108,31 +130,26 @@ def networks_of(trained: Sequence[Trained]) -> dict[str, OnnxRuntimeNetwork]:
 def calibrate(
     classifier: ClassifierSpec,
     content: bytes,
-    images: Sequence[Pixels] | Pixels,
+    benign: BenignImages,
     out: Path,
-    *,
-    detectors: Sequence[str],
-    data: str,
-    labels: npt.NDArray[np.int64] | None = None,
-    tracks: int | None = None,
-    rate: float = 0.01,
-    sweep: int = 16,
-    name: str = "custom",
-    citations: Sequence[str] = (),
-    split: dict[str, Any] | None = None,
+    settings: CalibrationSettings,
     trained: Sequence[Trained] = (),
-    seen: Seen | None = None,
-    notes: str = "",
 ) -> Bundle:
-    """Set the thresholds on normal `images` and write the bundle to `out`.
+    """Set the thresholds on benign images and write a bundle.
 
-    content: the classifier's ONNX file. labels: true classes (N,); images that the classifier gets wrong are left out,
-    as the papers do. data: what the images are, for the manifest. rate: the false-positive rate asked of the whole.
-    trained: detectors with networks. seen: which images these are, for whoever judges the bundle. notes: for the
-    manifest. Raises DataError for a detector that was trained on attacks on another classifier.
+    Args:
+        classifier: As the manifest describes it.
+        content: Its ONNX file.
+        benign: The images.
+        out: Folder of the new bundle.
+        settings: Detectors, rate and so on.
+        trained: Further detectors, with networks.
+
+    Raises:
+        UsageError: There is no such detector.
+        DataError: A detector was trained on attacks on another classifier, or there are too few images for the rate.
     """
-    if not 0 < rate < 1:
-        raise UsageError(f"a false-positive rate must lie between 0 and 1, got {rate}")
+    detectors, rate = settings.detectors, settings.rate
     classifier = classifier.model_copy(update={"precision": precision_of(content, classifier.file)})
     own = hashlib.sha256(content).hexdigest()
     for detector in trained:
@@ -141,7 +158,8 @@ def calibrate(
                 f"the detector {detector.name} was trained on attacks on another classifier (SHA-256 "
                 f"{detector.classifier_sha256[:12]}, this one is {own[:12]}); train it on a database of this one"
             )
-    operations = [f"jpeg:{quality}" for quality in SWEEPS[sweep]] if detectors else []
+    swept = any(name.startswith("agreement") for name in detectors)  # no other needs these copies
+    operations = [f"jpeg:{quality}" for quality in SWEEPS[settings.sweep]] if swept else []
     operations += GROUPS[_STABILITY[0]] if "stability" in detectors else ()
     operations += _STATISTICS if "statistics-one-class" in detectors else ()
     networks = networks_of(trained)
@@ -150,8 +168,8 @@ def calibrate(
         operations += build(stand_in, networks.__getitem__).operations
     operations = list(dict.fromkeys(operations))
     engine, size = engine_for(classifier, content), classifier.input
-    measured = measure(engine, images, operations, width=size.width, height=size.height, label="calibrating")
-    normal = measured if labels is None else measured.subset(measured.labels == labels)
+    measured = measure(engine, benign.images, operations, width=size.width, height=size.height, label="calibrating")
+    normal = measured if benign.labels is None else measured.subset(measured.labels == benign.labels)
     wrong = len(measured) - len(normal)
     if 2 * wrong > len(measured):
         say(
@@ -160,7 +178,7 @@ def calibrate(
         )
     fits = [ONE_CLASS[name](normal, _STATISTICS) for name in detectors if name in ONE_CLASS]
     note = f" (the classifier gets {wrong} of {len(measured)} wrong, and these are left out)" if wrong else ""
-    specs = detector_specs(detectors, normal, rate, sweep, trained, fits, note)
+    specs = detector_specs(detectors, normal, rate, settings.sweep, trained, fits, note)
     files = {
         classifier.file: content,
         **{name: content for detector in trained for name, content in detector.files.items()},
@@ -175,23 +193,23 @@ def calibrate(
     rates = {f"withheld by {kind}": float(mask.mean()) for kind, mask in above.items()}
     rates["withheld on calibration images"] = float(withheld.mean())
     fields: dict[str, Any] = {
-        "name": name,
+        "name": settings.name,
         "created": datetime.now(timezone.utc).strftime("%Y-%m-%d"),
         "classifier": classifier,
         "detectors": tuple(specs),
         "calibration": Calibration(
-            data=data,
+            data=benign.data,
             images=len(normal),
-            tracks=tracks,
+            tracks=benign.tracks,
             false_positive_rate=rate,
-            split=split or {},
+            split=dict(benign.split),
             rates=rates,
-            notes=notes,
-            seen=seen,
+            notes=benign.notes,
+            seen=benign.seen,
         ),
         "numerics": again.numerics(margin),
         "versions": {"firewall": __version__, "numpy": np.__version__, "onnxruntime": ort.__version__},
-        "citations": tuple(citations),
+        "citations": tuple(settings.citations),
     }
     return write_bundle(out, files, **fields)
 
@@ -199,7 +217,7 @@ def calibrate(
 def _again(
     classifier: ClassifierSpec, files: dict[str, bytes], normal: Measured, specs: Sequence[DetectorSpec]
 ) -> tuple[Rescored, dict[str, npt.NDArray[np.float64]]]:
-    """Some of the normal images scored again with other arithmetic; and the scores of all, by detector."""
+    """Some of the benign images scored again with other arithmetic; and the scores of all, by detector."""
     networks = {
         file: OnnxRuntimeNetwork(content, file, threads=1) for file, content in files.items() if file != classifier.file
     }

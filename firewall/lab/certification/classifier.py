@@ -1,4 +1,4 @@
-"""The classifier that a certificate is of, on the edge's own engine, and the images that it is asked about."""
+"""The classifier that a certificate is about, on the edge's own engine, and the images that it classifies."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from firewall.lab.certification.journal import Journal
 from firewall.lab.datasets import Dataset, open_dataset
 from firewall.lab.datasets.classes import matched
 from firewall.lab.measurement.edge import engine_for
-from firewall.lab.models.card import load_card
+from firewall.lab.models.classifier_folder import load_card
 from firewall.transforms import resize
 
 __all__ = ["Images", "Subject", "certified", "classified", "open_subject"]
@@ -30,8 +30,16 @@ Images = Iterator[tuple[int, npt.NDArray[np.uint8], int]]
 
 @dataclass(frozen=True, eq=False)
 class Subject:
-    """engine: the classifier. labels: its classes. height, width: of its input. about: for a result's card.
-    masked: what a bundle asks about masked images in the classifier's place, if it has a classifier for that."""
+    """A classifier to certify.
+
+    Args:
+        engine: The classifier.
+        labels: Its classes.
+        height: Of its input, in pixels.
+        width: Of its input, in pixels.
+        about: For a result's card.
+        masked: The classifier that a bundle uses for masked images, if it has one of its own.
+    """
 
     engine: Engine
     labels: tuple[str, ...]
@@ -42,7 +50,7 @@ class Subject:
 
     @property
     def under_masks(self) -> Engine:
-        """Who is asked about masked images."""
+        """The engine that classifies masked images."""
         return self.engine if self.masked is None else self.masked
 
 
@@ -58,9 +66,26 @@ def certified(
     threads: int,
     result: Path | None,
 ) -> tuple[dict[str, Any], Journal]:
-    """What `certify` (of a subject, images, their number and a journal) says of a classifier and `limit` images of a
-    data set, with what both are; and the journal, to be closed once that is written to `result`. Raises as the two
-    functions below."""
+    """Certificates of a classifier on some images of a data set.
+
+    Args:
+        name: As of `open_subject`.
+        certify: A function of a subject, images, their number and a journal.
+        dataset: As of `classified`.
+        part: As of `classified`.
+        limit: As of `classified`.
+        seed: As of `classified`.
+        data: As of `classified`.
+        threads: Of the engine.
+        result: File that the result will be written to; rows are kept beside it. None: nothing is kept.
+
+    Returns:
+        The result, with what classifier and images are, and the journal, to be closed once the result is written.
+
+    Raises:
+        UsageError: The limit is below 1.
+        DataError: The classifier or the data set can't be used.
+    """
     subject = open_subject(name, threads)
     about, images = classified(subject, dataset, part, limit, seed, data)
     # Of a larger limit are the same rows: every image's depends on it and on these alone.
@@ -71,7 +96,18 @@ def certified(
 
 
 def open_subject(name: str, threads: int = 1) -> Subject:
-    """`default`, a bundle's folder, a classifier's folder or an ONNX file. Raises DataError for anything else."""
+    """A classifier to certify.
+
+    Args:
+        name: `default`, a bundle's folder, a classifier's folder or an ONNX file.
+        threads: Of the engine.
+
+    Returns:
+        The classifier.
+
+    Raises:
+        DataError: It is anything else.
+    """
     bundle = load_bundle(name) if name == "default" or (Path(name) / MANIFEST).is_file() else None
     if bundle is None:
         _, spec, content = load_card(Path(name))
@@ -89,9 +125,22 @@ def open_subject(name: str, threads: int = 1) -> Subject:
 def classified(
     subject: Subject, dataset: str, part: str, limit: int, seed: int, data: Path | None
 ) -> tuple[dict[str, Any], Images]:
-    """What is known of the images, and `limit` of them, drawn by `seed`.
+    """Some images of a data set, at the classifier's input size.
 
-    Raises UsageError for a limit below 1, DataError for a data set of other classes than the classifier's.
+    Args:
+        subject: The classifier.
+        dataset: As of `open_dataset`.
+        part: The data set's part.
+        limit: How many images, 1 or more.
+        seed: What their choice depends on.
+        data: Folder of the data sets; None: the usual places.
+
+    Returns:
+        What is known of the images, and the images.
+
+    Raises:
+        UsageError: The limit is below 1.
+        DataError: The data set has other classes than the classifier.
     """
     if limit < 1:
         raise UsageError(f"--limit must be at least 1, got {limit}")

@@ -9,7 +9,7 @@ Either of two bounds, whichever is larger:
 * all pixels together, by the budget of the flow's total variation, as for the two-layer network (spatial.py).
 
 The threat is that of `firewall lab certify spatial`: flows with L_flow <= B that are 0 outside the image, and noise of
-at most eps a value on top. A flow moves all the channels of a pixel together, which the second bound makes use of.
+at most eps for each value on top. A flow moves all channels of a pixel together, which the second bound uses.
 """
 
 from __future__ import annotations
@@ -41,8 +41,14 @@ Bounds = tuple[Tensor, Tensor]
 
 @dataclass(frozen=True, eq=False)
 class Moved:
-    """An image (C, H, W) in 0..1 and all that flows of a budget, and noise on top, can make of it. changes: of each
-    channel by itself."""
+    """An image and everything that flows of a budget, with noise on top, can make of it.
+
+    Args:
+        image: (C, H, W) in 0..1.
+        changes: Of each channel by itself.
+        budget: Cap on L_flow, in pixels.
+        noise: Largest change of each value on top.
+    """
 
     image: Floats
     changes: tuple[Changes, ...]
@@ -50,7 +56,15 @@ class Moved:
     noise: float
 
     def least(self, rows: Floats, capacity: Capacity) -> Floats:
-        """Lower bounds of rows @ x over all images x that can come of it, (R, C * H * W) -> (R,)."""
+        """Lower bounds of linear functions over all images that can result.
+
+        Args:
+            rows: (R, C * H * W).
+            capacity: `Grid.spread` or `Grid.capacity` of the image's grid.
+
+        Returns:
+            (R,), bounds of rows @ x.
+        """
         apart = np.zeros(len(rows))
         start = np.zeros(len(rows))
         near = np.zeros((len(rows), self.image[0].size))
@@ -68,8 +82,20 @@ class Moved:
 
 
 def moved(image: Floats, budget: float, noise: float = 0.0) -> Moved:
-    """What flows of a budget can make of an image (C, H, W) in 0..1. Raises UsageError for a budget that is not above
-    0, DataError for an image of another shape or range."""
+    """What flows of a budget can make of an image.
+
+    Args:
+        image: (C, H, W) in 0..1.
+        budget: Cap on L_flow, in pixels, above 0.
+        noise: Largest change of each value on top.
+
+    Returns:
+        The region.
+
+    Raises:
+        UsageError: The budget is out of range.
+        DataError: The image has another shape or range.
+    """
     budget = checked_budget(budget)
     if image.ndim != 3:
         raise DataError(f"an image must be (channels, height, width), got {image.shape}")
@@ -78,10 +104,22 @@ def moved(image: Floats, budget: float, noise: float = 0.0) -> Moved:
 
 
 def certify_deep(network: Layers, image: Floats, label: int, budget: float, noise: float = 0.0) -> Floats:
-    """Lower bounds on logit(label) - logit(class) under every flow of the budget, (classes,); infinite for the label.
+    """Lower bounds on logit(label) - logit(class) under every flow of the budget. The label is certified if all are
+    above 0.
 
-    The label is certified if all are above 0. image: (C, H, W) in 0..1, of the network's size. Raises DataError for
-    another size or label, and as `moved`.
+    Args:
+        network: The network.
+        image: (C, H, W) in 0..1, of the network's size.
+        label: The class.
+        budget: Cap on L_flow, in pixels, above 0.
+        noise: Largest change of each value on top.
+
+    Returns:
+        (classes,); infinite for the label itself.
+
+    Raises:
+        UsageError: The budget is out of range.
+        DataError: The image or the label doesn't fit.
     """
     if image.shape != network.input:
         raise DataError(f"{network.name} takes images of {network.input}, got {image.shape}")
@@ -101,7 +139,15 @@ def certify_deep(network: Layers, image: Floats, label: int, budget: float, nois
 
 
 def unit_bounds(network: Layers, region: Moved) -> dict[int, Bounds]:
-    """By layer that is not linear: lower and upper bounds of its input, each of the input's shape."""
+    """Bounds on the input of every layer that is not linear.
+
+    Args:
+        network: The network.
+        region: What an attack can make of the image.
+
+    Returns:
+        By layer: lower and upper bounds, each of the input's shape.
+    """
     bounds: dict[int, Bounds] = {}
     grid = grid_of(*region.image.shape[1:])
     for place, layer in enumerate(network.layers):
@@ -165,7 +211,7 @@ def _through_linear(network: Layers, back: _Back) -> _Back:
 
 
 def _least(network: Layers, region: Moved, bounds: dict[int, Bounds], back: _Back, capacity: Capacity) -> Floats:
-    """Lower bounds of linear functions over all that can come of an image, (R,)."""
+    """Lower bounds of linear functions over everything that an attack can make of an image, (R,)."""
     while back.place > 0:
         place = back.place - 1
         layer = network.layers[place]

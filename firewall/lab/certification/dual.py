@@ -29,8 +29,15 @@ __all__ = ["Dual", "certify_pair", "largest_norm", "slopes"]
 
 @dataclass(frozen=True)
 class Dual:
-    """upper: a proved upper bound on |F z| over all |z_i| <= 1. primal: the root of the relaxation's value where the
-    search stopped, below its optimum but for rounding. size: of the program. steps, converged: of the search."""
+    """A solved program.
+
+    Args:
+        upper: Proved upper bound on |F z| over all |z_i| <= 1.
+        primal: Root of the relaxation's value where the search stopped; below its optimum but for rounding.
+        size: Of the program.
+        steps: Of the search.
+        converged: Whether the search had converged.
+    """
 
     upper: float
     primal: float
@@ -40,7 +47,15 @@ class Dual:
 
 
 def largest_norm(factor: Floats, *, steps: int = 3000) -> Dual:
-    """A proved upper bound on |factor @ z|_2 over all z with |z_i| <= 1; factor: (m, n)."""
+    """A proved upper bound on |factor @ z|_2 over all z with |z_i| <= 1.
+
+    Args:
+        factor: (m, n).
+        steps: Largest number of steps of the search.
+
+    Returns:
+        The bound.
+    """
     kept = factor[:, np.abs(factor).sum(axis=0) > 0]
     if kept.shape[1] == 0:
         return Dual(0.0, 0.0, 0, 0, converged=True)
@@ -63,7 +78,16 @@ def _bounded(factor: Floats, weights: Floats) -> float:
 
 
 def slopes(value: Floats, lowest: Floats, highest: Floats) -> tuple[Floats, Floats]:
-    """The least and the largest slope (relu(z + h) - relu(z)) / h for lowest <= z + h <= highest, each (units,)."""
+    """The least and the largest slope (relu(z + h) - relu(z)) / h for lowest <= z + h <= highest.
+
+    Args:
+        value: z, (units,).
+        lowest: (units,).
+        highest: (units,).
+
+    Returns:
+        Two arrays (units,), in 0..1.
+    """
     least = np.where(value > 0, np.where(lowest >= 0, 1.0, value / np.maximum(value - lowest, 1e-300)), 0.0)
     most = np.where(value < 0, np.where(highest <= 0, 0.0, highest / np.maximum(highest - value, 1e-300)), 1.0)
     # At z = 0 itself either line may be met.
@@ -79,11 +103,18 @@ def certify_pair(
     *,
     noise: float = 0.0,
 ) -> tuple[float, Dual]:
-    """How much flows of a budget (and noise of at most `noise` a pixel) can lower one margin: an upper bound, (bound,
-    Dual).
+    """An upper bound on how much flows of a budget, and noise, can lower one margin.
 
-    weights: v, (units,). slope: g, the most that a pixel changes per pixel of flow, (pixels,). spans: the least and the
-    largest slope of each unit; 0 and 1 for all for a bound that holds for every image.
+    Args:
+        network: The network.
+        weights: v, (units,): the difference of two rows of the second layer.
+        slope: g, (pixels,): the most that a pixel changes per pixel of flow.
+        budget: Cap on L_flow, in pixels.
+        spans: The least and the largest slope of each unit; 0 and 1 for all give a bound that holds for every image.
+        noise: Largest change of each pixel on top.
+
+    Returns:
+        The bound, and the program that it is from.
     """
     least, most = spans
     middle, half = (least + most) / 2, (most - least) / 2

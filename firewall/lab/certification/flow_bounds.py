@@ -30,8 +30,13 @@ Cell = tuple[float, float, float, float]
 
 @dataclass(frozen=True)
 class Slopes:
-    """A pixel's value lies between falling_i * |r_i| below and rising_i * |r_i| above what it would be without the
-    flow, for |r_i| up to some radius; each (pixels,)."""
+    """How fast a pixel's value can change: it lies between falling_i * |r_i| below and rising_i * |r_i| above what it
+    would be without the flow, for |r_i| up to some radius.
+
+    Args:
+        falling: (pixels,).
+        rising: (pixels,).
+    """
 
     falling: Floats
     rising: Floats
@@ -41,9 +46,13 @@ class Slopes:
 class Changes:
     """The pixels' values x under a shift of a cell and a flow on top with |r_i| <= radius.
 
-    corners: (K, pixels), the image at the corners of the cell; at any of its shifts each linear function of the pixels
-    lies between its values there. lowest <= x_i <= highest, each (pixels,). far: slopes up to the radius, near: up to
-    what all but `FEW` pixels keep to (spatial.py).
+    Args:
+        corners: (K, pixels), the image at the corners of the cell; at any of its shifts each linear function of the
+            pixels lies between its values there.
+        lowest: (pixels,), lower bounds of x.
+        highest: (pixels,), upper bounds of x.
+        near: Slopes up to the length that all but `FEW` pixels keep to (spatial.py).
+        far: Slopes up to the radius.
     """
 
     corners: Floats
@@ -54,7 +63,17 @@ class Changes:
 
 
 def checked_image(image: npt.ArrayLike) -> Floats:
-    """A grey image as float64 (H, W). Raises DataError for another shape and for values outside 0..1."""
+    """A grey image as float64.
+
+    Args:
+        image: (H, W) in 0..1, 2x2 or larger.
+
+    Returns:
+        Float64 (H, W).
+
+    Raises:
+        DataError: Another shape, or values outside 0..1.
+    """
     pixels = np.asarray(image, dtype=np.float64)
     if pixels.ndim != 2 or min(pixels.shape) < 2:
         raise DataError(f"a grey image (H, W) of at least 2x2 pixels is certified, got {pixels.shape}")
@@ -66,7 +85,13 @@ def checked_image(image: npt.ArrayLike) -> Floats:
 
 
 class MovingImage:
-    """An image (H, W) in 0..1 that flows of a budget move, after a shift of at most `shift` pixels each way."""
+    """An image that flows of a budget move, after a shift.
+
+    Args:
+        image: (H, W) in 0..1.
+        budget: Cap on L_flow, in pixels.
+        shift: Largest shift each way, in pixels.
+    """
 
     def __init__(self, image: Floats, budget: float, shift: float = 0.0) -> None:
         self.image, self.radius = image, reach(budget)
@@ -79,7 +104,7 @@ class MovingImage:
         self.steepness = np.hypot(np.maximum(down[:, 1:], down[:, :-1]), np.maximum(right[1:], right[:-1]))
 
     def at(self, down: float, right: float) -> Floats:
-        """The image whose pixels take the value found (down, right) away from them, (H, W)."""
+        """The image (H, W) whose pixels take the value found (down, right) away from them, in pixels."""
         top, left = int(np.floor(down)), int(np.floor(right))
         value = np.zeros_like(self.image)
         for row, column in product((0, 1), (0, 1)):

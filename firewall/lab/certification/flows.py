@@ -34,10 +34,24 @@ def certify_flows(
     seed: int = 0,
     data: Path | None = None,
 ) -> dict[str, Any]:
-    """Certificates of `limit` images, drawn by `seed`; images of another size are resized as the edge does first.
+    """Certificates of some images of a data set; images of another size are first resized as the edge does.
 
-    Raises UsageError for a budget, noise or limit out of range, DataError for a network that bounds can't be taken
-    through or a data set of other classes.
+    Args:
+        network: As of `open_layers`.
+        dataset: As of `open_dataset`.
+        part: The data set's part.
+        limit: How many images, 1 or more.
+        budget: Cap on L_flow, in pixels, above 0.
+        noise: Largest change of each value on top, 0..1, below 1.
+        seed: What the choice of images depends on.
+        data: Folder of the data sets; None: the usual places.
+
+    Returns:
+        What JSON holds: about, summary with clean and certified accuracy, and a row for each image.
+
+    Raises:
+        UsageError: A number is out of range.
+        DataError: Bounds can't be taken through the network, or the data set has other classes.
     """
     budget = checked_budget(budget)
     if not (math.isfinite(noise) and 0 <= noise < 1):

@@ -1,4 +1,4 @@
-"""Rows of a long certification, each on disk as soon as it is known: killed, the same command goes on where it was."""
+"""Rows of a long certification, each on disk as soon as it is known: after a kill the same command continues."""
 
 from __future__ import annotations
 
@@ -17,8 +17,12 @@ Row = dict[str, Any]
 class Journal:
     """Rows by the index of their image, in a file beside the result until that is written.
 
-    result: the file that the result will be written to; None: nothing is kept. settings: what rows depend on; rows of
-    other settings are not taken over. Raises FirewallError if the file can't be written.
+    Args:
+        result: The file that the result will be written to; None: nothing is kept.
+        settings: What rows depend on; rows of other settings are not taken over.
+
+    Raises:
+        FirewallError: The file can't be written.
     """
 
     def __init__(self, result: Path | None = None, settings: dict[str, Any] | None = None) -> None:
@@ -41,7 +45,15 @@ class Journal:
             raise FirewallError(f"can't keep rows in {self._path} ({error}); take the file away") from error
 
     def row(self, index: int, make: Callable[[], Row]) -> Row:
-        """The row of an image, made if it isn't known yet; JSON gives back what `make` gives."""
+        """The row of an image, made if it isn't known yet.
+
+        Args:
+            index: The image's.
+            make: Makes the row; JSON must give back what it gives.
+
+        Returns:
+            The row, with the index.
+        """
         if index not in self._known:
             self._known[index] = {"index": index, **make()}
             if self._path is not None:
@@ -50,6 +62,6 @@ class Journal:
         return self._known[index]
 
     def done(self) -> None:
-        """The result has been written: the rows are in it."""
+        """Remove the file: the result has been written, and the rows are in it."""
         if self._path is not None:
             self._path.unlink(missing_ok=True)

@@ -24,7 +24,14 @@ _KNOWN = "convolutions, linear layers, ReLU and max-pooling without padding in o
 
 @dataclass(frozen=True, eq=False)
 class Convolution:
-    """weight: (out, in, kh, kw); stride, padding: (down, across)."""
+    """A convolution.
+
+    Args:
+        weight: (out, in, kh, kw).
+        bias: (out,).
+        stride: (down, across).
+        padding: (down, across).
+    """
 
     weight: Tensor
     bias: Tensor
@@ -36,7 +43,15 @@ class Convolution:
         return functional.conv2d(x, self.weight, self.bias, self.stride, self.padding)
 
     def back(self, rows: Tensor, shape: tuple[int, ...]) -> tuple[Tensor, Tensor]:
-        """rows (R, out, H', W') on the output -> the same functions of the input, of this shape, and constants."""
+        """Linear functions of the output as linear functions of the input.
+
+        Args:
+            rows: (R, out, H', W'), on the output.
+            shape: Of the input, (in, H, W).
+
+        Returns:
+            (R, in, H, W), and constants (R,).
+        """
         kernel = self.weight.shape[2:]
         given = [(rows.shape[2 + i] - 1) * self.stride[i] - 2 * self.padding[i] + kernel[i] for i in (0, 1)]
         extra = [shape[1 + i] - given[i] for i in (0, 1)]
@@ -46,7 +61,12 @@ class Convolution:
 
 @dataclass(frozen=True, eq=False)
 class Affine:
-    """weight: (out, in), of flattened input."""
+    """A linear layer of flattened input.
+
+    Args:
+        weight: (out, in).
+        bias: (out,).
+    """
 
     weight: Tensor
     bias: Tensor
@@ -71,7 +91,12 @@ class Rectified:
 
 @dataclass(frozen=True)
 class MaxPool:
-    """The largest of each window; windows may not overlap the border."""
+    """The largest value of each window; windows may not overlap the border.
+
+    Args:
+        kernel: (down, across).
+        stride: (down, across).
+    """
 
     kernel: tuple[int, int]
     stride: tuple[int, int]
@@ -86,7 +111,15 @@ Layer = Convolution | Affine | Rectified | MaxPool
 
 @dataclass(frozen=True, eq=False)
 class Layers:
-    """input: (channels, height, width) of images in 0..1. shapes: of each layer's input. classes: of the output."""
+    """A network as a chain of layers.
+
+    Args:
+        layers: In their order.
+        input: (channels, height, width) of images in 0..1.
+        shapes: Of each layer's input.
+        classes: How many logits.
+        name: For messages.
+    """
 
     layers: tuple[Layer, ...]
     input: tuple[int, int, int]
@@ -96,7 +129,19 @@ class Layers:
 
     @staticmethod
     def of(layers: list[Layer], size: tuple[int, int, int], name: str = "network") -> Layers:
-        """Raises DataError if the layers don't fit each other or the input."""
+        """A network of these layers.
+
+        Args:
+            layers: In their order.
+            size: (channels, height, width) of images.
+            name: For messages.
+
+        Returns:
+            The network.
+
+        Raises:
+            DataError: The layers don't fit each other or the input.
+        """
         shapes, value = [], torch.zeros((1, *size), dtype=torch.float64)
         try:
             for layer in layers:
@@ -116,9 +161,17 @@ class Layers:
 
 
 def open_layers(spec: str) -> Layers:
-    """An ONNX file, or a folder of `firewall lab train classifier`.
+    """The network in an ONNX file.
 
-    Raises UsageError for a file that isn't there, DataError for a network of other layers.
+    Args:
+        spec: The file, or a folder of `firewall lab train classifier`.
+
+    Returns:
+        The network, in float64.
+
+    Raises:
+        UsageError: The file isn't there.
+        DataError: The network has layers that bounds can't be taken through.
     """
     path = Path(spec)
     path = path / "classifier.onnx" if path.is_dir() else path

@@ -26,14 +26,28 @@ Capacity = Callable[[Floats, Floats, int], Floats]
 
 @dataclass(frozen=True)
 class Region:
-    """Everything that may be done to an image: changes of its pixels by a budget, and noise (l-infinity) on top."""
+    """Everything that may be done to an image.
+
+    Args:
+        changes: Of its pixels, by a flow.
+        budget: Cap on L_flow, in pixels.
+        noise: Largest change of each pixel on top (L-infinity).
+    """
 
     changes: Changes
     budget: float
     noise: float = 0.0
 
     def least(self, rows: Floats, capacity: Capacity) -> Floats:
-        """Lower bounds of rows @ x over all images x of the region, (rows, pixels) -> (rows,)."""
+        """Lower bounds of linear functions over all images of the region.
+
+        Args:
+            rows: (R, pixels).
+            capacity: `Grid.spread` or `Grid.capacity` of the image's grid.
+
+        Returns:
+            (R,), bounds of rows @ x.
+        """
         changes, positive, negative = self.changes, np.maximum(rows, 0), np.maximum(-rows, 0)
         start = (rows @ changes.corners.T).min(axis=1)
         near, far = (positive * slope.falling + negative * slope.rising for slope in (changes.near, changes.far))
@@ -47,7 +61,12 @@ class Region:
 
 @dataclass(frozen=True)
 class Hidden:
-    """Bounds on the inputs of the hidden units, each (units,)."""
+    """Bounds on the inputs of the hidden units.
+
+    Args:
+        lowest: (units,).
+        highest: (units,).
+    """
 
     lowest: Floats
     highest: Floats
@@ -58,9 +77,16 @@ class Hidden:
 
 
 def hidden_bounds(network: TwoLayer, region: Region) -> Hidden:
-    """What the hidden units' inputs may become in a region.
+    """Bounds on the hidden units' inputs in a region.
 
     The same as `region.least` of the first layer's rows with `Grid.spread`, in products with squares that are kept.
+
+    Args:
+        network: The network.
+        region: What may be done to the image.
+
+    Returns:
+        The bounds.
     """
     changes, share = region.changes, region.budget / 8
     rising, falling, magnitude = network.squares
@@ -87,8 +113,19 @@ def hidden_bounds(network: TwoLayer, region: Region) -> Hidden:
 def margin_bounds(
     network: TwoLayer, label: int, region: Region, hidden: Hidden, capacity: Capacity, *, steps: int = 0
 ) -> Floats:
-    """Lower bounds on logit(label) - logit(class) in a region, (classes,); infinite for the label itself. steps: of a
-    search for better lower lines."""
+    """Lower bounds on logit(label) - logit(class) in a region.
+
+    Args:
+        network: The network.
+        label: The class.
+        region: What may be done to the image.
+        hidden: Bounds on the hidden units in it.
+        capacity: `Grid.spread` or `Grid.capacity` of the image's grid.
+        steps: Of a search for better lower lines.
+
+    Returns:
+        (classes,); infinite for the label itself.
+    """
     others = np.delete(np.arange(len(network.second)), label)
     v = network.second[label] - network.second[others]
     constant = network.second_bias[label] - network.second_bias[others]

@@ -20,8 +20,14 @@ __all__ = ["Mixed", "mix"]
 
 @dataclass(frozen=True)
 class Mixed:
-    """value: of the feasible Z that was reached. lengths: |(Q V)_i| for each row, the dual variables if it is optimal.
-    steps: taken. converged: whether the value had stopped rising."""
+    """Where a search stopped.
+
+    Args:
+        value: Of the feasible Z that was reached.
+        lengths: |(Q V)_i| for each row, the dual variables if it is optimal.
+        steps: How many were taken.
+        converged: Whether the value had stopped rising.
+    """
 
     value: float
     lengths: Floats
@@ -30,9 +36,19 @@ class Mixed:
 
 
 def mix(matrix: Floats, *, steps: int = 3000, tolerance: float = 1e-7, seed: int = 0) -> Mixed:
-    """Search for the maximum of <matrix, Z>; `matrix` is symmetric and positive semidefinite, (n, n).
+    """Search for the maximum of <matrix, Z>.
 
-    Raises EngineError if the numbers stop being finite.
+    Args:
+        matrix: (n, n), symmetric and positive semidefinite.
+        steps: Largest number of steps.
+        tolerance: Relative rise in ten steps below which the search ends.
+        seed: What the start depends on.
+
+    Returns:
+        Where it stopped.
+
+    Raises:
+        EngineError: The numbers stop being finite.
     """
     size = len(matrix)
     rank = int(np.ceil(np.sqrt(2 * size))) + 1

@@ -33,12 +33,26 @@ def certify_patches(
     fill: int = 128,
     journal: Journal | None = None,
 ) -> dict[str, Any]:
-    """Certificates of `count` images (index, pixels, label) against square patches of up to `area` of the input. Rows
-    that `journal` knows are not made again.
+    """Certificates against square patches.
 
-    Rows: predicted: the label without masks. recovered: double masking's. unanimous: whether every single mask gives
-    the plain label, as the edge's one round asks. certified: whether every two masks give the true label, so that
-    double masking names it under any patch. Raises UsageError for an area or masks out of range.
+    Rows have: predicted, the label without masks; recovered, double masking's; unanimous, whether every single mask
+    gives the plain label, as the edge's one round asks; certified, whether every two masks give the true label, so that
+    double masking names it under any patch.
+
+    Args:
+        subject: The classifier.
+        images: Index, pixels, label.
+        count: How many images.
+        area: Of the patch, as a share of the input.
+        along: Masks along a side.
+        fill: Value under a mask, 0..255.
+        journal: Rows that it knows are not made again.
+
+    Returns:
+        What JSON holds: about, summary with clean and certified accuracy, cost, rows.
+
+    Raises:
+        UsageError: The area or masks are out of range.
     """
     masks = masks_for(subject.height, subject.width, area, along, fill)
     rows, cost, journal = [], _Cost(), journal or Journal()
@@ -58,7 +72,7 @@ def certify_patches(
             "fill": fill,
         },
         "summary": {**_summary(rows), "by_class": _by_class(rows, subject.labels)},
-        "cost": cost.told(),
+        "cost": cost.summary(),
         "rows": rows,
     }
 
@@ -106,7 +120,8 @@ def _by_class(rows: list[dict[str, Any]], labels: tuple[str, ...]) -> dict[str, 
 
 
 class _Cost:
-    """Images classified, and milliseconds, that the edge's masks add to a verdict; it stops at the first no."""
+    """Images classified, and milliseconds, that the edge's masks add to a verdict; it stops at the first mask that
+    disagrees."""
 
     def __init__(self) -> None:
         self._seen: dict[int, list[tuple[int, float, float]]] = {1: [], 2: []}
@@ -118,9 +133,9 @@ class _Cost:
             _, seen = masks.kept(pixels, label, subject.under_masks.classify, rounds)
             found.append((seen, (time.perf_counter() - started) * 1e3, (time.process_time() - busy) * 1e3))
 
-    def told(self) -> dict[str, Any]:
-        """By rounds: mean images, and milliseconds by the clock and of the processor, which a busy machine tells less
-        wrongly."""
+    def summary(self) -> dict[str, Any]:
+        """By rounds: mean images, and milliseconds of wall clock and of processor time; the latter depends less on
+        other load."""
         return {
             f"rounds_{rounds}": {
                 "images": float(np.mean([seen for seen, _, _ in found])),

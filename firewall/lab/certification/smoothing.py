@@ -7,7 +7,7 @@ certificate is wrong with a probability of at most alpha. The noise is added to 
 uint8 for the engine: rounding and clipping belong to the classifier that is smoothed, and the theorem holds for any.
 
 What is certified is the smoothed classifier, not the plain one, and a change of the network's input, not of a larger
-image that is resized to it. A classifier that was not trained on noise tolerates little of it.
+image that is resized to it. A classifier that was not trained on noise has small certified radii.
 """
 
 from __future__ import annotations
@@ -32,12 +32,31 @@ _RADII = (0.0, 0.05, 0.1, 0.15, 0.2, 0.25, 0.3, 0.4, 0.5, 0.75, 1.0)
 
 
 def lower_bound(hits: int, total: int, alpha: float) -> float:
-    """The one-sided bound of Clopper and Pearson: the true rate lies below it with a probability of at most alpha."""
+    """The one-sided bound of Clopper and Pearson.
+
+    Args:
+        hits: How often the class was given.
+        total: Out of how many copies.
+        alpha: Probability with which the true rate may lie below the bound.
+
+    Returns:
+        0..1.
+    """
     return float(binomtest(hits, total, alternative="greater").proportion_ci(1 - alpha, method="exact").low)
 
 
 def certified_radius(hits: int, total: int, alpha: float, sigma: float) -> tuple[float, float] | None:
-    """The lower bound of the class's probability and the l2 radius, None where nothing can be said (abstain)."""
+    """The certified radius in l2.
+
+    Args:
+        hits: How often the class was given.
+        total: Out of how many copies.
+        alpha: Probability with which the bound may be wrong.
+        sigma: Standard deviation of the noise.
+
+    Returns:
+        Lower bound of the class's probability, and the radius in the unit of sigma; None: abstain.
+    """
     bound = lower_bound(hits, total, alpha)
     return (bound, float(sigma * norm.ppf(bound))) if bound > 0.5 else None
 
@@ -54,11 +73,26 @@ def certify_smoothing(
     seed: int = 0,
     journal: Journal | None = None,
 ) -> dict[str, Any]:
-    """Certificates of `count` images (index, pixels, label). Rows that `journal` knows are not made again.
+    """Certificates by randomized smoothing.
 
-    sigma: of the noise, in units of the full range of a value. samples: noisy copies for the bound; selection: others
-    to choose the class by. Rows: predicted: None if it abstains. certified: predicted is the label. radius: l2, values
-    in 0..1. Raises UsageError for a sigma, samples or alpha out of range, and for samples that can't certify anything.
+    Rows have: predicted, None if it abstains; certified, whether predicted is the label; radius, l2, of values in 0..1.
+
+    Args:
+        subject: The classifier.
+        images: Index, pixels, label.
+        count: How many images.
+        sigma: Standard deviation of the noise, in units of the full range, 0..10, above 0.
+        samples: Noisy copies for the bound.
+        alpha: Probability with which a certificate may be wrong, between 0 and 0.5.
+        selection: Other noisy copies, to choose the class by.
+        seed: What the noise depends on.
+        journal: Rows that it knows are not made again.
+
+    Returns:
+        What JSON holds: about, summary with certified accuracy by radius, rows.
+
+    Raises:
+        UsageError: A number is out of range, or the samples can't certify anything.
     """
     if not 0 < sigma <= 10:
         raise UsageError(f"--sigma must be above 0 and at most 10, in units of the range of a value, got {sigma:g}")

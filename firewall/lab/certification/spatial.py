@@ -32,7 +32,18 @@ FEW = 12
 
 
 def checked_budget(budget: float, name: str = "--budget") -> float:
-    """The budget B as a float. Raises UsageError unless it is a number > 0."""
+    """The budget B as a float.
+
+    Args:
+        budget: Cap on L_flow, in pixels.
+        name: How errors call it.
+
+    Returns:
+        The budget.
+
+    Raises:
+        UsageError: It is not a number above 0.
+    """
     if not (math.isfinite(budget) and budget > 0):
         raise UsageError(
             f"{name} is {budget:g}; it is a cap on the flow's total variation in pixels and must be larger than 0, "
@@ -42,13 +53,29 @@ def checked_budget(budget: float, name: str = "--budget") -> float:
 
 
 def reach(budget: float) -> float:
-    """The farthest, in pixels, that a flow of budget B takes any pixel, and the length of all vectors together."""
+    """The farthest that a flow takes any pixel, which is also the length of all vectors together.
+
+    Args:
+        budget: Cap on L_flow, in pixels.
+
+    Returns:
+        Pixels.
+    """
     return budget / 8
 
 
 def flow_variation(flow: Floats) -> float:
-    """L_flow of a flow (2, H, W) in pixels, equation 6 with r = 0 around the image. Raises DataError for other shapes
-    and for numbers that are not finite."""
+    """L_flow of a flow: equation 6 with r = 0 around the image.
+
+    Args:
+        flow: (2, H, W), in pixels.
+
+    Returns:
+        Pixels.
+
+    Raises:
+        DataError: Another shape, or numbers that are not finite.
+    """
     if flow.ndim != 3 or flow.shape[0] != 2 or not np.isfinite(flow).all():
         raise DataError(f"a flow must be finite numbers (2, H, W), got {flow.shape}")
     field = np.pad(flow.astype(np.float64), ((0, 0), (1, 1), (1, 1)))
@@ -59,7 +86,12 @@ def flow_variation(flow: Floats) -> float:
 
 @dataclass(frozen=True)
 class Grid:
-    """The pixels of an image and the pairs of neighbours, each pixel of the edge paired with the outside too."""
+    """The pixels of an image and the pairs of neighbours; pixels of the edge are paired with the outside too.
+
+    Args:
+        height: In pixels.
+        width: In pixels.
+    """
 
     height: int
     width: int
@@ -104,10 +136,15 @@ class Grid:
 
     @staticmethod
     def spread(near: Floats, far: Floats, few: int) -> Floats:
-        """Upper bounds on the largest sum w_i |r_i| / C for rows of weights >= 0, (rows, pixels) -> (rows,): w_i is
-        near_i, or far_i >= near_i at those `few` pixels that are moved far.
+        """Upper bounds on the largest sum w_i |r_i| / C, by the length of w over 4 (Cauchy and Schwarz).
 
-        The length of w over 4, by Cauchy and Schwarz, with the pixels moved far where they cost most.
+        Args:
+            near: (R, pixels), weights w_i >= 0.
+            far: (R, pixels), larger weights of pixels that are moved far.
+            few: How many pixels are moved far at most; they are taken where they cost most.
+
+        Returns:
+            (R,).
         """
         return np.asarray(np.sqrt(np.square(near).sum(axis=1) + excess(far**2 - near**2, few)) / 4 * (1 + 1e-12))
 
@@ -115,6 +152,14 @@ class Grid:
         """As `spread`, or by the largest |q_e| of the least-squares routing of `near` where that is less.
 
         What floating point leaves of the routing, near - N^T q, is paid for by |r_i| <= C / 4.
+
+        Args:
+            near: As of `spread`.
+            far: As of `spread`.
+            few: As of `spread`.
+
+        Returns:
+            (R,).
         """
         flows = near @ self.routing.T
         missing = np.maximum(near - (self.sparse @ flows.T).T, 0).sum(axis=1)
@@ -124,7 +169,15 @@ class Grid:
 
 
 def excess(values: Floats, few: int) -> Floats:
-    """The sum of the `few` largest of each row, (rows, n) -> (rows,); values below 0 count as 0."""
+    """The sum of the largest values of each row; values below 0 count as 0.
+
+    Args:
+        values: (R, n).
+        few: How many.
+
+    Returns:
+        (R,).
+    """
     used = values[:, (values > 0).any(axis=0)]
     if used.shape[1] > few:
         used = np.partition(used, used.shape[1] - few, axis=1)[:, used.shape[1] - few :] if few else used[:, :0]
@@ -133,5 +186,13 @@ def excess(values: Floats, few: int) -> Floats:
 
 @lru_cache(maxsize=4)
 def grid_of(height: int, width: int) -> Grid:
-    """The grid of a size, its matrices computed once."""
+    """The grid of a size; its matrices are computed once.
+
+    Args:
+        height: In pixels.
+        width: In pixels.
+
+    Returns:
+        The grid.
+    """
     return Grid(height, width)

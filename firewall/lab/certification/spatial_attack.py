@@ -15,7 +15,7 @@ from firewall.errors import DataError, UsageError
 from firewall.lab.attacks.criteria import margin
 from firewall.lab.attacks.flow import deform, total_variation
 from firewall.lab.attacks.stadv import StAdv
-from firewall.lab.certification.certificate import Threat
+from firewall.lab.certification.image_certificate import Threat
 from firewall.lab.certification.spatial import Floats, flow_variation
 from firewall.lab.certification.two_layer import TwoLayer
 
@@ -28,10 +28,16 @@ _INSIDE, _KEPT = 1 - 1e-5, 1 - 1e-9
 
 @dataclass(frozen=True, eq=False)
 class Attempt:
-    """The best flow found for an image: flow (2, H, W) float64, right and down, in pixels, the shift (right, down)
-    included; noise: (H, W), added after it; gap: logit(target) - the largest other logit, in float64, or the
-    other way round for an attack away from a label. total_variation: L_flow of the flow less its
-    shift, which is what the outside moves by; for the thesis's attack equation 6 over the image's own pairs alone."""
+    """The best flow found for an image.
+
+    Args:
+        flow: Float64 (2, H, W), right and down, in pixels, the shift included.
+        shift: (2,), right and down, in pixels.
+        noise: (H, W), added after the flow.
+        gap: logit(target) - the largest other logit, in float64; the other way round for an attack away from a label.
+        total_variation: L_flow of the flow less its shift, which is what the outside moves by; for the thesis's attack
+            equation 6 over the image's own pairs alone.
+    """
 
     flow: Floats
     shift: Floats
@@ -41,13 +47,13 @@ class Attempt:
 
     @property
     def success(self) -> bool:
-        """Whether the target comes first, or the label to be lost doesn't."""
+        """Whether the target comes first, or the attacked label no longer does."""
         return self.gap > 0
 
 
 @dataclass(frozen=True)
 class Reached:
-    """The criterion (see attacks/criteria.py) of a given target, which takes the place of the label: it comes first."""
+    """The criterion (see attacks/criteria.py) that a given target, in place of the label, comes first."""
 
     def met(self, logits: Tensor, labels: Tensor) -> Tensor:
         """Whether the target has the largest logit."""
@@ -58,15 +64,27 @@ class Reached:
         return -margin(logits, labels)
 
     def loss(self, logits: Tensor, labels: Tensor) -> Tensor:
-        """The gap, to be gone down."""
+        """Minus the gap, to be minimised."""
         return margin(logits, labels)
 
 
 @dataclass(frozen=True)
 class Search:
-    """Projected gradient ascent (Adam) on the gap, over the shift, over flows as sums of fields of 1x1, 2x2, ...
-    vectors, scaled onto the cap whenever they exceed it, and over the noise if the threat has any. The first start is
-    the unmoved image, the second the best of a grid of shifts, the others are random."""
+    """Projected gradient ascent (Adam) on the gap.
+
+    It goes over the shift, over flows as sums of fields of 1x1, 2x2, ... vectors, scaled onto the cap whenever they
+    exceed it, and over the noise if the threat has any. The first start is the unmoved image, the second the best of a
+    grid of shifts, the others are random.
+
+    Args:
+        steps: From each start, 1 or more.
+        restarts: How many starts, 1 or more.
+        rate: Adam's learning rate, above 0.
+        seed: What the random starts depend on.
+
+    Raises:
+        UsageError: A parameter is out of range.
+    """
 
     steps: int = 80
     restarts: int = 4
@@ -83,9 +101,21 @@ class Search:
 def attempts(
     network: TwoLayer, images: Floats, targets: Labels, threat: Threat, search: Search, *, away: bool = False
 ) -> list[Attempt]:
-    """The best attempt for each image (N, H, W) at its target, (N,), or, if `away`, at any other class than that given.
+    """The best attempt for each image.
 
-    Raises DataError for images or targets that don't fit.
+    Args:
+        network: The network.
+        images: (N, H, W) in 0..1.
+        targets: Int64 (N,).
+        threat: What an attack may do.
+        search: How it searches.
+        away: Attack away from the targets, to any other class.
+
+    Returns:
+        One attempt for each image, successful or not.
+
+    Raises:
+        DataError: Images or targets don't fit.
     """
     pixels, logits, labels = _ready(network, images, targets)
     count, size = len(pixels), max(images.shape[1:])
@@ -134,9 +164,21 @@ def attempts(
 def thesis_attack(
     network: TwoLayer, images: Floats, targets: Labels, budget: float, *, steps: int = 40
 ) -> list[Attempt]:
-    """The thesis's attack: stAdv with a binary search for tau in 0..1000 and equation 14, L_flow <= budget by equation
-    6 over the image's own pairs. An even shift of the image costs it nothing and it has no bound on shifts, so that no
-    threat that can be certified contains it."""
+    """The thesis's attack: stAdv with a binary search for tau in 0..1000 and equation 14.
+
+    L_flow <= budget is by equation 6 over the image's own pairs: an even shift of the image costs nothing and has no
+    bound, so that no threat that can be certified contains this attack.
+
+    Args:
+        network: The network.
+        images: (N, H, W) in 0..1.
+        targets: Int64 (N,).
+        budget: Cap on L_flow, in pixels.
+        steps: Of Adam for each tau.
+
+    Returns:
+        One attempt for each image, successful or not.
+    """
     pixels, logits, labels = _ready(network, images, targets)
     flows = StAdv(cap=budget, criterion=Reached(), steps=steps).fields(logits, pixels, labels)
     free = total_variation(flows)
@@ -148,7 +190,15 @@ def thesis_attack(
 
 
 def moved(image: Floats, flow: Floats) -> Floats:
-    """The image (H, W) under a flow (2, H, W), in float64."""
+    """An image under a flow, in float64.
+
+    Args:
+        image: (H, W).
+        flow: (2, H, W), right and down, in pixels.
+
+    Returns:
+        (H, W).
+    """
     pixels = torch.from_numpy(np.ascontiguousarray(image, dtype=np.float64))[None, None]
     return np.asarray(deform(pixels, torch.from_numpy(flow)[None])[0, 0].numpy())
 

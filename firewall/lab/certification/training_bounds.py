@@ -1,7 +1,7 @@
 """The bounds of a margin that a two-layer network is trained with: those of linear.py and dual.py, as torch functions.
 
-They are guides and no proofs (first-order slopes, float32, an eigenvalue by a few power iterations): what a trained
-network is worth, `firewall lab certify spatial` computes anew.
+They are guides and no proofs (first-order slopes, float32, an eigenvalue by a few power iterations). What a trained
+network is worth, `firewall lab certify spatial` computes by itself.
 """
 
 from __future__ import annotations
@@ -20,9 +20,16 @@ _SIGNS, _POWERS = 3, 4
 
 @dataclass(frozen=True, eq=False)
 class Case:
-    """A batch of images, and what a flow of radius |r|_2 <= `radius` (budget / 8) does to the first layer. first:
-    weights (units, pixels). slopes: the most that a pixel changes per pixel of flow, (N, pixels). value: the units'
-    inputs; low <= 0 <= high: the least and the largest that they can become, (N, units)."""
+    """A batch of images, and what a flow of radius |r|_2 <= `radius` does to the first layer.
+
+    Args:
+        first: Weights (units, pixels).
+        slopes: The most that a pixel changes per pixel of flow, (N, pixels).
+        radius: budget / 8.
+        value: The units' inputs, (N, units).
+        low: The least that they can become, at most 0, (N, units).
+        high: The largest that they can become, at least 0, (N, units).
+    """
 
     first: Tensor
     slopes: Tensor
@@ -33,7 +40,16 @@ class Case:
 
 
 def case_of(first: nn.Linear, images: Tensor, budget: float) -> Case:
-    """The case of images (N, 1, H, W) in 0..1 under flows with L_flow <= budget."""
+    """The case of a batch of images.
+
+    Args:
+        first: The first layer.
+        images: (N, 1, H, W) in 0..1.
+        budget: Cap on L_flow, in pixels.
+
+    Returns:
+        The case.
+    """
     slopes, radius = _slopes(images), budget / 8
     value = first(images.flatten(1))
     spread = radius * (slopes.square() @ first.weight.square().T + 1e-12).sqrt()
@@ -41,8 +57,15 @@ def case_of(first: nn.Linear, images: Tensor, budget: float) -> Case:
 
 
 def linear_margins(case: Case, weights: Tensor) -> Tensor:
-    """Least values of weights . relu(units), for weights (N, pairs, units) -> (N, pairs): section 4 of the derivation
-    in closed form."""
+    """Least values of weights . relu(units): section 4 of the derivation in closed form.
+
+    Args:
+        case: The images.
+        weights: (N, pairs, units).
+
+    Returns:
+        (N, pairs).
+    """
     above = case.high / (case.high - case.low).clamp_min(1e-9)
     below = (case.high > -case.low).to(above.dtype)
     through = weights * torch.where(weights >= 0, below[:, None], above[:, None])
@@ -53,18 +76,33 @@ def linear_margins(case: Case, weights: Tensor) -> Tensor:
 
 
 class Dual(nn.Module):
-    """The dual of the semidefinite bound (section 5 of the derivation), its variables learned with the weights, as
-    Raghunathan, Steinhardt and Liang (2018) learn theirs: one vector for each ordered pair of classes. Theirs bounds
-    every image alike; here each image has its own F, from its slopes and the slopes that its units can have, and the
-    pair's vector says by how much the dual variables differ from the lengths of F's columns."""
+    """The dual of the semidefinite bound (section 5 of the derivation), its variables learned with the weights.
+
+    Raghunathan, Steinhardt and Liang (2018) learn theirs so: one vector for each ordered pair of classes. Theirs bounds
+    every image alike. Here each image has its own F, from its slopes and the slopes that its units can have, and the
+    pair's vector says by how much the dual variables differ from the lengths of F's columns.
+
+    Args:
+        classes: How many.
+        units: Of the hidden layer.
+    """
 
     def __init__(self, classes: int, units: int) -> None:
         super().__init__()
         self.variables = nn.Parameter(torch.zeros(classes, classes, units + 1))
 
     def margins(self, case: Case, weights: Tensor, labels: Tensor, others: Tensor) -> Tensor:
-        """Least values of weights . relu(units), (N, pairs), for weights (N, pairs, units) of the labels (N,) less the
-        classes `others` (N, pairs)."""
+        """Least values of weights . relu(units).
+
+        Args:
+            case: The images.
+            weights: (N, pairs, units), of the labels less the other classes.
+            labels: Int64 (N,).
+            others: Int64 (N, pairs).
+
+        Returns:
+            (N, pairs).
+        """
         least = torch.where(case.value > 0, case.value / (case.value - case.low).clamp_min(1e-9), 0.0)
         most = torch.where(case.value < 0, case.high / (case.high - case.value).clamp_min(1e-9), 1.0)
         middle, half = ((most + least) / 2)[:, None] * weights, ((most - least) / 2)[:, None] * weights

@@ -1,4 +1,4 @@
-"""The network that the spatial certificate is for: one hidden layer of rectified units on grey pixels."""
+"""The network that the spatial certificate is made for: one hidden layer of rectified units on grey pixels."""
 
 from __future__ import annotations
 
@@ -33,7 +33,18 @@ _OTHER = (
 class TwoLayer:
     """logits = second @ relu(first @ pixels + first_bias) + second_bias, in float64.
 
-    first: (units, height * width), second: (classes, units). card: what is known of its training.
+    Args:
+        first: (units, height * width).
+        first_bias: (units,).
+        second: (classes, units).
+        second_bias: (classes,).
+        name: For messages.
+        height: Of its images, in pixels.
+        width: Of its images, in pixels.
+        card: What is known of its training.
+
+    Raises:
+        DataError: Weights don't fit each other, or are not finite.
     """
 
     first: Floats
@@ -54,7 +65,7 @@ class TwoLayer:
             raise DataError(f"{self.name} has weights that are not finite numbers; it can't be certified")
 
     def logits(self, images: Floats) -> Floats:
-        """Images (N, H, W) in 0..1 -> (N, classes)."""
+        """Logits (N, classes) of images (N, H, W) in 0..1."""
         hidden = np.maximum(images.reshape(len(images), -1) @ self.first.T + self.first_bias, 0)
         return np.asarray(hidden @ self.second.T + self.second_bias)
 
@@ -75,16 +86,23 @@ class TwoLayer:
 
     @property
     def sha256(self) -> str:
-        """Of the weights."""
+        """SHA-256 of the weights."""
         return hashlib.sha256(b"".join(getattr(self, name).tobytes() for name in _ARRAYS)).hexdigest()
 
 
 def open_two_layer(spec: str) -> TwoLayer:
-    """The network `spec`: `plain` or `certified` (they come with the package), a file that `firewall lab train spatial`
-    wrote (.npz), an ONNX file, or a folder of `firewall lab train classifier`.
+    """A two-layer network.
 
-    Raises UsageError for a name that is none of these, DataError for a file that can't be read or is no two-layer
-    network.
+    Args:
+        spec: `plain` or `certified` (they come with the package), a file that `firewall lab train spatial` wrote
+            (.npz), an ONNX file, or a folder of `firewall lab train classifier`.
+
+    Returns:
+        The network.
+
+    Raises:
+        UsageError: The name is none of these.
+        DataError: The file can't be read or is no two-layer network.
     """
     if spec in NETWORKS:
         packed = resources.files("firewall.lab.certification") / "assets" / f"{spec}.npz"
@@ -103,7 +121,12 @@ def open_two_layer(spec: str) -> TwoLayer:
 
 
 def write_two_layer(network: TwoLayer, path: Path) -> None:
-    """Write the weights as float16, which the file's network then is made of, and the card."""
+    """Write the weights as float16, and the card; the file's network then has the rounded weights.
+
+    Args:
+        network: What is written.
+        path: The file, .npz.
+    """
     arrays = {name: getattr(network, name).astype(np.float16) for name in _ARRAYS}
     partial = path.with_suffix(".partial")
     with partial.open("wb") as file:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -12,14 +11,14 @@ from rich.table import Table
 
 from firewall import __version__
 from firewall.errors import DataError, UsageError
+from firewall.lab.commands.options import Data, Json, Seed, Threads, Workers
+from firewall.lab.commands.output import write_json
 
 __all__ = ["classifiers", "train_classifier"]
 
-_DATA_HELP = "Folder of the data sets. (default: $FIREWALL_DATA, data, ../shared/data)"
-
 
 def train_classifier(
-    data: Annotated[Path | None, typer.Option(help=_DATA_HELP)] = None,
+    data: Data = None,
     out: Annotated[
         Path | None,
         typer.Option(help="Folder for checkpoint, log, ONNX file and card. (default: runs/classifiers/ARCHITECTURE)"),
@@ -27,22 +26,39 @@ def train_classifier(
     architecture: Annotated[
         str, typer.Option(help="sign or sign-small (GTSRB), lenet or two-layer (MNIST), alexnet or vgg (CIFAR-10).")
     ] = "sign",
-    dataset: Annotated[str | None, typer.Option(help="What to train on; each architecture has its own.")] = None,
+    dataset: Annotated[str | None, typer.Option(help="Data set to train on; each architecture has its own.")] = None,
     outliers: Annotated[
         list[Path] | None,
-        typer.Option(help="sign: images without signs (a pack or a folder; may be repeated) to stay undecided on."),
+        typer.Option(
+            help="sign: images without signs (a pack or a folder; may be repeated), on which it learns to be unsure."
+        ),
+    ] = None,
+    scenes: Annotated[
+        int | None,
+        typer.Option(min=0, help="sign: with --outliers, rendered road scenes to find more in. (default: 300)"),
     ] = None,
     epochs: Annotated[
-        int | None, typer.Option(min=1, help="Passes over the images. (default: sign 32, CIFAR-10 24, MNIST 15)")
+        int | None,
+        typer.Option(min=1, help="Passes over the training images. (default: sign 32, CIFAR-10 24, MNIST 15)"),
     ] = None,
-    seed: Annotated[int, typer.Option(min=0, help="Split, order, augmentation and initial weights.")] = 0,
-    start: Annotated[Path | None, typer.Option(help="sign: checkpoint to refine instead of random weights.")] = None,
+    seed: Seed = 0,
+    start: Annotated[
+        Path | None, typer.Option(help="sign: checkpoint to begin with instead of random weights.")
+    ] = None,
     learning_rate: Annotated[float, typer.Option(min=0, help="Highest learning rate of the schedule.")] = 3e-3,
-    threads: Annotated[int, typer.Option(min=1, help="Threads of torch.")] = 2,
-    workers: Annotated[int, typer.Option(min=0, help="Processes that augment images.")] = 1,
+    batch: Annotated[
+        int | None, typer.Option(min=2, help="sign: images to learn from at a time. (default: 128)")
+    ] = None,
+    average: Annotated[
+        float | None,
+        typer.Option(
+            min=0, max=1, help="sign: what the average of the weights keeps a step. (default: 0.998, or 0.99)"
+        ),
+    ] = None,
+    threads: Threads = 2,
+    workers: Workers = 1,
 ) -> None:
-    """Train the sign classifier on GTSRB, or a small classifier of digits or of CIFAR-10; export it to ONNX and measure
-    it on the test images.
+    """Train a classifier, export it to ONNX and measure it on the test images.
 
     Stop it at any time (Ctrl-C, kill); the same command goes on from the last finished epoch.
     """
@@ -51,7 +67,7 @@ def train_classifier(
 
     out = TRAINED / architecture if out is None else out
     if architecture == "sign":
-        from firewall.lab.training.classifiers import signs
+        from firewall.lab.training.classifiers import default_classifier as signs
 
         if dataset not in (None, "gtsrb"):
             raise UsageError(f"the architecture sign is trained on gtsrb, not on {dataset}")
@@ -61,39 +77,46 @@ def train_classifier(
             outliers or [],
             signs.Settings(
                 epochs=epochs or 32,
+                batch=batch or 128,
                 seed=seed,
                 learning_rate=learning_rate,
                 # A refining run is short: the average has to forget faster, and hard outliers are what it is for.
-                moving_average=0.998 if start is None else 0.99,
+                moving_average=average if average is not None else 0.998 if start is None else 0.99,
                 outlier_share=0.12 if start is None else 0.3,
                 partial_share=0.0 if start is None else 0.3,
             ),
             start=start,
+            scenes=300 if scenes is None else scenes,
             threads=threads,
             workers=workers,
         )
     else:
-        from firewall.lab.training.classifiers import small
+        from firewall.lab.training.classifiers import small_classifiers as small
 
-        if outliers or start is not None:
-            raise UsageError(f"--outliers and --start are for the architecture sign, not for {architecture}")
+        if outliers or any(given is not None for given in (start, scenes, batch, average)):
+            raise UsageError(
+                "--outliers, --start, --scenes, --batch and --average are for the architecture sign, not for "
+                f"{architecture}"
+            )
         settings = small.Settings.of(architecture, dataset, epochs=epochs, learning_rate=learning_rate, seed=seed)
         card = small.train_small(data, out, settings, threads=threads, workers=workers)
-    typer.echo(json.dumps(card, indent=1))
+    write_json(card, None)
 
 
 def classifiers(
     names: Annotated[
         list[str] | None,
-        typer.Argument(metavar="[CLASSIFIER]...", help="As for 'lab attack'. (default: all that are here)"),
+        typer.Argument(
+            metavar="[CLASSIFIER]...", help="As for 'lab attack'. (default: all that are installed or trained)"
+        ),
     ] = None,
     dataset: Annotated[
         str | None, typer.Option(help="Data set to measure on, NAME or NAME/PART. (default: its own)")
     ] = None,
-    data: Annotated[Path | None, typer.Option(help=_DATA_HELP)] = None,
-    json_file: Annotated[Path | None, typer.Option("--json", metavar="FILE", help="Write the result as JSON.")] = None,
+    data: Data = None,
+    json_file: Json = None,
 ) -> None:
-    """Measure how often the classifiers that can be protected are right on kept-out images."""
+    """Measure the accuracy of classifiers on images that they were not trained on."""
     from firewall.lab.measurement.classifiers import survey
 
     rows, missing = survey(names, dataset, data)
@@ -124,4 +147,4 @@ def classifiers(
             "not measured": missing,
             "versions": {"firewall": __version__, "torch": torch.__version__},
         }
-        json_file.write_text(json.dumps(result, indent=1) + "\n", encoding="utf-8")
+        write_json(result, json_file)

@@ -11,43 +11,49 @@ from rich.console import Console
 from rich.table import Table
 
 from firewall.errors import DataError, FirewallError, UsageError
+from firewall.lab.commands.options import Data, Seed, names_of
+from firewall.lab.commands.output import write_json
 
 __all__ = ["attack", "database_app", "report_app"]
 
-database_app = typer.Typer(help="Look into a database of adversarial images.", no_args_is_help=True)
-report_app = typer.Typer(help="Pages for people.", no_args_is_help=True)
+database_app = typer.Typer(help="Inspect, check and export a database of attacked images.", no_args_is_help=True)
+report_app = typer.Typer(help="Write reports as HTML pages.", no_args_is_help=True)
 
 Folder = Annotated[Path, typer.Argument(metavar="DB", help="Folder made by 'firewall lab attack'.")]
 
 
 def attack(
     dataset: Annotated[
-        str, typer.Option(help="gtsrb, mnist, cifar10, imagenet, nips17 or folder:PATH (a sub-folder for each class).")
+        str,
+        typer.Option(help="gtsrb, mnist, cifar10, imagenet, nips17 or folder:PATH (with a sub-folder for each class)."),
     ],
-    attacks: Annotated[str, typer.Option(help="Comma-separated names, or 'all'.")],
-    out: Annotated[Path, typer.Option(metavar="DB", help="Folder of the database; one that is there is gone on with.")],
+    attacks: Annotated[str, typer.Option(help="Names of attacks with commas, or 'all'.")],
+    out: Annotated[Path, typer.Option(metavar="DB", help="Folder of the database; an existing one is continued.")],
     classifier: Annotated[
-        str, typer.Option(help="default, a bundle, a folder of 'lab train classifier', an ONNX file or a pack's name.")
+        str,
+        typer.Option(help="'default', a bundle, a folder of 'lab train classifier', an ONNX file or a pack's name."),
     ] = "default",
-    limit: Annotated[int, typer.Option(help="Normal images to attack: correctly classified ones.")] = 1000,
+    limit: Annotated[int, typer.Option(help="How many correctly classified images to attack.")] = 1000,
     reserve: Annotated[
         int,
-        typer.Option(help="Further normal images, never attacked, for thresholds; added to a database that has none."),
+        typer.Option(
+            help="How many further benign images to keep unattacked, for thresholds; added if the database has none."
+        ),
     ] = 0,
-    seed: Annotated[int, typer.Option(min=0, help="Choice of images, splits and the attacks' randomness.")] = 0,
-    part: Annotated[str, typer.Option(help="Part of the data set: test, train, or a part of its own.")] = "test",
-    data: Annotated[
-        Path | None, typer.Option(help="Folder of the data sets. [default: $FIREWALL_DATA, data, ../shared/data]")
-    ] = None,
+    seed: Seed = 0,
+    part: Annotated[
+        str, typer.Option(help="Part of the data set: test, train, or a further part that it has.")
+    ] = "test",
+    data: Data = None,
     backend: Annotated[
-        str, typer.Option(help="local (processes) or ray (a cluster: RAY_ADDRESS, or one here).")
+        str, typer.Option(help="local (processes) or ray (the cluster at RAY_ADDRESS, or a new one on this machine).")
     ] = "local",
-    workers: Annotated[int, typer.Option(help="Processes at a time; 0 = one for each core.")] = 0,
+    workers: Annotated[int, typer.Option(help="Number of processes; 0 = one for each core.")] = 0,
     device: Annotated[str, typer.Option(help="cpu or cuda.")] = "cpu",
 ) -> None:
-    """Attack a classifier and keep what still fools it after rounding, storing and reading again.
+    """Attack a classifier and keep the images that still fool it after rounding, storing and reading again.
 
-    Stop it at any time (Ctrl-C, kill); the same command goes on where it was.
+    Stop it at any time (Ctrl-C, kill); the same command goes on where it stopped.
     """
     if backend not in ("local", "ray"):
         raise UsageError(f"--backend must be local or ray, got {backend!r}")
@@ -58,22 +64,23 @@ def attack(
     from firewall.lab.attacks import ATTACKS
     from firewall.lab.database import Database, Plan, build
 
-    names = tuple(ATTACKS) if attacks == "all" else tuple(dict.fromkeys(part for part in attacks.split(",") if part))
+    names = tuple(ATTACKS) if attacks == "all" else tuple(dict.fromkeys(names_of(attacks)))
     plan = Plan(dataset, classifier, names, limit, seed, part, data, "cuda" if device == "cuda" else "cpu", reserve)
     built = build(out, plan, backend="ray" if backend == "ray" else "local", workers=workers)
     console = Console(stderr=True)
     for failure in built.failures:
         console.print(f"firewall: {failure}", markup=False, highlight=False, soft_wrap=True)
-    typer.echo(json.dumps(Database(out).info(), indent=1))
+    write_json(Database(out).info(), None)
     if built.failures:
         raise DataError(f"{len(built.failures)} jobs failed and were left out; the same command tries them again")
 
 
 @database_app.command("info")
 def info(
-    folder: Folder, as_json: Annotated[bool, typer.Option("--json", help="One JSON object instead of a table.")] = False
+    folder: Folder,
+    as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object instead of a table.")] = False,
 ) -> None:
-    """What is in a database: images by attack and split."""
+    """Show what a database holds: images by attack and split."""
     from firewall.lab.database import Database
 
     facts = Database(folder).info()
@@ -82,13 +89,13 @@ def info(
         return
     console = Console()
     console.print(
-        f"{facts['normal']} normal images of {facts['dataset']} for {facts['classifier']} "
+        f"{facts['normal']} benign images of {facts['dataset']} for {facts['classifier']} "
         f"({facts['classifier_sha256'][:12]}); "
         + ", ".join(f"{name} {count}" for name, count in facts["splits"].items())
     )
     if facts["reserve"]:
         counts = ", ".join(f"{name} {count}" for name, count in facts["reserve_splits"].items())
-        console.print(f"{facts['reserve']} further normal images in reserve, not attacked; {counts}")
+        console.print(f"{facts['reserve']} further benign images in reserve, not attacked; {counts}")
     table = Table("attack", "attempted", "kept", "share", "s an image")
     for column in table.columns[1:]:
         column.justify = "right"
@@ -102,7 +109,9 @@ def info(
 @database_app.command("verify")
 def verify(
     folder: Folder,
-    repair: Annotated[bool, typer.Option("--repair", help="Remove what is damaged, to be made again.")] = False,
+    repair: Annotated[
+        bool, typer.Option("--repair", help="Remove damaged files, so that 'lab attack' makes them again.")
+    ] = False,
 ) -> None:
     """Check every file against its SHA-256. Exit code 1 if anything is damaged."""
     from firewall.lab.database import Database
@@ -117,7 +126,7 @@ def verify(
 
 @database_app.command("export")
 def export(folder: Folder, to: Annotated[Path, typer.Argument(metavar="DIR", help="New or empty folder.")]) -> None:
-    """Lossless PNGs and index.csv."""
+    """Write the images as lossless PNGs, with an index.csv."""
     from firewall.lab.database import Database
     from firewall.lab.database.exporting import export as write
 
@@ -131,9 +140,9 @@ def report(
         Path | None, typer.Option(metavar="FILE", help="HTML file.  [default: report.html in the first DB]")
     ] = None,
 ) -> None:
-    """A page with tables and example pictures, and the tables as Markdown beside it.
+    """Write a page with tables and example pictures, and the tables as Markdown beside it.
 
-    Several databases are set side by side: successes by attack and classifier.
+    Of several databases it also compares the attack success rates by attack and classifier.
     """
     from firewall.lab.database import Database
 

@@ -1,58 +1,57 @@
-"""`firewall lab train DETECTOR`."""
+"""`firewall lab train statistics | image-cnn | residual`."""
 
 from __future__ import annotations
 
-import json
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from firewall.errors import UsageError
+from firewall.lab.commands.options import Attacks, AttacksOn, Classifier, Data, DetectorFolder, Seed, Threads, names_of
+from firewall.lab.commands.output import write_json
 
 if TYPE_CHECKING:
-    from firewall.lab.training.detectors.image_detectors import Settings
+    from firewall.lab.training.detectors.pixel_detectors import Settings
 
 __all__ = ["train_image_cnn", "train_residual", "train_statistics"]
 
-Database = Annotated[Path, typer.Option(metavar="DB", help="Made by 'firewall lab attack' on the classifier.")]
-Out = Annotated[Path, typer.Option(help="Folder of the trained detector.")]
-Classifier = Annotated[str, typer.Option(help="The classifier that the database was made on.")]
-Data = Annotated[Path | None, typer.Option(help="Folder of the data sets and classifiers.")]
-Epochs = Annotated[int, typer.Option(min=1, help="Passes over the normal images of the train split.")]
-Network = Annotated[str, typer.Option(help="Of the detector: a name in firewall.lab.models.detector_network.")]
-Attacks = Annotated[str, typer.Option(help="Comma-separated attacks of the database to train with.  [default: all]")]
-LeaveOut = Annotated[
-    str, typer.Option(help="Comma-separated attacks not to train with; they are measured all the same.")
+Epochs = Annotated[int, typer.Option(min=1, help="Passes over the benign images of the train split.")]
+Network = Annotated[
+    str, typer.Option(help="Network of the detector, by its name in firewall.lab.models.detector_network.")
 ]
+LeaveOut = Annotated[str, typer.Option(help="Attacks not to train with, with commas; they are measured all the same.")]
 Augment = Annotated[
     str,
     typer.Option(
-        help="none; shifts: noise, JPEG, blur, light, sharpening, rain under attacks; sensor: more noise on normal "
-        "images, none that hides an attack."
+        help="none; shifts: noise, JPEG, blur, light, sharpening, rain on attacked images too; sensor: more noise on "
+        "benign images, and none that hides an attack."
     ),
 ]
-More = Annotated[str, typer.Option(help="Comma-separated further databases, of other tracks, all to be trained on.")]
-Loss = Annotated[str, typer.Option(help="softmax (cross-entropy) or raw (without the final softmax, as the paper).")]
-Threads = Annotated[int, typer.Option(min=1, help="Threads of torch.")]
-Seed = Annotated[int, typer.Option(min=0, help="Initial weights and order.")]
+More = Annotated[
+    str, typer.Option(help="Further databases, of other tracks, with commas; all of their images are trained on.")
+]
+Loss = Annotated[str, typer.Option(help="softmax (cross-entropy) or raw (without the final softmax, as in the paper).")]
 
 
 def train_statistics(
-    database: Database,
-    out: Out,
+    database: AttacksOn,
+    out: DetectorFolder,
     classifier: Classifier = "default",
     model: Annotated[str, typer.Option(help="svm, forest, lda or mlp.")] = "svm",
-    feature: Annotated[str, typer.Option(help="counting or differences (the paper), or odds.")] = "differences",
+    feature: Annotated[
+        str, typer.Option(help="counting or differences (both as in the paper), or odds.")
+    ] = "differences",
     operations: Annotated[
         str, typer.Option(help="jpeg, scaling, blur, rotation, jpeg+scaling or all; with odds also two or four.")
     ] = "all",
-    table: Annotated[bool, typer.Option("--table", help="Also measure every combination, as the paper.")] = False,
+    table: Annotated[bool, typer.Option("--table", help="Also measure every combination, as in the paper.")] = False,
     attacks: Attacks = "",
     data: Data = None,
     seed: Seed = 0,
 ) -> None:
-    """Train the statistics detector: labels under many operations (Nguyen H., Kuribayashi et al.).
+    """Train the statistics detector on labels under many operations (Nguyen H., Kuribayashi et al.).
 
     The copies are classified once and kept in the database's folder.
     """
@@ -60,15 +59,14 @@ def train_statistics(
     from firewall.lab.models import open_classifier
     from firewall.lab.training.detectors import statistics
 
-    names = tuple(part.strip() for part in attacks.split(",") if part.strip())
-    settings = statistics.Settings(model, feature, operations, seed, table, names)
+    settings = statistics.Settings(model, feature, operations, seed, table, names_of(attacks))
     report = statistics.train(Opened(database), open_classifier(classifier, data), out, settings)
-    typer.echo(json.dumps({key: report[key] for key in report if key not in ("parameters", "database")}, indent=1))
+    write_json({key: report[key] for key in report if key not in ("parameters", "database")}, None)
 
 
 def train_image_cnn(
-    database: Database,
-    out: Out,
+    database: AttacksOn,
+    out: DetectorFolder,
     epochs: Epochs = 30,
     loss: Loss = "softmax",
     network: Network = "small",
@@ -79,31 +77,25 @@ def train_image_cnn(
     seed: Seed = 0,
     threads: Threads = 2,
 ) -> None:
-    """Train the image CNN detector: a network that looks at the image itself (Nguyen H., Kuribayashi et al.).
+    """Train the image CNN detector, a network that sees the image itself (Nguyen H., Kuribayashi et al.).
 
     Stop it at any time; the same command goes on from the last finished epoch.
     """
-    from firewall.lab.training.detectors.image_detectors import Settings
+    from firewall.lab.training.detectors.pixel_detectors import Settings
 
-    settings = Settings(
-        detector="image-cnn",
-        epochs=epochs,
-        loss=loss,
-        network=network,
-        attacks=_names(attacks),
-        leave_out=_names(leave_out),
-        augment=augment,
-        seed=seed,
-    )
-    _train(database, out, settings, threads, more)
+    names, left = names_of(attacks), names_of(leave_out)
+    settings = Settings(detector="image-cnn", epochs=epochs, seed=seed, network=network, loss=loss, augment=augment)
+    _train(database, out, replace(settings, attacks=names, leave_out=left), threads, more)
 
 
 def train_residual(
-    database: Database,
-    out: Out,
+    database: AttacksOn,
+    out: DetectorFolder,
     rate: Annotated[float, typer.Option(help="Compression rate, more than 0 and less than 1.")] = 0.05,
-    reading: Annotated[str, typer.Option(help="What the rate is the share of: removed or kept pixels.")] = "removed",
-    also: Annotated[str, typer.Option(help="Comma-separated further rates, whose residuals become channels.")] = "",
+    reading: Annotated[
+        str, typer.Option(help="The rate is the share of pixels that are removed, or that are kept.")
+    ] = "removed",
+    also: Annotated[str, typer.Option(help="Further rates with commas, whose residuals become further channels.")] = "",
     epochs: Epochs = 30,
     loss: Loss = "softmax",
     network: Network = "small",
@@ -114,14 +106,14 @@ def train_residual(
     seed: Seed = 0,
     threads: Threads = 2,
 ) -> None:
-    """Train the residual detector: a network that looks at image - up(down(image)) (Sun et al.).
+    """Train the residual detector, a network that sees image - up(down(image)) (Sun et al.).
 
     Stop it at any time; the same command goes on from the last finished epoch.
     """
-    from firewall.lab.training.detectors.image_detectors import Settings
+    from firewall.lab.training.detectors.pixel_detectors import Settings
 
     try:
-        further = tuple(float(part) for part in _names(also))
+        further = tuple(float(part) for part in names_of(also))
     except ValueError:
         raise UsageError(f"--also must be numbers with commas between, got {also!r}") from None
     settings = Settings(
@@ -132,22 +124,18 @@ def train_residual(
         epochs=epochs,
         loss=loss,
         network=network,
-        attacks=_names(attacks),
-        leave_out=_names(leave_out),
+        attacks=names_of(attacks),
+        leave_out=names_of(leave_out),
         augment=augment,
         seed=seed,
     )
     _train(database, out, settings, threads, more)
 
 
-def _names(text: str) -> tuple[str, ...]:
-    return tuple(part for part in text.split(",") if part)
-
-
 def _train(database: Path, out: Path, settings: Settings, threads: int, more: str) -> None:
     from firewall.lab.database import Database as Opened
-    from firewall.lab.training.detectors.image_detectors import train
+    from firewall.lab.training.detectors.pixel_detectors import train
 
-    further = [Opened(Path(name)) for name in _names(more)]
+    further = [Opened(Path(name)) for name in names_of(more)]
     report = train(Opened(database), out, settings, threads=threads, more=further)
-    typer.echo(json.dumps(report["eval"], indent=1))
+    write_json(report["eval"], None)

@@ -1,4 +1,4 @@
-"""Options that say how a user's ONNX file is wired; the same for every command that takes such a file."""
+"""Options that say how an ONNX file reads pixels and gives classes; the same for every command that takes one."""
 
 from __future__ import annotations
 
@@ -11,41 +11,43 @@ __all__ = ["Accept", "Channels", "Labels", "Mean", "Output", "Preparation", "Ran
 
 Labels = Annotated[
     Path | None,
-    typer.Option(metavar="FILE", help="ONNX file: its labels, a line a class, or JSON. [default: those in it]"),
+    typer.Option(
+        metavar="FILE", help="ONNX file: its labels, one line for each class, or JSON. [default: those in it]"
+    ),
 ]
-Size = Annotated[str | None, typer.Option(metavar="HxW", help="ONNX file: input size, if it leaves it open.")]
+Size = Annotated[str | None, typer.Option(metavar="HxW", help="ONNX file: input size, if the file leaves it open.")]
 Preparation = Annotated[
     str | None,
     typer.Option(
         metavar="NAME",
-        help="ONNX file: a usual way for --range, --mean, --std: 0..1, 0..255, -1..1, imagenet, cifar10, caffe (BGR). "
-        "[default: 0..1]",
+        help="ONNX file: a common choice of --range, --mean, --std: 0..1, 0..255, -1..1, imagenet, cifar10, caffe "
+        "(BGR). [default: 0..1]",
     ),
 ]
 Channels = Annotated[
-    str | None, typer.Option(metavar="ORDER", help="ONNX file: rgb, or bgr as of OpenCV. [default: rgb]")
+    str | None,
+    typer.Option(metavar="ORDER", help="ONNX file: order of its input channels, rgb or bgr (OpenCV). [default: rgb]"),
 ]
 Range = Annotated[
     float | None, typer.Option("--range", help="ONNX file: largest pixel value before mean and std. [default: 1]")
 ]
 Mean = Annotated[
-    str | None, typer.Option(help="ONNX file: a number, or one a channel in the network's order. [default: 0]")
+    str | None,
+    typer.Option(help="ONNX file: mean, one number or one for each channel in the network's order. [default: 0]"),
 ]
-Std = Annotated[
-    str | None, typer.Option(help="ONNX file: a number, or one a channel in the network's order. [default: 1]")
-]
+Std = Annotated[str | None, typer.Option(help="ONNX file: standard deviation, as --mean. [default: 1]")]
 Output = Annotated[
-    str | None, typer.Option(metavar="NAME", help="ONNX file: of several outputs, the one of the classes.")
+    str | None, typer.Option(metavar="NAME", help="ONNX file: the output with the classes, if it has several.")
 ]
 Accept = Annotated[
     bool,
     typer.Option(
         "--accept-preparation",
-        help="Go on although the benign images say that the network is wired wrongly.",
+        help="Go on although the benign images say that the network's pixels are prepared in a wrong way.",
     ),
 ]
 
 
 def wiring_options(**given: object) -> dict[str, str]:
-    """Those that were given, as `firewall.lab.models.options` reads them."""
+    """The options that were given (not None), as `firewall.lab.models.options` reads them."""
     return {name: str(value) for name, value in given.items() if value is not None}

@@ -1,6 +1,6 @@
-"""`firewall lab paper ...` and `firewall lab report papers`: passed on to the experiments in the repository.
+"""`firewall lab paper ...` and `firewall lab report papers`: both run the experiments of benchmarks/papers.
 
-The papers' own experiments are no part of an installed firewall; they lie in a checkout's benchmarks/papers.
+The papers' own experiments are no part of an installed firewall.
 """
 
 from __future__ import annotations
@@ -22,12 +22,12 @@ PASSED_ON: dict[str, Any] = {"allow_extra_args": True, "ignore_unknown_options":
 
 
 def paper(context: typer.Context) -> None:
-    """The papers' own experiments, repeated: `python -m benchmarks.papers` of a checkout."""
+    """Repeat the papers' own experiments: runs `python -m benchmarks.papers` of a checkout."""
     _run(context.args)
 
 
 def paper_pages(context: typer.Context) -> None:
-    """A page for each paper, its numbers beside ours: `python -m benchmarks.papers pages` of a checkout."""
+    """Write a page for each paper, its numbers beside ours: runs `python -m benchmarks.papers pages` of a checkout."""
     _run(["pages", *context.args])
 
 

@@ -10,9 +10,11 @@ import typer
 from typer.core import TyperGroup
 
 from firewall.errors import UsageError
+from firewall.lab.commands.options import Data, Json
+from firewall.lab.commands.output import write_json
 
 if TYPE_CHECKING:
-    from firewall.lab.certification.certificate import Threat
+    from firewall.lab.certification.image_certificate import Threat
     from firewall.lab.certification.two_layer import TwoLayer
 
 __all__ = ["attack_app", "attack_spatial", "certify_spatial", "train_spatial"]
@@ -29,28 +31,27 @@ class _DatabaseUnlessNamed(TyperGroup):
 
 attack_app = typer.Typer(
     cls=_DatabaseUnlessNamed,
-    help="Attack a classifier and keep what fools it; 'lab attack spatial': by flow fields within a budget.",
+    help="Attack a classifier and keep the images that fool it; 'lab attack spatial' uses flow fields within a budget.",
     context_settings={"help_option_names": ["-h", "--help"]},
 )
 
 Network = Annotated[
-    str, typer.Option(help="plain or certified (they come with the package), PATH.npz, PATH.onnx, or a folder of one.")
+    str,
+    typer.Option(help="plain or certified (both come with the package), PATH.npz, PATH.onnx, or a folder with one."),
 ]
-DataSet = Annotated[str, typer.Option("--dataset", help="mnist.")]
-Limit = Annotated[int, typer.Option(min=1, help="Test images.")]
-Budget = Annotated[float, typer.Option(help="Largest total variation of the flow, L_flow of the thesis's equation 6.")]
+DataSet = Annotated[str, typer.Option("--dataset", help="Data set: mnist.")]
+Limit = Annotated[int, typer.Option(min=1, help="Number of test images.")]
+Budget = Annotated[
+    float, typer.Option(help="Largest total variation of the flow: L_flow, equation 6 of Nguyen C.'s thesis.")
+]
 Shift = Annotated[
     float,
-    typer.Option(help="Pixels that the whole image may be shifted each way besides, which costs nothing; 0: none."),
+    typer.Option(help="Pixels that the whole image may also be shifted each way, outside of the budget; 0: none."),
 ]
 Noise = Annotated[
-    float, typer.Option(help="Noise of at most so much on each pixel (0..1) on top: the unified certificate.")
+    float, typer.Option(help="Largest additional noise on each pixel value, 0 to 1 (the unified certificate).")
 ]
 Seed = Annotated[int | None, typer.Option(min=0, help="Draw the test images at random.  [default: the first ones]")]
-Data = Annotated[
-    Path | None, typer.Option(help="Folder of the data sets. [default: $FIREWALL_DATA, data, ../shared/data]")
-]
-Json = Annotated[Path | None, typer.Option("--json", metavar="FILE", help="Write the result as JSON.")]
 
 
 def certify_spatial(
@@ -64,12 +65,12 @@ def certify_spatial(
     data: Data = None,
     json_file: Json = None,
 ) -> None:
-    """Prove that no flow field within a budget takes a two-layer network's label away (docs/spatial_certificate.md).
+    """Prove that no flow field within a budget changes a two-layer network's label (docs/spatial_certificate.md).
 
-    lower_bound is proved for the label's logit less the largest other, over all flows; certified means that it is > 0.
+    lower_bound: over all flows, the label's logit is proved to exceed every other logit by this much; certified means
+    that it is above 0.
     """
-    from firewall.lab.certification.certificate import Threat, certify
-    from firewall.lab.commands.certify import tell
+    from firewall.lab.certification.image_certificate import Threat, certify
 
     threat, opened = Threat(budget, shift, noise), _network(network, dataset)
     indices, images, labels = _images(data, limit, seed)
@@ -97,7 +98,7 @@ def certify_spatial(
         "rows": rows,
     }
     typer.echo(f"{certified} of {len(rows)} images certified, {int((predicted == labels).sum())} right", err=True)
-    tell(result, json_file)
+    write_json(result, json_file)
 
 
 def attack_spatial(
@@ -110,31 +111,30 @@ def attack_spatial(
     method: Annotated[
         str,
         typer.Option(
-            help="search: the strongest that keeps to what 'certify spatial' certifies against. thesis: stAdv with its "
-            "search for tau; shifts cost it nothing and have no bound, so no certificate covers it."
+            help="search: the strongest attack within what 'certify spatial' certifies. thesis: stAdv with its search "
+            "for tau, whose shifts are unlimited, so that no certificate covers it."
         ),
     ] = "search",
     target: Annotated[
         str,
         typer.Option(
-            help="random: a wrong class drawn for each image. any: whichever wrong class is nearest (search)."
+            help="random: a wrong class drawn for each image. any: the nearest wrong class (only with search)."
         ),
     ] = "random",
-    steps: Annotated[int, typer.Option(min=1, help="Of gradient descent, each start or tau.")] = 80,
-    restarts: Annotated[int, typer.Option(min=1, help="search: starts.")] = 4,
+    steps: Annotated[int, typer.Option(min=1, help="Steps of gradient descent, for each start or tau.")] = 80,
+    restarts: Annotated[int, typer.Option(min=1, help="Random starts of search.")] = 4,
     seed: Seed = None,
     data: Data = None,
     json_file: Json = None,
 ) -> None:
     """Attack a two-layer network by flow fields within a budget.
 
-    Flows are kept beside the JSON file: 'flow' (2, H, W), right and down in pixels, its 'shift' included, and 'noise'.
+    Flows are stored beside the JSON file: 'flow' (2, H, W), right and down in pixels, with the 'shift' in it; 'noise'.
     """
     import numpy as np
 
-    from firewall.lab.certification.certificate import Threat
+    from firewall.lab.certification.image_certificate import Threat
     from firewall.lab.certification.spatial_attack import Search, attempts, thesis_attack
-    from firewall.lab.commands.certify import tell
 
     threat, opened = Threat(budget, shift, noise), _network(network, dataset)
     if method not in ("search", "thesis"):
@@ -173,31 +173,36 @@ def attack_spatial(
     won = sum(row["success"] for row in rows)
     result = {**_facts(opened, dataset, threat), "method": method, "images": len(rows), "successes": won, "rows": rows}
     typer.echo(f"{won} of {len(rows)} attacks succeeded", err=True)
-    tell(result, json_file)
+    write_json(result, json_file)
 
 
 def train_spatial(
-    out: Annotated[Path, typer.Option(metavar="FILE.npz", help="The network; its checkpoint goes beside it.")],
-    budget: Annotated[float, typer.Option(help="L_flow that the network is trained against.")] = 12.0,
-    shift: Annotated[float, typer.Option(help="Shifts, in pixels each way, that it is trained against.")] = 4.0,
+    out: Annotated[Path, typer.Option(metavar="FILE.npz", help="File of the network; its checkpoint goes beside it.")],
+    budget: Annotated[
+        float, typer.Option(help="Total variation of flows (L_flow) that the network is trained against.")
+    ] = 12.0,
+    shift: Annotated[float, typer.Option(help="Shifts that it is trained against, pixels each way.")] = 4.0,
     epochs: Annotated[int, typer.Option(min=1, help="Passes over the training images.")] = 9,
     share: Annotated[
-        float, typer.Option(min=0, max=1, help="Share of the loss that the certified worst case has.")
+        float, typer.Option(min=0, max=1, help="Weight of the certified worst case in the loss, 0 to 1.")
     ] = 0.75,
     bound: Annotated[
         str,
         typer.Option(
             metavar="linear|semidefinite",
-            help="What says how bad the worst case is: linear bounds in closed form, or the dual of the semidefinite "
-            "relaxation, its variables learned with the weights.",
+            help="What bounds the worst case: linear bounds in closed form, or the dual of the semidefinite "
+            "relaxation, whose variables are learned with the weights.",
         ),
     ] = "semidefinite",
-    seed: Annotated[int, typer.Option(min=0, help="Order, shifts and initial weights.")] = 0,
+    seed: Annotated[int, typer.Option(min=0, help="Seed of all random choices.")] = 0,
     data: Data = None,
 ) -> None:
-    """Train a two-layer network of MNIST jointly with its certificate. Goes on from a checkpoint that is there."""
-    from firewall.lab.certification import training
-    from firewall.lab.certification.certificate import Threat
+    """Train a two-layer network of MNIST together with its certificate.
+
+    Stop it at any time; the same command goes on from the last checkpoint.
+    """
+    from firewall.lab.certification import guarded_training as training
+    from firewall.lab.certification.image_certificate import Threat
 
     if out.suffix != ".npz":
         raise UsageError(f"--out must end in .npz, got {out}")

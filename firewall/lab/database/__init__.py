@@ -1,4 +1,7 @@
-"""The database of adversarial images: normal and attacked ones of one classifier, with one file history for both."""
+"""The database of adversarial images: benign and attacked images of one classifier, with one file history for both.
+
+`build` makes one, `Database` reads one, `sweep` (in `swept`) gives what the classifier says of its images.
+"""
 
 from firewall.lab.database.building import Built, Plan, build
 from firewall.lab.database.database import Attacked, Database

@@ -1,4 +1,4 @@
-"""Who does the jobs: processes of this machine (joblib), or a Ray cluster. The result doesn't depend on it."""
+"""Who does the jobs: processes of this machine (joblib), or a Ray cluster. The result does not depend on it."""
 
 from __future__ import annotations
 
@@ -23,10 +23,19 @@ Answer = TypeVar("Answer")
 def in_any_order(
     work: Callable[[Task], Answer], tasks: Sequence[Task], *, backend: Backend = "local", workers: int = 0
 ) -> Iterator[Answer]:
-    """`work` of each task, in the order in which they are done.
+    """Do all tasks, in the order in which they finish.
 
-    workers: processes at a time; 0 = one for each core (of the cluster). Abandon the iterator and what has not begun is
-    not done. Raises MissingExtraError if Ray is asked for and not there.
+    Args:
+        work: What is done with each task; any process must be able to import it.
+        tasks: What is to be done.
+        backend: `local` for processes of this machine, `ray` for a cluster.
+        workers: Processes at a time; 0: one for each core (of the cluster).
+
+    Yields:
+        What `work` returns. Tasks that have not begun when the iterator is abandoned are not done.
+
+    Raises:
+        MissingExtraError: Ray is asked for and not installed.
     """
     if backend == "ray":
         yield from _on_ray(work, tasks, workers)
@@ -68,7 +77,7 @@ def _keep_to_itself() -> None:
 
 
 def _small_cluster(workers: int, stack: contextlib.ExitStack) -> dict[str, Any]:
-    """What `ray.init` is told. Its files lie in a folder of their own that `stack` removes."""
+    """The options of `ray.init`. Its files lie in a folder of their own that `stack` removes."""
     # Ray's sockets lie 63 characters deeper, and a socket's path may have 107.
     parent = tempfile.gettempdir()
     folder = tempfile.mkdtemp(prefix="ray-", dir=parent if len(parent) < 30 else "/tmp")  # noqa: S108 - a folder of our own

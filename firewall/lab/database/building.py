@@ -1,7 +1,7 @@
 """Make a database, or go on with one: plan, lock, hand out the jobs, count.
 
-What is done is recorded job by job, so the process can be killed at any moment; the same command goes on where it was,
-and comes to the same bytes as a run that nobody disturbed.
+Every finished job is recorded, so the process can be killed at any moment. The same command then continues, and ends
+with the same bytes as a run that was never interrupted.
 """
 
 from __future__ import annotations
@@ -48,8 +48,20 @@ __all__ = ["Built", "Plan", "build"]
 
 @dataclass(frozen=True, slots=True)
 class Plan:
-    """What a database is to be made of: `firewall lab attack`'s options. limit: normal images to attack. reserve:
-    further ones that are not attacked; 0 leaves a database with the reserve that it has."""
+    """What a database is to be made of: the options of `firewall lab attack`.
+
+    Args:
+        dataset: As `open_dataset` takes it.
+        classifier: As `open_classifier` takes it.
+        attacks: Names of the registry.
+        limit: How many benign images to attack, 1 or more.
+        seed: What the choice of images and the attacks' random numbers depend on.
+        part: The data set's part.
+        data: Folder of the data sets and classifiers; None: the usual places.
+        device: Where the network runs: `cpu` or `cuda`.
+        reserve: How many further benign images, which are not attacked; 0 leaves a database with the reserve that it
+            has.
+    """
 
     dataset: str
     classifier: str
@@ -64,8 +76,14 @@ class Plan:
 
 @dataclass(frozen=True, slots=True)
 class Built:
-    """What a run came to. done: jobs of this run; before: jobs that had been done. failures: one line for each job that
-    failed; the same command tries them again."""
+    """What a run has done.
+
+    Args:
+        done: Jobs finished in this run.
+        before: Jobs that had been finished before.
+        seconds: How long this run took.
+        failures: One line for each job that failed; the same command tries them again.
+    """
 
     done: int
     before: int
@@ -74,10 +92,21 @@ class Built:
 
 
 def build(folder: Path, plan: Plan, *, backend: Backend = "local", workers: int = 0) -> Built:
-    """Make the database `folder` as planned, or go on with it.
+    """Make a database as planned, or go on with it.
 
-    Raises UsageError for an unknown attack, one that needs gradients that the classifier doesn't give, a device that
-    isn't there or an option that differs from the database's; DataError for data that can't be read and a full disk.
+    Args:
+        folder: Where it is written.
+        plan: What it is made of.
+        backend: Who does the jobs.
+        workers: Processes at a time; 0: one for each core.
+
+    Returns:
+        What this run has done.
+
+    Raises:
+        UsageError: An attack is unknown or needs gradients that the classifier doesn't give, the device isn't there, or
+            an option differs from the database's.
+        DataError: Data can't be read, the disk is full, or another process works on the folder.
     """
     if not plan.attacks:
         raise UsageError("name at least one attack with --attacks, for example --attacks fgsm,pgd,deepfool")
@@ -209,6 +238,7 @@ def _public(dataset: str) -> str:
 
 
 def _parameters(plan: Plan, differentiable: bool) -> dict[str, dict[str, Any]]:
+    """What the card says of each attack: its parameters and its criterion, in types that JSON has."""
     blind = [name for name in plan.attacks if by_name(name).needs_gradient and not differentiable]
     if blind:
         raise UsageError(

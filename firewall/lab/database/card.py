@@ -1,4 +1,4 @@
-"""The card of an adversarial database: what it was made of and how, so that anybody can judge it or make it again."""
+"""The card of an adversarial database: what it was made of and how, so that anybody can judge it or repeat it."""
 
 from __future__ import annotations
 
@@ -17,6 +17,7 @@ __all__ = [
     "ClassifierEntry",
     "DatasetEntry",
     "Device",
+    "Entry",
     "NormalImage",
     "Reserve",
     "Split",
@@ -33,12 +34,24 @@ Split = Literal["train", "dev", "eval"]
 Device = Literal["cpu", "cuda"]
 
 
-class _Entry(BaseModel):
+class Entry(BaseModel):
+    """What every record of a database is: immutable, and unknown keys are refused."""
+
     model_config = ConfigDict(extra="forbid", frozen=True)
 
 
-class DatasetEntry(_Entry):
-    """Where the normal images come from. spec, part: what `open_dataset` was asked for; a folder only by its name."""
+class DatasetEntry(Entry):
+    """Where the benign images come from.
+
+    Args:
+        spec: What `open_dataset` was asked for; of a folder only its name.
+        part: The data set's part.
+        name: The data set's own name.
+        classes: How many classes it has.
+        licence: Under which the images may be used.
+        citation: Whom to cite.
+        notes: What has to be known of the images.
+    """
 
     spec: str
     part: str
@@ -49,8 +62,19 @@ class DatasetEntry(_Entry):
     notes: str = ""
 
 
-class ClassifierEntry(_Entry):
-    """What was attacked. sha256: of the file that defines it. card: its accuracy, as its maker states it."""
+class ClassifierEntry(Entry):
+    """What was attacked.
+
+    Args:
+        spec: What `open_classifier` was asked for; of a path only its name.
+        name: The classifier's name.
+        sha256: Of the file that defines it.
+        channels: 1 or 3.
+        height: Of its input, in pixels.
+        width: Of its input, in pixels.
+        offset: The network's class is the data set's label plus this.
+        card: Its accuracy, as its maker states it.
+    """
 
     spec: str
     name: str
@@ -62,9 +86,16 @@ class ClassifierEntry(_Entry):
     card: dict[str, Any] = Field(default_factory=dict)
 
 
-class NormalImage(_Entry):
-    """One normal image, correctly classified. index: of the image in the data set. group: images of one group (a track,
-    near duplicates) are in one split. top5: the classifier's classes, most likely first, as the data set counts them.
+class NormalImage(Entry):
+    """One benign image, correctly classified.
+
+    Args:
+        source: The image's name, the same on every machine.
+        index: Its place in the data set.
+        group: Images of one group (a track, near duplicates) are in one split.
+        split: `train`, `dev` or `eval`.
+        label: The true class, as the data set counts.
+        top5: The classifier's five most likely classes, most likely first, as the data set counts.
     """
 
     source: str
@@ -75,9 +106,16 @@ class NormalImage(_Entry):
     top5: tuple[int, ...]
 
 
-class Reserve(_Entry):
-    """Further normal images that are never attacked, to set thresholds and measure false-positive rates on. asked: how
-    many. looked_at: how many of the data set were classified for them, after those that the attacked ones came from."""
+class Reserve(Entry):
+    """Further benign images that are never attacked, to set thresholds and measure false-positive rates on.
+
+    Args:
+        asked: How many were asked for.
+        looked_at: How many images of the data set were classified for them, after those that the attacked ones came
+            from.
+        images: What is known of each.
+        shard: SHA-256 of the shard that holds them.
+    """
 
     asked: int
     looked_at: int
@@ -85,9 +123,26 @@ class Reserve(_Entry):
     shard: str
 
 
-class Card(_Entry):
-    """attacks: registry name -> parameters and criterion. seed: of the choice of images and of the attacks. limit: how
-    many normal images were asked for. looked_at: how many of the data set were classified until so many were right."""
+class Card(Entry):
+    """What a database was made of.
+
+    Args:
+        format: Version of the layout on disk.
+        firewall: Version of the firewall that began it.
+        torch: Version of torch.
+        created: Time in UTC, ISO 8601.
+        device: Where the network ran.
+        seed: Of the choice of images and of the attacks.
+        dataset: Where the images come from.
+        classifier: What was attacked.
+        labels: The data set's class names.
+        limit: How many benign images were asked for.
+        looked_at: How many images were classified until so many were correct.
+        normal: What is known of each benign image.
+        normal_shard: SHA-256 of the shard that holds them.
+        attacks: Registry name -> parameters and criterion.
+        reserve: Further benign images; None without any.
+    """
 
     format: Literal[1] = 1
     firewall: str
@@ -107,7 +162,17 @@ class Card(_Entry):
 
 
 def read_card(folder: Path) -> Card:
-    """The card of the database in `folder`. Raises DataError if there is none, or none that this version can read."""
+    """Read the card of a database.
+
+    Args:
+        folder: The database.
+
+    Returns:
+        The card.
+
+    Raises:
+        DataError: There is none, or none that this version can read.
+    """
     path = folder / CARD
     try:
         text = path.read_bytes()
@@ -136,7 +201,15 @@ def read_card(folder: Path) -> Card:
 
 
 def write_card(folder: Path, card: Card) -> None:
-    """Replace the card; a reader sees the old or the new one, whole."""
+    """Replace the card; a reader sees the old or the new one, whole.
+
+    Args:
+        folder: The database.
+        card: What is written.
+
+    Raises:
+        DataError: The file can't be written.
+    """
     # A database without a reserve stays one that versions before reserves can read.
     text = card.model_dump_json(indent=1, exclude={"reserve"} if card.reserve is None else None)
     write_file(folder / CARD, (text + "\n").encode())

@@ -1,4 +1,4 @@
-"""Read a database: what is in it, whether it is whole, and its images for whoever trains or measures on them."""
+"""Read a database: what is in it, whether it is whole, and its images for training and measuring."""
 
 from __future__ import annotations
 
@@ -22,10 +22,13 @@ __all__ = ["Attacked", "Database"]
 
 @dataclass(frozen=True, eq=False)
 class Attacked:
-    """The adversarial images of one attack, in the order of their normal images.
+    """The adversarial images of one attack, in the order of their benign images.
 
-    images: (N, H, W, C) uint8. entries: what is known of each; `entries[i].normal` is its place among the normal
-    images. attempted: images attacked so far. seconds: of the attacks, on one thread.
+    Args:
+        images: Uint8 (N, H, W, C).
+        entries: What is known of each; `entries[i].normal` is its place among the benign images.
+        attempted: How many images have been attacked so far.
+        seconds: Time of the attacks, on one thread.
     """
 
     images: npt.NDArray[np.uint8]
@@ -35,9 +38,13 @@ class Attacked:
 
 
 class Database:
-    """The database in `folder`. Every shard is checked against its SHA-256 when it is read.
+    """A database. Every shard is checked against its SHA-256 when it is read.
 
-    Raises DataError if there is none, it is of another format version, or a file is damaged.
+    Args:
+        folder: Where it lies.
+
+    Raises:
+        DataError: There is none, it has another format version, or a file is damaged.
     """
 
     def __init__(self, folder: Path) -> None:
@@ -46,7 +53,7 @@ class Database:
 
     @cached_property
     def normal(self) -> npt.NDArray[np.uint8]:
-        """The normal images, (N, H, W, C) uint8; `card.normal` says what is known of each."""
+        """The benign images, uint8 (N, H, W, C); `card.normal` says what is known of each."""
         images = read_shard(self.folder, self.card.normal_shard)
         if len(images) != len(self.card.normal):
             raise DataError(f"{self.folder} lists {len(self.card.normal)} normal images and holds {len(images)}")
@@ -54,7 +61,7 @@ class Database:
 
     @cached_property
     def reserve(self) -> npt.NDArray[np.uint8]:
-        """Normal images that are not attacked, (N, H, W, C) uint8, N 0 or more; `reserve_entries` tells of each."""
+        """Benign images that are not attacked, uint8 (N, H, W, C), N 0 or more; see `reserve_entries`."""
         if self.card.reserve is None:
             return np.zeros((0, *self.normal.shape[1:]), np.uint8)
         images = read_shard(self.folder, self.card.reserve.shard)
@@ -70,7 +77,18 @@ class Database:
         return () if self.card.reserve is None else self.card.reserve.images
 
     def attacked(self, attack: str) -> Attacked:
-        """What an attack has come to so far. Raises UsageError if the database has no such attack."""
+        """The images of one attack so far.
+
+        Args:
+            attack: A name of the registry.
+
+        Returns:
+            Those on which the attack succeeded as stored.
+
+        Raises:
+            UsageError: The database has no such attack.
+            DataError: A file is damaged.
+        """
         records = self._records(attack)
         shape = self.normal.shape[1:]
         parts = [read_shard(self.folder, record.shard) for record in records if record.shard]
@@ -82,16 +100,26 @@ class Database:
         return Attacked(images, entries, attempted, seconds)
 
     def split_of(self, entry: Adversarial | NormalImage) -> Split:
-        """The split of a normal image, and of everything made of it."""
+        """The split of a benign image, and of everything made of it."""
         return entry.split if isinstance(entry, NormalImage) else self.card.normal[entry.normal].split
 
     def where(self, split: Split | None) -> npt.NDArray[np.bool_]:
-        """Which normal images are in a split (None: in any), bool (N,)."""
+        """Which benign images are in a split.
+
+        Args:
+            split: `train`, `dev` or `eval`; None: any.
+
+        Returns:
+            Bool (N,), of `normal`.
+        """
         return np.array([split is None or entry.split == split for entry in self.card.normal])
 
     def info(self) -> dict[str, Any]:
-        """Counts, as `firewall lab database info --json` prints them. splits: of the normal images that are attacked;
-        reserve: of those that are not."""
+        """Counts, as `firewall lab database info --json` prints them.
+
+        Returns:
+            What JSON holds. `splits` counts the benign images that are attacked, `reserve_splits` those that are not.
+        """
         records = {attack: self._records(attack) for attack in self.card.attacks}
         splits = Counter(entry.split for entry in self.card.normal)
         reserved = Counter(entry.split for entry in self.reserve_entries)
@@ -113,10 +141,14 @@ class Database:
         }
 
     def verify(self, *, repair: bool = False) -> list[str]:
-        """What is wrong with the files, one line each; nothing if the database is whole.
+        """Check all files.
 
-        repair: remove damaged shards of attacks with their records, and a damaged reserve, so that
-        'firewall lab attack' makes them again.
+        Args:
+            repair: Remove damaged shards of attacks with their records, and a damaged reserve, so that 'firewall lab
+                attack' makes them again.
+
+        Returns:
+            What is wrong, one line each; empty if the database is whole.
         """
         faults: list[str] = []
         try:

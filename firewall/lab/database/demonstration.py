@@ -4,8 +4,8 @@ Each attack changes only pixels inside the crop that the firewall itself would l
 stored losslessly. What is stored fools the classifier on the whole way from frame to label, after rounding. The rim of
 the sign is left alone: regions are found by it, and a region that moves would undo the attack.
 
-The demo shows the firewall at work, so of several strengths that fool the classifier one that is withheld is taken
-where there is one. How often attacks are withheld at all is what `firewall lab evaluate` measures, not this.
+The demo shows the firewall at work: of several strengths that fool the classifier it takes one that is withheld, if
+there is one. How often attacks are withheld is what `firewall lab evaluate` measures, not this.
 """
 
 from __future__ import annotations
@@ -39,9 +39,16 @@ _TRIES = [(inner, stretch) for inner in (0.66, 0.76, 0.86, 0.56, 0.94, 1.0) for 
 
 
 def make(out: Path, bundle: str, *, seed: int) -> dict[str, Any]:
-    """Attack every step of every attacked encounter on the bundle's classifier and write the patches to `out`.
+    """Attack every step of every attacked encounter on the bundle's classifier and write the patches.
 
-    Returns what came of it: frames attacked, frames whose label the attack changed, and of those the withheld.
+    Args:
+        out: File of the patches.
+        bundle: `default` or a bundle's folder.
+        seed: What the attacks' random numbers depend on.
+
+    Returns:
+        Counts: frames attacked, frames whose label the attack changed, those of them that are withheld, and the file's
+            bytes.
     """
     guard = Firewall.load(bundle, exhaustive=True)
     finder = build("signs")

@@ -26,10 +26,20 @@ COLUMNS = (
 
 
 def export(database: Database, folder: Path) -> int:
-    """Write every image and `index.csv` (COLUMNS; linf and l2 of pixels / 255) to an empty or new folder. kind: normal,
-    adversarial, or reserve for normal images that were not attacked.
+    """Write every image and `index.csv`.
 
-    Returns the number of images. The table comes last: where it is, all files are. Raises DataError.
+    The table has the columns COLUMNS; linf and l2 are of pixels / 255, and kind is normal, adversarial, or reserve for
+    benign images that were not attacked. It is written last: where it is, all files are.
+
+    Args:
+        database: What is exported.
+        folder: A new or empty folder.
+
+    Returns:
+        The number of images.
+
+    Raises:
+        DataError: The folder is not empty, or a file can't be read or written.
     """
     if folder.exists() and any(folder.iterdir()):
         raise DataError(f"{folder} is not empty; name a new folder")
@@ -48,7 +58,14 @@ def export(database: Database, folder: Path) -> int:
 
 
 def png(image: npt.NDArray[np.uint8]) -> bytes:
-    """(H, W, C) uint8, C 1 or 3, as a PNG."""
+    """An image as a PNG file.
+
+    Args:
+        image: Uint8 (H, W, C), C 1 or 3.
+
+    Returns:
+        The file's bytes.
+    """
     file = io.BytesIO()
     Image.fromarray(image[..., 0] if image.shape[2] == 1 else image).save(file, format="PNG")
     return file.getvalue()

@@ -1,4 +1,4 @@
-"""One job: attack one chunk of the normal images with one attack. Any process of any machine can do any job."""
+"""One job: one attack on one chunk of the benign images. Any process of any machine can do any job."""
 
 from __future__ import annotations
 
@@ -11,12 +11,12 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 import torch
-from pydantic import BaseModel, ConfigDict, ValidationError
+from pydantic import ValidationError
 
 from firewall.errors import DataError, FirewallError
 from firewall.lab.attacks import Attack, by_name
 from firewall.lab.attacks.rounding import quantise
-from firewall.lab.database.card import Card, read_card
+from firewall.lab.database.card import Card, Entry, read_card
 from firewall.lab.database.selection import top_classes
 from firewall.lab.database.shards import decode, encode, read_shard, write_file, write_shard
 from firewall.lab.models import Protected, open_classifier
@@ -26,11 +26,17 @@ __all__ = ["Adversarial", "Finished", "Job", "Place", "finished", "jobs_of", "ru
 _JOBS = "jobs"
 
 
-class Adversarial(BaseModel):
-    """One adversarial image. normal: its place among the normal images. top5: classes as the data set counts them.
-    probability: of the first. linf, l2: of the stored pixels / 255. changed: share of the pixels that differ."""
+class Adversarial(Entry):
+    """One adversarial image.
 
-    model_config = ConfigDict(extra="forbid", frozen=True)
+    Args:
+        normal: Its place among the benign images.
+        top5: The classifier's five most likely classes, as the data set counts.
+        probability: Of the most likely class.
+        linf: Largest change of a value, of the stored pixels / 255.
+        l2: Euclidean length of the change, of the stored pixels / 255.
+        changed: Share of the pixels that differ.
+    """
 
     normal: int
     top5: tuple[int, ...]
@@ -40,10 +46,17 @@ class Adversarial(BaseModel):
     changed: float
 
 
-class Finished(BaseModel):
-    """What a job came to. shard: "" where nothing fooled. seconds: of the attack alone, on one thread."""
+class Finished(Entry):
+    """The record of a finished job.
 
-    model_config = ConfigDict(extra="forbid", frozen=True)
+    Args:
+        attack: A name of the registry.
+        chunk: The job's number.
+        attempted: How many images were attacked.
+        seconds: Time of the attack alone, on one thread.
+        shard: SHA-256 of the adversarial images; "" where no image fooled.
+        images: What is known of each adversarial image.
+    """
 
     attack: str
     chunk: int
@@ -55,7 +68,14 @@ class Finished(BaseModel):
 
 @dataclass(frozen=True, slots=True)
 class Job:
-    """Attack the normal images start..stop-1 with one attack. chunk: counts the attack's jobs from 0."""
+    """Attack the benign images start..stop-1 with one attack.
+
+    Args:
+        attack: A name of the registry.
+        chunk: Counts the attack's jobs from 0.
+        start: First image.
+        stop: One past the last image.
+    """
 
     attack: str
     chunk: int
@@ -69,7 +89,14 @@ class Job:
 
 @dataclass(frozen=True, slots=True)
 class Place:
-    """Where a worker finds what it needs. data: root of the data sets and classifiers, or None for the usual places."""
+    """Where a worker finds what it needs.
+
+    Args:
+        folder: The database.
+        classifier: As `open_classifier` takes it.
+        data: Root of the data sets and classifiers; None: the usual places.
+        device: Where the network runs.
+    """
 
     folder: str
     classifier: str
@@ -78,14 +105,33 @@ class Place:
 
 
 def jobs_of(card: Card, attack: str) -> list[Job]:
-    """The jobs of an attack, all images in chunks of the attack's own size: nothing depends on who does them."""
+    """The jobs of an attack: all images in chunks of the attack's own size, so that nothing depends on who does them.
+
+    Args:
+        card: The database's.
+        attack: A name of the registry.
+
+    Returns:
+        All jobs, finished or not, in order.
+    """
     size = by_name(attack).chunk
     starts = range(0, len(card.normal), size)
     return [Job(attack, number, start, min(start + size, len(card.normal))) for number, start in enumerate(starts)]
 
 
 def finished(folder: Path, job: Job) -> Finished | None:
-    """What the job came to, None if it has not been done. Raises DataError for a damaged record."""
+    """The record of a job.
+
+    Args:
+        folder: The database.
+        job: One of its jobs.
+
+    Returns:
+        The record; None if the job has not been done.
+
+    Raises:
+        DataError: The record is damaged.
+    """
     path = job.record(folder)
     try:
         content = path.read_bytes()
@@ -101,10 +147,17 @@ def finished(folder: Path, job: Job) -> Finished | None:
 
 
 def run_job(place: Place, job: Job) -> str:
-    """Do a job and record it; "" or, in one line, what went wrong. Nothing is recorded of a job that fails.
+    """Do a job and record it. Nothing is recorded of a job that fails.
 
-    Always one thread: sums of floating-point numbers depend on how they are shared out, and a database may not depend
-    on the number of workers.
+    It always runs on one thread: sums of floating-point numbers depend on how they are divided, and a database may not
+    depend on the number of workers.
+
+    Args:
+        place: Where everything is.
+        job: What is to be done.
+
+    Returns:
+        "", or in one line what went wrong.
     """
     threads = torch.get_num_threads()
     torch.set_num_threads(1)
@@ -179,7 +232,7 @@ def _seed(seed: int, job: Job) -> int:
 
 @lru_cache(maxsize=1)
 def _opened(place: Place, shard: str, sha256: str) -> tuple[npt.NDArray[np.uint8], Protected]:
-    """The normal images and the classifier, read once in each worker."""
+    """The benign images and the classifier, read once in each worker."""
     classifier = open_classifier(place.classifier, None if place.data is None else Path(place.data))
     if classifier.sha256 != sha256:
         raise DataError(

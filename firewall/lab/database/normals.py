@@ -1,4 +1,4 @@
-"""Normal images of a database, attacked or in reserve, and those of them that thresholds may be set on."""
+"""Benign images of a database, attacked or in reserve, and those of them that thresholds may be set on."""
 
 from __future__ import annotations
 
@@ -24,8 +24,14 @@ Fitted = tuple[str, Seen | None]
 
 @dataclass(frozen=True, eq=False)
 class CalibrationNormals:
-    """entries: of the images, in the order of `normal_entries`. seen: the record of them. notes: what whoever reads the
-    thresholds has to know; may be empty."""
+    """The benign images that thresholds are set on.
+
+    Args:
+        database: Where they come from.
+        where: Bool (N,), which of `normal_entries`.
+        seen: The record of them.
+        notes: What a reader of the thresholds has to know; may be empty.
+    """
 
     database: Database
     where: npt.NDArray[np.bool_]
@@ -34,17 +40,35 @@ class CalibrationNormals:
 
     @cached_property
     def images(self) -> npt.NDArray[np.uint8]:
-        """(N, H, W, C) uint8."""
+        """Uint8 (N, H, W, C), in the order of `normal_entries`."""
         return np.concatenate([self.database.normal, self.database.reserve])[self.where]
 
 
 def normal_entries(database: Database) -> tuple[NormalImage, ...]:
-    """All normal images: first those that are attacked, then the reserve."""
+    """All benign images: first those that are attacked, then the reserve.
+
+    Args:
+        database: Any.
+
+    Returns:
+        What is known of each.
+    """
     return (*database.card.normal, *database.reserve_entries)
 
 
 def named_splits(text: str, option: str = "--split") -> tuple[Split, ...]:
-    """Of "dev,eval" or "all", the splits. Raises UsageError for others."""
+    """The splits that a text names.
+
+    Args:
+        text: Such as "dev,eval" or "all".
+        option: How errors call it.
+
+    Returns:
+        The splits, in the order train, dev, eval.
+
+    Raises:
+        UsageError: The text names no split, or an unknown one.
+    """
     known: tuple[Split, ...] = get_args(Split)
     asked = known if text == "all" else tuple(dict.fromkeys(part.strip() for part in text.split(",") if part.strip()))
     if not asked or not set(asked) <= set(known):
@@ -55,10 +79,17 @@ def named_splits(text: str, option: str = "--split") -> tuple[Split, ...]:
 def calibration_mask(
     database: Database, fitted: Sequence[Fitted], judged: Collection[str]
 ) -> tuple[npt.NDArray[np.bool_], str]:
-    """Which of `normal_entries` thresholds may be set on: of no judged split, and of no group that a detector was
-    fitted to. Also what is to be noted.
+    """Which benign images thresholds may be set on: of no judged split, and of no group that a detector was fitted to.
 
-    A detector that doesn't say what it was fitted to is taken to have been fitted to the train split.
+    A detector that doesn't say what it was fitted to is assumed to have been fitted to the train split.
+
+    Args:
+        database: Any.
+        fitted: Name and record of each trained detector.
+        judged: Splits that are kept for judging.
+
+    Returns:
+        Bool (N,), of `normal_entries`, and a note, which may be empty.
     """
     entries = normal_entries(database)
     where = np.array([entry.split not in judged for entry in entries], bool)
@@ -76,9 +107,18 @@ def calibration_mask(
 def calibration_normals(
     database: Database, fitted: Sequence[Fitted], judged: Collection[str] = ("eval",)
 ) -> CalibrationNormals:
-    """The normal images, attacked or in reserve, that thresholds may be set on. Raises DataError if there is none.
+    """The benign images, attacked or in reserve, that thresholds may be set on.
 
-    fitted: name and record of each trained detector of the bundle. judged: splits that are kept for judging.
+    Args:
+        database: Any.
+        fitted: Name and record of each trained detector of the bundle.
+        judged: Splits that are kept for judging.
+
+    Returns:
+        At least one image.
+
+    Raises:
+        DataError: There is none.
     """
     where, notes = calibration_mask(database, fitted, judged)
     if not where.any():

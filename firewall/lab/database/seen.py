@@ -1,4 +1,4 @@
-"""Which images a detector was fitted to, so that nobody sets its threshold on them or judges it by them."""
+"""Which images a detector was fitted to, so that no threshold is set on them and no rate is measured on them."""
 
 from __future__ import annotations
 
@@ -15,14 +15,31 @@ __all__ = ["seen", "seen_groups", "unseen"]
 
 
 def seen(database: Database, splits: Collection[str] = ("train",)) -> Seen:
-    """The record of whoever learns from these splits: of the normal images, attacked or in reserve, and what was made
-    of them. `detector.json` holds it as "fitted", and a bundle takes it over."""
+    """The record of a detector that learns from these splits: of the benign images, attacked or in reserve.
+
+    `detector.json` holds it as "fitted", and a bundle takes it over.
+
+    Args:
+        database: What the detector learns from.
+        splits: Names of splits.
+
+    Returns:
+        The record.
+    """
     entries = [entry for entry in (*database.card.normal, *database.reserve_entries) if entry.split in splits]
     return record(database.card, entries)
 
 
 def record(card: Card, entries: Iterable[NormalImage]) -> Seen:
-    """The record of some of a database's normal images."""
+    """The record of some of a database's benign images.
+
+    Args:
+        card: The database's.
+        entries: Some of its images.
+
+    Returns:
+        The record.
+    """
     entries = list(entries)
     return Seen(
         dataset=card.dataset.spec,
@@ -34,13 +51,30 @@ def record(card: Card, entries: Iterable[NormalImage]) -> Seen:
 
 
 def seen_groups(records: Iterable[Seen], data: DatasetEntry) -> set[int]:
-    """The groups of the data set that any of the records holds."""
+    """The groups of the data set that any of the records holds.
+
+    Args:
+        records: What detectors were fitted to.
+        data: The data set.
+
+    Returns:
+        Numbers of groups.
+    """
     own = _numbering(data)
     return {group for record in records if _numbering(record) == own for group in map(int, record.groups.split())}
 
 
 def unseen(entries: Iterable[NormalImage], records: Iterable[Seen], data: DatasetEntry) -> npt.NDArray[np.bool_]:
-    """Which of the data set's normal images share no group with any of the records, bool (N,)."""
+    """Which benign images share no group with any of the records.
+
+    Args:
+        entries: Images of the data set.
+        records: What detectors were fitted to.
+        data: The data set.
+
+    Returns:
+        Bool (N,).
+    """
     taken = seen_groups(records, data)
     return np.array([entry.group not in taken for entry in entries], bool)
 

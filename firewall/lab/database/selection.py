@@ -15,7 +15,7 @@ from firewall.errors import DataError
 from firewall.lab.database.card import NormalImage, Split
 from firewall.lab.datasets import Dataset, split
 from firewall.lab.datasets.classes import doubt
-from firewall.lab.datasets.telling import say
+from firewall.lab.datasets.notice import say
 from firewall.lab.models import Protected
 
 __all__ = ["choose", "top_classes"]
@@ -26,11 +26,23 @@ _BATCH = 64
 def choose(
     data: Dataset, classifier: Protected, limit: int, seed: int, *, start: int = 0
 ) -> tuple[list[NormalImage], npt.NDArray[np.uint8], int]:
-    """Up to `limit` images that `classifier` names rightly.
+    """Choose images that the classifier names correctly.
 
-    Returns what is known of them, their pixels at the classifier's input size (N, H, W, C) uint8, and how many images
-    were looked at. The order is that of a hash of seed and source, so a larger limit begins with the same images.
-    start: how many of that order are passed over. Raises DataError if the classifier knows none of them.
+    The order is that of a hash of seed and source, so a larger limit begins with the same images.
+
+    Args:
+        data: Where they come from.
+        classifier: Whose labels count.
+        limit: How many at most.
+        seed: What the order depends on.
+        start: How many images of that order are skipped.
+
+    Returns:
+        What is known of each image; their pixels at the classifier's input size, uint8 (N, H, W, C); and how many
+        images were classified.
+
+    Raises:
+        DataError: The classifier names none of them correctly.
     """
     splits = split(data, seed=seed)
     entries: list[NormalImage] = []
@@ -72,16 +84,22 @@ def choose(
             f"the classifier {classifier.name} names none of the {looked_at} images of {data.name} correctly, so there "
             f"is nothing to attack; {doubts}"
             if start == 0
-            else f"{data.name} has no further images that {classifier.name} names rightly, so there is nothing to "
+            else f"{data.name} has no further images that {classifier.name} names correctly, so there is nothing to "
             "reserve; leave out --reserve, or name a smaller --limit and another --out"
         )
     return entries, np.stack(pictures), looked_at
 
 
 def top_classes(logits: npt.NDArray[np.float32], offset: int, count: int = 5) -> npt.NDArray[np.int64]:
-    """The most likely classes, best first, as the data set counts them: (N, min(count, classes)) int64.
+    """The most likely classes, best first, as the data set counts them. Equal logits keep the order of the classes.
 
-    Equal logits keep the order of the classes. offset: the network's class of the data set's class 0.
+    Args:
+        logits: (N, classes).
+        offset: The network's class of the data set's class 0.
+        count: How many.
+
+    Returns:
+        Int64 (N, min(count, classes)).
     """
     best = np.argsort(-logits, axis=1, kind="stable")[:, :count]
     return best.astype(np.int64) - offset

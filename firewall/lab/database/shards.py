@@ -22,14 +22,32 @@ _SHARDS = "shards"
 
 
 def encode(images: Images) -> bytes:
-    """(N, H, W, C) uint8 as a compressed .npz; the same images give the same bytes."""
+    """Images as a compressed .npz file; the same images give the same bytes.
+
+    Args:
+        images: Uint8 (N, H, W, C).
+
+    Returns:
+        The file's bytes.
+    """
     file = io.BytesIO()
     np.savez_compressed(file, images=images)
     return file.getvalue()
 
 
 def decode(content: bytes, what: str) -> Images:
-    """The images of a shard's bytes. what: names them in errors. Raises DataError."""
+    """The images of a shard's bytes.
+
+    Args:
+        content: The file's bytes.
+        what: Names them in errors.
+
+    Returns:
+        Uint8 (N, H, W, C).
+
+    Raises:
+        DataError: The bytes are something else.
+    """
     try:
         with np.load(io.BytesIO(content), allow_pickle=False) as file:
             images: Images = file["images"]
@@ -41,12 +59,31 @@ def decode(content: bytes, what: str) -> Images:
 
 
 def shard_path(folder: Path, sha256: str) -> Path:
-    """Where a shard of that hash lies in the database `folder`."""
+    """Where a shard lies.
+
+    Args:
+        folder: The database.
+        sha256: The shard's name.
+
+    Returns:
+        The file's path, whether it exists or not.
+    """
     return folder / _SHARDS / f"{sha256}.npz"
 
 
 def write_shard(folder: Path, images: Images) -> str:
-    """Store images; returns the SHA-256 that names them. A shard that is there already is left as it is."""
+    """Store images. A shard that exists already is left as it is.
+
+    Args:
+        folder: The database.
+        images: Uint8 (N, H, W, C).
+
+    Returns:
+        The SHA-256 that names them.
+
+    Raises:
+        DataError: The file can't be written.
+    """
     content = encode(images)
     sha256 = hashlib.sha256(content).hexdigest()
     path = shard_path(folder, sha256)
@@ -57,7 +94,18 @@ def write_shard(folder: Path, images: Images) -> str:
 
 
 def read_shard(folder: Path, sha256: str) -> Images:
-    """The images of a shard, (N, H, W, C) uint8. Raises DataError if it is missing or damaged."""
+    """The images of a shard.
+
+    Args:
+        folder: The database.
+        sha256: The shard's name.
+
+    Returns:
+        Uint8 (N, H, W, C).
+
+    Raises:
+        DataError: The file is missing or damaged.
+    """
     path = shard_path(folder, sha256)
     try:
         content = path.read_bytes()
@@ -72,7 +120,15 @@ _REMEDY = "'firewall lab database verify --repair' removes what is damaged, and 
 
 
 def write_file(path: Path, content: bytes) -> None:
-    """Write a file so that it is there whole or not at all, also if the machine dies. Raises DataError."""
+    """Write a file so that it is there whole or not at all, also if the machine stops.
+
+    Args:
+        path: The file.
+        content: Its bytes.
+
+    Raises:
+        DataError: There is no room, or the file can't be written.
+    """
     partial = path.with_name(f"{path.name}.{os.getpid()}.partial")
     try:
         with partial.open("wb") as file:

@@ -1,4 +1,4 @@
-"""Normal and adversarial images of a database together, with what the classifier says of their transformed copies."""
+"""Benign and adversarial images of a database together, with what the classifier says of their transformed copies."""
 
 from __future__ import annotations
 
@@ -18,9 +18,15 @@ __all__ = ["Swept", "sweep"]
 
 @dataclass(frozen=True, eq=False)
 class Swept:
-    """Of N images, the normal ones first: what the classifier says; labels, the true classes as the classifier counts
-    them, int64; attack, "" where normal; split: train, dev or eval; group: of the split, int64, images of one group
-    (a track, or an image and what was made of it) are on one side."""
+    """What the classifier says of N images, the benign ones first.
+
+    Args:
+        variants: Its logits.
+        labels: Int64 (N,), the true classes as the classifier counts them.
+        attack: (N,), "" where benign.
+        split: (N,), train, dev or eval.
+        group: Int64 (N,); images of one group (a track, or an image and what was made of it) are in one split.
+    """
 
     variants: Variants
     labels: npt.NDArray[np.int64]
@@ -42,8 +48,16 @@ class Swept:
         return list(dict.fromkeys(self.attack[self.adversarial].tolist()))
 
     def require(self, what: str, normal: Sequence[str], adversarial: Sequence[str]) -> None:
-        """Raises DataError unless there is a normal image in each of the splits `normal`, and an attacked one in each
-        of `adversarial`. what: the database's name."""
+        """Check that there are images where they are needed.
+
+        Args:
+            what: The database's name, for the error.
+            normal: Splits that need a benign image.
+            adversarial: Splits that need an attacked image.
+
+        Raises:
+            DataError: One of them has none.
+        """
         for split in ("train", "dev", "eval"):
             here = self.split == split
             clean, bad = int((here & ~self.adversarial).sum()), int((here & self.adversarial).sum())
@@ -71,12 +85,23 @@ def sweep(
     limit: int | None = None,
     normals: int | None = None,
 ) -> Swept:
-    """The normal images that are attacked, at most the first `normals`, and those of `attacks` (None: all), of each at
-    most the first `limit`: they come in an order that the seed drew, so the first ones are a fair sample. Copies are
-    classified once and kept with the database.
+    """Classify a database's images and their copies. Copies are classified once and kept with the database.
 
-    Raises UsageError for an attack that the database doesn't have, DataError for another classifier than its own, or
-    for an attack that was named and hasn't been made yet.
+    Args:
+        database: Any.
+        classifier: The one that the database was made on.
+        operations: Which copies.
+        attacks: Names; None: all of the database's.
+        limit: Images of each attack at most, the first ones. They come in an order that the seed drew, so the first are
+            a fair sample.
+        normals: Benign images at most, the first ones.
+
+    Returns:
+        What the classifier says.
+
+    Raises:
+        UsageError: The database doesn't have one of the attacks.
+        DataError: The classifier is another one, or an attack that was named has no images yet.
     """
     card = database.card
     parts = [_first(database, database.normal, classifier, operations, "normal images", normals)]

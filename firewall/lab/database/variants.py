@@ -29,7 +29,7 @@ BLOCK = 250
 
 
 class Answering(Protocol):
-    """A classifier, as far as its answers go: Protected, in torch, or EdgeClassifier, as a bundle runs it."""
+    """A classifier that gives logits: `Protected`, in torch, or `EdgeClassifier`, as a bundle runs it."""
 
     @property
     def name(self) -> str:
@@ -48,12 +48,18 @@ class Answering(Protocol):
         """What computes its logits; empty for torch. Those of one are not kept as those of another."""
 
     def logits(self, images: npt.NDArray[np.uint8]) -> npt.NDArray[np.float32]:
-        """(N, classes) of stored pixels (N, height, width, channels) uint8."""
+        """Logits, float32 (N, classes), of stored pixels, uint8 (N, height, width, channels)."""
 
 
 @dataclass(frozen=True, eq=False)
 class Variants:
-    """Logits of N images, (N, classes) float32, and of each one's copies, (N, len(operations), classes)."""
+    """Logits of N images and of their copies.
+
+    Args:
+        operations: Names of the copies.
+        original: Float32 (N, classes).
+        copies: Float32 (N, len(operations), classes).
+    """
 
     operations: tuple[str, ...]
     original: npt.NDArray[np.float32]
@@ -72,25 +78,49 @@ class Variants:
 def of_database(
     database: Database, classifier: Answering, operations: Sequence[str], attack: str | None = None
 ) -> Variants:
-    """Of the normal images that are attacked, or of an attack's. Kept in the database's folder, by hash of all that it
-    depends on.
+    """Of the benign images that are attacked, or of an attack's images.
 
-    Raises DataError if the database was made on another classifier.
+    Kept in the database's folder, by a hash of all that it depends on.
+
+    Args:
+        database: Any.
+        classifier: The one that it was made on.
+        operations: Which copies.
+        attack: A name; None: the benign images.
+
+    Returns:
+        The logits.
+
+    Raises:
+        DataError: The database was made on another classifier.
     """
     images = database.normal if attack is None else database.attacked(attack).images
     return of_images(database, images, classifier, operations, attack or "normal images")
 
 
 def of_reserve(database: Database, classifier: Answering, operations: Sequence[str]) -> Variants:
-    """Of the normal images in reserve; otherwise as `of_database`."""
+    """Of the benign images in reserve; otherwise as `of_database`."""
     return of_images(database, database.reserve, classifier, operations, "the reserve")
 
 
 def of_images(
     database: Database, images: npt.NDArray[np.uint8], classifier: Answering, operations: Sequence[str], what: str
 ) -> Variants:
-    """Of any images, (N, H, W, C) uint8, such as changed ones of the database; otherwise as `of_database`. what: for
-    the progress bar."""
+    """Of any images, such as changed ones of the database; otherwise as `of_database`.
+
+    Args:
+        database: Where the result is kept.
+        images: Uint8 (N, H, W, C).
+        classifier: The one that the database was made on.
+        operations: Which copies.
+        what: Label of the progress bar.
+
+    Returns:
+        The logits.
+
+    Raises:
+        DataError: The database was made on another classifier.
+    """
     same_classifier(database, classifier)
     label = f"sweeping {what}"
     blocks = [images[start : start + BLOCK] for start in range(0, len(images), BLOCK)]
@@ -105,14 +135,25 @@ def of_images(
 
 
 def _kept(operations: Sequence[str]) -> tuple[str, ...]:
-    """What is swept and kept when these are asked for: where it is a good part of the papers' 38, all of them, so that
-    detectors that ask for other parts find them there."""
+    """What is swept and kept when these operations are asked for.
+
+    Where they are a good part of the papers' 38, all 38 are kept, so that detectors that ask for others find them
+    there.
+    """
     many = len(set(operations)) >= len(OPERATIONS_38) // 3 and set(operations) <= set(OPERATIONS_38)
     return tuple(OPERATIONS_38) if many else tuple(operations)
 
 
 def same_classifier(database: Database, classifier: Answering) -> None:
-    """Raises DataError if the database was made on another classifier."""
+    """Check that a database was made on a classifier.
+
+    Args:
+        database: Any.
+        classifier: Any.
+
+    Raises:
+        DataError: It was made on another one.
+    """
     if classifier.sha256 != database.card.classifier.sha256:
         raise DataError(
             f"{database.folder} was made on the classifier {database.card.classifier.name} "
@@ -135,7 +176,7 @@ def _block(
                 kept: npt.NDArray[np.float32] = file["logits"]
                 return kept
         except (OSError, ValueError, KeyError, zipfile.BadZipFile):
-            path.unlink()  # damaged: it is computed anew
+            path.unlink()  # damaged: it is computed again
     # The image by itself and its copies together: so the edge asks.
     logits = np.stack(
         [

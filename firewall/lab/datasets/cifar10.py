@@ -37,9 +37,18 @@ _PACKS = {
 
 
 def open_cifar10(root: Path, part: str) -> Dataset:
-    """`part` of CIFAR-10: "train", "test", or "lossless" (the first 4,000 training images, never JPEG).
+    """A part of CIFAR-10. The official files are taken before a pack.
 
-    The official files are taken before a pack. Raises DataError if neither is there or one is damaged.
+    Args:
+        root: Folder of the data sets.
+        part: "train", "test", or "lossless" (the first 4,000 training images, never JPEG).
+
+    Returns:
+        The data set.
+
+    Raises:
+        UsageError: There is no such part.
+        DataError: Files are missing or damaged.
     """
     if part not in _PACKS:
         raise UsageError(f"CIFAR-10 has the parts {', '.join(_PACKS)}, not {part!r}")
@@ -72,7 +81,7 @@ def _official(batches: list[Path], part: str) -> Dataset:
         except OSError as error:
             raise DataError(f"{path} can't be read ({error.strerror}); {_WHERE}") from error
         if len(rows) == 0 or len(rows) % _ROW or (rows[::_ROW] >= len(CLASS_NAMES)).any():
-            raise DataError(f"{path} is not a batch of the binary CIFAR-10 (records of {_ROW} bytes); get it anew")
+            raise DataError(f"{path} is not a batch of the binary CIFAR-10 (records of {_ROW} bytes); get it again")
         rows = rows.reshape(-1, _ROW)[: 4000 if part == "lossless" else None]
         labels.append(rows[:, 0].astype(np.int64))
         images.extend(np.ascontiguousarray(rows[:, 1:].reshape(-1, 3, 32, 32).transpose(0, 2, 3, 1)))

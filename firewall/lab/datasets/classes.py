@@ -13,7 +13,7 @@ import numpy.typing as npt
 from firewall.errors import DataError
 from firewall.lab.datasets.dataset import Dataset
 
-__all__ = ["doubt", "matched"]
+__all__ = ["doubt", "folder_classes", "matched", "named_as_labels"]
 
 #: 14, 00014, class 14, c14, 14_stop, 014.stop
 _NUMBERED = re.compile(r"(?:class|cls|label|category|c)?[ _-]*([0-9]{1,9})(?:[ ._-]+\D.*)?", re.IGNORECASE)
@@ -25,15 +25,18 @@ Integers = npt.NDArray[np.int64]
 
 
 def matched(data: Dataset, labels: Sequence[str]) -> Dataset:
-    """`data` with the classifier's classes; other data sets than folders have their own order and stay as they are.
+    """A data set of folders with the classifier's classes; other data sets have their own order and stay as they are.
 
-    labels: the classifier's, from the data set's class 0 on. A folder is the class of its name; where no name is a
-    label, that of its number (of 0.., or of 1.. if all are there); where there are no numbers but as many folders as
-    classes, that of its place, 2 before 10. Raises DataError where none of these gives each folder a class of its own.
+    Args:
+        data: The data set.
+        labels: The classifier's, from the data set's class 0 on.
+
+    Raises:
+        DataError: See `folder_classes`.
     """
     if data.name != "folder":
         return data
-    classes, how = _classes(data.class_names, labels)
+    classes, how = folder_classes(data.class_names, labels)
     if how == "order":
         return data
     notes = f"{data.notes}; classes by the {how} of the folders"
@@ -41,10 +44,16 @@ def matched(data: Dataset, labels: Sequence[str]) -> Dataset:
 
 
 def doubt(data: Dataset, labels: Sequence[str], where: Integers, said: Integers) -> str:
-    """What to tell the user where the classifier is right on less than half of some images; "" otherwise.
+    """What to tell the user if the classifier is right on less than half of some images.
 
-    data: matched. labels: the classifier's, from the data set's class 0 on. where: places of the images in `data`,
-    (N,). said: the classes that the classifier gives them, counted as `labels` are, (N,).
+    Args:
+        data: Of `matched`.
+        labels: The classifier's, from the data set's class 0 on.
+        where: Places of the images in `data`, int64 (N,).
+        said: The classes that the classifier gives them, counted as `labels` are, int64 (N,).
+
+    Returns:
+        One line; empty if it is right on half of them or more.
     """
     if len(where) == 0:
         return ""
@@ -80,8 +89,29 @@ def data_folders(data: Dataset) -> list[str]:
     return list(dict.fromkeys(source.split("/")[0] for source in data.sources))
 
 
-def _classes(names: Sequence[str], labels: Sequence[str]) -> tuple[list[int], str]:
-    """The class of each folder, and by what."""
+def named_as_labels(names: Sequence[str], labels: Sequence[str]) -> list[str]:
+    """Those of the folders' names that are labels, whatever their case and punctuation."""
+    known = set(map(_plain, labels))
+    return [name for name in names if _plain(name) in known]
+
+
+def folder_classes(names: Sequence[str], labels: Sequence[str]) -> tuple[list[int], str]:
+    """The class of each folder.
+
+    A folder is the class of its name. If the names are no labels, it is the class of its number (from 0 on, or from 1
+    on if all are there). If there are no such numbers but as many folders as classes, it is the class of its place, 2
+    before 10.
+
+    Args:
+        names: The folders' names.
+        labels: The classifier's, from class 0 on.
+
+    Returns:
+        The classes, and what gave them: "names", "numbers", "numbers, from 1 on," or "order".
+
+    Raises:
+        DataError: None of these gives each folder a class of its own.
+    """
     known: dict[str, list[int]] = {}
     for place, label in enumerate(labels):
         known.setdefault(_plain(label), []).append(place)

@@ -1,4 +1,4 @@
-"""What every data set is once it is open: images, labels, and which images may not be parted."""
+"""What every data set is once it is open: images, labels, and which images belong together."""
 
 from __future__ import annotations
 
@@ -18,12 +18,22 @@ Pixels = npt.NDArray[np.uint8]
 
 @dataclass(frozen=True, eq=False)
 class Dataset:
-    """Labelled images, each (H, W, C) uint8 with C 1 (grey) or 3 (RGB), sizes may differ.
+    """Labelled images.
 
-    images: may decode on access, so whoever needs an image twice keeps it. labels: int64 (N,), 0-based classes, indices
-    into `class_names`. groups: int64 (N,): images of one track, or near duplicates, share a group and are never parted
-    by a split. sources: a name for each image that stays the same on every machine, e.g. "gtsrb_test32/00017".
-    notes: what a card has to repeat, such as "already JPEG at quality 75".
+    Args:
+        name: Of the data set.
+        images: Each uint8 (H, W, C) with C 1 (grey) or 3 (RGB); sizes may differ. They may decode on access, so keep an
+            image that is needed twice.
+        labels: Int64 (N,), classes from 0, indices into `class_names`.
+        groups: Int64 (N,); images of one track, or near duplicates, share a group, and no split separates them.
+        sources: A name for each image that is the same on every machine, such as "gtsrb_test32/00017".
+        class_names: A name for each class.
+        licence: Under which the images may be used.
+        citation: Whom to cite.
+        notes: What a card has to repeat, such as "already JPEG at quality 75".
+
+    Raises:
+        DataError: Lengths differ, there is no image, or a label has no class.
     """
 
     name: str
@@ -54,11 +64,22 @@ class Dataset:
 
 
 def checked_labels(labels: npt.ArrayLike, classes: int, path: Path) -> npt.NDArray[np.int64]:
-    """`labels` as int64 (N,). Raises DataError, naming the file `path` that they come from, for one not in
-    0..classes - 1."""
+    """Labels as int64.
+
+    Args:
+        labels: (N,).
+        classes: How many classes there are.
+        path: The file that they come from, for errors.
+
+    Returns:
+        Int64 (N,), 0..classes - 1.
+
+    Raises:
+        DataError: A label is out of range.
+    """
     array = np.asarray(labels).astype(np.int64)
     wrong = np.flatnonzero((array < 0) | (array >= classes))
     if array.ndim != 1 or len(wrong):
         which = f"label {array[wrong[0]]} for image {wrong[0]}" if array.ndim == 1 else f"labels of shape {array.shape}"
-        raise DataError(f"{path} has {which}; labels from 0 to {classes - 1} are expected: get it anew")
+        raise DataError(f"{path} has {which}; labels from 0 to {classes - 1} are expected: get it again")
     return array

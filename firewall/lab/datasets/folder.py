@@ -1,4 +1,4 @@
-"""Any folder of images with a sub-folder a class."""
+"""Any folder of images with a sub-folder for each class."""
 
 from __future__ import annotations
 
@@ -26,12 +26,19 @@ _PARTS = frozenset(
 
 
 def open_folder(path: Path) -> Dataset:
-    """The images of `path`/CLASS/..., classes in the order of their names, 2 before 10; copies of one file are one
-    group, and so are frames of one track where every file is named as GTSRB's are, TRACK_FRAME or CLASS_TRACK_FRAME.
+    """The images of `path`/CLASS/..., classes in the order of their names, 2 before 10.
 
-    Which of a classifier's classes these are is found by `matched`. Raises DataError for a folder without classes, one
-    of parts instead of classes, or a class without images; ImageError, when it is asked for, for an image that can't be
-    read.
+    Copies of one file are one group, and so are frames of one track where every file is named as GTSRB's are,
+    TRACK_FRAME or CLASS_TRACK_FRAME. Which of a classifier's classes these are is found by `matched`.
+
+    Args:
+        path: The folder.
+
+    Returns:
+        The data set; an image that can't be read raises ImageError on access.
+
+    Raises:
+        DataError: The folder has no classes, holds parts instead of classes, or a class has no images.
     """
     shown = printable(str(path))
     if not path.is_dir():

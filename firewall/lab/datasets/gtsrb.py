@@ -67,9 +67,14 @@ CLASS_NAMES: tuple[str, ...] = (
 
 @dataclass(frozen=True)
 class Gtsrb:
-    """Images with their labels. `images`: list of (H, W, 3) uint8 RGB; `labels`: int64 (N,), 0..42;
-    `tracks`: int64 (N,), label * 1000 + track number, or -1 where the track is not published (test images).
-    `sources`: a name for each image that is the same on every machine."""
+    """Images with their labels.
+
+    Args:
+        images: Uint8 (H, W, 3) RGB each.
+        labels: Int64 (N,), 0..42.
+        tracks: Int64 (N,), label * 1000 + track number, or -1 where the track is not published (test images).
+        sources: A name for each image that is the same on every machine.
+    """
 
     images: list[npt.NDArray[np.uint8]]
     labels: npt.NDArray[np.int64]
@@ -80,13 +85,13 @@ class Gtsrb:
         return len(self.images)
 
     def subset(self, where: npt.NDArray[np.bool_]) -> Gtsrb:
-        """The images at which the mask `where`, bool (N,), is true."""
+        """The images at which a mask, bool (N,), is true."""
         index = np.flatnonzero(where)
         sources = tuple(self.sources[i] for i in index) if self.sources else ()
         return Gtsrb([self.images[i] for i in index], self.labels[index], self.tracks[index], sources)
 
 
-#: The share of the training tracks, and the seed, that training keeps out unless told otherwise.
+#: The share of the training tracks, and the seed, that training keeps out by default.
 KEPT_OUT = (0.1, 0)
 
 _NOTES = {
@@ -101,11 +106,22 @@ _NOTES = {
 
 
 def open_gtsrb(root: Path, part: str) -> Dataset:
-    """`part` as any data set: "train", "test", "kept-out", the training tracks that the default classifier was not
-    trained on, or "fitted", the others.
+    """A part of GTSRB as any data set.
 
     A training image's group is its track. Test images have no published tracks: near duplicates are a group instead
-    (see `near_duplicates` for how well that finds the tracks). So detectors are best trained and judged on "kept-out".
+    (see `near_duplicates` for how well that finds the tracks). So detectors are best trained and measured on
+    "kept-out".
+
+    Args:
+        root: Folder of the data sets.
+        part: "train", "test", "kept-out", the training tracks that the default classifier was not trained on, or
+            "fitted", the others.
+
+    Returns:
+        The data set.
+
+    Raises:
+        DataError: Files are missing or damaged.
     """
     data = load_test(root) if part == "test" else load_train(root)
     if part == "kept-out":
@@ -127,7 +143,17 @@ def open_gtsrb(root: Path, part: str) -> Dataset:
 
 
 def load_train(root: Path) -> Gtsrb:
-    """All training images under `root`: the packs `gtsrb_train_*.npz`, else image files in a layout that is known."""
+    """All training images: the packs `gtsrb_train_*.npz`, else image files in a known layout.
+
+    Args:
+        root: Folder of the data sets.
+
+    Returns:
+        The images.
+
+    Raises:
+        DataError: Files are missing or damaged.
+    """
     packs = sorted(root.glob("gtsrb_train_*.npz"))
     if packs:
         return _join([_load_pack(path) for path in packs])
@@ -135,7 +161,7 @@ def load_train(root: Path) -> Gtsrb:
 
 
 def load_test(root: Path) -> Gtsrb:
-    """All test images under `root`: the packs `gtsrb_test*.npz`, else image files in a layout that is known."""
+    """All test images: the packs `gtsrb_test*.npz`, else image files in a known layout; otherwise as `load_train`."""
     packs = sorted(root.glob("gtsrb_test*.npz"))
     if packs:
         return _join([_load_pack(path) for path in packs])
@@ -143,7 +169,16 @@ def load_test(root: Path) -> Gtsrb:
 
 
 def split_tracks(data: Gtsrb, share: float, seed: int) -> tuple[npt.NDArray[np.bool_], npt.NDArray[np.bool_]]:
-    """Split by track, in each class alike: masks of the rest and of about `share` of the tracks, at least one each."""
+    """Split by track, in each class alike.
+
+    Args:
+        data: Images whose tracks are known.
+        share: Share of the tracks to take, at least one in each class.
+        seed: What the choice depends on.
+
+    Returns:
+        Masks, bool (N,) each: of the rest, and of the taken tracks.
+    """
     generator = np.random.default_rng(seed)
     chosen: list[int] = []
     for label in range(len(CLASS_NAMES)):

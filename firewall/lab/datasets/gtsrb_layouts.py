@@ -33,8 +33,15 @@ _CLASS_FOLDER = re.compile(r"[0-9]{5}")
 
 @dataclass(frozen=True)
 class Listed:
-    """One image. file: it may be missing. track: label * 1000 + its number, -1 where it isn't published. source: a name
-    that is the same on every machine. table: where it is named."""
+    """One image.
+
+    Args:
+        file: It may be missing.
+        label: 0..42.
+        track: label * 1000 + its number, -1 where it isn't published.
+        source: A name that is the same on every machine.
+        table: Where it is named.
+    """
 
     file: Path
     label: int
@@ -44,8 +51,17 @@ class Listed:
 
 
 def train_files(root: Path) -> list[Listed]:
-    """All training images under `root`, one layout of it. Raises DataError if there is none, if one is there twice, or
-    if a table can't be read."""
+    """All training images, in one layout.
+
+    Args:
+        root: Folder of the data sets.
+
+    Returns:
+        The images.
+
+    Raises:
+        DataError: There is none, one is there twice, or a table can't be read.
+    """
     for tail in (("Final_Training", "Images"), ("Training",)):
         found = [folder for folder in _ending(root, tail) if _class_folders(folder)]
         if found:
@@ -66,7 +82,7 @@ def train_files(root: Path) -> list[Listed]:
 
 
 def test_files(root: Path) -> list[Listed]:
-    """All test images under `root`, whose tracks aren't published. Raises DataError as `train_files` does."""
+    """All test images, whose tracks aren't published; otherwise as `train_files`."""
     images = _ending(root, ("Final_Test", "Images"))
     tables = [place / name for place, names in folders(root) for name in names if name == "GT-final_test.csv"]
     if images and tables:

@@ -32,7 +32,7 @@ _SYNSETS = ("LOC_synset_mapping.txt", "synset_words.txt", "synsets.txt")
 
 
 def open_imagenet(root: Path) -> Dataset:
-    """All validation images under `root/imagenet`, else `root`; decoded when they are asked for."""
+    """All validation images under `root/imagenet`, else `root`; decoded on access. Else as `nips17.open_nips17`."""
     for base in (root / "imagenet", root):
         for folder in (base / "val", base / "ILSVRC2012_img_val", base):
             if not folder.is_dir():
@@ -50,7 +50,7 @@ def _by_class(root: Path, places: tuple[Path, ...], classes: list[Path]) -> Data
     order = _synsets(places) or [folder.name for folder in classes]
     if len(order) != _CLASSES:
         raise DataError(
-            f"{places[0]} has {len(classes)} of ImageNet's 1000 class folders, so their numbers can't be told; put one "
+            f"{places[0]} has {len(classes)} of ImageNet's 1000 class folders, so their numbers are unknown; put one "
             f"of {', '.join(_SYNSETS)} beside them, with all 1000 WordNet ids, a line each"
         )
     numbers = {name: number for number, name in enumerate(order)}
@@ -70,14 +70,14 @@ def _flat(root: Path, places: tuple[Path, ...], files: list[Path]) -> Dataset:
     if simple is not None:
         table = dict(line.rsplit(maxsplit=1) for line in _lines(simple))
         if any(file.name not in table for file in files):
-            raise DataError(f"{simple} doesn't name every image beside it; get it anew")
+            raise DataError(f"{simple} doesn't name every image beside it; get it again")
         return _dataset(root, files, _numbers(simple, [table[file.name] for file in files], 0))
     listed = _first(places, ("imagenet_2012_validation_synset_labels.txt",))
     if listed is not None:
         names = _for_images(listed, files)
         order = sorted(set(_lines(listed)))
         if len(order) != _CLASSES:
-            raise DataError(f"{listed} names {len(order)} classes instead of 1000; get it anew")
+            raise DataError(f"{listed} names {len(order)} classes instead of 1000; get it again")
         return _dataset(root, files, [order.index(name) for name in names])
     truth = _first(places, ("ILSVRC2012_validation_ground_truth.txt",))
     meta = _first(places, ("meta.mat",))
@@ -99,7 +99,7 @@ def _kit_order(meta: Path) -> list[str]:
         ids = {int(row["ILSVRC2012_ID"]): str(row["WNID"]) for row in rows}
         return [ids[number] for number in range(1, _CLASSES + 1)]
     except (OSError, ValueError, KeyError, TypeError, IndexError, NotImplementedError) as error:
-        raise DataError(f"{meta} is not the development kit's table of classes ({error}); get it anew") from error
+        raise DataError(f"{meta} is not the development kit's table of classes ({error}); get it again") from error
 
 
 def _for_images(path: Path, files: Sequence[Path]) -> list[str]:
@@ -108,16 +108,16 @@ def _for_images(path: Path, files: Sequence[Path]) -> list[str]:
     try:
         return [lines[int(file.stem.rsplit("_", 1)[1]) - 1] for file in files]
     except (ValueError, IndexError) as error:
-        raise DataError(f"{path} has {len(lines)} lines, too few for the images beside it; get it anew") from error
+        raise DataError(f"{path} has {len(lines)} lines, too few for the images beside it; get it again") from error
 
 
 def _numbers(path: Path, texts: Sequence[str], first: int) -> list[int]:
     try:
         labels = [int(text) - first for text in texts]
     except ValueError as error:
-        raise DataError(f"{path} holds something else than class numbers ({error}); get it anew") from error
+        raise DataError(f"{path} holds something else than class numbers ({error}); get it again") from error
     if min(labels) < 0 or max(labels) >= _CLASSES:
-        raise DataError(f"{path} holds classes outside {first}..{first + _CLASSES - 1}; get it anew")
+        raise DataError(f"{path} holds classes outside {first}..{first + _CLASSES - 1}; get it again")
     return labels
 
 
@@ -135,7 +135,7 @@ def _lines(path: Path) -> list[str]:
     try:
         return [line for line in path.read_text(encoding="utf-8").splitlines() if line.strip()]
     except (OSError, UnicodeDecodeError) as error:
-        raise DataError(f"{path} can't be read ({error}); get it anew") from error
+        raise DataError(f"{path} can't be read ({error}); get it again") from error
 
 
 def _dataset(root: Path, files: list[Path], labels: list[int]) -> Dataset:

@@ -1,8 +1,7 @@
-"""Some of the benign images, and their labels where folder names or a pack tell them."""
+"""Some of the benign images, with their labels where folders or a pack have them."""
 
 from __future__ import annotations
 
-import re
 from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import dataclass
@@ -13,6 +12,7 @@ import numpy.typing as npt
 
 from firewall.errors import DataError, ImageError
 from firewall.frame import Pixels
+from firewall.lab.datasets.classes import folder_classes, named_as_labels
 from firewall.lab.datasets.packs import open_pack
 from firewall.sources.folder import image_files
 from firewall.sources.image import read_image
@@ -22,8 +22,14 @@ __all__ = ["Labelled", "labelled", "some_of"]
 
 @dataclass(frozen=True)
 class Labelled:
-    """known: the class of each image, -1 where it isn't known. how: what tells it, for messages. sure: whether that is
-    certain: folders named as the labels, or as many numbered folders as classes."""
+    """N images, some of them with labels.
+
+    Attributes:
+        images: uint8 (H, W, 3) each, of any size.
+        known: The class of each, int64 (N,); -1 where it isn't known.
+        how: Where the classes come from, for messages.
+        sure: The classes are certain: folders named as the labels, or as many numbered folders as classes.
+    """
 
     images: list[Pixels]
     known: npt.NDArray[np.int64]
@@ -34,15 +40,29 @@ class Labelled:
 def some_of(
     images: Sequence[Pixels], labels: npt.NDArray[np.int64] | None, most: int, how: str = "their labels"
 ) -> Labelled:
-    """Up to `most` of `images`, from the first to the last at even distances, in a data set's order."""
+    """Take some images of a data set, evenly from the first to the last.
+
+    Args:
+        images: All of its N images.
+        labels: Their classes, int64 (N,); None if they aren't known.
+        most: Up to how many are taken.
+        how: As of `Labelled`.
+    """
     places = _spread(len(images), most)
     known = np.full(len(places), -1, np.int64) if labels is None else labels[places]
     return Labelled([images[place] for place in places.tolist()], known, how, sure=labels is not None)
 
 
 def labelled(path: Path, labels: Sequence[str], most: int) -> Labelled:
-    """Up to `most` images of a folder or pack. labels: of the classifier. Files that can't be read are left out: who
-    calibrates on them says so."""
+    """Take some images of a folder or pack, evenly from the first to the last.
+
+    Files that can't be read are left out; the calibration itself reports them.
+
+    Args:
+        path: The folder or pack.
+        labels: The classifier's.
+        most: Up to how many are taken.
+    """
     if path.suffix == ".npz":
         pack, columns = open_pack(path)
         column = next((columns[name] for name in ("label", "labels", "y") if name in columns), None)
@@ -75,16 +95,14 @@ def _spread(count: int, most: int) -> npt.NDArray[np.int64]:
 
 
 def _classes(folders: set[str], labels: Sequence[str]) -> tuple[dict[str, int], str, bool]:
-    """Folder -> class, what tells it, and whether that is sure; nothing for folders that are no classes."""
-    named = {_plain(label): number for number, label in enumerate(labels)}
-    by_name = {folder: named[_plain(folder)] for folder in folders if _plain(folder) in named}
-    if len(by_name) >= 2 and 2 * len(by_name) >= len(folders):
-        return by_name, "the folders' names", True
-    numbers = {folder: int(folder) for folder in folders if re.fullmatch(r"\d{1,6}", folder)}
-    if len(numbers) == len(folders) >= 2 and max(numbers.values()) < len(labels):
-        return numbers, "the folders' numbers", len(folders) == len(labels)
+    """Folder -> class, where that comes from, and whether it is sure; nothing for folders that are no classes."""
+    names = sorted(folders)
+    named = named_as_labels(names, labels)
+    if len(named) >= 2 and 2 * len(named) >= len(names):
+        names = named  # the others hold images of no class
+    with suppress(DataError):
+        classes, how = folder_classes(names, labels)
+        if len(names) >= 2 and how != "order":  # the order alone says too little
+            sure = how == "names" or len(names) == len(labels)
+            return dict(zip(names, classes, strict=True)), f"the folders' {how.partition(',')[0]}", sure
     return {}, "", False
-
-
-def _plain(name: str) -> str:
-    return re.sub(r"[\W_]+", " ", name.casefold()).strip()

@@ -29,7 +29,18 @@ _LARGEST = 1 << 30
 
 
 def open_mnist(root: Path, part: str) -> Dataset:
-    """`part` ("train" or "test") of MNIST. Raises DataError if it is missing or damaged."""
+    """A part of MNIST.
+
+    Args:
+        root: Folder of the data sets.
+        part: "train" or "test".
+
+    Returns:
+        The data set.
+
+    Raises:
+        DataError: Files are missing or damaged.
+    """
     images, labels, (path, labels_path) = _read(root, part)
     if images.ndim != 3 or images.shape[1:] != (28, 28) or len(images) != len(labels) or images.dtype != np.uint8:
         raise DataError(f"{path} holds {images.dtype} {images.shape} and {len(labels)} labels; that is not MNIST")
@@ -59,7 +70,7 @@ def _read(root: Path, part: str) -> tuple[Pixels, npt.NDArray[np.uint8], tuple[P
                 with pack.open("rb") as file, np.load(file, allow_pickle=False) as arrays:
                     return arrays[f"x_{part}"], arrays[f"y_{part}"], (pack, pack)
             except (OSError, ValueError, KeyError, BadZipFile, EOFError, zlib.error) as error:
-                raise DataError(f"{pack} is not a readable mnist.npz ({error}); copy it anew") from error
+                raise DataError(f"{pack} is not a readable mnist.npz ({error}); copy it again") from error
     raise DataError(f"no MNIST {part} images under {root}; {_WHERE}")
 
 
@@ -77,12 +88,12 @@ def _read_idx(path: Path, dimensions: int) -> npt.NDArray[np.uint8]:
         else:
             content = path.read_bytes()
     except (OSError, EOFError, zlib.error) as error:
-        raise DataError(f"{path} can't be read ({error}); get it anew") from error
+        raise DataError(f"{path} can't be read ({error}); get it again") from error
     header = 4 + 4 * dimensions
     if len(content) < header or content[:4] != bytes((0, 0, 8, dimensions)):
-        raise DataError(f"{path} is not an idx file of {dimensions} dimensions; get it anew")
+        raise DataError(f"{path} is not an idx file of {dimensions} dimensions; get it again")
     shape = tuple(int(size) for size in np.frombuffer(content, ">i4", dimensions, 4))
     if min(shape) < 1 or len(content) != header + int(np.prod(shape, dtype=np.int64)):
-        raise DataError(f"{path} has {len(content)} bytes, its header promises {shape}; get it anew")
+        raise DataError(f"{path} has {len(content)} bytes, its header promises {shape}; get it again")
     values: npt.NDArray[np.uint8] = np.frombuffer(content, np.uint8, offset=header).reshape(shape).copy()
     return values

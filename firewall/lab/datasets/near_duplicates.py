@@ -1,4 +1,4 @@
-"""Groups of images that are nearly the same picture, where no track tells."""
+"""Groups of images that are nearly the same picture, where tracks are not known."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ def near_duplicates(images: Sequence[Pixels], labels: npt.NDArray[np.int64]) -> 
     of the pairs of one track fall into one group, 29 % of the pairs in one group are of one track, 44 % of the tracks
     are whole; 516 groups. Split 70/15/15, 13 % of the pairs of one track are parted (46 % without groups), and 41 % of
     the images for evaluation have another frame of their track in training (all of them without groups). So it makes
-    such a split more honest, not honest: where tracks are known, use them. Thresholds of correlation on normalised
+    such a split better, not right: where tracks are known, use them. Thresholds of correlation on normalised
     grey images did worse (24 % of the pairs where 17 % are right): all signs of a class are alike.
     """
     features = np.stack([_feature(image) for image in images])

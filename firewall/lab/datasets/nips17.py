@@ -29,7 +29,17 @@ _Found = tuple[Sequence[Pixels], list[int], list[str], Path]
 
 
 def open_nips17(root: Path) -> Dataset:
-    """All images; labels 0..999 in ImageNet's order, so a network of 1001 classes has the offset 1."""
+    """All images; labels 0..999 in ImageNet's order, so a network of 1001 classes has the offset 1.
+
+    Args:
+        root: Folder of the data sets.
+
+    Returns:
+        The data set.
+
+    Raises:
+        DataError: Files are missing or damaged.
+    """
     found = _official(root) or _pack(root)
     if found is None:
         raise DataError(f"no NIPS 2017 images under {root}; {_WHERE}")
@@ -48,13 +58,22 @@ def open_nips17(root: Path) -> Dataset:
 
 
 def imagenet_names(root: Path) -> tuple[str, ...]:
-    """ImageNet's 1000 class names from `imagenet_labels.txt` (a line a class, the first may be "background"), or
-    numbered ones where there is no such file."""
+    """ImageNet's 1000 class names.
+
+    Args:
+        root: Folder of `imagenet_labels.txt` (a line for each class, the first may be "background").
+
+    Returns:
+        The names; numbered ones where there is no such file.
+
+    Raises:
+        DataError: The file has another number of lines.
+    """
     for path in (root / "imagenet_labels.txt", root / "models" / "imagenet_labels.txt"):
         if path.is_file():
             names = path.read_text(encoding="utf-8").splitlines()
             if len(names) not in (_CLASSES, _CLASSES + 1):
-                raise DataError(f"{path} has {len(names)} lines, 1000 or 1001 were expected; get it anew")
+                raise DataError(f"{path} has {len(names)} lines, 1000 or 1001 were expected; get it again")
             return tuple(names[-_CLASSES:])
     return tuple(f"class {number}" for number in range(_CLASSES))
 

@@ -10,7 +10,7 @@ import numpy as np
 import numpy.typing as npt
 
 from firewall.errors import DataError, ImageError
-from firewall.lab.datasets.telling import say
+from firewall.lab.datasets.notice import say
 from firewall.sources.folder import FileImages, LazyImages, image_files, unread_pictures
 from firewall.sources.image import decode_image
 from firewall.sources.uri import printable
@@ -22,7 +22,13 @@ Columns = dict[str, npt.NDArray[np.generic]]
 
 
 class PackImages(LazyImages):
-    """The images of a pack, each (H, W, 3) uint8 RGB. A damaged one raises DataError when it is asked for."""
+    """The images of a pack, each uint8 (H, W, 3) RGB. A damaged one raises DataError on access.
+
+    Args:
+        name: Of the pack, for errors.
+        blob: Uint8 (bytes,), the files one after another.
+        offsets: Int64 (N + 1,).
+    """
 
     def __init__(self, name: str, blob: Pixels, offsets: npt.NDArray[np.int64]) -> None:
         self._name, self._blob, self._offsets = name, blob, offsets
@@ -43,7 +49,17 @@ class PackImages(LazyImages):
 
 
 def open_pack(path: Path) -> tuple[PackImages, Columns]:
-    """The images of a pack, decoded when they are asked for, and its columns, each of the same length."""
+    """The images of a pack, decoded on access, and its columns.
+
+    Args:
+        path: The pack.
+
+    Returns:
+        The images, and the columns by name, each of the same length.
+
+    Raises:
+        DataError: The file is no pack.
+    """
     try:
         with path.open("rb") as file, np.load(file, allow_pickle=False) as pack:
             offsets, blob = pack["off"].astype(np.int64), pack["blob"]
@@ -54,20 +70,39 @@ def open_pack(path: Path) -> tuple[PackImages, Columns]:
         if uneven:
             raise ValueError(f"column {uneven[0]!r} has another length than the images")
     except (OSError, ValueError, KeyError, BadZipFile, EOFError) as error:
-        raise DataError(f"{path} is not a readable pack of images ({error}); copy it anew") from error
+        raise DataError(f"{path} is not a readable pack of images ({error}); copy it again") from error
     return PackImages(path.name, blob, offsets), columns
 
 
 def load_pack(path: Path) -> tuple[list[Pixels], Columns]:
-    """All images of a pack, each (H, W, 3) uint8 RGB, and its columns, each of the same length."""
+    """All images of a pack, decoded, and its columns.
+
+    Args:
+        path: The pack.
+
+    Returns:
+        The images, uint8 (H, W, 3) RGB each, and the columns by name.
+
+    Raises:
+        DataError: The file is no pack, or an image is damaged.
+    """
     images, columns = open_pack(path)
     return list(images), columns
 
 
 def load_images(path: Path) -> LazyImages:
-    """The images of a pack, or of a folder and its sub-folders, decoded one at a time when they are asked for.
+    """The images of a pack, or of a folder and its sub-folders, decoded on access.
 
-    What lies there and is no picture that the edge reads is told on stderr. Raises DataError if there is none.
+    Pictures there that the edge does not read are named on stderr.
+
+    Args:
+        path: A pack or a folder.
+
+    Returns:
+        The images.
+
+    Raises:
+        DataError: There is none.
     """
     if path.suffix == ".npz":
         return open_pack(path)[0]

@@ -1,4 +1,4 @@
-"""Images at the size that a network reads, each resized while it is read: decoded photographs are never kept."""
+"""Images at the size that a network reads, each resized while it is read: large photographs are never kept."""
 
 from __future__ import annotations
 
@@ -16,18 +16,27 @@ from firewall.transforms import resize
 
 __all__ = ["at_size", "repeated"]
 
-#: Bad files that are named; of more the number is told.
+#: Bad files that are named; of more only the number is given.
 _NAMED = 8
 
 
 def at_size(
     images: Sequence[Pixels] | Pixels, width: int, height: int, *, label: str = "reading", progress: bool = True
 ) -> Pixels:
-    """(N, height, width, 3) uint8: each of `images`, (H, W, 3) uint8 RGB, resized as the edge does. An array of that
-    size is given back as it is.
+    """Images at one size, resized as the edge does.
 
-    Raises DataError, once all have been read, that names those that can't be: a calibration never loses images in
-    silence.
+    Args:
+        images: Uint8 (H, W, 3) RGB each; an array that has the size already is returned as it is.
+        width: In pixels.
+        height: In pixels.
+        label: Of the progress bar.
+        progress: Whether there is one.
+
+    Returns:
+        Uint8 (N, height, width, 3).
+
+    Raises:
+        DataError: Some images can't be read; it names them, once all have been read: no image is left out silently.
     """
     if isinstance(images, np.ndarray) and images.shape[1:] == (height, width, 3):
         return images
@@ -46,7 +55,14 @@ def at_size(
 
 
 def repeated(images: Pixels) -> int:
-    """How many of the images (N, H, W, 3) have the very pixels of an earlier one."""
+    """How many images have exactly the pixels of an earlier one.
+
+    Args:
+        images: Uint8 (N, H, W, 3).
+
+    Returns:
+        0 or more.
+    """
     return len(images) - len({hashlib.sha256(image.tobytes()).digest() for image in images})
 
 

@@ -1,8 +1,8 @@
 """What may happen to a benign image on its way: JPEG, blur, darkness, noise, rain, fog ... One table, one physics.
 
-Training, calibration, evaluation and drift share it. At a fixed strength (`shifted`) two bundles are judged by the same
-images; at a random one (`augmented`) detectors are trained. An attacked image is shifted *before* the attack, as a
-camera would: the shifted normal image plus the same change, so that both classes have the same history and no change is
+Training, calibration, evaluation and drift share it. At a fixed strength (`shifted`) two bundles are measured on the
+same images; at a random one (`augmented`) detectors are trained. An attacked image is shifted *before* the attack, as a
+camera would: the shifted benign image plus the same change. So both classes have the same history, and no change is
 blurred away under the label "adversarial".
 """
 
@@ -24,7 +24,7 @@ __all__ = ["AUGMENTATIONS", "JPEG", "KINDS", "SHIFTS", "augmented", "shifted"]
 Pixels = npt.NDArray[np.uint8]
 
 #: How training images are changed: not at all; by one or two random shifts in half of the cases; or so, with more noise
-#: on normal images, and none that a change could hide in on attacked ones.
+#: on benign images, and none that a change could hide in on attacked ones.
 AUGMENTATIONS = ("none", "shifts", "sensor")
 
 #: Grey levels, root mean square: a smaller change is not seen under the noise of `_noise`.
@@ -95,13 +95,18 @@ def _bytes(values: npt.NDArray[np.floating]) -> Pixels:
 
 @dataclass(frozen=True)
 class Kind:
-    """One physics: (H, W, 3) uint8 to the same. ranges: parameter -> the range that training draws it from."""
+    """One physics.
+
+    Args:
+        physics: (H, W, 3) uint8, a generator and parameters -> (H, W, 3) uint8.
+        ranges: Parameter -> the range that training draws it from.
+    """
 
     physics: Callable[..., Pixels]
     ranges: Mapping[str, tuple[float, float]]
 
     def drawn(self, pixels: Pixels, generator: np.random.Generator) -> Pixels:
-        """At a random strength."""
+        """The image at a random strength."""
         strength = {name: generator.uniform(low, high) for name, (low, high) in self.ranges.items()}
         return self.physics(pixels, generator, **strength)
 
@@ -140,9 +145,18 @@ JPEG = ("jpeg-95", "jpeg-85", "jpeg-70")
 
 
 def shifted(images: Pixels, name: str, seed: int = 0) -> Pixels:
-    """Each of `images`, (N, H, W, 3) uint8, under the shift of that name; the same for the same seed.
+    """Images under a shift of fixed strength.
 
-    Raises UsageError for a name that SHIFTS doesn't have.
+    Args:
+        images: Uint8 (N, H, W, 3).
+        name: A key of SHIFTS.
+        seed: What is random depends on it.
+
+    Returns:
+        Uint8 (N, H, W, 3).
+
+    Raises:
+        UsageError: SHIFTS has no such name.
     """
     if name not in SHIFTS:
         raise UsageError(f"unknown shift {name!r}; known: {', '.join(SHIFTS)}")
@@ -155,12 +169,20 @@ def shifted(images: Pixels, name: str, seed: int = 0) -> Pixels:
 def augmented(
     pixels: Pixels, augment: str, generator: np.random.Generator, change: npt.NDArray[np.int16] | None = None
 ) -> Pixels:
-    """A normal image, (H, W, 3) uint8, as training sees it. augment: of AUGMENTATIONS. change: of the same shape, what
-    an attack will add to it.
+    """A benign image as training sees it.
 
-    Half of the shifted images are shifted at a smaller size and enlarged afterwards, as the edge does it with what the
-    camera saw from afar: there noise and JPEG blocks come out soft. With "sensor", small changes are not hidden under
-    noise: to call what can't be seen adversarial teaches that noise is.
+    Half of the shifted images are shifted at a smaller size and enlarged afterwards, as the edge does with what the
+    camera saw from far away: there noise and JPEG blocks come out soft. With "sensor", small changes are not hidden
+    under noise: a detector would learn that noise itself is adversarial.
+
+    Args:
+        pixels: Uint8 (H, W, 3).
+        augment: One of AUGMENTATIONS.
+        generator: What it is drawn with.
+        change: What an attack will add to it, of the same shape; None for a benign image.
+
+    Returns:
+        Uint8 (H, W, 3).
     """
     if augment == "none" or generator.random() < 0.5:
         return pixels

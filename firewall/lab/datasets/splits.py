@@ -1,4 +1,4 @@
-"""Parts for training, for setting thresholds and for measuring, such that no group is on two sides."""
+"""Splits for training, for setting thresholds and for measuring; no group is in two of them."""
 
 from __future__ import annotations
 
@@ -19,13 +19,22 @@ PARTS = ("train", "dev", "eval")
 def split(
     data: Dataset, shares: tuple[float, float, float] = (0.70, 0.15, 0.15), seed: int = 0
 ) -> npt.NDArray[np.int8]:
-    """The part of each image, int8 (N,): an index into PARTS.
+    """The part of each image.
 
-    A group's part follows from a hash of the seed and the first of its sources alone, so images that are added later
-    move none of the others. The price: a class gets its shares only on average. To make up for it where it matters, a
-    part without any group of a class that has three or more gets the group whose hash comes nearest to that part.
+    A group's part follows only from a hash of the seed and the first of its sources, so images that are added later
+    move none of the others. Therefore a class has its shares only on average. Where that matters most, it is corrected:
+    a part without any group of a class that has three or more gets the group whose hash comes nearest to that part.
 
-    shares: of train, dev and eval, each >= 0, with the sum 1. Raises UsageError for others.
+    Args:
+        data: The data set.
+        shares: Of train, dev and eval, each >= 0, with the sum 1.
+        seed: What the split depends on.
+
+    Returns:
+        Int8 (N,), indices into PARTS.
+
+    Raises:
+        UsageError: The shares are not allowed.
     """
     if any(share < 0 for share in shares) or len(shares) != len(PARTS) or abs(sum(shares) - 1) > 1e-9:
         raise UsageError(f"the shares of {', '.join(PARTS)} must be >= 0 and add up to 1, got {shares}")

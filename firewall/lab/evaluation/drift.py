@@ -1,4 +1,4 @@
-"""The drift monitor's reference, from normal tracks, and how many signs it needs to notice a shift."""
+"""The drift monitor's reference, from benign tracks, and how many signs it needs to notice a shift."""
 
 from __future__ import annotations
 
@@ -10,14 +10,22 @@ import numpy.typing as npt
 
 from firewall.decision.drift import SUSPICION, Drift, DriftSpec, channel_spec
 from firewall.errors import DataError
-from firewall.lab.measurement import metrics
+from firewall.lab.measurement.intervals import rate_interval
 from firewall.lab.measurement.screened import Screened
 
 __all__ = ["drift_spec", "one_a_track", "streams"]
 
 
 def one_a_track(groups: Sequence[int] | npt.NDArray[np.int64], seed: int = 0) -> npt.NDArray[np.int64]:
-    """The place of one frame of each group, drawn by chance; (groups,) in the order of their numbers."""
+    """Draw one frame of each track at random.
+
+    Args:
+        groups: The track of each frame, (N,).
+        seed: Of the draw.
+
+    Returns:
+        The frames' places, int64 (tracks,), in the order of the tracks' numbers.
+    """
     random = np.random.default_rng(seed)
     places = np.asarray(groups)
     return np.array([random.choice(np.flatnonzero(places == group)) for group in np.unique(places)], np.int64)
@@ -26,14 +34,24 @@ def one_a_track(groups: Sequence[int] | npt.NDArray[np.int64], seed: int = 0) ->
 def drift_spec(
     reference: Screened, classes: int, *, run_length: float = 10_000.0, labels: bool = True, seed: int = 0
 ) -> DriftSpec:
-    """What normal traffic looks like. reference: one frame a track (see `one_a_track`), not chosen by what was said of
-    it. classes: of the classifier. labels: watch them too. Raises DataError for fewer than ten tracks."""
+    """What benign traffic looks like.
+
+    Args:
+        reference: Verdicts on one frame of each track, see `one_a_track`; not chosen by these verdicts.
+        classes: Of the classifier.
+        run_length: The probability of a false alarm by the N-th image is N / run_length.
+        labels: Watch how often each label comes, too.
+        seed: For ties between equal scores.
+
+    Raises:
+        DataError: There are fewer than ten tracks.
+    """
     if len(reference) < 10:
         raise DataError(
-            f"the monitor's reference needs at least 10 tracks of normal images, got {len(reference)}: fewer "
+            f"the monitor's reference needs at least 10 tracks of benign images, got {len(reference)}: fewer "
             "can't tell drift from chance; name a --database with more tracks that no detector was fitted to"
         )
-    # The scores too: a shift may move one of them long before it moves the suspicion, which looks at what is far out.
+    # The scores too: a shift may move one of them long before the suspicion, which only counts what is unusually high.
     watched = {SUSPICION: reference.suspicion, **reference.scores}
     channels = [channel_spec(name, values.tolist(), seed=seed) for name, values in watched.items()]
     counts = np.bincount(reference.label[reference.label >= 0], minlength=classes)
@@ -54,10 +72,21 @@ def streams(
     repeats: int = 20,
     seed: int = 0,
 ) -> dict[str, Any]:
-    """Run the monitor on images in `repeats` random orders, without a shift and with one; ready for JSON.
+    """Run the monitor on images in random orders, without a shift and with one.
 
-    usual: one image a track. changed: the same images under each shift, in the same order. before: images that a
-    stream with a shift begins with unchanged; all the others follow shifted. delay: shifted images until it spoke.
+    Args:
+        spec: The reference.
+        usual: Verdicts on one image of each track.
+        changed: Shift -> verdicts on the same images under that shift, in the same order.
+        before: Images at the beginning of a stream, before the shift; all later ones are shifted.
+        repeats: Orders.
+        seed: Of the orders.
+
+    Returns:
+        Ready for JSON. A delay is the number of shifted images until the monitor gave notice.
+
+    Raises:
+        DataError: There are too few images.
     """
     if not 0 < before < len(usual):
         raise DataError(
@@ -71,7 +100,7 @@ def streams(
     result: dict[str, Any] = {"images": len(usual), "before": before, "repeats": repeats, "shifts": {}}
     spoken = [_spoke(spec, usual, usual, order, len(usual), number) for number, order in enumerate(orders)]
     alarms = [at for at, _ in spoken if at is not None]
-    low, high = metrics.rate_interval(len(alarms), repeats)
+    low, high = rate_interval(len(alarms), repeats)
     result["none"] = {
         "spoke": len(alarms) / repeats,
         "ci95": [low, high],
@@ -86,7 +115,7 @@ def streams(
         result["shifts"][shift] = {
             "found": len(delays) / repeats,
             "spoke_before": sum(at is not None and at <= before for at, _ in spoken) / repeats,
-            # Where it did not speak the stream was too short: these count as longer than any.
+            # Where it gave no notice the stream was too short: its delay counts as longer than any other.
             "median_delay": delays[(repeats - 1) // 2] if len(delays) > (repeats - 1) // 2 else None,
             "longest_delay": delays[-1] if len(delays) == repeats else None,
             "delays": delays,
@@ -100,7 +129,7 @@ def streams(
 def _spoke(
     spec: DriftSpec, usual: Screened, changed: Screened, order: npt.NDArray[np.int64], before: int, seed: int
 ) -> tuple[int | None, str]:
-    """The number of the image at which the monitor spoke, from 1, and of what."""
+    """The number, from 1, of the image at which the monitor gave notice, and what had changed."""
     monitor = Drift(spec, seed=seed)
     for number, place in enumerate(order.tolist(), 1):
         images = usual if number <= before else changed

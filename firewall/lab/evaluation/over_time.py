@@ -1,4 +1,4 @@
-"""`firewall lab tracks` and `firewall lab drift`: databases in, specifications and measurements out."""
+"""`firewall lab tracks` and `firewall lab drift`: set what is kept over time, and measure what it does."""
 
 from __future__ import annotations
 
@@ -18,20 +18,26 @@ from firewall.decision.drift import DriftSpec
 from firewall.decision.tracks import TracksSpec
 from firewall.errors import DataError, UsageError
 from firewall.lab.calibration.bundling import rewritten
-from firewall.lab.calibration.tracks import Sighting, calibrate_tracks, halves, in_tracks, usable_groups
+from firewall.lab.calibration.tracks import (
+    Sighting,
+    calibrate_tracks,
+    check_track_rate,
+    halves,
+    in_tracks,
+    usable_groups,
+)
 from firewall.lab.database import Database
 from firewall.lab.datasets import open_dataset
-from firewall.lab.datasets.shifts import shifted
+from firewall.lab.datasets.shifts import SHIFTS, shifted
 from firewall.lab.evaluation.drift import drift_spec, one_a_track, streams
 from firewall.lab.evaluation.tracks import either, judge_tracks, rules
+from firewall.lab.measurement.bundle_verdicts import Judge
 from firewall.lab.measurement.screened import Screened, screen_all
 from firewall.lab.models import Protected
-from firewall.screening import Firewall
 
-__all__ = ["Frames", "drift_report", "normal_frames", "tracks_report", "with_file"]
+__all__ = ["DriftSettings", "Frames", "TracksSettings", "drift_report", "normal_frames", "tracks_report", "with_file"]
 
-
-#: What readers of the reports have to know of how the defaults came about.
+#: How the defaults came about: what readers of the reports have to know.
 _TRACK_NOTES = (
     (
         "cap, flip and allowance were chosen by looking at the tracks of GTSRB's part kept-out, under fgsm, "
@@ -42,8 +48,8 @@ _TRACK_NOTES = (
     ),
     "A database's own thresholds may have been set on the same tracks: the default bundle's were, on kept-out.",
     (
-        "Groups of GTSRB's test images are near duplicates in no known order, all rightly classified, so that "
-        "labels of normal ones can't change."
+        "Groups of GTSRB's test images are near duplicates in no known order, all classified correctly, so that "
+        "labels of benign ones can't change."
     ),
     ("An attack that succeeds on few frames has few tracks of many frames, and these are the ones that it finds easy."),
 )
@@ -58,10 +64,77 @@ _DRIFT_NOTES = (
 )
 
 
+@dataclass(frozen=True)
+class TracksSettings:
+    """How the limit of a track's evidence is set and judged.
+
+    Attributes:
+        rate: Share of benign tracks that may have a frame withheld for their evidence, between 0 and 1.
+        attacks: To judge on; empty: all that are complete.
+        every: Benign tracks are all frames of the data set, also those that the classifier gets wrong. Otherwise they
+            are the database's own images.
+        data: Folder of the data sets, for `every`; None for the usual places.
+        seed: Which tracks calibrate and which judge.
+
+    Raises:
+        UsageError: The rate is out of range.
+    """
+
+    rate: float = 0.05
+    attacks: Sequence[str] = ()
+    every: bool = True
+    data: Path | None = None
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        check_track_rate(self.rate)
+
+
+@dataclass(frozen=True)
+class DriftSettings:
+    """How the drift monitor's reference is made, and how the monitor is measured.
+
+    Attributes:
+        shifts: Of `firewall.lab.datasets.shifts`; each gets a stream.
+        before: Images of a stream before the shift begins, 1 or more.
+        repeats: Random orders of the stream, 1 or more.
+        run_length: The probability of a false alarm by the N-th image is N / run_length; above 1.
+        every: As of `TracksSettings`.
+        data: As of `TracksSettings`.
+        seed: One image of each track, and the orders.
+
+    Raises:
+        UsageError: A value is out of range, or there is no such shift.
+    """
+
+    shifts: Sequence[str] = ("blur", "noise", "dark")
+    before: int = 100
+    repeats: int = 20
+    run_length: float = 10_000.0
+    every: bool = True
+    data: Path | None = None
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        unknown = [name for name in self.shifts if name not in SHIFTS]
+        if unknown:
+            raise UsageError(f"--shifts must be of {', '.join(SHIFTS)}; got {', '.join(unknown)}")
+        if self.before < 1 or self.repeats < 1:
+            raise UsageError(f"--before and --repeats must be 1 or more, got {self.before} and {self.repeats}")
+        if not self.run_length > 1:
+            raise UsageError(f"--run-length must be above 1, got {self.run_length}")
+
+
 @dataclass(frozen=True, eq=False)
 class Frames:
-    """Normal images and what the edge says of each. every: all frames of the tracks, also those that the classifier
-    gets wrong; otherwise the database's own, which it gets right."""
+    """Benign images and what the edge says of each.
+
+    Attributes:
+        found: The verdicts on N images.
+        groups: Their tracks, int64 (N,).
+        sources: Their names in the data set, N.
+        every: As of `TracksSettings`.
+    """
 
     found: Screened
     groups: npt.NDArray[np.int64]
@@ -69,77 +142,91 @@ class Frames:
     every: bool
 
 
-def normal_frames(
-    guard: Firewall, classifier: Protected, database: Database, data: Path | None, *, every: bool
-) -> Frames:
-    """The normal images of a database that were attacked, or (`every`) all of the part of the data set that it was made
-    of. data: folder of the data sets."""
+def normal_frames(judge: Judge, classifier: Protected, database: Database, data: Path | None, *, every: bool) -> Frames:
+    """The benign images that a database attacked; or all images of the part of the data set that it was made of.
+
+    Args:
+        judge: The bundle.
+        classifier: What the database was made on, with which images are prepared.
+        database: Made on the bundle's classifier.
+        data: As of `TracksSettings`.
+        every: As of `TracksSettings`.
+    """
     if not every:
         entries = database.card.normal
-        found = screen_all(guard, database, database.normal, classifier, "normal images")
+        found = screen_all(judge, database, database.normal, "benign images")
         sources = tuple(entry.source for entry in entries)
         return Frames(found, np.array([entry.group for entry in entries], np.int64), sources, False)
     card = database.card.dataset
     dataset = open_dataset(card.spec, data, part=card.part)
     images = np.stack([classifier.prepare(image) for image in dataset.images])
-    found = screen_all(guard, database, images, classifier, f"every frame of {card.spec} {card.part}")
+    found = screen_all(judge, database, images, f"every frame of {card.spec} {card.part}")
     return Frames(found, np.asarray(dataset.groups, np.int64), tuple(dataset.sources), True)
 
 
 def tracks_report(
-    guard: Firewall,
+    judge: Judge,
     classifier: Protected,
     database: Database,
     others: Sequence[Database] = (),
-    *,
-    data: Path | None = None,
-    every: bool = True,
-    rate: float = 0.05,
-    attacks: Sequence[str] = (),
-    seed: int = 0,
+    settings: TracksSettings | None = None,
 ) -> tuple[TracksSpec, dict[str, Any]]:
-    """Set the limit on a database's normal tracks, and judge it there and on `others`; ready for JSON.
+    """Set the limit on a database's benign tracks, and judge it there and on other databases.
 
-    The specification is of all tracks; where the database itself is judged, each half of the tracks by the limits that
-    were set on the other half. every: normal tracks are all frames of the data set (of `database`; of others the
-    database's own). attacks: to judge on, all that are complete if none is named. rate: false alarms a track. Raises
-    UsageError for an attack that isn't there, DataError for databases of another classifier or with too few tracks.
+    The limit rests on all tracks. Where the database itself is judged, each half of its tracks is judged by a limit
+    that was set on the other half.
+
+    Args:
+        judge: The bundle.
+        classifier: What the databases were made on.
+        database: Its tracks set the limit.
+        others: Judged too, with their own benign images.
+        settings: None for the defaults.
+
+    Returns:
+        The specification for the bundle, and the report, ready for JSON.
+
+    Raises:
+        UsageError: A database has no attack of a given name.
+        DataError: A database is of another classifier, or has too few tracks.
     """
-    frames = normal_frames(guard, classifier, database, data, every=every)
-    free = usable_groups(guard.bundle, database, frames.groups.tolist())
+    settings = settings or TracksSettings()
+    rate, data, bundle = settings.rate, settings.data, judge.bundle
+    frames = normal_frames(judge, classifier, database, data, every=settings.every)
+    free = usable_groups(bundle, database, frames.groups.tolist())
     normal = _within(in_tracks(frames.found, frames.groups.tolist(), frames.sources), free)
-    first, second = halves([track.group for track in normal], seed)
-    numerics = guard.bundle.manifest.numerics
+    first, second = halves([track.group for track in normal], settings.seed)
+    numerics = bundle.manifest.numerics
     margin = 0.0 if numerics is None else numerics.margin.get(FUSED, max(numerics.margin.values(), default=0.0))
     spec = calibrate_tracks(normal, rate, margin=margin)
     # The limits that judge a half were set on the other half, which has to be enough by itself.
     note = f" in a half of the {len(normal)}: each half is judged by the limits of the other"
     crossed = []
-    for calibrating in (second, first):  # who judges the first half was set on the second
+    for calibrating in (second, first):  # the limits that judge the first half were set on the second
         half = _within(normal, calibrating)
         crossed.append(rules(calibrate_tracks(half, rate, margin=margin, note=note), half))
     report: dict[str, Any] = {
-        "bundle": guard.bundle.manifest.name,
-        "bundle_sha256": guard.bundle.sha256,
-        "judges": judges(guard.bundle.manifest),
+        "bundle": bundle.manifest.name,
+        "bundle_sha256": bundle.sha256,
+        "judges": judges(bundle.manifest),
         "rate_a_track": rate,
-        "seed": seed,
+        "seed": settings.seed,
         "spec": spec.model_dump(mode="json"),
         "calibration": {"tracks": len(normal), "frames": sum(map(len, normal)), "every_frame": frames.every},
         "judged": {},
         "notes": list(_TRACK_NOTES),
     }
-    attacked = _attacked(guard, classifier, database, attacks, free)
+    attacked = _attacked(judge, database, settings.attacks, free)
     report["judged"][database.folder.name] = judge_tracks(either(first, *crossed), normal, attacked) | {
         "about": _about(database),
         "limits": "of the other half of the tracks",
     }
     chosen = rules(spec, normal)
     for other in others:
-        usual = normal_frames(guard, classifier, other, data, every=False)
-        kept = set(usable_groups(guard.bundle, other)) - (set(free) if _same(database, other) else set())
+        usual = normal_frames(judge, classifier, other, data, every=False)
+        kept = set(usable_groups(bundle, other)) - (set(free) if _same(database, other) else set())
         judged = _within(in_tracks(usual.found, usual.groups.tolist(), usual.sources), kept)
-        attacked = _attacked(guard, classifier, other, attacks, kept)
+        attacked = _attacked(judge, other, settings.attacks, kept)
         report["judged"][other.folder.name] = judge_tracks(chosen, judged, attacked) | {
             "about": _about(other),
             "limits": f"of all tracks of {database.folder.name}",
@@ -148,65 +235,79 @@ def tracks_report(
 
 
 def drift_report(
-    guard: Firewall,
+    judge: Judge,
     classifier: Protected,
     database: Database,
     stream: Database,
-    *,
-    data: Path | None = None,
-    every: bool = True,
-    shifts: Sequence[str] = ("blur", "noise", "dark"),
-    before: int = 100,
-    repeats: int = 20,
-    run_length: float = 10_000.0,
-    seed: int = 0,
+    settings: DriftSettings | None = None,
 ) -> tuple[DriftSpec, dict[str, Any]]:
-    """A reference from the tracks of `database`, and how long it takes on `stream`, another database's normal images,
-    one of each track, without and with each shift; ready for JSON."""
-    frames = normal_frames(guard, classifier, database, data, every=every)
-    free = usable_groups(guard.bundle, database, frames.groups.tolist())
+    """Make the drift monitor's reference, and measure how long it takes to notice a shift.
+
+    Args:
+        judge: The bundle.
+        classifier: What the databases were made on.
+        database: Its tracks make the reference.
+        stream: Other tracks; one benign image of each is shown to the monitor, without and with each shift.
+        settings: None for the defaults.
+
+    Returns:
+        The specification for the bundle, and the report, ready for JSON.
+
+    Raises:
+        DataError: A database is of another classifier, or has too few tracks.
+    """
+    settings = settings or DriftSettings()
+    bundle, seed = judge.bundle, settings.seed
+    frames = normal_frames(judge, classifier, database, settings.data, every=settings.every)
+    free = usable_groups(bundle, database, frames.groups.tolist())
     where = np.flatnonzero(np.isin(frames.groups, free))
     reference = frames.found.take(where[one_a_track(frames.groups[where], seed)])
-    classes = len(guard.bundle.manifest.classifier.labels)
+    classes = len(bundle.manifest.classifier.labels)
     entries = stream.card.normal
-    kept = set(usable_groups(guard.bundle, stream)) - (set(free) if _same(database, stream) else set())
+    kept = set(usable_groups(bundle, stream)) - (set(free) if _same(database, stream) else set())
     places = np.flatnonzero([entry.group in kept for entry in entries])
     if len(places) == 0:
         raise DataError(f"{stream.folder} has no tracks that are not in the reference; name another with --stream")
     chosen = places[one_a_track([entries[place].group for place in places], seed)]
     images = stream.normal[chosen]
-    usual = screen_all(guard, stream, images, classifier, "the stream")
+    usual = screen_all(judge, stream, images, "the stream")
     changed = {
-        name: screen_all(guard, stream, shifted(images, name, seed), classifier, f"the stream, {name}")
-        for name in shifts
+        name: screen_all(judge, stream, shifted(images, name, seed), f"the stream, {name}") for name in settings.shifts
     }
-    spec = drift_spec(reference, classes, run_length=run_length, seed=seed)
-    unlabelled = drift_spec(reference, classes, run_length=run_length, labels=False, seed=seed)
+    spec = drift_spec(reference, classes, run_length=settings.run_length, seed=seed)
+    unlabelled = drift_spec(reference, classes, run_length=settings.run_length, labels=False, seed=seed)
+    order = {"before": settings.before, "repeats": settings.repeats, "seed": seed}
     report: dict[str, Any] = {
-        "bundle": guard.bundle.manifest.name,
-        "bundle_sha256": guard.bundle.sha256,
-        "judges": judges(guard.bundle.manifest),
+        "bundle": bundle.manifest.name,
+        "bundle_sha256": bundle.sha256,
+        "judges": judges(bundle.manifest),
         "reference": {**_about(database), "tracks": len(reference), "every_frame": frames.every},
         "stream": _about(stream),
-        "run_length": run_length,
+        "run_length": settings.run_length,
         "seed": seed,
-        "all": streams(spec, usual, changed, before=before, repeats=repeats, seed=seed),
+        "all": streams(spec, usual, changed, **order),
         "notes": list(_DRIFT_NOTES),
-        "without_labels": streams(unlabelled, usual, changed, before=before, repeats=repeats, seed=seed),
+        "without_labels": streams(unlabelled, usual, changed, **order),
     }
     return spec, report
 
 
 def with_file(bundle: Bundle, out: Path, name: str, spec: BaseModel) -> Bundle:
-    """Write `bundle` to `out` with a specification as its file `name`, in place of one of that name. `out` may be the
-    bundle's own folder."""
+    """Write a bundle with one more file.
+
+    Args:
+        bundle: The bundle.
+        out: Folder of the new bundle; may be the bundle's own.
+        name: Of the file; one of that name is replaced.
+        spec: Its content, written as JSON.
+    """
     return rewritten(bundle, out, {name: (spec.model_dump_json(indent=1) + "\n").encode()})
 
 
 def _attacked(
-    guard: Firewall, classifier: Protected, database: Database, names: Sequence[str], groups: Collection[int]
+    judge: Judge, database: Database, names: Sequence[str], groups: Collection[int]
 ) -> dict[str, list[Sighting]]:
-    """The successful frames of each attack by track. Attacks that are not named have to be complete."""
+    """Attack -> its frames by track. Attacks that are not named count only if they are complete."""
     unknown = [name for name in names if name not in database.card.attacks]
     if unknown:
         raise UsageError(
@@ -218,7 +319,7 @@ def _attacked(
         attack = database.attacked(name)
         if (not names and attack.attempted < len(normal)) or not attack.entries:
             continue
-        screened = screen_all(guard, database, attack.images, classifier, name)
+        screened = screen_all(judge, database, attack.images, name)
         own = [normal[entry.normal] for entry in attack.entries]
         sources = [entry.source for entry in own]
         tracks = in_tracks(screened, [entry.group for entry in own], sources, np.ones(len(own), bool))

@@ -1,5 +1,7 @@
-"""Which images judge a bundle, and on which the thresholds are set: two sets that share no group with each other, nor
-with what a detector was fitted to."""
+"""Which images a bundle is evaluated on, and on which thresholds are set.
+
+The two sets share no group with each other, nor with what a detector was fitted to.
+"""
 
 from __future__ import annotations
 
@@ -16,17 +18,25 @@ from firewall.lab.database import Database
 from firewall.lab.database.card import Split
 from firewall.lab.database.normals import CalibrationNormals, calibration_mask, calibration_normals, normal_entries
 from firewall.lab.database.seen import record, seen_groups
+from firewall.lab.measurement.bundle_verdicts import trained_detectors
 
 __all__ = ["Protocol", "protocol_of"]
 
-#: Fewer normal images can't tell a false-positive rate of 1 %.
+#: With fewer benign images a false-positive rate of 1 % can't be measured.
 _ENOUGH = 100
 
 
 @dataclass(frozen=True, eq=False)
 class Protocol:
-    """splits: that are judged. judged: of `normal_entries`, bool (N,). calibration: what thresholds are set on. other:
-    whether these are of another database than the judged ones. notes: what readers have to know."""
+    """The two sets of images.
+
+    Attributes:
+        splits: Those that are judged.
+        judged: Which of `normal_entries` are judged, bool (N,).
+        calibration: What thresholds are set on.
+        other: These are of another database than the judged ones.
+        notes: What readers of the result have to know.
+    """
 
     splits: tuple[Split, ...]
     judged: npt.NDArray[np.bool_]
@@ -50,20 +60,23 @@ class Protocol:
 def protocol_of(
     bundle: Bundle, database: Database, splits: Sequence[Split], calibration: Database | None = None
 ) -> Protocol:
-    """Who judges and who sets thresholds. calibration: another database for the thresholds.
+    """Choose the images to judge and those to set thresholds on.
 
-    Raises DataError if no image is left for one of the two, or a group would be on two sides.
+    Args:
+        bundle: Says what its parts were fitted to.
+        database: Its images are judged.
+        splits: Those of its splits.
+        calibration: Another database, for the thresholds; None: the other splits of `database`.
+
+    Raises:
+        DataError: No image is left for one of the two, or a group would be on two sides.
     """
     entries = normal_entries(database)
     judged = np.array([entry.split in splits for entry in entries], bool)
     if not judged.any():
-        raise DataError(f"{database.folder} has no normal images in its splits {', '.join(splits)}; attack more images")
+        raise DataError(f"{database.folder} has no benign images in its splits {', '.join(splits)}; attack more images")
     groups = {entry.group for entry, here in zip(entries, judged, strict=True) if here}
-    trained = [
-        (spec.name, spec.fitted)
-        for spec in bundle.manifest.detectors
-        if spec.fitted is not None or "file" in spec.parameters
-    ]
+    trained = trained_detectors(bundle.manifest)
     fusion = bundle.manifest.fusion
     if fusion is not None and fusion.fitted is not None:
         trained.append(("fusion", fusion.fitted))
@@ -79,7 +92,7 @@ def protocol_of(
         where, note = calibration_mask(database, trained, splits)
         if not where.any():
             raise DataError(
-                f"the splits {', '.join(splits)} leave {database.folder} no normal images to set thresholds on; name "
+                f"the splits {', '.join(splits)} leave {database.folder} no benign images to set thresholds on; name "
                 "another database for them with --calibration"
             )
         kept = [entry for entry, here in zip(entries, where, strict=True) if here]
@@ -97,7 +110,7 @@ def protocol_of(
     if unknown and "train" in splits:
         note = (
             f"{', '.join(unknown)} doesn't say what it was fitted to, so that judged images of the train split may be "
-            "among them: train it again, and calibrate anew."
+            "among them: train it again, and calibrate again."
         )
         notes = (note, *notes)
     return Protocol(tuple(splits), judged, chosen, calibration is not None, notes)
@@ -108,8 +121,8 @@ def _notes(bundle: Bundle, database: Database, chosen: CalibrationNormals, group
     count = int(chosen.where.sum())
     if count < _ENOUGH:
         notes.append(
-            f"The thresholds for 1 % were set on {count} normal images, which can't tell 1 %: none of them lies above, "
-            "and the rate on others may be several per cent."
+            f"The thresholds for 1 % were set on {count} benign images, too few for 1 %: none of them lies above, and "
+            "the rate on others may be several per cent."
         )
     held, attacks = database.info()["adversarial"], database.card.attacks
     stopped = [name for name, facts in attacks.items() if held[name] and _aimed_probability(facts) is not None]
@@ -137,6 +150,6 @@ def _aimed_probability(attack: dict[str, Any]) -> float | None:
 
 
 _OPTIMISTIC = (
-    "The bundle's own thresholds were set on normal images of {} of the judged groups: what is said of them here, the "
-    "false-positive rate above all, is better than on images that nobody has seen."
+    "The bundle's own thresholds were set on benign images of {} of the judged groups: what is said of them here, the "
+    "false-positive rate above all, is better than on images that nothing was set on."
 )

@@ -1,8 +1,8 @@
-"""How a bundle judges images under shift: JPEG, blur, darkness, noise, rain, fog (firewall.lab.datasets.shifts).
+"""How a bundle judges images under shift: JPEG, blur, darkness, noise, rain, fog (`firewall.lab.datasets.shifts`).
 
-A detector that takes every change for an attack withholds normal images as soon as the weather turns. So the normal
-images are judged once more under each shift, and attacked images after the same JPEG compression, which may as well
-undo the attack.
+A detector that takes every change for an attack withholds benign images as soon as the weather turns. So benign images
+are judged again under each shift. Attacked images are judged again after JPEG compression, which may undo the attack or
+hide it.
 """
 
 from __future__ import annotations
@@ -17,8 +17,8 @@ from firewall.lab.database import Database
 from firewall.lab.database.card import Split
 from firewall.lab.database.normals import normal_entries
 from firewall.lab.datasets.shifts import JPEG, SHIFTS, shifted
-from firewall.lab.measurement import metrics
-from firewall.lab.measurement.judge import Judge
+from firewall.lab.measurement.bundle_verdicts import Judge
+from firewall.lab.measurement.intervals import rate_of
 
 __all__ = ["under_shift"]
 
@@ -28,11 +28,22 @@ Pixels = npt.NDArray[np.uint8]
 def under_shift(
     judge: Judge, database: Database, splits: tuple[Split, ...], limit: int, seed: int = 0
 ) -> dict[str, Any]:
-    """Normal images of the splits under each shift, and attacked ones under JPEG, ready for JSON.
+    """Judge benign images under each shift, and attacked images under JPEG.
 
-    limit: images of each kind, drawn by `seed`. accuracy: share that the classifier still names rightly; withheld: by
-    the bundle; wrong_released: named wrongly and released. fooled: attacked images that are still named wrongly.
-    Raises DataError for grey images.
+    Args:
+        judge: The bundle.
+        database: Attacks on its classifier.
+        splits: Of the database.
+        limit: Up to how many images of each kind are judged.
+        seed: Draws them.
+
+    Returns:
+        Ready for JSON, shares with intervals: withheld by the bundle; wrong_released, of all images those with a wrong
+        label that is released; accuracy, benign images whose label is right; fooled, attacked images whose label is
+        still wrong.
+
+    Raises:
+        DataError: The images are grey.
     """
     entries = normal_entries(database)
     if database.card.classifier.channels != 3:
@@ -73,9 +84,9 @@ def _drawn(places: npt.NDArray[np.intp], limit: int, seed: int) -> npt.NDArray[n
 def _judged(
     judge: Judge, database: Database, images: Pixels, what: str
 ) -> tuple[npt.NDArray[np.bool_], npt.NDArray[np.int64]]:
-    """Which are withheld, and what the classifier names them."""
-    measured = judge.changed(database, images, what)
-    return judge.verdicts(judge.scores(measured))[0], measured.labels
+    """Which are withheld, and their labels."""
+    measured = judge.measured(database, images, what)
+    return ~judge.verdicts(judge.scores(measured)).released, measured.labels
 
 
 def _rates(
@@ -87,13 +98,13 @@ def _rates(
     right: str = "",
     wrong: str = "",
 ) -> dict[str, Any]:
-    wrongly = named != labels
-    masks = {"withheld": withheld, "wrong_released": wrongly & ~withheld}
-    masks |= {right: ~wrongly} if right else {wrong: wrongly}
+    mistaken = named != labels
+    masks = {"withheld": withheld, "wrong_released": mistaken & ~withheld}
+    masks |= {right: ~mistaken} if right else {wrong: mistaken}
     entry: dict[str, Any] = {"n": len(labels)}
     intervals = {}
     for name, mask in masks.items():
-        point = metrics.operating_point(mask, mask, 0.5, normal_tracks=tracks, adversarial_tracks=tracks)
-        entry[name] = point.true_positives.value
-        intervals[name] = [point.true_positives.low, point.true_positives.high]
+        rate = rate_of(mask, tracks)
+        entry[name] = rate.value
+        intervals[name] = [rate.low, rate.high]
     return {**entry, "ci95": intervals}

@@ -1,14 +1,14 @@
-"""What tracks are worth: labels that an attacked sign gets released, frame by frame and over time, at equal costs.
+"""What evidence over time is worth: wrong labels that are released, frame by frame and with tracks, at equal costs.
 
-Each frame of a track was attacked by itself, as by somebody who follows the sign with the attack. Only frames on which
-the attack succeeds are shown, which is the harder case: a failed attack shows the right label, so that labels change.
-What stands still in the world, as a sticker does, is not measured here: its frames' evidence is more alike.
+Each frame of a track was attacked by itself, as by an attacker who follows the sign. Only frames on which the attack
+succeeds are shown, which is the harder case: after a failed attack the label is right, so that labels change. A change
+that stays in the world, such as a sticker, is not measured here; the evidence of its frames is more alike.
 
-These rules are compared. `frame`: each frame by itself, at the bundle's own limit. `frame, stricter`: the same at the
-limit at which as many normal calibration tracks have a frame withheld as with tracks. `tracks`: both together. `tracks,
-labels unseen` leaves changes of label out: so it would be with an attacker who reaches the same class in each frame.
-With `tracks, 3 frames` a label is also held back until three frames running have shown it; so of normal tracks the
-first two frames are always withheld, which the shares of normal tracks count.
+These rules are compared. `frame`: each frame by itself, with the bundle's own limit. `frame, stricter`: the same with
+the limit at which as many benign calibration tracks have a frame withheld as with tracks. `tracks`: frame and evidence
+together. `tracks, labels unseen`: without the evidence of changing labels, as if the attacker reached the same class in
+each frame. `tracks, 3 frames`: a label is also withheld until three consecutive frames have shown it. That always
+withholds the first two frames of a benign track, and the shares of benign tracks count them.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ import numpy.typing as npt
 from firewall.decision.tracks import TracksSpec, running_sums
 from firewall.errors import DataError
 from firewall.lab.calibration.tracks import Sighting, calibrate_tracks
-from firewall.lab.measurement import metrics
+from firewall.lab.measurement.intervals import Rate, rate_interval, rate_of
 
 __all__ = ["LENGTHS", "Rule", "either", "judge_tracks", "rules"]
 
@@ -38,8 +38,13 @@ Rule = Callable[[Sighting], Mask]
 
 
 def rules(spec: TracksSpec, calibration: Sequence[Sighting], confirm: int = 3) -> dict[str, Rule]:
-    """The rules by name. calibration: normal tracks. confirm: of the last rule, the number of frames running in which a
-    label has to be seen before it is released."""
+    """The rules that are compared, by name; see the module.
+
+    Args:
+        spec: Of the bundle.
+        calibration: Benign tracks that the limits are set on.
+        confirm: Of the last rule: consecutive frames that have to show a label before it is released.
+    """
     blind = calibrate_tracks(calibration, spec.false_alarm_rate, flip=0.0)
 
     def frame(track: Sighting) -> Mask:
@@ -74,7 +79,13 @@ def rules(spec: TracksSpec, calibration: Sequence[Sighting], confirm: int = 3) -
 
 
 def either(groups: Collection[int], inside: Mapping[str, Rule], outside: Mapping[str, Rule]) -> dict[str, Rule]:
-    """Rules that judge tracks of `groups` by `inside`, and all others by the rule of the same name in `outside`."""
+    """Rules that judge some tracks by one set of rules, and all others by another.
+
+    Args:
+        groups: Numbers of the tracks that `inside` judges.
+        inside: Rules by name.
+        outside: Rules of the same names, for all other tracks.
+    """
 
     def joined(one: Rule, other: Rule) -> Rule:
         return lambda track: one(track) if track.group in groups else other(track)
@@ -85,9 +96,21 @@ def either(groups: Collection[int], inside: Mapping[str, Rule], outside: Mapping
 def judge_tracks(
     chosen: Mapping[str, Rule], normal: Sequence[Sighting], attacked: Mapping[str, Sequence[Sighting]]
 ) -> dict[str, Any]:
-    """What each rule does to normal tracks and to those of each attack; for JSON. Raises DataError without tracks."""
+    """What each rule does to benign tracks and to those of each attack.
+
+    Args:
+        chosen: Rules by name.
+        normal: Benign tracks.
+        attacked: Attack -> tracks of attacked frames.
+
+    Returns:
+        Ready for JSON.
+
+    Raises:
+        DataError: There are no benign or no attacked tracks.
+    """
     if not normal or not any(attacked.values()):
-        raise DataError("normal tracks and attacked tracks are needed to judge; these tracks have none")
+        raise DataError("benign tracks and attacked tracks are needed to judge; these tracks have none")
     return {
         "normal": {name: _normal(rule, normal) for name, rule in chosen.items()},
         "attacked": {
@@ -149,18 +172,13 @@ def _attacked(rule: Rule, tracks: Sequence[Sighting]) -> dict[str, Any]:
 
 
 def _share(hits: Sequence[bool]) -> dict[str, Any]:
-    low, high = metrics.rate_interval(sum(hits), len(hits))
-    return _rounded(sum(hits) / len(hits), low, high, len(hits))
+    return _rounded(Rate(sum(hits), len(hits), *rate_interval(sum(hits), len(hits))))
 
 
 def _clustered(hits: Mask, groups: npt.NDArray[np.int64]) -> dict[str, Any]:
-    """A share with an interval for which all that comes of one track counts as one; where every track counts once it is
-    that of Clopper and Pearson."""
-    values = hits.astype(np.float64)
-    point = metrics.operating_point(values, values, 0.5, normal_tracks=groups, adversarial_tracks=groups)
-    rate = point.true_positives
-    return _rounded(rate.value, rate.low, rate.high, len(hits))
+    """A share whose interval counts a track once; if every track has one image it is that of Clopper and Pearson."""
+    return _rounded(rate_of(hits, groups))
 
 
-def _rounded(value: float, low: float, high: float, count: int) -> dict[str, Any]:
-    return {"value": round(value, 4), "low": round(low, 4), "high": round(high, 4), "n": count}
+def _rounded(rate: Rate) -> dict[str, Any]:
+    return {"value": round(rate.value, 4), "low": round(rate.low, 4), "high": round(rate.high, 4), "n": rate.total}

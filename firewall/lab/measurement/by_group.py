@@ -1,9 +1,9 @@
-"""Counts of images, and of the groups that they come in: what exact bounds can rest on.
+"""Counts of images and of their groups, for exact bounds.
 
-Frames of one track, or near duplicates, are not independent draws: thirty pictures of one sign say hardly more than one
-does. One frame drawn at random from each group is one draw a group, so that the bound of Clopper and Pearson (1934) is
-exact for the rate at a random frame of a new group, if groups are exchangeable. So it is for the rate of groups with
-any hit.
+Frames of one track, or near duplicates, are not independent: thirty pictures of one sign say hardly more than one does.
+One frame drawn at random from each group is one draw for each group. If groups are exchangeable, the bound of Clopper
+and Pearson (1934) is then exact for the rate on a random frame of a new group. The same holds for the share of groups
+with any hit.
 """
 
 from __future__ import annotations
@@ -18,10 +18,18 @@ __all__ = ["by_group", "upper_bound"]
 
 
 def by_group(hits: npt.NDArray[np.bool_], groups: npt.NDArray[np.int64], seed: int = 0) -> dict[str, int]:
-    """images, hits, groups, group_hits (groups with any hit) and drawn_hits (of one image drawn from each group).
+    """Count images and groups.
 
-    hits, groups: (N,), N >= 1. seed: of the drawing, which knows nothing of the hits. Raises DataError for arrays that
-    don't fit.
+    Args:
+        hits: bool (N,), N >= 1.
+        groups: The group of each image, int64 (N,).
+        seed: Draws one image from each group, independently of the hits.
+
+    Returns:
+        images, hits, groups, group_hits (groups with any hit) and drawn_hits (hits among the drawn images).
+
+    Raises:
+        DataError: The arrays don't fit.
     """
     if hits.ndim != 1 or hits.shape != groups.shape or len(hits) == 0:
         raise DataError(f"{hits.shape} hits and {groups.shape} groups were given; each image needs one of both")
@@ -37,8 +45,17 @@ def by_group(hits: npt.NDArray[np.bool_], groups: npt.NDArray[np.int64], seed: i
 
 
 def upper_bound(hits: int, total: int, confidence: float) -> float:
-    """The one-sided bound of Clopper and Pearson: the true rate lies above it with a probability of at most
-    1 - confidence, whatever it is. Raises UsageError for a confidence outside (0, 1), DataError for impossible hits."""
+    """The one-sided upper bound of Clopper and Pearson (1934).
+
+    Args:
+        hits: 0 to `total`.
+        total: Independent draws, 1 or more.
+        confidence: Between 0 and 1; the true rate lies above the bound with a probability of at most 1 - confidence.
+
+    Raises:
+        UsageError: The confidence is out of range.
+        DataError: The counts are no rate.
+    """
     if not 0 < confidence < 1:
         raise UsageError(f"a confidence must lie between 0 and 1, got {confidence}")
     if not 0 <= hits <= total or total < 1:

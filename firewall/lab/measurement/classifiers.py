@@ -1,4 +1,4 @@
-"""How often a classifier is right on images that it was not trained on."""
+"""The accuracy of classifiers on images that they were not trained on: `firewall lab classifiers`."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from rich.progress import track
 from firewall.errors import DataError, FirewallError
 from firewall.lab.datasets import Dataset, open_dataset
 from firewall.lab.datasets.classes import doubt, matched
-from firewall.lab.datasets.telling import say
+from firewall.lab.datasets.notice import say
 from firewall.lab.measurement.metrics import rate_interval
 from firewall.lab.models.opening import PACKS, open_classifier
 from firewall.lab.models.protected import Protected
@@ -27,8 +27,19 @@ _BATCH = 250
 def survey(
     names: Sequence[str] | None, dataset: str | None, root: Path | None
 ) -> tuple[list[dict[str, Any]], list[str]]:
-    """Measure the classifiers `names` (None: every one that is here), each on its own data set or on `dataset`, which
-    is NAME or NAME/PART. Returns what was measured and why others were not."""
+    """Measure the accuracy of several classifiers.
+
+    Args:
+        names: Their names; None for all that are installed or trained.
+        dataset: NAME or NAME/PART; None: each on its own data set.
+        root: Folder of the data sets and classifiers; None for the usual places.
+
+    Returns:
+        A row for each that was measured, and a line for each that was not.
+
+    Raises:
+        FirewallError: A classifier in `names` can't be opened, or a data set is missing.
+    """
     rows: list[dict[str, Any]] = []
     missing: list[str] = []
     opened: dict[str, Dataset] = {}
@@ -59,8 +70,19 @@ def survey(
 
 
 def measure_accuracy(classifier: Protected, data: Dataset) -> dict[str, Any]:
-    """Accuracy of stored pixels brought to the input size as the edge does: images, top-1 with its 95 % interval
-    (too narrow where images are frames of one sign), top-5. Raises DataError if the classes don't fit."""
+    """Measure the accuracy of one classifier on stored images, resized as the edge does.
+
+    Args:
+        classifier: The classifier.
+        data: The images with their classes.
+
+    Returns:
+        Number of images, top-1 accuracy with its 95 % interval (too narrow where images are frames of one sign), and
+        top-5 accuracy; ready for JSON.
+
+    Raises:
+        DataError: The classes don't fit.
+    """
     if len(data.class_names) + classifier.offset > len(classifier.labels):
         raise DataError(
             f"the classifier {classifier.name} knows {len(classifier.labels)} classes, {data.name} has "
@@ -91,7 +113,7 @@ def measure_accuracy(classifier: Protected, data: Dataset) -> dict[str, Any]:
 
 
 def _own(name: str, classifier: Protected) -> list[str]:
-    """The data sets to measure a classifier on: where its own test images are JPEG, lossless ones too."""
+    """The data sets to measure a classifier on. If its own test images are JPEG files, lossless ones too."""
     if name in PACKS:
         return ["cifar10/test", "cifar10/lossless"] if PACKS[name].data == "cifar10" else ["nips17/test"]
     trained = str(classifier.card.get("training", {}).get("data", "")).lower()

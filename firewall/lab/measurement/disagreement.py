@@ -1,4 +1,7 @@
-"""What the attention detector's scores come to on databases: the thesis' decision, and thresholds on normal images."""
+"""The attention detector on databases: by the thesis' own decision, and with thresholds set on benign images.
+
+The thesis (Nguyen C., chapter 3) takes an image for attacked if its second network names another class.
+"""
 
 from __future__ import annotations
 
@@ -18,14 +21,23 @@ from firewall.lab.database.seen import record, unseen
 from firewall.lab.measurement import metrics
 from firewall.lab.models import Protected
 
-__all__ = ["Pixels", "disagreement", "judge", "measured", "measured_elsewhere"]
+__all__ = ["disagreement", "judge", "measured", "measured_elsewhere"]
 
 Pixels = npt.NDArray[np.uint8]
 
 
 @torch.no_grad()
 def disagreement(network: nn.Module, images: Pixels, own: npt.NDArray[np.int64]) -> npt.NDArray[np.float64]:
-    """The edge's score for images (N, H, W, 3) uint8 that the classifier gives the classes `own` (N,): (N,)."""
+    """The attention detector's scores, as on the edge.
+
+    Args:
+        network: The detector's, (N, 3, H, W) in 0 to 1 -> logits.
+        images: uint8 (N, H, W, 3).
+        own: The classes that the protected classifier gives them, int64 (N,).
+
+    Returns:
+        float64 (N,), the largest logit of another class less that of the given one.
+    """
     network.eval()
     scores = [np.zeros(0)]
     for start in range(0, len(images), 128):
@@ -38,10 +50,19 @@ def disagreement(network: nn.Module, images: Pixels, own: npt.NDArray[np.int64])
 
 
 def measured(network: nn.Module, classifier: Protected, database: Database) -> dict[str, Any]:
-    """On the eval split: the thesis' decision, and how well the score parts the two whatever the threshold."""
+    """On the eval split: the thesis' decision, and how well the scores separate whatever the threshold.
+
+    Args:
+        network: The detector's.
+        classifier: The protected one.
+        database: Made on it.
+
+    Raises:
+        DataError: The split has no benign images.
+    """
     inside = database.where("eval")
     if not inside.any():
-        raise DataError(f"{database.folder} has no normal images in its split 'eval'; attack more images")
+        raise DataError(f"{database.folder} has no benign images in its split 'eval'; attack more images")
     return judge(network, classifier, database, inside, None)
 
 
@@ -53,10 +74,18 @@ def judge(
     calibration: npt.NDArray[np.float64] | None,
     rates: Sequence[float] = (0.01, 0.05),
 ) -> dict[str, Any]:
-    """What the detector says of the normal images at which `inside` is true and of all that was made of them.
+    """Measure the detector on some benign images and on everything that attacks made of them.
 
-    inside: bool (N,), N normal images. calibration: scores of normal images that are not among them, on which
-    thresholds for the false-positive `rates` are set; None: the thesis' decision alone. Intervals count tracks once.
+    Args:
+        network: The detector's.
+        classifier: The protected one.
+        database: Made on it.
+        inside: Which of its benign images, bool (N,).
+        calibration: Scores of other benign images, on which thresholds are set; None: the thesis' decision alone.
+        rates: False-positive rates to set thresholds for.
+
+    Returns:
+        Ready for JSON; intervals treat a track as one draw.
     """
     images = database.normal[inside]
     normal = disagreement(network, images, classifier.logits(images).argmax(1))
@@ -110,8 +139,24 @@ def judge(
 def measured_elsewhere(
     network: nn.Module, classifier: Protected, database: Database, others: Sequence[Database], fitted: Seen
 ) -> dict[str, Any]:
-    """Further databases of the same classifier, all images that were not fitted to; thresholds set on the dev split of
-    the database that was trained with, as far as it was not fitted to. No image is judged that they were set on."""
+    """Measure the detector on all images of further databases that it was not fitted to.
+
+    Thresholds are set on the dev split of its own database, without images that it was fitted to; no image is measured
+    on that they were set on.
+
+    Args:
+        network: The detector's.
+        classifier: The protected one.
+        database: What the detector was trained with.
+        others: Further databases of the same classifier.
+        fitted: What the detector was fitted to.
+
+    Returns:
+        Folder's name -> as of `judge`.
+
+    Raises:
+        DataError: A database is of another classifier.
+    """
     entries = database.card.normal
     where = database.where("dev") & unseen(entries, [fitted], database.card.dataset)
     calibrated = record(database.card, [entry for entry, here in zip(entries, where, strict=True) if here])

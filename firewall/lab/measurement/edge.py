@@ -26,8 +26,14 @@ SWEEPS: dict[int, tuple[int, ...]] = {16: SWEEP_16, 76: SWEEP_76}
 
 @dataclass(frozen=True)
 class Measured:
-    """Of N images at the network's input size: images (N, H, W, 3) uint8, logits (N, C) float32, and variants
-    (N, len(operations), C) float32."""
+    """N images and what the classifier with C classes says of them and of their copies.
+
+    Attributes:
+        images: uint8 (N, H, W, 3), at the network's input size.
+        logits: float32 (N, C).
+        operations: What made the copies of each image.
+        variants: float32 (N, len(operations), C), the copies' logits.
+    """
 
     images: npt.NDArray[np.uint8]
     logits: npt.NDArray[np.float32]
@@ -44,19 +50,35 @@ class Measured:
         return labels
 
     def agreement_counts(self, operations: Sequence[str]) -> npt.NDArray[np.int64]:
-        """How many of `operations` keep each image's label, (N,)."""
+        """How many copies keep each image's label.
+
+        Args:
+            operations: Of the copies that are counted.
+
+        Returns:
+            int64 (N,), 0 to len(operations).
+        """
         columns = [self.operations.index(operation) for operation in operations]
         agree = self.variants[:, columns].argmax(axis=2) == self.labels[:, None]
         counts: npt.NDArray[np.int64] = agree.sum(axis=1)
         return counts
 
     def scores(self, detector: Detector) -> npt.NDArray[np.float64]:
-        """The detector's score of each image, (N,)."""
+        """The detector's score of each image, float64 (N,)."""
         return np.array([detector.score(self._evidence(index)) for index in range(len(self))], np.float64)
 
     def subset(self, where: npt.NDArray[np.bool_]) -> Measured:
-        """The images at which the mask is true."""
+        """The images at which the mask `where`, bool (N,), is true."""
         return Measured(self.images[where], self.logits[where], self.operations, self.variants[where])
+
+    def joined(self, other: Measured) -> Measured:
+        """These images and then those of `other`, which has the same operations."""
+        return Measured(
+            np.concatenate([self.images, other.images]),
+            np.concatenate([self.logits, other.logits]),
+            self.operations,
+            np.concatenate([self.variants, other.variants]),
+        )
 
     def _evidence(self, index: int) -> Evidence:
         variants = dict(zip(self.operations, self.variants[index], strict=True))
@@ -73,8 +95,20 @@ def measure(
     label: str = "measuring",
     progress: bool = True,
 ) -> Measured:
-    """Resize, transform and classify each image exactly as the edge does. images: (H, W, 3) uint8 of any size; all are
-    read before the first is classified. Raises DataError for those that can't be read."""
+    """Resize, transform and classify each image exactly as the edge does.
+
+    Args:
+        engine: The classifier's.
+        images: uint8 (H, W, 3) each, of any size; all are read before the first is classified.
+        operations: Of the copies.
+        width: Of the network's input, pixels.
+        height: Of the network's input, pixels.
+        label: For the progress bar.
+        progress: Show one.
+
+    Raises:
+        DataError: An image can't be read.
+    """
     resized = at_size(images, width, height, label="reading", progress=progress)
     logits, variants = np.empty((0, 0), np.float32), np.empty((0, 0, 0), np.float32)
     console = Console(stderr=True)
@@ -92,7 +126,17 @@ def measure(
 def engine_for(
     classifier: ClassifierSpec, content: bytes, threads: int = 0, optimisation: Optimisation = "all"
 ) -> OnnxRuntimeEngine:
-    """The classifier on ONNX Runtime before there is a bundle."""
+    """The classifier on ONNX Runtime before there is a bundle.
+
+    Args:
+        classifier: As the manifest will describe it.
+        content: Its ONNX file.
+        threads: Of the processor; 0 for one on each core.
+        optimisation: How far ONNX Runtime rewrites the graph.
+
+    Raises:
+        EngineError: ONNX Runtime can't run it.
+    """
     card = Calibration(data="none yet", images=1, false_positive_rate=0.5)
     stand_in = DetectorSpec(name="confidence", threshold=0.0)
     files = {classifier.file: FileSpec(sha256="0" * 64, bytes=len(content))}

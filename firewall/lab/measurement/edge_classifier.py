@@ -1,7 +1,7 @@
-"""A bundle's classifier as the edge runs it, for what the lab asks of a classifier's answers.
+"""A bundle's classifier as the edge runs it, in the place of the lab's.
 
-The lab attacks and trains with torch, whose sums come out a little different. A threshold has to be set with the
-numbers that it will be compared with: those of the bundle's own engine.
+The lab attacks and trains with torch, whose sums differ a little. A threshold has to be set with the numbers
+that it will be compared with: those of the bundle's own engine.
 """
 
 from __future__ import annotations
@@ -24,7 +24,15 @@ __all__ = ["EdgeClassifier", "on_the_edge"]
 
 @dataclass(frozen=True, eq=False)
 class EdgeClassifier:
-    """name, sha256, labels: as of Protected. arithmetic: what computes the logits, for whoever keeps them."""
+    """A classifier, as far as its answers go; see `firewall.lab.database.variants.Answering`.
+
+    Attributes:
+        name: As of Protected.
+        sha256: As of Protected.
+        labels: As of Protected.
+        engine: Runs it.
+        arithmetic: What computes the logits. Those of one arithmetic are not stored as those of another.
+    """
 
     name: str
     sha256: str
@@ -33,12 +41,18 @@ class EdgeClassifier:
     arithmetic: str
 
     def logits(self, images: npt.NDArray[np.uint8]) -> npt.NDArray[np.float32]:
-        """Logits (N, classes) of uint8 (N, height, width, 3), all in one batch."""
+        """Logits, float32 (N, classes), of images, uint8 (N, height, width, 3), all in one batch."""
         return self.engine.classify(images)
 
 
 def on_the_edge(bundle: Bundle, engine: Engine, classifier: Protected) -> Answering:
-    """`classifier` on the bundle's engine, if it is the bundle's own; any other as it is."""
+    """A classifier on the bundle's engine if it is the bundle's own; any other as it is.
+
+    Args:
+        bundle: The bundle.
+        engine: Runs its classifier.
+        classifier: The lab's.
+    """
     content = bundle.files[bundle.manifest.classifier.file]
     if classifier.sha256 != hashlib.sha256(content).hexdigest() or classifier.channels != 3:
         return classifier

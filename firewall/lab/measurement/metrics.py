@@ -1,11 +1,11 @@
-"""How well a detector's scores tell adversarial from normal images, with 95 % intervals.
+"""How well scores separate attacked from benign images, with 95 % intervals.
 
-Scores are higher the more suspicious an image is, and an image is withheld if its score is *above* the threshold, as
-the firewall's policy has it. Counting detectors give few distinct scores, so ties are the rule: a threshold is always
-one of the scores, and the false-positive rate it achieves is at most the one that was asked for.
+A higher score is more suspicious, and an image is withheld if its score is *above* the threshold, as the firewall's
+policy has it. Detectors that count give few distinct scores, so ties are the rule: a threshold is always one of the
+scores, and the false-positive rate that it achieves is at most the one that was asked for.
 
-Frames of one track are nearly the same picture, and so are an image and its adversarial version. Where the tracks are
-named the intervals treat a track as one draw; without them they are too narrow for such data.
+Frames of one track are nearly the same picture, and so are an image and its attacked version. Where tracks are given,
+the intervals treat a track as one draw; without them they are too narrow for such data.
 """
 
 from __future__ import annotations
@@ -17,9 +17,9 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 from scipy import sparse
-from scipy.special import betaincinv, expit, logit, ndtri, stdtrit
 
 from firewall.errors import DataError, UsageError
+from firewall.lab.measurement.intervals import Estimate, Rate, around, of_perfect, rate_interval, rate_of
 
 __all__ = [
     "FEW",
@@ -31,51 +31,29 @@ __all__ = [
     "auroc_interval",
     "operating_point",
     "rate_interval",
+    "rate_of",
     "separate",
     "threshold_at",
     "worst",
 ]
 
-#: An attack with fewer images is shown, but neither called the worst nor to be relied on.
+#: An attack with fewer images is shown, but it is never called the worst: its rates say too little.
 FEW = 10
 
 Floats = npt.NDArray[np.float64]
 Integers = npt.NDArray[np.int64]
 
-_TAIL = 0.025  # on either side of a 95 % interval
-
-
-@dataclass(frozen=True)
-class Estimate:
-    """A number with its 95 % interval, all in 0..1."""
-
-    value: float
-    low: float
-    high: float
-
-
-@dataclass(frozen=True)
-class Rate:
-    """`hits` of `total` images, with the 95 % interval of Clopper and Pearson (with tracks: Korn and Graubard 1998)."""
-
-    hits: int
-    total: int
-    low: float
-    high: float
-
-    @property
-    def value(self) -> float:
-        """hits / total."""
-        return self.hits / self.total
-
-    def to_json(self) -> dict[str, Any]:
-        """Ready for JSON, with the value."""
-        return {"value": self.value, **asdict(self)}
-
 
 @dataclass(frozen=True)
 class OperatingPoint:
-    """What one threshold does. asked: the false-positive rate it was set for, None if it was given as such."""
+    """What one threshold does.
+
+    Attributes:
+        threshold: A score above it withholds.
+        asked: The false-positive rate that it was set for; None if the threshold itself was given.
+        false_positives: Of the benign images.
+        true_positives: Of the attacked images.
+    """
 
     threshold: float
     asked: float | None
@@ -84,13 +62,13 @@ class OperatingPoint:
 
     @property
     def accuracy(self) -> float:
-        """Share of all images, normal and adversarial, that are judged right (the papers take as many of each)."""
+        """Share of all images, benign and attacked, that are judged right (the papers take as many of each)."""
         right = self.true_positives.hits + self.false_positives.total - self.false_positives.hits
         return right / (self.true_positives.total + self.false_positives.total)
 
     @property
     def balanced_accuracy(self) -> float:
-        """Mean of the share of adversarial images withheld and the share of normal images let through."""
+        """Mean of the true-positive rate and the share of benign images that are released."""
         return (self.true_positives.value + 1 - self.false_positives.value) / 2
 
     def to_json(self) -> dict[str, Any]:
@@ -109,10 +87,14 @@ class OperatingPoint:
 class Separation:
     """One detector on one attack.
 
-    auroc: the chance that an adversarial image scores above a normal one, ties counting half. eer: where the share of
-    normal images withheld and of adversarial images released are equal, on straight lines between thresholds.
-    calibrated: thresholds set on calibration normals; what they do on other images is what a user will see.
-    on_curve: thresholds set on the very normals that are judged, as papers report it.
+    Attributes:
+        normal: Number of benign images.
+        adversarial: Number of attacked images.
+        auroc: The chance that an attacked image scores higher than a benign one; ties count half.
+        eer: Equal error rate: the false-positive rate at which it equals the share of attacked images that are
+            released, on straight lines between thresholds.
+        calibrated: Thresholds set on other benign images. What they do here is what a user will see.
+        on_curve: Thresholds set on the very images that are judged, as papers report them.
     """
 
     normal: int
@@ -145,12 +127,21 @@ def separate(
     resamples: int = 1000,
     seed: int = 0,
 ) -> Separation:
-    """Judge the scores of normal (N,) and adversarial images (M,), all finite, N and M >= 1.
+    """How well scores separate attacked from benign images.
 
-    calibration: scores of other normal images, on which the thresholds of `calibrated` are set. rates: the
-    false-positive rates asked for, each in 0..1, 1 excluded. normal_tracks, adversarial_tracks: the track (or source
-    image) of each score; one without the other is an error. Intervals of auroc and eer come from `resamples` bootstrap
-    draws (of tracks, where named). Raises DataError for scores or tracks that don't fit, UsageError for rates.
+    Args:
+        normal: Scores of benign images, finite (N,), N >= 1.
+        adversarial: Scores of attacked images, finite (M,), M >= 1.
+        calibration: Scores of other benign images, on which the thresholds of `calibrated` are set.
+        rates: False-positive rates to set thresholds for, each at least 0 and below 1.
+        normal_tracks: Track of each benign image, (N,). Given together with `adversarial_tracks`, or neither.
+        adversarial_tracks: Track of each attacked image, (M,).
+        resamples: Bootstrap draws for the intervals of AUROC and equal error rate; of tracks, where they are given.
+        seed: Of the draws.
+
+    Raises:
+        DataError: Scores or tracks don't fit.
+        UsageError: A rate is out of range.
     """
     low, high = _scores(normal, "normal"), _scores(adversarial, "adversarial")
     tracks = _tracks(normal_tracks, adversarial_tracks, len(low), len(high))
@@ -159,9 +150,9 @@ def separate(
     curves = [_auroc_and_eer(normals, adversarials) for normals, adversarials in draws]
     areas, errors = (np.concatenate(parts) for parts in zip(*curves, strict=True))  # the sample's own come first
     if low.max() < high.min() or high.max() < low.min():
-        auroc_estimate, eer_estimate = _of_perfect(areas[0] > 0.5, *_sizes(len(low), len(high), tracks))
+        auroc_estimate, eer_estimate = of_perfect(areas[0] > 0.5, *_sizes(len(low), len(high), tracks))
     else:
-        auroc_estimate, eer_estimate = _around(areas), _around(errors)
+        auroc_estimate, eer_estimate = around(areas), around(errors)
     points = {}
     for name, source in (("calibrated", calibration), ("on_curve", low)):
         limits = [] if source is None else [(threshold_at(source, rate), rate) for rate in rates]
@@ -170,7 +161,16 @@ def separate(
 
 
 def threshold_at(normal: npt.ArrayLike, rate: float) -> float:
-    """The smallest of the scores `normal` above which lies at most the share `rate` of them, 0 <= rate < 1."""
+    """The smallest of some benign images' scores that keeps a false-positive rate on them.
+
+    Args:
+        normal: Their scores, finite (N,), N >= 1.
+        rate: Share that may lie above the threshold, at least 0 and below 1.
+
+    Raises:
+        DataError: Scores don't fit.
+        UsageError: The rate is out of range.
+    """
     if not 0 <= rate < 1:
         raise UsageError(f"a false-positive rate of {rate} was asked for; it must be at least 0 and below 1")
     scores = np.sort(_scores(normal, "normal"))[::-1]
@@ -181,21 +181,14 @@ def threshold_at(normal: npt.ArrayLike, rate: float) -> float:
 
 
 def auroc(normal: npt.ArrayLike, adversarial: npt.ArrayLike) -> float:
-    """The area under the curve alone; arguments and errors as `separate`."""
+    """The AUROC alone; arguments and errors as of `separate`."""
     return separate(normal, adversarial, rates=(), resamples=0).auroc.value
 
 
 def auroc_interval(normal: npt.ArrayLike, adversarial: npt.ArrayLike, *, seed: int = 0) -> tuple[float, float]:
-    """Its 95 % interval for independent images; arguments and errors as `separate`."""
+    """The 95 % interval of the AUROC of independent images; arguments and errors as of `separate`."""
     estimate = separate(normal, adversarial, rates=(), seed=seed).auroc
     return estimate.low, estimate.high
-
-
-def rate_interval(hits: int, total: int) -> tuple[float, float]:
-    """The 95 % interval (Clopper and Pearson) of the rate at which `hits` of `total` independent images were hit."""
-    if not 0 <= hits <= total or total < 1:
-        raise DataError(f"{hits} of {total} is not a rate; hits must lie in 0..total, and total be at least 1")
-    return _clopper_pearson(hits, total)
 
 
 def operating_point(
@@ -206,14 +199,21 @@ def operating_point(
     normal_tracks: npt.ArrayLike | None = None,
     adversarial_tracks: npt.ArrayLike | None = None,
 ) -> OperatingPoint:
-    """What a given threshold, such as a paper's, does on the scores; arguments and errors as `separate`."""
+    """What a given threshold, such as a paper's, does; other arguments and errors as of `separate`."""
     low, high = _scores(normal, "normal"), _scores(adversarial, "adversarial")
     tracks = _tracks(normal_tracks, adversarial_tracks, len(low), len(high))
     return _point(low, high, threshold, None, tracks)
 
 
 def worst(separations: Mapping[str, Separation]) -> str:
-    """The name of the attack that is told from normal images worst: the lowest auroc, then the highest eer."""
+    """The attack with the lowest AUROC; of several the one with the highest equal error rate.
+
+    Args:
+        separations: By attack.
+
+    Raises:
+        DataError: There is none.
+    """
     if not separations:
         raise DataError("no attack was judged, so none is the worst")
     return min(separations, key=lambda name: (separations[name].auroc.value, -separations[name].eer.value))
@@ -305,62 +305,10 @@ def _auroc_and_eer(normal: Floats, adversarial: Floats) -> tuple[Floats, Floats]
     return auroc, eer
 
 
-def _around(values: Floats) -> Estimate:
-    """The first of `values`, and the interval from the others, its bootstrap draws.
-
-    It is laid on the logit scale, which covers better than percentiles do where the value is near 0 or 1."""
-    value, draws = values[0], values[1:]
-    spread = value * (1 - value)
-    if len(draws) < 2 or spread <= 0:
-        return Estimate(float(value), 0.0, 1.0)
-    centre, half = logit(value), -ndtri(_TAIL) * draws.std(ddof=1) / spread
-    return Estimate(float(value), float(expit(centre - half)), float(expit(centre + half)))
-
-
-def _of_perfect(right: bool, normals: int, adversarials: int) -> tuple[Estimate, Estimate]:
-    """Both where no score of one set reaches into the other, and every bootstrap draw says the same.
-
-    right: whether the adversarial images are the ones that score higher.
-
-    The threshold between the sets makes at most the errors that a sample without error allows, so that auroc >=
-    (1 - a)(1 - b) and eer <= max(a, b); together at 95 %.
-    """
-    a, b = (1 - _TAIL ** (1 / count) for count in (normals, adversarials))
-    area, error = (1 - a) * (1 - b), max(a, b)
-    if right:
-        return Estimate(1.0, area, 1.0), Estimate(0.0, 0.0, error)
-    return Estimate(0.0, 0.0, 1 - area), Estimate(1.0, 1 - error, 1.0)
-
-
 def _point(
     normal: Floats, adversarial: Floats, threshold: float, asked: float | None, tracks: tuple[Integers, Integers] | None
 ) -> OperatingPoint:
     first, second = tracks if tracks is not None else (None, None)
-    return OperatingPoint(threshold, asked, _rate(normal > threshold, first), _rate(adversarial > threshold, second))
-
-
-def _rate(hits: npt.NDArray[np.bool_], tracks: Integers | None) -> Rate:
-    count, total = int(hits.sum()), len(hits)
-    size = float(total) if tracks is None else _effective_size(hits, tracks)
-    return Rate(count, total, *_clopper_pearson(size * count / total, size))
-
-
-def _clopper_pearson(events: float, size: float) -> tuple[float, float]:
-    low = 0.0 if events <= 0 else float(betaincinv(events, size - events + 1, _TAIL))
-    high = 1.0 if events >= size else float(betaincinv(events + 1, size - events, 1 - _TAIL))
-    return low, high
-
-
-def _effective_size(hits: npt.NDArray[np.bool_], tracks: Integers) -> float:
-    """How many independent images the tracks are worth for this rate (Korn and Graubard 1998), at most `len(hits)`."""
-    sizes = np.bincount(tracks).astype(np.float64)
-    present = sizes > 0
-    clusters, total, share = int(present.sum()), len(hits), float(hits.mean())
-    if clusters == 1 or share in (0.0, 1.0):
-        return float(clusters)
-    residuals = np.bincount(tracks, weights=hits)[present] - share * sizes[present]
-    variance = clusters / (clusters - 1) * float(np.square(residuals).sum()) / total**2
-    if variance <= 0:
-        return float(total)
-    correction = (stdtrit(total - 1, 1 - _TAIL) / stdtrit(clusters - 1, 1 - _TAIL)) ** 2
-    return min(float(total), max(1.0, share * (1 - share) / variance * float(correction)))
+    return OperatingPoint(
+        threshold, asked, rate_of(normal > threshold, first), rate_of(adversarial > threshold, second)
+    )

@@ -1,14 +1,14 @@
-"""How far scores move when nothing but the arithmetic differs, and the margin that thresholds get for it.
+"""How far scores move when only the arithmetic differs, and the margin that thresholds get for it.
 
-Images are scored again with the graph left as it is or rewritten, in batches of other sizes, on more threads, and by
-torch where it knows the network's operators: each adds the same products up in another order or with other kernels, as
-another processor would. What a processor does that is not here is not measured; so the margin is FACTOR times the
-largest difference seen.
+Images are scored again with the graph as it is or rewritten, in batches of other sizes, with more threads, and by torch
+where it knows the network's operators. Each adds the same products in another order or with other kernels, as another
+processor would. What a processor that isn't here does is not measured; so the margin is FACTOR times the largest
+difference that was seen.
 
-Some scores depend on which classes come first. Where two change places they jump by a whole step, however small the
-difference was, and FACTOR times a jump would be no margin but another threshold. Jumps count as they are: what is
-needed to keep those images released that were seen to jump over the threshold. The manifest says on how many images a
-label flipped at all.
+Some scores depend on which classes come first. If two classes change places, the score jumps by a whole step, however
+small the difference was, and FACTOR times a jump would be another threshold rather than a margin. Jumps count once: the
+margin is what keeps those images released that were seen to jump over the threshold. The manifest says how many images
+changed their label.
 """
 
 from __future__ import annotations
@@ -46,8 +46,13 @@ Floats = npt.NDArray[np.float64]
 
 @dataclass(frozen=True, slots=True)
 class Arithmetic:
-    """optimisation: how far ONNX Runtime rewrites the graph. threads: of the processor. batch: copies that are
-    classified together at the most."""
+    """One way to compute the same network.
+
+    Attributes:
+        optimisation: How far ONNX Runtime rewrites the graph.
+        threads: Of the processor.
+        batch: Most copies that are classified together.
+    """
 
     optimisation: Optimisation
     threads: int
@@ -58,7 +63,7 @@ class Arithmetic:
         return f"ONNX Runtime, graph optimisation {self.optimisation}, {threads}, batches of {self.batch}"
 
 
-#: Each graph that there is, each number of threads and sizes of batches up to the papers' 38 operations.
+#: All degrees of graph rewriting, one and two threads, and batches of up to the papers' 38 operations.
 VARIED = (
     Arithmetic("all", 2, 38),
     Arithmetic("extended", 1, 7),
@@ -68,7 +73,7 @@ VARIED = (
 
 
 class Batched:
-    """An engine that gives `engine` batches of up to `size` images, never one alone if there may be more."""
+    """An engine that gives `engine` batches of at most `size` images, and of at least two where `size` allows it."""
 
     def __init__(self, engine: Engine, size: int) -> None:
         self.provider = engine.provider
@@ -86,9 +91,16 @@ class Batched:
 
 @dataclass(frozen=True, eq=False)
 class Rescored:
-    """variants: what computed again. base: scores of N images by detector as the edge gives them, (N,). varied: those
-    of the V variants, (V, N). flips: (N,), whether a label of the image or a copy changed. reordered: (V, N), whether
-    the likeliest classes came in another order."""
+    """Scores of N images, as the edge gives them and from V other arithmetics.
+
+    Attributes:
+        variants: The V arithmetics.
+        names: The detectors.
+        base: Detector -> scores as the edge gives them, float64 (N,).
+        varied: Detector -> scores of the variants, float64 (V, N).
+        flips: bool (N,), the label of the image or of a copy changed in some variant.
+        reordered: bool (V, N), the likeliest classes came in another order.
+    """
 
     variants: tuple[str, ...]
     names: tuple[str, ...]
@@ -98,22 +110,32 @@ class Rescored:
     reordered: npt.NDArray[np.bool_]
 
     def table(self, rows: Mapping[str, Floats]) -> Floats:
-        """Scores as columns, (..., D)."""
+        """Detector -> scores (...) as columns of one table, float64 (..., D)."""
         return np.stack([rows[name] for name in self.names], axis=-1)
 
     def spread(self, name: str) -> float:
-        """By how much a score may move by rounding: FACTOR times what was seen, jumps left out."""
+        """By how much rounding may move a score of the detector `name`: FACTOR times what was seen, without jumps."""
         apart = np.abs(self.varied[name] - self.base[name])
         return FACTOR * float(apart.max(initial=0.0, where=~self.reordered if name in _JUMPING else np.True_))
 
     def margin(self, name: str, limit: float | None) -> float:
-        """What `limit` of a detector's score has to leave; None where it has no limit of its own."""
+        """The margin for a detector's limit.
+
+        Args:
+            name: The detector.
+            limit: A score above it withholds; None if the detector has no limit of its own.
+        """
         if limit is None:
             return max(self.spread(name), _ROUNDING)
         return leeway(self.spread(name), self.base[name], self.varied[name], limit)
 
     def numerics(self, margin: Mapping[str, float], sums: tuple[str, Floats, Floats] | None = None) -> Numerics:
-        """For the manifest. sums: name, (N,) and (V, N) of what all scores together come to."""
+        """The record for the manifest.
+
+        Args:
+            margin: By detector, and of the sum.
+            sums: Name of the sum of all scores, its values float64 (N,), and those of the variants, float64 (V, N).
+        """
         base, varied = dict(self.base), dict(self.varied)
         if sums is not None:
             base[sums[0]], varied[sums[0]] = sums[1:]
@@ -131,15 +153,30 @@ class Rescored:
 
 
 def leeway(spread: float, base: Floats, varied: Floats, limit: float) -> float:
-    """The margin of a limit: `spread`, what an image below it was seen to go beyond it, and at least rounding."""
+    """The margin of a limit.
+
+    Args:
+        spread: By how much a score may move by rounding.
+        base: Scores as the edge gives them, float64 (N,).
+        varied: Scores of the variants, float64 (V, N).
+        limit: A score above it withholds.
+
+    Returns:
+        The largest of `spread`, how far an image below the limit was seen to go above it, and the rounding of float64.
+    """
     beyond = varied[:, base <= limit].max(initial=limit) - limit
     return max(spread, float(beyond), _ROUNDING * max(1.0, abs(limit)))
 
 
 def sampled(count: int, near: Sequence[tuple[Floats, float]]) -> npt.NDArray[np.int64]:
-    """Places of the images to score again, ascending: spread over all, and those next below limits.
+    """Choose the images to score again: some spread over all, and those just below each limit.
 
-    count: images there are. near: scores (count,) and their limit, one pair or more.
+    Args:
+        count: Number of images.
+        near: Pairs of scores, float64 (count,), and their limit.
+
+    Returns:
+        The images' places, int64, ascending.
     """
     places = set(np.unique(np.linspace(0, count - 1, min(count, _SPREAD)).astype(np.int64)).tolist())
     for scores, limit in near:
@@ -156,10 +193,18 @@ def rescore(
     files: Mapping[str, bytes],
     open_engine: Callable[[Arithmetic], Engine],
 ) -> Rescored:
-    """Score images again under each arithmetic of VARIED, and in torch.
+    """Score images again with each arithmetic of VARIED, and in torch.
 
-    measured: the images as the edge measured them. base: their scores, (N,) by detector. specs: the detectors. files:
-    their networks, and the classifier's. open_engine: the classifier's. Raises EngineError as that does.
+    Args:
+        measured: The N images, as the edge measured them.
+        base: Detector -> scores as the edge gives them, float64 (N,).
+        specs: The detectors.
+        classifier: The classifier.
+        files: The networks of detectors and classifier, by file.
+        open_engine: Opens the classifier with an arithmetic.
+
+    Raises:
+        EngineError: An engine can't be opened.
     """
     height, width = measured.images.shape[1:3]
     wanted = [str(spec.parameters["file"]) for spec in specs if "file" in spec.parameters]
@@ -201,7 +246,7 @@ def _on_onnx_runtime(
 
 
 def _ranks(measured: Measured) -> npt.NDArray[np.int64]:
-    """The likeliest classes in order, (N, 1 + operations, ranks), of the image first."""
+    """The likeliest classes in order, int64 (N, 1 + operations, ranks); the image itself comes first."""
     logits = np.concatenate([measured.logits[:, None], measured.variants], axis=1)
     ranks: npt.NDArray[np.int64] = np.argsort(-logits, axis=2, kind="stable")[..., :_RANKS]
     return ranks

@@ -17,7 +17,13 @@ __all__ = ["TorchEngine", "on_torch"]
 
 
 class TorchEngine:
-    """A classifier as an Engine. network: float32 (N, 3, H, W), prepared -> logits."""
+    """A classifier in torch, as an Engine.
+
+    Args:
+        network: float32 (N, 3, H, W), prepared -> logits, float32 (N, classes).
+        provider: Its name, for messages and manifests.
+        input: How pixels are prepared.
+    """
 
     def __init__(self, network: Network, provider: str, input: InputSpec) -> None:  # noqa: A002 - the manifest's name
         self.provider = provider
@@ -34,8 +40,17 @@ class TorchEngine:
 def on_torch(
     classifier: ClassifierSpec, wanted: Sequence[str], files: Mapping[str, bytes]
 ) -> tuple[TorchEngine, dict[str, Network]] | None:
-    """The classifier and the detectors' networks `wanted`, all files of a bundle. None where torch isn't installed, or
-    can't run the classifier; a detector's network that it can't run is ONNX Runtime's, as its file has it."""
+    """A bundle's networks in torch.
+
+    Args:
+        classifier: Of the bundle.
+        wanted: Files of the detectors' networks.
+        files: All files of the bundle.
+
+    Returns:
+        The classifier, and the detectors' networks by file; a network that torch can't run is run by ONNX Runtime. None
+        if torch isn't installed or can't run the classifier.
+    """
     try:
         import torch
 

@@ -1,7 +1,7 @@
 """The networks of the attention detector (Nguyen C., thesis, chapter 3): g makes masks, f2 reads them.
 
-g gives the *corruption mask* A of equation 8, where 1 is a value that noise may take the place of; the attention is
-1 - A: high where corrupting matters.
+g gives the *corruption mask* A of equation 8, where 1 marks a value that noise may replace. The attention is 1 - A:
+high where corrupting matters.
 """
 
 from __future__ import annotations
@@ -23,9 +23,11 @@ __all__ = [
 
 
 class DenseAttention(nn.Module):
-    """g of the thesis: three fully connected layers, (N, 3, size, size) in 0..1 -> A of the same shape, in 0..1.
+    """g of the thesis: three fully connected layers. The thesis gives no widths; two hidden layers are our reading.
 
-    The thesis gives no widths; two hidden layers of `hidden` units are our reading.
+    Args:
+        size: Height and width of the image, in pixels.
+        hidden: Units of each hidden layer.
     """
 
     def __init__(self, size: int, hidden: int = 256) -> None:
@@ -37,15 +39,17 @@ class DenseAttention(nn.Module):
         )
 
     def forward(self, image: Tensor) -> Tensor:
-        """The corruption mask A."""
+        """The corruption mask A in 0..1, (N, 3, size, size), of an image of the same shape in 0..1."""
         mask: Tensor = self.layers((image - 0.5) * 4.0)
         return mask
 
 
 class ConvolutionalAttention(nn.Module):
-    """A g that sees the same thing alike wherever it stands: (N, 3, size, size) in 0..1 -> A (N, 1, size, size).
+    """A convolutional g: it treats every place alike. Computed at a quarter of the size and enlarged.
 
-    Made at a quarter of the size and enlarged, so that it can mark places and not copy single values.
+    Args:
+        size: Height and width of the image, in pixels.
+        width: Channels of the first layer.
     """
 
     def __init__(self, size: int, width: int = 16) -> None:
@@ -57,13 +61,22 @@ class ConvolutionalAttention(nn.Module):
         )
 
     def forward(self, image: Tensor) -> Tensor:
-        """The corruption mask A."""
+        """The corruption mask A in 0..1, (N, 1, size, size), of an image (N, 3, size, size) in 0..1."""
         coarse: Tensor = self.layers((image - 0.5) * 4.0).sigmoid()
         return interpolate(coarse, size=(self.size, self.size), mode="bilinear", align_corners=False)
 
 
 def mask_classifier(classes: int, size: int, channels: int = 3) -> nn.Module:
-    """f2 of the thesis: LeNet-5 (LeCun et al. 1998) on a mask (N, channels, size, size) in 0..1, size >= 16."""
+    """f2 of the thesis: LeNet-5 (LeCun et al. 1998) on a mask.
+
+    Args:
+        classes: How many logits.
+        size: Height and width of the mask, 16 or more.
+        channels: Of the mask.
+
+    Returns:
+        A network, float (N, channels, size, size) in 0..1 -> (N, classes).
+    """
     side = (size // 2 - 4) // 2
     return nn.Sequential(
         *(_Scaled(), nn.Conv2d(channels, 6, 5, padding=2), nn.ReLU(), nn.MaxPool2d(2)),
@@ -73,8 +86,16 @@ def mask_classifier(classes: int, size: int, channels: int = 3) -> nn.Module:
 
 
 def image_classifier(classes: int, size: int, width: int = 16) -> nn.Module:
-    """An f2 of the masked image, built unlike the classifiers to protect: average pooling, squared-off widths, a linear
-    reading of the last map. size >= 8."""
+    """An f2 of the masked image, built unlike the classifiers to protect: average pooling and a linear last layer.
+
+    Args:
+        classes: How many logits.
+        size: Height and width of the image, 8 or more.
+        width: Channels of the first layer.
+
+    Returns:
+        A network, float (N, 3, size, size) in 0..1 -> (N, classes).
+    """
     layers: list[nn.Module] = [_Scaled()]
     for inputs, outputs in ((3, width), (width, 2 * width), (2 * width, 4 * width), (4 * width, 4 * width)):
         layers += [nn.Conv2d(inputs, outputs, 3, padding=1, bias=False), nn.BatchNorm2d(outputs), nn.ReLU()]
@@ -92,8 +113,12 @@ class _Scaled(nn.Module):
 class AttentionNetwork(nn.Module):
     """f2 behind g: image (N, 3, size, size) in 0..1 -> logits (N, classes).
 
-    masked: f2 is given the image times the attention, instead of the attention alone as in the thesis. mirrored: the
-    mirror image is asked about too and the logits are averaged; a perturbation made for f1 carries over to it less.
+    Args:
+        attention: g.
+        classifier: f2.
+        masked: f2 is given the image times the attention, instead of the attention alone as in the thesis.
+        mirrored: The mirror image is classified too and the logits are averaged; a perturbation made for f1 transfers
+            to it less.
     """
 
     def __init__(self, attention: nn.Module, classifier: nn.Module, *, masked: bool, mirrored: bool = False) -> None:
@@ -101,12 +126,12 @@ class AttentionNetwork(nn.Module):
         self.attention, self.classifier, self.masked, self.mirrored = attention, classifier, masked, mirrored
 
     def read(self, image: Tensor, corruption: Tensor) -> Tensor:
-        """f2's logits, given A."""
+        """f2's logits (N, classes), given an image (N, 3, H, W) and its corruption mask A."""
         logits: Tensor = self.classifier(image * (1 - corruption) if self.masked else 1 - corruption)
         return logits
 
     def forward(self, image: Tensor) -> Tensor:
-        """f2(g(x))."""
+        """f2(g(x)), (N, classes)."""
         logits = self.read(image, self.attention(image))
         if self.mirrored:
             mirror = image.flip(3)
@@ -117,7 +142,15 @@ class AttentionNetwork(nn.Module):
 def trainable(protected: Protected, size: int) -> nn.Module:
     """The network of a classifier with its weights as parameters, to be trained further as f2.
 
-    Raises DataError for one that gives no gradients or takes other images than (3, size, size).
+    Args:
+        protected: The classifier.
+        size: Height and width that are needed, in pixels.
+
+    Returns:
+        Its network; every weight wants a gradient.
+
+    Raises:
+        DataError: It gives no gradients, or takes other images than (3, size, size).
     """
     if not protected.differentiable or (protected.channels, protected.height, protected.width) != (3, size, size):
         raise DataError(

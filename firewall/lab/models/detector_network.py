@@ -1,4 +1,4 @@
-"""Networks that tell adversarial from normal images, or their residuals, by name; the small ones fit the edge."""
+"""Networks that separate adversarial from benign images, or their residuals, by name; the small ones fit the edge."""
 
 from __future__ import annotations
 
@@ -19,7 +19,11 @@ class DetectorNetwork(nn.Module):
 
     The first layers keep the full resolution: perturbations live in neighbouring pixels, and pooling would average them
     away. Normalisation is by image: statistics of batches that are half adversarial would shift the boundary on a
-    stream of normal images. The end takes the mean over all places, since a perturbation may sit anywhere.
+    stream of benign images. The end takes the mean over all places, since a perturbation may be anywhere.
+
+    Args:
+        width: Channels of the first layer.
+        channels: Of the input.
     """
 
     def __init__(self, width: int = 24, channels: int = 3) -> None:
@@ -38,7 +42,7 @@ class DetectorNetwork(nn.Module):
         self.head = nn.Linear(3 * width, 2)
 
     def forward(self, image: Tensor) -> Tensor:
-        """The two outputs, before any softmax."""
+        """The two outputs (N, 2), before any softmax."""
         outputs: Tensor = self.head(self.layers(image).mean(dim=(2, 3)))
         return outputs
 
@@ -46,10 +50,14 @@ class DetectorNetwork(nn.Module):
 class NoiseNetwork(nn.Module):
     """(N, channels, H, W) -> (N, 2): normal, adversarial. About 55 thousand weights, for residuals.
 
-    What a perturbation weighs against the texture around it matters, so the first layer is not normalised: its outputs
-    are cut off instead, as networks that look for hidden messages do it (truncated linear units, Ye et al. 2017), and
-    strong edges can't drown what is small. The end takes the mean and the greatest of all places: a perturbation may be
-    spread over the image or sit in a corner.
+    How strong a perturbation is against the texture around it matters, so the first layer is not normalised. Its
+    outputs are cut off instead, as in networks that look for hidden messages (truncated linear units, Ye et al. 2017),
+    so that strong edges don't hide what is small. The end takes the mean and the maximum over all places: a
+    perturbation may be spread over the image or concentrated in a corner.
+
+    Args:
+        channels: Of the input.
+        width: Channels of the first layer.
     """
 
     def __init__(self, channels: int = 3, width: int = 24) -> None:
@@ -63,7 +71,7 @@ class NoiseNetwork(nn.Module):
         self.head = nn.Linear(2 * 48, 2)
 
     def forward(self, residuals: Tensor) -> Tensor:
-        """The two outputs, before any softmax."""
+        """The two outputs (N, 2), before any softmax, of residuals (N, channels, H, W) in -1..1."""
         # A unit of the input is 255 grey levels, what is looked for has a few.
         found = self.layers(self.first(residuals * 32.0))
         outputs: Tensor = self.head(torch.cat([found.mean(dim=(2, 3)), found.amax(dim=(2, 3))], dim=1))
@@ -82,7 +90,18 @@ NETWORKS: MappingProxyType[str, Callable[[int], nn.Module]] = MappingProxyType(
 
 
 def by_name(name: str, channels: int = 3) -> nn.Module:
-    """A fresh network, random by torch's global generator. Raises UsageError, which lists the names there are."""
+    """A new network, its weights random by torch's global generator.
+
+    Args:
+        name: A key of NETWORKS.
+        channels: Of the input.
+
+    Returns:
+        The network: (N, channels, H, W) -> (N, 2), normal and adversarial, before any softmax.
+
+    Raises:
+        UsageError: There is none of that name; the message lists the names.
+    """
     try:
         return NETWORKS[name](channels)
     except KeyError:

@@ -1,9 +1,9 @@
-"""A small network that looks at what neighbouring pixels don't explain of each other: fit for the edge.
+"""A small network that uses only what neighbouring pixels don't explain of each other: fit for the edge.
 
-An image of a sign is smooth against a perturbation of a few grey levels, so the image has to go before anything can be
-learnt from the rest. What finds hidden messages does so: fixed or constrained high-pass filters first (Fridrich and
+An image of a sign is smooth compared with a perturbation of a few grey levels, so the image is removed before anything
+is learnt from the rest. Detectors of hidden messages do so: fixed or constrained high-pass filters first (Fridrich and
 Kodovsky 2012; Bayar and Stamm 2016), their outputs cut off at a few grey levels (truncated linear units, Ye, Ni and Yi
-2017), no pooling before the noise has been judged.
+2017), no pooling before the noise has been examined.
 """
 
 from __future__ import annotations
@@ -42,9 +42,14 @@ _DIFFERENCES: tuple[dict[tuple[int, int], float], ...] = (
 class HighPassNetwork(nn.Module):
     """(N, channels, H, W) in 0..1 -> (N, 2): normal, adversarial. About 31 thousand weights at width 16.
 
-    Twelve 5x5 filters, the same on each channel, whose weights are learned but always sum to 0; outputs cut off at 4
-    grey levels; then convolutions at full, half and a quarter of the resolution. The end takes the mean and the
-    greatest over all places: a perturbation may be spread over the image or sit in a corner.
+    Twelve 5x5 filters, the same on each channel, whose weights are learned but always sum to 0; then convolutions at
+    full, half and a quarter of the resolution. The end takes the mean and the maximum over all places.
+
+    Args:
+        channels: Of the input.
+        width: Channels of the first convolution behind the filters.
+        cut: Grey levels at which the filters' outputs are cut off.
+        normalise: `batch` or `group`, see `normalisation`.
     """
 
     def __init__(self, *, channels: int = 3, width: int = 16, cut: float = 4.0, normalise: str = "batch") -> None:
@@ -73,7 +78,7 @@ class HighPassNetwork(nn.Module):
         self.head = nn.Linear(2 * inputs, 2)
 
     def forward(self, image: Tensor) -> Tensor:
-        """The two outputs, before any softmax."""
+        """The two outputs (N, 2), before any softmax."""
         filters = (self.filters - self.filters.mean(dim=(2, 3), keepdim=True)).repeat(self.channels, 1, 1, 1)
         noise = conv2d(image * 255.0, filters, padding=_SIDE // 2, groups=self.channels)
         found = self.layers(noise.clamp(-self.cut, self.cut) / self.cut)

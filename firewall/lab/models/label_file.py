@@ -34,7 +34,17 @@ _NAMES = ("signname", "sign_name", "name", "label_name", "class_name", "names", 
 
 
 def read_labels(path: Path) -> tuple[str, ...]:
-    """The labels in a file, in the order of the classes. Raises UsageError for a file that can't be read as such."""
+    """The labels in a file, in the order of the classes.
+
+    Args:
+        path: The file.
+
+    Returns:
+        A name for each class.
+
+    Raises:
+        UsageError: The file can't be read as labels.
+    """
     try:
         with path.open("rb") as file:
             content = file.read(_LARGEST + 1)
@@ -55,7 +65,19 @@ def read_labels(path: Path) -> tuple[str, ...]:
 
 
 def labels_of_text(text: str, where: str, suffix: str = "") -> tuple[str, ...]:
-    """The labels in a text. suffix: of its file. where: names it in errors. Raises UsageError."""
+    """The labels in a text.
+
+    Args:
+        text: The file's content.
+        where: Names it in errors.
+        suffix: Of its file, such as ".csv".
+
+    Returns:
+        A name for each class.
+
+    Raises:
+        UsageError: The text can't be read as labels.
+    """
     if suffix == ".csv":
         return _of_table(text, where)
     if suffix in (".json", ".yaml", ".yml") or text.lstrip()[:1] in ("[", "{"):
@@ -81,7 +103,18 @@ def labels_of_text(text: str, where: str, suffix: str = "") -> tuple[str, ...]:
 
 
 def labels_of_value(value: Any, where: str) -> tuple[str, ...]:
-    """The labels in what JSON or YAML holds: see the module. Raises UsageError for anything else."""
+    """The labels in what JSON or YAML holds: see the module.
+
+    Args:
+        value: A list or an object.
+        where: Names it in errors.
+
+    Returns:
+        A name for each class.
+
+    Raises:
+        UsageError: It is anything else.
+    """
     if isinstance(value, dict):
         inner = next((value[key] for key in ("names", "labels", "classes", "id2label") if key in value), None)
         if isinstance(inner, (list, dict)):
@@ -97,7 +130,14 @@ def labels_of_value(value: Any, where: str) -> tuple[str, ...]:
 
 
 def repeated(labels: Sequence[str]) -> str:
-    """A label that several classes have, and which; or ""."""
+    """A label that several classes have.
+
+    Args:
+        labels: A name for each class.
+
+    Returns:
+        Which classes share which name, as a clause for a message; "" if every name is its own.
+    """
     name, count = Counter(labels).most_common(1)[0] if labels else ("", 0)
     places = [str(place) for place, label in enumerate(labels) if label == name]
     return f"classes {', '.join(places[:-1])} and {places[-1]} are all named {name!r}" if count > 1 else ""

@@ -1,9 +1,9 @@
 """How a detector network keeps its activations in range: by batch, or by image.
 
-Statistics of batches carry a trap for detectors: in training half of each batch is adversarial, on the road hardly any
-image is. So the statistics that a trained network keeps must be those of its last weights: `recalibrate`. By image
-nothing can go wrong that way, but how strong the noise of an image is as a whole is then divided out, and with it much
-of what a detector looks for.
+Statistics of batches have a pitfall for detectors: in training half of each batch is adversarial, on the road hardly
+any image is. So the statistics that a trained network keeps must be those of its last weights: `recalibrate`.
+Normalisation by image avoids that, but it divides out how strong an image's noise is as a whole, and with it much of
+what a detector looks for.
 """
 
 from __future__ import annotations
@@ -21,9 +21,17 @@ _GROUPS = 8
 
 
 def normalisation(kind: str, channels: int) -> nn.GroupNorm | nn.BatchNorm2d:
-    """The layer for `channels`. kind: "batch" (statistics of training ever after) or "group" (8 groups, by image).
+    """A normalisation layer, with two weights for each channel.
 
-    Both have two weights a channel. Raises UsageError for another kind.
+    Args:
+        kind: "batch" (statistics of training, kept) or "group" (8 groups, by image).
+        channels: Of its input.
+
+    Returns:
+        The layer.
+
+    Raises:
+        UsageError: Another kind.
     """
     if kind == "batch":
         return nn.BatchNorm2d(channels)
@@ -34,9 +42,11 @@ def normalisation(kind: str, channels: int) -> nn.GroupNorm | nn.BatchNorm2d:
 
 @torch.no_grad()
 def recalibrate(network: nn.Module, batches: Iterable[Tensor]) -> None:
-    """Set the kept statistics of every batch normalisation to the mean over `batches`, inputs (N, C, H, W) each.
+    """Set the kept statistics of every batch normalisation to the mean over some batches.
 
-    Leaves the network in evaluation mode; without batch normalisation nothing changes.
+    Args:
+        network: Left in evaluation mode; without batch normalisation nothing changes.
+        batches: Inputs, (N, C, H, W) each.
     """
     layers = [layer for layer in network.modules() if isinstance(layer, nn.BatchNorm2d)]
     network.eval()

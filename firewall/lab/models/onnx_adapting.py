@@ -1,10 +1,10 @@
-"""A user's ONNX graph, given the one form that everything behind it works with: float32 (N, C, H, W) in RGB, N free, to
-float32 (N, classes), logits.
+"""A user's ONNX graph in the one form that everything else works with: float32 (N, C, H, W) in RGB, N free, to float32
+(N, classes), logits.
 
-What the graph wants otherwise (BGR, channels last, float16 or uint8 pixels, a batch of one, probabilities, an output of
-several) is done by a node or two in front of it or behind it. So every engine, every kernel that writes the network's
-input, every device and every older version does it without knowing, and the hash of the bundle's file covers it.
-Nothing is guessed without a trial: the result is run on single images and on all together.
+What the graph wants otherwise (BGR, channels last, float16 or uint8 pixels, a batch of one, probabilities, one of
+several outputs) is done by a node or two in front of it or behind it. So every engine, every kernel that writes the
+network's input, every device and every older version does it without knowing, and the hash of the bundle's file covers
+it. Nothing is guessed without a trial: the result is run on single images and on all together.
 """
 
 from __future__ import annotations
@@ -29,9 +29,21 @@ __all__ = ["Adapted", "adapt"]
 
 @dataclass
 class Adapted:
-    """A network in the one form. content: its file, the user's own bytes where nothing had to be changed. mean, std: a
-    number for red, green and blue (or grey), in units of the full range. notes: what was changed, for whoever reads the
-    manifest."""
+    """A network in the one form.
+
+    Args:
+        content: Its file; the user's own bytes where nothing had to be changed.
+        model: The same, parsed.
+        input: Name of its input.
+        output: Name of its output.
+        channels: 1 or 3.
+        height: In pixels.
+        width: In pixels.
+        mean: A number for red, green and blue (or grey), in units of the full range.
+        std: As mean.
+        classes: How many logits.
+        notes: What was changed, for the manifest.
+    """
 
     content: bytes
     model: onnx.ModelProto
@@ -47,9 +59,20 @@ class Adapted:
 
 
 def adapt(name: str, content: bytes, options: Options, labels: int | None) -> Adapted:
-    """The graph of an ONNX file in the one form. labels: how many the classes have, where that is known.
+    """Bring the graph of an ONNX file into the one form.
 
-    Raises DataError for a file that is no classifier of images, UsageError for options that don't fit it.
+    Args:
+        name: Names it in errors.
+        content: The file's bytes.
+        options: What the user says of it.
+        labels: How many classes there are, where that is known.
+
+    Returns:
+        The network, tried on images.
+
+    Raises:
+        DataError: The file is no classifier of images.
+        UsageError: The options don't fit it.
     """
     model = parse_onnx(name, content)
     entry = _input(name, model)

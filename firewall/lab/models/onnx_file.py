@@ -19,7 +19,7 @@ from firewall.bundle import ClassifierSpec, InputSpec
 from firewall.errors import DataError, EngineError, UsageError
 from firewall.lab.models.label_file import labels_of_text, repeated
 from firewall.lab.models.onnx_adapting import Adapted, adapt
-from firewall.lab.models.onnx_network import OnnxNetwork, RuntimeNetwork, difference
+from firewall.lab.models.onnx_network import OnnxNetwork, RuntimeNetwork, compare
 from firewall.lab.models.onnx_reading import parse_onnx, read_onnx
 from firewall.lab.models.onnx_trial import samples
 from firewall.lab.models.options import Channels, Options
@@ -27,18 +27,22 @@ from firewall.lab.models.protected import Normalised, Protected
 
 __all__ = ["Options", "Specified", "load", "open_file", "read_onnx", "specify"]
 
-#: Largest difference of a logit from ONNX Runtime's, also as a share of the largest logit, with which gradients count.
-TOLERANCE = 1e-3
-_RELATIVE = 1e-4
-
 
 def open_file(spec: str) -> Protected:
-    """`PATH.onnx` or `PATH.onnx.xz`, perhaps with `?mean=...&std=...&size=...` behind it.
+    """Open `PATH.onnx` or `PATH.onnx.xz`, perhaps with options such as `?mean=...&std=...&size=...` behind it.
 
-    Labels come from the file's own metadata, all options from `PATH.onnx.json` beside it and from the spec, the later
-    ones winning. Another preparation of the pixels is another classifier, with another `sha256`.
+    Labels come from the file's own metadata; all options from `PATH.onnx.json` beside it and from the spec, the later
+    ones winning. Another preparation of the pixels makes another classifier, with another `sha256`.
 
-    Raises DataError for a file that is no classifier of images, UsageError for options that can't be.
+    Args:
+        spec: The path, and options.
+
+    Returns:
+        The classifier.
+
+    Raises:
+        DataError: The file is no classifier of images.
+        UsageError: The options can't be.
     """
     path, options = _asked(spec)
     content = read_onnx(path)
@@ -52,8 +56,14 @@ def open_file(spec: str) -> Protected:
 
 
 class Specified(NamedTuple):
-    """How the edge runs a user's ONNX file. content: the bytes for the bundle. note: what was changed, or "". channels:
-    the order that the network itself takes; the content takes RGB."""
+    """How the edge runs a user's ONNX file.
+
+    Args:
+        spec: What a manifest says of it.
+        content: The bytes for the bundle; they take RGB.
+        note: What was changed, or "".
+        channels: The order that the network itself takes.
+    """
 
     spec: ClassifierSpec
     content: bytes
@@ -64,10 +74,19 @@ class Specified(NamedTuple):
 def specify(spec: str, given: Mapping[str, str]) -> Specified:
     """How the edge runs a user's ONNX file.
 
-    spec: as of `open_file`. given: further options, as behind the question mark, which win. The bytes are the file's
-    own where it takes float32 (N, 3, H, W) in RGB, N free, and gives logits (N, classes) alone; what it wants or gives
-    otherwise is done by nodes in front of it and behind it: see `onnx_adapting`. Raises DataError for a file that is no
-    classifier of RGB images, or doesn't run on several at a time; UsageError for options that can't be.
+    The bytes are the file's own where it takes float32 (N, 3, H, W) in RGB, N free, and gives only logits (N, classes).
+    Other needs are met by nodes in front of it and behind it: see `onnx_adapting`.
+
+    Args:
+        spec: As of `open_file`.
+        given: Further options, as behind the question mark; they win.
+
+    Returns:
+        The specification and the bytes.
+
+    Raises:
+        DataError: The file is no classifier of RGB images, or doesn't run on several at a time.
+        UsageError: The options can't be.
     """
     path, options = _asked(spec)
     options = options.updated(given, "the options", Path())
@@ -162,7 +181,22 @@ def _asked(spec: str) -> tuple[Path, Options]:
 def load(
     name: str, content: bytes, options: Options, *, card: dict[str, Any] | None = None, sha256: str | None = None
 ) -> Protected:
-    """The classifier in `content`, with gradients where torch says the same as ONNX Runtime."""
+    """The classifier in an ONNX file's bytes, with gradients where torch gives the same as ONNX Runtime.
+
+    Args:
+        name: How it was asked for.
+        content: The file's bytes.
+        options: How its pixels are prepared.
+        card: What is known of it.
+        sha256: Of the file that defines it; None: of `content`.
+
+    Returns:
+        The classifier.
+
+    Raises:
+        DataError: The file is no classifier of images.
+        UsageError: The options don't fit it.
+    """
     adapted, labels = _adapted(name, content, options)
     reference = RuntimeNetwork(adapted.content, adapted.input, adapted.output)
     grey = options.grey and adapted.channels == 3
@@ -197,9 +231,7 @@ def _differentiable(
     mean, std, grey = preparation
     try:
         network = Normalised(OnnxNetwork(model, output), mean, std, grey=grey).eval()
-        apart, largest = difference(network, runtime, images)
+        compare(network, runtime, images)
     except (DataError, EngineError) as error:
         return None, f"none: {error}"
-    if not apart <= max(TOLERANCE, _RELATIVE * largest):
-        return None, f"none: torch and ONNX Runtime differ by {apart:.2g}"
     return network, "by torch, within 0.001 of ONNX Runtime's logits"

@@ -12,7 +12,15 @@ __all__ = ["free_reshapes", "needed_only", "unused"]
 
 
 def unused(model: onnx.ModelProto, name: str) -> str:
-    """`name`, with a number behind it if the graph has one of that name."""
+    """A name that the graph does not use.
+
+    Args:
+        model: The graph.
+        name: The name that is wanted; a number is put behind it if it is taken.
+
+    Returns:
+        The free name.
+    """
     graph = model.graph
     taken = {entry.name for entry in (*graph.input, *graph.output, *graph.initializer)}
     taken |= {value for node in graph.node for value in (*node.input, *node.output)}
@@ -21,7 +29,11 @@ def unused(model: onnx.ModelProto, name: str) -> str:
 
 
 def needed_only(model: onnx.ModelProto) -> None:
-    """Leave out nodes and weights that no output depends on."""
+    """Leave out nodes and weights that no output depends on.
+
+    Args:
+        model: Changed in place.
+    """
     graph = model.graph
     wanted, kept = {entry.name for entry in graph.output}, []
     for node in reversed(graph.node):
@@ -40,8 +52,14 @@ def needed_only(model: onnx.ModelProto) -> None:
 
 
 def free_reshapes(model: onnx.ModelProto) -> bool:
-    """Let every Reshape of what depends on the input, to a shape that begins with 1, keep the batch as it is; whether
-    there was one. Exporters write a batch of one down so."""
+    """Let reshapes to a shape that begins with 1 keep the batch as it is. Exporters write a batch of one down so.
+
+    Args:
+        model: Changed in place.
+
+    Returns:
+        Whether there was one, of what depends on the input.
+    """
     graph = model.graph
     shapes = {weight.name: numpy_helper.to_array(weight) for weight in graph.initializer if weight.data_type == 7}
     for node in graph.node:

@@ -21,14 +21,69 @@ from firewall.errors import DataError, EngineError
 from firewall.host.causes import told
 from firewall.host.onnxruntime import ort
 from firewall.lab.models.onnx_operators import OPERATORS, Node
+from firewall.lab.models.onnx_reading import described, kind_of, parse_onnx
 
-__all__ = ["OnnxNetwork", "RuntimeNetwork", "difference"]
+__all__ = ["OnnxNetwork", "RuntimeNetwork", "compare", "difference", "load_network"]
+
+#: Largest difference of an output from ONNX Runtime, also as a share of the largest output, with which gradients count.
+_TOLERANCE, _RELATIVE = 1e-3, 1e-4
+#: What is tried for a side of the input that the file leaves open.
+_OPEN_BATCH, _OPEN_SIDE = 2, 32
+
+
+def load_network(content: bytes) -> nn.Module:
+    """Any network of one input and one output as a torch module, so that gradients flow through it.
+
+    It is what attacks on the firewall's own detectors need: a classifier's logits come from `load_torch`, which also
+    knows how its pixels are prepared. Here values go in and out as the file has them.
+
+    Args:
+        content: An ONNX file's bytes: one float32 input of any shape (N, ...), such as (N, 6, 48, 48), and one float32
+            output.
+
+    Returns:
+        A module in evaluation mode, float32 (N, ...) in, float32 out. Its weights are buffers: no weight wants a
+        gradient. Compared with ONNX Runtime on random values before it is returned.
+
+    Raises:
+        DataError: the bytes are no ONNX file, there are several inputs or outputs or other types, an operator is not
+            among `OPERATORS`, or torch gives other values than ONNX Runtime or no gradients.
+    """
+    model = parse_onnx("the network", content)
+    weights = {entry.name for entry in (*model.graph.initializer, *model.graph.sparse_initializer)}
+    inputs, outputs = [entry for entry in model.graph.input if entry.name not in weights], list(model.graph.output)
+    for what, entries in (("input", inputs), ("output", outputs)):
+        if len(entries) != 1 or kind_of(entries[0]) != "float32":
+            raise DataError(
+                f"the network has the {what}s {described(entries)}; one float32 {what} is needed: export it so, or "
+                "name a classifier's file with load_torch, which chooses among outputs"
+            )
+    network, reference = OnnxNetwork(model, outputs[0].name), RuntimeNetwork(content, inputs[0].name, outputs[0].name)
+    sides = [side.dim_value for side in inputs[0].type.tensor_type.shape.dim]
+    shape = [side or (_OPEN_SIDE if place else _OPEN_BATCH) for place, side in enumerate(sides)]
+    values = torch.rand(shape, generator=torch.Generator().manual_seed(0))
+    try:
+        reference(values)
+    except EngineError as error:
+        if all(sides[1:]):
+            raise DataError(f"the network doesn't run: {error}") from error
+        return network.eval()  # the side that was tried is not one that it takes
+    try:
+        compare(network, reference, values)
+    except EngineError as error:
+        raise DataError(f"the network has no gradients in torch: {error}") from error
+    return network.eval()
 
 
 class OnnxNetwork(nn.Module):
     """The graph of an ONNX file, from its one input to one output. No weight wants a gradient.
 
-    Raises DataError, naming the operators, for a graph that uses others than `OPERATORS`.
+    Args:
+        model: The file, parsed.
+        output: Name of the output.
+
+    Raises:
+        DataError: The graph uses operators that are not in `OPERATORS`; the message names them.
     """
 
     def __init__(self, model: onnx.ModelProto, output: str) -> None:
@@ -71,7 +126,7 @@ class OnnxNetwork(nn.Module):
         ]
 
     def forward(self, image: Tensor) -> Tensor:
-        """What the file's output is for float (N, C, H, W), in the file's own range of values."""
+        """The file's output for float (N, ...), in the file's own range of values."""
         values: dict[str, Tensor] = {name: getattr(self, place) for name, place in self.weights.items()}
         values.update(self.shapes)
         values[self.input] = image
@@ -83,7 +138,13 @@ class OnnxNetwork(nn.Module):
 
 
 class RuntimeNetwork(nn.Module):
-    """An ONNX file on ONNX Runtime: logits, but no gradients. On the CPU, wherever the images are."""
+    """An ONNX file on ONNX Runtime: outputs, but no gradients. On the CPU, wherever the images are.
+
+    Args:
+        content: The file's bytes.
+        input_name: Name of its input.
+        output: Name of the output that is wanted.
+    """
 
     def __init__(self, content: bytes, input_name: str, output: str) -> None:
         super().__init__()
@@ -94,7 +155,18 @@ class RuntimeNetwork(nn.Module):
         return {**self.__dict__, "session": None}  # a session can't leave its process
 
     def forward(self, image: Tensor) -> Tensor:
-        """What the file's output is for float (N, C, H, W). Raises DataError where a gradient is asked for."""
+        """The file's output.
+
+        Args:
+            image: Float (N, ...).
+
+        Returns:
+            Float, on the image's device.
+
+        Raises:
+            DataError: A gradient is asked for.
+            EngineError: ONNX Runtime can't run the file.
+        """
         if image.requires_grad and torch.is_grad_enabled():
             raise DataError("this classifier has no gradients to attack it with; use a black-box attack")
         try:
@@ -111,9 +183,18 @@ class RuntimeNetwork(nn.Module):
 
 
 def difference(network: nn.Module, reference: nn.Module, images: Tensor) -> tuple[float, float]:
-    """The largest difference of a logit between two networks, and the largest logit.
+    """How far two networks' outputs lie apart.
 
-    Raises EngineError where their outputs can't be compared or the gradients of the first aren't finite or all 0.
+    Args:
+        network: Whose gradients count.
+        reference: What it is compared with.
+        images: Float (N, ...).
+
+    Returns:
+        The largest difference of an output, and the largest output.
+
+    Raises:
+        EngineError: The outputs can't be compared, or the gradients of the first network aren't finite or are all 0.
     """
     with torch.no_grad():
         expected = reference(images)
@@ -125,6 +206,22 @@ def difference(network: nn.Module, reference: nn.Module, images: Tensor) -> tupl
     if not bool(torch.isfinite(gradient).all()) or not bool(gradient.any()):
         raise EngineError("its gradients are zero everywhere, or not finite")
     return float((found.detach() - expected).abs().max()), float(expected.abs().max())
+
+
+def compare(network: nn.Module, reference: nn.Module, images: Tensor) -> None:
+    """Check that a network gives what another gives, and has gradients.
+
+    Args:
+        network: Whose gradients count.
+        reference: What it is compared with.
+        images: Float (N, ...).
+
+    Raises:
+        EngineError: They differ, or there are no gradients.
+    """
+    apart, largest = difference(network, reference, images)
+    if not apart <= max(_TOLERANCE, _RELATIVE * largest):
+        raise EngineError(f"torch and ONNX Runtime differ by {apart:.2g}")
 
 
 def _needed(nodes: Sequence[Node], output: str) -> list[Node]:

@@ -98,6 +98,32 @@ def _layer_norm(node: Node, inputs: Inputs) -> Tensor:
     return F.layer_norm(inputs[0], inputs[0].shape[axis:], inputs[1], bias, node.get("epsilon", 1e-5))
 
 
+def _standardised(x: Tensor, dims: Sequence[int], epsilon: float) -> Tensor:
+    """(x - mean) / sqrt(variance + epsilon) over `dims`. Unlike torch's own layers also where there is one value."""
+    variance, mean = torch.var_mean(x, dim=tuple(dims), correction=0, keepdim=True)
+    return (x - mean) * torch.rsqrt(variance + epsilon)
+
+
+def _per_channel(values: Tensor, x: Tensor) -> Tensor:
+    """(C,), shaped to be multiplied with x (N, C, ...)."""
+    return values.reshape(-1, *[1] * (x.ndim - 2))
+
+
+def _instance_norm(node: Node, inputs: Inputs) -> Tensor:
+    x, scale, bias = inputs[:3]
+    plain = _standardised(x, range(2, x.ndim), node.get("epsilon", 1e-5))
+    return plain * _per_channel(scale, x) + _per_channel(bias, x)
+
+
+def _group_norm(node: Node, inputs: Inputs) -> Tensor:
+    x, scale, bias = inputs[:3]
+    groups = node.get("num_groups")
+    plain = _standardised(x.reshape(len(x), groups, -1), [2], node.get("epsilon", 1e-5)).reshape(x.shape)
+    # Opset 18 has a scale and a bias for each group, opset 21 for each channel.
+    scale, bias = (each.repeat_interleave(x.shape[1] // len(each)) for each in (scale, bias))
+    return plain * _per_channel(scale, x) + _per_channel(bias, x)
+
+
 def _lrn(node: Node, inputs: Inputs) -> Tensor:
     return F.local_response_norm(
         inputs[0], node.get("size"), node.get("alpha", 1e-4), node.get("beta", 0.75), node.get("bias", 1.0)
@@ -295,6 +321,8 @@ OPERATORS: dict[str, Function] = {
     "MatMul": _binary(torch.matmul),
     "BatchNormalization": _batch_norm,
     "LayerNormalization": _layer_norm,
+    "InstanceNormalization": _instance_norm,
+    "GroupNormalization": _group_norm,
     "LRN": _lrn,
     "MaxPool": _max_pool,
     "AveragePool": _average_pool,

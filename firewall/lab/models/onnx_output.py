@@ -24,8 +24,15 @@ _SAME = ("Identity", "Dropout")
 
 @dataclass
 class Tail:
-    """taken: the value that is taken of the graph. steps: (operator, constant second operand, attributes) behind it.
-    classes: how many. note: for the manifest, or ""."""
+    """What is behind a graph's output.
+
+    Args:
+        taken: The value that is taken of the graph.
+        classes: How many.
+        changes: Whether anything has to be changed.
+        steps: Nodes behind it: (operator, constant second operand, attributes).
+        note: For the manifest, or "".
+    """
 
     taken: str
     classes: int
@@ -35,8 +42,22 @@ class Tail:
 
 
 def choose(name: str, model: onnx.ModelProto, values: Values, asked: str | None, labels: int | None) -> str:
-    """The name of the output that holds the classes. values: what the outputs gave for some images. asked: by the user.
-    labels: how many there are, where that is known. Raises DataError or UsageError, naming all outputs."""
+    """The name of the output that holds the classes.
+
+    Args:
+        name: Names the file in errors.
+        model: The graph.
+        values: What the outputs gave for some images.
+        asked: The output that the user asks for.
+        labels: How many classes there are, where that is known.
+
+    Returns:
+        The output's name.
+
+    Raises:
+        DataError: No output, or more than one, could hold the classes; the message names all.
+        UsageError: There is no output of the name that was asked for.
+    """
     entries = {entry.name: entry for entry in model.graph.output}
     told = ", ".join(_seen(entry, values) for entry in entries.values())
     if asked is not None and asked not in entries:
@@ -72,7 +93,20 @@ _ZIPMAP = "export it with options={'zipmap': False} of skl2onnx, which gives a t
 
 
 def tail_of(name: str, model: onnx.ModelProto, output: str, values: npt.NDArray[np.generic]) -> Tail:
-    """What makes logits (N, classes) of an output that gave `values` for some images. Raises DataError."""
+    """What makes logits (N, classes) of an output.
+
+    Args:
+        name: Names the file in errors.
+        model: The graph.
+        output: The output's name.
+        values: What it gave for some images.
+
+    Returns:
+        The nodes that are needed behind it.
+
+    Raises:
+        DataError: It does not hold one number for each class and image.
+    """
     classes = _width(values.shape)
     if classes == 0:
         raise DataError(

@@ -1,4 +1,4 @@
-"""The bytes of a user's ONNX file, and what they are where they are none."""
+"""The bytes of a user's ONNX file, and a diagnosis where they are something else."""
 
 from __future__ import annotations
 
@@ -35,7 +35,17 @@ _OTHERS: tuple[tuple[int, bytes, str], ...] = (
 
 
 def read_onnx(path: Path) -> bytes:
-    """The bytes of an ONNX file, unpacked if its name ends in .xz. Raises DataError."""
+    """The bytes of an ONNX file, unpacked if its name ends in .xz.
+
+    Args:
+        path: The file.
+
+    Returns:
+        Its bytes, at most 1 GiB.
+
+    Raises:
+        DataError: It can't be read or is too large.
+    """
     if path.is_dir():
         raise DataError(f"the classifier {path} is a folder; name the ONNX file in it")
     try:
@@ -50,7 +60,18 @@ def read_onnx(path: Path) -> bytes:
 
 
 def parse_onnx(name: str, content: bytes) -> onnx.ModelProto:
-    """The model in an ONNX file that is whole. Raises DataError, which says what the bytes are where they are none."""
+    """The model in an ONNX file that is whole.
+
+    Args:
+        name: Names it in errors.
+        content: The file's bytes.
+
+    Returns:
+        The model.
+
+    Raises:
+        DataError: The bytes are something else, and what, or the weights lie in other files.
+    """
     try:
         model = onnx.load_model_from_string(content)
         if not model.graph.node or not model.graph.output:
@@ -67,12 +88,26 @@ def parse_onnx(name: str, content: bytes) -> onnx.ModelProto:
 
 
 def described(entries: Iterable[onnx.ValueInfoProto]) -> str:
-    """Names, types and shapes of inputs or outputs: "scores float32 (N, 43)"."""
+    """Names, types and shapes of inputs or outputs, such as "scores float32 (N, 43)".
+
+    Args:
+        entries: Of a graph.
+
+    Returns:
+        For a message; "none" if there is none.
+    """
     return ", ".join(f"{entry.name} {kind_of(entry)} {_shape(entry)}".rstrip() for entry in entries) or "none"
 
 
 def kind_of(entry: onnx.ValueInfoProto) -> str:
-    """The type of an input's or output's numbers, by numpy's name; of what is no tensor: what it is."""
+    """The type of an input's or output's numbers.
+
+    Args:
+        entry: Of a graph.
+
+    Returns:
+        numpy's name, such as "float32"; for what is no tensor, what it is.
+    """
     form = entry.type.WhichOneof("value")
     if form != "tensor_type":
         maps = form == "sequence_type" and entry.type.sequence_type.elem_type.WhichOneof("value") == "map_type"

@@ -20,7 +20,16 @@ _BATCH = "export it with a free batch size (dynamic_axes of torch.onnx.export, d
 
 
 def samples(channels: int, height: int, width: int) -> npt.NDArray[np.float32]:
-    """Two images of noise and two smooth ones, 0..1, (4, channels, height, width), always the same."""
+    """Two images of noise and two smooth ones, always the same.
+
+    Args:
+        channels: Of the images.
+        height: In pixels.
+        width: In pixels.
+
+    Returns:
+        Float32 (4, channels, height, width) in 0..1.
+    """
     generator = np.random.default_rng(0)
     noise = generator.random((2, channels, height, width), np.float32)
     coarse = generator.random((2, channels, 4, 4), np.float32)
@@ -29,16 +38,34 @@ def samples(channels: int, height: int, width: int) -> npt.NDArray[np.float32]:
 
 
 def prepared(images: npt.NDArray[np.float32], mean: Sequence[float], std: Sequence[float]) -> npt.NDArray[np.float32]:
-    """(values - mean) / std a channel, float32, of values (N, channels, H, W)."""
+    """(values - mean) / std for each channel.
+
+    Args:
+        images: Float32 (N, channels, H, W).
+        mean: A number for each channel.
+        std: A number for each channel.
+
+    Returns:
+        Float32 of the same shape.
+    """
     means, stds = (np.array(values, np.float32)[:, None, None] for values in (mean, std))
     result: npt.NDArray[np.float32] = (images - means) / stds
     return result
 
 
 def trial(name: str, model: onnx.ModelProto, images: npt.NDArray[np.float32]) -> dict[str, npt.NDArray[np.generic]]:
-    """What each output that is a tensor gives for `images` (N, C, H, W) together, proven to be what it gives for each.
+    """What each tensor output gives for several images together, checked to be what it gives for each alone.
 
-    Raises DataError, with the cause and what to do, for a graph that can't be loaded or run, or answers otherwise.
+    Args:
+        name: Names the file in errors.
+        model: The graph.
+        images: Float32 (N, C, H, W).
+
+    Returns:
+        Values by the outputs' names.
+
+    Raises:
+        DataError: The graph can't be loaded or run, or gives other values for single images; with cause and advice.
     """
     names = [entry.name for entry in model.graph.output if entry.type.WhichOneof("value") == "tensor_type"]
     try:
@@ -71,7 +98,8 @@ def trial(name: str, model: onnx.ModelProto, images: npt.NDArray[np.float32]) ->
             )
         if whole.dtype.kind != "f":
             continue
-        apart = np.abs(np.concatenate(one_by_one).astype(np.float64) - whole)
+        with np.errstate(invalid="ignore"):  # what isn't a number is told of elsewhere
+            apart = np.abs(np.concatenate(one_by_one).astype(np.float64) - whole)
         if apart.size and np.isfinite(apart).all() and apart.max() > _TOGETHER * max(1e-3, float(np.abs(whole).max())):
             raise DataError(
                 f"{name} gives other values for an image that comes with others, or again ({apart.max():.3g} apart); "

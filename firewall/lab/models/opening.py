@@ -28,7 +28,7 @@ TRAINED = Path("runs") / "classifiers"
 
 @dataclass(frozen=True)
 class _Pack:
-    """A classifier whose ONNX file lies with the data: how its pixels are prepared, and what its card says."""
+    """A classifier whose ONNX file lies with the data: its data set, its preparation and its notes."""
 
     data: str
     mean: tuple[float, ...]
@@ -57,17 +57,27 @@ PACKS: dict[str, _Pack] = {
 
 
 def open_classifier(spec: str, root: Path | None = None) -> Protected:
-    """The classifier `spec`, ready to be attacked.
+    """The classifier of that name, ready to be attacked.
 
-    It is one of
+    `spec` is one of
 
     * `default`, the classifier of the bundle that comes with the package, or the folder of another bundle;
-    * a folder made by `firewall lab train classifier`, or the name of an architecture, which means the folder that the
-      command makes of it: lenet, two-layer, sign-small, alexnet, vgg;
-    * a name in PACKS, whose file is looked for under `root` (None: as for data sets);
+    * a folder made by `firewall lab train classifier`, or the name of an architecture, which stands for the folder that
+      the command makes of it: lenet, two-layer, sign-small, alexnet, vgg;
+    * a name in PACKS, whose file is looked for under `root`;
     * `PATH.onnx` or `PATH.onnx.xz`, perhaps with options: see `open_file`.
 
-    Raises UsageError for an unknown one, DataError or BundleError for one that is missing or can't be used.
+    Args:
+        spec: The name.
+        root: Folder of the data sets and classifiers; None: the usual places.
+
+    Returns:
+        The classifier.
+
+    Raises:
+        UsageError: It is unknown.
+        DataError: It is missing or can't be used.
+        BundleError: The bundle is damaged.
     """
     folder = Path(spec)
     if spec == "default" or (folder / MANIFEST).is_file():

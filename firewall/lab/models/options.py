@@ -1,5 +1,4 @@
-"""How pixels become the input of a user's network: what is said of it on the command line, beside its file, or in its
-name."""
+"""How pixels become the input of a user's network, as the command line, a file beside it, or its name says."""
 
 from __future__ import annotations
 
@@ -18,7 +17,7 @@ Channels = Literal["rgb", "bgr"]
 
 
 class Preparation(NamedTuple):
-    """A usual way: (value * range - mean) / std for values in 0..1, numbers for red, green and blue."""
+    """A usual preparation: (value * range - mean) / std for values in 0..1, numbers for red, green and blue."""
 
     mean: tuple[float, ...] = (0.0,)
     std: tuple[float, ...] = (1.0,)
@@ -40,13 +39,20 @@ _KNOWN = ("mean", "std", "range", "preparation", "channels", "size", "labels", "
 
 @dataclass(frozen=True)
 class Options:
-    """How pixels become a network's input: (value * range - mean) / std for values in 0..1, a number or one a channel.
+    """How pixels become a network's input: (value * range - mean) / std for values in 0..1.
 
-    mean, std: in the order in which the network takes its channels. channels: that order. preparation: the name that
-    range, mean and std come from, or "". size: (height, width), needed only where the file leaves it open. labels:
-    None: those in the file, else numbers. source: where the labels come from. offset: the network's class of
-    the data set's class 0; None: 1 for 1001 classes, else 0. output: of several, the one of the classes. grey: the file
-    takes three channels but its images are grey.
+    Args:
+        mean: One number, or one for each channel in the order in which the network takes them.
+        std: As mean, above 0.
+        range: Factor of the values, above 0.
+        size: (height, width) in pixels, needed only where the file leaves it open.
+        labels: The classes' names; None: those in the file, else numbers.
+        offset: The network's class of the data set's class 0; None: 1 for 1001 classes, else 0.
+        grey: The file takes three channels but its images are grey.
+        channels: The order in which the network takes its channels.
+        output: Of several outputs, the one that holds the classes.
+        preparation: The name that range, mean and std come from, or "".
+        source: Where the labels come from.
     """
 
     mean: tuple[float, ...] = (0.0,)
@@ -62,7 +68,19 @@ class Options:
     source: str = "the options"
 
     def updated(self, values: Mapping[str, Any], where: str, base: Path) -> Options:
-        """These with `values` from a sidecar file or from behind a question mark. Raises UsageError, naming `where`."""
+        """These options with further values.
+
+        Args:
+            values: From a sidecar file or from behind a question mark.
+            where: Names them in errors.
+            base: Folder that a path of labels starts from.
+
+        Returns:
+            New options.
+
+        Raises:
+            UsageError: A value is unknown or out of range.
+        """
         unknown = sorted(set(values) - set(_KNOWN))
         if unknown:
             raise UsageError(f"{where}: unknown option {unknown[0]!r}; known: {', '.join(_KNOWN)}")
@@ -82,7 +100,7 @@ class Options:
         return options
 
     def rgb(self, values: tuple[float, ...]) -> tuple[float, ...]:
-        """Numbers of the network's channels, for red, green and blue."""
+        """Numbers for the network's channels, reordered to red, green and blue."""
         return values[::-1] if self.channels == "bgr" else values
 
     def _check(self, where: str) -> None:

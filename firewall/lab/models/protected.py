@@ -20,11 +20,19 @@ __all__ = ["Normalised", "Protected"]
 class Protected:
     """A classifier with everything that attacks and databases need of it.
 
-    name: how it was asked for. sha256: of the file that defines it. labels: the network's classes. channels: 1 or 3.
-    offset: the network's class is the data set's label + offset (1 for ImageNet networks with a class for background).
-    network: float (N, channels, height, width) in 0..1 -> logits (N, classes), normalisation inside, evaluation mode,
-    no weight wants a gradient. differentiable: False if there are no gradients to be had, which leaves black-box
-    attacks; `card["gradients"]` says why. card: accuracy on kept-out data, training facts, notes.
+    Args:
+        name: How it was asked for.
+        sha256: Of the file that defines it.
+        labels: The network's classes.
+        channels: 1 or 3.
+        height: Of its input, in pixels.
+        width: Of its input, in pixels.
+        offset: The network's class is the data set's label plus this (1 for ImageNet networks with a class for
+            background).
+        network: Float (N, channels, height, width) in 0..1 -> logits (N, classes), normalisation inside, in evaluation
+            mode; no weight wants a gradient.
+        differentiable: False if there are no gradients, which leaves black-box attacks; `card["gradients"]` says why.
+        card: Accuracy on kept-out data, training facts, notes.
     """
 
     name: str
@@ -41,10 +49,19 @@ class Protected:
     arithmetic: ClassVar[str] = ""
 
     def prepare(self, image: npt.NDArray[np.uint8]) -> npt.NDArray[np.uint8]:
-        """An image (H, W, 1 or 3) uint8 of any size at the network's input size, resized as the edge does.
+        """An image at the network's input size, resized as the edge does.
 
-        A grey image becomes three equal channels for a network of three; a colour image is refused by a network of
-        one, since there are many ways of making it grey.
+        A grey image becomes three equal channels for a network of three. A network of one channel refuses a colour
+        image, since there are many ways of making it grey.
+
+        Args:
+            image: Uint8 (H, W, 1 or 3) of any size.
+
+        Returns:
+            Uint8 (height, width, channels).
+
+        Raises:
+            DataError: The image doesn't fit.
         """
         if image.dtype != np.uint8 or image.ndim != 3 or image.shape[2] not in (1, 3) or 0 in image.shape:
             raise DataError(f"an image must be uint8 (H, W, 1 or 3), got {image.dtype} {image.shape}")
@@ -54,9 +71,18 @@ class Protected:
         return np.ascontiguousarray(resize(colour, self.width, self.height)[..., : self.channels])
 
     def logits(self, images: npt.NDArray[np.uint8], batch: int = 64) -> npt.NDArray[np.float32]:
-        """Logits (N, classes) of stored pixels (N, height, width, channels) uint8: what decides whether an image fools.
+        """Logits of stored pixels: they decide whether an image fools the classifier.
 
-        Raises DataError for images of another size or type, EngineError if a logit is not a finite number.
+        Args:
+            images: Uint8 (N, height, width, channels).
+            batch: How many images go through the network at a time.
+
+        Returns:
+            Float32 (N, classes).
+
+        Raises:
+            DataError: The images have another size or type.
+            EngineError: A logit is not a finite number.
         """
         size = (self.height, self.width, self.channels)
         if images.dtype != np.uint8 or images.shape[1:] != size:
@@ -75,8 +101,14 @@ class Protected:
 
 
 class Normalised(nn.Module):
-    """A network behind its normalisation, (image - mean) / std with a number a channel; a grey image is given to a
-    network of three channels as three equal ones."""
+    """A network behind its normalisation, (image - mean) / std for each channel.
+
+    Args:
+        network: Float (N, C, H, W) -> logits (N, classes).
+        mean: A number, or one for each channel.
+        std: As mean.
+        grey: The network takes three channels and is given a grey image as three equal ones.
+    """
 
     mean: Tensor
     std: Tensor

@@ -1,7 +1,7 @@
-"""Masks of what a classifier looks at, for any network: Grad-CAM, SmoothGrad, RISE.
+"""Masks of what a classifier uses, for any network: Grad-CAM, SmoothGrad, RISE.
 
-They take gradients of the classifier or many runs of it, so they stay in the lab; on the edge a small network that has
-learnt to give the same masks stands for them.
+They need gradients of the classifier or many runs of it, so they stay in the lab. On the edge a small network that has
+learnt to give the same masks takes their place.
 """
 
 from __future__ import annotations
@@ -35,11 +35,20 @@ class _Convolutions(TorchFunctionMode):
 
 
 def grad_cam(network: nn.Module, images: Tensor) -> Tensor:
-    """Selvaraju et al.: "Grad-CAM: visual explanations from deep networks via gradient-based localization", 2017.
+    """Grad-CAM: the last convolution's maps, each weighted by the mean gradient of the top class's logit, rectified.
 
-    images: (N, C, H, W) in 0..1. Returns (N, 1, H, W) in 0..1: the last convolution's maps, each weighted by the mean
-    slope of the top class's logit, rectified, enlarged, and divided by its largest value. Raises DataError for a
-    network without a convolution.
+    Selvaraju et al.: "Grad-CAM: visual explanations from deep networks via gradient-based localization", 2017,
+    equations 1 and 2. Enlarged to the image and divided by the largest value.
+
+    Args:
+        network: Float (N, C, H, W) in 0..1 -> logits.
+        images: Float (N, C, H, W) in 0..1.
+
+    Returns:
+        Float (N, 1, H, W) in 0..1.
+
+    Raises:
+        DataError: The network has no convolution.
     """
     with torch.enable_grad():
         point = images.detach().clone().requires_grad_()
@@ -54,10 +63,20 @@ def grad_cam(network: nn.Module, images: Tensor) -> Tensor:
 
 
 def smooth_grad(network: nn.Module, images: Tensor, *, samples: int = 8, noise: float = 0.1, seed: int = 0) -> Tensor:
-    """Smilkov et al.: "SmoothGrad: removing noise by adding noise", 2017.
+    """SmoothGrad: the length over the channels of the top class's gradient, its mean over noisy copies.
 
-    The length over the channels of the top class's slope, its mean over `samples` copies with normal noise of standard
-    deviation `noise`; then blurred over 5x5 pixels and divided by its 99 % quantile. Shapes as of `grad_cam`.
+    Smilkov et al.: "SmoothGrad: removing noise by adding noise", 2017. Blurred over 5x5 pixels and divided by the 99 %
+    quantile.
+
+    Args:
+        network: Float (N, C, H, W) in 0..1 -> logits.
+        images: Float (N, C, H, W) in 0..1.
+        samples: How many copies.
+        noise: Standard deviation of the noise, in units of the full range.
+        seed: What the noise depends on.
+
+    Returns:
+        Float (N, 1, H, W) in 0..1.
     """
     generator = torch.Generator().manual_seed(seed)
     with torch.no_grad():
@@ -77,10 +96,21 @@ def smooth_grad(network: nn.Module, images: Tensor, *, samples: int = 8, noise: 
 
 @torch.no_grad()
 def rise(network: nn.Module, images: Tensor, *, samples: int = 200, cells: int = 6, seed: int = 0) -> Tensor:
-    """Petsiuk et al.: "RISE: randomized input sampling for explanation of black-box models", 2018.
+    """RISE: the mean of random masks, each weighted by the top class's probability for the masked image. Needs no
+    gradients.
 
-    `samples` random masks of cells x cells, half of them 1, enlarged and shifted; the mean of the masks, each weighted
-    by the top class's probability for the masked image; laid between 0 and 1 for each image. Needs no gradients.
+    Petsiuk et al.: "RISE: randomized input sampling for explanation of black-box models", 2018. Masks of cells x cells,
+    half of them 1, enlarged and shifted; the result is scaled to 0..1 for each image.
+
+    Args:
+        network: Float (N, C, H, W) in 0..1 -> logits.
+        images: Float (N, C, H, W) in 0..1.
+        samples: How many masks.
+        cells: Cells along a side.
+        seed: What the masks depend on.
+
+    Returns:
+        Float (N, 1, H, W) in 0..1.
     """
     generator = torch.Generator().manual_seed(seed)
     height, width = images.shape[2:]

@@ -22,7 +22,10 @@ INPUT_SIZE = 48
 class SignClassifier(nn.Module):
     """Input: float (N, 3, 48, 48), RGB, 0..1 (the normalisation is inside). Output: logits (N, classes).
 
-    0.49 million parameters, about 33 million multiply-adds an image.
+    0.49 million parameters, about 33 million multiply-adds for each image.
+
+    Args:
+        classes: How many logits.
     """
 
     def __init__(self, classes: int = 43) -> None:
@@ -65,9 +68,15 @@ class _Residual(nn.Module):
 
 
 def fuse(model: SignClassifier) -> SignClassifier:
-    """A copy in evaluation mode with every batch normalisation folded into the convolution before it.
+    """A copy with every batch normalisation folded into the convolution before it.
 
-    This is the form that is exported, so that the weights of the ONNX file are those of a torch network again.
+    This is the form that is exported, so that the weights of the ONNX file are again those of a torch network.
+
+    Args:
+        model: A trained network.
+
+    Returns:
+        The copy, in evaluation mode.
     """
     fused = copy.deepcopy(model).eval()
     for block in fused.modules():
@@ -80,9 +89,16 @@ def fuse(model: SignClassifier) -> SignClassifier:
 
 
 def from_onnx(content: bytes) -> SignClassifier:
-    """The torch network of an exported default classifier, in evaluation mode: what attacks take gradients of.
+    """The torch network of an exported default classifier.
 
-    Raises DataError if the ONNX file is not one of these networks.
+    Args:
+        content: The ONNX file's bytes.
+
+    Returns:
+        The network in evaluation mode.
+
+    Raises:
+        DataError: The file is not one of these networks.
     """
     try:
         graph = onnx.load_model_from_string(content).graph

@@ -1,4 +1,4 @@
-"""Small classifiers of digits, CIFAR-10 and signs, to attack and to certify: at a size for a CPU."""
+"""Small classifiers of digits, CIFAR-10 and signs, to attack and to certify, of a size for a CPU."""
 
 from __future__ import annotations
 
@@ -12,8 +12,14 @@ __all__ = ["ARCHITECTURES", "Architecture", "alexnet", "lenet", "sign_small", "t
 
 @dataclass(frozen=True)
 class Architecture:
-    """build(classes) gives the network, whose input is float (N, channels, size, size) in 0..1; dataset: what it is
-    trained on unless another one of the same channels and size is asked for."""
+    """A network and what it is trained on.
+
+    Args:
+        build: Number of classes -> the network, float (N, channels, size, size) in 0..1 -> logits.
+        channels: 1 or 3.
+        size: Height and width of its input, in pixels.
+        dataset: What it is trained on.
+    """
 
     build: Callable[[int], nn.Module]
     channels: int

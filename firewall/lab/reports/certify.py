@@ -1,4 +1,4 @@
-"""The page of all certificates: what was proved, what attacks reached, and what is not promised."""
+"""The page of all certificates: what was proved, what attacks achieved, and what is not promised."""
 
 from __future__ import annotations
 
@@ -62,9 +62,14 @@ Floats = npt.NDArray[np.float64]
 
 
 def collect(folder: Path, bundle: Bundle | None = None) -> dict[str, Any]:
-    """What the JSON files of a folder hold, by kind: fig6, curve, spatial, flow, patch, smoothing, firewall.
+    """Read the results in a folder, by kind: fig6, curve, spatial, flow, patch, smoothing, firewall and so on.
 
-    Raises DataError for a folder that isn't there or holds no certificate, and for a file that is no JSON.
+    Args:
+        folder: With JSON files of `firewall lab certify` and `firewall lab attack spatial`.
+        bundle: Its certificate is shown; None for none.
+
+    Raises:
+        DataError: The folder is missing or holds no certificate, or a file can't be read.
     """
     if not folder.is_dir():
         raise DataError(f"{folder} is not there; write results of 'firewall lab certify ... --json' into it")
@@ -75,12 +80,12 @@ def collect(folder: Path, bundle: Bundle | None = None) -> dict[str, Any]:
         try:
             content = json.loads(path.read_text(encoding="utf-8"))
         except (OSError, ValueError) as error:
-            raise DataError(f"{path} is not readable JSON ({error}); make it anew or take it away") from error
+            raise DataError(f"{path} is not readable JSON ({error}); write it again or remove it") from error
         try:
             _sort(found, path, content)
         except (KeyError, TypeError, ValueError, AttributeError, IndexError) as error:
             raise DataError(
-                f"{path} is not as 'firewall lab certify' writes it ({type(error).__name__}: {error}); make it anew"
+                f"{path} is not as 'firewall lab certify' writes it ({type(error).__name__}: {error}); write it again"
             ) from error
     if not any(value for key, value in found.items() if key != "firewall") and found["firewall"] is None:
         raise DataError(f"{folder} holds no certificates; write results of 'firewall lab certify ... --json' into it")
@@ -170,8 +175,17 @@ def _bar(whose: str, network: str, attack: str, hits: int, total: int) -> dict[s
 
 
 def write(found: dict[str, Any], out: Path, json_file: Path | None = None, data: Path | None = None) -> None:
-    """The page and, if asked for, its numbers. data: folder of the data sets, for pictures of attacked digits; without
-    them flow fields alone are shown. Raises FirewallError if a file can't be written."""
+    """Write the page.
+
+    Args:
+        found: Of `collect`.
+        out: The HTML file.
+        json_file: Where its numbers go; None: nowhere.
+        data: Folder of the data sets, for pictures of attacked digits; without it only flow fields are shown.
+
+    Raises:
+        FirewallError: A file can't be written.
+    """
     environment = Environment(autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True)
     folder = resources.files("firewall.lab.reports")
     page = environment.from_string(folder.joinpath("certify.html.j2").read_text(encoding="utf-8")).render(
@@ -318,7 +332,7 @@ def _kept(paths: list[str]) -> Iterator[_Example]:
             with Path(name).open("rb") as file, np.load(file, allow_pickle=False) as saved:
                 parts = [saved[key] for key in ("image", "flow", "attacked", "label", "target", "total_variation")]
         except (OSError, ValueError, KeyError, BadZipFile) as error:
-            raise DataError(f"{name} holds no attacked digits ({error}); make it anew or take it away") from error
+            raise DataError(f"{name} holds no attacked digits ({error}); write it again or remove it") from error
         for image, flow, attacked, label, target, variation in list(zip(*parts, strict=True))[: _PICTURES // 2]:
             yield _Example(
                 np.asarray(image / 255.0),

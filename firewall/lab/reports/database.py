@@ -27,9 +27,16 @@ _SHOWN = 160  # pixels that an example is wide at least
 
 
 def write(databases: Sequence[Database], out: Path) -> tuple[Path, Path]:
-    """Write `out` (HTML, everything in one file) and the same tables as Markdown beside it; the paths of both.
+    """Write a page and its tables as Markdown.
 
-    Of several databases there is also the paper's table 1: successes by attack and classifier.
+    Several databases also get a table of successes by attack and classifier, like the paper's table 1.
+
+    Args:
+        databases: One or more.
+        out: The HTML file, which needs no others.
+
+    Returns:
+        The paths of the page and of the Markdown beside it.
     """
     parts = [_facts(database) for database in databases]
     environment = Environment(autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True)
@@ -51,7 +58,11 @@ def _table(parts: list[dict[str, Any]]) -> list[tuple[str, list[str]]]:
 
 def _markdown_table(parts: list[dict[str, Any]]) -> str:
     heads = [f"{part['card'].classifier.name}, {part['card'].dataset.name}" for part in parts]
-    lines = ["# Successes by attack and classifier: kept / attempted", "", "| attack | " + " | ".join(heads) + " |"]
+    lines = [
+        "# Attack success by attack and classifier: kept / attempted",
+        "",
+        "| attack | " + " | ".join(heads) + " |",
+    ]
     lines.append("| --- " * (1 + len(heads)) + "|")
     lines += [f"| {attack} | " + " | ".join(cells) + " |" for attack, cells in _table(parts)]
     return "\n".join([*lines, ""])
@@ -135,8 +146,8 @@ def _markdown(facts: dict[str, Any]) -> str:
         f"# Adversarial database: {card.dataset.name}, {card.classifier.name}",
         "",
         f"Classifier SHA-256: {card.classifier.sha256}.",
-        f"Normal images: {len(card.normal)}, which it names rightly, of {card.looked_at} looked at.",
-        "Kept: adversarial images that still fool it after rounding to 8 bits, storing and reading again.",
+        f"Benign images: {len(card.normal)} that it gets right, of {card.looked_at} looked at.",
+        "Kept: attacked images that still fool it after rounding to 8 bits, storing and reading again.",
         "",
         "| attack | attempted | kept | share (95 %) | mean linf | mean L2 | pixels changed | s an image, one thread |",
         "| --- | --- | --- | --- | --- | --- | --- | --- |",

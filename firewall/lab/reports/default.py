@@ -1,7 +1,7 @@
 """`firewall lab report default`: one page that a sceptical reviewer reads before trusting a bundle.
 
-The bundle is judged anew on the databases that are named; what takes longer than that (attacks left out of training,
-tracks, cost) comes from the files that other commands wrote. What isn't there is said to be missing.
+The bundle is evaluated on the given databases. What takes longer (attacks left out of training, tracks, cost) is read
+from the files that other commands wrote. The page says what is missing.
 """
 
 from __future__ import annotations
@@ -17,10 +17,10 @@ from firewall.bundle import Bundle, Manifest, Seen
 from firewall.bundle.certificate import judges
 from firewall.errors import DataError
 from firewall.lab.database.shards import write_file
-from firewall.lab.evaluation.assessment import Assessment
-from firewall.lab.measurement.judge import SUSPICION
+from firewall.lab.evaluation.bundle_on_database import Evaluation
+from firewall.lab.measurement.bundle_verdicts import SUSPICION
 from firewall.lab.measurement.metrics import FEW
-from firewall.lab.reports.evaluation import histogram, roc
+from firewall.lab.reports.evaluation import histogram, ranked, roc
 from firewall.lab.reports.pictures import data_uri
 
 __all__ = ["FILES", "read_results", "write"]
@@ -49,13 +49,20 @@ def read_results(folder: Path) -> dict[str, Any]:
         except FileNotFoundError:
             found[name] = None
         except (OSError, ValueError) as error:
-            raise DataError(f"{path} is not a result that this command can show ({error}); make it anew") from error
+            raise DataError(f"{path} is not a result that this command can show ({error}); write it again") from error
     return found
 
 
-def write(bundle: Bundle, seen: Assessment, unseen: Assessment | None, results: dict[str, Any], out: Path) -> None:
-    """The page of `bundle`. seen: judged on images that nothing was trained or calibrated on. unseen: on a database of
-    more kinds of attacks. results: of `read_results`; those of another bundle are not shown, and that is said."""
+def write(bundle: Bundle, seen: Evaluation, unseen: Evaluation | None, results: dict[str, Any], out: Path) -> None:
+    """Write the page.
+
+    Args:
+        bundle: The bundle.
+        seen: Its evaluation on images that nothing was trained or calibrated on.
+        unseen: Its evaluation on a database of more kinds of attacks; None if there is none.
+        results: Of `read_results`. Those of another bundle are left out, and the page says so.
+        out: The HTML file.
+    """
     notes = list(seen.summary["about"]["notes"])
     for name in ("tracks", "cost", "leave_one_out"):
         made_with = _bundle_of(results[name])
@@ -91,7 +98,7 @@ def write(bundle: Bundle, seen: Assessment, unseen: Assessment | None, results: 
     write_file(out, page.encode())
 
 
-def _part(assessment: Assessment) -> dict[str, Any]:
+def _part(assessment: Evaluation) -> dict[str, Any]:
     """What the page shows of one database."""
     summary = assessment.summary
     about = summary["about"]
@@ -103,12 +110,12 @@ def _part(assessment: Assessment) -> dict[str, Any]:
         "summary": summary,
         "detectors": names,
         "fused": summary.get(SUSPICION),
-        "ranked": sorted(summary["bundle"].items(), key=lambda item: ("few" in item[1], item[1]["withheld"])),
+        "ranked": ranked(summary["bundle"]),
         "pictures": {pictured: {"roc": data_uri(roc(scores)), "histogram": data_uri(histogram(scores))}},
         "data": (
             f"{database['dataset']}, part {database['part']}, splits {about['split'].replace(',', ', ')}: "
-            f"{summary['normal']['n']} normal images that the classifier names rightly, and of each attack those that "
-            "fool it after rounding and storing. Normal and attacked images have one file history."
+            f"{summary['normal']['n']} benign images that the classifier gets right, and of each attack those that "
+            "fool it after rounding and storing. Benign and attacked images have the same file history."
         ),
     }
 
@@ -120,16 +127,16 @@ def _detectors(manifest: Manifest) -> list[dict[str, Any]]:
     for name in terms or specs:
         parameters, fitted = specs[name].parameters, specs[name].fitted
         copies = len(parameters.get("operations") or parameters.get("qualities") or ())
-        row: dict[str, Any] = {"name": name, "copies": copies, "fitted": _told(fitted)}
+        row: dict[str, Any] = {"name": name, "copies": copies, "fitted": _fitted_to(fitted)}
         if name in terms:
             row |= {"weight": terms[name].weight, "release_below": terms[name].release_below}
         rows.append(row)
     return rows
 
 
-def _told(fitted: Seen | None) -> str:
+def _fitted_to(fitted: Seen | None) -> str:
     if fitted is None:
-        return "normal images of the calibration, or nothing"
+        return "benign images of the calibration, or nothing"
     return f"{len(fitted.groups.split())} groups of {fitted.dataset}, part {fitted.part}"
 
 
@@ -139,7 +146,7 @@ def _tracks(result: dict[str, Any] | None) -> list[dict[str, str]]:
     rows = []
     for where, judged in result["judged"].items():
         for rule, told in _RULES.items():
-            attacked, normal = judged["attacked"]["10 frames"].get(rule), judged["normal"].get(rule)
+            attacked, normal = judged["attacked"].get("10 frames", {}).get(rule), judged["normal"].get(rule)
             if attacked is not None and normal is not None:
                 every = attacked["all"]
                 cells = {

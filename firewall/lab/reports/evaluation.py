@@ -14,17 +14,17 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from firewall.lab.database.shards import write_file
-from firewall.lab.evaluation.assessment import Assessment, Scores
+from firewall.lab.evaluation.bundle_on_database import Evaluation, Scores
 from firewall.lab.measurement.metrics import FEW
 from firewall.lab.reports.pictures import data_uri
 
-__all__ = ["histogram", "roc", "write"]
+__all__ = ["histogram", "ranked", "roc", "write"]
 
 _COLOURS = mpl.colormaps["tab10"]
 
 
-def write(assessment: Assessment, out: Path) -> None:
-    """Write the page to `out`."""
+def write(assessment: Evaluation, out: Path) -> None:
+    """Write the page of an evaluation to the HTML file `out`."""
     environment = Environment(autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True)
     source = resources.files("firewall.lab.reports").joinpath("evaluation.html.j2").read_text(encoding="utf-8")
     summary = assessment.summary
@@ -32,16 +32,26 @@ def write(assessment: Assessment, out: Path) -> None:
         name: {"roc": data_uri(roc(scores)), "histogram": data_uri(histogram(scores))}
         for name, scores in assessment.scores.items()
     }
-    ranked = sorted(summary["bundle"].items(), key=lambda item: ("few" in item[1], item[1]["withheld"]))
     page = environment.from_string(source).render(
         summary=summary,
         detectors=list(assessment.scores),
         pictures=pictures,
-        ranked=ranked,
+        ranked=ranked(summary["bundle"]),
         about=summary["about"],
         few=FEW,
     )
     write_file(out, page.encode())
+
+
+def ranked(attacks: dict[str, dict[str, Any]]) -> list[tuple[str, dict[str, Any]]]:
+    """Sort what an evaluation says of the bundle: the highest wrong-release rate first, too few images last.
+
+    Args:
+        attacks: Attack -> entry, as in the summary's "bundle".
+    """
+    return sorted(
+        attacks.items(), key=lambda item: ("few" in item[1], -item[1]["wrong_release"]["rate"], item[1]["withheld"])
+    )
 
 
 def roc(scores: Scores) -> Figure:
@@ -61,16 +71,16 @@ def roc(scores: Scores) -> Figure:
 
 
 def histogram(scores: Scores) -> Figure:
-    """Densities of the scores, normal and by attack."""
+    """Densities of the scores of benign images and of each attack."""
     figure = Figure(figsize=(5.2 if len(scores.attacks) <= 8 else 6.6, 4.2), layout="constrained")
     axes = figure.subplots()
     everything = np.concatenate([scores.normal, *scores.attacks.values()])
     low, high = np.quantile(everything, [0.005, 0.995])
     bins = np.linspace(low, max(high, low + 1e-9), 41).tolist()
-    axes.hist(_within(scores.normal, bins), bins, density=True, color="0.75", label=f"normal ({len(scores.normal)})")
+    axes.hist(_within(scores.normal, bins), bins, density=True, color="0.75", label=f"benign ({len(scores.normal)})")
     for number, (attack, values) in enumerate(scores.attacks.items()):
         axes.hist(_within(values, bins), bins, density=True, histtype="step", **_line(number), label=attack)
-    axes.set(xlabel="score (higher = more suspicious; ends hold what lies beyond)", ylabel="density")
+    axes.set(xlabel="score (higher = more suspicious; the outer bins also count what lies outside)", ylabel="density")
     _legend(axes, len(scores.attacks))
     return figure
 

@@ -1,7 +1,7 @@
-"""The loop that every training goes through: a fixed schedule, a moving average, a checkpoint after each epoch.
+"""The loop that every training uses: a fixed schedule, a moving average, a checkpoint after each epoch.
 
-A run can be killed at any moment; started again with the same settings it goes on to the very weights that it would
-have had. What is random in an epoch is drawn from the seed and the number of the epoch.
+A run can be killed at any moment. Started again with the same settings it ends with the same weights as a run that was
+never interrupted. What is random in an epoch is drawn from the seed and the number of the epoch.
 """
 
 from __future__ import annotations
@@ -33,7 +33,16 @@ Shown = Callable[[nn.Module, Tensor, Tensor, float], Tensor]
 
 @dataclass(frozen=True)
 class Schedule:
-    """What a run is determined by; a resumed run must have the same."""
+    """What determines a run; a resumed run must have the same.
+
+    Args:
+        epochs: Passes over the images, 1 or more.
+        batch: Images in each step.
+        learning_rate: The largest of the one-cycle schedule.
+        weight_decay: Of AdamW.
+        moving_average: Decay of the weights' moving average, which is the result.
+        seed: What is random depends on it.
+    """
 
     epochs: int = 32
     batch: int = 128
@@ -55,12 +64,27 @@ def fit(
     workers: int,
     shown: Shown | None = None,
 ) -> nn.Module:
-    """Train `model` and return its moving average in evaluation mode.
+    """Train a network.
 
-    dataset: what `dataset[epoch, index]` gives depends on these two alone; length: of its indices. loss: of logits and
-    labels. held: the accuracy on kept-out images, for the log alone. shown: what is made of a batch before the network
-    learns from it; whatever it draws, it draws from torch's generator. Writes `out/checkpoint.pt` and `out/log.jsonl`
-    after each epoch, and goes on from a checkpoint that is there. Raises DataError if that belongs to other settings.
+    Writes `out/checkpoint.pt` and `out/log.jsonl` after each epoch, and continues from a checkpoint that is there.
+
+    Args:
+        model: The network, changed in place.
+        dataset: `dataset[epoch, index]` gives an image and a label that depend on these two alone.
+        length: How many indices there are.
+        settings: The schedule.
+        out: Folder of the run.
+        loss: Of outputs and labels.
+        held: The accuracy on kept-out images, for the log alone.
+        workers: Processes that prepare images; 0: this one.
+        shown: What is made of a batch before the network learns from it. Its random numbers must come from torch's
+            global generator.
+
+    Returns:
+        The moving average of the network, in evaluation mode.
+
+    Raises:
+        DataError: The checkpoint belongs to other settings, or there are fewer images than a batch has.
     """
     out.mkdir(parents=True, exist_ok=True)
     sampler = _EpochSampler(length, settings.seed)
@@ -122,7 +146,17 @@ def fit(
 
 
 def read_checkpoint(path: Path) -> dict[str, Any]:
-    """The parts of a checkpoint; nothing is unpickled but tensors and plain values. Raises DataError if damaged."""
+    """The parts of a checkpoint; only tensors and plain values are unpickled.
+
+    Args:
+        path: The file.
+
+    Returns:
+        The parts by name.
+
+    Raises:
+        DataError: The file is damaged.
+    """
     try:
         saved: dict[str, Any] = torch.load(path, map_location="cpu", weights_only=True)
     except Exception as error:  # torch names many kinds of damage by many kinds of exception

@@ -10,7 +10,7 @@ import numpy.typing as npt
 import pytest
 
 from benchmarks.papers import attention
-from benchmarks.papers.attention import Judged, scores_of
+from benchmarks.papers.attention_answers import Judged, scores_of
 from firewall.bundle import DetectorSpec
 from firewall.detectors import Evidence, build
 from firewall.lab.database import Database

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import copy
 import json
-from collections.abc import Iterator
 from dataclasses import asdict, fields, replace
 from itertools import pairwise
 
@@ -34,7 +33,7 @@ from firewall.lab.attacks.high_confidence import HighConfidencePgd
 from firewall.lab.attacks.pgd import Pgd
 from firewall.lab.attacks.rounding import as_stored, to_input
 from firewall.lab.attacks.square import Square
-from tests.lab.coloured_shapes import CLASSES, SIZE, classes_of, logits_of, named_rightly, trained
+from tests.lab.coloured_shapes import CLASSES, SIZE, classes_of, logits_of
 
 HALF_LEVEL = 0.5 / 255 + 1e-6
 
@@ -67,6 +66,9 @@ TABLE: dict[str, tuple[float, float | None, float]] = {
     "jsma-top5": (0.95, None, 3.4),
     "apgd-ce": (0.90, 0.03, 1.0),
     "apgd-dlr": (0.90, 0.03, 1.0),
+    "fab-t": (0.95, None, 0.6),
+    "autoattack-standard": (0.95, 0.03, 1.0),
+    "apgd-square": (0.95, 0.03, 1.0),
     "autoattack": (0.95, 0.03, 1.0),
     "square": (0.90, 0.06, 1.9),
     "hopskipjump": (0.95, None, 0.8),
@@ -93,25 +95,6 @@ LESS: dict[str, dict[str, int]] = {
     "substitute-drawn": {"rounds": 1},
     "patch": {"steps": 80},
 }
-
-
-@pytest.fixture(scope="module", autouse=True)
-def one_thread() -> Iterator[None]:
-    """Networks this small are slower on many threads, and much slower where the cores are busy."""
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(threads)
-
-
-@pytest.fixture(scope="module")
-def network(one_thread: None) -> nn.Sequential:
-    return trained()
-
-
-@pytest.fixture(scope="module")
-def victims(one_thread: None) -> tuple[Tensor, Tensor]:
-    return named_rightly()
 
 
 @pytest.fixture(scope="module")

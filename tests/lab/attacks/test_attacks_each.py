@@ -3,22 +3,25 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Iterator
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
+from scipy.optimize import linprog
 from torch import Tensor, nn
 
 from firewall.errors import DataError, UsageError
 from firewall.lab.attacks import ATTACKS, Attack, Target, TopOut, quantise, survivors
 from firewall.lab.attacks.adef import ADef
 from firewall.lab.attacks.apgd import Apgd, _checkpoints
+from firewall.lab.attacks.attack import under_attack
 from firewall.lab.attacks.autoattack import AutoAttack
 from firewall.lab.attacks.bim import Bim, Norm, length, within
 from firewall.lab.attacks.bisection import least
 from firewall.lab.attacks.carlini_wagner import CarliniWagner
 from firewall.lab.attacks.deepfool import DeepFool
+from firewall.lab.attacks.fab import FabT, onto_boundary
 from firewall.lab.attacks.fgsm import Fgsm
 from firewall.lab.attacks.flow import deform, smooth, total_variation
 from firewall.lab.attacks.gradient import GradientStep
@@ -30,32 +33,13 @@ from firewall.lab.attacks.one_pixel import OnePixel
 from firewall.lab.attacks.patch import Patch
 from firewall.lab.attacks.pgd import Pgd
 from firewall.lab.attacks.poses import Poses
-from firewall.lab.attacks.protocol import under_attack
 from firewall.lab.attacks.rounding import as_stored, to_input
 from firewall.lab.attacks.square import Square
 from firewall.lab.attacks.stadv import StAdv
 from firewall.lab.attacks.stickers import Stickers
 from firewall.lab.attacks.substitute import Substitute, drawings
 from firewall.lab.attacks.universal import Universal
-from tests.lab.coloured_shapes import CLASSES, SIZE, classes_of, logits_of, named_rightly, shapes, trained
-
-
-@pytest.fixture(scope="module", autouse=True)
-def one_thread() -> Iterator[None]:
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(threads)
-
-
-@pytest.fixture(scope="module")
-def network(one_thread: None) -> nn.Sequential:
-    return trained()
-
-
-@pytest.fixture(scope="module")
-def victims(one_thread: None) -> tuple[Tensor, Tensor]:
-    return named_rightly()
+from tests.lab.coloured_shapes import CLASSES, SIZE, classes_of, logits_of, shapes
 
 
 def stored(attack: Attack, network: nn.Module, victims: tuple[Tensor, Tensor]) -> Tensor:
@@ -345,6 +329,64 @@ def test_autoattack_is_as_good_as_its_best_part(network: nn.Sequential, victims:
         AutoAttack(())
 
 
+def test_the_standard_autoattack_has_the_papers_parts() -> None:
+    """APGD-CE, APGD-T with 9 targets, FAB-T with 9, Square with 5000 queries, all of 100 steps and the same radius; the
+    short ensemble is kept under its old name with its old parameters, so that old databases go on."""
+    first, second, third, fourth = AutoAttack.standard(0.05).parts
+    assert first == Apgd(loss="ce", eps=0.05, steps=100, rho=0.75)
+    assert second == Apgd(loss="dlr", eps=0.05, steps=100, targets=9, rho=0.75)
+    assert third == FabT(eps=0.05, steps=100, targets=9, most_bias=0.1, overshoot=1.05, way_back=0.9)
+    assert fourth == Square(eps=0.05, queries=5000, share=0.8)
+    assert ATTACKS["autoattack"] == ATTACKS["apgd-square"] == AutoAttack((Apgd(), Apgd(loss="dlr"), Square()))
+
+
+def test_a_projection_is_the_nearest_point_of_the_boundary() -> None:
+    """As the linear program has it (scipy, HiGHS): on the plane, in the box, no nearer point; and where the box holds
+    no point of the plane, the corner."""
+    generator = torch.Generator().manual_seed(4)
+    points, slope = torch.rand(12, 1, 3, 3, generator=generator), torch.randn(12, 1, 3, 3, generator=generator)
+    offset = torch.linspace(-2, 2, 12) - (points * slope).flatten(1).sum(1)
+    offset[0] = 100.0
+    found = onto_boundary(points, slope, offset)
+    assert found.min() >= 0 and found.max() <= 1
+    assert torch.equal(found[0], (slope[0] < 0).float())
+    for place in range(1, 12):
+        x, w = points[place].flatten().double().numpy(), slope[place].flatten().double().numpy()
+        size = len(x)  # least t with |z - x| <= t, w z = -offset, z in the box
+        program = linprog(
+            [*[0] * size, 1],
+            A_ub=np.block([[np.eye(size), -np.ones((size, 1))], [-np.eye(size), -np.ones((size, 1))]]),
+            b_ub=[*x, *-x],
+            A_eq=[[*w, 0]],
+            b_eq=[-float(offset[place])],
+            bounds=[(0, 1)] * size + [(0, None)],
+        )
+        if program.status == 2:  # no such point in the box
+            continue
+        assert float((found[place] * slope[place]).sum() + offset[place]) == pytest.approx(0, abs=1e-5)
+        assert float((found[place] - points[place]).abs().max()) == pytest.approx(program.x[-1], abs=1e-5)
+
+
+def test_fab_finds_nearer_examples_than_others(network: nn.Sequential, victims: tuple[Tensor, Tensor]) -> None:
+    """In L-infinity its examples lie nearer than those of the search for BIM's least radius; within a ball it fools as
+    many images as APGD, less a few, and leaves the others alone."""
+    images, labels = victims
+    ours = FabT(eps=None, rounded=False).run(network, images, labels, seed=0)
+    bim = Bim(criterion=TopOut(), searches=10).run(network, images, labels, seed=0)
+    nearest = [(x - images).abs().flatten(1).amax(1) for x in (ours, bim)]
+    assert bool((classes_of(network, ours) != labels).all())
+    assert nearest[0].median() < nearest[1].median()
+    assert float((nearest[0] <= nearest[1] + 1e-6).float().mean()) > 0.8
+
+    within = FabT(eps=0.012).run(network, images, labels, seed=0)
+    apgd = Apgd(eps=0.012, steps=100).run(network, images, labels, seed=0)
+    fooled = [survivors(network, quantise(x), labels) for x in (within, apgd)]
+    assert fooled[0].sum() >= fooled[1].sum() - 3
+    assert float((within - images).abs().max()) <= 0.012 + 1e-6
+    unmoved = (within == images).flatten(1).all(1).numpy()
+    assert bool((unmoved | fooled[0]).all())
+
+
 def test_dlr_takes_four_classes() -> None:
     """Three logits have no third and fourth."""
     network = nn.Sequential(nn.Flatten(), nn.Linear(12, 3))
@@ -499,6 +541,11 @@ def test_drawings_are_pictures() -> None:
         (Lbfgs, {"lowest": 2.0, "highest": 1.0}),
         (Apgd, {"loss": "hinge"}),
         (Apgd, {"rho": 1.0}),
+        (FabT, {"eps": 0.0}),
+        (FabT, {"targets": 0}),
+        (FabT, {"overshoot": 0.9}),
+        (FabT, {"way_back": 1.0}),
+        (FabT, {"criterion": TopOut(5)}),
         (Square, {"queries": 0}),
         (HopSkipJump, {"rounds": 0}),
         (OnePixel, {"candidates": 3}),

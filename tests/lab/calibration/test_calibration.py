@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 from firewall import Firewall
 from firewall.errors import DataError, UsageError
 from firewall.frame import Pixels
+from firewall.lab.calibration.settings import BenignImages, CalibrationSettings
 from firewall.lab.calibration.thresholds import calibrate, detector_specs
 from firewall.lab.measurement.conformal import conformal_threshold
 from firewall.lab.measurement.edge import Measured, measure
@@ -45,7 +46,7 @@ def test_the_rate_holds_on_further_exchangeable_scores() -> None:
 def test_too_few_images_for_the_rate_says_how_many() -> None:
     """One per cent needs 99 normal images; the error names both numbers."""
     conformal_threshold(np.arange(99.0), 0.01)
-    with pytest.raises(DataError, match="at least 99 normal images, got 98"):
+    with pytest.raises(DataError, match="at least 99 benign images, got 98"):
         conformal_threshold(np.arange(98.0), 0.01)
 
 
@@ -114,11 +115,9 @@ def test_a_calibrated_bundle_loads_and_says_what_it_was_made_of(
     bundle = calibrate(
         manifest.classifier,
         guard.bundle.files[manifest.classifier.file],
-        list(normal.images),
+        BenignImages(list(normal.images), "noisy copies of one sign"),
         tmp_path / "bundle",
-        detectors=["agreement-two-sided", "confidence"],
-        data="noisy copies of one sign",
-        rate=0.05,
+        CalibrationSettings(["agreement-two-sided", "confidence"], rate=0.05),
     )
 
     card = bundle.manifest.calibration

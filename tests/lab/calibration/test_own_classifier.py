@@ -151,7 +151,7 @@ def test_what_an_onnx_file_can_not_do(files: Path, tmp_path: Path, capsys: pytes
         ((tmp_path / "net.pt", *images), 1, "ZIP archive"),
         ((tmp_path / "nothing", *images), 1, "it is not there"),
         ((tmp_path / "net.onnx", "--gtsrb", files, "--out", tmp_path / "b"), 2, "with --images"),
-        ((tmp_path / "net.onnx", "--images", one, "--out", tmp_path / "b"), 1, "needs at least 299 normal images"),
+        ((tmp_path / "net.onnx", "--images", one, "--out", tmp_path / "b"), 1, "needs at least 299 benign images"),
         (("default", "--mean", "1", *images), 2, "--mean is for an ONNX file"),
     ):
         assert lab("calibrate", "--classifier", *command) == code

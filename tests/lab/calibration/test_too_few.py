@@ -14,6 +14,7 @@ from PIL import Image
 from firewall import Firewall, cli
 from firewall.errors import DataError
 from firewall.frame import Pixels
+from firewall.lab.calibration.settings import BenignImages, CalibrationSettings
 from firewall.lab.calibration.thresholds import calibrate, check_enough
 from firewall.lab.calibration.tracks import Sighting, calibrate_tracks
 from firewall.lab.evaluation.drift import drift_spec
@@ -55,7 +56,7 @@ def test_two_hundred_images_for_three_detectors(tmp_path: Path, capsys: pytest.C
     for words in (
         "--false-positive-rate 0.01 is shared out evenly among 3 detectors (agreement, stability, confidence)",
         "since each of them can withhold",
-        "needs at least 299 normal images, got 200",
+        "needs at least 299 benign images, got 200",
         "200 can promise 0.015: ask for --false-positive-rate 0.015, or take 99 more, or name fewer detectors",
     ):
         assert words in told
@@ -79,7 +80,7 @@ def sightings(count: int) -> list[Sighting]:
 def test_tracks_say_so() -> None:
     """Of `lab tracks`: tracks, its own option, and that a half of them judges the other."""
     with pytest.raises(
-        DataError, match=r"--rate 0.05 needs at least 19 normal tracks, got 15 in a half of the 30.*0.0625"
+        DataError, match=r"--rate 0.05 needs at least 19 benign tracks, got 15 in a half of the 30.*0.0625"
     ):
         calibrate_tracks(sightings(15), 0.05, note=" in a half of the 30: each half is judged")
     assert calibrate_tracks(sightings(15), 0.0625).tracks == 15
@@ -90,7 +91,7 @@ def test_a_fusion_says_which_rate_was_too_low() -> None:
     scores, tracks = np.arange(40.0), np.repeat(np.arange(20), 2)
     for option in ("--false-positive-rate", "--shift-rate"):
         with pytest.raises(
-            DataError, match=f"{option} 0.01 needs at least 99 tracks of normal images, got 20"
+            DataError, match=f"{option} 0.01 needs at least 99 tracks of benign images, got 20"
         ) as caught:
             track_threshold(scores, tracks, 0.01, option=option)
         offered = re.search(r"ask for \S+ (\S+),", str(caught.value))
@@ -108,7 +109,7 @@ def test_one_track_can_promise_nothing_below_a_half() -> None:
 def test_a_reference_of_drift_says_what_to_name(tmp_path: Path) -> None:
     """Nine tracks for the monitor: how many are needed, and what to name."""
     nine = Screened(np.zeros(9), np.zeros(9, np.int64), np.ones(9, bool), {})
-    with pytest.raises(DataError, match=r"needs at least 10 tracks of normal images, got 9.*--database"):
+    with pytest.raises(DataError, match=r"needs at least 10 tracks of benign images, got 9.*--database"):
         drift_spec(nine, 3)
 
 
@@ -133,7 +134,10 @@ def test_labels_that_the_classifier_hardly_ever_gives(
         labels = np.array([right] * hits + [right + 1 if right < 42 else 0] * (30 - hits), np.int64)
         with pytest.raises(DataError, match=f"got {hits} .the classifier gets {30 - hits} of 30 wrong"):
             calibrate(
-                entry, content, [benign_sign] * 30, tmp_path / "b",
-                detectors=["confidence", "agreement"], data="-", labels=labels, rate=0.2,
-            )  # fmt: skip
+                entry,
+                content,
+                BenignImages([benign_sign] * 30, "-", labels),
+                tmp_path / "b",
+                CalibrationSettings(["confidence", "agreement"], rate=0.2),
+            )
         assert f"right on {hits} of 30 labelled images" in capsys.readouterr().err

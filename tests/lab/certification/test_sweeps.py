@@ -24,7 +24,7 @@ from firewall.lab.certification.patches import certify_patches
 from firewall.lab.certification.smoothing import certified_radius, certify_smoothing, lower_bound
 from firewall.lab.cli import app
 from firewall.lab.models.sign_classifier import SignClassifier
-from firewall.lab.training.classifiers.masked import MaskedSettings, Masking, train_masked
+from firewall.lab.training.classifiers.masked_classifier import MaskedSettings, Masking, train_masked
 from firewall.transforms import resize
 
 Pixels = npt.NDArray[np.uint8]

@@ -18,7 +18,7 @@ from firewall.lab.database import Database, Plan, build
 from firewall.lab.database.card import DatasetEntry, NormalImage
 from firewall.lab.database.normals import calibration_mask, named_splits, normal_entries
 from firewall.lab.database.seen import seen, unseen
-from firewall.lab.evaluation.assessment import assess
+from firewall.lab.evaluation.bundle_on_database import evaluate_on_database
 from firewall.lab.evaluation.protocol import protocol_of
 from firewall.lab.models import open_classifier
 from tests.lab.conftest import DATABASE_ATTACKS, DATABASE_LIMIT
@@ -144,7 +144,7 @@ def test_a_detector_is_not_judged_by_what_it_was_fitted_to(reserved: Path) -> No
     bundle = _claiming(load_bundle("default"), seen(database, ("train",)))
 
     with pytest.raises(DataError, match="the detector confidence was fitted to"):
-        assess(bundle, database, open_classifier("default"), "all")
+        evaluate_on_database(bundle, database, open_classifier("default"), "all")
 
 
 def test_calibration_and_judged_images_share_no_group(reserved: Path, tmp_path: Path) -> None:
@@ -154,9 +154,9 @@ def test_calibration_and_judged_images_share_no_group(reserved: Path, tmp_path: 
     bundle = load_bundle("default")
 
     with pytest.raises(DataError, match="judged groups are also among those of --calibration"):
-        assess(bundle, database, classifier, "train,dev", Database(tmp_path / "copy"))
+        evaluate_on_database(bundle, database, classifier, "train,dev", Database(tmp_path / "copy"))
     with pytest.raises(DataError, match="name another database for them with --calibration"):
-        assess(bundle, database, classifier, "all")
+        evaluate_on_database(bundle, database, classifier, "all")
 
 
 def test_thresholds_of_another_database(reserved: Path, tmp_path: Path) -> None:
@@ -169,7 +169,7 @@ def test_thresholds_of_another_database(reserved: Path, tmp_path: Path) -> None:
     (other / "card.json").write_text(json.dumps(card))
     database = Database(reserved)
 
-    found = assess(load_bundle("default"), database, open_classifier("default"), "all", Database(other))
+    found = evaluate_on_database(load_bundle("default"), database, open_classifier("default"), "all", Database(other))
 
     assert found.summary["normal"]["n"] == DATABASE_LIMIT + 8
     told = found.summary["about"]["calibration"]
@@ -194,9 +194,9 @@ def test_the_manifest_says_what_thresholds_were_set_on(reserved: Path, tmp_path:
     assert calibration.images == len(kept) and calibration.seen is not None
     assert calibration.seen.groups.split() == [str(group) for group in sorted({entry.group for entry in kept})]
     assert calibration.seen.database == database.card.normal_shard
-    notes = assess(bundle, database, open_classifier("default"), "train").summary["about"]["notes"]
-    assert any("own thresholds were set on normal images" in note for note in notes)
-    notes = assess(bundle, database, open_classifier("default"), "dev").summary["about"]["notes"]
+    notes = evaluate_on_database(bundle, database, open_classifier("default"), "train").summary["about"]["notes"]
+    assert any("own thresholds were set on benign images" in note for note in notes)
+    notes = evaluate_on_database(bundle, database, open_classifier("default"), "dev").summary["about"]["notes"]
     assert not any("own thresholds" in note for note in notes)
 
 

@@ -18,6 +18,7 @@ from firewall.errors import DataError, ImageError
 from firewall.export.images import read_images
 from firewall.frame import Pixels
 from firewall.lab.calibration.bundling import calibrate_folder
+from firewall.lab.calibration.settings import BenignSource, CalibrationSettings
 from firewall.lab.datasets.packs import load_images
 from firewall.lab.datasets.reading import at_size, repeated
 from firewall.sources import read_image
@@ -98,7 +99,8 @@ def asked(monkeypatch: pytest.MonkeyPatch) -> list[bytes]:
     classify = OnnxRuntimeEngine.classify
 
     def recorded(self: OnnxRuntimeEngine, images: Pixels) -> Any:
-        seen.append(images[0].tobytes())
+        if len(images):  # an empty batch only asks how many classes there are
+            seen.append(images[0].tobytes())
         return classify(self, images)
 
     monkeypatch.setattr(OnnxRuntimeEngine, "classify", recorded)
@@ -116,17 +118,17 @@ def test_the_network_gets_the_same_bytes_in_calibration_and_at_the_edge(
         save(picture(number), folder / name)
     seen = asked(monkeypatch)
     calibrate_folder(
-        Path("default"), tmp_path / "b", detectors=["confidence"], gtsrb_root=None, images=folder, rate=0.2, sweep=16,
-        name="n",
-    )  # fmt: skip
+        Path("default"), tmp_path / "b", BenignSource(images=folder), CalibrationSettings(["confidence"], rate=0.2)
+    )
     files = load_images(folder).files  # type: ignore[attr-defined]
-    calibrated = dict(zip(files, seen[-len(files) :], strict=True))  # the engine tries itself out before
-    guard = Firewall.load(tmp_path / "b", threads=1)
-    for file, given in calibrated.items():
+    calibrated = set(seen)  # also what it tries itself out with, and images that are scored again
+    guard, judged = Firewall.load(tmp_path / "b", threads=1), set()
+    for file in files:
         del seen[:]
         guard.screen(next(ImageReader([str(file)]))[0])
-        assert seen[0] == given, file.name
-    assert len(calibrated) == len(READ) and len(set(calibrated.values())) == len(READ)
+        assert seen[0] in calibrated, file.name
+        judged.add(seen[0])
+    assert len(judged) == len(files) == len(READ)
     assert repeated(at_size(load_images(folder), 48, 48, progress=False)) == 0
 
 

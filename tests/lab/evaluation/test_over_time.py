@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -16,8 +17,9 @@ from firewall.errors import DataError, UsageError
 from firewall.lab.calibration.tracks import Sighting, calibrate_tracks, halves, in_tracks, usable_groups
 from firewall.lab.database import Database
 from firewall.lab.evaluation.drift import drift_spec, one_a_track, streams
-from firewall.lab.evaluation.over_time import drift_report, tracks_report, with_file
+from firewall.lab.evaluation.over_time import DriftSettings, TracksSettings, drift_report, tracks_report, with_file
 from firewall.lab.evaluation.tracks import either, judge_tracks, rules
+from firewall.lab.measurement.bundle_verdicts import judge_of
 from firewall.lab.measurement.screened import Screened, screen_all
 from firewall.lab.models import open_classifier
 from firewall.service import TRACKS_FILE, over_time
@@ -61,19 +63,19 @@ def test_typical_is_the_median_and_unknown_frames_count_as_suspicious() -> None:
     assert calibrate_tracks(tracks, 0.05, flip=0.0, confirm=3).confirm == 3
 
     blind = [Sighting(t.group, np.full(10, np.nan), t.label, np.zeros(10, bool), t.hostile) for t in tracks]
-    with pytest.raises(DataError, match="half of the frames of normal tracks have a suspicion of inf or more"):
+    with pytest.raises(DataError, match="half of the frames of benign tracks have a suspicion of inf or more"):
         calibrate_tracks(blind, 0.05)
 
 
 def test_too_few_tracks_and_wrong_rates_are_refused() -> None:
     """One line that says how many are needed."""
-    with pytest.raises(DataError, match="needs at least 19 normal tracks, got 18"):
+    with pytest.raises(DataError, match="needs at least 19 benign tracks, got 18"):
         calibrate_tracks(sightings(18), 0.05)
     with pytest.raises(UsageError, match=r"between 0 and 1, got 1\.5"):
         calibrate_tracks(sightings(18), 1.5)
-    with pytest.raises(DataError, match="no normal tracks"):
+    with pytest.raises(DataError, match="no benign tracks"):
         calibrate_tracks([], 0.05)
-    with pytest.raises(DataError, match="1 normal tracks that no detector was fitted to can't be split"):
+    with pytest.raises(DataError, match="1 benign tracks that no detector was fitted to can't be split"):
         halves([7])
 
 
@@ -174,7 +176,7 @@ def test_a_database_gives_the_verdicts_of_the_edge(made: Path) -> None:
     """Suspicion, label and release are those of `firewall screen` on the same pixels."""
     guard, database = Firewall.load("default", threads=1), Database(made)
     images = database.normal[:6]
-    found = screen_all(guard, database, images, open_classifier("default"), "six")
+    found = screen_all(judge_of(load_bundle(), open_classifier("default")), database, images, "six")
     verdicts = [guard.screen(image) for image in images]
     assert found.released.tolist() == [verdict.released for verdict in verdicts]
     assert found.label.tolist() == [verdict.suspected_label for verdict in verdicts]
@@ -184,16 +186,17 @@ def test_a_database_gives_the_verdicts_of_the_edge(made: Path) -> None:
 
 def test_a_report_on_a_small_database(made: Path) -> None:
     """Forty drawn signs, each by itself: a specification, normal tracks of both halves, and no attack long enough."""
-    guard, classifier, database = Firewall.load("default", threads=1), open_classifier("default"), Database(made)
-    spec, report = tracks_report(guard, classifier, database, every=False, rate=0.3, attacks=["deepfool"])
+    classifier, database = open_classifier("default"), Database(made)
+    judge, settings = judge_of(load_bundle(), classifier), TracksSettings(every=False, rate=0.3, attacks=["deepfool"])
+    spec, report = tracks_report(judge, classifier, database, settings=settings)
     groups = {entry.group for entry in database.card.normal}
     assert report["spec"]["limit"] == spec.limit and spec.tracks == len(groups)
     assert report["judged"]["db"]["normal"]["tracks"]["tracks"] == len(groups)
     json.dumps(report)
     with pytest.raises(UsageError, match="has no attack nonsense"):
-        tracks_report(guard, classifier, database, every=False, rate=0.3, attacks=["nonsense"])
+        tracks_report(judge, classifier, database, settings=replace(settings, attacks=["nonsense"]))
     with pytest.raises(DataError, match="name another with --stream"):
-        drift_report(guard, classifier, database, database, every=False)
+        drift_report(judge, classifier, database, database, DriftSettings(every=False))
 
 
 def test_one_frame_of_each_track() -> None:

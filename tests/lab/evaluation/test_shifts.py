@@ -13,7 +13,7 @@ from firewall.errors import UsageError
 from firewall.lab.database import Database
 from firewall.lab.datasets.shifts import JPEG, SHIFTS, shifted
 from firewall.lab.evaluation.shifts import under_shift
-from firewall.lab.measurement.judge import judge_of
+from firewall.lab.measurement.bundle_verdicts import judge_of
 from firewall.lab.models import open_classifier
 
 

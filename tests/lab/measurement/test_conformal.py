@@ -66,7 +66,7 @@ def test_too_few_tracks_say_how_many_are_needed(rate: float, needed: int) -> Non
 
     assert np.isfinite(track_threshold(scores, tracks, rate))
     if needed > 1:
-        with pytest.raises(DataError, match=f"at least {needed} tracks of normal images, got {needed - 1}"):
+        with pytest.raises(DataError, match=f"at least {needed} tracks of benign images, got {needed - 1}"):
             track_threshold(scores[10:], tracks[10:], rate)
 
 

@@ -10,23 +10,24 @@ from pathlib import Path
 import numpy as np
 import pytest
 from PIL import Image
-from tests.lab.test_fusing import NAMES, fit, table
-from tests.lab.test_over_time import sightings
 
 from firewall import Firewall
 from firewall.bundle import Bundle, FusionSpec, load_bundle, write_bundle
 from firewall.bundle.numerics import FUSED, Measurement, Numerics
-from firewall.decision.fusion import Fusion
+from firewall.decision.fusion import Fusion, excess_of, shares_of
 from firewall.decision.policy import Policy
 from firewall.decision.tracks import running_sums
 from firewall.detectors import Network, build
 from firewall.engines import Engine, OnnxRuntimeEngine, OnnxRuntimeNetwork
 from firewall.frame import Pixels
-from firewall.lab.calibration.fusion import excess, rise, shares, with_early_exits, with_margin, with_threshold
+from firewall.lab.calibration.fusion_fit import rise, with_early_exits, with_margin, with_threshold
+from firewall.lab.calibration.settings import BenignImages, CalibrationSettings
 from firewall.lab.calibration.thresholds import calibrate
 from firewall.lab.calibration.tracks import calibrate_tracks
 from firewall.lab.measurement.numerics import VARIED, Arithmetic, Batched, Rescored, leeway, sampled
 from firewall.lab.measurement.torch_engine import on_torch
+from tests.lab.calibration.test_fusion_fit import NAMES, fit, table
+from tests.lab.evaluation.test_over_time import sightings
 
 RATE = 0.1
 COUNT = 40
@@ -49,7 +50,9 @@ def calibrated(images: list[Pixels], tmp_path_factory: pytest.TempPathFactory) -
     spec = loaded.manifest.classifier
     out = tmp_path_factory.mktemp("calibrated") / "bundle"
     names = ["confidence", "stability", "agreement"]
-    return calibrate(spec, loaded.files[spec.file], images, out, detectors=names, data="drawn signs", rate=RATE)
+    return calibrate(
+        spec, loaded.files[spec.file], BenignImages(images, "drawn signs"), out, CalibrationSettings(names, rate=RATE)
+    )
 
 
 def _guard(bundle: Bundle, how: Arithmetic | None) -> Firewall:
@@ -155,14 +158,14 @@ def test_a_fused_sum_never_rises_by_more_than_was_left_for_it(rule: str) -> None
     margin = {**spread, FUSED: rise(bare, bare.threshold, spread) + 1e-9}
     spec = with_margin(bare, margin)
     generator = np.random.default_rng(1)
-    before = excess(bare, data.normal) > 0
+    before = excess_of(bare, data.normal) > 0
     up = np.array([spread[name] for name in NAMES])
 
     for moved in (data.normal + up, *(data.normal + up * generator.uniform(-1, 1, (20, 1, 3)))):
-        assert not (excess(spec, moved) > 0)[~before].any()
+        assert not (excess_of(spec, moved) > 0)[~before].any()
         rows = [dict(zip(NAMES, map(float, row), strict=True)) for row in moved[~before]]
         assert all(Fusion(spec).excess(row) <= 0 for row in rows)
-    assert (excess(bare, data.normal + up) > 0)[~before].any()
+    assert (excess_of(bare, data.normal + up) > 0)[~before].any()
 
 
 def test_an_early_release_leaves_its_margin_on_the_safe_side() -> None:
@@ -174,7 +177,7 @@ def test_an_early_release_leaves_its_margin_on_the_safe_side() -> None:
     spec = with_early_exits(bare, data, 0.02, spread)
 
     def early(found: FusionSpec, scores: np.ndarray) -> np.ndarray:
-        partial = shares(found, scores).cumsum(axis=1)
+        partial = shares_of(found, scores).cumsum(axis=1)
         limits = np.array([-np.inf if term.release_below is None else term.release_below for term in found.terms])
         left: np.ndarray = (partial < limits).any(axis=1)
         return left

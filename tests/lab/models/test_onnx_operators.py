@@ -79,6 +79,14 @@ CASES = [
         one("LayerNormalization", "s", "b", weights={"s": floats(6, 7), "b": floats(6, 7)}, axis=2),
         id="LayerNormalization",
     ),
+    pytest.param(one("InstanceNormalization", "s", "b", weights=NORMS, epsilon=1e-3), id="InstanceNormalization"),
+    pytest.param(
+        one("GroupNormalization", "s", "b", weights={"s": floats(1), "b": floats(1)}, num_groups=1),
+        id="GroupNormalization of opset 18, by group",
+    ),
+    pytest.param(
+        one("GroupNormalization", "s", "b", weights=NORMS, opset=21, num_groups=3), id="GroupNormalization by channel"
+    ),
     pytest.param(one("PRelu", "s", weights={"s": floats(3, 1, 1)}), id="PRelu"),
     pytest.param(one("MatMul", "w", weights={"w": floats(7, 5)}), id="MatMul"),
     *(pytest.param(one(kind, "w", weights={"w": floats(7)}), id=kind) for kind in ("Add", "Sub", "Mul", "Min", "Max")),

@@ -9,7 +9,7 @@ import pytest
 
 from firewall.bundle import load_bundle
 from firewall.errors import DataError
-from firewall.lab.reports.default import read_results
+from firewall.lab.reports.default import _tracks, read_results
 from tests.lab.in_process import lab
 
 
@@ -34,6 +34,7 @@ def test_the_page_says_what_a_reviewer_asks(page: str) -> None:
     places = [page.index(part) for part in parts]
 
     assert places == sorted(places)
+    assert page.index("wrong-release rate") < places[0] and "attack success on the bare classifier" in page
     assert "fgsm" in page and "stability" in page and "http" not in page
     assert page.count("data:image/svg+xml;base64,") == 2
 
@@ -55,3 +56,8 @@ def test_a_damaged_result_is_named(tmp_path: Path) -> None:
 
     with pytest.raises(DataError, match=r"fusion\.json is not a result"):
         read_results(tmp_path)
+
+
+def test_tracks_that_are_all_short_are_no_table() -> None:
+    """Results of 'lab tracks' in which no attacked track has ten frames: nothing to show, and no failure."""
+    assert _tracks({"judged": {"kept-out": {"attacked": {"3 frames": {}}, "normal": {}}}}) == []

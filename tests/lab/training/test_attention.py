@@ -22,8 +22,9 @@ from firewall.errors import DataError, UsageError
 from firewall.export.onnx import export_classifier
 from firewall.frame import Pixels
 from firewall.lab.calibration.bundling import calibrate_folder
+from firewall.lab.calibration.settings import BenignSource, CalibrationSettings
 from firewall.lab.database import Database
-from firewall.lab.evaluation.assessment import assess
+from firewall.lab.evaluation.bundle_on_database import evaluate_on_database
 from firewall.lab.measurement.disagreement import disagreement
 from firewall.lab.models import Protected, open_classifier
 from firewall.lab.models.attention_network import (
@@ -34,8 +35,8 @@ from firewall.lab.models.attention_network import (
     trainable,
 )
 from firewall.lab.models.saliency import SALIENCY
-from firewall.lab.training.detectors.attention import Settings, lan_loss, train
-from tests.lab.coloured_shapes import SIZE, named_rightly, shapes
+from firewall.lab.training.detectors.attention import Settings, Sources, lan_loss, train
+from tests.lab.coloured_shapes import SIZE, correctly_classified, shapes
 from tests.lab.coloured_shapes import trained as shape_network
 
 BRIEF = Settings(epochs=2, batch=8, mask_epochs=1)
@@ -58,7 +59,7 @@ def trained(made: Path, classifier: Protected, tmp_path_factory: pytest.TempPath
 def test_the_loss_is_equation_9() -> None:
     """Without corruption it is the entropy of F(x); with all of it the image doesn't count, and beta is taken off."""
     network = shape_network().eval()
-    images, _ = named_rightly()
+    images, _ = correctly_classified()
     none, full = torch.zeros(len(images), 1, SIZE, SIZE), torch.ones(len(images), 1, SIZE, SIZE)
     with torch.no_grad():
         own = network(images).softmax(1)
@@ -152,16 +153,11 @@ def test_it_works_from_a_bundle(trained: dict[str, Path], made: Path, tmp_path: 
     bundle = calibrate_folder(
         Path("default"),
         tmp_path / "bundle",
-        detectors=[str(trained["joint"])],
-        gtsrb_root=None,
-        images=None,
-        database=made,
-        rate=0.3,
-        sweep=16,
-        name="attention",
+        BenignSource(database=made),
+        CalibrationSettings([str(trained["joint"])], 0.3, name="attention"),
     )
     assert [spec.name for spec in bundle.manifest.detectors] == ["attention"] and "attention.onnx" in bundle.files
-    summary = assess(bundle, Database(made), open_classifier("default")).summary
+    summary = evaluate_on_database(bundle, Database(made), open_classifier("default")).summary
     assert set(summary["attention"]) >= {"deepfool"}
 
     Image.fromarray(benign_sign).save(tmp_path / "sign.png")
@@ -202,7 +198,7 @@ def test_a_classifier_read_from_a_file_can_be_trained_further(tmp_path: Path) ->
     """Its weights become parameters with gradients, and it says what it said before."""
     export_classifier(shape_network().eval(), tmp_path / "net.onnx", size=SIZE, labels=tuple("abcdef"))
     opened = open_classifier(str(tmp_path / "net.onnx"))
-    images, labels = named_rightly()
+    images, labels = correctly_classified()
     before = opened.network(images)
     network = trainable(opened, SIZE)
     torch.testing.assert_close(network(images), before)
@@ -224,7 +220,7 @@ def test_what_can_not_be_trained_on(made: Path, classifier: Protected, tmp_path:
         with pytest.raises(UsageError, match="--"):
             replace(BRIEF, **wrong)
     with pytest.raises(UsageError, match="--images must be one of"):
-        train(Database(made), classifier, tmp_path, BRIEF, images="guess", threads=1)
+        train(Database(made), classifier, tmp_path, BRIEF, sources=Sources(images="guess"), threads=1)
     with pytest.raises(DataError, match="was made on"):
         train(Database(made), replace(classifier, sha256="0" * 64), tmp_path, BRIEF, threads=1)
 
@@ -234,7 +230,7 @@ def test_the_mirror_image_is_asked_about_too() -> None:
     torch.manual_seed(0)
     attention, reader = ConvolutionalAttention(SIZE), image_classifier(3, SIZE)
     plain, both = (AttentionNetwork(attention, reader, masked=True, mirrored=twice).eval() for twice in (False, True))
-    images, _ = named_rightly()
+    images, _ = correctly_classified()
     with torch.no_grad():
         torch.testing.assert_close(both(images), (plain(images) + plain(images.flip(3))) / 2)
         torch.testing.assert_close(both(images), both(images.flip(3)))

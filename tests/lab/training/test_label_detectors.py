@@ -17,6 +17,7 @@ from firewall.engines import OnnxRuntimeNetwork
 from firewall.errors import DataError, UsageError
 from firewall.export.tabular import to_onnx
 from firewall.lab.calibration.bundling import calibrate_folder
+from firewall.lab.calibration.settings import BenignSource, CalibrationSettings
 from firewall.lab.cli import app
 from firewall.lab.database import Database
 from firewall.lab.database.swept import Swept, sweep
@@ -125,13 +126,8 @@ def test_agreement_is_trained_calibrated_and_used(made: Path, tmp_path: Path, be
     bundle = calibrate_folder(
         Path("default"),
         tmp_path / "bundle",
-        detectors=[str(tmp_path / "agreement")],
-        gtsrb_root=None,
-        images=None,
-        database=made,
-        rate=0.4,
-        sweep=16,
-        name="x",
+        BenignSource(database=made),
+        CalibrationSettings([str(tmp_path / "agreement")], 0.4, name="x"),
     )
 
     normals = int(database.where("train").sum())

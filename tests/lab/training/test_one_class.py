@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
@@ -14,6 +15,7 @@ from firewall.detectors import Detector, build
 from firewall.engines import OnnxRuntimeNetwork
 from firewall.errors import DataError, UsageError
 from firewall.export.onnx import export_classifier
+from firewall.lab.calibration.settings import BenignImages, CalibrationSettings
 from firewall.lab.calibration.thresholds import calibrate
 from firewall.lab.measurement.conformal import conformal_threshold
 from firewall.lab.measurement.edge import Measured, engine_for, measure
@@ -102,7 +104,7 @@ def test_calibrate_makes_a_bundle_of_them(
     out = tmp_path_factory.mktemp("bundle")
     names = ["agreement", "confidence", "statistics-one-class", "residual-one-class"]
     images = list(pixels(240, 5))
-    calibrate(*spec_and_file, images, out, detectors=names, data="shapes", rate=0.1)
+    calibrate(*spec_and_file, BenignImages(images, "shapes"), out, CalibrationSettings(names, rate=0.1))
 
     bundle = load_bundle(out)
     assert [spec.name for spec in bundle.manifest.detectors] == ["agreement", "confidence", "statistics", "residual"]
@@ -117,4 +119,6 @@ def test_too_few_images_and_two_of_a_kind(normal: Measured, spec_and_file: tuple
     with pytest.raises(DataError, match="needs at least 28 normal images, got 20"):
         fit_statistics(few, OPERATIONS)
     with pytest.raises(UsageError, match="unknown detector statistics-two"):
-        calibrate(*spec_and_file, list(pixels(2, 5)), None, detectors=["statistics-two"], data="-")  # type: ignore[arg-type]
+        calibrate(
+            *spec_and_file, BenignImages(list(pixels(2, 5)), "-"), Path("b"), CalibrationSettings(["statistics-two"])
+        )

@@ -13,6 +13,7 @@ from firewall.bundle import DetectorSpec
 from firewall.detectors import Evidence, build
 from firewall.errors import DataError, UsageError
 from firewall.lab.calibration.bundling import calibrate_folder
+from firewall.lab.calibration.settings import BenignSource, CalibrationSettings
 from firewall.lab.database import Database
 from firewall.lab.database.variants import of_database
 from firewall.lab.models import Protected, open_classifier
@@ -96,13 +97,8 @@ def test_a_detector_of_another_classifier_is_refused(trained: Path, made: Path, 
         calibrate_folder(
             Path("default"),
             tmp_path / "bundle",
-            detectors=[str(tmp_path)],
-            gtsrb_root=None,
-            images=None,
-            database=made,
-            rate=0.3,
-            sweep=16,
-            name="x",
+            BenignSource(database=made),
+            CalibrationSettings([str(tmp_path)], 0.3, name="x"),
         )
 
 

@@ -32,7 +32,16 @@ Pixels = npt.NDArray[np.uint8]
 
 
 def augment(pixels: Pixels, size: int, generator: np.random.Generator) -> Pixels:
-    """One random version of `pixels`, (H, W, 3) uint8 of any size, as (size, size, 3) uint8."""
+    """One random version of a sign.
+
+    Args:
+        pixels: Uint8 (H, W, 3) of any size.
+        size: Height and width of the result, in pixels.
+        generator: What it is drawn with.
+
+    Returns:
+        Uint8 (size, size, 3).
+    """
     chance = generator.random
     if max(pixels.shape[:2]) > 36 and chance() < 0.5:
         side = int(generator.integers(20, 40))

@@ -1,4 +1,4 @@
-"""Images of no sign that look like one: what the region finder proposes where there is none."""
+"""Images without a sign that look like one: what the region finder proposes where there is none."""
 
 from __future__ import annotations
 
@@ -18,7 +18,14 @@ __all__ = ["mine", "mine_scenes", "partial"]
 
 
 def mine(images: Sequence[Pixels]) -> list[Pixels]:
-    """The crops that the edge would classify in `images`, which hold no signs."""
+    """The crops that the edge would classify in images without signs.
+
+    Args:
+        images: Uint8 (H, W, 3) each.
+
+    Returns:
+        Uint8 (h, w, 3) each.
+    """
     finder = build("signs")
     console = Console(stderr=True)
     return [
@@ -29,7 +36,14 @@ def mine(images: Sequence[Pixels]) -> list[Pixels]:
 
 
 def mine_scenes(count: int) -> list[Pixels]:
-    """The same on rendered road scenes (other seeds than the demo's), away from their sign."""
+    """The crops that the edge would classify in rendered road scenes, away from their sign.
+
+    Args:
+        count: How many scenes; their seeds are others than the demo's.
+
+    Returns:
+        Uint8 (h, w, 3) each.
+    """
     finder = build("signs")
     crops = []
     for pixels, sign in _scenes(count):
@@ -42,7 +56,15 @@ def mine_scenes(count: int) -> list[Pixels]:
 
 
 def partial(pixels: Pixels, generator: np.random.Generator) -> Pixels:
-    """A part of a sign, 30 to 55 % of its side: too little to name it by."""
+    """A part of a sign, 30 to 55 % of its side: too little to name it by.
+
+    Args:
+        pixels: Uint8 (H, W, 3).
+        generator: What the part is drawn with.
+
+    Returns:
+        A view of `pixels`.
+    """
     height, width = pixels.shape[:2]
     share = generator.uniform(0.3, 0.55)
     rows, columns = max(4, round(height * share)), max(4, round(width * share))

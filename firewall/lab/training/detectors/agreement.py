@@ -1,8 +1,8 @@
 """Set up the agreement detector on a database: `firewall lab train agreement`.
 
-As the paper (Higashi, Kuribayashi et al.): nothing is learnt but from which count on an image counts as normal, and for
-the two-sided form which counts normal images have. Attacks only tell how well that does, and, where it is asked for,
-which of the two forms it should be.
+As in the paper (Higashi, Kuribayashi et al.) nothing is learnt but the count above which an image counts as benign, and
+for the two-sided form the counts that benign images have. Attacked images only measure how well that does and, if asked
+for, which of the two forms to use.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ from firewall.lab.measurement import metrics
 from firewall.lab.measurement.conformal import conformal_threshold
 from firewall.lab.measurement.edge import SWEEPS
 from firewall.lab.models import Protected
-from firewall.lab.training.detectors.judged import RATES, judged, worst_auroc
+from firewall.lab.training.detectors.by_attack import RATES, rates_by_attack, worst_auroc
 from firewall.transforms import OPERATIONS_38
 
 __all__ = ["PAPER_THRESHOLDS", "SIDES", "Settings", "agreement_counts", "agreement_scores", "train"]
@@ -40,8 +40,17 @@ Floats = npt.NDArray[np.float64]
 
 @dataclass(frozen=True, slots=True)
 class Settings:
-    """sweep: 76 qualities (the paper) or 16. sides: of SIDES; auto takes the form that tells the attack it does worst
-    on better, on the dev split. attacks: of the database, none = all. limit: images of each attack."""
+    """How the detector is set up.
+
+    Args:
+        sweep: JPEG qualities: 76 (the paper) or 16.
+        sides: One of SIDES; `auto` takes the form whose lowest AUROC over the attacks is higher, on the dev split.
+        attacks: Names; none: all of the database's.
+        limit: Images of each attack at most.
+
+    Raises:
+        UsageError: `sweep` or `sides` is not allowed.
+    """
 
     sweep: int = 76
     sides: str = "one"
@@ -56,14 +65,30 @@ class Settings:
 
 
 def agreement_counts(swept: Swept) -> Integers:
-    """How many of the copies keep each image's label, (N,)."""
+    """How many of the copies keep each image's label.
+
+    Args:
+        swept: What the classifier says.
+
+    Returns:
+        Int64 (N,).
+    """
     labels = swept.variants.original.argmax(axis=1)
     counts: Integers = (swept.variants.copies.argmax(axis=2) == labels[:, np.newaxis]).sum(axis=1)
     return counts
 
 
 def agreement_scores(counts: Integers, total: int, normal_counts: Integers | None = None) -> Floats:
-    """As the detector scores them: one-sided, or two-sided where the histogram of normal counts is given; (N,)."""
+    """Scores as the detector gives them.
+
+    Args:
+        counts: Int64 (N,), of copies that agree.
+        total: How many copies there are.
+        normal_counts: Histogram of benign images' counts, for the two-sided form; None: one-sided.
+
+    Returns:
+        (N,), higher = more suspicious.
+    """
     if normal_counts is None:
         table = [one_sided_score(count, total) for count in range(total + 1)]
     else:
@@ -73,9 +98,20 @@ def agreement_scores(counts: Integers, total: int, normal_counts: Integers | Non
 
 
 def train(database: Database, classifier: Protected, out: Path, settings: Settings) -> dict[str, Any]:
-    """Write `detector.json` to `out`; returns what it says. T is set on the normal images of the train split.
+    """Set up the detector and measure it; writes `detector.json`. The threshold is set on benign images of the train
+    split.
 
-    Raises DataError if the train or the eval split has no normal images, or the database is of another classifier.
+    Args:
+        database: Whose images are used.
+        classifier: The one that the database was made on.
+        out: Folder of the detector.
+        settings: How it is set up.
+
+    Returns:
+        What `detector.json` says.
+
+    Raises:
+        DataError: The train or the eval split has no benign images, or the database is of another classifier.
     """
     qualities = SWEEPS[settings.sweep]
     operations = tuple(f"jpeg:{quality}" for quality in qualities)
@@ -102,7 +138,7 @@ def train(database: Database, classifier: Protected, out: Path, settings: Settin
         },
         "train_normals": int(fitting.sum()),
         "attacks": swept.attacks,
-        "eval": {form: judged(swept, scores, evaluating, scores[fitting]) for form, scores in forms.items()},
+        "eval": {form: rates_by_attack(swept, scores, evaluating, scores[fitting]) for form, scores in forms.items()},
         "paper_thresholds": {
             str(limit): _at(swept, counts, evaluating, limit * total / max(SWEEPS)) for limit in PAPER_THRESHOLDS
         },
@@ -128,7 +164,7 @@ def _better(swept: Swept, forms: dict[str, Floats]) -> str:
 
 
 def _at(swept: Swept, counts: Integers, where: npt.NDArray[np.bool_], limit: float) -> dict[str, Any]:
-    """What the paper's rule does at one threshold: by attack the share below it, and that of normal images."""
+    """What the paper's rule does at one threshold: the share withheld, by attack and of benign images."""
     below = counts < limit
     normal = where & ~swept.adversarial
     rates = {"normal": normal} | {attack: where & (swept.attack == attack) for attack in swept.attacks}

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass, fields, replace
+from dataclasses import asdict, fields, replace
 from pathlib import Path
 from typing import Any
 
@@ -23,7 +23,7 @@ from torch.utils.data import Dataset
 
 from firewall.bundle import Seen
 from firewall.detectors.attention import DISAGREEMENT
-from firewall.errors import DataError, UsageError
+from firewall.errors import DataError
 from firewall.export.onnx import export_classifier
 from firewall.lab.database import Database
 from firewall.lab.database.seen import seen
@@ -40,14 +40,11 @@ from firewall.lab.models.attention_network import (
     trainable,
 )
 from firewall.lab.models.saliency import SALIENCY
-from firewall.lab.training.loop import CHECKPOINT, Schedule, fit, read_checkpoint
+from firewall.lab.training.detectors.attention_settings import Settings, Sources
+from firewall.lab.training.loop import CHECKPOINT, fit, read_checkpoint
 
-__all__ = ["FORMS", "IMAGES", "TEACHERS", "Settings", "lan_loss", "load_network", "train"]
+__all__ = ["Settings", "Sources", "lan_loss", "load_attention", "train"]
 
-FORMS = ("thesis", "joint")
-#: What a joint g is taught by: the thesis' loss, or masks of another kind.
-TEACHERS = ("lan", "grad-cam", "smoothgrad")
-IMAGES = ("data-set", "database")
 
 #: The part to learn from, by data set and the part that the database attacks. They share no image, and no track.
 _LEARN = {
@@ -61,42 +58,7 @@ _MIRRORED = ("cifar10", "imagenet", "nips17")
 Pixels = npt.NDArray[np.uint8]
 
 
-@dataclass(frozen=True)
-class Settings(Schedule):
-    """What a run is determined by.
-
-    beta: of equation 9. mask_epochs: of g, in the form thesis. teacher, weight: of a joint g, and how much its loss
-    counts beside f2's. start: a classifier that f2 begins as, empty for a new one. hardened: share of the images that
-    get one FGSM step against the classifier, up to 0.03, before f2 sees them. noise: largest standard deviation of the
-    noise on the others. classifier, images, mirror: filled in by `train`; where left and right may be exchanged, a
-    joint detector asks about the mirror image too.
-    """
-
-    epochs: int = 12
-    batch: int = 64
-    learning_rate: float = 2e-3
-    moving_average: float = 0.995
-    form: str = "joint"
-    beta: float = 3.0
-    mask_epochs: int = 3
-    teacher: str = "lan"
-    weight: float = 0.2
-    start: str = ""
-    hardened: float = 0.0
-    noise: float = 0.02
-    padding: int = 2
-    classifier: str = ""
-    images: int = 0
-    mirror: bool = False
-
-    def __post_init__(self) -> None:
-        for option, value, allowed in (("form", self.form, FORMS), ("teacher", self.teacher, TEACHERS)):
-            if value not in allowed:
-                raise UsageError(f"--{option} must be one of {', '.join(allowed)}, got {value!r}")
-        if not 0 <= self.hardened <= 1 or not self.beta >= 0:
-            raise UsageError(f"--hardened must lie in 0..1 and --beta be 0 or more, got {self.hardened}, {self.beta}")
-        if self.form == "thesis" and (self.start or self.hardened):
-            raise UsageError("--start and --hardened belong to --form joint; leave them out")
+_USUAL = Sources()
 
 
 def train(
@@ -105,35 +67,43 @@ def train(
     out: Path,
     settings: Settings,
     *,
-    data: Path | None = None,
-    images: str = "data-set",
-    limit: int = 0,
+    sources: Sources = _USUAL,
     also: Sequence[Database] = (),
     threads: int,
     workers: int = 0,
 ) -> dict[str, Any]:
-    """Train (or go on training) in `out`, measure on the eval split, write `detector.json` and `detector.onnx`.
+    """Train (or go on training), measure on the eval split, write `detector.json` and `detector.onnx`.
 
-    images: of IMAGES, where to learn; a data set that isn't at hand gives way to the train split of the database, as
-    the report says. limit: of the images to learn from, 0 = all. also: further databases to measure on. Raises
-    DataError for images that aren't square RGB, a classifier that gives no gradients or isn't the database's, or
-    splits that lack images.
+    Args:
+        database: Whose classifier is guarded, and whose images measure the detector.
+        classifier: The one that the database was made on.
+        out: Folder of the detector and its run.
+        settings: Of the training.
+        sources: Which images it learns from.
+        also: Further databases to measure on.
+        threads: Threads of torch.
+        workers: Processes that prepare images; 0: this one.
+
+    Returns:
+        What `detector.json` says.
+
+    Raises:
+        DataError: Images aren't square RGB, the classifier gives no gradients or isn't the database's, or splits lack
+            images.
     """
     card = database.card.classifier
     if classifier.sha256 != card.sha256:
         raise DataError(f"{database.folder} was made on {card.name}, not on {classifier.name}; name that --classifier")
     if (card.channels, card.height) != (3, card.width) or not classifier.differentiable:
         raise DataError("attention needs a classifier of square RGB images that gives gradients; name another")
-    if images not in IMAGES:
-        raise UsageError(f"--images must be one of {', '.join(IMAGES)}, got {images!r}")
-    pixels, labels, fitted = _learnt(database, classifier, data, images, limit)
+    pixels, labels, fitted = _learnt(database, classifier, sources)
     settings = replace(
         settings, classifier=classifier.sha256, images=len(pixels), mirror=database.card.dataset.spec in _MIRRORED
     )
     torch.set_num_threads(threads)
     torch.manual_seed(settings.seed)
     learnt = _Shifted(pixels, labels, settings)
-    network = _fitted(database, classifier, learnt, settings, out, data, workers)
+    network = _fitted(database, classifier, learnt, settings, out, sources.data, workers)
     file = out / "detector.onnx"
     export_classifier(network, file, size=card.width, labels=classifier.labels)
     info = database.info()
@@ -153,10 +123,19 @@ def train(
     return report
 
 
-def load_network(folder: Path, classifier: Protected, data: Path | None = None) -> AttentionNetwork:
-    """The trained network in a detector's folder, in evaluation mode, for whoever wants g and f2 apart.
+def load_attention(folder: Path, classifier: Protected, data: Path | None = None) -> AttentionNetwork:
+    """The trained network in a detector's folder, with g and f2 apart.
 
-    Raises DataError if the folder is none of this detector, or of another classifier.
+    Args:
+        folder: Made by `train`.
+        classifier: The one that it was trained for.
+        data: Folder of the data sets and classifiers; None: the usual places.
+
+    Returns:
+        The network in evaluation mode.
+
+    Raises:
+        DataError: The folder is something else, or the detector of another classifier.
     """
     try:
         report = json.loads((folder / "detector.json").read_text(encoding="utf-8"))
@@ -185,10 +164,19 @@ def _networks(settings: Settings, classifier: Protected, data: Path | None) -> A
 
 
 def lan_loss(network: nn.Module, image: Tensor, corruption: Tensor, beta: float) -> Tensor:
-    """Equations 8 and 9 for each image, (N,): L_F(F(x~), F(x)) - beta mean(A), x~ = A eta + (1 - A) x.
+    """Equations 8 and 9 for each image: L_F(F(x~), F(x)) - beta mean(A), with x~ = A eta + (1 - A) x.
 
-    network: F. corruption: A, (N, 1 or C, H, W). eta is drawn evenly from 0..1 for each value, anew in each call: the
-    thesis only says that it is random. L_F: cross-entropy, F(x) being the classifier's probabilities.
+    eta is drawn uniformly from 0..1 for each value, again in each call: the thesis only says that it is random. L_F is
+    the cross-entropy, F(x) being the classifier's probabilities.
+
+    Args:
+        network: F.
+        image: x, float (N, C, H, W) in 0..1.
+        corruption: A, (N, 1 or C, H, W) in 0..1.
+        beta: How much corruption is worth.
+
+    Returns:
+        (N,).
     """
     noise = torch.rand_like(image)
     with torch.no_grad():
@@ -313,23 +301,21 @@ class _Shifted(Dataset[tuple[Tensor, int]]):
         return image, int(self.labels[key[1]])
 
 
-def _learnt(
-    database: Database, classifier: Protected, data: Path | None, images: str, limit: int
-) -> tuple[Pixels, npt.NDArray[np.int64], Seen]:
+def _learnt(database: Database, classifier: Protected, sources: Sources) -> tuple[Pixels, npt.NDArray[np.int64], Seen]:
     """Images (N, H, W, 3) at the classifier's size, the classifier's classes of them, and the record of them."""
     own = database.card.dataset
     part = _LEARN.get((own.spec, own.part))
-    if images == "data-set" and part is not None:
+    if sources.images == "data-set" and part is not None:
         try:
-            found = open_dataset(own.spec, data, part=part)
+            found = open_dataset(own.spec, sources.data, part=part)
         except DataError as error:
             Console(stderr=True).print(f"firewall: {error}; learning from {database.folder} alone", soft_wrap=True)
         else:
-            order = np.random.default_rng(0).permutation(len(found))[: limit or None]
+            order = np.random.default_rng(0).permutation(len(found))[: sources.limit or None]
             pixels = np.stack([classifier.prepare(found.images[index]) for index in order])
             groups = " ".join(map(str, np.unique(found.groups[order])))
             return pixels, found.labels[order] + classifier.offset, Seen(dataset=own.spec, part=part, groups=groups)
-    inside = np.flatnonzero(database.where("train"))[: limit or None]
+    inside = np.flatnonzero(database.where("train"))[: sources.limit or None]
     labels = np.array([database.card.normal[index].label for index in inside], np.int64) + classifier.offset
     return database.normal[inside], labels, seen(database, ("train",))
 

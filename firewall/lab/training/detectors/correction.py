@@ -1,8 +1,8 @@
-"""The correction: how well the paper's repairs a database's images, and one whose votes are weighed.
+"""The correction: how well the paper's restores true labels, and one with weighted votes.
 
-`firewall lab train correction` learns the weights on the train split, by the likelihood of the true class, and chooses
-on the dev split how much normal images count for, how strongly weights are held small, and from which lead on a
-corrected label is given at all.
+`firewall lab train correction` learns the weights on the train split, by the likelihood of the true class. On the dev
+split it chooses how much benign images count, how strongly weights are penalised, and the lead from which a corrected
+label is given at all.
 """
 
 from __future__ import annotations
@@ -32,40 +32,67 @@ __all__ = ["Weights", "corrected_rates", "fit_weights", "lead", "load_correction
 
 Floats = npt.NDArray[np.float64]
 
-#: Normal images' share of the likelihood, and the strength of the penalty: what is tried on the dev split.
+#: Benign images' share of the likelihood, and the strength of the penalty: what is tried on the dev split.
 _SHARES, _PENALTIES = (0.5, 0.8, 0.9), (1e-4, 1e-3)
-_HARM = 0.015  # at most this share of normal images of the dev split may get a wrong label
+_HARM = 0.015  # at most this share of benign images of the dev split may get a wrong label
 MARGINS = (0.0, 0.1, 0.25, 0.5, 0.75, 1.0, 1.5, 2.0, 3.0, 4.0, 6.0)
 
 
 @dataclass(frozen=True, eq=False)
 class Weights:
-    """original: of the image as it came. operations: of each operation, (n,)."""
+    """Weights of the votes.
+
+    Args:
+        original: Of the image as it came.
+        operations: (n,), of each operation's copy.
+    """
 
     original: float
     operations: Floats
 
     def votes(self, variants: Variants) -> Floats:
-        """(N, classes), log-probabilities."""
+        """Log-probabilities, (N, classes)."""
         return weighted_votes(variants.original, variants.copies, self.original, self.operations)
 
 
 def true_ranks(votes: Floats, labels: npt.NDArray[np.int64]) -> npt.NDArray[np.int64]:
-    """At which place the true class stands, 0 = first; votes (N, classes), equal ones in the order of the classes."""
+    """The place of the true class, 0 = first; equal votes keep the order of the classes.
+
+    Args:
+        votes: (N, classes).
+        labels: Int64 (N,).
+
+    Returns:
+        Int64 (N,).
+    """
     order = np.argsort(-votes, axis=1, kind="stable")
     return np.asarray((order == labels[:, np.newaxis]).argmax(axis=1), np.int64)
 
 
 def lead(votes: Floats) -> Floats:
-    """By how much the first class's log-probability exceeds the second's, (N,)."""
+    """By how much the first class's log-probability exceeds the second's.
+
+    Args:
+        votes: (N, classes).
+
+    Returns:
+        (N,).
+    """
     best = np.sort(votes, axis=1)
     gap: Floats = best[:, -1] - best[:, -2]
     return gap
 
 
 def corrected_rates(swept: Swept, operations: Sequence[str]) -> dict[str, Any]:
-    """Section 3.3 of the paper, on all images. The true label is among the corrected five (as there), or is the first
-    of them. Repaired and harmed are of the classifier's first label."""
+    """Section 3.3 of the paper, on all images: the true label is among the corrected five (as there), or is the first.
+
+    Args:
+        swept: The images.
+        operations: Which copies vote.
+
+    Returns:
+        Shares, as JSON has them; repaired and harmed are of the classifier's first label.
+    """
     top5, top1 = repairs(swept, operations)
     bad = swept.adversarial
     return {
@@ -78,16 +105,32 @@ def corrected_rates(swept: Swept, operations: Sequence[str]) -> dict[str, Any]:
 
 
 def repairs(swept: Swept, operations: Sequence[str]) -> tuple[npt.NDArray[np.bool_], npt.NDArray[np.bool_]]:
-    """The paper's correction: whether the true label is among the corrected five, and is the first; bool (N,) each."""
+    """The paper's correction.
+
+    Args:
+        swept: The images.
+        operations: Which copies vote.
+
+    Returns:
+        Whether the true label is among the corrected five, and whether it is the first; bool (N,) each.
+    """
     copies = top_labels(swept.variants.select(operations).copies)
     fixed = np.stack([corrected(labels) for labels in copies])
     return (fixed == swept.labels[:, np.newaxis]).any(axis=1), fixed[:, 0] == swept.labels
 
 
 def fit_weights(swept: Swept, where: npt.NDArray[np.bool_], normal_share: float, penalty: float) -> Weights:
-    """Weights with the highest likelihood of the true classes of the images `where`, normal ones counting for
-    `normal_share` of it and attacked ones, each alike, for the rest. penalty: on the squares of the weights, each in
-    units of its operation's spread."""
+    """Weights with the highest likelihood of the true classes.
+
+    Args:
+        swept: The images.
+        where: Bool (N,), those that are learnt from.
+        normal_share: Share of the likelihood that benign images make up, 0..1; attacked ones make up the rest.
+        penalty: On the squares of the weights, each in units of its operation's spread.
+
+    Returns:
+        The weights.
+    """
     part = swept.subset(where)
     bad = part.adversarial
     counts = np.where(bad, (1 - normal_share) / max(bad.sum(), 1), normal_share / max((~bad).sum(), 1))
@@ -109,11 +152,22 @@ def fit_weights(swept: Swept, where: npt.NDArray[np.bool_], normal_share: float,
 def train(
     database: Database, classifier: Protected, out: Path, attacks: Sequence[str] = (), precision: float = 0.9
 ) -> dict[str, Any]:
-    """Learn the weights and write `correction.json` to `out`; returns what it says.
+    """Learn the weights and write `correction.json`.
 
-    attacks: of the database; none = all. precision: a corrected label is given from that lead on, of MARGINS, at which
-    this share of those given to attacked images of the dev split is right. Raises UsageError for a precision that is no
-    share, DataError if a split lacks normal or adversarial images.
+    Args:
+        database: Whose images are used.
+        classifier: The one that the database was made on.
+        out: Folder of the file.
+        attacks: Names; none: all of the database's.
+        precision: Share, between 0 and 1, of the labels given to attacked images of the dev split that have to be
+            correct; the lead, one of MARGINS, follows from it.
+
+    Returns:
+        What the file says.
+
+    Raises:
+        UsageError: The precision is out of range.
+        DataError: A split lacks benign or attacked images.
     """
     if not 0 < precision < 1:
         raise UsageError(f"--precision must lie between 0 and 1, got {precision}")
@@ -142,8 +196,18 @@ def train(
 
 
 def load_correction(folder: Path, classifier: Protected) -> tuple[dict[str, Any], dict[str, float]]:
-    """What `train` wrote to `folder`: the parameters for a bundle, and the rates measured on its eval split, of labels
-    that it gives. Raises DataError if it is something else, or was learnt on another classifier."""
+    """Read what `train` wrote.
+
+    Args:
+        folder: Where `correction.json` lies.
+        classifier: The one that it has to be of.
+
+    Returns:
+        The parameters for a bundle, and the rates measured on its eval split, of labels that it gives.
+
+    Raises:
+        DataError: The file is something else, or of another classifier.
+    """
     file = folder / "correction.json"
     try:
         report = json.loads(file.read_text(encoding="utf-8"))
@@ -167,7 +231,14 @@ def load_correction(folder: Path, classifier: Protected) -> tuple[dict[str, Any]
 
 
 def choose(swept: Swept) -> tuple[Weights, dict[str, float]]:
-    """The weights, learnt on the train split, that repair most first labels on the dev split and harm few there."""
+    """The weights, learnt on the train split, that restore most first labels on the dev split and harm few there.
+
+    Args:
+        swept: The images.
+
+    Returns:
+        The weights, and what was chosen.
+    """
     dev, bad = swept.split == "dev", swept.adversarial
     tried: list[tuple[bool, float, Weights, dict[str, float]]] = []
     for share in _SHARES:
@@ -182,7 +253,17 @@ def choose(swept: Swept) -> tuple[Weights, dict[str, float]]:
 
 
 def measured(swept: Swept, votes: Floats, margin: float, where: npt.NDArray[np.bool_]) -> dict[str, Any]:
-    """Repaired and harmed shares of the images `where`, of first labels and of the first five; and with abstention."""
+    """Shares of restored and harmed labels, of the first label and of the first five, and with abstention.
+
+    Args:
+        swept: The images.
+        votes: (N, classes).
+        margin: The lead from which a label is given.
+        where: Bool (N,), the images that are measured.
+
+    Returns:
+        What JSON holds.
+    """
     ranks, gap = true_ranks(votes, swept.labels), lead(votes)
     bad, normal = where & swept.adversarial, where & ~swept.adversarial
     given = gap >= margin

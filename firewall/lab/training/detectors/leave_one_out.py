@@ -1,6 +1,6 @@
-"""Detectors of pixels on attacks that they were not trained on: a training for each family of attacks, left out whole.
+"""Detectors of pixels on attacks that they were not trained on: one training for each family of attacks, without it.
 
-An attack's near relatives would give it away, so that families are left out and not single attacks.
+A detector that has seen an attack's near relatives has as good as seen the attack, so whole families are left out.
 """
 
 from __future__ import annotations
@@ -14,9 +14,9 @@ from typing import Any
 
 from firewall.errors import DataError
 from firewall.lab.database import Database
-from firewall.lab.training.detectors.image_detectors import Settings, train
-from firewall.lab.training.detectors.judging import judge
-from firewall.lab.training.trained import load_trained
+from firewall.lab.training.detector_folder import load_trained
+from firewall.lab.training.detectors.pixel_detectors import Settings, train
+from firewall.lab.training.detectors.pixel_evaluation import evaluate
 
 __all__ = ["FAMILIES", "leave_one_out"]
 
@@ -25,10 +25,10 @@ FAMILIES: MappingProxyType[str, tuple[str, ...]] = MappingProxyType(
         "sign step": ("fgsm", "fgsm-top5", "substitute", "substitute-drawn"),
         "bounded steps": (
             *("pgd", "pgd-0.01", "pgd-0.03", "pgd-0.06", "pgd-high-confidence"),
-            *("apgd-ce", "apgd-dlr", "autoattack", "universal"),
+            *("apgd-ce", "apgd-dlr", "apgd-square", "autoattack", "autoattack-standard", "universal"),
         ),
         "least radius": ("bim", "l1-bim", "l2-bim", "pgd-targeted"),
-        "deepfool": ("deepfool", "deepfool-top5"),
+        "deepfool": ("deepfool", "deepfool-top5", "fab-t"),
         "newtonfool": ("newtonfool", "newtonfool-top5"),
         "gradient step": ("gradient", "gradient-top5"),
         "optimised": ("cw", "cw-top5", "cw-kappa", "lbfgs"),
@@ -50,11 +50,24 @@ def leave_one_out(
     threads: int = 1,
     families: Mapping[str, tuple[str, ...]] = FAMILIES,
 ) -> dict[str, Any]:
-    """For each family of which `attacks` (none: the database's) has a member: train without it, judge it on `others`.
+    """For each family with a member among the attacks: train without it, measure on it.
 
-    Goes on where it was stopped: a family with a result in `out` is not trained again. Returns detector -> attack ->
-    figures, as `firewall lab judge` has them, with the family and what was trained with. Raises DataError if the
-    database holds no two families.
+    Goes on where it was stopped: a family with a result in `out` is not trained again.
+
+    Args:
+        database: To train on.
+        others: To measure on; the last one is reported.
+        out: Folder of the trainings.
+        settings: Of each training.
+        attacks: Names; none: the database's.
+        threads: Threads of torch.
+        families: Name -> attacks.
+
+    Returns:
+        Detector -> attack -> figures as `pixel_evaluation.evaluate` has them, with the family.
+
+    Raises:
+        DataError: The database holds attacks of fewer than two families.
     """
     names = list(attacks) or [name for name, count in database.info()["adversarial"].items() if count]
     present = {family: [name for name in names if name in members] for family, members in families.items()}
@@ -68,7 +81,7 @@ def leave_one_out(
         if not done.exists():
             own = replace(settings, attacks=tuple(names), leave_out=tuple(members))
             train(database, folder, own, threads=threads)
-            judged = judge(load_trained(folder), database, others, originals=False, only=members)
+            judged = evaluate(load_trained(folder), database, others, originals=False, only=members)
             done.write_text(json.dumps(judged, indent=1) + "\n", encoding="utf-8")
         judged = json.loads(done.read_text(encoding="utf-8"))
         # Of the last database alone: the largest set that shares nothing with the training.

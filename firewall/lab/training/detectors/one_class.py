@@ -1,19 +1,18 @@
-"""Statistics and residual evidence without any attack: how far an image's features lie from those of normal ones.
+"""Statistics and residual detectors without any attack: how far an image's features lie from those of benign images.
 
-Nguyen, Kuribayashi et al. and Sun et al. train on normal and adversarial images. Where only normal ones are at hand:
+Nguyen, Kuribayashi et al. and Sun et al. train on benign and adversarial images. Where only benign ones are at hand:
 
 * statistics: the distance of the feature from its mean in units of its spread, with the correlations taken out
-  (Mahalanobis 1936; Lee et al. 2018 judge a network's layers so).
+  (Mahalanobis 1936; Lee et al. 2018 do so with a network's layers).
 * residual: how far its energies lie in the direction in which a little random noise moves them (Fisher's discriminant
-  of the normal images and the same with noise). A distance in all directions was tried first and told nothing: textures
-  differ among themselves more than an attack changes them.
+  of the benign images and the same with noise). A distance in all directions was tried first and did not separate:
+  textures differ among themselves more than an attack changes them.
 
-Covariances are shrunk towards their diagonal as Ledoit and Wolf (2004) do it, since features are many and images are
-few.
+Covariances are shrunk towards their diagonal as Ledoit and Wolf (2004) do it, since features are many and images few.
 
 Scores of images that the mean and covariance come from are a little too low for a threshold. So each of five parts of
-the images is scored by what was fitted to the other four; the thresholds rest on those scores, and the network of the
-bundle is fitted to all. The parts are runs of neighbours, so that frames of one scene mostly stay together.
+the images is scored by what was fitted to the other four. The thresholds rest on those scores, and the bundle's network
+is fitted to all. The parts are runs of neighbours, so that frames of one scene mostly stay together.
 """
 
 from __future__ import annotations
@@ -52,8 +51,14 @@ _OPSET = 17  # what every TensorRT from 10.3 on reads
 
 @dataclass(frozen=True, eq=False)
 class OneClass:
-    """A detector fitted to normal images. name, parameters: as a bundle has them. network: the ONNX file. scores:
-    (N,), of the images that it was fitted to, each by what the others say."""
+    """A detector fitted to benign images.
+
+    Args:
+        name: As a bundle has it.
+        parameters: As a bundle has them.
+        network: The ONNX file.
+        scores: (N,), of the images that it was fitted to, each by what was fitted to others.
+    """
 
     name: str
     parameters: dict[str, Any]
@@ -89,7 +94,7 @@ class _Normal:
 
 @dataclass(frozen=True, eq=False)
 class _Direction:
-    """Weights of features: 0 at the mean of normal images, and their spread is 1."""
+    """Weights of features: 0 at the mean of benign images, and their spread is 1."""
 
     weights: Floats
     offset: float
@@ -108,8 +113,18 @@ class _Direction:
 
 
 def fit_statistics(normal: Measured, operations: Sequence[str]) -> OneClass:
-    """The statistics detector's odds feature: log-odds of the label in the image and in its copies. operations: of
-    `normal`. Raises DataError for too few images."""
+    """The statistics detector's odds feature: log-odds of the label in the image and in its copies.
+
+    Args:
+        normal: Benign images and their copies, classified.
+        operations: Which copies; of `normal`.
+
+    Returns:
+        The detector.
+
+    Raises:
+        DataError: There are too few images.
+    """
     places = [normal.operations.index(operation) for operation in operations]
     features = label_odds(normal.logits, normal.variants[:, places]).astype(np.float64)
     features = np.clip(features, -_MOST_ODDS, _MOST_ODDS)
@@ -125,8 +140,20 @@ def fit_statistics(normal: Measured, operations: Sequence[str]) -> OneClass:
 
 
 def fit_residual(normal: Measured) -> OneClass:
-    """The residual's energy in small tiles, at two rates and in three colours: its mean, mean logarithm, smallest and
-    largest; and the direction in which noise moves them. Raises DataError for too few images."""
+    """The residual's energy in small tiles, at two rates and in three colours.
+
+    The features are its mean, mean logarithm, smallest and largest value; the score is along the direction in which
+    noise moves them.
+
+    Args:
+        normal: Benign images.
+
+    Returns:
+        The detector.
+
+    Raises:
+        DataError: There are too few images.
+    """
     _, height, width, _ = normal.images.shape
     tile = min(_TILE, height, width)
     energy = OnnxRuntimeNetwork(_energy_network(height, width, tile, None), "the residual's features", threads=1)

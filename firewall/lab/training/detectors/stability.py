@@ -1,7 +1,8 @@
 """Fit the stability detector to a database: `firewall lab train stability`.
 
-The scales, what is usual at each temperature, come from the normal images of the train split alone. Which operations
-and temperatures are taken is chosen on the dev split: those that tell the attack they do worst on best.
+The scales, which say what is usual at each temperature, come from the benign images of the train split alone.
+Operations and temperatures are chosen on the dev split: those with the highest AUROC on the attack that they separate
+worst.
 """
 
 from __future__ import annotations
@@ -21,7 +22,7 @@ from firewall.lab.database.seen import seen
 from firewall.lab.database.shards import write_file
 from firewall.lab.database.swept import Swept, sweep
 from firewall.lab.models import Protected
-from firewall.lab.training.detectors.judged import judged, worst_auroc
+from firewall.lab.training.detectors.by_attack import rates_by_attack, worst_auroc
 from firewall.transforms import OPERATIONS_38
 
 __all__ = ["GROUPS", "TEMPERATURES", "choose", "train", "usual"]
@@ -45,13 +46,23 @@ TEMPERATURES: tuple[tuple[float | None, float | None], ...] = tuple(
     product((None, 0.25, 0.5, 1.0), (None, 2.0, 3.0, 4.0))
 )
 
-_USUAL = 0.95  # share of normal images that the usual range holds
+_USUAL = 0.95  # share of benign images that the usual range holds
 
 
 def train(database: Database, classifier: Protected, out: Path, attacks: Sequence[str] = ()) -> dict[str, Any]:
-    """Fit, choose, measure on the eval split, and write `detector.json` to `out`; returns what it says.
+    """Fit, choose, measure on the eval split, and write `detector.json`.
 
-    attacks: of the database; none = all. Raises DataError if a split lacks normal or adversarial images.
+    Args:
+        database: Whose images are used.
+        classifier: The one that the database was made on.
+        out: Folder of the detector.
+        attacks: Names; none: all of the database's.
+
+    Returns:
+        What `detector.json` says.
+
+    Raises:
+        DataError: A split lacks benign or adversarial images.
     """
     swept = sweep(database, classifier, OPERATIONS_38, attacks or None)
     swept.require(str(database.folder), normal=("train", "dev", "eval"), adversarial=("dev", "eval"))
@@ -59,6 +70,7 @@ def train(database: Database, classifier: Protected, out: Path, attacks: Sequenc
     operations = GROUPS[group]
     found = swept.variants.select(operations)
     scores = instability(found.original, found.copies, scales)
+    calibration = scores[(swept.split == "dev") & ~swept.adversarial]
     report: dict[str, Any] = {
         "name": "stability",
         "parameters": {"operations": list(operations), "scales": [scale.model_dump() for scale in scales]},
@@ -67,7 +79,7 @@ def train(database: Database, classifier: Protected, out: Path, attacks: Sequenc
         "chosen": group,
         "dev_worst_auroc": tried,
         "attacks": swept.attacks,
-        "eval": judged(swept, scores, swept.split == "eval", scores[(swept.split == "dev") & ~swept.adversarial]),
+        "eval": rates_by_attack(swept, scores, swept.split == "eval", calibration),
     }
     out.mkdir(parents=True, exist_ok=True)
     write_file(out / "detector.json", (json.dumps(report, indent=1) + "\n").encode())
@@ -75,7 +87,14 @@ def train(database: Database, classifier: Protected, out: Path, attacks: Sequenc
 
 
 def choose(swept: Swept) -> tuple[str, list[StabilityScale], dict[str, float]]:
-    """The group and scales that do best on the dev split, and what each choice came to: its lowest AUROC there."""
+    """The operations and scales that do best on the dev split.
+
+    Args:
+        swept: The images.
+
+    Returns:
+        A key of GROUPS, the scales, and for each choice its lowest AUROC over the attacks.
+    """
     part = swept.subset((swept.split == "dev") | ((swept.split == "train") & ~swept.adversarial))
     fitting, dev = part.split == "train", part.split == "dev"
     values = sorted({value for pair in TEMPERATURES for value in pair if value is not None})
@@ -99,7 +118,16 @@ def choose(swept: Swept) -> tuple[str, list[StabilityScale], dict[str, float]]:
 
 
 def usual(original: npt.NDArray[np.float32], copies: npt.NDArray[np.float32], temperature: float) -> StabilityScale:
-    """The scale that normal images have: logits (N, classes), and of their copies (N, n, classes)."""
+    """The scale that benign images have.
+
+    Args:
+        original: Logits (N, classes).
+        copies: Logits of their copies (N, n, classes).
+        temperature: Of the softmax.
+
+    Returns:
+        The scale.
+    """
     return _scale(temperature, hellinger(original, copies, temperature).mean(axis=1))
 
 

@@ -67,8 +67,19 @@ MODELS = ("svm", "forest", "lda", "mlp")
 
 @dataclass(frozen=True, slots=True)
 class Settings:
-    """model: of MODELS. feature: of FEATURES. operations: of GROUPS, or with odds of FEW. table: measure every
-    combination of table 4 too. attacks: of the database; none = all that it has images of."""
+    """What is trained.
+
+    Args:
+        model: One of MODELS.
+        feature: One of FEATURES.
+        operations: A key of GROUPS, or with odds of FEW.
+        seed: What the models' random numbers depend on.
+        table: Measure every combination of the paper's table 4 too.
+        attacks: Names; none: all that the database has images of.
+
+    Raises:
+        UsageError: A setting is not allowed.
+    """
 
     model: str = "svm"
     feature: str = "differences"
@@ -93,7 +104,11 @@ class Settings:
 
 
 class Features:
-    """The features of many images, for any choice of operations; what they have in common is computed once."""
+    """The features of many images, for any choice of operations; what they share is computed once.
+
+    Args:
+        variants: What the classifier says of the images and their copies.
+    """
 
     def __init__(self, variants: Variants) -> None:
         self.operations = variants.operations
@@ -101,7 +116,15 @@ class Features:
         self._odds = label_odds(variants.original, variants.copies)
 
     def of(self, feature: str, operations: Sequence[str]) -> npt.NDArray[np.float32]:
-        """(N, F); feature: of FEATURES."""
+        """The features under some operations.
+
+        Args:
+            feature: One of FEATURES.
+            operations: Names.
+
+        Returns:
+            Float32 (N, F).
+        """
         places = [self.operations.index(name) for name in operations]
         if feature == "odds":
             return self._odds[:, [0, *(1 + place for place in places)]]
@@ -112,7 +135,13 @@ class Features:
 
 @dataclass(frozen=True, eq=False)
 class Fitted:
-    """A trained model and what it looks at. boundary: where the model itself takes an image for adversarial."""
+    """A trained model and what it uses.
+
+    Args:
+        model: Of scikit-learn.
+        feature: One of FEATURES.
+        operations: Names.
+    """
 
     model: Any
     feature: str
@@ -120,7 +149,7 @@ class Fitted:
 
     @property
     def boundary(self) -> float:
-        """Of `scores`."""
+        """The score above which the model itself says adversarial."""
         return 0.0 if hasattr(self.model, "decision_function") else 0.5
 
     def scores(self, features: Features) -> Floats:
@@ -139,10 +168,20 @@ def fit(
     *,
     choose: bool = True,
 ) -> Fitted:
-    """Train on the train split. where: bool (N,), images that may be used at all (None: all of them).
+    """Train a model on the train split.
 
     With the paper's features the parameters are scikit-learn's. With odds they are those, of a few, with the highest
-    balanced accuracy on the dev split (without one, or if there is nothing to `choose`: the first).
+    balanced accuracy on the dev split.
+
+    Args:
+        swept: The images.
+        features: Of the same images.
+        settings: What is trained.
+        where: Bool (N,), images that may be used at all; None: all of them.
+        choose: False: the first parameters are taken without choosing.
+
+    Returns:
+        The model.
     """
     allowed = np.ones(len(swept), bool) if where is None else where
     operations = settings.names
@@ -160,9 +199,20 @@ def fit(
 
 
 def train(database: Database, classifier: Protected, out: Path, settings: Settings) -> dict[str, Any]:
-    """Train, measure, and write `detector.json` and `detector.onnx` to `out`; returns what the former says.
+    """Train, measure, and write `detector.json` and `detector.onnx`.
 
-    Raises DataError if a split lacks normal or adversarial images, or the database was made on another classifier.
+    Args:
+        database: Whose images are used.
+        classifier: The one that the database was made on.
+        out: Folder of the detector.
+        settings: What is trained.
+
+    Returns:
+        What `detector.json` says.
+
+    Raises:
+        UsageError: The operations are "alone", which needs no training.
+        DataError: A split lacks benign or adversarial images, or the database is of another classifier.
     """
     if not settings.names:
         raise UsageError("--operations alone is only to compare with: the detector 'confidence' needs no training")
@@ -206,8 +256,19 @@ def train(database: Database, classifier: Protected, out: Path, settings: Settin
 def accuracies(
     swept: Swept, features: Features, judged: Swept, judged_features: Features, split: str | None, seed: int
 ) -> dict[str, dict[str, dict[str, npt.NDArray[np.bool_]]]]:
-    """Which images of `judged` (of one split, None: of all) are judged right by models trained on `swept`:
-    model -> operations -> feature -> bool (M,), the paper's table 4, and for all operations our feature."""
+    """Which images are classified correctly by models trained on others: the paper's table 4, and our feature.
+
+    Args:
+        swept: What the models are trained on.
+        features: Of the same images.
+        judged: What they are measured on.
+        judged_features: Of the same images.
+        split: Of `judged`; None: all.
+        seed: What the models' random numbers depend on.
+
+    Returns:
+        model -> operations -> feature -> bool (M,).
+    """
     where = np.ones(len(judged), bool) if split is None else judged.split == split
     table: dict[str, dict[str, dict[str, npt.NDArray[np.bool_]]]] = {}
     for name in MODELS:

@@ -1,0 +1,50 @@
+"""What a service does on SIGINT, SIGTERM and SIGHUP."""
+
+from __future__ import annotations
+
+import signal
+from collections.abc import Iterator
+from contextlib import contextmanager
+from types import FrameType
+
+from firewall.service.loop import Service
+from firewall.sinks import JsonLines
+
+__all__ = ["reopen_on_hangup", "stop_on_signals"]
+
+
+@contextmanager
+def stop_on_signals(service: Service) -> Iterator[None]:
+    """Inside the block SIGINT and SIGTERM stop a service after the current frame; a second one ends the process.
+
+    Args:
+        service: What to stop.
+    """
+
+    def handle(number: int, _: FrameType | None) -> None:
+        service.stop()
+        signal.signal(number, signal.SIG_DFL)
+
+    previous = {number: signal.signal(number, handle) for number in (signal.SIGINT, signal.SIGTERM)}
+    try:
+        yield
+    finally:
+        for number, handler in previous.items():
+            signal.signal(number, handler)
+
+
+@contextmanager
+def reopen_on_hangup(lines: JsonLines) -> Iterator[None]:
+    """Inside the block SIGHUP opens the file of verdict lines again, as programs that rotate log files expect.
+
+    Args:
+        lines: The lines. If they don't go to a file, SIGHUP keeps its meaning.
+    """
+    if lines.path is None:
+        yield
+        return
+    previous = signal.signal(signal.SIGHUP, lambda *_: lines.reopen())
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGHUP, previous)
