@@ -13,6 +13,7 @@ from firewall.bundle import Bundle, load_bundle, write_bundle
 from firewall.bundle.card import describe
 from firewall.bundle.certificate import CERTIFICATE_FILE, CertificateSpec, RateSpec, certificate, judges
 from firewall.bundle.numerics import FUSED, Measurement, Numerics
+from firewall.bundle.provenance import Provenance, StageFile, StageRecord
 from firewall.errors import BundleError
 
 RATE = {"images": 200, "hits": 10, "upper_if_independent": 0.0836}
@@ -176,3 +177,19 @@ def test_what_judges_is_all_that_a_verdict_depends_on(tmp_path: Path) -> None:
     files = {**plain.manifest.files, "residual.onnx": other_file}
     assert judges(plain.manifest.model_copy(update={"files": files})) != own
     assert judges(plain.manifest.model_copy(update={"name": "b", "version": 9, "citations": ("c",)})) == own
+
+
+def test_how_a_bundle_was_made_is_shown_stage_by_stage(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """What each stage read and wrote, by the first digits of its content, in the recipe's order; nothing without one."""
+    data = StageFile(path="data", hash=f"md5:{'a' * 32}.dir")
+    network = StageFile(path="[red]net.onnx", hash=f"md5:{'b' * 32}")
+    stages = {
+        "train": StageRecord(command="firewall lab train", inputs=(data,), outputs=(network,)),
+        "fuse": StageRecord(command="firewall lab fuse", inputs=(data, network)),
+    }
+    text = shown(rewritten(tmp_path / "b", provenance=Provenance(tool="DVC 3", stages=stages)), capsys)
+
+    assert "made by a recipe of 2 stages (DVC 3); commands: --json" in text
+    assert "train data md5:aaaaaaaa [red]net.onnx md5:bbbbbbbb" in text
+    assert "fuse data md5:aaaaaaaa, [red]net.onnx md5:bbbbbbbb" in text
+    assert "recipe" not in shown(rewritten(tmp_path / "c", provenance=None), capsys)

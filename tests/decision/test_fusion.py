@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from firewall.bundle import DEFAULT, FusionSpec, FusionTerm, load_bundle, write_bundle
-from firewall.decision.fusion import Fusion
+from firewall.decision.fusion import Fusion, excess_of, limits_of, shares_of
 from firewall.decision.policy import Policy
 from firewall.errors import BundleError
 from firewall.screening import Firewall
@@ -205,3 +205,21 @@ def test_a_score_that_is_no_number_has_no_limit_of_its_own() -> None:
     assert fusion.excess({"residual": 6.5}) == pytest.approx(25 - 3)
     harmless = fusion.spec.model_copy(update={"threshold": 100.0})
     assert Fusion(harmless).excess({"residual": 6.5}) == 2.5
+
+
+def test_many_images_at_once_come_to_the_same_as_each_by_itself() -> None:
+    """What the lab fits on is what the edge judges by: shares, limits and suspicions, with a limit of its own or none."""
+    limited = SPEC.terms[1].model_copy(update={"withhold_above": 6.0})
+    spec = SPEC.model_copy(update={"terms": (SPEC.terms[0], limited, SPEC.terms[2])})
+    scores = np.random.default_rng(0).normal((-2.0, 2.0, 0.2), (3.0, 5.0, 0.4), (400, 3))
+    each = [dict(zip(NAMES, row, strict=True)) for row in scores.tolist()]
+    fusion = Fusion(spec)
+
+    shares, excess = shares_of(spec, scores), excess_of(spec, scores)
+
+    assert limits_of(spec).tolist() == [math.inf, 6.0, math.inf]
+    assert shares == pytest.approx(np.array([[fusion.shares(one)[name] for name in NAMES] for one in each]))
+    assert excess == pytest.approx(np.array([fusion.excess(one) for one in each]))
+    assert shares.shape == (400, 3) and 0 < (excess > 0).sum() < 400
+    by_itself = (scores[:, 1] > 6.0) & (shares.sum(axis=1) <= spec.threshold + scores[:, 1] - 6.0)
+    assert by_itself.any() and excess[by_itself] == pytest.approx(scores[by_itself, 1] - 6.0)
