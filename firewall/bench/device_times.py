@@ -28,7 +28,7 @@ def device_times(guard: Firewall, samples: int, step: Callable[[], None]) -> Dev
     Told of engines that queue on a stream of firewall.engines.device_memory. Others give None and the reason.
     """
     memory = getattr(guard.engine, "memory", None)
-    if memory is None:
+    if memory is None or not hasattr(guard.engine, "batch"):
         if "CPU" in guard.engine.provider:
             return DeviceTimes(reason="the classifier runs on the processor: nothing is copied or queued")
         return DeviceTimes(
@@ -39,7 +39,7 @@ def device_times(guard: Firewall, samples: int, step: Callable[[], None]) -> Dev
     watch = _Watch(memory)
     parts: dict[str, list[float]] = {name: [] for name in watch.parts}
     engine: Any = guard.engine
-    engine.memory = watch
+    engine.memory = engine.batch.memory = watch
     try:
         for _ in range(samples):
             _once(guard.engine, images, watch)
@@ -47,7 +47,7 @@ def device_times(guard: Firewall, samples: int, step: Callable[[], None]) -> Dev
                 parts[name].append(1e3 * seconds)
             step()
     finally:
-        engine.memory = memory
+        engine.memory = engine.batch.memory = memory
     return DeviceTimes(
         batch=batch,
         host_to_device=summary(parts["host_to_device"]),
