@@ -28,7 +28,7 @@ def device_times(guard: Firewall, samples: int, step: Callable[[], None]) -> Dev
     Told of engines that queue on a stream of firewall.engines.device_memory. Others give None and the reason.
     """
     memory = getattr(guard.engine, "memory", None)
-    if memory is None or not hasattr(guard.engine, "batch"):
+    if memory is None:
         if "CPU" in guard.engine.provider:
             return DeviceTimes(reason="the classifier runs on the processor: nothing is copied or queued")
         return DeviceTimes(
@@ -39,7 +39,9 @@ def device_times(guard: Firewall, samples: int, step: Callable[[], None]) -> Dev
     watch = _Watch(memory)
     parts: dict[str, list[float]] = {name: [] for name in watch.parts}
     engine: Any = guard.engine
-    engine.memory = engine.batch.memory = watch
+    holders = [engine, *([engine.batch] if hasattr(engine, "batch") else [])]
+    for holder in holders:
+        holder.memory = watch
     try:
         for _ in range(samples):
             _once(guard.engine, images, watch)
@@ -47,7 +49,8 @@ def device_times(guard: Firewall, samples: int, step: Callable[[], None]) -> Dev
                 parts[name].append(1e3 * seconds)
             step()
     finally:
-        engine.memory = engine.batch.memory = memory
+        for holder in holders:
+            holder.memory = memory
     return DeviceTimes(
         batch=batch,
         host_to_device=summary(parts["host_to_device"]),
