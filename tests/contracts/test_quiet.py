@@ -87,11 +87,12 @@ def test_serving_is_silent(folder: Path) -> None:
     assert set(trace.written) == {lines}
 
 
+@pytest.mark.slow
 def test_the_library_is_silent_and_stays_so(folder: Path) -> None:
     """`Firewall.load(...).screen(...)` in somebody's program, watched for longer than the telemetry waits before it
     looks up its host (10 s)."""
     require_strace()
-    trace = traced(folder, sys.executable, "-c", _LIBRARY, 15)
+    trace = traced(folder, sys.executable, "-c", _LIBRARY, 12)
 
     assert trace.stdout.strip() == "withhold"
     silent(trace)

@@ -52,6 +52,7 @@ def test_the_lab_is_silent(folder: Path, signs: Path) -> None:
     assert (out / "db" / "card.json").is_file() and list((out / "pages").glob("*.html"))
 
 
+@pytest.mark.slow
 @pytest.mark.timeout(200)
 def test_ray_stays_on_this_machine(short: Path) -> None:
     """`--backend ray`: Ray's own processes talk on the loopback alone, ask no cloud where they run, report no usage,

@@ -126,6 +126,7 @@ def test_the_result_does_not_depend_on_the_workers(made: Path, signs: Path, tmp_
     assert content(tmp_path / "db") == content(made)
 
 
+@pytest.mark.slow
 def test_ray_gives_the_same(made: Path, signs: Path, tmp_path: Path) -> None:
     """A real Ray with two workers comes to the same bytes as processes of this machine."""
     pytest.importorskip("ray")

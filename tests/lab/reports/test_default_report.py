@@ -27,6 +27,7 @@ def page(made: Path, tmp_path_factory: pytest.TempPathFactory) -> str:
     return file.read_text()
 
 
+@pytest.mark.slow
 def test_the_page_says_what_a_reviewer_asks(page: str) -> None:
     """Data, detectors, the promise, attacks worst first, shift, cost and what it can't do, in one file."""
     parts = ("made of", "The promise", "nobody has seen", "every kind", "left out", "under shift", "costs", "can't do")
