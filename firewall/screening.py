@@ -262,7 +262,7 @@ class Firewall:
                     case.scores[detector.name] = float(detector.score(evidence))
             begun |= self._certify(case, evidence, deadline, stages)
             if self.exhaustive and self.correction is not None and not _passed(deadline):
-                begun |= self._correct(case, evidence, self.correction, stages)
+                self._correct(case, evidence, self.correction, stages)
         except Exception as error:
             case.failure = _failure(error)
         return begun
@@ -283,14 +283,13 @@ class Firewall:
             )
         return True
 
-    def _correct(self, case: _Case, evidence: Evidence, correction: Correction, stages: Stages) -> bool:
-        """Find the label that a withheld image would probably have had; True if copies had to be classified for it."""
+    def _correct(self, case: _Case, evidence: Evidence, correction: Correction, stages: Stages) -> None:
+        """Find the label that a withheld image would probably have had."""
         if self.policy.judge(case.known, contradicted=case.contradicted).released:
-            return False
+            return
         missing = [operation for operation in correction.operations if operation not in case.variants]
         self._sweep(case, evidence, missing, stages)
         case.corrected = correction.label(evidence.logits, case.variants)
-        return bool(missing)
 
     def _sweep(self, case: _Case, evidence: Evidence, operations: list[str], stages: Stages) -> None:
         """The classifier's outputs of more transformed copies."""

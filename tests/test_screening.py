@@ -13,7 +13,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from firewall import Firewall, Frame
-from firewall.bundle import Bundle
+from firewall.bundle import Bundle, PatchSpec
 from firewall.demo.source import truth
 from firewall.errors import BundleError, EngineError, UsageError
 from firewall.frame import Pixels
@@ -361,6 +361,64 @@ def test_a_contradiction_is_not_corrected_away(guard: Firewall, two_signs: Pixel
     assert first.reason is second.reason is Reason.CONTRADICTORY and first.suspicion is None
     assert set(first.scores) == {detector.name for detector in firewall.detectors}
     assert first.corrected_label == first.suspected_label != second.suspected_label
+
+
+def test_nothing_is_asked_once_it_is_too_late(guard: Firewall, benign_sign: Pixels) -> None:
+    """A deadline that passes while the sign is classified ends it there: no detector, no masks, no correction."""
+    under_masks = 0
+
+    def slow(images: npt.NDArray[np.uint8]) -> npt.NDArray[np.float32]:
+        nonlocal under_masks
+        under_masks += len(images) == 36
+        time.sleep(0.3)
+        return guard.engine.classify(images)
+
+    bundle = replace(guard.bundle, manifest=guard.bundle.manifest.model_copy(update={"masked_classifier": None}))
+    assert guard.fusion is not None
+    low = dict.fromkeys(guard.fusion.order, -1e3)
+    for wait, expected in ((0.2, 0), (600.0, 1)):
+        firewall, asked = scored(guard, low, bundle=bundle, exhaustive=True, patches=PatchSpec(area=0.02))
+        firewall.engine = firewall.under_masks = BrokenEngine(slow)
+        (verdict,) = firewall.screen_frame(frame(benign_sign), deadline=time.monotonic() + wait)
+        assert bool(asked) == bool(under_masks) == bool(expected)
+        if not expected:
+            assert verdict.reason is Reason.LATE and verdict.classified == 1 and verdict.corrected_label is None
+
+
+def test_one_hiccup_does_not_count_for_ever(guard: Firewall, benign_sign: Pixels) -> None:
+    """What a sweep is expected to cost falls with every quicker one after a slow one."""
+    hiccup = True
+
+    def uneven(images: npt.NDArray[np.uint8]) -> npt.NDArray[np.float32]:
+        nonlocal hiccup
+        if len(images) > 2 and hiccup:
+            hiccup = False
+            time.sleep(2.0)
+        return guard.engine.classify(images)
+
+    firewall = Firewall(never_sure(guard.bundle), BrokenEngine(uneven))
+    firewall.screen(benign_sign)
+    first = firewall._sweep_cost
+    for _ in range(5):
+        firewall.screen(benign_sign)
+    assert first >= 2.0 and firewall._sweep_cost == pytest.approx(0.9**5 * first)
+
+
+def test_the_first_sweep_of_a_frame_is_always_tried(guard: Firewall, two_signs: Pixels) -> None:
+    """Also where sweeps have been slow so far, and where a region before it was settled without one."""
+    firewall = Firewall(never_sure(guard.bundle), guard.engine)
+    firewall._sweep_cost = 1e6
+    regions = [(0, 0, 128, 200), LEFT, RIGHT]  # the first lies not within the frame
+    verdicts = firewall.screen_frame(frame(two_signs), regions, deadline=time.monotonic() + 600)
+    assert [verdict.reason for verdict in verdicts] == [Reason.BAD_IMAGE, Reason.BENIGN, Reason.LATE]
+
+    settled = Firewall(never_sure(guard.bundle), guard.engine)
+    settled._sweep_cost = 1e6
+    noisy = two_signs.copy()
+    noisy[:, :64] = np.random.default_rng(0).integers(0, 256, (64, 64, 3), np.uint8)
+    noise, sign = settled.screen_frame(frame(noisy), [LEFT, RIGHT], deadline=time.monotonic() + 600)
+    assert noise.reason is Reason.SUSPICIOUS and noise.classified == 1, "settled by the original alone"
+    assert sign.released
 
 
 def test_times_add_up_also_where_something_fails() -> None:

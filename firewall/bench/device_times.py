@@ -39,7 +39,9 @@ def device_times(guard: Firewall, samples: int, step: Callable[[], None]) -> Dev
     watch = _Watch(memory)
     parts: dict[str, list[float]] = {name: [] for name in watch.parts}
     engine: Any = guard.engine
-    engine.memory = watch
+    holders = [engine, *([engine.batch] if hasattr(engine, "batch") else [])]
+    for holder in holders:
+        holder.memory = watch
     try:
         for _ in range(samples):
             _once(guard.engine, images, watch)
@@ -47,7 +49,8 @@ def device_times(guard: Firewall, samples: int, step: Callable[[], None]) -> Dev
                 parts[name].append(1e3 * seconds)
             step()
     finally:
-        engine.memory = memory
+        for holder in holders:
+            holder.memory = memory
     return DeviceTimes(
         batch=batch,
         host_to_device=summary(parts["host_to_device"]),

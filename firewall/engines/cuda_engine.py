@@ -57,7 +57,7 @@ class CudaEngine:
         )
         self.provider = CUDA
         check_names(self._session, spec)
-        self._batch = DeviceBatch(memory, self.most, self._shape, self._classes)
+        self.batch = DeviceBatch(memory, self.most, self._shape, self._classes)
         self._runs: dict[tuple[int, int], tuple[ort.IOBinding, ort.RunOptions]] = {}
         self._graphs = _MOST_GRAPHS if graphs else 0
         self._try_out()
@@ -69,11 +69,11 @@ class CudaEngine:
         self.memory.activate()
         for start in range(0, len(images), self.most):
             part = images[start : start + self.most]
-            prepared = self._batch.images[: len(part)]
+            prepared = self.batch.images[: len(part)]
             np.multiply(part.transpose(0, 3, 1, 2), self._scale, out=prepared)
             np.add(prepared, self._shift, out=prepared)
-            self.memory.to_device(self._batch.images_address, prepared)
-            logits[start : start + len(part)] = self.classify_at(self._batch.images_address, len(part))
+            self.memory.to_device(self.batch.images_address, prepared)
+            logits[start : start + len(part)] = self.classify_at(self.batch.images_address, len(part))
         return logits
 
     def classify_at(self, address: int, count: int) -> npt.NDArray[np.float32]:
@@ -81,12 +81,12 @@ class CudaEngine:
         if not 1 <= count <= self.most:
             raise EngineError(f"{self._what} takes 1 to {self.most} images at a time, got {count}")
         self.memory.activate()
-        self._batch.blank(count)
+        self.batch.blank(count)
         try:
             self._session.run_with_iobinding(*self._run_of(address, count))
         except Exception as error:  # ONNX Runtime raises many types of its own
             raise EngineError(f"the classifier failed: {told(error)}") from error
-        answer: npt.NDArray[np.float32] = self._batch.fetch(count).copy()
+        answer: npt.NDArray[np.float32] = self.batch.fetch(count).copy()
         return answer
 
     def close(self) -> None:
@@ -101,7 +101,7 @@ class CudaEngine:
         if run is None:
             binding = self._session.io_binding()
             binding.bind_input(self._spec.input.name, "cuda", 0, np.float32, (count, *self._shape), address)
-            logits = self._batch.logits_address
+            logits = self.batch.logits_address
             binding.bind_output(self._spec.output, "cuda", 0, np.float32, (count, self._classes), logits)
             options = ort.RunOptions()
             # The stream is ours, and is waited for once the logits are on their way to the host.

@@ -24,7 +24,7 @@ class DeviceBatch:
     """
 
     def __init__(self, memory: DeviceMemory, most: int, shape: tuple[int, int, int], classes: int) -> None:
-        self._memory = memory
+        self.memory = memory
         #: What the GPU fetches images from, float32 (most, 3, H, W).
         self.images: Floats = memory.page_locked((most, *shape), np.float32)
         #: Where images and logits lie in device memory.
@@ -36,7 +36,7 @@ class DeviceBatch:
 
     def blank(self, count: int) -> None:
         """Fill the device's logits with NaN: what the network doesn't write is never the answer to earlier images."""
-        self._memory.to_device(self.logits_address, self._nothing[:count])
+        self.memory.to_device(self.logits_address, self._nothing[:count])
 
     def fetch(self, count: int) -> Floats:
         """Wait for the stream and fetch the logits.
@@ -51,6 +51,6 @@ class DeviceBatch:
             EngineError: If a value is not finite, so also if the network didn't write it.
         """
         logits: Floats = self._logits[:count]
-        self._memory.to_host(logits, self.logits_address)
-        self._memory.wait()
+        self.memory.to_host(logits, self.logits_address)
+        self.memory.wait()
         return finite(logits)

@@ -68,7 +68,7 @@ class TensorRTEngine:
                 f"{self._what} gets no memory to run in ({self._journal.told()}); free some, or build it "
                 "with a smaller --max-batch"
             )
-        self._batch = DeviceBatch(memory, self.most, self._shape, self._classes)
+        self.batch = DeviceBatch(memory, self.most, self._shape, self._classes)
         self._try_out()
 
     @classmethod
@@ -114,10 +114,10 @@ class TensorRTEngine:
 
     def tensor(self, count: int) -> npt.NDArray[np.float32]:
         """Page-locked memory that the GPU fetches `count` images from, (count, 3, H, W); see TensorEngine.tensor."""
-        if count > len(self._batch.images):
+        if count > len(self.batch.images):
             self.memory.activate()
-            self._batch.images = self.memory.page_locked((count, *self._shape), np.float32)
-        images: npt.NDArray[np.float32] = self._batch.images[:count]
+            self.batch.images = self.memory.page_locked((count, *self._shape), np.float32)
+        images: npt.NDArray[np.float32] = self.batch.images[:count]
         return images
 
     def run(self, count: int) -> npt.NDArray[np.float32]:
@@ -126,8 +126,8 @@ class TensorRTEngine:
         self.memory.activate()
         for start in range(0, count, self.most):
             part = images[start : start + self.most]
-            self.memory.to_device(self._batch.images_address, part)
-            logits[start : start + len(part)] = self._execute(self._batch.images_address, len(part))
+            self.memory.to_device(self.batch.images_address, part)
+            logits[start : start + len(part)] = self._execute(self.batch.images_address, len(part))
         return logits
 
     def classify_at(self, address: int, count: int) -> npt.NDArray[np.float32]:
@@ -153,16 +153,16 @@ class TensorRTEngine:
 
     def _execute(self, address: int, count: int) -> npt.NDArray[np.float32]:
         context = self._context
-        self._batch.blank(count)
+        self.batch.blank(count)
         queued = (
             context.set_input_shape(self._input, (count, *self._shape))
             and context.set_tensor_address(self._input, address)
-            and context.set_tensor_address(self._output, self._batch.logits_address)
+            and context.set_tensor_address(self._output, self.batch.logits_address)
             and context.execute_async_v3(self.memory.stream)
         )
         if not queued:
             raise EngineError(f"{self._what} failed on {count} images: {self._journal.told()}")
-        return self._batch.fetch(count)
+        return self.batch.fetch(count)
 
     def _check_key(self, bundle: Bundle, plan: Plan, version: str) -> None:
         there, here = plan.key.target, _target(bundle, version, self.memory)

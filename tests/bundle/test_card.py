@@ -180,7 +180,7 @@ def test_what_judges_is_all_that_a_verdict_depends_on(tmp_path: Path) -> None:
 
 
 def test_how_a_bundle_was_made_is_shown_stage_by_stage(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    """What each stage read and wrote, by the first digits of its content, in the recipe's order; nothing without one."""
+    """What each stage read and wrote, by the first digits of its hash, in the recipe's order; nothing without one."""
     data = StageFile(path="data", hash=f"md5:{'a' * 32}.dir")
     network = StageFile(path="[red]net.onnx", hash=f"md5:{'b' * 32}")
     stages = {

@@ -112,13 +112,15 @@ def test_a_fused_bundle_asks_only_while_the_verdict_is_open(
 
 def test_asking_every_detector_changes_no_decision(tmp_path: Any) -> None:
     """What is released early stays released when the operator sees all scores, though their sum is above the limit."""
-    bundle = _default_with(tmp_path, _fusion_for_default(-1.0, 1e9))
+    correction = {"operations": ["jpeg:41"], "weights": [1.0]}
+    bundle = _default_with(tmp_path, _fusion_for_default(8.0, 1e9), correction)
     noise = np.random.default_rng(0).integers(0, 255, (48, 48, 3), dtype=np.uint8)
 
     brief, full = (Firewall.load(bundle.path, threads=1, exhaustive=each).screen(noise) for each in (False, True))
 
-    assert (brief.decision, brief.suspicion) == (full.decision, full.suspicion)
-    assert len(brief.scores) < len(full.scores) and full.classified == COPIES + 1
+    assert brief.released and full.released and brief.suspicion == full.suspicion <= 0
+    assert len(brief.scores) == 1 and sum(full.evidence.values()) > 8.0, "all of them together would have withheld it"
+    assert full.corrected_label is None and full.classified == COPIES + 1
 
 
 def test_the_operator_gets_a_corrected_label_of_what_is_withheld(tmp_path: Any) -> None:
@@ -208,7 +210,7 @@ def test_a_score_that_is_no_number_has_no_limit_of_its_own() -> None:
 
 
 def test_many_images_at_once_come_to_the_same_as_each_by_itself() -> None:
-    """What the lab fits on is what the edge judges by: shares, limits and suspicions, with a limit of its own or none."""
+    """What the lab fits on is what the edge judges by: shares, limits and suspicions."""
     limited = SPEC.terms[1].model_copy(update={"withhold_above": 6.0})
     spec = SPEC.model_copy(update={"terms": (SPEC.terms[0], limited, SPEC.terms[2])})
     scores = np.random.default_rng(0).normal((-2.0, 2.0, 0.2), (3.0, 5.0, 0.4), (400, 3))

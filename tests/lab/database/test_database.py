@@ -335,7 +335,7 @@ def test_databases_side_by_side(made: Path, tmp_path: Path) -> None:
     kept = Database(made).info()["adversarial"]
     assert f"| fgsm | {kept['fgsm']} / {LIMIT} | {kept['fgsm']} / {LIMIT} |" in markdown.read_text()
     assert f"| deepfool | {kept['deepfool']} / {LIMIT} | - |" in markdown.read_text()
-    assert path.read_text().count("Successes by attack and classifier") == 1
+    assert path.read_text().count("Attack success by attack and classifier") == 1
 
 
 def test_the_choice_favours_no_split() -> None:

@@ -178,7 +178,7 @@ def test_thresholds_of_another_database(reserved: Path, tmp_path: Path) -> None:
     where = np.array([entry.split != "eval" for entry in normal_entries(database)])
     scores = found.scores["stability"]
     assert np.array_equal(np.sort(scores.calibration), np.sort(scores.normal[where]))
-    assert any("can't tell 1 %" in note for note in found.summary["about"]["notes"])
+    assert any("too few for 1 %" in note for note in found.summary["about"]["notes"])
 
 
 def test_the_manifest_says_what_thresholds_were_set_on(reserved: Path, tmp_path: Path) -> None:
