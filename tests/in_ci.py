@@ -10,8 +10,8 @@ import pytest
 
 __all__ = ["pytest_make_collect_report", "pytest_runtest_makereport"]
 
-#: What a skip says where a package is missing. A GPU, its driver and its packages are nothing that CI has to have, nor is
-#: ultralytics, whose packages replace torch by a build with gigabytes of CUDA.
+#: What a skip says where a package is missing. A GPU, its driver and its packages are nothing that CI has to have; nor
+#: is ultralytics, whose packages replace torch by a build with gigabytes of CUDA.
 _MISSING = re.compile(r"apt-get install|Debian's|not installed|not compiled|could not import|No module named")
 _OPTIONAL = re.compile(r"cuda|tensorrt|GPU|ultralytics", re.IGNORECASE)
 
