@@ -118,8 +118,8 @@ def serve(
         str | None,
         typer.Option(
             metavar="URI",
-            help="What to guard: N, /dev/videoN, csi://N, rtsp://, http:// (MJPEG), a video, an image, a directory, "
-            "a quoted glob, test://pattern or demo.  \\[default: demo]",
+            help="What to guard: N, /dev/videoN, csi://N, rtsp://, http:// (MJPEG, snapshots), a video, an image, a "
+            "directory, a quoted glob, test://pattern or demo.  \\[default: demo]",
         ),
     ] = None,
     bundle: Annotated[str | None, typer.Option(help="'default' or the folder of a bundle.")] = None,

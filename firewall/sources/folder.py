@@ -6,6 +6,7 @@ What the edge reads is what the lab calibrates on: the same suffixes, the same d
 from __future__ import annotations
 
 import os
+from abc import abstractmethod
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -88,12 +89,13 @@ def unread_pictures(root: Path) -> str:
 class LazyImages(Sequence[Pixels]):
     """Images, each (H, W, 3) uint8 RGB, that are decoded when they are asked for, and not kept."""
 
+    @abstractmethod
     def name(self, index: int) -> str:
         """Of one image, for messages."""
-        raise NotImplementedError
 
+    @abstractmethod
     def _decode(self, index: int) -> Pixels:
-        raise NotImplementedError
+        """One image."""
 
     @overload
     def __getitem__(self, index: int) -> Pixels: ...
