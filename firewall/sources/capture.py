@@ -177,7 +177,9 @@ class Capture:
             for end in (ours, theirs):
                 end.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 1 << 20)
             descriptor = theirs.fileno()
-            command = [sys.executable, "-I", "-c", _MAIN, json.dumps(sys.path), str(descriptor), str(os.getpid())]
+            # -I takes no word from the environment, so whether byte code may be written has to be said again.
+            flags = ["-I", "-B"] if sys.dont_write_bytecode else ["-I"]
+            command = [sys.executable, *flags, "-c", _MAIN, json.dumps(sys.path), str(descriptor), str(os.getpid())]
             try:
                 # A session of its own: Ctrl-C is meant for us, and we end it when we are done.
                 process = subprocess.Popen(
