@@ -15,7 +15,7 @@ import numpy.typing as npt
 
 from firewall.frame import Pixels
 
-__all__ = ["OBSTRUCTIONS", "obstruct"]
+__all__ = ["FAMILIES", "OBSTRUCTIONS", "Draw", "obstruct"]
 
 Draw = Callable[[Pixels, np.random.Generator], Pixels]
 Plane = npt.NDArray[np.float32]
@@ -35,9 +35,7 @@ def shadow(pixels: Pixels, generator: np.random.Generator) -> Pixels:
     points = generator.uniform(-0.15, 1.15, (corners, 2)) * (width, height)
     mask = _soft(_polygon(height, width, points), generator.uniform(0.3, 0.04 * min(height, width) + 0.31))
     factor = float(generator.uniform(0.3, 0.7))
-    lab = cv2.cvtColor(pixels.astype(np.float32) / 255, cv2.COLOR_RGB2LAB)
-    lab[..., 0] *= np.float32(1) - np.float32(1 - factor) * mask
-    return _rounded(cv2.cvtColor(lab, cv2.COLOR_LAB2RGB) * 255)
+    return _shaded(pixels, mask, factor)
 
 
 def bars(pixels: Pixels, generator: np.random.Generator) -> Pixels:
@@ -46,12 +44,7 @@ def bars(pixels: Pixels, generator: np.random.Generator) -> Pixels:
     count = int(generator.integers(1, 4))
     for _ in range(count):
         area = LARGEST_AREA / count * generator.uniform(0.5, 1) * height * width
-        length = generator.uniform(0.15, 0.75) * max(height, width)
-        angle = generator.uniform(0, np.pi)
-        along = np.array([np.cos(angle), np.sin(angle)]) * length / 2
-        across = np.array([-np.sin(angle), np.cos(angle)]) * area / length / 2
-        middle = generator.uniform(0.15, 0.85, 2) * (width, height)
-        points = middle + np.array([along + across, along - across, -along - across, -along + across])
+        points = _bar(height, width, area, generator)
         grey = float(generator.choice([0.0, 255.0, generator.uniform(0, 255)]))
         pixels = _painted(pixels, _polygon(height, width, points), (grey, grey, grey))
     return pixels
@@ -202,6 +195,100 @@ def obstruct(pixels: Pixels, generator: np.random.Generator, kinds: tuple[str, .
     return OBSTRUCTIONS[kinds[int(generator.integers(len(kinds)))]](pixels, generator)
 
 
+def triangle(pixels: Pixels, generator: np.random.Generator) -> Pixels:
+    """The shadow of Zhong et al. itself: a triangle, lightness times .43, sharp to a pixel."""
+    height, width = pixels.shape[:2]
+    mask = _polygon(height, width, generator.uniform(-0.15, 1.15, (3, 2)) * (width, height))
+    return _shaded(pixels, mask, 0.43)
+
+
+def railing(pixels: Pixels, generator: np.random.Generator) -> Pixels:
+    """The shadow of a railing or of branches: parallel dark stripes."""
+    height, width = pixels.shape[:2]
+    angle, phase = generator.uniform(0, np.pi), generator.uniform(0, 1)
+    rows, columns = np.mgrid[0:height, 0:width].astype(np.float32)
+    along = (columns * np.cos(angle) + rows * np.sin(angle)) / min(height, width) * generator.uniform(2, 7) + phase
+    share = generator.uniform(0.25, 0.6)
+    mask = _soft((along % 1 < share).astype(np.float32), generator.uniform(0.3, 0.02 * min(height, width) + 0.31))
+    return _shaded(pixels, mask, float(generator.uniform(0.35, 0.7)))
+
+
+def two_bars(pixels: Pixels, generator: np.random.Generator) -> Pixels:
+    """Two black or white bars of half of LARGEST_AREA each."""
+    height, width = pixels.shape[:2]
+    for _ in range(2):
+        points = _bar(height, width, LARGEST_AREA / 2 * height * width, generator)
+        grey = 255.0 if generator.random() < 0.5 else 0.0
+        pixels = _painted(pixels, _polygon(height, width, points), (grey, grey, grey))
+    return pixels
+
+
+def scribble(pixels: Pixels, generator: np.random.Generator) -> Pixels:
+    """A curved stroke of spray paint or of a pen, at most LARGEST_AREA."""
+    height, width = pixels.shape[:2]
+    knots = generator.uniform(0.05, 0.95, (4, 2)) * (width, height)
+    steps = np.linspace(0, 1, 24)[:, np.newaxis]
+    curve = (
+        (1 - steps) ** 3 * knots[0]
+        + 3 * (1 - steps) ** 2 * steps * knots[1]
+        + 3 * (1 - steps) * steps**2 * knots[2]
+        + steps**3 * knots[3]
+    )
+    length = max(1.0, float(np.hypot(*np.diff(curve, axis=0).T).sum()))
+    half = LARGEST_AREA * generator.uniform(0.5, 1) * height * width / length / 2
+    slope = np.gradient(curve, axis=0)
+    normal = np.stack([-slope[:, 1], slope[:, 0]], 1) / np.maximum(np.hypot(*slope.T), 1e-6)[:, np.newaxis]
+    mask = np.zeros((height, width), np.float32)
+    half = min(half, 0.05 * min(height, width))
+    for first, second in zip(range(23), range(1, 24), strict=True):
+        ends = curve[[first, second]]
+        sides = half * normal[[first, second]]
+        quad = np.concatenate([ends + sides, (ends - sides)[::-1]])
+        mask = np.maximum(mask, _polygon(height, width, quad))
+    colour = generator.uniform(0, 255, 3) if generator.random() < 0.5 else np.full(3, generator.choice([0.0, 255.0]))
+    return _painted(pixels, mask, tuple(colour.tolist()))
+
+
+def flicker(pixels: Pixels, generator: np.random.Generator) -> Pixels:
+    """Dark bands across the image, as a lamp on alternating current makes them with a rolling shutter."""
+    height = pixels.shape[0]
+    rows = np.linspace(0, 1, height, dtype=np.float32)
+    waves = np.sin(2 * np.pi * (rows * generator.uniform(1, 5) + generator.uniform(0, 1)))
+    light = 1 - generator.uniform(0.15, 0.5) * (0.5 + 0.5 * waves)
+    return _rounded(pixels * light[:, np.newaxis, np.newaxis])
+
+
+def pose(pixels: Pixels, generator: np.random.Generator) -> Pixels:
+    """Seen from the side, turned and moved: corners moved by up to .1 of the side, a turn of up to 15 degrees, .85 to
+    1.15 times as large. What comes in over the edge is the image mirrored."""
+    height, width = pixels.shape[:2]
+    angle, scale = np.radians(generator.uniform(-15, 15)), np.exp(generator.uniform(-0.16, 0.14))
+    turn = np.array([[np.cos(angle), -np.sin(angle)], [np.sin(angle), np.cos(angle)]]) * scale
+    corners = np.array([[-0.5, -0.5], [0.5, -0.5], [0.5, 0.5], [-0.5, 0.5]])
+    moved = corners @ turn.T + generator.uniform(-0.1, 0.1, (4, 2)) + 0.5
+    matrix = cv2.getPerspectiveTransform(
+        np.float32((corners + 0.5) * (width, height)), np.float32(moved * (width, height))
+    )
+    view = cv2.warpPerspective(
+        pixels, matrix, (width, height), flags=cv2.INTER_LINEAR, borderMode=cv2.BORDER_REFLECT_101
+    )
+    return np.asarray(view, np.uint8)
+
+
+#: Every family that an attack draws from: those of OBSTRUCTIONS, and more that training doesn't draw.
+FAMILIES: Mapping[str, Draw] = MappingProxyType(
+    {
+        **OBSTRUCTIONS,
+        "triangle": triangle,
+        "railing": railing,
+        "two-bars": two_bars,
+        "scribble": scribble,
+        "flicker": flicker,
+        "pose": pose,
+    }
+)
+
+
 def _polygon(height: int, width: int, points: Points) -> Plane:
     """A filled polygon, 0..1, with edges smoothed over a pixel; points (n, 2) as (x, y) in pixels."""
     mask = np.zeros((height, width), np.uint8)
@@ -214,9 +301,27 @@ def _soft(mask: Plane, deviation: float) -> Plane:
     return np.asarray(cv2.GaussianBlur(mask, (0, 0), deviation), np.float32)
 
 
+def _bar(height: int, width: int, area: float, generator: np.random.Generator) -> Points:
+    """The corners of a bar of that area, in square pixels: (4, 2)."""
+    length = generator.uniform(0.15, 0.75) * max(height, width)
+    angle = generator.uniform(0, np.pi)
+    along = np.array([np.cos(angle), np.sin(angle)]) * length / 2
+    across = np.array([-np.sin(angle), np.cos(angle)]) * area / length / 2
+    middle = generator.uniform(0.15, 0.85, 2) * (width, height)
+    corners: Points = middle + np.array([along + across, along - across, -along - across, -along + across])
+    return corners
+
+
 def _disc(mask: Plane, place: Points, radius: float) -> None:
     centre = (round(place[0] * 16), round(place[1] * 16))
     cv2.circle(mask, centre, max(1, round(radius * 16)), 1.0, -1, cv2.LINE_8, 4)
+
+
+def _shaded(pixels: Pixels, mask: Plane, factor: float) -> Pixels:
+    """Lightness (of CIELAB) times `factor` where the mask is 1."""
+    lab = cv2.cvtColor(pixels.astype(np.float32) / 255, cv2.COLOR_RGB2LAB)
+    lab[..., 0] *= np.float32(1) - np.float32(1 - factor) * mask
+    return _rounded(cv2.cvtColor(lab, cv2.COLOR_LAB2RGB) * 255)
 
 
 def _painted(pixels: Pixels, mask: Plane, colour: tuple[float, ...]) -> Pixels:
