@@ -106,7 +106,8 @@ class Firewall:
         self.bundle = bundle
         self.engine = engine
         self.exhaustive = exhaustive
-        self.detectors: list[Detector] = [build(spec, self._network) for spec in bundle.manifest.detectors]
+        classes = len(bundle.manifest.classifier.labels)
+        self.detectors: list[Detector] = [build(spec, self._network, classes) for spec in bundle.manifest.detectors]
         asked = dict.fromkeys(name for detector in self.detectors for name in detector.operations)
         self.copies = open_copies(engine, bundle.manifest.classifier.input, tuple(asked))
         self._sweep_cost = 0.0
@@ -222,14 +223,16 @@ class Firewall:
             spec = self.bundle.manifest.classifier.input
             try:
                 with stages.timed("resize"):
-                    images = np.stack([resize(_crop(frame, case.region), spec.width, spec.height) for case in cases])
+                    crops = [_crop(frame, case.region) for case in cases]
+                    images = np.stack([resize(crop, spec.width, spec.height) for crop in crops])
                 with stages.timed("classify"):
                     logits = self.engine.classify(images)
                 with stages.timed("policy"):
                     labels = [int(label) for label in logits.argmax(axis=1)]
                     contradicted = contradictions([case.region for case in cases], labels)
-                for case, image, row, doubt in zip(cases, images, logits, contradicted, strict=True):
-                    case.evidence, case.contradicted = Evidence(image, row, case.variants, residual), doubt
+                for case, image, row, crop, doubt in zip(cases, images, logits, crops, contradicted, strict=True):
+                    case.evidence = Evidence(image, row, case.variants, residual, crop, resize)
+                    case.contradicted = doubt
             except Exception as error:
                 failure = _failure(error)
         for case in cases:

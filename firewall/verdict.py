@@ -16,6 +16,8 @@ class Reason(str, Enum):
 
     BENIGN = "benign"
     SUSPICIOUS = "suspicious"
+    NOT_A_SIGN = "not a sign"
+    LOW_CONTRAST = "too little contrast"
     CONTRADICTORY = "contradictory"
     UNCERTIFIED = "not certified"
     UNCONFIRMED = "not confirmed yet"

@@ -278,6 +278,14 @@ class Manifest(Strict):
         return self
 
     @model_validator(mode="after")
+    def _each_detector_once(self) -> Manifest:
+        names = [spec.name for spec in self.detectors]
+        twice = sorted({name for name in names if names.count(name) > 1})
+        if twice:  # scores are kept by name: one of them would not count
+            raise ValueError(f"a bundle holds each detector once; {', '.join(twice)} is there more than once")
+        return self
+
+    @model_validator(mode="after")
     def _fusion_asks_every_detector_once(self) -> Manifest:
         if self.fusion is not None:
             asked, there = [term.detector for term in self.fusion.terms], [spec.name for spec in self.detectors]
