@@ -11,14 +11,12 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-import torch
 from PIL import Image
 from rich.console import Console
 from rich.progress import track
 
 from firewall.errors import DataError, UsageError
-from firewall.lab.attacks import by_name, quantise
-from firewall.lab.attacks.rounding import to_input
+from firewall.lab.attacks import attack_crops, by_name
 from firewall.lab.database.shards import write_file
 from firewall.lab.datasets.packs import load_pack
 from firewall.lab.evaluation.crops.images import Crops
@@ -27,6 +25,9 @@ from firewall.lab.models import Protected
 __all__ = ["attacked", "check"]
 
 Pixels = npt.NDArray[np.uint8]
+
+#: Crops that are attacked and stored together: what is lost when a run is killed.
+_CHUNK, _LARGE = 16, 32
 
 
 def check(names: tuple[str, ...], classifier: Protected) -> None:
@@ -71,17 +72,21 @@ def attacked(name: str, classifier: Protected, crops: Crops, folder: Path, seed:
         DataError: There is no room, or the images don't fit the classifier.
         EngineError: The classifier gives no usable outputs.
     """
-    size = by_name(name).chunk
+    # Attacks that are fitted to many images at once get as many as they ask for.
+    size = chunk if (chunk := by_name(name).chunk) > _LARGE else _CHUNK
     made: list[Pixels] = []
     folder.mkdir(parents=True, exist_ok=True)
-    for start in track(range(0, len(crops), size), f"attacking: {name}", transient=True, console=Console(stderr=True)):
+    places = range(0, len(crops), size)
+    for start in track(places, f"attacking: {name}", transient=True, console=Console(stderr=True)):
         chunk = crops.take(np.arange(start, min(start + size, len(crops))))
         key = _key(name, classifier, chunk, seed)
         file = folder / f"{key}.npz"
         found = _read(file, len(chunk))
         if found is None:
             # A seed of the chunk's own, so that equal images in two chunks don't get equal random starts.
-            _write(file, name, chunk, _made(name, classifier, chunk, int(key[:12], 16)))
+            seen = (classifier.width, classifier.height)
+            images = attack_crops(name, classifier.network, chunk.images, chunk.labels, int(key[:12], 16), size=seen)
+            _write(file, name, chunk, images)
             found = _read(file, len(chunk))
         if found is None:
             raise DataError(
@@ -89,13 +94,6 @@ def attacked(name: str, classifier: Protected, crops: Crops, folder: Path, seed:
             )
         made += found
     return Crops(made, crops.labels, crops.groups, crops.sources)
-
-
-def _made(name: str, classifier: Protected, chunk: Crops, seed: int) -> list[Pixels]:
-    images = to_input(np.stack([classifier.prepare(image) for image in chunk.images]))
-    device = next((value.device for value in classifier.network.parameters()), torch.device("cpu"))
-    labels = torch.from_numpy(chunk.labels)
-    return list(quantise(by_name(name).run(classifier.network, images.to(device), labels.to(device), seed)))
 
 
 def _key(name: str, classifier: Protected, chunk: Crops, seed: int) -> str:
