@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -83,7 +84,7 @@ class Sets:
 
     judged: Crops
     calibration: Crops
-    about: dict[str, object]
+    about: dict[str, Any]
 
 
 def open_sets(
