@@ -9,7 +9,6 @@ not judged and that no detector was fitted to; with these, detectors are compare
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
@@ -157,15 +156,13 @@ def _summary(
     summary["bundle"] = {
         attack: _of_attack(images, released[attack], false_positives.value) for attack, images in attacked.items()
     }
-    limits = _limits(judge, scores)
-    suspicion = {
-        attack: _suspicion(judge, scores, lambda entry, name=attack: entry.attacks[name]) for attack in attacked
-    }
+    limits = limits_at(_suspicion(judge, {name: entry.calibration for name, entry in scores.items()}))
     for attack, images in attacked.items():
+        found = _suspicion(judge, {name: entry.attacks[attack] for name, entry in scores.items()})
         summary["bundle"][attack]["wrong_release_at"] = {
-            rate: images.wrong_release(suspicion[attack] <= limit) for rate, limit in limits.items()
+            rate: images.wrong_release(found <= limit) for rate, limit in limits.items()
         }
-    benign = _suspicion(judge, scores, lambda entry: entry.normal)
+    benign = _suspicion(judge, {name: entry.normal for name, entry in scores.items()})
     summary["families"] = _families(released, {attack: images.tracks for attack, images in attacked.items()})
     summary["normal"] = {
         "n": len(withheld),
@@ -210,14 +207,9 @@ def _summary(
     return summary
 
 
-def _limits(judge: Judge, scores: dict[str, Scores]) -> dict[str, float]:
-    """Per cent of benign images withheld -> the suspicion above which an image is withheld for that."""
-    return limits_at(_suspicion(judge, scores, lambda entry: entry.calibration))
-
-
-def _suspicion(judge: Judge, scores: dict[str, Scores], of: Callable[[Scores], Floats]) -> Floats:
-    """Of all detectors together, float64 (N,)."""
-    return judge.suspicion({detector.name: of(scores[detector.name]) for detector in judge.detectors})
+def _suspicion(judge: Judge, scores: dict[str, Floats]) -> Floats:
+    """Of all detectors together, float64 (N,); `scores` may hold others' names too."""
+    return judge.suspicion({detector.name: scores[detector.name] for detector in judge.detectors})
 
 
 def _examples(
