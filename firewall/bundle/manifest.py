@@ -13,6 +13,7 @@ from firewall.bundle.provenance import Provenance
 from firewall.bundle.strict import Sha256, Strict
 
 __all__ = [
+    "CONDITIONAL_FILE",
     "LARGEST_FILE",
     "MANIFEST",
     "SIGNATURE",
@@ -31,6 +32,8 @@ __all__ = [
 
 MANIFEST = "manifest.json"
 SIGNATURE = f"{MANIFEST}.sig"
+#: Limits by the size of a region, see firewall.bundle.conditional. Where a bundle has this file it is the rule.
+CONDITIONAL_FILE = "conditional.json"
 #: The longest file of a bundle, in bytes.
 LARGEST_FILE = 1 << 30
 _LARGEST_BUNDLE = 2 << 30
