@@ -191,7 +191,8 @@ def test_no_group_is_on_two_sides_and_fitted_ones_are_left_out(small_gtsrb: Path
     some = set(sorted(judged)[: len(judged) // 2])
     left = open_sets("gtsrb/train", fitted_to(some), classifier, small_gtsrb)  # type: ignore[arg-type]
     assert not set(left.judged.groups.tolist()) & some and len(left.judged) > 0
-    every = open_sets("gtsrb/train", fitted_to(judged), classifier, small_gtsrb)  # type: ignore[arg-type]
-    assert set(every.judged.groups.tolist()) == judged and "better here" in " ".join(every.about["notes"])
+    whole = {label * 1000 + track for label in range(43) for track in range(3)}
+    every = open_sets("gtsrb/train", fitted_to(whole), classifier, small_gtsrb)  # type: ignore[arg-type]
+    assert set(every.judged.groups.tolist()) >= judged and "better here" in " ".join(every.about["notes"])
     other = open_sets("gtsrb/kept-out", bundle, classifier, small_gtsrb, "gtsrb/train")
     assert not set(other.judged.groups.tolist()) & set(other.calibration.groups.tolist())

@@ -146,7 +146,7 @@ def _opened(spec: str, root: Path | None, classifier: Protected) -> tuple[str, D
     """The public name of a data set, and the data set."""
     name, _, part = spec.partition("/")
     folder = Path(spec.removeprefix("folder:"))
-    if name in NAMES and not (part and folder.is_dir()):
+    if name in NAMES:
         found = open_dataset(name, root, part=part or "test")
         shown = f"{name}/{part or 'test'}" if name in ("gtsrb", "mnist", "cifar10") else name
     elif folder.is_dir():

@@ -31,7 +31,10 @@ from firewall.transforms import resize
 __all__ = ["USUAL", "Measured", "Settings", "measure"]
 
 #: Attacks that are tried if none is named.
-USUAL = ("pgd-0.03", "pgd-0.06", "bim", "deepfool", "stickers", "stadv-wide")
+USUAL = (
+    *("linf-8@input", "linf-8@input@jpeg-90", "linf-8", "linf-8@jpeg-90", "linf-16@input@h264-23"),
+    *("blurred-16", "low-frequency-32", "triangle", "two-bars", "beam", "pose"),
+)
 #: With fewer benign images a threshold for 1 % says little.
 _ENOUGH = 100
 #: Wrongly released images of each attack that are shown.
