@@ -22,7 +22,7 @@ from firewall.lab.evaluation.crops.verdicts import digest
 from firewall.transforms import resize
 from tests.lab.in_process import lab
 
-ATTACKS = ("fgsm", "pgd-0.06")
+ATTACKS = ("fgsm", "pgd-0.06@input")
 CHANGES = ("jpeg-50", "half")
 
 
@@ -145,7 +145,7 @@ def test_a_killed_run_goes_on(signs: Path, run: tuple[Path, str], tmp_path: Path
     process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
     try:
         while process.poll() is None and not any(file.stat().st_size for file in work.glob("verdicts/*/*/*.jsonl")):
-            time.sleep(0.02)
+            time.sleep(0.1)
     finally:
         process.kill()
         process.wait()
@@ -199,7 +199,7 @@ def test_a_shorter_run_leaves_a_longer_one_whole(signs: Path, run: tuple[Path, s
         (("--attacks", ","), "name at least one attack"),
         (("--changes", "snow"), "unknown change 'snow'; known: all, none, jpeg-95"),
         (("--family", "sound"), "unknown family 'sound'; known: channel"),
-        (("--family", "adaptive"), "none of the attacks fgsm, pgd-0.06 is of the family adaptive"),
+        (("--family", "adaptive"), "none of the attacks fgsm, pgd-0.06@input is of the family adaptive"),
         (("--images", "gtsrb/nothing"), "kept-out"),
         (("--images", "nowhere"), "unknown images 'nowhere'; name gtsrb/kept-out"),
         (("--calibration", "nowhere"), "unknown images 'nowhere'"),
