@@ -16,8 +16,11 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from benchmarks.left_out_families import left_out
 from firewall import Firewall
+from firewall.errors import UsageError
 from firewall.lab.datasets.packs import load_pack
+from firewall.lab.evaluation.crops.measuring import Settings
 from firewall.lab.evaluation.crops.verdicts import digest
 from firewall.transforms import resize
 from tests.lab.in_process import lab
@@ -217,3 +220,24 @@ def test_a_folder_that_cannot_be_made(signs: Path, tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
     result = lab(*options(signs, tmp_path / "file" / "work"))
     assert result.returncode == 1 and "name another --work" in result.stderr
+
+
+def test_families_that_were_left_out(signs: Path, run: tuple[Path, str]) -> None:
+    """Each bundle is measured on its own family alone, the worst row first, with the figures that `evaluate attacks`
+    gives; a family without an attack is named before anything is made."""
+    work, text = run
+    settings = Settings(attacks=ATTACKS, images=str(signs), limit=7, benign=9)
+    found = left_out({"own-size": "default", "pixels": "default"}, settings, work)
+
+    assert {(row["family"], row["attack"]) for row in found["rows"]} == {
+        ("own-size", ATTACKS[0]),
+        ("pixels", ATTACKS[1]),
+    }
+    for row in found["rows"]:
+        assert row["wrong_release"] == json.loads(text)["attacks"][row["attack"]]["wrong_release"]
+    rates = [row["wrong_release"]["rate"] for row in found["rows"]]
+    assert rates == sorted(rates, reverse=True) and found["mean"] == pytest.approx(np.mean(rates))
+    assert found["worst"]["rate"] == rates[0] and set(found["benign_withheld"]) == {"own-size", "pixels"}
+    with pytest.raises(UsageError, match="of the family light"):
+        left_out({"light": "default"}, settings, work / "none")
+    assert not (work / "none").exists()
