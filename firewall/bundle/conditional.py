@@ -93,7 +93,7 @@ class ConditionalSpec(Strict):
     power: float = Field(ge=1, le=64)
     groups: tuple[GroupSpec, ...]
     rate: float = Field(gt=0, lt=1)
-    level: float = Field(gt=0, lt=1)
+    level: float = Field(ge=0, lt=1)
     coverage: tuple[CoverageSpec, ...] = Field((), max_length=4096)
     fitted: tuple[Seen, ...] = ()
 

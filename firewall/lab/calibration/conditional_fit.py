@@ -5,7 +5,7 @@ images, and the mean excess of what lies above. The *depth* of a score is how ma
 quantile, so that a tail falls about as exp(-depth). An image's depth is the largest of all. One common depth is the
 limit of all of them, which is one common level: that of split-conformal prediction with the track as its unit, from
 depths that are *cross-fitted*, by lines that were drawn on other tracks. So the promise is of the union of all limits,
-not of each. A group whose own held-out images would be withheld more often than asked gets a larger depth.
+not of each. A group of whose own held-out images more than twice the rate would be withheld gets a larger depth.
 
 A track counts once, however many frames it has. Only benign images take part.
 """
@@ -21,6 +21,7 @@ import numpy.typing as npt
 from firewall.bundle.conditional import ConditionalSpec, CoverageSpec, GroupSpec, LimitSpec
 from firewall.decision.conditional import groups_of, sums_in
 from firewall.errors import DataError
+from firewall.lab.calibration.settings import check_rate
 from firewall.lab.measurement.conformal import check_count, track_threshold
 from firewall.lab.measurement.intervals import rate_of
 
@@ -35,6 +36,8 @@ _FOLDS = 5
 _MEDIAN, _UNIT, _TAIL = 0.5, 0.95, 0.9
 #: Least mean excess, as a share of the unit: a tail that is shorter is an accident of few images.
 _SHORTEST = 0.1
+#: No group may withhold more than so many times the rate.
+_MOST = 2
 #: Least unit: scores that hardly differ differ by rounding.
 _SMALLEST = 1e-6
 
@@ -137,6 +140,7 @@ def fit_conditional(
         DataError: There are too few tracks for the rate, or a score is not finite.
         UsageError: The rate is out of range.
     """
+    check_rate(rate)
     if not np.isfinite(data.scores).all():
         name = data.detectors[int(np.argmin(np.isfinite(data.scores).all(axis=0)))]
         raise DataError(f"{name} gave a score that is not finite on a benign image; it can't be calibrated")
@@ -154,7 +158,7 @@ def fit_conditional(
                 depths[judged] = _lines(data.take(drawn), power, shifted).depths(data.scores[judged])
     weights = _weights(data, groups, shifted)
     common = _conformal(depths, data.tracks, weights, rate)
-    own = [_quantile(depths[groups == k], weights[groups == k], 1 - rate) for k in range(len(edges) + 1)]
+    own = [_quantile(depths[groups == k], weights[groups == k], 1 - _MOST * rate) for k in range(len(edges) + 1)]
     chosen = tuple(max(common, depth) for depth in own)
     margin = np.zeros(len(data.detectors)) if margins is None else np.asarray(margins, np.float64)
     spec = ConditionalSpec(
