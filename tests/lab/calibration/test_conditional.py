@@ -146,7 +146,7 @@ def test_images_of_other_classes_or_of_none_are_refused(tmp_path: Path, bundle: 
         benign_images(bundle, "mnist", SHARED_DATA)
 
     blind = benign_images(bundle, f"folder:{folder}", None)
-    wrong = type(blind)(blind.spec, blind.data, blind.where[:0], blind.seen)
+    wrong = type(blind)(blind.spec, blind.data, blind.where[blind.data.labels[blind.where] == 0], blind.seen)
     with pytest.raises(DataError, match="gets none of the benign images right"):
         conditional(bundle, [wrong], tmp_path / "none", QUICK, progress=False)
 
