@@ -14,6 +14,7 @@ from firewall.lab.commands.default_report import default_report
 from firewall.lab.commands.demo import demo
 from firewall.lab.commands.detectors import train_image_cnn, train_residual, train_statistics
 from firewall.lab.commands.evaluate import evaluate
+from firewall.lab.commands.evaluate_attacks import evaluate_app, evaluate_attacks
 from firewall.lab.commands.fuse import fuse
 from firewall.lab.commands.jury import add_jury, train_juror
 from firewall.lab.commands.label_detectors import train_agreement, train_correction, train_stability
@@ -69,5 +70,7 @@ report_app.command("papers", context_settings=PASSED_ON, add_help_option=False)(
 report_app.command("default")(default_report)
 report_app.command("certify")(certify_report)
 app.command()(calibrate)
-app.command()(evaluate)
+app.add_typer(evaluate_app, name="evaluate")
+evaluate_app.command("database")(evaluate)
+evaluate_app.command("attacks")(evaluate_attacks)
 app.command()(demo)

@@ -17,6 +17,7 @@ from firewall.bundle import Bundle, Seen
 from firewall.bundle.certificate import CERTIFICATE_FILE
 from firewall.bundle.conditional import CONDITIONAL_FILE, ConditionalSpec
 from firewall.decision.over_time import DRIFT_FILE, TRACKS_FILE
+from firewall.detectors.juror import is_juror
 from firewall.engines import OnnxRuntimeEngine
 from firewall.errors import DataError, UsageError
 from firewall.lab.calibration.bundling import rewritten
@@ -45,6 +46,7 @@ class ConditionalSettings:
     Attributes:
         rate: Share of benign images that may be withheld, between 0 and 1.
         power: Exponent of the sum, 1 to 64.
+        summed: Detectors that add to it; None: the jurors and `stability`, or all where the bundle has none of these.
         edges: Borders between groups of sizes, ascending.
         least: The fewest tracks of a group.
         frames: The most frames of a track that are used, evenly spaced.
@@ -58,7 +60,8 @@ class ConditionalSettings:
     """
 
     rate: float = 0.01
-    power: float = 2.0
+    power: float = 1.0
+    summed: Sequence[str] | None = None
     edges: Sequence[int] = EDGES
     least: int = 20
     frames: int = 6
@@ -188,6 +191,7 @@ def conditional(
         settings.edges,
         settings.rate,
         power=settings.power,
+        summed=_summed(data.detectors, settings.summed),
         shifted=settings.shifted,
         least=settings.least,
         margins=[margin.get(name, 0.0) for name in data.detectors],
@@ -199,6 +203,14 @@ def conditional(
     text = spec.model_dump_json(indent=1) + "\n"
     written = rewritten(replace(bundle, files=kept), out, {CONDITIONAL_FILE: text.encode()})
     return Written(written, spec, _report(written, data, found, settings, left_out))
+
+
+def _summed(detectors: Sequence[str], asked: Sequence[str] | None) -> tuple[str, ...]:
+    if asked is None:
+        return tuple(name for name in detectors if is_juror(name) or name == "stability")
+    if unknown := [name for name in asked if name not in detectors]:
+        raise UsageError(f"--sum names {', '.join(unknown)}; the bundle has {', '.join(detectors)}")
+    return tuple(asked)
 
 
 def _scored(bundle: Bundle, benign: Sequence[Benign], settings: ConditionalSettings, progress: bool) -> Scored:
@@ -282,6 +294,7 @@ def _report(
         "asked": settings.rate,
         "level": spec.level,
         "detectors": list(spec.detectors),
+        "summed": list(spec.summed or spec.detectors),
         "groups": [
             {"from": start, "depth": depth, "threshold": group.threshold}
             for start, depth, group in zip(starts, found.depths, spec.groups, strict=True)

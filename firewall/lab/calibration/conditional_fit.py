@@ -1,11 +1,12 @@
 """Limits by size from the scores of benign images: the arithmetic of `firewall lab conditional`.
 
-In each group of sizes every detector, and the sum S over all of them, gets a line: its 90 % quantile over benign
-images, and the mean excess of what lies above. The *depth* of a score is how many mean excesses it lies above that
-quantile, so that a tail falls about as exp(-depth). An image's depth is the largest of all. One common depth is the
-limit of all of them, which is one common level: that of split-conformal prediction with the track as its unit, from
-depths that are *cross-fitted*, by lines that were drawn on other tracks. So the promise is of the union of all limits,
-not of each. A group of whose own held-out images more than twice the rate would be withheld gets a larger depth.
+In each group of sizes every detector, and the sum S, gets a line: its 90 % quantile over benign images, and the mean
+excess of what lies above. The *depth* of a score is how many mean excesses it lies above that quantile, so that a tail
+falls about as exp(-depth). An image's depth is the largest of all. One common depth is the limit of all of them, which
+is one common level; single detectors get a deeper limit than S, since they guard against what is rare and must not use
+up what may be withheld. The common depth is that of split-conformal prediction with the track as its unit, from depths
+that are *cross-fitted*, by lines that were drawn on other tracks. So the promise is of the union of all limits, not of
+each. A group of whose own held-out images more than twice the rate would be withheld gets a larger depth.
 
 A track counts once, however many frames it has. Only benign images take part.
 """
@@ -38,6 +39,8 @@ _MEDIAN, _UNIT, _TAIL = 0.5, 0.95, 0.9
 _SHORTEST = 0.1
 #: No group may withhold more than so many times the rate.
 _MOST = 2
+#: How much deeper the limits of single detectors lie than that of S: about ten times as rare.
+_ALONE = 2.3
 #: Least unit: scores that hardly differ differ by rounding.
 _SMALLEST = 1e-6
 
@@ -92,10 +95,17 @@ class _Lines:
     start: Floats
     excess: Floats
     power: float
+    counts: tuple[bool, ...]
+
+    @property
+    def alone(self) -> Floats:
+        """How much deeper each limit lies than the common depth, (D + 1,): that of S doesn't."""
+        return np.append(np.full(len(self.counts), _ALONE), 0.0)
 
     def group(self, depth: float, margin: Floats) -> GroupSpec:
-        limits = self.start + depth * self.excess
-        rooms = np.append(margin, float(((margin / self.unit) ** self.power).sum() ** (1 / self.power)))
+        limits = self.start + (depth + self.alone) * self.excess
+        summed = (margin / self.unit)[np.array(self.counts, bool)]
+        rooms = np.append(margin, float((summed**self.power).sum() ** (1 / self.power)))
         limits = np.maximum(limits + rooms, np.append(self.median, 0.0))
         return GroupSpec(
             threshold=float(limits[-1]),
@@ -109,7 +119,7 @@ class _Lines:
 
     def depths(self, scores: Floats) -> Floats:
         """The depth of each image, float64 (N,)."""
-        found: Floats = ((_with_sum(self, scores) - self.start) / self.excess).max(axis=1)
+        found: Floats = ((_with_sum(self, scores) - self.start) / self.excess - self.alone).max(axis=1)
         return found
 
 
@@ -118,7 +128,8 @@ def fit_conditional(
     edges: Sequence[int],
     rate: float,
     *,
-    power: float = 2.0,
+    power: float = 1.0,
+    summed: Sequence[str] = (),
     shifted: float = 0.2,
     least: int = 20,
     margins: Sequence[float] | None = None,
@@ -131,6 +142,7 @@ def fit_conditional(
         edges: Borders between groups, ascending. Those next to a group with too few tracks are left out.
         rate: Share of benign images that may be withheld, between 0 and 1.
         power: Exponent of the sum.
+        summed: Detectors that add to it; none: all.
         shifted: Share of a track's weight that its shifted images have together, where it has both kinds.
         least: The fewest tracks of a group.
         margins: By how much each score may differ with other arithmetic, (D,); None: not at all.
@@ -146,7 +158,8 @@ def fit_conditional(
         raise DataError(f"{name} gave a score that is not finite on a benign image; it can't be calibrated")
     check_count(len(np.unique(data.tracks)), rate, "tracks of benign images", option="--false-positive-rate")
     edges = merged_edges(data.sides, data.tracks, edges, least)
-    draft = _draft(data, edges, power, rate)
+    draft = _draft(data, edges, power, tuple(summed), rate)
+    counts = draft.counts()
     groups, fold = groups_of(draft, data.sides), _folds(data.tracks, seed)
     depths = np.empty(len(data))
     for held in range(_FOLDS):
@@ -155,7 +168,7 @@ def fit_conditional(
             if judged.any():
                 # A fold may have all tracks of a small group; then the others of the group draw its lines all the same.
                 drawn = there if there.any() else groups == number
-                depths[judged] = _lines(data.take(drawn), power, shifted).depths(data.scores[judged])
+                depths[judged] = _lines(data.take(drawn), power, counts, shifted).depths(data.scores[judged])
     weights = _weights(data, groups, shifted)
     common = _conformal(depths, data.tracks, weights, rate)
     own = [_quantile(depths[groups == k], weights[groups == k], 1 - _MOST * rate) for k in range(len(edges) + 1)]
@@ -165,8 +178,9 @@ def fit_conditional(
         detectors=data.detectors,
         edges=tuple(edges),
         power=power,
+        summed=tuple(summed),
         groups=tuple(
-            _lines(data.take(groups == number), power, shifted).group(depth, margin)
+            _lines(data.take(groups == number), power, counts, shifted).group(depth, margin)
             for number, depth in enumerate(chosen)
         ),
         rate=rate,
@@ -203,20 +217,21 @@ def merged_edges(sides: Integers, tracks: Integers, edges: Sequence[int], least:
     return left
 
 
-def _draft(data: Scored, edges: Sequence[int], power: float, rate: float) -> ConditionalSpec:
+def _draft(data: Scored, edges: Sequence[int], power: float, summed: tuple[str, ...], rate: float) -> ConditionalSpec:
     """A specification with these groups, to sort images into them."""
     open_ = GroupSpec(threshold=0.0, limits=(LimitSpec(median=0.0, unit=1.0, limit=0.0),) * len(data.detectors))
     return ConditionalSpec(
         detectors=data.detectors,
         edges=tuple(edges),
         power=power,
+        summed=summed,
         groups=(open_,) * (len(edges) + 1),
         rate=rate,
         level=rate,
     )
 
 
-def _lines(data: Scored, power: float, shifted: float) -> _Lines:
+def _lines(data: Scored, power: float, counts: tuple[bool, ...], shifted: float) -> _Lines:
     """The lines of one group."""
     weights = _weights(data, np.zeros(len(data), np.int64), shifted)
 
@@ -225,13 +240,13 @@ def _lines(data: Scored, power: float, shifted: float) -> _Lines:
 
     median = quantile(data.scores, _MEDIAN)
     unit = np.maximum(quantile(data.scores, _UNIT) - median, _SMALLEST)
-    drawn = _Lines(median, unit, np.zeros(0), np.zeros(0), power)
+    drawn = _Lines(median, unit, np.zeros(0), np.zeros(0), power, counts)
     values = _with_sum(drawn, data.scores)
     start = quantile(values, _TAIL)
     above = np.maximum(values - start, 0.0)
     beyond = np.maximum((weights[:, np.newaxis] * (above > 0)).sum(axis=0), 1e-12)
     excess = (weights[:, np.newaxis] * above).sum(axis=0) / beyond
-    return _Lines(median, unit, start, np.maximum(excess, _SHORTEST * np.append(unit, 1.0)), power)
+    return _Lines(median, unit, start, np.maximum(excess, _SHORTEST * np.append(unit, 1.0)), power, counts)
 
 
 def _with_sum(lines: _Lines, scores: Floats) -> Floats:
@@ -240,7 +255,7 @@ def _with_sum(lines: _Lines, scores: Floats) -> Floats:
         LimitSpec(median=median, unit=unit, limit=median)
         for median, unit in zip(lines.median.tolist(), lines.unit.tolist(), strict=True)
     )
-    total = sums_in(GroupSpec(threshold=0.0, limits=limits), scores, lines.power)
+    total = sums_in(GroupSpec(threshold=0.0, limits=limits), scores, lines.power, lines.counts)
     return np.concatenate([scores, total[:, np.newaxis]], axis=1)
 
 

@@ -10,17 +10,27 @@ from pathlib import Path
 
 from firewall.bundle import Bundle, DetectorSpec
 from firewall.detectors.juror import JurorParameters, is_juror
+from firewall.detectors.stability import StabilityParameters, StabilityScale
 from firewall.errors import DataError, UsageError
 from firewall.lab.calibration.bundling import rewritten
+from firewall.transforms.operations import parse_operation
 
 __all__ = ["with_jury"]
 
 #: Until limits are calibrated: at least as probable as all else together, and a standard deviation of 2 % of full
-#: luminance.
-_FIRST_LIMIT, _LEAST_CONTRAST = 0.0, 0.02
+#: luminance, and a mean Hellinger distance of .3.
+_FIRST_LIMIT, _LEAST_CONTRAST, _LARGEST_DISTANCE = 0.0, 0.02, 0.3
 
 
-def with_jury(bundle: Bundle, folders: Sequence[Path], out: Path, *, without: Sequence[str] = ()) -> Bundle:
+def with_jury(
+    bundle: Bundle,
+    folders: Sequence[Path],
+    out: Path,
+    *,
+    without: Sequence[str] = (),
+    copies: Sequence[str] = (),
+    temperature: float = 4.0,
+) -> Bundle:
     """Write a bundle with jurors and the contrast detector beside, or in place of, the detectors that it has.
 
     The bundle's fusion and drift don't know the jurors, so they are left out: set limits with `firewall lab
@@ -31,9 +41,12 @@ def with_jury(bundle: Bundle, folders: Sequence[Path], out: Path, *, without: Se
         folders: Of `firewall lab train juror` or `firewall lab jury`.
         out: Folder of the new bundle; may be the bundle's own.
         without: Detectors of the bundle to leave out.
+        copies: Operations of the `stability` detector, in place of its own; none: it stays as it is. Its score is then
+            the mean distance itself, 0..1, since conditional limits say what is usual.
+        temperature: Its temperature, with `copies`.
 
     Raises:
-        UsageError: A detector to leave out isn't there, or two jurors have one name.
+        UsageError: A detector to leave out isn't there, an operation is unknown, or two jurors have one name.
         DataError: A folder holds no juror.
         BundleError: A juror is one for another number of classes.
     """
@@ -43,6 +56,8 @@ def with_jury(bundle: Bundle, folders: Sequence[Path], out: Path, *, without: Se
             raise UsageError(f"--without names {name!r}, which the bundle doesn't have; it has {', '.join(there)}")
     kept = [spec for spec in bundle.manifest.detectors if spec.name not in without and not is_juror(spec.name)]
     kept = [spec for spec in kept if spec.name != "contrast"]
+    if copies:
+        kept = [spec for spec in kept if spec.name != "stability"] + [_stability(copies, temperature)]
     files = dict(bundle.files)
     for spec in bundle.manifest.detectors:
         if spec not in kept and isinstance(file := spec.parameters.get("file"), str):
@@ -59,6 +74,15 @@ def with_jury(bundle: Bundle, folders: Sequence[Path], out: Path, *, without: Se
     contrast = DetectorSpec(name="contrast", threshold=-math.log(_LEAST_CONTRAST))
     bare = Bundle(bundle.path, bundle.manifest, files, bundle.sha256)
     return rewritten(bare, out, {}, detectors=(contrast, *kept, *added), fusion=None)
+
+
+def _stability(copies: Sequence[str], temperature: float) -> DetectorSpec:
+    for name in copies:
+        parse_operation(name)
+    parameters = StabilityParameters(
+        operations=tuple(copies), scales=(StabilityScale(temperature=temperature, median=0.0, above=1.0),)
+    )
+    return DetectorSpec(name="stability", parameters=parameters.model_dump(), threshold=_LARGEST_DISTANCE)
 
 
 def _juror(folder: Path) -> tuple[DetectorSpec, bytes]:

@@ -26,7 +26,11 @@ def conditional(
     false_positive_rate: Annotated[
         float, typer.Option(help="Share of benign images that may be withheld, between 0 and 1.")
     ] = 0.01,
-    power: Annotated[float, typer.Option(help="Exponent of the sum, 1 to 64.")] = 2.0,
+    power: Annotated[float, typer.Option(help="Exponent of the sum, 1 to 64.")] = 1.0,
+    summed: Annotated[
+        str | None,
+        typer.Option("--sum", help="Detectors that add to the sum, with commas.  [default: jurors and stability]"),
+    ] = None,
     edges: Annotated[
         str, typer.Option(help="Shorter sides in pixels at which a new group begins, with commas; none: one group.")
     ] = "20,24,32,40,55,80",
@@ -60,7 +64,16 @@ def conditional(
         raise UsageError(f"--edges takes whole numbers with commas, got {edges!r}") from error
     shifts = tuple(SHIFTS) if shift == "all" else () if shift in ("", "none") else names_of(shift)
     settings = ConditionalSettings(
-        false_positive_rate, power, borders, least_tracks, frames, far, shifts, shift_share, seed
+        false_positive_rate,
+        power,
+        None if summed is None else names_of(summed),
+        borders,
+        least_tracks,
+        frames,
+        far,
+        shifts,
+        shift_share,
+        seed,
     )
     loaded = load_bundle(bundle)
     found = [benign_images(loaded, name, data) for name in images or ("gtsrb@kept-out", "gtsrb@test/train")]

@@ -59,10 +59,21 @@ def add_jury(
     out: Annotated[Path, typer.Option(metavar="DIR", help="The new bundle; may be the bundle's own folder.")],
     bundle: Bundle = "default",
     without: Annotated[str, typer.Option(help="Detectors of the bundle to leave out, with commas.")] = "",
+    copies: Annotated[
+        str, typer.Option(help="Operations of the stability detector, with commas.  [default: as it is]")
+    ] = "",
+    temperature: Annotated[float, typer.Option(min=0.01, help="Its temperature, with --copies.")] = 4.0,
 ) -> None:
     """Put jurors and the contrast detector into a bundle; 'lab conditional' sets their limits afterwards."""
     from firewall.bundle import load_bundle
     from firewall.lab.calibration.jury_bundle import with_jury
 
-    written = with_jury(load_bundle(bundle), jurors, out, without=names_of(without))
+    written = with_jury(
+        load_bundle(bundle),
+        jurors,
+        out,
+        without=names_of(without),
+        copies=names_of(copies),
+        temperature=temperature,
+    )
     typer.echo(f"{out}: {written.manifest.name}, SHA-256 {written.sha256}")
