@@ -82,6 +82,17 @@ TABLE: dict[str, tuple[float, float | None, float]] = {
     "substitute-drawn": (0.05, 0.1, 3.2),
     "patch": (0.04, None, 3.5),
     "stickers": (0.90, None, 6.0),
+    "linf-2": (0.20, 2 / 255, 0.25),
+    "linf-4": (0.60, 4 / 255, 0.5),
+    "linf-8": (0.90, 8 / 255, 0.9),
+    "linf-16": (0.95, 16 / 255, 1.8),
+    "linf-32": (0.95, 32 / 255, 3.5),
+    "blurred-8": (0.70, 8 / 255, 0.9),
+    "blurred-16": (0.90, 16 / 255, 1.8),
+    "low-frequency-16": (0.95, 16 / 255, 1.8),
+    "low-frequency-32": (0.95, 32 / 255, 3.5),
+    "smooth-8": (0.90, 8 / 255, 0.9),
+    "smooth-16": (0.95, 16 / 255, 1.8),
 }
 
 #: The registered attacks that would take too long here, with less effort.
