@@ -12,7 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from firewall.errors import DataError, UsageError
-from firewall.lab.attacks import attack_crops, quantise
+from firewall.lab.attacks import attack_crops, quantise, send_crops
 from firewall.lab.attacks.channels import parse_channel, sent
 from firewall.lab.attacks.resampling import Resized, resized
 from firewall.lab.attacks.rounding import to_input
@@ -109,7 +109,9 @@ def test_resized_answers_as_the_edge(network: nn.Sequential, crops: tuple[list[P
     seen = Resized(still, SIZE, SIZE)
     with torch.no_grad():
         for crop in crops[0]:
-            assert torch.equal(seen(to_input(crop[None])), still(to_input(resize(crop, SIZE, SIZE)[None])))
+            small = to_input(resize(crop, SIZE, SIZE)[None])
+            assert torch.equal(resized(to_input(crop[None]), SIZE, SIZE), small)
+            assert torch.allclose(seen(to_input(crop[None])), still(small), atol=1e-4)
 
 
 @pytest.mark.parametrize(
@@ -139,6 +141,21 @@ def test_what_does_not_fit(
     with pytest.raises(error) as caught:
         attack_crops(name, network, [crop], labels, 0, **INPUT)
     assert "\n" not in str(caught.value)
+
+
+def test_benign_crops_go_through_the_same_channel(crops: tuple[list[Pixels], list[int]]) -> None:
+    """Each of its own size, as `sent` does it, noise of its own on each; wrong names and crops are refused."""
+    found = send_crops("blur+jpeg-75", crops[0], 0)
+    for before, after in zip(crops[0], found, strict=True):
+        assert np.array_equal(after, sent(parse_channel("blur+jpeg-75"), before[None], 0)[0])
+    grey = [np.full((8, 8, 3), 128, np.uint8)] * 2
+    first, second = send_crops("noise", grey, 5)
+    assert not np.array_equal(first, second)
+    assert np.array_equal(send_crops("noise", grey, 5)[1], second)
+    with pytest.raises(UsageError, match="webp"):
+        send_crops("webp-90", grey, 0)
+    with pytest.raises(DataError, match="crop 1 is float64"):
+        send_crops("blur", [grey[0], np.zeros((8, 8, 3))], 0)  # type: ignore[list-item]
 
 
 def test_no_crops(network: nn.Sequential) -> None:
