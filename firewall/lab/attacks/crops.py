@@ -11,13 +11,14 @@ import torch
 from torch import nn
 
 from firewall.errors import DataError
+from firewall.lab.attacks.channels import parse_channel, sent
 from firewall.lab.attacks.registry import named
 from firewall.lab.attacks.resampling import Resized
 from firewall.lab.attacks.rounding import quantise, to_input
 from firewall.lab.models.sign_classifier import INPUT_SIZE
 from firewall.transforms import resize
 
-__all__ = ["attack_crops"]
+__all__ = ["attack_crops", "send_crops"]
 
 Pixels = npt.NDArray[np.uint8]
 
@@ -61,9 +62,7 @@ def attack_crops(
     labels = np.asarray(labels)
     if labels.shape != (len(crops),) or (len(crops) and labels.dtype.kind not in "iu"):
         raise DataError(f"{len(crops)} crops need as many labels, whole numbers; got {labels.dtype} {labels.shape}")
-    for number, crop in enumerate(crops):
-        if crop.dtype != np.uint8 or crop.ndim != 3 or crop.shape[2] != 3 or 0 in crop.shape:
-            raise DataError(f"crop {number} is {crop.dtype} {crop.shape}; a crop is uint8 (h, w, 3), not empty")
+    _check(crops)
     if wanted.at_input:
         crops = [resize(crop, *size) for crop in crops]
     seen = Resized(model, *size)
@@ -79,6 +78,33 @@ def attack_crops(
             result = attack.run(seen, batch, aims, _seed(seed, shape, start))
             found.update(zip(chosen, quantise(result), strict=True))
     return [found[number] for number in range(len(crops))]
+
+
+def send_crops(channel_name: str, crops: Sequence[Pixels], seed: int) -> list[Pixels]:
+    """Crops after a channel alone: what benign ones have to go through as well before the two are compared.
+
+    Args:
+        channel_name: As `parse_channel` takes it, such as `jpeg-75` or `blur+h264-23`.
+        crops: Uint8 (h, w, 3) each, of any size.
+        seed: What random choices depend on, with the crop's place.
+
+    Returns:
+        Uint8 (h, w, 3) each, in the order and of the sizes of `crops`.
+
+    Raises:
+        UsageError: There is no such channel.
+        DataError: A crop doesn't fit.
+        MissingExtraError: The codec is not installed.
+    """
+    channel = parse_channel(channel_name)
+    _check(crops)
+    return [sent(channel, crop[np.newaxis], _seed(seed, crop.shape, number))[0] for number, crop in enumerate(crops)]
+
+
+def _check(crops: Sequence[Pixels]) -> None:
+    for number, crop in enumerate(crops):
+        if crop.dtype != np.uint8 or crop.ndim != 3 or crop.shape[2] != 3 or 0 in crop.shape:
+            raise DataError(f"crop {number} is {crop.dtype} {crop.shape}; a crop is uint8 (h, w, 3), not empty")
 
 
 def _seed(seed: int, shape: tuple[int, ...], start: int) -> int:
