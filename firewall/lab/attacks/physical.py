@@ -27,7 +27,7 @@ Scores = npt.NDArray[np.float64]
 #: How far the numbers behind a draw move while it is refined, at first and at last.
 _MOVES = (0.1, 0.01)
 #: Draws that go through the network together.
-_BLOCK = 100
+_BLOCK = 50
 #: Neighbours that are tried together while a draw is refined.
 _NEIGHBOURS = 20
 
