@@ -1,7 +1,7 @@
 """Attacks on an image classifier, one in each file, behind one protocol; `registry.ATTACKS` holds them by name.
 
-Start with `registry` for the list, `attack` for what every attack takes and returns, and `criteria` for what counts as
-success.
+`attack_crops` attacks crops at their own size. Start with `registry` for the list, `attack` for what every attack takes
+and returns, and `criteria` for what counts as success.
 """
 
 from firewall.lab.attacks.attack import Attack
