@@ -18,7 +18,7 @@ from firewall.lab.attacks.attack import ScoreBased, under_attack
 from firewall.lab.attacks.criteria import TOP_1, Criterion
 from firewall.lab.attacks.rounding import quantise, to_input
 from firewall.lab.attacks.tape import Tape
-from firewall.lab.datasets.obstructions import FAMILIES, Draw
+from firewall.lab.datasets.obstructions import DRAWS, Draw
 
 __all__ = ["Draw", "Physical", "as_input", "blocks", "certainty", "drawn", "family", "tape_of"]
 
@@ -42,7 +42,7 @@ class Physical(ScoreBased):
     hurt the attacker.
 
     Args:
-        family: A key of `firewall.lab.datasets.obstructions.FAMILIES`.
+        family: A key of `firewall.lab.datasets.obstructions.DRAWS`.
         draws: How many random draws there are, 1 or more.
         refined: How many neighbours of the best draw are tried afterwards, 0 or more: a local search in the random
             numbers behind it, of smaller and smaller moves.
@@ -117,9 +117,9 @@ def family(name: str) -> Draw:
         UsageError: There is none; the message lists the names.
     """
     try:
-        return FAMILIES[name]
+        return DRAWS[name]
     except KeyError:
-        raise UsageError(f"no family of draws is named {name!r}; there are {', '.join(FAMILIES)}") from None
+        raise UsageError(f"no family of draws is named {name!r}; there are {', '.join(DRAWS)}") from None
 
 
 def certainty(logits: Tensor, labels: Tensor) -> Tensor:
@@ -152,7 +152,7 @@ def drawn(draw: Draw, pixels: Pixels, tape: Tape) -> Pixels:
     """One random version of an image, by the numbers of a tape.
 
     Args:
-        draw: One of FAMILIES.
+        draw: One of DRAWS.
         pixels: Uint8 (h, w, 3).
         tape: It holds afterwards what was asked of it.
 

@@ -16,7 +16,7 @@ import numpy.typing as npt
 
 from firewall.frame import Pixels
 
-__all__ = ["FAMILIES", "OBSTRUCTIONS", "Draw", "obstruct"]
+__all__ = ["DRAWS", "OBSTRUCTIONS", "Draw", "obstruct"]
 
 Draw = Callable[[Pixels, np.random.Generator], Pixels]
 Plane = npt.NDArray[np.float32]
@@ -274,7 +274,7 @@ def pose(pixels: Pixels, generator: np.random.Generator) -> Pixels:
 
 
 #: Every family that an attack draws from: those of OBSTRUCTIONS, and more that training doesn't draw.
-FAMILIES: Mapping[str, Draw] = MappingProxyType(
+DRAWS: Mapping[str, Draw] = MappingProxyType(
     {
         **OBSTRUCTIONS,
         "bars": partial(bars, exact=True),

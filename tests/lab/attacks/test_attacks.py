@@ -33,7 +33,7 @@ from firewall.lab.attacks.high_confidence import HighConfidencePgd
 from firewall.lab.attacks.pgd import Pgd
 from firewall.lab.attacks.rounding import as_stored, to_input
 from firewall.lab.attacks.square import Square
-from firewall.lab.datasets.obstructions import FAMILIES
+from firewall.lab.datasets.obstructions import DRAWS
 from tests.lab.coloured_shapes import CLASSES, SIZE, classes_of, logits_of
 
 HALF_LEVEL = 0.5 / 255 + 1e-6
@@ -113,7 +113,7 @@ LESS: dict[str, dict[str, int]] = {
     "substitute": {"rounds": 2},
     "substitute-drawn": {"rounds": 1},
     "patch": {"steps": 80},
-    **{family: {"draws": 60} for family in FAMILIES},
+    **{family: {"draws": 60} for family in DRAWS},
     "stickers": {},
     "stickers-drawn": {"draws": 60},
     "shadow-refined": {"draws": 60, "refined": 40},

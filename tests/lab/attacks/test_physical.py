@@ -16,6 +16,7 @@ from firewall import Firewall
 from firewall.errors import DataError, UsageError
 from firewall.frame import Pixels
 from firewall.lab.attacks import ATTACKS, Target, TopOut, attack_crops, quantise, survivors
+from firewall.lab.attacks.channelled import Channelled
 from firewall.lab.attacks.decision_only import (
     Outcome,
     first_release,
@@ -27,8 +28,10 @@ from firewall.lab.attacks.decision_only import (
 from firewall.lab.attacks.physical import Physical, as_input, certainty, drawn, tape_of
 from firewall.lab.attacks.projector import Projector
 from firewall.lab.attacks.tape import Tape
-from firewall.lab.datasets.obstructions import FAMILIES
+from firewall.lab.datasets.obstructions import DRAWS
 from firewall.lab.measurement.query_curve import query_curve
+from firewall.lab.training.detectors.leave_one_out import FAMILIES
+from firewall.transforms import apply_operations
 from firewall.verdict import Reason, Verdict
 from tests.lab.coloured_shapes import SIZE, logits_of
 
@@ -37,7 +40,7 @@ SEED = 11
 
 def draws_of(name: str, image: Pixels, place: int, count: int) -> list[Pixels]:
     """The first draws of the image at that place of a batch."""
-    return [drawn(FAMILIES[name], image, tape_of((SEED, place), number)) for number in range(count)]
+    return [drawn(DRAWS[name], image, tape_of((SEED, place), number)) for number in range(count)]
 
 
 @pytest.mark.parametrize("name", ["bars", "pose", "shadow"])
@@ -103,6 +106,30 @@ def test_crops_are_attacked_at_their_own_size(network: nn.Sequential) -> None:
     assert all(np.array_equal(first, second) for first, second in zip(found, again, strict=True))
 
 
+def test_a_channel_follows_a_physical_attack(network: nn.Sequential) -> None:
+    """`two-bars@jpeg-75` is what `two-bars` gives, stored once as JPEG of that quality, at the crop's own size."""
+    generator = np.random.default_rng(0)
+    crops = [generator.integers(0, 256, (side, 31, 3), np.uint8) for side in (26, 33)]
+    before, after = (
+        attack_crops(name, network, crops, [0, 1], seed=4, size=(SIZE, SIZE))
+        for name in ("two-bars", "two-bars@jpeg-75")
+    )
+    for first, second in zip(before, after, strict=True):
+        assert np.array_equal(apply_operations(first, ["jpeg:75"])[0], second) and not np.array_equal(first, second)
+
+
+def test_an_attacker_who_knows_the_channel_chooses_behind_it(
+    network: nn.Sequential, victims: tuple[Tensor, Tensor]
+) -> None:
+    """The draw is chosen by what the network says after the channel: whoever knows it never does worse there."""
+    images, labels = victims[0][:12], victims[1][:12]
+    unknown, known = (
+        survivors(network, quantise(attack.run(network, images, labels, SEED)), labels)
+        for attack in (Channelled(Physical("scribble", draws=25), "jpeg-50", knows) for knows in ("nothing", "known"))
+    )
+    assert (known | ~unknown).all() and known.any()
+
+
 @pytest.mark.parametrize(
     ("kind", "parameters", "named"),
     [
@@ -154,7 +181,7 @@ def test_a_tape_draws_as_a_generator_does() -> None:
     assert np.array_equal(replayed.normal(3, 2, 4000), normal) and np.array_equal(replayed.integers(2, 6, 4000), whole)
 
 
-@pytest.mark.parametrize("name", FAMILIES)
+@pytest.mark.parametrize("name", DRAWS)
 def test_neighbours_of_a_draw_are_alike(name: str) -> None:
     """Every family can be drawn from a tape; a small move of its numbers mostly gives an image that is much nearer than
     another draw, and numbers stay within 0..1."""
@@ -162,10 +189,10 @@ def test_neighbours_of_a_draw_are_alike(name: str) -> None:
     near, far = [], []
     for number in range(12):
         tape = tape_of((0,), number)
-        first = drawn(FAMILIES[name], image, tape).astype(int)
+        first = drawn(DRAWS[name], image, tape).astype(int)
         moved = tape.moved(0.003, np.random.default_rng(number))
-        near.append(np.abs(drawn(FAMILIES[name], image, moved) - first).mean())
-        far.append(np.abs(drawn(FAMILIES[name], image, tape_of((1,), number)) - first).mean())
+        near.append(np.abs(drawn(DRAWS[name], image, moved) - first).mean())
+        far.append(np.abs(drawn(DRAWS[name], image, tape_of((1,), number)) - first).mean())
         assert (moved.values >= 0).all() and (moved.values <= 1).all()
     assert np.median(near) < 0.6 * np.median(far)
 
@@ -230,7 +257,7 @@ def test_neighbours_are_asked_about_where_a_draw_is_withheld() -> None:
     withheld, released = (
         list(islice(_answered(near_withheld("shadow", IMAGE, (4,), tries=2), answer), 6)) for answer in (None, 3)
     )
-    draws = [drawn(FAMILIES["shadow"], IMAGE, tape_of((4,), number)) for number in range(6)]
+    draws = [drawn(DRAWS["shadow"], IMAGE, tape_of((4,), number)) for number in range(6)]
     assert all(np.array_equal(image, draw) for image, draw in zip(released, draws, strict=True))
     assert np.array_equal(withheld[0], draws[0]) and np.array_equal(withheld[3], draws[1])
     assert not any(np.array_equal(image, draw) for image in (withheld[1], withheld[2]) for draw in draws)
@@ -321,4 +348,11 @@ def test_registered_physical_attacks_have_the_draws_of_the_issue() -> None:
     """Most confident of 300, 200 and 100 neighbours for the refined one; each family has an entry of its own."""
     physical = {name: attack for name, attack in ATTACKS.items() if isinstance(attack, Physical)}
     assert {attack.draws + attack.refined for attack in physical.values()} == {300}
-    assert {attack.family for attack in physical.values()} == set(FAMILIES)
+    assert {attack.family for attack in physical.values()} == set(DRAWS)
+
+
+def test_each_physical_attack_can_be_left_out_with_its_family() -> None:
+    """`firewall lab leave-one-out` leaves out whole families: each attack here is in one of them, and in no other."""
+    members = [name for family in FAMILIES.values() for name in family]
+    physical = [name for name, attack in ATTACKS.items() if isinstance(attack, Physical | Projector)]
+    assert len(physical) > 15 and all(members.count(name) == 1 for name in physical)
