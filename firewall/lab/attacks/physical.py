@@ -38,7 +38,7 @@ class Physical(ScoreBased):
 
     With one family being shadows this is the random search that Zhong et al., "Shadows can be dangerous", 2022, start
     their particle swarm from. Of the draws that meet the criterion the one wins whose first wrong class has the highest
-    probability; if none does, of all draws. The first n draws are the same whatever `draws` is, so more draws never
+    probability; if none does, the one that comes nearest to it. The first n draws are the same whatever `draws` is, so more draws never
     hurt the attacker.
 
     Args:
@@ -79,14 +79,15 @@ class Physical(ScoreBased):
                 def scores(versions: Sequence[Pixels], label: Tensor = label) -> Scores:
                     values = logits(as_input(versions, grey=grey).to(images)).double()
                     own = label.expand(len(values))
-                    both = torch.stack([self.criterion.met(values, own).double(), certainty(values, own)], dim=1)
-                    return np.asarray(both.cpu().numpy(), np.float64)
+                    met = self.criterion.met(values, own)
+                    rank = torch.where(met, certainty(values, own), self.criterion.gap(values, own))
+                    return np.asarray(torch.stack([met.double(), rank], dim=1).cpu().numpy(), np.float64)
 
                 found.append(self._best(crop, scores, (seed, place)))
             return torch.cat([as_input([image], grey=grey) for image in found]).to(images)
 
     def _best(self, crop: Pixels, scores: Callable[[Sequence[Pixels]], Scores], seed: tuple[int, int]) -> Pixels:
-        """The crop's best version. scores: versions (n) -> (n, 2), success and certainty."""
+        """The crop's best version. scores: versions (n) -> (n, 2), success and rank."""
         draw = family(self.family)
         best, highest, kept = crop, (-1.0, -np.inf), Tape(np.random.default_rng(0))
 
