@@ -34,8 +34,8 @@ class Bounded(WhiteBox):
         subspace: Where the change lies: `pixels` (anywhere), `blurred` or `low-frequency`.
         sigma: Of the blur, in pixels, above 0.
         frequencies: Low frequencies along each side, 1 or more.
-        total_variation: Logits that are paid for a change whose neighbours differ by eps, 0 or more. A wrong label
-            comes first, and of wrong ones the gap less this is made as large as it can be.
+        total_variation: Logits that are paid for a change whose neighbours differ by eps, 0 or more. Success comes
+            first: nothing is paid until then, and from there on the gap less this is made as large as it can be.
         criterion: What counts as success.
         name: The kind of attack, as cards have it.
 
@@ -92,10 +92,13 @@ class Bounded(WhiteBox):
             change = change_in(self.subspace, free, self.eps, sigma=self.sigma, frequencies=self.frequencies)
             moved = images + change
             stored = as_stored(moved + (moved.clamp(0, 1) - moved).detach())
-            gap = self.criterion.gap(logits(stored), labels)
-            aim = gap - self.total_variation * roughness(change, self.eps) if self.total_variation else gap
-            # Whatever is wrong beats whatever is not, however smooth that is.
-            worth = (aim - 1e4 * (gap <= 0)).detach()
+            values = logits(stored)
+            gap, met = self.criterion.gap(values, labels), self.criterion.met(values.detach(), labels)
+            aim = gap
+            if self.total_variation:
+                aim = gap - met * self.total_variation * roughness(change, self.eps)
+            # A success beats whatever is none, even one that costs more than it leads by.
+            worth = (aim - 1e4 * ~met).detach()
             better = worth > highest
             best[better], highest[better] = stored.detach()[better], worth[better]
             if turn < self.steps:

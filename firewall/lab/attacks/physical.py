@@ -38,8 +38,8 @@ class Physical(ScoreBased):
 
     With one family being shadows this is the random search that Zhong et al., "Shadows can be dangerous", 2022, start
     their particle swarm from. Of the draws that meet the criterion the one wins whose first wrong class has the highest
-    probability; if none does, the one that comes nearest to it. The first n draws are the same whatever `draws` is, so more draws never
-    hurt the attacker.
+    probability; if none does, the one that comes nearest to it. The first n draws are the same whatever `draws` is, so
+    more draws never hurt the attacker.
 
     Args:
         family: A key of `firewall.lab.datasets.obstructions.DRAWS`.

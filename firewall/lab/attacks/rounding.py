@@ -27,9 +27,10 @@ def quantise(images: Tensor) -> Pixels:
     Raises:
         DataError: A value is not a number or lies outside 0..1: an attack that leaves the box is wrong.
     """
+    images = images.detach()
     if len(images) and not (float(images.min()) >= 0.0 and float(images.max()) <= 1.0):
         raise DataError("images hold NaN or values outside 0..1 and can't be stored as uint8")
-    levels = images.detach().mul(255).round().to(torch.uint8)
+    levels = images.mul(255).round().to(torch.uint8)
     return np.ascontiguousarray(levels.permute(0, 2, 3, 1).cpu().numpy())
 
 
