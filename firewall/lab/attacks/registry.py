@@ -30,10 +30,6 @@ stadv-wide               flow of 3 pixels or less, for larger images       Xiao 
 substitute, -drawn       black box by labels, transferred                  Papernot et al. 2017, Sun et al.
 patch                    a disc that may lie anywhere                      Brown et al. 2017
 stickers                 black and white rectangles on the sign            after Eykholt et al. 2018
-linf-2 .. linf-32        most confident wrong image, L-infinity, of 255    Madry et al. 2018, best point kept
-blurred-8, -16           the same, the change blurred, sigma 1             in a subspace that a camera lets through
-low-frequency-16, -32    the same, lowest 12 x 12 DCT coefficients         Guo et al. 2018, Sharma et al. 2019
-smooth-8, -16            the same, total variation penalised               after Sharif et al. 2016
 shadow, triangle         shadow of a polygon; of a triangle, lightness .43 Zhong et al. 2022, most confident of 300
 shadow-refined           the same after 200, then 100 neighbours           after Zhong et al. 2022
 railing                  shadow of parallel bars                           most confident of 300
@@ -46,6 +42,10 @@ projector-gradient       the same by gradient                              after
 dirt, drops              splashes on the sign, drops on the lens           most confident of 300
 pose                     perspective and rotation                          most confident of 300
 cast                     colour cast and exposure                          most confident of 300
+linf-2 .. linf-32        most confident wrong image, L-infinity, of 255    Madry et al. 2018, best point kept
+blurred-8, -16           the same, the change blurred, sigma 1             in a subspace that a camera lets through
+low-frequency-16, -32    the same, lowest 12 x 12 DCT coefficients         Guo et al. 2018, Sharma et al. 2019
+smooth-8, -16            the same, total variation penalised               after Sharif et al. 2016
 
 -top5: the label has to leave the first five classes, as in the statistics paper, and not only the first place.
 Most confident of 300: black box by scores; of 300 random draws of `firewall.lab.datasets.obstructions`, each such that
@@ -143,17 +143,6 @@ ATTACKS: MappingProxyType[str, Attack] = MappingProxyType(
         "substitute-drawn": Substitute(seeds="drawn", count=100),
         "patch": Patch(),
         "stickers": Stickers(),
-        "linf-2": Bounded(eps=2 / 255),
-        "linf-4": Bounded(eps=4 / 255),
-        "linf-8": Bounded(eps=8 / 255),
-        "linf-16": Bounded(eps=16 / 255),
-        "linf-32": Bounded(eps=32 / 255),
-        "blurred-8": Bounded(eps=8 / 255, subspace="blurred"),
-        "blurred-16": Bounded(eps=16 / 255, subspace="blurred"),
-        "low-frequency-16": Bounded(eps=16 / 255, subspace="low-frequency"),
-        "low-frequency-32": Bounded(eps=32 / 255, subspace="low-frequency"),
-        "smooth-8": Bounded(eps=8 / 255, total_variation=10.0),
-        "smooth-16": Bounded(eps=16 / 255, total_variation=10.0),
         "shadow": Physical("shadow", name="shadow"),
         "shadow-refined": Physical("shadow", draws=200, refined=100, name="shadow"),
         "triangle": Physical("triangle", name="triangle"),
@@ -172,6 +161,17 @@ ATTACKS: MappingProxyType[str, Attack] = MappingProxyType(
         "drops": Physical("drops", name="drops"),
         "pose": Physical("pose", name="pose"),
         "cast": Physical("cast", name="cast"),
+        "linf-2": Bounded(eps=2 / 255),
+        "linf-4": Bounded(eps=4 / 255),
+        "linf-8": Bounded(eps=8 / 255),
+        "linf-16": Bounded(eps=16 / 255),
+        "linf-32": Bounded(eps=32 / 255),
+        "blurred-8": Bounded(eps=8 / 255, subspace="blurred"),
+        "blurred-16": Bounded(eps=16 / 255, subspace="blurred"),
+        "low-frequency-16": Bounded(eps=16 / 255, subspace="low-frequency"),
+        "low-frequency-32": Bounded(eps=32 / 255, subspace="low-frequency"),
+        "smooth-8": Bounded(eps=8 / 255, total_variation=10.0),
+        "smooth-16": Bounded(eps=16 / 255, total_variation=10.0),
     }
 )
 

@@ -7,10 +7,10 @@ from typing import Annotated
 
 import typer
 
-from firewall.lab.commands.options import Data, Seed, Threads, Workers, names_of
+from firewall.lab.commands.options import Bundle, Data, Seed, Threads, Workers, names_of
 from firewall.lab.commands.output import write_json
 
-__all__ = ["train_juror"]
+__all__ = ["add_jury", "train_juror"]
 
 
 def train_juror(
@@ -52,3 +52,17 @@ def train_juror(
     folder = Path("runs") / "jury" / kind if out is None else out
     card = train_sign_juror(data_root(data), folder, scenes or [], settings, threads=threads, workers=workers)
     write_json(card, None)
+
+
+def add_jury(
+    jurors: Annotated[list[Path], typer.Option("--juror", metavar="DIR", help="Folder of a juror; may be repeated.")],
+    out: Annotated[Path, typer.Option(metavar="DIR", help="The new bundle; may be the bundle's own folder.")],
+    bundle: Bundle = "default",
+    without: Annotated[str, typer.Option(help="Detectors of the bundle to leave out, with commas.")] = "",
+) -> None:
+    """Put jurors and the contrast detector into a bundle; 'lab conditional' sets their limits afterwards."""
+    from firewall.bundle import load_bundle
+    from firewall.lab.calibration.jury_bundle import with_jury
+
+    written = with_jury(load_bundle(bundle), jurors, out, without=names_of(without))
+    typer.echo(f"{out}: {written.manifest.name}, SHA-256 {written.sha256}")
