@@ -33,7 +33,7 @@ from firewall.lab.attacks.high_confidence import HighConfidencePgd
 from firewall.lab.attacks.pgd import Pgd
 from firewall.lab.attacks.rounding import as_stored, to_input
 from firewall.lab.attacks.square import Square
-from firewall.lab.datasets.obstructions import FAMILIES
+from firewall.lab.datasets.obstructions import DRAWS
 from tests.lab.coloured_shapes import CLASSES, SIZE, classes_of, logits_of
 
 HALF_LEVEL = 0.5 / 255 + 1e-6
@@ -83,15 +83,15 @@ TABLE: dict[str, tuple[float, float | None, float]] = {
     "substitute-drawn": (0.05, 0.1, 3.2),
     "patch": (0.04, None, 3.5),
     "stickers": (0.90, None, 6.0),
-    "shadow": (0.05, None, 5.3),
-    "shadow-refined": (0.05, None, 5.4),
-    "triangle": (0.10, None, 4.4),
+    "shadow": (0.05, None, 5.6),
+    "shadow-refined": (0.05, None, 5.7),
+    "triangle": (0.04, None, 4.1),
     "railing": (0.10, None, 5.5),
-    "bars": (0.70, None, 5.0),
-    "two-bars": (0.75, None, 5.6),
-    "stickers-drawn": (0.85, None, 3.5),
-    "leaves": (0.85, None, 2.9),
-    "scribble": (0.75, None, 3.8),
+    "bars": (0.12, None, 2.5),
+    "two-bars": (0.15, None, 2.9),
+    "stickers-drawn": (0.40, None, 2.2),
+    "leaves": (0.25, None, 1.9),
+    "scribble": (0.25, None, 2.3),
     "beam": (0.35, None, 6.0),
     "glare": (0.30, None, 5.6),
     "flicker": (0.25, None, 4.5),
@@ -124,7 +124,7 @@ LESS: dict[str, dict[str, int]] = {
     "substitute": {"rounds": 2},
     "substitute-drawn": {"rounds": 1},
     "patch": {"steps": 80},
-    **{family: {"draws": 60} for family in FAMILIES},
+    **{family: {"draws": 60} for family in DRAWS},
     "stickers": {},
     "stickers-drawn": {"draws": 60},
     "shadow-refined": {"draws": 60, "refined": 40},
