@@ -100,18 +100,24 @@ class Ball:
         if self.norm == "linf":
             whole = math.floor(self.eps * 255 + 1e-6)
             levels = original + np.clip(np.rint(change), -whole, whole)
-            return np.clip(levels, 0, 255).astype(np.uint8)
+            return _bytes(levels)
         levels = np.rint(change)
         while float(np.linalg.norm(levels)) > self.eps * 255:
             change *= 0.98
             levels = np.rint(change)
-        return np.clip(original + levels, 0, 255).astype(np.uint8)
+        return _bytes(original + levels)
 
     def _low(self, change: Tensor) -> Tensor:
         if self.frequencies == 0:
             return change
         down, across = (_low_pass(side, self.frequencies) for side in change.shape[2:])
-        return down @ change @ across.T
+        low: Tensor = down @ change @ across.T
+        return low
+
+
+def _bytes(levels: npt.NDArray[np.float64]) -> Pixels:
+    pixels: Pixels = np.clip(levels, 0, 255).astype(np.uint8)
+    return pixels
 
 
 def _length(change: Tensor) -> Tensor:

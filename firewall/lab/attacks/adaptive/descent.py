@@ -22,14 +22,14 @@ from firewall.errors import EngineError
 from firewall.lab.attacks.adaptive.ball import Ball
 from firewall.lab.attacks.adaptive.picture import Picture
 
-__all__ = ["WAYS", "Turn", "descend"]
+__all__ = ["MOMENTUM", "WAYS", "Turn", "descend", "lengths"]
 
 WAYS = ("sum", "orthogonal", "selective", "worst")
 
 #: By how much classifier and detectors are to be satisfied, in logits and in the demands' own units.
 _LEAD, _SLACK = 0.5, 0.1
 _FIRST_CYCLE, _LONGEST, _SHORTEST = 10, 0.5, 0.02
-_MOMENTUM = 0.6
+MOMENTUM = 0.6
 
 
 @dataclass(frozen=True, eq=False)
@@ -78,7 +78,7 @@ def descend(
     """
     points, speed = starts, torch.zeros_like(starts)
     share = torch.full((len(starts), 1, 1, 1), 0.5)
-    for length in _lengths():
+    for length in lengths():
         points = points.detach().requires_grad_()
         seen = picture.see(points, aims, most=most, generator=generator)
         own = seen.logits.gather(1, aims[:, None])[:, 0]
@@ -90,18 +90,20 @@ def descend(
         first = _gradient(behind.clamp_min(-_LEAD).sum(), points)
         second = _gradient(missed.sum(), points, last=True)
         if way == "sum":
-            share = (share + 0.05 * ((~fooled).float() - (fooled & ~quiet).float())[:, None, None, None]).clamp(0.1, 0.9)
+            share = (share + 0.05 * ((~fooled).float() - (fooled & ~quiet).float())[:, None, None, None]).clamp(
+                0.1, 0.9
+            )
             step = share * first + (1 - share) * second
         else:
             on_classifier = (behind > alarm) if way == "worst" else ~(behind < -_LEAD * quiet.float())
             if way == "orthogonal":
                 first, second = _beside(first, second), _beside(second, first)
             step = torch.where(on_classifier[:, None, None, None], first, second)
-        speed = _MOMENTUM * speed + step
+        speed = MOMENTUM * speed + step
         points = ball.project(points.detach() - length * ball.eps * ball.direction(speed), centre)
 
 
-def _lengths() -> Iterator[float]:
+def lengths() -> Iterator[float]:
     """Lengths of steps, as shares of the ball's radius, without end."""
     cycle = _FIRST_CYCLE
     while True:
@@ -119,7 +121,8 @@ def _gradient(value: Tensor, points: Tensor, *, last: bool = False) -> Tensor:
         return torch.zeros_like(points)
     if not bool(torch.isfinite(found).all()):
         raise EngineError("a gradient of the firewall is not finite; use --method search or decision")
-    return found / found.flatten(1).norm(dim=1).clamp_min(1e-12)[:, None, None, None]
+    unit: Tensor = found / found.flatten(1).norm(dim=1).clamp_min(1e-12)[:, None, None, None]
+    return unit
 
 
 def _beside(gradient: Tensor, other: Tensor) -> Tensor:

@@ -174,4 +174,3 @@ def _blurring(side: int, radius: float) -> Tensor:
     for row in range(side):
         np.add.at(box[row], np.clip(row + reach, 0, side - 1), weights)  # the border pixels repeat
     return torch.from_numpy((box @ box @ box).astype(np.float32))
-

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
-from firewall.bundle import Bundle
+from firewall.bundle import Bundle, DetectorSpec
 from firewall.errors import DataError
 from firewall.lab.attacks.adaptive.operations import resized
 from firewall.lab.attacks.adaptive.rule import rule_of
@@ -51,10 +51,17 @@ class Picture:
         self.blind: dict[str, str] = {}
         self.scores: dict[str, Score] = {}
         for spec in bundle.manifest.detectors:
-            try:
-                self.scores[spec.name] = score_of(spec, lambda file: load_network(bundle.files[file]))
-            except DataError as error:
-                self.blind[spec.name] = str(error)
+            score = _differentiable(bundle, spec)
+            if isinstance(score, str):
+                self.blind[spec.name] = score
+            else:
+                self.scores[spec.name] = score
+
+    def classify(self, crops: Tensor) -> Tensor:
+        """The classifier's logits (N, classes) alone, of crops as `see` takes them."""
+        size = self.bundle.manifest.classifier.input
+        logits: Tensor = self.network(resized(as_stored(crops), size.width, size.height))
+        return logits
 
     def see(
         self,
@@ -85,3 +92,11 @@ class Picture:
         if not scores:
             return Seen(logits, scores, torch.full_like(logits[:, :1], -1.0))
         return Seen(logits, scores, rule_of(self.bundle, min(crops.shape[2:]))(scores))
+
+
+def _differentiable(bundle: Bundle, spec: DetectorSpec) -> Score | str:
+    """A detector's score, or why it has no gradient."""
+    try:
+        return score_of(spec, lambda file: load_network(bundle.files[file]))
+    except DataError as error:
+        return str(error)

@@ -50,7 +50,8 @@ class View:
             drawn = torch.randperm(len(names), generator=self.generator)[: self.most].sort().values
             names = [names[place] for place in drawn.tolist()]
         found = copies(self.image, names)
-        return self.network(found.flatten(0, 1)).unflatten(0, found.shape[:2])
+        logits: Tensor = self.network(found.flatten(0, 1)).unflatten(0, found.shape[:2])
+        return logits
 
     def residual(self, rate: float, reading: str) -> Tensor:
         """The residual images at a compression rate, float (N, 3, H, W), -1..1."""
@@ -70,4 +71,5 @@ class View:
             (N,), higher = less probable.
         """
         own = logits.gather(1, self.label[:, None])[:, 0]
-        return logits.scatter(1, self.label[:, None], -torch.inf).logsumexp(1) - own
+        others: Tensor = logits.scatter(1, self.label[:, None], -torch.inf).logsumexp(1)
+        return others - own

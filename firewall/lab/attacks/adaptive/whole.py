@@ -8,11 +8,11 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 import torch
-from torch import Tensor
 
 from firewall.errors import UsageError
 from firewall.lab.attacks.adaptive.ball import Ball
 from firewall.lab.attacks.adaptive.descent import WAYS, descend
+from firewall.lab.attacks.adaptive.fooling import fool
 from firewall.lab.attacks.adaptive.gate import Attempt, Gate
 from firewall.lab.attacks.adaptive.picture import Picture
 
@@ -34,7 +34,8 @@ class Walk:
     Args:
         ways: Some of `descent.WAYS`, in their order.
         steps: Of each way, 1 or more.
-        restarts: Starts for each target, 1 or more; the first is the image itself, the others are random.
+        restarts: Starts for each target, 1 or more: an image that fools the classifier alone, the image itself, and
+            then random ones.
         targets: How many of the most likely wrong classes are aimed at, 1 or more.
         most: Copies of an image for each detector and step, drawn at random; 0: all.
 
@@ -43,7 +44,7 @@ class Walk:
     """
 
     ways: tuple[str, ...] = WAYS
-    steps: int = 70
+    steps: int = 60
     restarts: int = 2
     targets: int = 3
     most: int = 5
@@ -89,13 +90,15 @@ def walk(picture: Picture, gate: Gate, pixels: Pixels, ball: Ball, settings: Wal
         The first success, or the candidate that came nearest.
     """
     centre = torch.from_numpy(pixels.copy()).permute(2, 0, 1)[None].float().div(255)
-    aims = _aims(picture, centre, gate.label, settings.targets).repeat(settings.restarts)
-    first, taken = len(aims) // settings.restarts, 0
-    best = Found(gate.ask(pixels), "none", None, 0)
+    fooled = fool(picture, centre, gate.label, ball, settings.targets)
+    best, taken = Found(gate.ask(pixels), "none", None, 0), 0
+    if not fooled.any:  # no label but the right one can be released
+        return best
+    aims, plain = fooled.aims.repeat(settings.restarts), centre.expand(len(fooled.aims), -1, -1, -1)
     for number, way in enumerate(settings.ways):
         generator = torch.Generator().manual_seed(_number([*seed, number]))
-        random = ball.start(centre, len(aims) - first, generator)
-        starts = torch.cat([centre.expand(first, -1, -1, -1), random])
+        random = ball.start(centre, max(0, settings.restarts - 2) * len(plain), generator)
+        starts = torch.cat([fooled.points, plain, random])[: len(aims)]
         turns = descend(picture, way, ball, centre, aims, starts, most=settings.most, generator=generator)
         for turn, now in zip(range(settings.steps + 1), turns, strict=False):
             taken += turn > 0
@@ -110,14 +113,6 @@ def walk(picture: Picture, gate: Gate, pixels: Pixels, ball: Ball, settings: Wal
                 if best.way == "none" or found.attempt.rank > best.attempt.rank:
                     best = found
     return Found(best.attempt, best.way, best.target, taken)
-
-
-@torch.no_grad()
-def _aims(picture: Picture, centre: Tensor, label: int, count: int) -> Tensor:
-    """The most likely wrong classes of the image, int64 (count,) or fewer."""
-    logits = picture.see(centre, most=1, generator=torch.Generator().manual_seed(0)).logits[0].clone()
-    logits[label] = -torch.inf
-    return logits.topk(min(count, len(logits) - 1)).indices
 
 
 def _number(seed: Sequence[int]) -> int:
