@@ -13,9 +13,9 @@ import numpy.typing as npt
 
 from firewall.bundle import Bundle, PatchSpec, load_bundle
 from firewall.decision.correction import Correction
-from firewall.decision.fusion import Fusion
 from firewall.decision.masking import masks_for, stricter
-from firewall.decision.policy import Policy, contradictions
+from firewall.decision.policy import Judgement, Policy, contradictions
+from firewall.decision.rules import Rules
 from firewall.detectors import Detector, Evidence, build
 from firewall.engines import Engine, OnnxRuntimeEngine, OnnxRuntimeNetwork, check_device, open_engine
 from firewall.errors import EngineError, ImageError
@@ -73,6 +73,18 @@ class _Case:
         """The scores that the verdict rests on."""
         return self.scores if self.settled is None else self.settled
 
+    @property
+    def side(self) -> int:
+        """The shorter side in the region's own pixels."""
+        return min(self.region[2:])
+
+    def judge(self, policy: Policy, *, late: bool = False, certified: bool | None = True) -> Judgement:
+        """What the policy makes of what is known."""
+        remarks = () if self.evidence is None else self.evidence.remarks.values()
+        return policy.judge(
+            self.known, contradicted=self.contradicted, late=late, certified=certified, remarks=list(remarks)
+        )
+
 
 class Firewall:
     """A bundle, loaded and ready to judge. Use it from one thread at a time."""
@@ -106,7 +118,8 @@ class Firewall:
         self.bundle = bundle
         self.engine = engine
         self.exhaustive = exhaustive
-        self.detectors: list[Detector] = [build(spec, self._network) for spec in bundle.manifest.detectors]
+        classes = len(bundle.manifest.classifier.labels)
+        self.detectors: list[Detector] = [build(spec, self._network, classes) for spec in bundle.manifest.detectors]
         asked = dict.fromkeys(name for detector in self.detectors for name in detector.operations)
         self.copies = open_copies(engine, bundle.manifest.classifier.input, tuple(asked))
         self._sweep_cost = 0.0
@@ -121,16 +134,11 @@ class Firewall:
         own = masked is None or self.masks is None
         self.under_masks: Engine = engine if own else OnnxRuntimeEngine(bundle, threads=threads, spec=masked)
         self.correction = None if bundle.manifest.correction is None else Correction(bundle.manifest.correction)
-        self.fusion = None if bundle.manifest.fusion is None else Fusion(bundle.manifest.fusion)
-        if self.fusion is None:
-            # Detectors that need only the original image come first, so most regions that aren't signs cost one
-            # classification.
-            self.detectors.sort(key=lambda detector: len(detector.operations))
-            self.policy = Policy({spec.name: spec.threshold for spec in bundle.manifest.detectors})
-        else:
-            order = self.fusion.order
-            self.detectors.sort(key=lambda detector: order.index(detector.name))
-            self.policy = Policy(self.fusion)
+        self.rules = Rules(bundle)
+        self.fusion = self.rules.fusion
+        #: What decides about images at the classifier's size. A region is judged by `rules.policy` of its own size.
+        self.policy = self.rules.policy()
+        self.detectors = self.rules.in_order(self.detectors)
 
     @classmethod
     def load(
@@ -222,14 +230,16 @@ class Firewall:
             spec = self.bundle.manifest.classifier.input
             try:
                 with stages.timed("resize"):
-                    images = np.stack([resize(_crop(frame, case.region), spec.width, spec.height) for case in cases])
+                    crops = [_crop(frame, case.region) for case in cases]
+                    images = np.stack([resize(crop, spec.width, spec.height) for crop in crops])
                 with stages.timed("classify"):
                     logits = self.engine.classify(images)
                 with stages.timed("policy"):
                     labels = [int(label) for label in logits.argmax(axis=1)]
                     contradicted = contradictions([case.region for case in cases], labels)
-                for case, image, row, doubt in zip(cases, images, logits, contradicted, strict=True):
-                    case.evidence, case.contradicted = Evidence(image, row, case.variants, residual), doubt
+                for case, image, row, crop, doubt in zip(cases, images, logits, crops, contradicted, strict=True):
+                    case.evidence = Evidence(image, row, case.variants, residual, crop, resize)
+                    case.contradicted = doubt
             except Exception as error:
                 failure = _failure(error)
         for case in cases:
@@ -241,11 +251,11 @@ class Firewall:
         A sweep is not begun if, going by the last ones, it would end after the deadline: that would make the verdicts
         that are already known late too. The first sweep of a frame is always tried.
         """
-        begun = False
+        begun, policy = False, self.rules.policy(case.side)
         try:
             for detector in self.detectors:
                 with stages.timed("policy"):
-                    settled = case.contradicted or self.policy.settled(case.scores)
+                    settled = case.contradicted or policy.settled(case.scores)
                 if settled and case.settled is None:
                     case.settled = dict(case.scores)
                 if (settled and not self.exhaustive) or _passed(deadline):
@@ -271,7 +281,7 @@ class Firewall:
         """Find out whether a sticker can have changed a label that would be released; True if that was asked."""
         if self.masks is None or self.patches is None or _passed(deadline):
             return False
-        if not self.policy.judge(case.known, contradicted=case.contradicted).released:
+        if not case.judge(self.rules.policy(case.side)).released:
             return False
         with stages.timed("masks"):
             case.certified, case.masked = self.masks.kept(
@@ -285,7 +295,7 @@ class Firewall:
 
     def _correct(self, case: _Case, evidence: Evidence, correction: Correction, stages: Stages) -> None:
         """Find the label that a withheld image would probably have had."""
-        if self.policy.judge(case.known, contradicted=case.contradicted).released:
+        if case.judge(self.rules.policy(case.side)).released:
             return
         missing = [operation for operation in correction.operations if operation not in case.variants]
         self._sweep(case, evidence, missing, stages)
@@ -302,11 +312,10 @@ class Firewall:
             return self._closed(frame, case.region, *(case.failure or (Reason.UNKNOWN, "")))
         label = int(case.evidence.logits.argmax())
         # If a detector was not asked although the verdict was open, there was no time for it.
-        open_ended = not self.policy.settled(case.known) and len(case.known) < len(self.detectors)
+        policy = self.rules.policy(case.side)
+        open_ended = not policy.settled(case.known) and len(case.known) < len(self.detectors)
         certified = True if self.masks is None else case.certified
-        judgement = self.policy.judge(
-            case.known, contradicted=case.contradicted, late=late or open_ended, certified=certified
-        )
+        judgement = case.judge(policy, late=late or open_ended, certified=certified)
         spec = self.bundle.manifest.classifier
         return Verdict(
             frame.source,
@@ -319,7 +328,7 @@ class Firewall:
             latency_ms=age_ms,
             suspicion=judgement.suspicion,
             scores=case.scores,
-            evidence={} if self.fusion is None else self.fusion.shares(case.scores),
+            evidence=self.rules.shares(case.scores, case.side),
             suspected_label=label,
             corrected_label=case.corrected,
             classified=1 + len(case.variants) + case.masked,

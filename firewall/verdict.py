@@ -16,6 +16,8 @@ class Reason(str, Enum):
 
     BENIGN = "benign"
     SUSPICIOUS = "suspicious"
+    NOT_A_SIGN = "not a sign"
+    LOW_CONTRAST = "too little contrast"
     CONTRADICTORY = "contradictory"
     UNCERTIFIED = "not certified"
     UNCONFIRMED = "not confirmed yet"
@@ -51,7 +53,7 @@ class Verdict:
             the verdict line have this key.
         suspicion: How far the scores lie above what is released; above 0 withholds. None if that isn't known.
         scores: Detector -> score, higher is more suspicious.
-        evidence: Detector -> what its score adds to the suspicion, if the bundle fuses scores.
+        evidence: Detector -> what its score counts for the suspicion, if the bundle makes one of all scores.
         suspected_label: The class that the classifier gave, 0-based.
         corrected_label: The class that the image would probably have had without an attack, 0-based.
         classified: How many images the classifier saw for this verdict.

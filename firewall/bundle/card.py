@@ -5,11 +5,12 @@ from __future__ import annotations
 from typing import Any
 
 from rich.console import Console
-from rich.table import Table
+from rich.table import Column, Table
 from rich.text import Text
 
 from firewall.bundle import Bundle, Seen
 from firewall.bundle.certificate import certificate
+from firewall.bundle.conditional import conditional_spec
 from firewall.errors import BundleError
 
 __all__ = ["describe", "render"]
@@ -50,6 +51,7 @@ def describe(bundle: Bundle) -> dict[str, Any]:
             "terms": [term.model_dump(mode="json") for term in manifest.fusion.terms],
             "fitted": _seen(manifest.fusion.fitted),
         },
+        "conditional": _conditional(bundle),
         "correction": manifest.correction is not None,
         "calibration": {
             "data": calibration.data,
@@ -117,6 +119,8 @@ def render(card: dict[str, Any], console: Console) -> None:
         for term in fusion["terms"]:
             if term["withhold_above"] is not None:
                 console.print(_plain(f"{term['detector']} above {term['withhold_above']:.6g} withholds by itself"))
+    if card["conditional"] is not None:
+        _render_conditional(card["conditional"], console)
     if card["certificate"] is not None:
         _render_certificate(card["certificate"], console)
     files = Table("file", "bytes", "SHA-256", box=None)
@@ -125,6 +129,47 @@ def render(card: dict[str, Any], console: Console) -> None:
     console.print(files)
     if card["provenance"] is not None:
         _render_provenance(card["provenance"], console)
+
+
+def _conditional(bundle: Bundle) -> dict[str, Any] | None:
+    """The limits by size, ready for JSON; ones that are not of this bundle are named as such."""
+    try:
+        spec = conditional_spec(bundle)
+    except BundleError as error:
+        return {"invalid": str(error)}
+    if spec is None:
+        return None
+    return {**spec.model_dump(mode="json", exclude={"fitted"}), "fitted": [_seen(seen) for seen in spec.fitted]}
+
+
+def _render_conditional(spec: dict[str, Any], console: Console) -> None:
+    if "invalid" in spec:
+        console.print(_plain(f"limits by size: {spec['invalid']}"))
+        return
+    console.print(
+        f"limits by size, set for {spec['rate']:.3%} withheld; they are the rule, and nothing is released before all "
+        "detectors were asked:",
+        highlight=False,
+    )
+    clean = {entry["group"]: entry for entry in spec["coverage"] if entry["part"] == "clean"}
+    names = (Column(_plain(name)) for name in spec["detectors"])
+    table = Table("shorter side", "threshold", *names, "withheld", "of tracks", box=None)
+    starts = [1, *spec["edges"]]
+    for number, (start, group) in enumerate(zip(starts, spec["groups"], strict=True)):
+        sides = f"{start}-{starts[number + 1] - 1}" if number + 1 < len(starts) else f"{start} and more"
+        found = clean.get(number)
+        seen = [f"{found['withheld']:.2%}", str(found["tracks"])] if found else ["unknown", ""]
+        limits = (_number(limit["limit"]) for limit in group["limits"])
+        table.add_row(f"{sides} pixels", _number(group["threshold"]), *limits, *seen)
+    console.print(table)
+    for entry in spec["coverage"]:
+        if entry["group"] is None:
+            console.print(
+                _plain(
+                    f"withheld, {entry['part']}: {entry['withheld']:.2%} ({entry['low']:.2%} to {entry['high']:.2%}), "
+                    f"{entry['tracks']} tracks of {entry['images']} images"
+                )
+            )
 
 
 def _render_provenance(record: dict[str, Any], console: Console) -> None:

@@ -14,7 +14,7 @@ from typing import Any, Literal
 from pydantic import Field, model_validator
 
 from firewall.bundle import Bundle, Manifest
-from firewall.bundle.manifest import network_files
+from firewall.bundle.manifest import CONDITIONAL_FILE, network_files
 from firewall.bundle.strict import Sha256, Strict
 from firewall.errors import BundleError
 
@@ -132,7 +132,7 @@ class CertificateSpec(Strict):
 
 def judges(manifest: Manifest) -> str:
     """SHA-256 of all that a verdict depends on: classifier, detectors, thresholds and fusion, and their files."""
-    files = {manifest.classifier.file, *network_files(manifest.detectors)}
+    files = {manifest.classifier.file, *network_files(manifest.detectors), *({CONDITIONAL_FILE} & set(manifest.files))}
     content: dict[str, Any] = {
         "classifier": manifest.classifier.model_dump(mode="json"),
         "detectors": [spec.model_dump(mode="json", exclude={"fitted"}) for spec in manifest.detectors],

@@ -13,6 +13,7 @@ from firewall.bundle.provenance import Provenance
 from firewall.bundle.strict import Sha256, Strict
 
 __all__ = [
+    "CONDITIONAL_FILE",
     "LARGEST_FILE",
     "MANIFEST",
     "SIGNATURE",
@@ -31,6 +32,8 @@ __all__ = [
 
 MANIFEST = "manifest.json"
 SIGNATURE = f"{MANIFEST}.sig"
+#: Limits by the size of a region, see firewall.bundle.conditional. Where a bundle has this file it is the rule.
+CONDITIONAL_FILE = "conditional.json"
 #: The longest file of a bundle, in bytes.
 LARGEST_FILE = 1 << 30
 _LARGEST_BUNDLE = 2 << 30
@@ -275,6 +278,14 @@ class Manifest(Strict):
                     f"input of {wanted[0]}x{wanted[1]} pixels; it has {len(masked.labels)} labels and "
                     f"{there[0]}x{there[1]} pixels"
                 )
+        return self
+
+    @model_validator(mode="after")
+    def _each_detector_once(self) -> Manifest:
+        names = [spec.name for spec in self.detectors]
+        twice = sorted({name for name in names if names.count(name) > 1})
+        if twice:  # scores are kept by name: one of them would not count
+            raise ValueError(f"a bundle holds each detector once; {', '.join(twice)} is there more than once")
         return self
 
     @model_validator(mode="after")

@@ -75,6 +75,14 @@ class Fusion:
             -math.inf,
         )
 
+    def exceeded(self, scores: Mapping[str, float]) -> tuple[str, ...]:
+        """The detectors whose score lies above their own limit `withhold_above`."""
+        return tuple(
+            term.detector
+            for term in self.spec.terms
+            if term.withhold_above is not None and scores.get(term.detector, math.nan) > term.withhold_above
+        )
+
     def complete(self, scores: Mapping[str, float]) -> bool:
         """Whether enough is known to release.
 

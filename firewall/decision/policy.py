@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
 import numpy as np
 
+from firewall.detectors.contrast import Contrast
 from firewall.frame import Region
 from firewall.regions import overlaps
 from firewall.verdict import Reason
@@ -57,6 +58,13 @@ class Rule(Protocol):
             True if no further score is needed and those that count are finite.
         """
 
+    def exceeded(self, scores: Mapping[str, float]) -> tuple[str, ...]:
+        """The detectors whose score withholds by itself.
+
+        Args:
+            scores: Detector -> score, of the detectors that were asked.
+        """
+
 
 class Thresholds:
     """Any score above its own threshold withholds."""
@@ -73,6 +81,10 @@ class Thresholds:
         """Whether every detector has given a finite score."""
         return bool(self.thresholds) and all(math.isfinite(scores.get(name, math.nan)) for name in self.thresholds)
 
+    def exceeded(self, scores: Mapping[str, float]) -> tuple[str, ...]:
+        """The detectors whose score lies above their threshold."""
+        return tuple(name for name, limit in self.thresholds.items() if scores.get(name, math.nan) > limit)
+
 
 class Policy:
     """Decides about an image.
@@ -85,7 +97,8 @@ class Policy:
         """Take a rule.
 
         Args:
-            rule: Detector -> threshold, or a fusion (firewall.decision.fusion).
+            rule: Detector -> threshold, a fusion (firewall.decision.fusion), or the conditional limits for a size
+                (firewall.decision.conditional).
         """
         self.rule: Rule = Thresholds(rule) if isinstance(rule, Mapping) else rule
 
@@ -104,6 +117,7 @@ class Policy:
         contradicted: bool = False,
         late: bool = False,
         certified: bool | None = True,
+        remarks: Collection[Reason] = (),
     ) -> Judgement:
         """Decide about one image.
 
@@ -113,6 +127,8 @@ class Policy:
             late: Whether the deadline has passed.
             certified: Whether no sticker can have changed the label (firewall.decision.masking); True if that isn't
                 asked for, None if there was no time to find out.
+            remarks: What detectors said beside their scores. It never releases or withholds, and only names the reason
+                of what is suspicious.
 
         Returns:
             The judgement. It releases only if every check has passed.
@@ -122,7 +138,7 @@ class Policy:
         if released:
             reason = Reason.BENIGN
         elif excess > 0:
-            reason = Reason.SUSPICIOUS
+            reason = self._suspect(scores, remarks)
         elif contradicted:
             reason = Reason.CONTRADICTORY
         elif late:
@@ -132,6 +148,12 @@ class Policy:
         else:
             reason = Reason.LATE if certified is None else Reason.UNCERTIFIED
         return Judgement(released, reason, excess if complete or excess > 0 else None)
+
+    def _suspect(self, scores: Mapping[str, float], remarks: Collection[Reason]) -> Reason:
+        """What exactly is suspicious: who sees too little can't say what it is, so contrast comes first."""
+        if Contrast.name in self.rule.exceeded(scores):
+            return Reason.LOW_CONTRAST
+        return Reason.NOT_A_SIGN if Reason.NOT_A_SIGN in remarks else Reason.SUSPICIOUS
 
 
 def contradictions(regions: Sequence[Region], labels: Sequence[int]) -> list[bool]:

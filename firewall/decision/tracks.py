@@ -44,6 +44,8 @@ _JUDGED = frozenset(
     {
         Reason.BENIGN,
         Reason.SUSPICIOUS,
+        Reason.NOT_A_SIGN,
+        Reason.LOW_CONTRAST,
         Reason.CONTRADICTORY,
         Reason.UNCERTIFIED,
         Reason.UNCONFIRMED,

@@ -8,8 +8,10 @@ from firewall.bundle import DetectorSpec
 from firewall.detectors.agreement import Agreement
 from firewall.detectors.attention import Attention
 from firewall.detectors.confidence import Confidence
+from firewall.detectors.contrast import Contrast
 from firewall.detectors.evidence import Detector, Evidence, Network
 from firewall.detectors.image_cnn import ImageCnn
+from firewall.detectors.juror import Juror, is_juror
 from firewall.detectors.residual import Residual
 from firewall.detectors.stability import Stability
 from firewall.detectors.statistics import Statistics
@@ -21,6 +23,7 @@ __all__ = ["DETECTORS", "NETWORK_DETECTORS", "Detector", "Evidence", "Network", 
 DETECTORS: dict[str, Callable[[dict[str, object]], Detector]] = {
     Agreement.name: Agreement,
     Confidence.name: Confidence,
+    Contrast.name: Contrast,
     Stability.name: Stability,
 }
 #: Detectors that ask a trained network, which their parameter `file` names.
@@ -32,12 +35,16 @@ NETWORK_DETECTORS: dict[str, Callable[[dict[str, object], Network], Detector]] =
 }
 
 
-def build(spec: DetectorSpec, open_network: Callable[[str], Network] | None = None) -> Detector:
+def build(
+    spec: DetectorSpec, open_network: Callable[[str], Network] | None = None, classes: int | None = None
+) -> Detector:
     """The detector that a bundle names.
 
     Args:
         spec: The detector as the manifest has it.
         open_network: Gives the network in a file of the bundle.
+        classes: How many the classifier has: a juror proves at once that it knows as many. None: not before it is
+            asked.
 
     Raises:
         BundleError: If the detector is unknown or its parameters don't fit.
@@ -46,9 +53,12 @@ def build(spec: DetectorSpec, open_network: Callable[[str], Network] | None = No
     parameters = dict(spec.parameters)
     if spec.name in DETECTORS:
         return DETECTORS[spec.name](parameters)
-    if spec.name not in NETWORK_DETECTORS:
-        known = ", ".join([*DETECTORS, *NETWORK_DETECTORS])
+    if spec.name not in NETWORK_DETECTORS and not is_juror(spec.name):
+        known = ", ".join([*DETECTORS, *NETWORK_DETECTORS, "juror-NAME (a-z, 0-9 and hyphens)"])
         raise BundleError(f"unknown detector {spec.name!r}; this version knows {known}")
     if open_network is None or not isinstance(parameters.get("file"), str):
         raise BundleError(f"detector {spec.name!r} needs a network: a parameter 'file' that names a file of the bundle")
-    return NETWORK_DETECTORS[spec.name](parameters, open_network(str(parameters["file"])))
+    network = open_network(str(parameters["file"]))
+    if is_juror(spec.name):
+        return Juror(spec.name, parameters, network, classes)
+    return NETWORK_DETECTORS[spec.name](parameters, network)

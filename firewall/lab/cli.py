@@ -15,6 +15,7 @@ from firewall.lab.commands.demo import demo
 from firewall.lab.commands.detectors import train_image_cnn, train_residual, train_statistics
 from firewall.lab.commands.evaluate import evaluate
 from firewall.lab.commands.fuse import fuse
+from firewall.lab.commands.jury import add_jury, train_juror
 from firewall.lab.commands.label_detectors import train_agreement, train_correction, train_stability
 from firewall.lab.commands.over_time import drift, tracks
 from firewall.lab.commands.papers import PASSED_ON, paper, paper_pages
@@ -44,7 +45,9 @@ train_app.command("image-cnn")(train_image_cnn)
 train_app.command("residual")(train_residual)
 train_app.command("attention")(train_attention)
 train_app.command("masked")(train_masked)
+train_app.command("juror")(train_juror)
 app.command()(masked)
+app.command("add-jury")(add_jury)
 train_app.command("spatial")(train_spatial)
 app.add_typer(attack_app, name="attack")
 attack_app.command("database")(attack)

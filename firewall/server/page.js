@@ -9,6 +9,8 @@
 
   const WHY = {
     "suspicious": "It behaves like an adversarial example.",
+    "not a sign": "It is suspicious, and a second network takes it for no sign at all.",
+    "too little contrast": "There is too little to see for a label.",
     "contradictory": "Two boxes of the same place were taken for different things.",
     "not certified": "A sticker could have changed the label.",
     "not confirmed yet": "The label has to be seen in a few frames running.",

@@ -25,7 +25,15 @@ from firewall.verdict import Reason, Verdict
 __all__ = ["Service", "Summary"]
 
 #: Reasons of verdicts that the drift monitor may see: the region was judged by its own pixels.
-_SAMPLED = (Reason.BENIGN, Reason.SUSPICIOUS, Reason.UNCERTIFIED, Reason.DETECTOR_ERROR, Reason.ENGINE_ERROR)
+_SAMPLED = (
+    Reason.BENIGN,
+    Reason.SUSPICIOUS,
+    Reason.NOT_A_SIGN,
+    Reason.LOW_CONTRAST,
+    Reason.UNCERTIFIED,
+    Reason.DETECTOR_ERROR,
+    Reason.ENGINE_ERROR,
+)
 #: The drift monitor ignores tracks of fewer frames: many of them are not signs and only flicker.
 _LONG_ENOUGH = 3
 

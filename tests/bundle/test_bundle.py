@@ -90,6 +90,14 @@ def test_a_missing_bundle_says_what_to_do(tmp_path: Path) -> None:
         load_bundle(tmp_path / "nowhere")
 
 
+def test_a_detector_that_is_there_twice_is_refused(copy: Path) -> None:
+    """Scores are kept by name, so one of the two would not count."""
+    detectors = json.loads((copy / "manifest.json").read_text())["detectors"]
+    edit(copy, detectors=[*detectors, detectors[0]], fusion=None)
+    with pytest.raises(BundleError, match=f"{detectors[0]['name']} is there more than once"):
+        load_bundle(copy)
+
+
 def test_an_unknown_detector_is_refused(copy: Path) -> None:
     """A bundle that asks for a detector this version doesn't have is not run without it."""
     edit(copy, detectors=[{"name": "crystal-ball", "threshold": 0.5}], fusion=None)

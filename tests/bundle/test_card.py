@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +15,7 @@ from firewall.bundle.card import describe
 from firewall.bundle.certificate import CERTIFICATE_FILE, CertificateSpec, RateSpec, certificate, judges
 from firewall.bundle.numerics import FUSED, Measurement, Numerics
 from firewall.bundle.provenance import Provenance, StageFile, StageRecord
+from firewall.bundle.trust import Trust
 from firewall.errors import BundleError
 
 RATE = {"images": 200, "hits": 10, "upper_if_independent": 0.0836}
@@ -193,3 +195,43 @@ def test_how_a_bundle_was_made_is_shown_stage_by_stage(tmp_path: Path, capsys: p
     assert "train data md5:aaaaaaaa [red]net.onnx md5:bbbbbbbb" in text
     assert "fuse data md5:aaaaaaaa, [red]net.onnx md5:bbbbbbbb" in text
     assert "recipe" not in shown(rewritten(tmp_path / "c", provenance=None), capsys)
+
+
+def limits(detectors: list[str], coverage: list[dict[str, Any]]) -> bytes:
+    """A `conditional.json` of two groups."""
+    entry = {"threshold": 1.5, "limits": [{"median": 0.0, "unit": 1.0, "limit": 2.25}] * len(detectors)}
+    spec = {"detectors": detectors, "edges": [24], "power": 2.0, "groups": [entry, entry], "rate": 0.01, "level": 0.003}
+    seen = {"dataset": "gtsrb", "part": "kept-out", "groups": "1 2"}
+    return json.dumps({**spec, "coverage": coverage, "fitted": [seen]}).encode()
+
+
+def test_limits_by_size_are_shown(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """Each group with its sizes, limits and what was measured there; sizes without a measurement say so."""
+    plain = load_bundle()
+    names = [spec.name for spec in plain.manifest.detectors]
+    found = {"tracks": 70, "images": 900, "withheld": 0.0123, "low": 0.004, "high": 0.03}
+    coverage = [{"group": 1, **found}, {"group": None, **found}, {"part": "fog", "group": None, **found}]
+    fields = plain.manifest.model_dump(exclude={"files"})
+    write_bundle(tmp_path, {**plain.files, "conditional.json": limits(names, coverage)}, **fields)
+
+    assert cli.run(cli.app, ["bundle", "show", str(tmp_path)], "firewall") == 0
+    text = capsys.readouterr().out
+    assert "limits by size, set for 1.000% withheld" in text
+    assert re.search(r"1-23 pixels +1\.5 .*2\.25 +unknown", text) and re.search(
+        r"24 and more pixels .*1\.23% +70", text
+    )
+    assert "withheld, clean: 1.23% (0.40% to 3.00%), 70 tracks of 900 images" in text and "withheld, fog:" in text
+    card = describe(load_bundle(tmp_path, trust=Trust()))
+    assert card["conditional"]["edges"] == [24] and card["conditional"]["fitted"][0]["groups"] == 2
+
+
+def test_limits_of_another_bundle_are_named_as_such(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """All else is shown."""
+    plain = load_bundle()
+    fields = plain.manifest.model_dump(exclude={"files"})
+    write_bundle(tmp_path, {**plain.files, "conditional.json": limits(["other"], [])}, **fields)
+
+    assert cli.run(cli.app, ["bundle", "show", str(tmp_path)], "firewall") == 0
+    text = capsys.readouterr().out
+    assert "limits by size: conditional.json of bundle" in text and "has limits for other" in text
+    assert plain.manifest.classifier.file in text

@@ -6,6 +6,7 @@ success.
 
 from firewall.lab.attacks.attack import Attack
 from firewall.lab.attacks.criteria import Criterion, Target, TopOut
+from firewall.lab.attacks.crops import attack_crops
 from firewall.lab.attacks.registry import ATTACKS, BLACK_BOX, PAPER_TARGETED, PAPER_UNTARGETED, by_name
 from firewall.lab.attacks.rounding import quantise, survivors
 
@@ -18,6 +19,7 @@ __all__ = [
     "Criterion",
     "Target",
     "TopOut",
+    "attack_crops",
     "by_name",
     "quantise",
     "survivors",

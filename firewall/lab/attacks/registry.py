@@ -30,8 +30,22 @@ stadv-wide               flow of 3 pixels or less, for larger images       Xiao 
 substitute, -drawn       black box by labels, transferred                  Papernot et al. 2017, Sun et al.
 patch                    a disc that may lie anywhere                      Brown et al. 2017
 stickers                 black and white rectangles on the sign            after Eykholt et al. 2018
+shadow, triangle         shadow of a polygon; of a triangle, lightness .43 Zhong et al. 2022, most confident of 300
+shadow-refined           the same after 200, then 100 neighbours           after Zhong et al. 2022
+railing                  shadow of parallel bars                           most confident of 300
+bars, two-bars           bars of .04 of the area; two, black or white      most confident of 300
+stickers-drawn           coloured rectangles and discs, .04 of the area    most confident of 300
+leaves, scribble         leaves; a stroke of paint, .04 of the area        most confident of 300
+beam, glare, flicker     laser or lamp, low sun, lamp on AC                most confident of 300
+projector                smooth coloured light                             most confident of 300
+projector-gradient       the same by gradient                              after Gnanasambandam et al. 2021
+dirt, drops              splashes on the sign, drops on the lens           most confident of 300
+pose                     perspective and rotation                          most confident of 300
+cast                     colour cast and exposure                          most confident of 300
 
 -top5: the label has to leave the first five classes, as in the statistics paper, and not only the first place.
+Most confident of 300: black box by scores; of 300 random draws of `firewall.lab.datasets.obstructions`, each such that
+a person still reads the sign, the one that the network is surest of. `decision_only` sees only what is released.
 """
 
 from __future__ import annotations
@@ -58,6 +72,8 @@ from firewall.lab.attacks.newtonfool import NewtonFool
 from firewall.lab.attacks.one_pixel import OnePixel
 from firewall.lab.attacks.patch import Patch
 from firewall.lab.attacks.pgd import Pgd
+from firewall.lab.attacks.physical import Physical
+from firewall.lab.attacks.projector import Projector
 from firewall.lab.attacks.square import Square
 from firewall.lab.attacks.stadv import StAdv
 from firewall.lab.attacks.stickers import Stickers
@@ -112,6 +128,24 @@ ATTACKS: MappingProxyType[str, Attack] = MappingProxyType(
         "substitute-drawn": Substitute(seeds="drawn", count=100),
         "patch": Patch(),
         "stickers": Stickers(),
+        "shadow": Physical("shadow", name="shadow"),
+        "shadow-refined": Physical("shadow", draws=200, refined=100, name="shadow"),
+        "triangle": Physical("triangle", name="triangle"),
+        "railing": Physical("railing", name="railing"),
+        "bars": Physical("bars", name="bars"),
+        "two-bars": Physical("two-bars", name="two-bars"),
+        "stickers-drawn": Physical("stickers", name="stickers-drawn"),
+        "leaves": Physical("leaves", name="leaves"),
+        "scribble": Physical("scribble", name="scribble"),
+        "beam": Physical("beam", name="beam"),
+        "glare": Physical("glare", name="glare"),
+        "flicker": Physical("flicker", name="flicker"),
+        "projector": Physical("projector", name="projector"),
+        "projector-gradient": Projector(),
+        "dirt": Physical("dirt", name="dirt"),
+        "drops": Physical("drops", name="drops"),
+        "pose": Physical("pose", name="pose"),
+        "cast": Physical("cast", name="cast"),
     }
 )
 

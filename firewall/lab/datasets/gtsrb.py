@@ -21,7 +21,7 @@ from firewall.lab.datasets.packs import load_pack
 from firewall.sources.image import read_image
 from firewall.sources.uri import printable
 
-__all__ = ["CLASS_NAMES", "Gtsrb", "load_test", "load_train", "open_gtsrb", "split_tracks"]
+__all__ = ["CLASS_NAMES", "KEPT_OUT", "Gtsrb", "load_test", "load_train", "open_gtsrb", "split_tracks"]
 
 CLASS_NAMES: tuple[str, ...] = (
     *(f"speed limit {limit}" for limit in (20, 30, 50, 60, 70, 80)),

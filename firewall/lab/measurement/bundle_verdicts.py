@@ -100,7 +100,7 @@ class Judge:
         classifier: Its own classifier, as the edge runs it.
         detectors: In the order in which the edge asks them.
         policy: The edge's.
-        thresholds: By detector. In a bundle with a fusion only that of SUSPICION, 0, withholds.
+        thresholds: By detector. In a bundle with a fusion or conditional limits only that of SUSPICION, 0, withholds.
     """
 
     bundle: Bundle
@@ -146,9 +146,9 @@ class Judge:
         return {detector.name: measured.scores(detector) for detector in self.detectors}
 
     def scores(self, measured: Measured) -> dict[str, Floats]:
-        """As `own_scores`; of a bundle with a fusion also SUSPICION, with all detectors asked."""
+        """As `own_scores`; of a bundle with a fusion or conditional limits also SUSPICION, with all detectors asked."""
         scores = self.own_scores(measured)
-        if self.bundle.manifest.fusion is not None:
+        if SUSPICION in self.thresholds:
             rows = (dict(zip(scores, row, strict=True)) for row in zip(*scores.values(), strict=True))
             scores[SUSPICION] = np.array([self.policy.excess(row) for row in rows], np.float64)
         return scores
@@ -180,7 +180,7 @@ def judge_of(bundle: Bundle, classifier: Protected) -> Judge:
     engine = OnnxRuntimeEngine(bundle, threads=1)
     guard = Firewall(bundle, engine, threads=1)
     thresholds = {spec.name: spec.threshold for spec in bundle.manifest.detectors}
-    if guard.fusion is not None:
+    if guard.rules.fused:
         thresholds[SUSPICION] = 0.0
     return Judge(bundle, on_the_edge(bundle, engine, classifier), tuple(guard.detectors), guard.policy, thresholds)
 

@@ -17,7 +17,7 @@ from firewall.engines import Engine, OnnxRuntimeEngine
 from firewall.engines.sessions import Optimisation
 from firewall.frame import Pixels
 from firewall.lab.datasets.reading import at_size
-from firewall.transforms import SWEEP_16, SWEEP_76, apply_operations, residual
+from firewall.transforms import SWEEP_16, SWEEP_76, apply_operations, residual, resize
 
 __all__ = ["SWEEPS", "Measured", "engine_for", "measure"]
 
@@ -82,7 +82,7 @@ class Measured:
 
     def _evidence(self, index: int) -> Evidence:
         variants = dict(zip(self.operations, self.variants[index], strict=True))
-        return Evidence(self.images[index], self.logits[index], variants, residual)
+        return Evidence(self.images[index], self.logits[index], variants, residual, resize=resize)
 
 
 def measure(

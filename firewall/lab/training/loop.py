@@ -63,6 +63,7 @@ def fit(
     held: Callable[[nn.Module], float],
     workers: int,
     shown: Shown | None = None,
+    bfloat16: bool = False,
 ) -> nn.Module:
     """Train a network.
 
@@ -79,6 +80,7 @@ def fit(
         workers: Processes that prepare images; 0: this one.
         shown: What is made of a batch before the network learns from it. Its random numbers must come from torch's
             global generator.
+        bfloat16: Whether the passes run in bfloat16; weights and loss stay float32.
 
     Returns:
         The moving average of the network, in evaluation mode.
@@ -123,7 +125,9 @@ def fit(
                 done = (epoch + number / len(loader)) / settings.epochs
                 images = drawn if shown is None else shown(model, drawn, labels, done)
                 optimizer.zero_grad()
-                value = loss(model(images), labels)
+                with torch.autocast("cpu", torch.bfloat16, enabled=bfloat16):
+                    outputs = model(images)
+                value = loss(outputs.float(), labels)
                 value.backward()
                 optimizer.step()
                 schedule.step()

@@ -33,6 +33,7 @@ from firewall.lab.attacks.high_confidence import HighConfidencePgd
 from firewall.lab.attacks.pgd import Pgd
 from firewall.lab.attacks.rounding import as_stored, to_input
 from firewall.lab.attacks.square import Square
+from firewall.lab.datasets.obstructions import FAMILIES
 from tests.lab.coloured_shapes import CLASSES, SIZE, classes_of, logits_of
 
 HALF_LEVEL = 0.5 / 255 + 1e-6
@@ -82,6 +83,24 @@ TABLE: dict[str, tuple[float, float | None, float]] = {
     "substitute-drawn": (0.05, 0.1, 3.2),
     "patch": (0.04, None, 3.5),
     "stickers": (0.90, None, 6.0),
+    "shadow": (0.05, None, 5.3),
+    "shadow-refined": (0.05, None, 5.4),
+    "triangle": (0.10, None, 4.4),
+    "railing": (0.10, None, 5.5),
+    "bars": (0.70, None, 5.0),
+    "two-bars": (0.75, None, 5.6),
+    "stickers-drawn": (0.85, None, 3.5),
+    "leaves": (0.85, None, 2.9),
+    "scribble": (0.75, None, 3.8),
+    "beam": (0.35, None, 6.0),
+    "glare": (0.30, None, 5.6),
+    "flicker": (0.25, None, 4.5),
+    "projector": (0.35, None, 5.4),
+    "projector-gradient": (0.90, None, 7.0),
+    "dirt": (0.20, None, 2.5),
+    "drops": (0.30, None, 2.0),
+    "pose": (0.90, None, 3.8),
+    "cast": (0.70, None, 6.4),
 }
 
 #: The registered attacks that would take too long here, with less effort.
@@ -94,6 +113,10 @@ LESS: dict[str, dict[str, int]] = {
     "substitute": {"rounds": 2},
     "substitute-drawn": {"rounds": 1},
     "patch": {"steps": 80},
+    **{family: {"draws": 60} for family in FAMILIES},
+    "stickers": {},
+    "stickers-drawn": {"draws": 60},
+    "shadow-refined": {"draws": 60, "refined": 40},
 }
 
 
@@ -599,6 +622,8 @@ FEW: dict[str, int | float] = {
     "views": 2,
     "lengths": 6,
     "share": 0.02,
+    "draws": 6,
+    "refined": 4,
 }
 
 

@@ -36,6 +36,10 @@ FAMILIES: MappingProxyType[str, tuple[str, ...]] = MappingProxyType(
         "deformation": ("adef", "adef-top5", "stadv", "stadv-targeted", "stadv-wide"),
         "black box": ("square", "hopskipjump"),
         "on the sign": ("patch", "stickers"),
+        "shadow": ("shadow", "shadow-refined", "triangle", "railing"),
+        "light": ("beam", "glare", "flicker", "projector", "projector-gradient", "cast"),
+        "occlusion": ("bars", "two-bars", "stickers-drawn", "leaves", "scribble", "dirt", "drops"),
+        "pose": ("pose",),
     }
 )
 

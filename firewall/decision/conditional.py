@@ -1,0 +1,212 @@
+"""Limits by the size of a region: a sign of 20 pixels and one of 200 are each compared with benign ones of their size.
+
+Small crops are blurred, and detectors are loud on them; one limit for all sizes would have to leave room for that
+everywhere. So regions are grouped by their shorter side in their own pixels. In group g, with detectors d:
+
+    S = (sum over d of max(0, (score_d - median_gd) / unit_gd) ** power) ** (1 / power)
+
+A label is withheld if S > threshold_g, or if any score_d > limit_gd. No term falls when a score rises, so no detector
+can cancel another one's alarm. And there is no early release: a label goes out only after every detector has given a
+finite score, since whatever is left out can be aimed at. Withholding early stays.
+
+The numbers are in the bundle, `conditional.json`; `firewall lab conditional` sets them on benign images alone. The
+sender of a picture chooses the size, so the rule has to hold in each group: every group has a finite limit for every
+detector, and its own threshold.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+import numpy.typing as npt
+
+from firewall.bundle import Bundle
+from firewall.bundle.conditional import (
+    CONDITIONAL_FILE,
+    ConditionalSpec,
+    CoverageSpec,
+    GroupSpec,
+    LimitSpec,
+    conditional_spec,
+)
+
+__all__ = [
+    "CONDITIONAL_FILE",
+    "Conditional",
+    "ConditionalSpec",
+    "CoverageSpec",
+    "GroupRule",
+    "GroupSpec",
+    "LimitSpec",
+    "conditional_of",
+    "groups_of",
+    "sums_in",
+    "suspicions_of",
+]
+
+Floats = npt.NDArray[np.float64]
+
+#: No score counts as farther away than so many units: neither a power nor a sum overflows.
+_FARTHEST = 1e100
+
+
+class GroupRule:
+    """The rule for the regions of one group; a firewall.decision.policy.Rule."""
+
+    def __init__(self, detectors: Sequence[str], group: GroupSpec, power: float) -> None:
+        """Take a group.
+
+        Args:
+            detectors: In the order of the group's limits.
+            group: The group.
+            power: Exponent of the sum.
+        """
+        self.limits = dict(zip(detectors, group.limits, strict=True))
+        self.threshold, self.power = group.threshold, power
+
+    def shares(self, scores: Mapping[str, float]) -> dict[str, float]:
+        """How far each score lies above the median, in units of its group.
+
+        Args:
+            scores: Detector -> score, of the detectors that were asked.
+
+        Returns:
+            Detector -> share, 0 or more; NaN for a score that is not finite.
+        """
+        return {
+            name: _beyond(limit, scores[name]) if math.isfinite(scores[name]) else math.nan
+            for name, limit in self.limits.items()
+            if name in scores
+        }
+
+    def excess(self, scores: Mapping[str, float]) -> float:
+        """How far the scores so far lie above what is released; see Rule.
+
+        Args:
+            scores: Detector -> score, of the detectors that were asked.
+
+        Returns:
+            The larger of S - threshold and the largest (score - limit) / unit.
+        """
+        known = [
+            (limit, scores[name])
+            for name, limit in self.limits.items()
+            if name in scores and not math.isnan(scores[name])
+        ]
+        if not known:
+            return -math.inf
+        beyond = [_beyond(limit, score) for limit, score in known]
+        alone = min(max((score - limit.limit) / limit.unit for limit, score in known), _FARTHEST)
+        return max(_root(beyond, self.power) - self.threshold, alone)
+
+    def complete(self, scores: Mapping[str, float]) -> bool:
+        """Whether every detector has given a finite score: nothing is released before."""
+        return all(math.isfinite(scores.get(name, math.nan)) for name in self.limits)
+
+    def exceeded(self, scores: Mapping[str, float]) -> tuple[str, ...]:
+        """The detectors whose own limit withholds."""
+        return tuple(name for name, limit in self.limits.items() if scores.get(name, math.nan) > limit.limit)
+
+
+class Conditional:
+    """The rules of a bundle for regions of all sizes."""
+
+    def __init__(self, spec: ConditionalSpec) -> None:
+        """Take a bundle's specification.
+
+        Args:
+            spec: Groups and limits.
+        """
+        self.spec = spec
+        self._rules = [GroupRule(spec.detectors, group, spec.power) for group in spec.groups]
+
+    def rule(self, side: int) -> GroupRule:
+        """The rule for a region.
+
+        Args:
+            side: Its shorter side in its own pixels.
+
+        Returns:
+            That of its group.
+        """
+        return self._rules[self.spec.group(side)]
+
+
+def conditional_of(bundle: Bundle) -> Conditional | None:
+    """The conditional limits of a bundle.
+
+    Args:
+        bundle: A verified bundle.
+
+    Returns:
+        Its rules, or None if it has no such part.
+
+    Raises:
+        BundleError: If the part is not valid, or names other detectors than the bundle has.
+    """
+    spec = conditional_spec(bundle)
+    return None if spec is None else Conditional(spec)
+
+
+def groups_of(spec: ConditionalSpec, sides: npt.NDArray[np.integer]) -> npt.NDArray[np.int64]:
+    """`ConditionalSpec.group` of many regions at once, int64 (N,)."""
+    return np.searchsorted(np.array(spec.edges, np.int64), sides, side="right").astype(np.int64)
+
+
+def sums_in(group: GroupSpec, scores: Floats, power: float) -> Floats:
+    """S of many images of one group, float64 (N,).
+
+    Args:
+        group: The group; its threshold and limits are not asked.
+        scores: Finite, float64 (N, D).
+        power: Exponent of the sum.
+    """
+    beyond = np.maximum(_units(group, scores, "median"), 0.0)
+    largest = beyond.max(axis=1, keepdims=True)  # divided by it, no power overflows
+    scaled = np.divide(beyond, largest, out=np.zeros_like(beyond), where=largest > 0)
+    total: Floats = largest[:, 0] * (scaled**power).sum(axis=1) ** (1 / power)
+    return total
+
+
+def suspicions_of(spec: ConditionalSpec, scores: Floats, sides: npt.NDArray[np.integer]) -> Floats:
+    """`GroupRule.excess` of many images at once, with all detectors asked.
+
+    Args:
+        spec: The specification.
+        scores: Of its detectors in its order, float64 (N, D).
+        sides: Shorter side of each region in its own pixels, (N,).
+
+    Returns:
+        float64 (N,); above 0 withholds. Infinite where a score is not finite, since no label goes out there.
+    """
+    scores = np.asarray(scores, np.float64)
+    found = np.full(len(scores), np.inf)
+    usable = np.isfinite(scores).all(axis=1)
+    groups = groups_of(spec, sides)
+    for number, group in enumerate(spec.groups):
+        where = usable & (groups == number)
+        alone = _units(group, scores[where], "limit").max(axis=1, initial=-np.inf)
+        found[where] = np.maximum(sums_in(group, scores[where], spec.power) - group.threshold, alone)
+    return found
+
+
+def _units(group: GroupSpec, scores: Floats, above: str) -> Floats:
+    """How far scores lie above the detectors' `above`, median or limit, in their units."""
+    start, unit = (np.array([getattr(limit, name) for limit in group.limits]) for name in (above, "unit"))
+    with np.errstate(over="ignore"):
+        found: Floats = np.minimum((scores - start) / unit, _FARTHEST)
+    return found
+
+
+def _beyond(limit: LimitSpec, score: float) -> float:
+    return min(max(0.0, (score - limit.median) / limit.unit), _FARTHEST)
+
+
+def _root(beyond: Sequence[float], power: float) -> float:
+    """The root of the sum of the powers, without overflow."""
+    largest = max(beyond)
+    if largest <= 0:
+        return 0.0
+    return float(largest * math.fsum((value / largest) ** power for value in beyond) ** (1 / power))

@@ -1,0 +1,77 @@
+"""Which rule of a bundle decides about a region: limits by its size, a fusion, or each detector's own threshold."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+from firewall.bundle import Bundle
+from firewall.decision.conditional import conditional_of
+from firewall.decision.fusion import Fusion
+from firewall.decision.policy import Policy
+from firewall.detectors import Detector
+
+__all__ = ["Rules"]
+
+
+class Rules:
+    """The rules of one bundle. Where it has conditional limits they are the rule, and its fusion is not asked."""
+
+    def __init__(self, bundle: Bundle) -> None:
+        """Take a bundle's rules.
+
+        Args:
+            bundle: A verified bundle.
+
+        Raises:
+            BundleError: If its conditional limits are not valid, or are those of other detectors.
+        """
+        spec = bundle.manifest
+        self.conditional = conditional_of(bundle)
+        self.fusion = Fusion(spec.fusion) if spec.fusion is not None and self.conditional is None else None
+        self._plain = Policy(self.fusion or {detector.name: detector.threshold for detector in spec.detectors})
+        #: The shorter side of the classifier's input: that of images which are kept at this size only.
+        self.usual = min(spec.classifier.input.width, spec.classifier.input.height)
+
+    @property
+    def fused(self) -> bool:
+        """Whether one suspicion is made of all scores, instead of a threshold for each."""
+        return self.conditional is not None or self.fusion is not None
+
+    def in_order(self, detectors: Sequence[Detector]) -> list[Detector]:
+        """The bundle's detectors in the order in which they are asked."""
+        if self.conditional is not None:
+            order: Sequence[str] = self.conditional.spec.detectors
+        elif self.fusion is not None:
+            order = self.fusion.order
+        else:
+            # Those that need only the original image come first, so most regions that aren't signs cost one
+            # classification.
+            return sorted(detectors, key=lambda detector: len(detector.operations))
+        return sorted(detectors, key=lambda detector: order.index(detector.name))
+
+    def policy(self, side: int | None = None) -> Policy:
+        """What decides about a region.
+
+        Args:
+            side: Its shorter side in its own pixels; None: `usual`.
+
+        Returns:
+            The policy with the rule for this size.
+        """
+        if self.conditional is None:
+            return self._plain
+        return Policy(self.conditional.rule(self.usual if side is None else side))
+
+    def shares(self, scores: Mapping[str, float], side: int) -> dict[str, float]:
+        """What each score counts, for the operator.
+
+        Args:
+            scores: Detector -> score, of the detectors that were asked.
+            side: The region's shorter side in its own pixels.
+
+        Returns:
+            Detector -> share, 0 or more; empty if each detector has a threshold of its own.
+        """
+        if self.conditional is not None:
+            return self.conditional.rule(side).shares(scores)
+        return {} if self.fusion is None else self.fusion.shares(scores)

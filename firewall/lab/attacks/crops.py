@@ -1,0 +1,80 @@
+"""Attack crops at their own size, as an attacker in front of the camera would."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Sequence
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from torch import nn
+
+from firewall.errors import DataError
+from firewall.lab.attacks.registry import by_name
+from firewall.lab.attacks.resampling import Resized
+from firewall.lab.attacks.rounding import quantise, to_input
+from firewall.lab.models.sign_classifier import INPUT_SIZE
+
+__all__ = ["attack_crops"]
+
+Pixels = npt.NDArray[np.uint8]
+
+
+def attack_crops(
+    attack_name: str,
+    model: nn.Module,
+    crops: Sequence[Pixels],
+    labels: Sequence[int] | npt.NDArray[np.int64],
+    seed: int,
+    *,
+    size: tuple[int, int] = (INPUT_SIZE, INPUT_SIZE),
+) -> list[Pixels]:
+    """Crops after an attack on the classifier, each at its own size, as they are stored and given to `Firewall.screen`.
+
+    The attack changes the crop's own pixels; the classifier sees them through the edge's resize. Crops of equal size
+    are attacked together, in chunks, so a crop's random numbers depend on the crops of its size before it: to resume,
+    cut the list into the same parts.
+
+    Args:
+        attack_name: As `by_name` takes it, channels included.
+        model: The classifier: float (N, 3, height, width) in 0..1 -> logits; such as `load_torch("default")`.
+        crops: Uint8 (h, w, 3) each, of any size.
+        labels: The classes to move away from, as the network counts them, one for each crop.
+        seed: What every random choice depends on.
+        size: Width and height of the network's input, in pixels.
+
+    Returns:
+        Uint8 (h, w, 3) each, in the order of `crops`. The attack need not succeed on every crop.
+
+    Raises:
+        UsageError: There is no such attack.
+        DataError: A crop or label doesn't fit.
+        EngineError: The network gives no usable logits or gradients.
+    """
+    attack = by_name(attack_name)
+    labels = np.asarray(labels)
+    if labels.shape != (len(crops),) or (len(crops) and labels.dtype.kind not in "iu"):
+        raise DataError(f"{len(crops)} crops need as many labels, whole numbers; got {labels.dtype} {labels.shape}")
+    for number, crop in enumerate(crops):
+        if crop.dtype != np.uint8 or crop.ndim != 3 or crop.shape[2] != 3 or 0 in crop.shape:
+            raise DataError(f"crop {number} is {crop.dtype} {crop.shape}; a crop is uint8 (h, w, 3), not empty")
+    seen = Resized(model, *size)
+    groups: dict[tuple[int, ...], list[int]] = {}
+    for number, crop in enumerate(crops):
+        groups.setdefault(crop.shape, []).append(number)
+    found: dict[int, Pixels] = {}
+    for shape, numbers in groups.items():
+        for start in range(0, len(numbers), attack.chunk):
+            chosen = numbers[start : start + attack.chunk]
+            batch = to_input(np.stack([crops[number] for number in chosen]))
+            aims = torch.from_numpy(labels[chosen].astype(np.int64))
+            result = attack.run(seen, batch, aims, _seed(seed, shape, start))
+            found.update(zip(chosen, quantise(result), strict=True))
+    return [found[number] for number in range(len(crops))]
+
+
+def _seed(seed: int, shape: tuple[int, ...], start: int) -> int:
+    """A seed of each chunk's own."""
+    digest = hashlib.sha256(f"{seed}:{shape}:{start}".encode()).digest()
+    return int.from_bytes(digest[:4], "big")

@@ -1,0 +1,1 @@
+"""Train the jury: networks that give a second opinion on the classifier's label."""

@@ -1,0 +1,86 @@
+"""What a juror is shown instead of a benign batch: a part of it attacked in one step, at full band or smoothly.
+
+N-FGSM (de Jorge et al., Make Some Noise, NeurIPS 2022): one sign step from a random start that may be twice as large,
+not projected afterwards; that costs one more pass and doesn't collapse as plain FGSM training does. A *smooth* step
+takes the sign of a gradient that was averaged over cells, so that its change survives JPEG and blur.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+__all__ = ["Adversary"]
+
+
+@dataclass(frozen=True)
+class Adversary:
+    """How a batch is attacked.
+
+    Args:
+        share: Share of the images that is attacked at full band, 0..1.
+        smooth: Share that is attacked smoothly.
+        epsilon: Smallest and largest change at full band, L-infinity in 0..1.
+        smooth_epsilon: The same for smooth changes.
+        warm_up: Share of the training over which the changes grow to their size.
+        bfloat16: Whether the passes run in bfloat16.
+    """
+
+    share: float = 0.4
+    smooth: float = 0.25
+    epsilon: tuple[float, float] = (2 / 255, 10 / 255)
+    smooth_epsilon: tuple[float, float] = (6 / 255, 28 / 255)
+    warm_up: float = 0.25
+    bfloat16: bool = False
+
+    def __call__(self, network: nn.Module, images: Tensor, labels: Tensor, done: float) -> Tensor:
+        """The batch with its first images attacked.
+
+        Args:
+            network: In training mode, left as it was but for running statistics.
+            images: Float (N, 3, H, W) in 0..1, in random order.
+            labels: Int64 (N,).
+            done: Share of the training that is done, 0..1.
+
+        Returns:
+            Float (N, 3, H, W) in 0..1, without a gradient.
+        """
+        full, smooth = round(self.share * len(images)), round(self.smooth * len(images))
+        attacked = full + smooth
+        if attacked == 0:
+            return images
+        growth = min(1.0, done / self.warm_up) if self.warm_up else 1.0
+        sizes = torch.empty(attacked, 1, 1, 1)
+        sizes[:full].uniform_(*self.epsilon)
+        sizes[full:].uniform_(*self.smooth_epsilon)
+        sizes *= growth
+        start = images[:attacked].clone()
+        start[:full] += torch.empty_like(start[:full]).uniform_(-2, 2) * sizes[:full]
+        start[full:] += _smooth_noise(start[full:]) * sizes[full:]
+        start = start.clamp(0, 1).requires_grad_(True)
+        with torch.autocast("cpu", torch.bfloat16, enabled=self.bfloat16):
+            loss = F.cross_entropy(network(start).float(), labels[:attacked], reduction="sum")
+        (gradient,) = torch.autograd.grad(loss, start)
+        step = gradient.sign()
+        if smooth:
+            cell = int(torch.randint(3, 9, ()))
+            step[full:] = _averaged(gradient[full:], cell)
+        changed = images.clone()
+        changed[:attacked] = (start.detach() + step * sizes).clamp(0, 1)
+        return changed
+
+
+def _averaged(gradient: Tensor, cell: int) -> Tensor:
+    """The sign of the mean gradient in cells, made smooth; -1..1."""
+    side = max(2, gradient.shape[-1] // cell)
+    coarse = F.adaptive_avg_pool2d(gradient, side).sign()
+    return F.interpolate(coarse, gradient.shape[-2:], mode="bilinear", align_corners=False)
+
+
+def _smooth_noise(images: Tensor) -> Tensor:
+    side = int(torch.randint(4, 13, ()))
+    coarse = torch.empty(len(images), images.shape[1], side, side).uniform_(-1, 1)
+    return F.interpolate(coarse, images.shape[-2:], mode="bilinear", align_corners=False)

@@ -1,0 +1,133 @@
+"""From GTSRB and road scenes to a juror's folder: `juror.onnx`, `card.json` and the run that made them."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from firewall.errors import DataError
+from firewall.export.onnx import export_classifier
+from firewall.frame import Pixels, Region
+from firewall.lab.datasets import gtsrb
+from firewall.lab.datasets.packs import load_images, open_pack
+from firewall.lab.models.juror import juror_kind
+from firewall.lab.training.classifiers.augmentation import MIRROR
+from firewall.lab.training.jury.opinions import Variety
+from firewall.lab.training.jury.scenes import crops_without_sign
+from firewall.lab.training.jury.training import JurorSettings, predict, train_juror
+
+__all__ = ["HELD_SCENES", "NOT_A_SIGN", "sign_variety", "train_sign_juror", "without_sign"]
+
+#: What the last output of a juror is called.
+NOT_A_SIGN = "not a sign"
+#: Every so many-th frame of a pack of scenes with boxes, from the first on, is kept for judging and never trained on.
+HELD_SCENES = 5
+
+
+def train_sign_juror(
+    data: Path, out: Path, scenes: Sequence[Path], settings: JurorSettings, *, threads: int, workers: int
+) -> dict[str, Any]:
+    """Train (or go on training), export, and measure on tracks that were kept out and on the test images.
+
+    Args:
+        data: Folder of GTSRB.
+        out: Folder of the juror and its run.
+        scenes: Packs of road scenes with the signs' boxes, or packs and folders of images without any sign.
+        settings: Of the training.
+        threads: Threads of torch.
+        workers: Processes that prepare images.
+
+    Returns:
+        The card.
+
+    Raises:
+        DataError: Data is missing or damaged, or a checkpoint belongs to other settings.
+    """
+    signs, test = gtsrb.load_train(data), gtsrb.load_test(data)
+    rest, kept = gtsrb.split_tracks(signs, *gtsrb.KEPT_OUT)
+    fitted, held = signs.subset(rest), signs.subset(kept)
+    others = [crop for path in scenes for crop in without_sign(path)]
+    network = train_juror(
+        fitted.images,
+        fitted.labels.tolist(),
+        others,
+        out,
+        settings,
+        variety=sign_variety(settings),
+        held=(held.images, held.labels.tolist()),
+        threads=threads,
+        workers=workers,
+    )
+    size, file = juror_kind(settings.kind).size, out / "juror.onnx"
+    export_classifier(network, file, size=size, labels=(*gtsrb.CLASS_NAMES, NOT_A_SIGN))
+    content = file.read_bytes()
+    card = {
+        "juror": {"kind": settings.kind, "file": file.name, "width": size, "height": size},
+        "sha256": hashlib.sha256(content).hexdigest(),
+        "parameters": sum(parameter.numel() for parameter in network.parameters()),
+        "training": {
+            "data": "GTSRB",
+            "images": len(fitted),
+            "tracks": len(np.unique(fitted.tracks)),
+            "crops without a sign": len(others),
+            "epochs": settings.epochs,
+        },
+        "split": {"by": "track", "seed": gtsrb.KEPT_OUT[1], "calibration_share": gtsrb.KEPT_OUT[0]},
+        "accuracy": {
+            name: {"images": len(part), "accuracy": _accuracy(network, part, size)}
+            for name, part in (("kept-out tracks", held), ("test", test))
+        },
+        "versions": {"torch": torch.__version__, "numpy": np.__version__},
+    }
+    (out / "card.json").write_text(json.dumps(card, indent=1) + "\n", encoding="utf-8")
+    return card
+
+
+def sign_variety(settings: JurorSettings) -> Variety:
+    """How the versions of signs differ under these settings."""
+    kinds = tuple(kind for kind in Variety().kinds if kind not in settings.without)
+    return Variety(settings.obstructed, kinds, settings.weather, MIRROR)
+
+
+def without_sign(path: Path) -> list[Pixels]:
+    """Crops without a sign from a pack or folder; where the pack has boxes, away from these and not of held scenes.
+
+    Args:
+        path: A pack with or without the column `boxes` (JSON, [class, left, top, right, bottom] each), or a folder of
+            images without signs.
+
+    Returns:
+        Uint8 (h, w, 3) each.
+
+    Raises:
+        DataError: There is none, or boxes can't be read.
+    """
+    if path.suffix != ".npz":
+        images = load_images(path)
+        return crops_without_sign(images, [()] * len(images))
+    images, columns = open_pack(path)
+    if "boxes" not in columns:
+        return crops_without_sign(images, [()] * len(images))
+    used = [index for index in range(len(images)) if index % HELD_SCENES]
+    boxes = [_boxes(columns["boxes"][index], path) for index in used]
+    return crops_without_sign([images[index] for index in used], boxes)
+
+
+def _boxes(text: Any, path: Path) -> list[Region]:
+    try:
+        found = [
+            (int(x0), int(y0), int(x1) - int(x0), int(y1) - int(y0)) for _, x0, y0, x1, y1 in json.loads(str(text))
+        ]
+    except (ValueError, TypeError) as error:
+        raise DataError(f"{path}: a frame's boxes are not [class, left, top, right, bottom] each: {error}") from error
+    return [box for box in found if min(box[2:]) > 0]
+
+
+def _accuracy(network: torch.nn.Module, data: gtsrb.Gtsrb, size: int) -> float:
+    return float((predict(network, data.images, size).argmax(1).numpy() == data.labels).mean())
