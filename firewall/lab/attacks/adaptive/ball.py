@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 from functools import lru_cache
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 import numpy.typing as npt
@@ -115,13 +115,14 @@ class Ball:
         return low
 
 
-def _bytes(levels: npt.NDArray[np.float64]) -> Pixels:
+def _bytes(levels: npt.NDArray[Any]) -> Pixels:
     pixels: Pixels = np.clip(levels, 0, 255).astype(np.uint8)
     return pixels
 
 
 def _length(change: Tensor) -> Tensor:
-    return change.flatten(1).norm(dim=1)[:, None, None, None]
+    length: Tensor = change.flatten(1).norm(dim=1)
+    return length[:, None, None, None]
 
 
 @lru_cache(maxsize=1024)
@@ -130,4 +131,5 @@ def _low_pass(side: int, count: int) -> Tensor:
     place, wave = np.arange(side) + 0.5, np.arange(min(side, count))
     cosines = np.cos(np.pi / side * np.outer(wave, place))
     cosines /= np.linalg.norm(cosines, axis=1, keepdims=True)
-    return torch.from_numpy((cosines.T @ cosines).astype(np.float32))
+    low: Tensor = torch.from_numpy((cosines.T @ cosines).astype(np.float32))
+    return low

@@ -12,6 +12,7 @@ import torch
 from torch import Tensor
 
 from firewall.bundle import Bundle, FusionSpec, FusionTerm
+from firewall.bundle.conditional import ConditionalSpec, conditional_spec
 
 __all__ = ["Demands", "rule_of"]
 
@@ -20,6 +21,8 @@ Demands = Callable[[Mapping[str, Tensor]], Tensor]
 
 #: A demand that is none.
 _NONE = -1e6
+#: What keeps the root of a sum of 0 differentiable.
+_LEAST = 1e-12
 
 
 def rule_of(bundle: Bundle, side: int) -> Demands:
@@ -31,12 +34,30 @@ def rule_of(bundle: Bundle, side: int) -> Demands:
 
     Returns:
         The demands as a function of the scores.
+
+    Raises:
+        BundleError: A part of the bundle is not valid.
     """
+    conditional = conditional_spec(bundle)
+    if conditional is not None:
+        return lambda scores: _conditional(conditional, side, scores)
     fusion = bundle.manifest.fusion
     if fusion is not None:
         return lambda scores: _fused(fusion, scores)
     limits = {spec.name: spec.threshold for spec in bundle.manifest.detectors}
     return lambda scores: torch.stack([values - limits[name] for name, values in scores.items()], 1)
+
+
+def _conditional(spec: ConditionalSpec, side: int, scores: Mapping[str, Tensor]) -> Tensor:
+    """The sum's demand and each limit's, in the group of the region's size; all in the detectors' benign units."""
+    group = spec.groups[spec.group(side)]
+    beyond, alone = [], []
+    for name, limit in zip(spec.detectors, group.limits, strict=True):
+        if name in scores:
+            beyond.append(((scores[name] - limit.median) / limit.unit).clamp_min(0) ** spec.power)
+            alone.append((scores[name] - limit.limit) / limit.unit)
+    total = (torch.stack(beyond).sum(0) + _LEAST) ** (1 / spec.power) - group.threshold
+    return torch.stack([total, *alone], 1)
 
 
 def _fused(spec: FusionSpec, scores: Mapping[str, Tensor]) -> Tensor:

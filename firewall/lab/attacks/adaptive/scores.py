@@ -18,12 +18,15 @@ from firewall.bundle.strict import Strict, parameters_of
 from firewall.detectors.agreement import AgreementParameters, one_sided_score, two_sided_score
 from firewall.detectors.attention import AttentionParameters
 from firewall.detectors.confidence import ConfidenceParameters
+from firewall.detectors.contrast import ContrastParameters
 from firewall.detectors.image_cnn import ImageCnnParameters
+from firewall.detectors.juror import JurorParameters, is_juror
 from firewall.detectors.residual import ResidualParameters
 from firewall.detectors.stability import StabilityParameters
 from firewall.detectors.statistics import StatisticsParameters
 from firewall.errors import DataError
 from firewall.lab.attacks.adaptive.view import View
+from firewall.lab.attacks.criteria import margin
 
 __all__ = ["SCORES", "Opener", "Score", "score_of"]
 
@@ -38,6 +41,8 @@ Schema = TypeVar("Schema", bound=Strict)
 _STEEPNESS = 2.0
 #: What keeps the root of a distance of 0 differentiable.
 _LEAST = 1e-10
+#: As firewall.detectors.contrast has them.
+_LUMINANCE, _CONTRAST_SAMPLES, _LEAST_CONTRAST = (0.299, 0.587, 0.114), 256, 1e-4
 
 
 def _parameters(schema: type[Schema], spec: DetectorSpec) -> Schema:
@@ -118,9 +123,8 @@ def _attention(spec: DetectorSpec, open_network: Opener) -> Score:
 
     def score(view: View) -> Tensor:
         logits = network(view.image)
-        own = logits.gather(1, view.label[:, None])[:, 0]
-        best: Tensor = logits.scatter(1, view.label[:, None], -torch.inf).amax(1)
-        return best - own
+        ahead: Tensor = margin(logits, view.label)
+        return ahead
 
     return score
 
@@ -143,6 +147,24 @@ def _statistics(spec: DetectorSpec, open_network: Opener) -> Score:
     return score
 
 
+def _juror(spec: DetectorSpec, open_network: Opener) -> Score:
+    parameters = _parameters(JurorParameters, spec)
+    network = open_network(parameters.file)
+    return lambda view: view.against(network(view.resized(parameters.width, parameters.height)))
+
+
+def _contrast(spec: DetectorSpec, _open: Opener) -> Score:
+    _parameters(ContrastParameters, spec)
+
+    def score(view: View) -> Tensor:
+        rows, columns = (max(1, side // _CONTRAST_SAMPLES) for side in view.crop.shape[2:])
+        seen = view.crop[:, :, ::rows, ::columns]
+        luminance = torch.einsum("c,nchw->nhw", torch.tensor(_LUMINANCE, dtype=seen.dtype), seen)
+        return -luminance.flatten(1).std(1, correction=0).clamp_min(_LEAST_CONTRAST).log()
+
+    return score
+
+
 def _two_way(outputs: Tensor) -> Tensor:
     return outputs[:, 1] - outputs[:, 0]
 
@@ -157,6 +179,8 @@ SCORES: Mapping[str, Callable[[DetectorSpec, Opener], Score]] = MappingProxyType
         "residual": _residual,
         "attention": _attention,
         "statistics": _statistics,
+        "juror": _juror,
+        "contrast": _contrast,
     }
 )
 
@@ -175,7 +199,7 @@ def score_of(spec: DetectorSpec, open_network: Opener) -> Score:
         BundleError: The parameters don't fit.
         DataError: It has no gradient, and why.
     """
-    kind = "juror" if spec.name.startswith("juror-") else spec.name
+    kind = "juror" if is_juror(spec.name) else spec.name
     if kind not in SCORES:
         raise DataError("there is no differentiable form of it")
     return SCORES[kind](spec, open_network)

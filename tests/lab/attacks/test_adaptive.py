@@ -1,0 +1,3 @@
+"""Attacks on a whole firewall: the picture is the edge's, and the attacks are as strong as they have to be."""
+
+from __future__ import annotations
