@@ -34,7 +34,7 @@ def signs(count: int, data: Path | None) -> tuple[nn.Module, Tensor, Tensor]:
     pixels = np.stack([classifier.prepare(images.images[int(index)].copy()) for index in order[: 2 * count]])
     labels = images.labels[order[: 2 * count]]
     right = np.flatnonzero(classifier.logits(pixels).argmax(1) == labels)[:count]
-    points = torch.from_numpy(pixels[right]).permute(0, 3, 1, 2).float().div(255)
+    points = torch.from_numpy(pixels[right]).permute(0, 3, 1, 2).float().div(255).contiguous()
     return classifier.network, points, torch.from_numpy(labels[right])
 
 
@@ -59,7 +59,7 @@ def main() -> None:
     eps = options.eps / 255
     network, images, labels = signs(options.images, options.data)
     theirs = pyautoattack.AutoAttack(
-        network, norm="Linf", eps=eps, seed=0, version="custom", attacks_to_run=["apgd-ce", "apgd-t"], device="cpu"
+        network, norm="Linf", eps=eps, seed=0, version="custom", attacks=["apgd-ce", "apgd-t"], device="cpu"
     )
     for part in (theirs.apgd, theirs.apgd_targeted):
         part.n_iter, part.n_restarts = options.steps, 1

