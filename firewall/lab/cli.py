@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import typer
 
+from firewall.lab.commands.adaptive import attack_adaptive
 from firewall.lab.commands.attention import train_attention
 from firewall.lab.commands.calibrate import calibrate
 from firewall.lab.commands.certify import certify_app, certify_report, masked, train_masked
@@ -54,6 +55,7 @@ train_app.command("spatial")(train_spatial)
 app.add_typer(attack_app, name="attack")
 attack_app.command("database")(attack)
 attack_app.command("spatial")(attack_spatial)
+attack_app.command("adaptive")(attack_adaptive)
 app.command()(judge)
 app.command("leave-one-out")(leave_one_out)
 app.command()(fuse)
