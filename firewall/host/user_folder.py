@@ -15,9 +15,15 @@ _UNDER_HOME: dict[Variable, str] = {"XDG_STATE_HOME": ".local/state", "XDG_CACHE
 
 
 def user_folder(variable: Variable) -> Path | None:
-    """What the variable names, or its default in the user's home; None if there is no home either. Nothing is made.
+    """The user's folder for state or for caches. Nothing is made.
 
     As the XDG rules say, a path that isn't absolute counts as not set; so does such a HOME.
+
+    Args:
+        variable: The variable that names it.
+
+    Returns:
+        What the variable names, or its default in the user's home; None if there is no home either.
     """
     named = os.environ.get(variable, "")
     if Path(named).is_absolute():
