@@ -145,7 +145,7 @@ def test_a_longer_search_wins_what_a_shorter_one_wins(jury: Bundle) -> None:
 
 
 def test_the_command_goes_on_after_a_kill(jury: Bundle, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Stopped at the fourth image and begun again: the rows of an undisturbed run; what is stored is what was judged."""
+    """Stopped at the fourth image and begun again: the rows of an undisturbed run; what is stored was judged."""
     folder = shape_folder(tmp_path / "shapes")
     command = ("attack", "adaptive", "--bundle", jury.path, "--dataset", f"folder:{folder}", "--eps", "24")
     command = (*command, "--limit", "6", "--steps", "8")
