@@ -13,7 +13,10 @@ from torch import Tensor, nn
 
 from firewall.errors import DataError, UsageError
 from firewall.lab.attacks import attack_crops, quantise, send_crops
+from firewall.lab.attacks.bounded import Bounded
+from firewall.lab.attacks.channelled import Channelled
 from firewall.lab.attacks.channels import parse_channel, sent
+from firewall.lab.attacks.crops import _attacked
 from firewall.lab.attacks.resampling import Resized, resized
 from firewall.lab.attacks.rounding import to_input
 from firewall.transforms import resize
@@ -81,6 +84,20 @@ def test_crops_come_back_in_their_order_and_size(
     assert (classes_of(network, seen) != torch.tensor(labels)).float().mean() >= 0.6
     again = attack_crops(name, network, pixels, labels, 7, **INPUT)
     assert all(np.array_equal(one, two) for one, two in zip(found, again, strict=True))
+
+
+def test_sizes_together_are_as_sizes_alone(network: nn.Sequential, crops: tuple[list[Pixels], list[int]]) -> None:
+    """Crops of several sizes share the network's calls: one step gives the same bytes as each size alone, but for a few
+    signs of gradients near 0; and a channel is the same one."""
+    pixels, labels = crops
+    one_step = Channelled(Bounded(eps=8 / 255, steps=1), "jpeg-75")
+    images = [to_input(crop[np.newaxis]) for crop in pixels]
+    aims = torch.tensor(labels)
+    seeds = list(range(len(pixels)))
+    together = _attacked(one_step, network, images, aims, seeds, (SIZE, SIZE))
+    for place, (image, seed) in enumerate(zip(images, seeds, strict=True)):
+        alone = one_step.run(Resized(network, SIZE, SIZE), image, aims[place : place + 1], seed)
+        assert (alone != together[place]).float().mean() < 0.05
 
 
 def test_own_size_and_the_networks_size(network: nn.Sequential, crops: tuple[list[Pixels], list[int]]) -> None:
