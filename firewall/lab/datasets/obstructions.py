@@ -256,16 +256,33 @@ def flicker(pixels: Pixels, generator: np.random.Generator) -> Pixels:
     return _rounded(pixels * light[:, np.newaxis, np.newaxis])
 
 
-def pose(pixels: Pixels, generator: np.random.Generator) -> Pixels:
-    """Seen from the side, turned and moved: corners moved by up to .1 of the side, a turn of up to 15 degrees, .85 to
-    1.15 times as large. What comes in over the edge is the image mirrored."""
+def pose(
+    pixels: Pixels,
+    generator: np.random.Generator,
+    *,
+    degrees: float = 20.0,
+    moved: float = 0.15,
+    zoom: float = 1.2,
+) -> Pixels:
+    """Seen from the side, turned and moved: what comes in over the edge is the image mirrored.
+
+    Args:
+        pixels: Uint8 (H, W, 3).
+        generator: What it is drawn with.
+        degrees: Largest turn, either way.
+        moved: How far each corner may lie from its place, as a share of the side.
+        zoom: Largest factor of enlargement; its inverse is the smallest.
+
+    Returns:
+        Uint8 (H, W, 3).
+    """
     height, width = pixels.shape[:2]
-    angle, scale = np.radians(generator.uniform(-15, 15)), np.exp(generator.uniform(-0.16, 0.14))
+    angle, scale = np.radians(generator.uniform(-degrees, degrees)), zoom ** generator.uniform(-1, 1)
     turn = np.array([[np.cos(angle), -np.sin(angle)], [np.sin(angle), np.cos(angle)]]) * scale
     corners = np.array([[-0.5, -0.5], [0.5, -0.5], [0.5, 0.5], [-0.5, 0.5]])
-    moved = corners @ turn.T + generator.uniform(-0.1, 0.1, (4, 2)) + 0.5
+    places = corners @ turn.T + generator.uniform(-moved, moved, (4, 2)) + 0.5
     matrix = cv2.getPerspectiveTransform(
-        np.float32((corners + 0.5) * (width, height)), np.float32(moved * (width, height))
+        np.float32((corners + 0.5) * (width, height)), np.float32(places * (width, height))
     )
     view = cv2.warpPerspective(
         pixels, matrix, (width, height), flags=cv2.INTER_LINEAR, borderMode=cv2.BORDER_REFLECT_101
@@ -286,6 +303,7 @@ DRAWS: Mapping[str, Draw] = MappingProxyType(
         "scribble": scribble,
         "flicker": flicker,
         "pose": pose,
+        "pose-wide": partial(pose, degrees=25.0, moved=0.2, zoom=1.28),
     }
 )
 

@@ -129,7 +129,7 @@ def test_a_pose_keeps_the_middle_in_view() -> None:
     for seed in range(40):
         image = DRAWS["pose"](pixels, np.random.default_rng(seed))
         rows, columns = np.nonzero(image[..., 0] > 130)
-        assert len(rows) > 20
+        assert len(rows) > 10
         assert abs(rows.mean() - 30) < 15 and abs(columns.mean() - 40) < 20
         assert image.min() >= 40 and image.max() <= 220
 
@@ -137,7 +137,7 @@ def test_a_pose_keeps_the_middle_in_view() -> None:
 def test_training_draws_what_it_did() -> None:
     """Families that only attacks have are beside what training chooses from, not in it."""
     assert set(OBSTRUCTIONS) < set(DRAWS)
-    assert not {"pose", "triangle", "two-bars", "railing", "scribble", "flicker"} & set(OBSTRUCTIONS)
+    assert not {"pose", "pose-wide", "triangle", "two-bars", "railing", "scribble", "flicker"} & set(OBSTRUCTIONS)
     pixels = scene(48, 48)
     for name in ("bars", "stickers", "leaves"):
         plain, exact = (draws[name](pixels, np.random.default_rng(3)) for draws in (OBSTRUCTIONS, DRAWS))
