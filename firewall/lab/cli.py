@@ -9,13 +9,15 @@ from firewall.lab.commands.attention import train_attention
 from firewall.lab.commands.calibrate import calibrate
 from firewall.lab.commands.certify import certify_app, certify_report, masked, train_masked
 from firewall.lab.commands.classifiers import classifiers, train_classifier
+from firewall.lab.commands.conditional import conditional
 from firewall.lab.commands.database import attack, database_app, report_app
 from firewall.lab.commands.default_report import default_report
 from firewall.lab.commands.demo import demo
 from firewall.lab.commands.detectors import train_image_cnn, train_residual, train_statistics
 from firewall.lab.commands.evaluate import evaluate
+from firewall.lab.commands.evaluate_attacks import evaluate_app, evaluate_attacks
 from firewall.lab.commands.fuse import fuse
-from firewall.lab.commands.jury import add_jury, train_juror
+from firewall.lab.commands.jury import add_jury, jury, train_juror
 from firewall.lab.commands.label_detectors import train_agreement, train_correction, train_stability
 from firewall.lab.commands.over_time import drift, tracks
 from firewall.lab.commands.papers import PASSED_ON, paper, paper_pages
@@ -47,6 +49,7 @@ train_app.command("attention")(train_attention)
 train_app.command("masked")(train_masked)
 train_app.command("juror")(train_juror)
 app.command()(masked)
+app.command()(jury)
 app.command("add-jury")(add_jury)
 train_app.command("spatial")(train_spatial)
 app.add_typer(attack_app, name="attack")
@@ -56,6 +59,7 @@ attack_app.command("adaptive")(attack_adaptive)
 app.command()(judge)
 app.command("leave-one-out")(leave_one_out)
 app.command()(fuse)
+app.command()(conditional)
 app.command()(unseen)
 app.command()(tracks)
 app.command()(drift)
@@ -69,5 +73,7 @@ report_app.command("papers", context_settings=PASSED_ON, add_help_option=False)(
 report_app.command("default")(default_report)
 report_app.command("certify")(certify_report)
 app.command()(calibrate)
-app.command()(evaluate)
+app.add_typer(evaluate_app, name="evaluate")
+evaluate_app.command("database")(evaluate)
+evaluate_app.command("attacks")(evaluate_attacks)
 app.command()(demo)

@@ -155,6 +155,26 @@ def test_no_images_and_groups_without_any() -> None:
     assert suspicions_of(SPEC, np.zeros((0, 3)), np.zeros(0, np.int64)).shape == (0,)
 
 
+def test_detectors_outside_the_sum_have_only_their_limits() -> None:
+    """What doesn't add up adds nothing, however high, until its own limit; one by one and many at once."""
+    spec = made(summed=("juror-a",), power=1.0)
+    rule = Conditional(spec).rule(50)
+    quiet = {"confidence": 1.9, "juror-a": -8.0, "contrast": 2.9}
+    loud = {**quiet, "confidence": 2.1}
+
+    assert rule.excess(quiet) < 0 < rule.excess(loud)
+    assert rule.shares(loud) == {"juror-a": 0.0}
+    assert rule.excess({"confidence": 1.0}) < 0 and not rule.complete({"juror-a": -8.0})
+    many = suspicions_of(spec, np.array([list(quiet.values()), list(loud.values())]), np.array([50, 50]))
+    assert many.tolist() == pytest.approx([rule.excess(quiet), rule.excess(loud)])
+
+
+def test_what_is_summed_has_to_be_there() -> None:
+    """A misspelt name would leave a detector out of the sum without a word."""
+    with pytest.raises(ValueError, match="juror-b can't be summed"):
+        made(summed=("juror-b",))
+
+
 @pytest.mark.parametrize("power", [1.0, 2.0, 64.0])
 def test_huge_scores_do_not_overflow(power: float) -> None:
     """A score of 1e200 is suspicious, not an error, and infinity is withheld too."""

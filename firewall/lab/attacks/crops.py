@@ -11,12 +11,14 @@ import torch
 from torch import nn
 
 from firewall.errors import DataError
-from firewall.lab.attacks.registry import by_name
+from firewall.lab.attacks.channels import parse_channel, sent
+from firewall.lab.attacks.registry import named
 from firewall.lab.attacks.resampling import Resized
 from firewall.lab.attacks.rounding import quantise, to_input
 from firewall.lab.models.sign_classifier import INPUT_SIZE
+from firewall.transforms import resize
 
-__all__ = ["attack_crops"]
+__all__ = ["attack_crops", "send_crops"]
 
 Pixels = npt.NDArray[np.uint8]
 
@@ -32,7 +34,8 @@ def attack_crops(
 ) -> list[Pixels]:
     """Crops after an attack on the classifier, each at its own size, as they are stored and given to `Firewall.screen`.
 
-    The attack changes the crop's own pixels; the classifier sees them through the edge's resize. Crops of equal size
+    The attack changes the crop's own pixels, a channel is applied to these, and the classifier sees them through the
+    edge's resize. With `@input` in its name the crop is brought to the network's size first. Crops of equal size
     are attacked together, in chunks, so a crop's random numbers depend on the crops of its size before it: to resume,
     cut the list into the same parts.
 
@@ -45,20 +48,23 @@ def attack_crops(
         size: Width and height of the network's input, in pixels.
 
     Returns:
-        Uint8 (h, w, 3) each, in the order of `crops`. The attack need not succeed on every crop.
+        Uint8 (h, w, 3) each, in the order of `crops`, of the same sizes; with `@input` of the network's. After the
+        channel, where there is one. The attack need not succeed on every crop.
 
     Raises:
         UsageError: There is no such attack.
         DataError: A crop or label doesn't fit.
+        MissingExtraError: The codec of a channel is not installed.
         EngineError: The network gives no usable logits or gradients.
     """
-    attack = by_name(attack_name)
+    wanted = named(attack_name)
+    attack = wanted.attack
     labels = np.asarray(labels)
     if labels.shape != (len(crops),) or (len(crops) and labels.dtype.kind not in "iu"):
         raise DataError(f"{len(crops)} crops need as many labels, whole numbers; got {labels.dtype} {labels.shape}")
-    for number, crop in enumerate(crops):
-        if crop.dtype != np.uint8 or crop.ndim != 3 or crop.shape[2] != 3 or 0 in crop.shape:
-            raise DataError(f"crop {number} is {crop.dtype} {crop.shape}; a crop is uint8 (h, w, 3), not empty")
+    _check(crops)
+    if wanted.at_input:
+        crops = [resize(crop, *size) for crop in crops]
     seen = Resized(model, *size)
     groups: dict[tuple[int, ...], list[int]] = {}
     for number, crop in enumerate(crops):
@@ -72,6 +78,33 @@ def attack_crops(
             result = attack.run(seen, batch, aims, _seed(seed, shape, start))
             found.update(zip(chosen, quantise(result), strict=True))
     return [found[number] for number in range(len(crops))]
+
+
+def send_crops(channel_name: str, crops: Sequence[Pixels], seed: int) -> list[Pixels]:
+    """Crops after a channel alone: what benign ones have to go through as well before the two are compared.
+
+    Args:
+        channel_name: As `parse_channel` takes it, such as `jpeg-75` or `blur+h264-23`.
+        crops: Uint8 (h, w, 3) each, of any size.
+        seed: What random choices depend on, with the crop's place.
+
+    Returns:
+        Uint8 (h, w, 3) each, in the order and of the sizes of `crops`.
+
+    Raises:
+        UsageError: There is no such channel.
+        DataError: A crop doesn't fit.
+        MissingExtraError: The codec is not installed.
+    """
+    channel = parse_channel(channel_name)
+    _check(crops)
+    return [sent(channel, crop[np.newaxis], _seed(seed, crop.shape, number))[0] for number, crop in enumerate(crops)]
+
+
+def _check(crops: Sequence[Pixels]) -> None:
+    for number, crop in enumerate(crops):
+        if crop.dtype != np.uint8 or crop.ndim != 3 or crop.shape[2] != 3 or 0 in crop.shape:
+            raise DataError(f"crop {number} is {crop.dtype} {crop.shape}; a crop is uint8 (h, w, 3), not empty")
 
 
 def _seed(seed: int, shape: tuple[int, ...], start: int) -> int:

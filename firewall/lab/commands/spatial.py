@@ -7,9 +7,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
-from typer.core import TyperGroup
 
 from firewall.errors import UsageError
+from firewall.lab.commands.groups import DatabaseUnlessNamed
 from firewall.lab.commands.options import Data, Json
 from firewall.lab.commands.output import write_json
 
@@ -20,17 +20,8 @@ if TYPE_CHECKING:
 __all__ = ["attack_app", "attack_spatial", "certify_spatial", "train_spatial"]
 
 
-class _DatabaseUnlessNamed(TyperGroup):
-    """`lab attack --dataset ...` makes a database of attacks, as it did before it had sub-commands."""
-
-    def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
-        """Put the sub-command's name in front where it is left out."""
-        named = bool(args) and args[0] in self.commands
-        return super().parse_args(ctx, args if named else ["database", *args])
-
-
 attack_app = typer.Typer(
-    cls=_DatabaseUnlessNamed,
+    cls=DatabaseUnlessNamed,
     help="Attack a classifier and keep the images that fool it; 'lab attack spatial' uses flow fields within a budget.",
     context_settings={"help_option_names": ["-h", "--help"]},
 )

@@ -43,7 +43,7 @@ from firewall.lab.datasets import Dataset, open_dataset
 from firewall.lab.datasets.classes import matched
 from firewall.lab.models import Protected, open_classifier
 
-__all__ = ["Built", "Plan", "build"]
+__all__ = ["Built", "Plan", "alone", "build"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -122,7 +122,7 @@ def build(folder: Path, plan: Plan, *, backend: Backend = "local", workers: int 
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise DataError(f"can't make the folder {folder}: {error.strerror}") from error
-    with _alone(folder):
+    with alone(folder):
         for left in folder.rglob("*.partial"):  # of a run that was killed
             left.unlink(missing_ok=True)
         card = _continued(folder, plan) if (folder / CARD).exists() else _begun(folder, plan)
@@ -293,11 +293,19 @@ def _answer(place: Place, job: Job) -> tuple[Job, str]:
 
 
 @contextmanager
-def _alone(folder: Path) -> Iterator[None]:
-    """Only one run at a time writes a database; the lock goes with the process that holds it."""
+def alone(folder: Path, option: str = "--out") -> Iterator[None]:
+    """Only one run at a time writes a folder; the lock goes with the process that holds it.
+
+    Args:
+        folder: It exists.
+        option: What the user names it with.
+
+    Raises:
+        DataError: Another process is at work on it.
+    """
     with (folder / ".lock").open("w") as lock:
         try:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except OSError as error:
-            raise DataError(f"another process is at work on {folder}; wait for it, or name another --out") from error
+            raise DataError(f"another process is at work on {folder}; wait for it, or name another {option}") from error
         yield

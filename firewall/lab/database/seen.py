@@ -11,7 +11,7 @@ from firewall.bundle import Seen
 from firewall.lab.database.card import Card, DatasetEntry, NormalImage
 from firewall.lab.database.database import Database
 
-__all__ = ["seen", "seen_groups", "unseen"]
+__all__ = ["known_groups", "seen", "seen_groups", "unseen"]
 
 
 def seen(database: Database, splits: Collection[str] = ("train",)) -> Seen:
@@ -60,8 +60,18 @@ def seen_groups(records: Iterable[Seen], data: DatasetEntry) -> set[int]:
     Returns:
         Numbers of groups.
     """
-    own = _numbering(data)
-    return {group for record in records if _numbering(record) == own for group in map(int, record.groups.split())}
+    return known_groups(records, data.spec, data.part)
+
+
+def known_groups(records: Iterable[Seen], dataset: str, part: str) -> set[int]:
+    """As `seen_groups`, of a data set by its name and part."""
+    own = _numbering(dataset, part)
+    return {
+        group
+        for record in records
+        if _numbering(record.dataset, record.part) == own
+        for group in map(int, record.groups.split())
+    }
 
 
 def unseen(entries: Iterable[NormalImage], records: Iterable[Seen], data: DatasetEntry) -> npt.NDArray[np.bool_]:
@@ -79,8 +89,7 @@ def unseen(entries: Iterable[NormalImage], records: Iterable[Seen], data: Datase
     return np.array([entry.group not in taken for entry in entries], bool)
 
 
-def _numbering(data: DatasetEntry | Seen) -> tuple[str, bool]:
+def _numbering(dataset: str, part: str) -> tuple[str, bool]:
     """What makes two groups of the same number the same group. All parts of a data set but its test part are taken from
     its training images and number their groups alike."""
-    name = data.spec if isinstance(data, DatasetEntry) else data.dataset
-    return name, data.part == "test"
+    return dataset, part == "test"

@@ -9,6 +9,7 @@ from firewall.errors import DataError, UsageError
 from firewall.lab.datasets.cifar10 import open_cifar10
 from firewall.lab.datasets.dataset import Dataset
 from firewall.lab.datasets.folder import open_folder
+from firewall.lab.datasets.gtsdb import open_gtsdb
 from firewall.lab.datasets.gtsrb import open_gtsrb
 from firewall.lab.datasets.imagenet import open_imagenet
 from firewall.lab.datasets.mnist import open_mnist
@@ -17,7 +18,7 @@ from firewall.lab.datasets.nips17 import open_nips17
 __all__ = ["NAMES", "data_root", "open_dataset"]
 
 #: Data sets by name; besides them `folder:PATH`.
-NAMES = ("gtsrb", "mnist", "cifar10", "imagenet", "nips17")
+NAMES = ("gtsrb", "gtsdb", "mnist", "cifar10", "imagenet", "nips17")
 
 _VARIABLE = "FIREWALL_DATA"
 _USUAL = ("data", "../shared/data")
@@ -27,10 +28,11 @@ def open_dataset(spec: str, root: Path | None = None, *, part: str = "test") -> 
     """Open a data set. Nothing is downloaded.
 
     Args:
-        spec: gtsrb, mnist, cifar10, imagenet, nips17, or folder:PATH with a sub-folder for each class.
+        spec: gtsrb, gtsdb, mnist, cifar10, imagenet, nips17, or folder:PATH with a sub-folder for each class.
         root: The folder that holds data sets; None: see `data_root`.
         part: "train" or "test". CIFAR-10 also has "lossless"; GTSRB "kept-out", training tracks that the default
-            classifier has not seen, and "fitted", the others. ImageNet, NIPS 2017 and folders have one part, "test".
+            classifier has not seen, and "fitted", the others. GTSDB, whose images are the
+            signs in its frames, ImageNet, NIPS 2017 and folders have one part, "test".
 
     Returns:
         The data set.
@@ -53,7 +55,8 @@ def open_dataset(spec: str, root: Path | None = None, *, part: str = "test") -> 
             raise UsageError(f"{spec} has the parts {', '.join(parts)}, not {part!r}")
         return (open_gtsrb if spec == "gtsrb" else open_mnist)(data_root(root), part)
     _one_part(spec, part)
-    return (open_imagenet if spec == "imagenet" else open_nips17)(data_root(root))
+    others = {"gtsdb": open_gtsdb, "imagenet": open_imagenet, "nips17": open_nips17}
+    return others[spec](data_root(root))
 
 
 def data_root(root: Path | None = None) -> Path:

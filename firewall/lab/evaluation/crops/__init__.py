@@ -1,0 +1,1 @@
+"""What the whole firewall makes of attacked crops at their own size: `firewall lab evaluate attacks`."""
