@@ -19,7 +19,16 @@ from torch import Tensor, nn
 from firewall.bundle import Bundle, Calibration, ClassifierSpec, DetectorSpec, InputSpec, write_bundle
 from tests.lab.coloured_shapes import CLASSES, SIZE, correctly_classified, logits_of, shapes, trained
 
-__all__ = ["confidence", "juror", "model_file", "network_file", "shape_folder", "tiny_firewall", "victims"]
+__all__ = [
+    "confidence",
+    "juror",
+    "model_file",
+    "network_file",
+    "shape_folder",
+    "statistics_network",
+    "tiny_firewall",
+    "victims",
+]
 
 LABELS = tuple(f"{number:05d}" for number in range(CLASSES))
 
@@ -86,6 +95,12 @@ def network_file(seed: int = 0, levels: int = 0) -> bytes:
 
 def _arrays(*values: Tensor | None) -> list[npt.NDArray[np.float32]]:
     return [value.detach().numpy() for value in values if value is not None]
+
+
+def statistics_network(length: int) -> bytes:
+    """The statistics detector's network: a feature (N, length) to a score (N, 1)."""
+    weights = np.random.default_rng(4).normal(size=(length, 1)).astype(np.float32)
+    return model_file([helper.make_node("MatMul", ["x", "w"], ["y"])], {"w": weights}, ["N", length], 1)
 
 
 def confidence(threshold: float = 1e3) -> DetectorSpec:

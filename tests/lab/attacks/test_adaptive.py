@@ -13,7 +13,7 @@ import pytest
 from PIL import Image
 
 from firewall import Firewall
-from firewall.bundle import Bundle, DetectorSpec
+from firewall.bundle import Bundle, DetectorSpec, PatchSpec
 from firewall.engines import OnnxRuntimeEngine
 from firewall.frame import Pixels
 from firewall.lab.attacks.adaptive import Attacker, Plan
@@ -24,7 +24,15 @@ from firewall.lab.attacks.adaptive.search import Search
 from firewall.lab.attacks.adaptive.whole import Walk
 from firewall.verdict import Verdict
 from tests.lab.in_process import lab
-from tests.lab.tiny_firewall import confidence, juror, network_file, shape_folder, tiny_firewall, victims
+from tests.lab.tiny_firewall import (
+    confidence,
+    juror,
+    network_file,
+    shape_folder,
+    statistics_network,
+    tiny_firewall,
+    victims,
+)
 
 COUNT = 10
 KEYS = {"index", "label", "released", "released_label", "queries", "steps", "linf", "l2"}
@@ -145,7 +153,7 @@ def test_a_longer_search_wins_what_a_shorter_one_wins(jury: Bundle) -> None:
 
 
 def test_the_command_goes_on_after_a_kill(jury: Bundle, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Stopped at the fourth image and begun again: the rows of an undisturbed run; what is stored was judged."""
+    """Stopped at the fourth image and begun again: rows of an undisturbed run. What is stored is what was judged."""
     folder = shape_folder(tmp_path / "shapes")
     command = ("attack", "adaptive", "--bundle", jury.path, "--dataset", f"folder:{folder}", "--eps", "24")
     command = (*command, "--limit", "6", "--steps", "8")
@@ -225,10 +233,34 @@ def test_wrong_use(jury: Bundle, tmp_path: Path, options: tuple[str, str], said:
 
 
 def test_detectors_that_only_count(tmp_path: Path) -> None:
-    """A statistics detector on counted labels has no gradient: left out of the loss, and named."""
+    """A statistics detector on counted labels has no gradient: left out of the loss, and named. So are masks."""
     parameters = {"file": "statistics.onnx", "feature": "differences", "operations": ["blur:2"]}
     counts = DetectorSpec(name="statistics", parameters=parameters, threshold=1e3)
-    from tests.lab.attacks.test_adaptive_picture import linear
+    files = {"statistics.onnx": statistics_network(5)}
+    bundle = tiny_firewall(tmp_path / "b", [confidence(), counts], files, patches=PatchSpec(area=0.05, masks=2))
 
-    bundle = tiny_firewall(tmp_path / "b", [confidence(), counts], {"statistics.onnx": linear(5)})
-    assert "statistics has no gradient" in Attacker(bundle, plan(8)).notices[0]
+    notices = Attacker(bundle, plan(8)).notices
+
+    assert len(notices) == 2
+    assert notices[0].startswith("statistics has no gradient") and notices[1].startswith("masks has no gradient")
+
+
+def test_a_classifier_without_gradients(tmp_path: Path) -> None:
+    """What the lab can't read is attacked by search alone, and the user is told."""
+    bundle = tiny_firewall(tmp_path / "b", [confidence()], {"classifier.onnx": network_file(0, 16)})
+    attacker = Attacker(bundle, plan(48))
+
+    rows = [attacker.row(index, *image) for index, image in enumerate(victims(6))]
+
+    assert len(attacker.notices) == 1 and "Floor" in attacker.notices[0] and "search" in attacker.notices[0]
+    assert sum(row["wrong"] for row in rows) >= 4
+    assert all(row["steps"] == 0 and row["method"] == "search" for row in rows)
+
+
+def test_jpeg_copies_are_attacked_through_their_compression(tmp_path: Path) -> None:
+    """Every compressed copy has to keep the label: the attack makes labels that do, and knows how."""
+    parameters = {"qualities": [90, 70, 50, 30], "sides": "one"}
+    agreement = DetectorSpec(name="agreement", parameters=parameters, threshold=0.0)
+    bundle = tiny_firewall(tmp_path / "b", [confidence(), agreement])
+
+    assert sum(won(bundle, plan(24, "sum"))) >= 0.8 * COUNT

@@ -23,7 +23,15 @@ from firewall.lab.attacks.adaptive.scores import SCORES
 from firewall.lab.models import load_torch
 from firewall.transforms import OPERATIONS_38
 from tests.lab.coloured_shapes import SIZE, shapes
-from tests.lab.tiny_firewall import confidence, juror, model_file, network_file, tiny_firewall, victims
+from tests.lab.tiny_firewall import (
+    confidence,
+    juror,
+    model_file,
+    network_file,
+    statistics_network,
+    tiny_firewall,
+    victims,
+)
 
 #: Of a score, as a share of 1 + its size: another library's sums, and the root of a distance near 0.
 TOLERANCE = 2e-3
@@ -44,12 +52,6 @@ def two_way(channels: int) -> bytes:
         helper.make_node("Flatten", ["d"], ["y"]),
     ]
     return model_file(nodes, constants, ["N", channels, SIZE, SIZE], 2)
-
-
-def linear(length: int) -> bytes:
-    """The statistics detector's network: a feature (N, length) to a score (N, 1)."""
-    weights = np.random.default_rng(4).normal(size=(length, 1)).astype(np.float32)
-    return model_file([helper.make_node("MatMul", ["x", "w"], ["y"])], {"w": weights}, ["N", length], 1)
 
 
 def batch(pixels: Pixels) -> Tensor:
@@ -113,7 +115,7 @@ def everything() -> tuple[list[DetectorSpec], dict[str, bytes]]:
         "image-cnn.onnx": two_way(3),
         "residual.onnx": two_way(6),
         "attention.onnx": network_file(1),
-        "statistics.onnx": linear(len(operations) + 1),
+        "statistics.onnx": statistics_network(len(operations) + 1),
         "juror-second.onnx": network_file(1),
     }
     return detectors, files

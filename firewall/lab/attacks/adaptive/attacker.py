@@ -97,11 +97,10 @@ class Attacker:
         except DataError as error:
             self.notices.append(f"{error}; --method search is used, which needs none")
             return None
-        self.notices.extend(
-            f"the detector {name} has no gradient ({why}); it is left out of the loss, asked for every verdict, and "
-            "attacked by search behind the other methods"
-            for name, why in picture.blind.items()
+        left_out = (
+            "it is left out of the loss, asked for every verdict, and attacked by search behind the other methods"
         )
+        self.notices.extend(f"{name} has no gradient ({why}); {left_out}" for name, why in picture.blind.items())
         return picture
 
     def row(

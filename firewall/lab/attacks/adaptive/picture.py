@@ -43,7 +43,7 @@ class Picture:
         network: Its classifier, see `firewall.lab.models.load_torch`.
 
     Attributes:
-        blind: Detector -> why it has no gradient. Such a detector counts in no demand, but in every real verdict.
+        blind: Detector, or "masks", -> why it has no gradient. It counts in no demand, but in every real verdict.
     """
 
     def __init__(self, bundle: Bundle, network: nn.Module) -> None:
@@ -56,6 +56,8 @@ class Picture:
                 self.blind[spec.name] = score
             else:
                 self.scores[spec.name] = score
+        if bundle.manifest.patches is not None:
+            self.blind["masks"] = "a label has to hold under each of them"
 
     def classify(self, crops: Tensor) -> Tensor:
         """The classifier's logits (N, classes) alone, of crops as `see` takes them."""
