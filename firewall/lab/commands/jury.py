@@ -135,7 +135,12 @@ def jury(
 
 
 def add_jury(
-    jurors: Annotated[list[Path], typer.Option("--juror", metavar="DIR", help="Folder of a juror; may be repeated.")],
+    jurors: Annotated[
+        list[Path],
+        typer.Option(
+            "--juror", metavar="DIR", help="Folder of a juror, or 'masked', the bundle's own; may be repeated."
+        ),
+    ],
     out: Annotated[Path, typer.Option(metavar="DIR", help="The new bundle; may be the bundle's own folder.")],
     bundle: Bundle = "default",
     without: Annotated[str, typer.Option(help="Detectors of the bundle to leave out, with commas.")] = "",
