@@ -64,8 +64,8 @@ def set_up(work: Path, data: Path | None, outliers: Path | None, scenes: Path | 
     """
     if data is None or outliers is None or scenes is None:
         raise UsageError(
-            "name the data: make bundle DATA=DIR OUTLIERS=PATH SCENES=PACK (DIR: a folder with GTSRB; PATH: a folder or "
-            ".npz pack of images without traffic signs; PACK: the .npz pack of GTSDB, with boxes)"
+            "name the data: make bundle DATA=DIR OUTLIERS=PATH SCENES=PACK (DIR: a folder with GTSRB; PATH: a folder "
+            "or .npz pack of images without traffic signs; PACK: the .npz pack of GTSDB, with boxes)"
         )
     if not data.is_dir():
         raise DataError(f"DATA={data} is no folder; name the one that GTSRB lies in")
@@ -157,8 +157,7 @@ def install(work: Path, shipped: Path) -> None:
     """Put the bundle of a finished run in the place of `shipped`, checked on the way; the old one goes at the last."""
     if not (work / BUNDLE / MANIFEST).is_file():
         raise BundleError(
-            f"there is no finished bundle in {work}; make it first with 'make bundle DATA=... OUTLIERS=... "
-            "SCENES=...'"
+            f"there is no finished bundle in {work}; make it first with 'make bundle DATA=... OUTLIERS=... SCENES=...'"
         )
     new = load_bundle(work / BUNDLE)
     if new.manifest.provenance is None:

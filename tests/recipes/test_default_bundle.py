@@ -269,7 +269,7 @@ def test_the_full_recipe_parses_and_its_plan_names_all_stages(data: Path, tmp_pa
         (["--data", ".", "--outliers", "absent", "--scenes", "."], "OUTLIERS=absent is neither"),
         (["--data", ".", "--outliers", "."], "SCENES=PACK"),
         (["--data", ".", "--outliers", ".", "--scenes", "."], "SCENES=. is no .npz pack"),
-        (["--data", ".", "--outliers", ".", "--scenes", "PACK", "--params", "absent.yaml"], "absent.yaml can't be read"),
+        (["--data", ".", "--outliers", ".", "--scenes", "PACK", "--params", "absent"], "absent can't be read"),
         (["--install"], "there is no finished bundle"),
     ],
 )
