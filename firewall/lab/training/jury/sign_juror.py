@@ -131,17 +131,21 @@ def without_sign(path: Path) -> list[Pixels]:
         Uint8 (h, w, 3) each.
 
     Raises:
-        DataError: There is none, or boxes can't be read.
+        DataError: There is no such pack or folder, its boxes can't be read, or there is no room beside them.
     """
-    if path.suffix != ".npz":
-        images = load_images(path)
-        return crops_without_sign(images, [()] * len(images))
-    images, columns = open_pack(path)
-    if "boxes" not in columns:
-        return crops_without_sign(images, [()] * len(images))
-    used = [index for index in range(len(images)) if index % HELD_SCENES]
-    boxes = [_boxes(columns["boxes"][index], path) for index in used]
-    return crops_without_sign([images[index] for index in used], boxes)
+    columns = open_pack(path)[1] if path.suffix == ".npz" else {}
+    images: Sequence[Pixels] = load_images(path)
+    boxes: list[list[Region]] = [[]] * len(images)
+    if "boxes" in columns:
+        used = [index for index in range(len(images)) if index % HELD_SCENES]
+        boxes = [_boxes(columns["boxes"][index], path) for index in used]
+        images = [images[index] for index in used]
+    crops = crops_without_sign(images, boxes)
+    if not crops:
+        raise DataError(
+            f"{path} gives no crop without a sign; name larger images, or some without signs, with --scenes"
+        )
+    return crops
 
 
 def _boxes(text: Any, path: Path) -> list[Region]:
