@@ -2,18 +2,22 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor, nn
 
 from firewall.errors import UsageError
-from firewall.lab.attacks.attack import Logits, WhiteBox, under_attack
+from firewall.lab.attacks.attack import WhiteBox, under_attack
 from firewall.lab.attacks.criteria import TOP_1, Criterion
 from firewall.lab.attacks.rounding import as_stored
 from firewall.lab.attacks.subspaces import SUBSPACES, change_in, roughness
 
 __all__ = ["Bounded"]
+
+#: Images in parts of one size each -> logits (N, classes) of all.
+_Answer = Callable[[Sequence[Tensor]], Tensor]
 
 
 @dataclass(frozen=True)
@@ -72,36 +76,91 @@ class Bounded(WhiteBox):
 
     def run(self, model: nn.Module, images: Tensor, labels: Tensor, seed: int) -> Tensor:
         """See Attack.run. The random starts depend on the seed and on the image's place in the batch."""
-        generator = torch.Generator().manual_seed(seed)
         with under_attack(model, images, labels) as logits:
-            images = images.detach()
-            best, highest = images.clone(), torch.full(labels.shape, -torch.inf).to(images)
-            for _ in range(self.restarts if len(images) else 0):
-                drawn = torch.rand(images.shape, generator=generator, dtype=images.dtype).to(images.device)
-                found, worth = self._climb(logits, images, labels, self.eps * (2 * drawn - 1))
-                better = worth > highest
-                best[better], highest[better] = found[better], worth[better]
+            return self._best(lambda parts: logits(parts[0]), [images.detach()], labels, [seed])[0]
+
+    def run_parts(
+        self,
+        model: nn.Module,
+        parts: Sequence[Tensor],
+        labels: Tensor,
+        seeds: Sequence[int],
+        seen: Callable[[Tensor], Tensor],
+    ) -> list[Tensor]:
+        """Attack images of several sizes together: the network, which costs most, is asked about all at once.
+
+        Args:
+            model: As in `run`.
+            parts: Float (n, C, h, w) in 0..1 each, of any h and w; one or more.
+            labels: Int64, of all the parts' images in order.
+            seeds: One for each part: as if it were attacked alone.
+            seen: From a part to what the network is given of it, (n, C, H, W), with a gradient.
+
+        Returns:
+            Of each part what `run` gives.
+
+        Raises:
+            DataError: The images or labels don't fit each other or the network.
+            EngineError: The network gives no usable logits or gradients.
+        """
+        with torch.no_grad():
+            first = torch.cat([seen(part) for part in parts])
+        with under_attack(model, first, labels) as logits:
+            return self._best(lambda now: logits(torch.cat([seen(part) for part in now])), parts, labels, seeds)
+
+    def _best(self, answer: _Answer, parts: Sequence[Tensor], labels: Tensor, seeds: Sequence[int]) -> list[Tensor]:
+        generators = [torch.Generator().manual_seed(seed) for seed in seeds]
+        best, highest = [part.clone() for part in parts], _lowest_of(parts)
+        for _ in range(self.restarts if len(labels) else 0):
+            starts = [self._start(part, generator) for part, generator in zip(parts, generators, strict=True)]
+            found, worth = self._climb(answer, parts, labels, starts)
+            _keep(best, highest, found, worth)
         return best
 
-    def _climb(self, logits: Logits, images: Tensor, labels: Tensor, free: Tensor) -> tuple[Tensor, Tensor]:
+    def _start(self, part: Tensor, generator: torch.Generator) -> Tensor:
+        drawn = torch.rand(part.shape, generator=generator, dtype=part.dtype).to(part.device)
+        return self.eps * (2 * drawn - 1)
+
+    def _climb(
+        self, answer: _Answer, parts: Sequence[Tensor], labels: Tensor, free: list[Tensor]
+    ) -> tuple[list[Tensor], list[Tensor]]:
         """The best images on the way from a start, as stored, and what they are worth."""
         step = 2.5 * self.eps / self.steps if self.step is None else self.step
-        best, highest = images.clone(), torch.full(labels.shape, -torch.inf).to(images)
+        counts = [len(part) for part in parts]
+        best, highest = [part.clone() for part in parts], _lowest_of(parts)
         for turn in range(self.steps + 1):
-            free.requires_grad_()
-            change = change_in(self.subspace, free, self.eps, sigma=self.sigma, frequencies=self.frequencies)
-            moved = images + change
-            stored = as_stored(moved + (moved.clamp(0, 1) - moved).detach())
-            values = logits(stored)
+            for numbers in free:
+                numbers.requires_grad_()
+            changes = [
+                change_in(self.subspace, numbers, self.eps, sigma=self.sigma, frequencies=self.frequencies)
+                for numbers in free
+            ]
+            moved = [part + change for part, change in zip(parts, changes, strict=True)]
+            stored = [as_stored(point + (point.clamp(0, 1) - point).detach()) for point in moved]
+            values = answer(stored)
             gap, met = self.criterion.gap(values, labels), self.criterion.met(values.detach(), labels)
             aim = gap
             if self.total_variation:
-                aim = gap - met * self.total_variation * roughness(change, self.eps)
+                rough = torch.cat([roughness(change, self.eps) for change in changes])
+                aim = gap - met * self.total_variation * rough
             # A success beats whatever is none, even one that costs more than it leads by.
-            worth = (aim - 1e4 * ~met).detach()
-            better = worth > highest
-            best[better], highest[better] = stored.detach()[better], worth[better]
+            worth = (aim - 1e4 * ~met).detach().split(counts)
+            _keep(best, highest, [point.detach() for point in stored], worth)
             if turn < self.steps:
-                (gradient,) = torch.autograd.grad(aim.sum(), free)
-                free = (free.detach() + step * gradient.sign()).clamp(-self.eps, self.eps)
+                slopes = torch.autograd.grad(aim.sum(), free)
+                free = [
+                    (numbers.detach() + step * slope.sign()).clamp(-self.eps, self.eps)
+                    for numbers, slope in zip(free, slopes, strict=True)
+                ]
         return best, highest
+
+
+def _lowest_of(parts: Sequence[Tensor]) -> list[Tensor]:
+    return [torch.full((len(part),), -torch.inf).to(part) for part in parts]
+
+
+def _keep(best: list[Tensor], highest: list[Tensor], found: Sequence[Tensor], worth: Sequence[Tensor]) -> None:
+    """Put what is worth more in the place of what was best."""
+    for place, value in enumerate(worth):
+        better = value > highest[place]
+        best[place][better], highest[place][better] = found[place][better], value[better]

@@ -85,7 +85,23 @@ class Channelled:
 
     def run(self, model: nn.Module, images: Tensor, labels: Tensor, seed: int) -> Tensor:
         """See Attack.run: the images after the channel, multiples of 1/255."""
-        before = self.before(model, images, labels, seed)
+        return self.after(self.before(model, images, labels, seed), seed)
+
+    @property
+    def blind(self) -> bool:
+        """Whether the attacker knows nothing of channels."""
+        return not self._seen
+
+    def after(self, before: Tensor, seed: int) -> Tensor:
+        """What comes out of the channel.
+
+        Args:
+            before: Float (N, C, h, w) in 0..1: what `before` gives.
+            seed: As in `run`.
+
+        Returns:
+            Float of the same shape, multiples of 1/255 where there is a channel.
+        """
         if not self.channel:
             return before
         received = sent(parse_channel(self.channel), quantise(before), _derived(seed, "sent"))

@@ -48,7 +48,8 @@ def to_input(pixels: Pixels) -> Tensor:
     """
     if pixels.dtype != np.uint8 or pixels.ndim != 4:
         raise DataError(f"pixels are {pixels.dtype} {pixels.shape}; stored images are uint8 (N, H, W, C)")
-    return torch.from_numpy(pixels).permute(0, 3, 1, 2).float().div(255)
+    own = pixels if pixels.flags.writeable else pixels.copy()  # torch would warn of an array that is read only
+    return torch.from_numpy(own).permute(0, 3, 1, 2).float().div(255)
 
 
 def as_stored(images: Tensor) -> Tensor:

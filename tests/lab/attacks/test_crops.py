@@ -12,8 +12,11 @@ import torch
 from torch import Tensor, nn
 
 from firewall.errors import DataError, UsageError
-from firewall.lab.attacks import attack_crops, quantise
+from firewall.lab.attacks import attack_crops, quantise, send_crops
+from firewall.lab.attacks.bounded import Bounded
+from firewall.lab.attacks.channelled import Channelled
 from firewall.lab.attacks.channels import parse_channel, sent
+from firewall.lab.attacks.crops import _attacked
 from firewall.lab.attacks.resampling import Resized, resized
 from firewall.lab.attacks.rounding import to_input
 from firewall.transforms import resize
@@ -83,6 +86,20 @@ def test_crops_come_back_in_their_order_and_size(
     assert all(np.array_equal(one, two) for one, two in zip(found, again, strict=True))
 
 
+def test_sizes_together_are_as_sizes_alone(network: nn.Sequential, crops: tuple[list[Pixels], list[int]]) -> None:
+    """Crops of several sizes share the network's calls: one step gives the same bytes as each size alone, but for a few
+    signs of gradients near 0; and a channel is the same one."""
+    pixels, labels = crops
+    one_step = Channelled(Bounded(eps=8 / 255, steps=1), "jpeg-75")
+    images = [to_input(crop[np.newaxis]) for crop in pixels]
+    aims = torch.tensor(labels)
+    seeds = list(range(len(pixels)))
+    together = _attacked(one_step, network, images, aims, seeds, (SIZE, SIZE))
+    for place, (image, seed) in enumerate(zip(images, seeds, strict=True)):
+        alone = one_step.run(Resized(network, SIZE, SIZE), image, aims[place : place + 1], seed)
+        assert (alone != together[place]).float().mean() < 0.05
+
+
 def test_own_size_and_the_networks_size(network: nn.Sequential, crops: tuple[list[Pixels], list[int]]) -> None:
     """With `input` the crop is resized first and the attack's bound holds at that size."""
     pixels, labels = crops
@@ -109,7 +126,9 @@ def test_resized_answers_as_the_edge(network: nn.Sequential, crops: tuple[list[P
     seen = Resized(still, SIZE, SIZE)
     with torch.no_grad():
         for crop in crops[0]:
-            assert torch.equal(seen(to_input(crop[None])), still(to_input(resize(crop, SIZE, SIZE)[None])))
+            small = to_input(resize(crop, SIZE, SIZE)[None])
+            assert torch.equal(resized(to_input(crop[None]), SIZE, SIZE), small)
+            assert torch.allclose(seen(to_input(crop[None])), still(small), atol=1e-4)
 
 
 @pytest.mark.parametrize(
@@ -139,6 +158,21 @@ def test_what_does_not_fit(
     with pytest.raises(error) as caught:
         attack_crops(name, network, [crop], labels, 0, **INPUT)
     assert "\n" not in str(caught.value)
+
+
+def test_benign_crops_go_through_the_same_channel(crops: tuple[list[Pixels], list[int]]) -> None:
+    """Each of its own size, as `sent` does it, noise of its own on each; wrong names and crops are refused."""
+    found = send_crops("blur+jpeg-75", crops[0], 0)
+    for before, after in zip(crops[0], found, strict=True):
+        assert np.array_equal(after, sent(parse_channel("blur+jpeg-75"), before[None], 0)[0])
+    grey = [np.full((8, 8, 3), 128, np.uint8)] * 2
+    first, second = send_crops("noise", grey, 5)
+    assert not np.array_equal(first, second)
+    assert np.array_equal(send_crops("noise", grey, 5)[1], second)
+    with pytest.raises(UsageError, match="webp"):
+        send_crops("webp-90", grey, 0)
+    with pytest.raises(DataError, match="crop 1 is float64"):
+        send_crops("blur", [grey[0], np.zeros((8, 8, 3))], 0)  # type: ignore[list-item]
 
 
 def test_no_crops(network: nn.Sequential) -> None:
