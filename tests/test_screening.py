@@ -15,6 +15,7 @@ from hypothesis import strategies as st
 from firewall import Firewall, Frame
 from firewall.bundle import Bundle, PatchSpec
 from firewall.demo.source import truth
+from firewall.engines import Engine
 from firewall.errors import BundleError, EngineError, UsageError
 from firewall.frame import Pixels
 from firewall.screening import Stages
@@ -438,6 +439,43 @@ def test_a_device_that_there_is_not_is_refused_before_anything_is_loaded(tmp_pat
         Firewall.load(tmp_path, device="tpu")
     with pytest.raises(BundleError):
         Firewall.load(tmp_path)
+
+
+def test_loading_hands_on_what_was_asked_for(guard: Firewall, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Device, threads and `exhaustive` reach the engine and the firewall, so that no other device is used in silence;
+    without a word it is the default bundle on the processor, with a thread for each core."""
+    opened: list[dict[str, object]] = []
+    made: list[dict[str, object]] = []
+
+    class Seen(Firewall):
+        def __init__(self, bundle: Bundle, engine: Engine, **given: Any) -> None:
+            made.append({"bundle": bundle.sha256, "engine": engine, **given})
+
+    def engine_of(bundle: Bundle, **given: Any) -> Engine:
+        opened.append({"bundle": bundle.sha256, **given})
+        return guard.engine
+
+    monkeypatch.setattr("firewall.screening.check_device", lambda device: None)  # this machine may have no such device
+    monkeypatch.setattr("firewall.screening.open_engine", engine_of)
+    own = {"bundle": guard.bundle.sha256}
+    Seen.load(guard.bundle.path, device="cuda", threads=3, exhaustive=True)
+    Seen.load()
+
+    assert opened == [own | {"device": "cuda", "threads": 3}, own | {"device": "cpu", "threads": 0}]
+    with_engine = own | {"engine": guard.engine}
+    assert made == [
+        with_engine | {"threads": 3, "exhaustive": True},
+        with_engine | {"threads": 0, "exhaustive": False},
+    ]
+
+
+def test_an_image_that_no_camera_sent_says_so(guard: Firewall, benign_sign: Pixels) -> None:
+    """The verdict of an array: its source and number, and an age that begins with the call."""
+    started = time.monotonic()
+    verdict = guard.screen(benign_sign)
+
+    assert (verdict.source, verdict.sequence) == ("array", 0)
+    assert 0 <= verdict.latency_ms <= 1e3 * (time.monotonic() - started)
 
 
 def test_stages_are_timed(guard: Firewall, benign_sign: Pixels) -> None:

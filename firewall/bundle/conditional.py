@@ -95,7 +95,7 @@ class ConditionalSpec(Strict):
     summed: tuple[str, ...] = ()
     groups: tuple[GroupSpec, ...]
     rate: float = Field(gt=0, lt=1)
-    level: float = Field(gt=0, lt=1)
+    level: float = Field(ge=0, lt=1)
     coverage: tuple[CoverageSpec, ...] = Field((), max_length=4096)
     fitted: tuple[Seen, ...] = ()
 

@@ -238,7 +238,7 @@ class Tracks:
             label, name = track.out
             changed = answer.reason is Reason.UNCONFIRMED and answer.suspected_label != label
             if answer.reason in _SUSPECT or changed:
-                track.out, track.same = None, 0  # from here on as with a new sign
+                track.out, track.same = None, track.same if changed else 0  # from here on as with a new sign
                 why = "another label" if changed else str(answer.reason)
                 return replace(answer, reason=Reason.REVOKED, detail=f"{label if name is None else name}: {why}")
         return answer

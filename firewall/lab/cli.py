@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import typer
 
+from firewall.lab.commands.adaptive import attack_adaptive
 from firewall.lab.commands.attention import train_attention
 from firewall.lab.commands.calibrate import calibrate
 from firewall.lab.commands.certify import certify_app, certify_report, masked, train_masked
@@ -16,7 +17,7 @@ from firewall.lab.commands.detectors import train_image_cnn, train_residual, tra
 from firewall.lab.commands.evaluate import evaluate
 from firewall.lab.commands.evaluate_attacks import evaluate_app, evaluate_attacks
 from firewall.lab.commands.fuse import fuse
-from firewall.lab.commands.jury import add_jury, train_juror
+from firewall.lab.commands.jury import add_jury, jury, train_juror
 from firewall.lab.commands.label_detectors import train_agreement, train_correction, train_stability
 from firewall.lab.commands.over_time import drift, tracks
 from firewall.lab.commands.papers import PASSED_ON, paper, paper_pages
@@ -48,11 +49,13 @@ train_app.command("attention")(train_attention)
 train_app.command("masked")(train_masked)
 train_app.command("juror")(train_juror)
 app.command()(masked)
+app.command()(jury)
 app.command("add-jury")(add_jury)
 train_app.command("spatial")(train_spatial)
 app.add_typer(attack_app, name="attack")
 attack_app.command("database")(attack)
 attack_app.command("spatial")(attack_spatial)
+attack_app.command("adaptive")(attack_adaptive)
 app.command()(judge)
 app.command("leave-one-out")(leave_one_out)
 app.command()(fuse)

@@ -197,7 +197,7 @@ def test_another_label_takes_the_first_one_back() -> None:
     assert tracks.judge([verdict(1)])[0].released
     (back,) = tracks.judge([verdict(2, label=5)])
     assert (back.reason, back.detail) == (Reason.REVOKED, "sign 3: another label")
-    assert reasons(tracks, verdict(3, label=5), verdict(4, label=5)) == [Reason.UNCONFIRMED, Reason.BENIGN]
+    assert reasons(tracks, verdict(3, label=5), verdict(4, label=5)) == [Reason.BENIGN, Reason.BENIGN]
 
     # Without a name the number stands for it; and nothing was out before the second frame here.
     bare = Tracks(SPEC.model_copy(update={"limit": 100.0}))

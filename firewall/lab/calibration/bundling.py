@@ -31,7 +31,7 @@ from firewall.lab.training.detectors.one_class import ONE_CLASS
 from firewall.sources.uri import printable
 from firewall.transforms import resize
 
-__all__ = ["calibrate_folder", "calibration_tracks", "rewritten", "with_masked"]
+__all__ = ["calibrate_folder", "calibration_tracks", "rewritten", "wired", "with_masked"]
 
 #: Benign images that say how large activations get; more change little.
 _SCALES_FROM = 256
@@ -123,8 +123,8 @@ def calibrate_folder(
         found = _from_database(source.database, source.judged, content, trained)
     benign = found.benign
     check_enough(len(benign.images), settings.rate, settings.detectors)  # before any is classified
-    wired = _wired(spec, content, found.shown, card, network.accept_preparation, tell)
-    notes = "; ".join(part for part in (str(card.get("notes", "")), benign.notes, wired) if part)
+    note = wired(spec, content, found.shown, card, network.accept_preparation, tell)
+    notes = "; ".join(part for part in (str(card.get("notes", "")), benign.notes, note) if part)
     if network.precision is not None:
         if source.database is not None:
             raise UsageError(f"--precision makes another classifier of {folder}: name benign images with --images")
@@ -197,7 +197,7 @@ def _from_database(path: Path, judged: Sequence[str], content: bytes, trained: S
     return _Found(benign, some_of(list(kept.images), None, IMAGES), (citation,) if citation else ())
 
 
-def _wired(
+def wired(
     spec: ClassifierSpec,
     content: bytes,
     shown: Labelled,

@@ -24,8 +24,8 @@ from firewall.lab.calibration.bundling import rewritten
 from firewall.lab.calibration.conditional_fit import CLEAN, Fitted, Scored, fit_conditional
 from firewall.lab.calibration.settings import check_rate
 from firewall.lab.datasets import PARTS, Dataset, open_dataset, split
+from firewall.lab.datasets.classes import matched
 from firewall.lab.datasets.shifts import KINDS, SHIFTS
-from firewall.lab.measurement.bundle_verdicts import trained_detectors
 from firewall.screening import Firewall
 from firewall.transforms import resize
 
@@ -136,17 +136,21 @@ def benign_images(bundle: Bundle, spec: str, root: Path | None) -> Benign:
     part, _, chosen = rest.partition("/")
     if chosen and chosen not in PARTS:
         raise UsageError(f"--images {spec}: there is no split {chosen!r}; known: {', '.join(PARTS)}")
-    data = open_dataset(name, root, part=part or "test")
-    classes = len(bundle.manifest.classifier.labels)
-    if len(data.class_names) != classes:
+    labels = bundle.manifest.classifier.labels
+    offset = int(len(labels) == 1001)  # ImageNet's networks with a class for the background
+    data = matched(open_dataset(name, root, part=part or "test"), labels[offset:])
+    if len(data.class_names) != len(labels) - offset:
         raise UsageError(
-            f"--images {spec} has {len(data.class_names)} classes, but the bundle's classifier has {classes}; name a "
-            "data set of its classes"
+            f"--images {spec} has {len(data.class_names)} classes, but the bundle's classifier has "
+            f"{len(labels) - offset}; name a data set of its classes"
         )
+    data = replace(data, labels=data.labels + offset, class_names=labels)
     mask = np.ones(len(data), bool) if not chosen else split(data) == PARTS.index(chosen)
-    known = [seen for _, seen in trained_detectors(bundle.manifest) if seen is not None and seen.dataset == name]
-    for seen in known:
-        if (seen.part == "test") == ((part or "test") == "test"):  # all other parts number their tracks alike
+    # The two or three numbers that a detector without a network takes from benign images tell it no single one.
+    learnt = [each.fitted for each in bundle.manifest.detectors if each.fitted and "file" in each.parameters]
+    for seen in learnt:
+        same = (seen.part == "test") == ((part or "test") == "test")  # all other parts number their tracks alike
+        if same and seen.dataset == name:
             mask &= ~np.isin(data.groups, np.array([int(group) for group in seen.groups.split()], np.int64))
     where = np.flatnonzero(mask)
     if not len(where):

@@ -6,7 +6,7 @@ falls about as exp(-depth). An image's depth is the largest of all. One common d
 is one common level; single detectors get a deeper limit than S, since they guard against what is rare and must not use
 up what may be withheld. The common depth is that of split-conformal prediction with the track as its unit, from depths
 that are *cross-fitted*, by lines that were drawn on other tracks. So the promise is of the union of all limits, not of
-each. A group whose own held-out images would be withheld more often than asked gets a larger depth.
+each. A group of whose own held-out images more than twice the rate would be withheld gets a larger depth.
 
 A track counts once, however many frames it has. Only benign images take part.
 """
@@ -22,6 +22,7 @@ import numpy.typing as npt
 from firewall.bundle.conditional import ConditionalSpec, CoverageSpec, GroupSpec, LimitSpec
 from firewall.decision.conditional import groups_of, sums_in
 from firewall.errors import DataError
+from firewall.lab.calibration.settings import check_rate
 from firewall.lab.measurement.conformal import check_count, track_threshold
 from firewall.lab.measurement.intervals import rate_of
 
@@ -36,6 +37,8 @@ _FOLDS = 5
 _MEDIAN, _UNIT, _TAIL = 0.5, 0.95, 0.9
 #: Least mean excess, as a share of the unit: a tail that is shorter is an accident of few images.
 _SHORTEST = 0.1
+#: No group may withhold more than so many times the rate.
+_MOST = 2
 #: How much deeper the limits of single detectors lie than that of S: about ten times as rare.
 _ALONE = 2.3
 #: Least unit: scores that hardly differ differ by rounding.
@@ -149,6 +152,7 @@ def fit_conditional(
         DataError: There are too few tracks for the rate, or a score is not finite.
         UsageError: The rate is out of range.
     """
+    check_rate(rate)
     if not np.isfinite(data.scores).all():
         name = data.detectors[int(np.argmin(np.isfinite(data.scores).all(axis=0)))]
         raise DataError(f"{name} gave a score that is not finite on a benign image; it can't be calibrated")
@@ -167,7 +171,7 @@ def fit_conditional(
                 depths[judged] = _lines(data.take(drawn), power, counts, shifted).depths(data.scores[judged])
     weights = _weights(data, groups, shifted)
     common = _conformal(depths, data.tracks, weights, rate)
-    own = [_quantile(depths[groups == k], weights[groups == k], 1 - rate) for k in range(len(edges) + 1)]
+    own = [_quantile(depths[groups == k], weights[groups == k], 1 - _MOST * rate) for k in range(len(edges) + 1)]
     chosen = tuple(max(common, depth) for depth in own)
     margin = np.zeros(len(data.detectors)) if margins is None else np.asarray(margins, np.float64)
     spec = ConditionalSpec(

@@ -2,78 +2,194 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import json
 import math
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
-from firewall.bundle import Bundle, DetectorSpec
+from firewall.bundle import Bundle, DetectorSpec, Manifest
+from firewall.bundle.manifest import CONDITIONAL_FILE, network_files
+from firewall.detectors import build
 from firewall.detectors.juror import JurorParameters, is_juror
-from firewall.errors import DataError, UsageError
+from firewall.detectors.stability import StabilityParameters, StabilityScale
+from firewall.engines import OnnxRuntimeNetwork
+from firewall.errors import BundleError, DataError, UsageError
 from firewall.lab.calibration.bundling import rewritten
+from firewall.lab.models.onnx_reading import parse_onnx
+from firewall.transforms.operations import parse_operation
 
-__all__ = ["with_jury"]
+__all__ = ["MASKED", "read_juror", "with_jury"]
 
+#: Stands for the bundle's own classifier for masked images.
+MASKED = Path("masked")
 #: Until limits are calibrated: at least as probable as all else together, and a standard deviation of 2 % of full
-#: luminance.
-_FIRST_LIMIT, _LEAST_CONTRAST = 0.0, 0.02
+#: luminance, and a mean Hellinger distance of .3.
+_FIRST_LIMIT, _LEAST_CONTRAST, _LARGEST_DISTANCE = 0.0, 0.02, 0.3
+#: Parts of a bundle that were measured or fitted with the detectors that it had.
+_OUTDATED = ("tracks.json", "drift.json", "certificate.json", CONDITIONAL_FILE)
+_NOTE = "a jury was put in afterwards: no rate has been measured since"
 
 
-def with_jury(bundle: Bundle, folders: Sequence[Path], out: Path, *, without: Sequence[str] = ()) -> Bundle:
+def with_jury(
+    bundle: Bundle,
+    folders: Sequence[Path],
+    out: Path,
+    *,
+    without: Sequence[str] = (),
+    copies: Sequence[str] = (),
+    temperature: float = 4.0,
+) -> Bundle:
     """Write a bundle with jurors and the contrast detector beside, or in place of, the detectors that it has.
 
-    The bundle's fusion and drift don't know the jurors, so they are left out: set limits with `firewall lab
-    conditional`, then add tracks and drift.
+    Jurors that it has already are replaced. Its fusion, tracks, drift, certificate and measured rates don't know the
+    jurors, so they are left out: set limits with `firewall lab conditional`, then add tracks and drift.
 
     Args:
         bundle: The bundle.
-        folders: Of `firewall lab train juror` or `firewall lab jury`.
-        out: Folder of the new bundle; may be the bundle's own.
+        folders: Of `firewall lab train juror` or `firewall lab jury`; MASKED for the bundle's own classifier for masked
+            images, which is then asked about the whole image too.
+        out: Folder of the new bundle; may be the bundle's own. What it held as a bundle before is replaced.
         without: Detectors of the bundle to leave out.
+        copies: Operations of the `stability` detector, in place of its own; none: it stays as it is. Its score is then
+            the mean distance itself, 0..1, since conditional limits say what is usual.
+        temperature: Its temperature, with `copies`.
 
     Raises:
-        UsageError: A detector to leave out isn't there, or two jurors have one name.
-        DataError: A folder holds no juror.
-        BundleError: A juror is one for another number of classes.
+        UsageError: A detector to leave out isn't there, an operation is unknown, no juror is named, or two jurors have
+            one name.
+        DataError: A folder holds no juror, or one for another classifier.
+        BundleError: A juror's network can't be used.
     """
-    there = [spec.name for spec in bundle.manifest.detectors]
+    manifest = bundle.manifest
+    there = [spec.name for spec in manifest.detectors]
     for name in without:
         if name not in there:
             raise UsageError(f"--without names {name!r}, which the bundle doesn't have; it has {', '.join(there)}")
-    kept = [spec for spec in bundle.manifest.detectors if spec.name not in without and not is_juror(spec.name)]
-    kept = [spec for spec in kept if spec.name != "contrast"]
-    files = dict(bundle.files)
-    for spec in bundle.manifest.detectors:
-        if spec not in kept and isinstance(file := spec.parameters.get("file"), str):
-            files.pop(file, None)
-    for name in ("tracks.json", "drift.json", "certificate.json", "conditional.json"):
-        files.pop(name, None)
-    added: list[DetectorSpec] = []
+    if not folders:
+        raise UsageError("name the folder of at least one juror with --juror")
+    replaced = {name for name in there if is_juror(name) or name == "contrast"}
+    kept = tuple(spec for spec in manifest.detectors if spec.name not in {*without, *replaced})
+    needed = {*network_files(kept), *(spec.file for spec in manifest.classifiers)}
+    dropped = set(network_files(manifest.detectors)) - needed
+    files = {name: content for name, content in bundle.files.items() if name not in {*dropped, *_OUTDATED}}
+    if copies:
+        kept = (*(spec for spec in kept if spec.name != "stability"), _stability(copies, temperature))
+    added: dict[str, DetectorSpec] = {}
     for folder in folders:
-        spec, content = _juror(folder)
-        if spec.name in {other.name for other in added}:
+        if folder == MASKED and not folder.exists():
+            spec = _masked_juror(manifest)
+            added[spec.name] = spec
+            continue
+        spec, content, card = read_juror(folder)
+        if spec.name in added:
             raise UsageError(f"two jurors are called {spec.name}; a jury has each kind once")
-        added.append(spec)
+        _check(folder, spec, content, card, bundle)
+        added[spec.name] = spec
         files[str(spec.parameters["file"])] = content
     contrast = DetectorSpec(name="contrast", threshold=-math.log(_LEAST_CONTRAST))
-    bare = Bundle(bundle.path, bundle.manifest, files, bundle.sha256)
-    return rewritten(bare, out, {}, detectors=(contrast, *kept, *added), fusion=None)
+    written = rewritten(
+        Bundle(bundle.path, manifest, files, bundle.sha256),
+        out,
+        {},
+        detectors=(contrast, *kept, *added.values()),
+        fusion=None,
+        **_unmeasured(manifest, {spec.name for spec in kept}),
+    )
+    for name in {*bundle.files} - {*files}:
+        with contextlib.suppress(OSError):
+            (out / name).unlink(missing_ok=True)  # no part of the bundle any more
+    return written
 
 
-def _juror(folder: Path) -> tuple[DetectorSpec, bytes]:
+def _masked_juror(manifest: Manifest) -> DetectorSpec:
+    spec = manifest.masked_classifier
+    if spec is None:
+        raise UsageError("--juror masked is the bundle's classifier for masked images, but it has none: 'lab masked'")
+    if spec.input.mean != (0.0, 0.0, 0.0) or spec.input.std != (1.0, 1.0, 1.0):
+        raise UsageError("--juror masked: a juror reads pixels in 0..1, but the masked classifier has a mean or std")
+    parameters = JurorParameters(file=spec.file, width=spec.input.width, height=spec.input.height)
+    return DetectorSpec(name="juror-masked", parameters=parameters.model_dump(), threshold=_FIRST_LIMIT)
+
+
+def _stability(copies: Sequence[str], temperature: float) -> DetectorSpec:
+    for name in copies:
+        parse_operation(name)
+    parameters = StabilityParameters(
+        operations=tuple(copies), scales=(StabilityScale(temperature=temperature, median=0.0, above=1.0),)
+    )
+    return DetectorSpec(name="stability", parameters=parameters.model_dump(), threshold=_LARGEST_DISTANCE)
+
+
+def read_juror(folder: Path) -> tuple[DetectorSpec, bytes, dict[str, Any]]:
+    """A trained juror.
+
+    Args:
+        folder: Of `firewall lab train juror`, or one juror's of `firewall lab jury`.
+
+    Returns:
+        The detector with a provisional threshold, its ONNX file, and its card.
+
+    Raises:
+        DataError: The folder holds no juror, or its file is not the one that was measured.
+    """
     try:
-        card = json.loads((folder / "card.json").read_text(encoding="utf-8"))
+        card: dict[str, Any] = json.loads((folder / "card.json").read_text(encoding="utf-8"))
+        if "juror" not in card and isinstance(card.get("jurors"), dict):
+            named = ", ".join(f"--juror {folder / kind}" for kind in card["jurors"])
+            raise DataError(f"{folder} is the folder of a whole jury; name its jurors: {named}")
         about = card["juror"]
         name = f"juror-{about['kind']}"
-        content = (folder / str(about["file"])).read_bytes()
+        content = (folder / Path(str(about["file"])).name).read_bytes()
         parameters = JurorParameters(file=f"{name}.onnx", width=about["width"], height=about["height"])
-    except (OSError, ValueError, KeyError, TypeError) as error:
-        raise DataError(
-            f"{folder} holds no juror ({type(error).__name__}: {error}); train one with 'firewall lab train juror'"
-        ) from error
+    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+        reason = f"{error.strerror}: {error.filename}" if isinstance(error, OSError) else f"card.json: {error!r}"
+        raise DataError(f"{folder} holds no juror ({reason}); train one with 'firewall lab train juror'") from error
     if hashlib.sha256(content).hexdigest() != card.get("sha256"):
         raise DataError(f"{folder / about['file']} is not the file that its card.json describes; train it again")
     if not is_juror(name):
         raise DataError(f"{folder}: {name!r} is no name for a juror; small letters, digits and hyphens are allowed")
-    return DetectorSpec(name=name, parameters=parameters.model_dump(), threshold=_FIRST_LIMIT), content
+    return DetectorSpec(name=name, parameters=parameters.model_dump(), threshold=_FIRST_LIMIT), content, card
+
+
+def _check(folder: Path, spec: DetectorSpec, content: bytes, card: dict[str, Any], bundle: Bundle) -> None:
+    """Raises DataError for a juror of another classifier, BundleError for one whose network can't be used."""
+    classifier = bundle.manifest.classifier
+    wanted = classifier.labels
+    own = hashlib.sha256(bundle.files[classifier.file]).hexdigest()
+    taught = card.get("classifier")
+    if isinstance(taught, str) and taught != own:
+        raise DataError(
+            f"the juror in {folder} was taught by another classifier (SHA-256 {taught[:12]}, this bundle's is "
+            f"{own[:12]}); train one for this with 'firewall lab jury'"
+        )
+    stored = {entry.key: entry.value for entry in parse_onnx(str(folder), content).metadata_props}
+    labels = None
+    with contextlib.suppress(ValueError):  # what others write there needn't be labels
+        labels = json.loads(stored.get("labels", ""))
+    if isinstance(labels, list) and tuple(labels[: len(wanted)]) != wanted:
+        place = next((n for n, pair in enumerate(zip(labels, wanted, strict=False)) if pair[0] != pair[1]), None)
+        first = f"class {place} is {labels[place]!r} there and {wanted[place]!r} here" if place is not None else "fewer"
+        raise DataError(
+            f"the juror in {folder} is one for other labels: {len(labels)} outputs for {len(wanted)} classes, {first}; "
+            "train one for this classifier"
+        )
+    try:
+        build(spec, lambda file: OnnxRuntimeNetwork(content, file, threads=1), len(wanted))
+    except BundleError as error:
+        raise BundleError(f"{folder}: {error}") from error
+
+
+def _unmeasured(manifest: Manifest, kept: set[str]) -> dict[str, Any]:
+    """The manifest's measurements without those that the other detectors made."""
+    calibration, numerics = manifest.calibration, manifest.numerics
+    notes = "; ".join(part for part in (calibration.notes.replace(_NOTE, "").strip("; "), _NOTE) if part)
+    if numerics is not None:
+        margin = {name: value for name, value in numerics.margin.items() if name in kept}
+        numerics = numerics.model_copy(update={"margin": margin}) if margin else None
+    return {
+        "calibration": calibration.model_copy(update={"rates": {}, "attacks": {}, "notes": notes}),
+        "numerics": numerics,
+    }

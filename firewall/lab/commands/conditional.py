@@ -52,7 +52,7 @@ def conditional(
     from rich.console import Console
 
     from firewall.bundle import load_bundle
-    from firewall.bundle.card import describe, render_conditional
+    from firewall.bundle.description import describe, render_conditional
     from firewall.errors import UsageError
     from firewall.lab.calibration.conditional import ConditionalSettings, benign_images
     from firewall.lab.calibration.conditional import conditional as make

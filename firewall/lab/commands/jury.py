@@ -1,4 +1,4 @@
-"""`firewall lab train juror`: networks that give a second opinion on the classifier's label."""
+"""`firewall lab train juror`, `jury` and `add-jury`: networks that give a second opinion on the classifier's label."""
 
 from __future__ import annotations
 
@@ -7,10 +7,16 @@ from typing import Annotated
 
 import typer
 
+from firewall.lab.commands.onnx_options import Wiring, with_wiring
 from firewall.lab.commands.options import Bundle, Data, Seed, Threads, Workers, names_of
 from firewall.lab.commands.output import write_json
 
-__all__ = ["add_jury", "train_juror"]
+__all__ = ["add_jury", "jury", "train_juror"]
+
+Device = Annotated[str, typer.Option(help="What trains: cpu, cuda or cuda:N.")]
+BFloat16 = Annotated[
+    bool, typer.Option("--bfloat16", help="Faster on processors that have it (see 'bf16' in lscpu), and on GPUs.")
+]
 
 
 def train_juror(
@@ -30,9 +36,8 @@ def train_juror(
     without: Annotated[
         str, typer.Option(help="Obstructions that are not drawn, with commas, so that they stay unseen.")
     ] = "",
-    bfloat16: Annotated[
-        bool, typer.Option("--bfloat16", help="Faster on processors that have it (see 'bf16' in lscpu).")
-    ] = False,
+    bfloat16: BFloat16 = False,
+    device: Device = "cpu",
     data: Data = None,
     seed: Seed = 0,
     threads: Threads = 2,
@@ -50,19 +55,110 @@ def train_juror(
         kind=kind, epochs=epochs, learning_rate=learning_rate, seed=seed, without=names_of(without), bfloat16=bfloat16
     )
     folder = Path("runs") / "jury" / kind if out is None else out
-    card = train_sign_juror(data_root(data), folder, scenes or [], settings, threads=threads, workers=workers)
+    card = train_sign_juror(
+        data_root(data), folder, scenes or [], settings, threads=threads, workers=workers, device=device
+    )
+    write_json(card, None)
+
+
+@with_wiring
+def jury(
+    *,
+    images: Annotated[
+        str,
+        typer.Option(
+            metavar="DIR|DATASET/PART",
+            help="Benign images to learn from: a folder (sub-folders named as the labels help), a pack, or a data set "
+            "such as cifar10/train. A fifth is kept out for judging.",
+        ),
+    ],
+    out: Annotated[Path, typer.Option(metavar="DIR", help="Folder of the jury: one sub-folder for each juror.")],
+    classifier: Annotated[
+        Path, typer.Option(help="PATH.onnx, 'default', a bundle, or a folder of 'lab train classifier'.")
+    ] = Path("default"),
+    kinds: Annotated[
+        str, typer.Option(help="With commas: robust, coarse (smaller input), edges (local normalisation).")
+    ] = "robust,coarse,edges",
+    epochs: Annotated[
+        int | None,
+        typer.Option(min=1, help="Passes over the images.  [default: for 300,000 versions of them, 6 to 60 passes]"),
+    ] = None,
+    scenes: Annotated[
+        list[Path] | None,
+        typer.Option(
+            help="Images that show none of the classes (a folder or pack; of a pack with boxes what is outside them). "
+            "With some, the jurors learn 'not a sign' as well. May be repeated."
+        ),
+    ] = None,
+    mirror: Annotated[
+        bool, typer.Option("--mirror", help="A mirrored image shows the same class: cats, but no signs or letters.")
+    ] = False,
+    bundle: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="NEW",
+            help="Also write a bundle: classifier, confidence and the jury, thresholds set on the images kept out.",
+        ),
+    ] = None,
+    name: Annotated[str, typer.Option(help="Name of the bundle.")] = "own-jury",
+    false_positive_rate: Annotated[
+        float, typer.Option(help="Share of benign images that the bundle may withhold, between 0 and 1.")
+    ] = 0.01,
+    wiring: Wiring,
+    bfloat16: BFloat16 = False,
+    device: Device = "cpu",
+    data: Data = None,
+    seed: Seed = 0,
+    threads: Threads = 2,
+    workers: Workers = 1,
+) -> None:
+    """Train a jury for a classifier of your own, from its answers to benign images.
+
+    Stop it at any time (Ctrl-C, kill); the same command goes on from the last finished epoch.
+    """
+    from firewall.lab.calibration.own_jury import JuryBundle, make_jury
+    from firewall.lab.calibration.settings import NetworkSettings
+    from firewall.lab.training.jury.own_jury import JuryPlan
+
+    card = make_jury(
+        classifier,
+        NetworkSettings(wiring.options, accept_preparation=wiring.accept_preparation),
+        images,
+        scenes or [],
+        out,
+        JuryPlan(names_of(kinds), epochs, seed, mirror, bfloat16, threads, workers, device),
+        bundle=None if bundle is None else JuryBundle(bundle, name, false_positive_rate),
+        data=data,
+        tell=lambda line: typer.echo(line, err=True),
+    )
     write_json(card, None)
 
 
 def add_jury(
-    jurors: Annotated[list[Path], typer.Option("--juror", metavar="DIR", help="Folder of a juror; may be repeated.")],
+    jurors: Annotated[
+        list[Path],
+        typer.Option(
+            "--juror", metavar="DIR", help="Folder of a juror, or 'masked', the bundle's own; may be repeated."
+        ),
+    ],
     out: Annotated[Path, typer.Option(metavar="DIR", help="The new bundle; may be the bundle's own folder.")],
     bundle: Bundle = "default",
     without: Annotated[str, typer.Option(help="Detectors of the bundle to leave out, with commas.")] = "",
+    copies: Annotated[
+        str, typer.Option(help="Operations of the stability detector, with commas.  [default: as it is]")
+    ] = "",
+    temperature: Annotated[float, typer.Option(min=0.01, help="Its temperature, with --copies.")] = 4.0,
 ) -> None:
     """Put jurors and the contrast detector into a bundle; 'lab conditional' sets their limits afterwards."""
     from firewall.bundle import load_bundle
     from firewall.lab.calibration.jury_bundle import with_jury
 
-    written = with_jury(load_bundle(bundle), jurors, out, without=names_of(without))
+    written = with_jury(
+        load_bundle(bundle),
+        jurors,
+        out,
+        without=names_of(without),
+        copies=names_of(copies),
+        temperature=temperature,
+    )
     typer.echo(f"{out}: {written.manifest.name}, SHA-256 {written.sha256}")

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -53,7 +53,9 @@ def some_of(
     return Labelled([images[place] for place in places.tolist()], known, how, sure=labels is not None)
 
 
-def labelled(path: Path, labels: Sequence[str], most: int) -> Labelled:
+def labelled(
+    path: Path, labels: Sequence[str], most: int, keep: Callable[[Pixels], Pixels] = lambda image: image
+) -> Labelled:
     """Take some images of a folder or pack, evenly from the first to the last.
 
     Files that can't be read are left out; the calibration itself reports them.
@@ -62,6 +64,7 @@ def labelled(path: Path, labels: Sequence[str], most: int) -> Labelled:
         path: The folder or pack.
         labels: The classifier's.
         most: Up to how many are taken.
+        keep: What is kept of each, such as a smaller version.
     """
     if path.suffix == ".npz":
         pack, columns = open_pack(path)
@@ -72,7 +75,7 @@ def labelled(path: Path, labels: Sequence[str], most: int) -> Labelled:
         images, kept = [], []
         for place in places.tolist():
             with suppress(DataError):
-                images.append(pack[place])
+                images.append(keep(pack[place]))
                 kept.append(place)
         known = np.full(len(kept), -1, np.int64) if values is None else values[kept]
         return Labelled(images, known, f"the labels in {path.name}", sure=values is not None)
@@ -81,7 +84,7 @@ def labelled(path: Path, labels: Sequence[str], most: int) -> Labelled:
     found, numbers = [], []
     for place in _spread(len(files), most).tolist():
         with suppress(ImageError):
-            found.append(read_image(files[place]))
+            found.append(keep(read_image(files[place])))
             numbers.append(classes.get(files[place].parent.name, -1))
     return Labelled(found, np.array(numbers, np.int64), how, sure)
 

@@ -14,7 +14,7 @@ from firewall.frame import Pixels
 from firewall.sources.folder import LazyImages
 from firewall.transforms import resize
 
-__all__ = ["at_size", "repeated"]
+__all__ = ["at_most", "at_size", "repeated"]
 
 #: Bad files that are named; of more only the number is given.
 _NAMED = 8
@@ -52,6 +52,23 @@ def at_size(
     if bad:
         raise DataError(_told(bad, len(images)))
     return found
+
+
+def at_most(image: Pixels, largest: int) -> Pixels:
+    """An image whose longer side is at most `largest` pixels, resized as the edge does where it is longer.
+
+    Args:
+        image: Uint8 (H, W, 3).
+        largest: In pixels, 1 or more.
+
+    Returns:
+        Uint8 (h, w, 3), the image itself where it is small enough.
+    """
+    height, width = image.shape[:2]
+    share = largest / max(height, width)
+    if share >= 1:
+        return image
+    return resize(image, max(1, round(width * share)), max(1, round(height * share)))
 
 
 def repeated(images: Pixels) -> int:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -21,9 +21,9 @@ from torch import Tensor, nn
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 from torch.utils.data import DataLoader, Dataset, Sampler
 
-from firewall.errors import DataError
+from firewall.errors import DataError, UsageError
 
-__all__ = ["CHECKPOINT", "Schedule", "Shown", "fit", "read_checkpoint"]
+__all__ = ["CHECKPOINT", "Schedule", "Shown", "checked_device", "fit", "read_checkpoint"]
 
 CHECKPOINT = "checkpoint.pt"
 
@@ -54,7 +54,7 @@ class Schedule:
 
 def fit(
     model: nn.Module,
-    dataset: Dataset[tuple[Tensor, int]],
+    dataset: Dataset[tuple[Tensor, int]] | Dataset[tuple[Tensor, Tensor]],
     length: int,
     settings: Schedule,
     out: Path,
@@ -64,6 +64,7 @@ def fit(
     workers: int,
     shown: Shown | None = None,
     bfloat16: bool = False,
+    device: str = "cpu",
 ) -> nn.Module:
     """Train a network.
 
@@ -71,7 +72,8 @@ def fit(
 
     Args:
         model: The network, changed in place.
-        dataset: `dataset[epoch, index]` gives an image and a label that depend on these two alone.
+        dataset: `dataset[epoch, index]` gives an image and what is wanted of it (a class, or a probability of each)
+            that depend on these two alone.
         length: How many indices there are.
         settings: The schedule.
         out: Folder of the run.
@@ -81,13 +83,17 @@ def fit(
         shown: What is made of a batch before the network learns from it. Its random numbers must come from torch's
             global generator.
         bfloat16: Whether the passes run in bfloat16; weights and loss stay float32.
+        device: What trains, see `checked_device`. A checkpoint of one device is continued by another.
 
     Returns:
-        The moving average of the network, in evaluation mode.
+        The moving average of the network, in evaluation mode, on the device.
 
     Raises:
         DataError: The checkpoint belongs to other settings, or there are fewer images than a batch has.
+        UsageError: There is no such device.
     """
+    place = checked_device(device)
+    model.to(place)
     out.mkdir(parents=True, exist_ok=True)
     sampler = _EpochSampler(length, settings.seed)
     loader = DataLoader(
@@ -97,6 +103,7 @@ def fit(
         num_workers=workers,
         persistent_workers=workers > 0,
         drop_last=True,
+        pin_memory=place.type == "cuda",
     )
     if len(loader) == 0:
         raise DataError(f"{length} images are too few to train on; a batch alone is {settings.batch}")
@@ -121,11 +128,11 @@ def fit(
             sampler.epoch, started, total = epoch, time.monotonic(), 0.0
             torch.manual_seed(settings.seed * 100_003 + epoch)  # dropout, so that a resumed run is the same run
             model.train()
-            for number, (drawn, labels) in enumerate(loader):
+            for number, (drawn, labels) in enumerate(_on(place, loader)):
                 done = (epoch + number / len(loader)) / settings.epochs
                 images = drawn if shown is None else shown(model, drawn, labels, done)
                 optimizer.zero_grad()
-                with torch.autocast("cpu", torch.bfloat16, enabled=bfloat16):
+                with torch.autocast(place.type, torch.bfloat16, enabled=bfloat16):
                     outputs = model(images)
                 value = loss(outputs.float(), labels)
                 value.backward()
@@ -166,6 +173,29 @@ def read_checkpoint(path: Path) -> dict[str, Any]:
     except Exception as error:  # torch names many kinds of damage by many kinds of exception
         raise DataError(f"{path} is not a readable checkpoint ({type(error).__name__}: {error})") from error
     return saved
+
+
+def checked_device(name: str) -> torch.device:
+    """The device of that name.
+
+    Args:
+        name: cpu, cuda, or cuda:N.
+
+    Raises:
+        UsageError: The name is another, or torch finds no such GPU.
+    """
+    kind, _, number = name.partition(":")
+    if kind not in ("cpu", "cuda") or (number and not (kind == "cuda" and number.isdecimal())):
+        raise UsageError(f"--device must be cpu, cuda or cuda:N, got {name!r}")
+    there = torch.cuda.device_count() if kind == "cuda" and torch.cuda.is_available() else 0
+    if kind == "cuda" and int(number or 0) >= there:
+        raise UsageError(f"--device {name}: torch finds {there} GPUs here; use --device cpu, or install torch for CUDA")
+    return torch.device(name)
+
+
+def _on(place: torch.device, batches: Iterable[tuple[Tensor, Tensor]]) -> Iterator[tuple[Tensor, Tensor]]:
+    for drawn, wanted in batches:
+        yield drawn.to(place, non_blocking=True), wanted.to(place, non_blocking=True)
 
 
 class _EpochSampler(Sampler[tuple[int, int]]):

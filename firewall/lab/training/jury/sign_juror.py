@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from firewall.errors import DataError
+from firewall.errors import DataError, UsageError
 from firewall.export.onnx import export_classifier
 from firewall.export.precision import with_half_weights
 from firewall.frame import Pixels, Region
@@ -22,6 +22,7 @@ from firewall.lab.training.classifiers.augmentation import MIRROR
 from firewall.lab.training.jury.opinions import Variety
 from firewall.lab.training.jury.scenes import crops_without_sign
 from firewall.lab.training.jury.training import JurorSettings, predict, train_juror
+from firewall.lab.training.loop import checked_device
 
 __all__ = ["HELD_SCENES", "NOT_A_SIGN", "sign_variety", "train_sign_juror", "without_sign"]
 
@@ -32,7 +33,14 @@ HELD_SCENES = 5
 
 
 def train_sign_juror(
-    data: Path, out: Path, scenes: Sequence[Path], settings: JurorSettings, *, threads: int, workers: int
+    data: Path,
+    out: Path,
+    scenes: Sequence[Path],
+    settings: JurorSettings,
+    *,
+    threads: int,
+    workers: int,
+    device: str = "cpu",
 ) -> dict[str, Any]:
     """Train (or go on training), export, and measure on tracks that were kept out and on the test images.
 
@@ -43,13 +51,18 @@ def train_sign_juror(
         settings: Of the training.
         threads: Threads of torch.
         workers: Processes that prepare images.
+        device: What trains: cpu, cuda or cuda:N.
 
     Returns:
         The card.
 
     Raises:
         DataError: Data is missing or damaged, or a checkpoint belongs to other settings.
+        UsageError: The kind, the device or an obstruction that is left out is unknown.
     """
+    checked_device(device)
+    juror_kind(settings.kind)
+    variety = sign_variety(settings)
     signs, test = gtsrb.load_train(data), gtsrb.load_test(data)
     rest, kept = gtsrb.split_tracks(signs, *gtsrb.KEPT_OUT)
     fitted, held = signs.subset(rest), signs.subset(kept)
@@ -60,10 +73,11 @@ def train_sign_juror(
         others,
         out,
         settings,
-        variety=sign_variety(settings),
+        variety=variety,
         held=(held.images, held.labels.tolist()),
         threads=threads,
         workers=workers,
+        device=device,
     )
     size, file = juror_kind(settings.kind).size, out / "juror.onnx"
     export_classifier(network, file, size=size, labels=(*gtsrb.CLASS_NAMES, NOT_A_SIGN))
@@ -92,8 +106,17 @@ def train_sign_juror(
 
 
 def sign_variety(settings: JurorSettings) -> Variety:
-    """How the versions of signs differ under these settings."""
-    kinds = tuple(kind for kind in Variety().kinds if kind not in settings.without)
+    """How the versions of signs differ under these settings.
+
+    Raises:
+        UsageError: An obstruction that is left out is unknown, or all of them are left out.
+    """
+    known = Variety().kinds
+    unknown = [name for name in settings.without if name not in known]
+    kinds = tuple(kind for kind in known if kind not in settings.without)
+    if unknown or not kinds:
+        what = f"unknown obstruction {unknown[0]!r}" if unknown else "no obstruction is left"
+        raise UsageError(f"--without: {what}; known: {', '.join(known)}")
     return Variety(settings.obstructed, kinds, settings.weather, MIRROR)
 
 

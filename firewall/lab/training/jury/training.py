@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import cast
@@ -11,15 +11,17 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 from torch.optim.swa_utils import AveragedModel
+from torch.utils.data import Dataset
 
+from firewall.errors import DataError, UsageError
 from firewall.frame import Pixels
-from firewall.lab.models.juror import Juror, juror_kind
+from firewall.lab.models.juror import Juror, Kind, juror_kind
 from firewall.lab.training.jury.adversary import Adversary
 from firewall.lab.training.jury.opinions import Opinions, Variety
 from firewall.lab.training.loop import Schedule, fit, read_checkpoint
 from firewall.transforms import resize
 
-__all__ = ["JurorSettings", "load_juror", "predict", "train_juror"]
+__all__ = ["JurorSettings", "fit_juror", "load_juror", "predict", "train_juror"]
 
 
 @dataclass(frozen=True)
@@ -62,6 +64,7 @@ def train_juror(
     held: tuple[Sequence[Pixels], Sequence[int]],
     threads: int = 2,
     workers: int = 1,
+    device: str = "cpu",
 ) -> Juror:
     """Train on labelled images and on what is no sign.
 
@@ -78,47 +81,112 @@ def train_juror(
         held: Images and labels that are kept out, for the log alone.
         threads: Threads of torch.
         workers: Processes that prepare images.
+        device: What trains: cpu, cuda or cuda:N.
 
     Returns:
-        The averaged network in evaluation mode.
+        The averaged network in evaluation mode, on the device.
 
     Raises:
-        DataError: The checkpoint belongs to other settings.
-        UsageError: There is no such kind.
+        DataError: The checkpoint belongs to other settings, a label is out of range, or there are too few images.
+        UsageError: There is no such kind or device.
     """
-    torch.set_num_threads(threads)
-    torch.manual_seed(settings.seed)
+    if max(labels, default=0) >= settings.outputs - 1 or min(labels, default=0) < 0:
+        raise DataError(
+            f"labels from {min(labels)} to {max(labels)} don't fit a juror of {settings.outputs} outputs, the last of "
+            f"which is what is no sign; 0 to {settings.outputs - 2} are expected"
+        )
     kind = juror_kind(settings.kind)
-    network: nn.Module = Juror(kind, settings.outputs).to(memory_format=torch.channels_last)  # type: ignore[call-overload]
     dataset = Opinions(
         images, labels, others, reject=settings.outputs - 1, size=kind.size, variety=variety, seed=settings.seed
     )
-    adversary = Adversary(settings.attacked, settings.smooth, bfloat16=settings.bfloat16)
-    trained = fit(
-        network,
+    return fit_juror(
+        kind,
+        settings.outputs,
         dataset,
         len(images) + round(settings.other_share * len(images)),
         settings,
         out,
-        loss=lambda logits, wanted: _loss(logits, wanted, settings.label_smoothing),
+        adversary=Adversary(settings.attacked, settings.smooth, bfloat16=settings.bfloat16),
+        label_smoothing=settings.label_smoothing,
         held=lambda model: _accuracy(model, held, kind.size),
+        threads=threads,
+        workers=workers,
+        device=device,
+    )
+
+
+def fit_juror(
+    kind: Kind,
+    outputs: int,
+    dataset: Dataset[tuple[Tensor, int]] | Dataset[tuple[Tensor, Tensor]],
+    length: int,
+    settings: Schedule,
+    out: Path,
+    *,
+    adversary: Adversary,
+    label_smoothing: float,
+    held: Callable[[nn.Module], float],
+    threads: int,
+    workers: int,
+    device: str,
+) -> Juror:
+    """Train a juror on any data set of images and what is wanted of them.
+
+    Args:
+        kind: What it sees, and how large it is.
+        outputs: How many logits.
+        dataset: As of `fit`.
+        length: How many indices it has.
+        settings: What determines the run, the seed among it.
+        out: Folder of the run.
+        adversary: What each batch goes through first.
+        label_smoothing: Of the cross-entropy.
+        held: The accuracy on kept-out images, for the log alone.
+        threads: Threads of torch.
+        workers: Processes that prepare images.
+        device: What trains: cpu, cuda or cuda:N.
+
+    Returns:
+        The averaged network in evaluation mode, on the device.
+
+    Raises:
+        DataError: The checkpoint belongs to other settings, or there are too few images.
+        UsageError: There is no such device.
+    """
+    torch.set_num_threads(threads)
+    torch.manual_seed(settings.seed)
+    network: nn.Module = Juror(kind, outputs).to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+    trained = fit(
+        network,
+        dataset,
+        length,
+        settings,
+        out,
+        loss=lambda logits, wanted: nn.functional.cross_entropy(logits, wanted, label_smoothing=label_smoothing),
+        held=held,
         workers=workers,
         shown=adversary,
-        bfloat16=settings.bfloat16,
+        bfloat16=adversary.bfloat16,
+        device=device,
     )
     return cast(Juror, trained)
 
 
 def load_juror(path: Path) -> tuple[Juror, JurorSettings, int]:
-    """The averaged network of a checkpoint, its settings, and how many epochs it has had.
+    """The averaged network of a checkpoint of `train_juror`, its settings, and how many epochs it has had.
 
     Raises:
-        DataError: The file is damaged.
+        DataError: The file is damaged, or a checkpoint of something else.
     """
     saved = read_checkpoint(path)
-    settings = JurorSettings(**saved["settings"])
-    average = AveragedModel(Juror(juror_kind(settings.kind), settings.outputs), use_buffers=True)
-    average.load_state_dict(saved["average"])
+    try:
+        settings = JurorSettings(**{**saved["settings"], "without": tuple(saved["settings"]["without"])})
+        average = AveragedModel(Juror(juror_kind(settings.kind), settings.outputs), use_buffers=True)
+        average.load_state_dict(saved["average"])
+    except (KeyError, TypeError, RuntimeError, UsageError) as error:
+        raise DataError(
+            f"{path} is no checkpoint of 'firewall lab train juror' ({type(error).__name__}: {error})"
+        ) from error
     return cast(Juror, average.module.eval()), settings, int(saved["epoch"])
 
 
@@ -133,19 +201,16 @@ def predict(network: nn.Module, images: Sequence[Pixels], size: int, batch: int 
         batch: How many go through the network at a time.
 
     Returns:
-        Float (N, outputs).
+        Float (N, outputs), on the CPU.
     """
+    place = next(network.parameters()).device
     parts = []
     for start in range(0, len(images), batch):
         stack = np.stack([resize(image, size, size) for image in images[start : start + batch]])
-        parts.append(network(torch.from_numpy(stack).permute(0, 3, 1, 2).float().div(255)))
+        parts.append(network(torch.from_numpy(stack).permute(0, 3, 1, 2).float().div(255).to(place)).cpu())
     return torch.cat(parts)
 
 
 def _accuracy(network: nn.Module, held: tuple[Sequence[Pixels], Sequence[int]], size: int) -> float:
     network.eval()
     return float((predict(network, held[0], size).argmax(1).numpy() == np.asarray(held[1])).mean())
-
-
-def _loss(logits: Tensor, labels: Tensor, smoothing: float) -> Tensor:
-    return nn.functional.cross_entropy(logits, labels, label_smoothing=smoothing)

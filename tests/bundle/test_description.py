@@ -11,8 +11,8 @@ import pytest
 
 from firewall import cli
 from firewall.bundle import Bundle, load_bundle, write_bundle
-from firewall.bundle.card import describe
 from firewall.bundle.certificate import CERTIFICATE_FILE, CertificateSpec, RateSpec, certificate, judges
+from firewall.bundle.description import describe
 from firewall.bundle.numerics import FUSED, Measurement, Numerics
 from firewall.bundle.provenance import Provenance, StageFile, StageRecord
 from firewall.bundle.trust import Trust
