@@ -51,9 +51,10 @@ def stopped(out: Path, monkeypatch: pytest.MonkeyPatch) -> Juror:
         save(*arguments)  # type: ignore[arg-type]
         raise StoppedError
 
-    with monkeypatch.context() as patch, pytest.raises(StoppedError):
+    with monkeypatch.context() as patch:
         patch.setattr(loop, "_save", once)
-        run(out)
+        with pytest.raises(StoppedError):
+            run(out)
     return load_juror(out / CHECKPOINT)[0]
 
 
