@@ -293,6 +293,26 @@ def test_a_failure_in_one_sweep_is_that_regions_alone(guard: Firewall, two_signs
     assert first.released and (second.reason, second.detail) == (Reason.ENGINE_ERROR, "out of memory")
 
 
+@pytest.mark.parametrize("more", [-1, 1])
+@pytest.mark.parametrize("copies", [False, True], ids=["originals", "copies"])
+def test_an_engine_that_answers_for_another_number_of_images_releases_nothing(
+    guard: Firewall, two_signs: Pixels, copies: bool, more: int
+) -> None:
+    """A row too few or too many: nobody knows which image a row is of, so no label of the frame goes out."""
+
+    def miscounted(images: npt.NDArray[np.uint8]) -> npt.NDArray[np.float32]:
+        logits = guard.engine.classify(images)
+        if (len(images) > 2) != copies:
+            return logits
+        return logits[:-1] if more < 0 else np.concatenate([logits, logits[-1:]])
+
+    verdicts = Firewall(never_sure(guard.bundle), BrokenEngine(miscounted)).screen_frame(
+        frame(two_signs), [LEFT, RIGHT]
+    )
+
+    assert [(verdict.released, verdict.reason) for verdict in verdicts] == [(False, Reason.UNKNOWN)] * 2
+
+
 def test_thresholds_alone_are_asked_cheapest_first(guard: Firewall, benign_sign: Pixels) -> None:
     """Without a fusion what needs only the original comes first, and one score above its threshold ends it, before any
     copy is classified; a score on its threshold passes."""
