@@ -1,7 +1,7 @@
 """What may lie between a sign and a camera, or on the sign: shadows, light, stickers, leaves, dirt, drops, casts.
 
-Each draws one random version of an image: (pixels uint8 (h, w, 3), generator) -> uint8 (h, w, 3), any h, w >= 1; the image
-itself is left as it was. The bounds are such that a person still reads the sign. Training draws them as
+Each draws one random version of an image: (pixels uint8 (h, w, 3), generator) -> uint8 (h, w, 3), any h, w >= 1. The
+image itself is left as it was. The bounds are such that a person still reads the sign. Training draws them as
 augmentation; attacks draw many and keep the worst.
 """
 

@@ -140,9 +140,7 @@ def without_sign(path: Path) -> list[Pixels]:
         images = [images[index] for index in used]
     crops = crops_without_sign(images, boxes)
     if not crops:
-        raise DataError(
-            f"{path} gives no crop without a sign; name larger images, or some without signs, with --scenes"
-        )
+        raise DataError(f"{path} gives no crop without a sign; name larger images, or some without signs")
     return crops
 
 

@@ -204,7 +204,7 @@ def test_a_jury_is_trained_put_into_a_bundle_and_withholds_what_it_sees_otherwis
     assert set(figures["agrees after PGD-20 on the juror"]) == {"4/255", "8/255"}
     guard = Firewall.load(bundle, threads=1)
     assert {spec.name for spec in guard.bundle.manifest.detectors} == {"confidence", "juror-robust"}
-    images, labels = pixels(60, seed=33)
+    images, _ = pixels(60, seed=33)
     verdicts = [guard.screen(image) for image in images]
     assert sum(verdict.released for verdict in verdicts) > 40
     scores = np.array([verdict.scores.get("juror-robust", np.nan) for verdict in verdicts])
