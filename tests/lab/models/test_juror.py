@@ -15,6 +15,7 @@ from firewall.lab.models import load_network
 from firewall.lab.models.juror import KINDS, Juror, Kind, LocalNormalisation, juror_kind, kind_for
 
 
+@pytest.mark.timeout(600)
 @pytest.mark.parametrize("name", ["robust", "edges"])  # coarse is robust at another size
 def test_an_exported_juror_answers_as_in_torch_and_has_gradients(name: str, tmp_path: Path) -> None:
     """The edge's ONNX Runtime and the lab's reader give the network's own logits, at a small size as at the signs';

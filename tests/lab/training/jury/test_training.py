@@ -129,7 +129,7 @@ def test_a_device_has_one_of_three_names(name: str) -> None:
         checked_device("cuda:99")
 
 
-@pytest.mark.timeout(300)
+@pytest.mark.timeout(900)
 def test_a_juror_of_signs_becomes_a_folder(small_gtsrb: Path, tmp_path: Path) -> None:
     """A miniature GTSRB: the ONNX file that the card describes, with 43 names and "not a sign", accuracy on tracks that
     were kept out; a GPU that isn't there is refused before the data is read."""
