@@ -120,9 +120,9 @@ aarch64-test: $(VENV)/.dev aarch64-packages  ## the C++ tests for aarch64, cross
 bench: $(VENV)/.edge  ## latency of a verdict on this machine: make bench ARGS="--json bench.json"
 	@exec $(BIN)/firewall bench $(ARGS)
 
-bundle: $(VENV)/.dev  ## the default bundle from the data, hours, goes on: make bundle DATA=DIR OUTLIERS=PATH (docs/rebuild.md)
+bundle: $(VENV)/.dev  ## the default bundle from the data, hours, goes on: make bundle DATA=DIR OUTLIERS=PATH SCENES=PACK (docs/rebuild.md)
 	@exec $(BIN)/python recipes/default_bundle/make.py $(if $(DATA),--data "$(DATA)") $(if $(OUTLIERS),--outliers "$(OUTLIERS)") \
-		$(if $(WORK),--work "$(WORK)") $(ARGS)
+		$(if $(SCENES),--scenes "$(SCENES)") $(if $(WORK),--work "$(WORK)") $(ARGS)
 
 bundle-install: $(VENV)/.dev  ## put the bundle that 'make bundle' finished in the place of the shipped one
 	@exec $(BIN)/python recipes/default_bundle/make.py --install $(if $(WORK),--work "$(WORK)") $(ARGS)
