@@ -256,10 +256,13 @@ def readme() -> str:
     worst, benign = crops["worst"], crops["benign"]
     changes = [name for name in benign if name != "none"]
     small = {
-        name: entry["wrong_release"] for name, entry in crops["attacks"].items() if _PIXELS.issuperset(entry["families"])
+        name: entry["wrong_release"]
+        for name, entry in crops["attacks"].items()
+        if _PIXELS.issuperset(entry["families"])
     }
     weakest = max(small, key=lambda name: small[name]["rate"])
     default = next(one for one in _read("classifiers.json")["classifiers"] if one["classifier"] == "default")["test"][0]
+    milliseconds = f"{cost['firewall_ms']['mean']:.1f} / {cost['firewall_ms']['p99']:.1f} ms"
     withheld = _rate(benign["none"]["withheld"], n=True)
     stormy = max(changes, key=lambda name: benign[name]["withheld"]["rate"])
     rows = [
@@ -271,19 +274,18 @@ def readme() -> str:
     ]
     rows += [
         [
-            f"the same, attacker who knows the classifier, worst of {len(crops['attacks'])} ({_called(worst['attack'])})",
+            f"the same: knows the classifier, worst of {len(crops['attacks'])} attacks ({_called(worst['attack'])})",
             f"**{_rate(worst['wrong_release'], n=True)}**",
         ],
         [
-            f"worst of the {len(small)} that change pixels a little, through cameras' channels too ({_called(weakest)})",
+            f"worst of the {len(small)} that change pixels a little, also by camera ({_called(weakest)})",
             _rate(small[weakest], n=True),
         ],
         ["benign signs withheld; worst change", f"{withheld}; {stormy}: {_rate(benign[stormy]['withheld'], n=True)}"],
         ["classifier, top-1", _share([default["accuracy"], *default["interval"]], default["images"])],
         [
             "verdict on a normal sign, mean / p99; a loop of Pillow copies and single classifications",
-            f"{cost['firewall_ms']['mean']:.1f} / {cost['firewall_ms']['p99']:.1f} ms; "
-            f"{cost['ratio_of_means']:.0f} times as long",
+            f"{milliseconds}; {cost['ratio_of_means']:.0f} times as long",
         ],
     ]
     return _table(
