@@ -10,6 +10,7 @@ from firewall import Firewall
 from firewall.demo.source import DemoReader, truth
 from firewall.frame import Pixels
 from tests.browser import browser, complaints, page
+from tests.fused_bundle import fused_bundle
 from tests.in_ci import pytest_make_collect_report, pytest_runtest_makereport
 
 __all__ = ["browser", "complaints", "page", "pytest_make_collect_report", "pytest_runtest_makereport"]
@@ -20,8 +21,8 @@ SHARED_DATA = Path(__file__).resolve().parents[2] / "shared" / "data"
 
 @pytest.fixture(scope="session")
 def guard() -> Firewall:
-    """The default bundle on one thread."""
-    return Firewall.load("default", threads=1)
+    """A bundle with a fusion, tracks and drift, on one thread; see tests.fused_bundle."""
+    return Firewall.load(fused_bundle(), threads=1)
 
 
 @pytest.fixture(scope="session")

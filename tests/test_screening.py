@@ -13,7 +13,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from firewall import Firewall, Frame
-from firewall.bundle import Bundle, PatchSpec
+from firewall.bundle import Bundle, PatchSpec, load_bundle
 from firewall.demo.source import truth
 from firewall.engines import Engine
 from firewall.errors import BundleError, EngineError, UsageError
@@ -21,6 +21,7 @@ from firewall.frame import Pixels
 from firewall.screening import Stages
 from firewall.transforms import resize
 from firewall.verdict import Reason
+from tests.fused_bundle import fused_bundle
 
 
 class BrokenEngine:
@@ -178,7 +179,7 @@ def test_an_early_verdict_is_the_full_verdict(guard: Firewall, demo_frames: list
 def test_the_same_pixels_give_the_same_verdict(guard: Firewall, benign_sign: Pixels) -> None:
     """Bit for bit the same scores, also with more threads."""
     first = Firewall(guard.bundle, guard.engine, exhaustive=True).screen(benign_sign)
-    second = Firewall.load("default", threads=2, exhaustive=True).screen(benign_sign)
+    second = Firewall.load(fused_bundle(), threads=2, exhaustive=True).screen(benign_sign)
 
     assert first.scores == second.scores
 
@@ -213,7 +214,7 @@ def test_a_verdict_says_all_that_was_found(guard: Firewall, two_signs: Pixels) -
 
     assert (verdict.source, verdict.sequence, verdict.region) == ("camera 7", 41, LEFT)
     assert verdict.released and (verdict.label, verdict.label_name) == (own, labels[own]) and verdict.detail == ""
-    assert verdict.suspected_label == own and verdict.corrected_label is None and not verdict.unsigned
+    assert verdict.suspected_label == own and verdict.corrected_label is None and verdict.unsigned
     assert 2000 <= verdict.latency_ms < 60_000
     assert guard.fusion is not None and verdict.evidence == guard.fusion.shares(verdict.scores)
     assert verdict.suspicion == guard.policy.excess(verdict.scores) <= 0
@@ -290,6 +291,26 @@ def test_a_failure_in_one_sweep_is_that_regions_alone(guard: Firewall, two_signs
         frame(two_signs), [LEFT, RIGHT]
     )
     assert first.released and (second.reason, second.detail) == (Reason.ENGINE_ERROR, "out of memory")
+
+
+@pytest.mark.parametrize("more", [-1, 1])
+@pytest.mark.parametrize("copies", [False, True], ids=["originals", "copies"])
+def test_an_engine_that_answers_for_another_number_of_images_releases_nothing(
+    guard: Firewall, two_signs: Pixels, copies: bool, more: int
+) -> None:
+    """A row too few or too many: nobody knows which image a row is of, so no label of the frame goes out."""
+
+    def miscounted(images: npt.NDArray[np.uint8]) -> npt.NDArray[np.float32]:
+        logits = guard.engine.classify(images)
+        if (len(images) > 2) != copies:
+            return logits
+        return logits[:-1] if more < 0 else np.concatenate([logits, logits[-1:]])
+
+    verdicts = Firewall(never_sure(guard.bundle), BrokenEngine(miscounted)).screen_frame(
+        frame(two_signs), [LEFT, RIGHT]
+    )
+
+    assert [(verdict.released, verdict.reason) for verdict in verdicts] == [(False, Reason.UNKNOWN)] * 2
 
 
 def test_thresholds_alone_are_asked_cheapest_first(guard: Firewall, benign_sign: Pixels) -> None:
@@ -461,11 +482,12 @@ def test_loading_hands_on_what_was_asked_for(guard: Firewall, monkeypatch: pytes
     Seen.load(guard.bundle.path, device="cuda", threads=3, exhaustive=True)
     Seen.load()
 
-    assert opened == [own | {"device": "cuda", "threads": 3}, own | {"device": "cpu", "threads": 0}]
+    packaged = {"bundle": load_bundle().sha256}
+    assert opened == [own | {"device": "cuda", "threads": 3}, packaged | {"device": "cpu", "threads": 0}]
     with_engine = own | {"engine": guard.engine}
     assert made == [
         with_engine | {"threads": 3, "exhaustive": True},
-        with_engine | {"threads": 0, "exhaustive": False},
+        packaged | {"engine": guard.engine, "threads": 0, "exhaustive": False},
     ]
 
 

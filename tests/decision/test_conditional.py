@@ -14,7 +14,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from firewall import Firewall, Frame
-from firewall.bundle import DEFAULT, DetectorSpec, FusionSpec, FusionTerm, load_bundle
+from firewall.bundle import DetectorSpec, FusionSpec, FusionTerm, load_bundle
 from firewall.bundle.certificate import judges
 from firewall.decision.conditional import (
     CONDITIONAL_FILE,
@@ -33,6 +33,7 @@ from firewall.engines import OnnxRuntimeEngine
 from firewall.errors import BundleError
 from firewall.frame import Pixels
 from firewall.verdict import Reason, Verdict
+from tests.fused_bundle import fused_bundle
 from tests.jurors import bundle_with, constant_network, juror
 
 NAMES = ("confidence", "juror-a", "contrast")
@@ -387,7 +388,7 @@ def test_a_part_that_does_not_fit_the_bundle_is_refused(tmp_path: Path) -> None:
 
 def test_a_bundle_without_it_is_judged_as_before() -> None:
     """By its fusion; and its rules are those of every size."""
-    bundle = load_bundle(DEFAULT)
+    bundle = load_bundle(fused_bundle())
     rules = Rules(bundle)
 
     assert conditional_of(bundle) is None and rules.conditional is None and rules.fusion is not None and rules.fused

@@ -1,7 +1,8 @@
 """What may lie between a sign and a camera, or on the sign: shadows, light, stickers, leaves, dirt, drops, casts.
 
-Each draws one random version of an image: (pixels uint8 (h, w, 3), generator) -> uint8 (h, w, 3), the bounds being such
-that a person still reads the sign. Training draws them as augmentation; attacks draw many and keep the worst.
+Each draws one random version of an image: (pixels uint8 (h, w, 3), generator) -> uint8 (h, w, 3), any h, w >= 1; the
+image itself is left as it was. The bounds are such that a person still reads the sign. Training draws them as
+augmentation; attacks draw many and keep the worst.
 """
 
 from __future__ import annotations
@@ -22,7 +23,9 @@ Draw = Callable[[Pixels, np.random.Generator], Pixels]
 Plane = npt.NDArray[np.float32]
 Points = npt.NDArray[np.floating]
 
-#: The largest share of the image that bars, stickers and leaves cover together.
+#: The largest share of the image that bars, stickers, leaves and scribbles are given together. What is drawn is larger:
+#: edges are smoothed, which adds about half a pixel around. Measured, mean and largest of 300 draws of two bars: .043
+#: and .046 at 300 x 300 pixels, .051 and .061 at 100, .066 and .09 at 48, .095 and .13 at 24.
 LARGEST_AREA = 0.04
 
 
@@ -40,7 +43,7 @@ def shadow(pixels: Pixels, generator: np.random.Generator) -> Pixels:
 
 
 def bars(pixels: Pixels, generator: np.random.Generator, *, exact: bool = False) -> Pixels:
-    """One to three black, white or grey bars, together at most LARGEST_AREA."""
+    """One to three black, white or grey bars, together of at most LARGEST_AREA."""
     height, width = pixels.shape[:2]
     count = int(generator.integers(1, 4))
     for _ in range(count):
@@ -52,7 +55,7 @@ def bars(pixels: Pixels, generator: np.random.Generator, *, exact: bool = False)
 
 
 def stickers(pixels: Pixels, generator: np.random.Generator, *, exact: bool = False) -> Pixels:
-    """One to four coloured rectangles or discs, together at most LARGEST_AREA."""
+    """One to four coloured rectangles or discs, together of at most LARGEST_AREA."""
     height, width = pixels.shape[:2]
     count = int(generator.integers(1, 5))
     for _ in range(count):
@@ -77,7 +80,7 @@ def stickers(pixels: Pixels, generator: np.random.Generator, *, exact: bool = Fa
 
 
 def leaves(pixels: Pixels, generator: np.random.Generator, *, exact: bool = False) -> Pixels:
-    """One to four leaves, green to brown, together at most LARGEST_AREA."""
+    """One to four leaves, green to brown, together of at most LARGEST_AREA."""
     height, width = pixels.shape[:2]
     count = int(generator.integers(1, 5))
     for _ in range(count):
@@ -188,7 +191,7 @@ def obstruct(pixels: Pixels, generator: np.random.Generator, kinds: tuple[str, .
     Args:
         pixels: Uint8 (H, W, 3).
         generator: What it is drawn with.
-        kinds: Names of the kinds to choose from.
+        kinds: Names of the kinds to choose from, keys of OBSTRUCTIONS, at least one.
 
     Returns:
         Uint8 (H, W, 3).
@@ -226,7 +229,7 @@ def two_bars(pixels: Pixels, generator: np.random.Generator) -> Pixels:
 
 
 def scribble(pixels: Pixels, generator: np.random.Generator) -> Pixels:
-    """A curved stroke of spray paint or of a pen, at most LARGEST_AREA."""
+    """A curved stroke of spray paint or of a pen, of at most LARGEST_AREA."""
     height, width = pixels.shape[:2]
     knots = generator.uniform(0.05, 0.95, (4, 2)) * (width, height)
     steps = np.linspace(0, 1, 24)[:, np.newaxis]

@@ -12,7 +12,7 @@ from PIL import Image
 from torch import Tensor
 
 from firewall import Firewall
-from firewall.bundle import DEFAULT, Bundle, DetectorSpec, FusionSpec, FusionTerm, load_bundle
+from firewall.bundle import Bundle, DetectorSpec, FusionSpec, FusionTerm, load_bundle
 from firewall.bundle.conditional import CONDITIONAL_FILE, ConditionalSpec, GroupSpec, LimitSpec
 from firewall.engines import OnnxRuntimeEngine
 from firewall.frame import Pixels
@@ -22,6 +22,7 @@ from firewall.lab.attacks.adaptive.picture import Picture
 from firewall.lab.attacks.adaptive.scores import SCORES
 from firewall.lab.models import load_torch
 from firewall.transforms import OPERATIONS_38
+from tests.fused_bundle import fused_bundle
 from tests.lab.coloured_shapes import SIZE, shapes
 from tests.lab.tiny_firewall import (
     confidence,
@@ -83,7 +84,7 @@ def test_the_default_bundles_scores_and_verdicts_are_the_edges(signs: Path) -> N
         noise = generator.normal(0, 12 * (number % 2), pixels.shape)
         images.append(np.clip(pixels + noise, 0, 255).astype(np.uint8))
 
-    bundle = load_bundle(DEFAULT)
+    bundle = load_bundle(fused_bundle())
     apart, same = compared(bundle, images)
 
     assert set(apart) == {spec.name for spec in bundle.manifest.detectors}

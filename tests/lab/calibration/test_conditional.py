@@ -9,7 +9,7 @@ import pytest
 from PIL import Image
 
 from firewall import Firewall
-from firewall.bundle import DEFAULT, Bundle, DetectorSpec, load_bundle
+from firewall.bundle import Bundle, DetectorSpec, load_bundle
 from firewall.bundle.conditional import CONDITIONAL_FILE, conditional_spec
 from firewall.engines import OnnxRuntimeEngine
 from firewall.errors import DataError, UsageError
@@ -19,6 +19,7 @@ from firewall.lab.datasets.shifts import SHIFTS
 from firewall.service import DRIFT_FILE, TRACKS_FILE
 from firewall.transforms import resize
 from tests.conftest import SHARED_DATA
+from tests.fused_bundle import fused_bundle
 from tests.jurors import bundle_with, constant_network, juror
 from tests.lab.in_process import lab
 
@@ -59,7 +60,7 @@ def bundle(tmp_path_factory: pytest.TempPathFactory, label: int) -> Bundle:
         DetectorSpec(name="contrast", threshold=-99.0),
     ]
     logits = [9.0 if index == label else 0.0 for index in range(44)]
-    default = load_bundle(DEFAULT)
+    default = load_bundle(fused_bundle())
     files = {
         "juror-a.onnx": constant_network(logits, weights=0.5),
         TRACKS_FILE: default.files[TRACKS_FILE],

@@ -36,6 +36,12 @@ def options(signs: Path, work: Path, *more: object) -> tuple[object, ...]:
 
 
 @pytest.fixture(scope="module")
+def guard() -> Firewall:
+    """The default bundle, which these tests measure."""
+    return Firewall.load("default", threads=1)
+
+
+@pytest.fixture(scope="module")
 def run(signs: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, str]:
     """The folder of a run that was not disturbed, and its JSON."""
     work = tmp_path_factory.mktemp("crops")

@@ -63,11 +63,11 @@ def partial(pixels: Pixels, generator: np.random.Generator) -> Pixels:
         generator: What the part is drawn with.
 
     Returns:
-        A view of `pixels`.
+        A view of `pixels`, 4 pixels a side or more where there are so many.
     """
     height, width = pixels.shape[:2]
     share = generator.uniform(0.3, 0.55)
-    rows, columns = max(4, round(height * share)), max(4, round(width * share))
+    rows, columns = min(height, max(4, round(height * share))), min(width, max(4, round(width * share)))
     top, left = int(generator.integers(height - rows + 1)), int(generator.integers(width - columns + 1))
     return pixels[top : top + rows, left : left + columns]
 

@@ -21,6 +21,11 @@ from firewall.lab.training.jury.non_signs import drawn, inverted
 __all__ = ["Opinions", "Variety"]
 
 _WEATHER = ("rain", "fog", "dark", "bright", "sharp", "noise")
+#: Longer side in pixels that larger images are reduced to first.
+_LARGEST = 96
+#: Of what is no sign: up to which share it is a crop of `others` (if there are some), a part of a sign, an inverted
+#: sign; the rest is drawn, at this size in pixels.
+_CROPS, _PARTS, _INVERTED, _DRAWN = 0.7, 0.8, 0.86, 64
 
 
 @dataclass(frozen=True)
@@ -31,7 +36,8 @@ class Variety:
         obstructed: Share of the versions with a shadow, a sticker, light, dirt ... on them.
         kinds: Names of the obstructions that are drawn.
         weather: Share of the versions under rain, fog, darkness ...
-        mirror: Class of the mirror image of each class that has one.
+        mirror: Class of the mirror image of each class that has one; half of their versions are mirrored, and half of
+            what is no sign.
     """
 
     obstructed: float = 0.4
@@ -48,7 +54,7 @@ class Opinions(Dataset[tuple[Tensor, int]]):
     Args:
         images: Uint8 (H, W, 3) each, of any size.
         labels: The class of each.
-        others: Crops without a sign; none: none but drawn shapes, inverted images and parts.
+        others: Crops without a sign. If there are none, no sign is: parts of signs, inverted signs and drawn shapes.
         reject: The label of what is no sign.
         size: Width and height of the versions in pixels.
         variety: How far they differ.
@@ -84,9 +90,13 @@ class Opinions(Dataset[tuple[Tensor, int]]):
         return torch.from_numpy(pixels.copy()).permute(2, 0, 1).float().div(255), label
 
     def _seen(self, pixels: Pixels, generator: np.random.Generator) -> Pixels:
-        if max(pixels.shape[:2]) > 96:
-            share = 96 / max(pixels.shape[:2])
-            pixels = np.asarray(cv2.resize(pixels, None, fx=share, fy=share, interpolation=cv2.INTER_AREA), np.uint8)
+        height, width = pixels.shape[:2]
+        if max(height, width) > _LARGEST:  # finer than that is not seen, and costs time
+            share = _LARGEST / max(height, width)
+            # A strip so thin that nothing would be left of it stays a pixel wide.
+            thin = min(height, width) * share <= 0.5
+            size = (max(1, round(width * share)), max(1, round(height * share))) if thin else None
+            pixels = np.asarray(cv2.resize(pixels, size, fx=share, fy=share, interpolation=cv2.INTER_AREA), np.uint8)
         obstructed = generator.random() < self.variety.obstructed
         before = generator.random() < 0.5  # what lies on the sign is seen under its pose and through the camera
         if obstructed and before:
@@ -100,9 +110,9 @@ class Opinions(Dataset[tuple[Tensor, int]]):
 
     def _other(self, generator: np.random.Generator) -> Pixels:
         kind = generator.random()
-        if self.others and kind < 0.7:
+        if self.others and kind < _CROPS:
             return self.others[int(generator.integers(len(self.others)))]
         image = self.images[int(generator.integers(len(self.images)))]
-        if kind < 0.8:
+        if kind < _PARTS:
             return partial(image, generator)
-        return inverted(image) if kind < 0.86 else drawn(64, generator)
+        return inverted(image) if kind < _INVERTED else drawn(_DRAWN, generator)

@@ -45,6 +45,8 @@ def crops_without_sign(
 
 
 def _place(pixels: Pixels, generator: np.random.Generator) -> Region:
+    """A square of 16 to 160 pixels a side, or as large as the frame allows."""
     height, width = pixels.shape[:2]
-    side = int(np.exp(generator.uniform(np.log(16), np.log(min(160, height, width)))))
+    largest = min(160, height, width)
+    side = min(largest, int(np.exp(generator.uniform(np.log(min(16, largest)), np.log(largest)))))
     return int(generator.integers(width - side + 1)), int(generator.integers(height - side + 1)), side, side

@@ -5,10 +5,12 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 import torch
 
 from firewall.errors import DataError, UsageError
@@ -24,12 +26,43 @@ from firewall.lab.training.jury.scenes import crops_without_sign
 from firewall.lab.training.jury.training import JurorSettings, predict, train_juror
 from firewall.lab.training.loop import checked_device
 
-__all__ = ["HELD_SCENES", "NOT_A_SIGN", "sign_variety", "train_sign_juror", "without_sign"]
+__all__ = [
+    "HELD_SCENES",
+    "NOT_A_SIGN",
+    "SignLot",
+    "sign_variety",
+    "train_on_lot",
+    "train_sign_juror",
+    "without_sign",
+]
 
 #: What the last output of a juror is called.
 NOT_A_SIGN = "not a sign"
 #: Every so many-th frame of a pack of scenes with boxes, from the first on, is kept for judging and never trained on.
 HELD_SCENES = 5
+
+
+#: Images, uint8 (H, W, 3) each, and their classes, int64 (N,).
+Labelled = tuple[Sequence[Pixels], npt.NDArray[np.int64]]
+
+
+@dataclass(frozen=True, eq=False)
+class SignLot:
+    """What a juror of signs is trained and judged on.
+
+    Args:
+        fitted: Signs to learn from.
+        held: Signs of tracks that were kept out.
+        others: Crops without a sign, uint8 (h, w, 3) each.
+        tracks: Of how many tracks `fitted` is.
+        test: Further signs that the card tells the accuracy on; None for none.
+    """
+
+    fitted: Labelled
+    held: Labelled
+    others: Sequence[Pixels]
+    tracks: int
+    test: Labelled | None = None
 
 
 def train_sign_juror(
@@ -62,19 +95,49 @@ def train_sign_juror(
     """
     checked_device(device)
     juror_kind(settings.kind)
-    variety = sign_variety(settings)
+    sign_variety(settings)
     signs, test = gtsrb.load_train(data), gtsrb.load_test(data)
     rest, kept = gtsrb.split_tracks(signs, *gtsrb.KEPT_OUT)
     fitted, held = signs.subset(rest), signs.subset(kept)
     others = [crop for path in scenes for crop in without_sign(path)]
-    network = train_juror(
-        fitted.images,
-        fitted.labels.tolist(),
+    lot = SignLot(
+        (fitted.images, fitted.labels),
+        (held.images, held.labels),
         others,
+        len(np.unique(fitted.tracks)),
+        (test.images, test.labels),
+    )
+    return train_on_lot(lot, out, settings, threads=threads, workers=workers, device=device)
+
+
+def train_on_lot(
+    lot: SignLot, out: Path, settings: JurorSettings, *, threads: int, workers: int, device: str = "cpu"
+) -> dict[str, Any]:
+    """As `train_sign_juror`, on images that have been read already.
+
+    Args:
+        lot: The images.
+        out: Folder of the juror and its run.
+        settings: Of the training.
+        threads: Threads of torch.
+        workers: Processes that prepare images.
+        device: What trains: cpu, cuda or cuda:N.
+
+    Returns:
+        The card.
+
+    Raises:
+        DataError: A checkpoint belongs to other settings, or there are too few images.
+        UsageError: The kind, the device or an obstruction that is left out is unknown.
+    """
+    network = train_juror(
+        lot.fitted[0],
+        lot.fitted[1].tolist(),
+        lot.others,
         out,
         settings,
-        variety=variety,
-        held=(held.images, held.labels.tolist()),
+        variety=sign_variety(settings),
+        held=(lot.held[0], lot.held[1].tolist()),
         threads=threads,
         workers=workers,
         device=device,
@@ -83,21 +146,25 @@ def train_sign_juror(
     export_classifier(network, file, size=size, labels=(*gtsrb.CLASS_NAMES, NOT_A_SIGN))
     content = with_half_weights(file.read_bytes())
     file.write_bytes(content)
+    judged = {"kept-out tracks": lot.held} | ({} if lot.test is None else {"test": lot.test})
     card = {
         "juror": {"kind": settings.kind, "file": file.name, "width": size, "height": size},
         "sha256": hashlib.sha256(content).hexdigest(),
         "parameters": sum(parameter.numel() for parameter in network.parameters()),
         "training": {
             "data": "GTSRB",
-            "images": len(fitted),
-            "tracks": len(np.unique(fitted.tracks)),
-            "crops without a sign": len(others),
+            "images": len(lot.fitted[0]),
+            "tracks": lot.tracks,
+            "crops without a sign": len(lot.others),
             "epochs": settings.epochs,
         },
         "split": {"by": "track", "seed": gtsrb.KEPT_OUT[1], "calibration_share": gtsrb.KEPT_OUT[0]},
         "accuracy": {
-            name: {"images": len(part), "accuracy": _accuracy(network, part, size)}
-            for name, part in (("kept-out tracks", held), ("test", test))
+            name: {
+                "images": len(images),
+                "accuracy": float((predict(network, images, size).argmax(1).numpy() == labels).mean()),
+            }
+            for name, (images, labels) in judged.items()
         },
         "versions": {"torch": torch.__version__, "numpy": np.__version__},
     }
@@ -131,17 +198,19 @@ def without_sign(path: Path) -> list[Pixels]:
         Uint8 (h, w, 3) each.
 
     Raises:
-        DataError: There is none, or boxes can't be read.
+        DataError: There is no such pack or folder, its boxes can't be read, or there is no room beside them.
     """
-    if path.suffix != ".npz":
-        images = load_images(path)
-        return crops_without_sign(images, [()] * len(images))
-    images, columns = open_pack(path)
-    if "boxes" not in columns:
-        return crops_without_sign(images, [()] * len(images))
-    used = [index for index in range(len(images)) if index % HELD_SCENES]
-    boxes = [_boxes(columns["boxes"][index], path) for index in used]
-    return crops_without_sign([images[index] for index in used], boxes)
+    columns = open_pack(path)[1] if path.suffix == ".npz" else {}
+    images: Sequence[Pixels] = load_images(path)
+    boxes: list[list[Region]] = [[]] * len(images)
+    if "boxes" in columns:
+        used = [index for index in range(len(images)) if index % HELD_SCENES]
+        boxes = [_boxes(columns["boxes"][index], path) for index in used]
+        images = [images[index] for index in used]
+    crops = crops_without_sign(images, boxes)
+    if not crops:
+        raise DataError(f"{path} gives no crop without a sign; name larger images, or some without signs")
+    return crops
 
 
 def _boxes(text: Any, path: Path) -> list[Region]:
@@ -152,7 +221,3 @@ def _boxes(text: Any, path: Path) -> list[Region]:
     except (ValueError, TypeError) as error:
         raise DataError(f"{path}: a frame's boxes are not [class, left, top, right, bottom] each: {error}") from error
     return [box for box in found if min(box[2:]) > 0]
-
-
-def _accuracy(network: torch.nn.Module, data: gtsrb.Gtsrb, size: int) -> float:
-    return float((predict(network, data.images, size).argmax(1).numpy() == data.labels).mean())
