@@ -80,6 +80,13 @@ def test_a_bundle_of_bare_thresholds_shows_them(tmp_path: Path, capsys: pytest.C
     assert not any(word in text for word in ("fusion", "certificate", "correction", "centre", "bound"))
 
 
+def test_the_default_bundle_is_shown_with_its_jury_and_limits(capsys: pytest.CaptureFixture[str]) -> None:
+    """Its jurors, limits for each size, and that it is trusted because it comes with the package."""
+    assert cli.run(cli.app, ["bundle", "show"], "firewall") == 0
+    text = " ".join(capsys.readouterr().out.split())
+    assert "comes with the package" in text and "juror-robust" in text and "limits by size" in text
+
+
 def test_the_fusion_is_shown_as_it_judges(capsys: pytest.CaptureFixture[str]) -> None:
     """Threshold and each detector's numbers; a detector that withholds by itself is named with its limit."""
     fusion = load_bundle(fused_bundle()).manifest.fusion

@@ -121,7 +121,7 @@ def test_the_record_has_to_be_of_the_bundle(work: Path) -> None:
     """A bundle that no stage wrote gets no record, and a version never goes back."""
     with pytest.raises(BundleError, match="no stage of the record wrote"):
         with_provenance(load_bundle("default"), work / "e", _record(work))
-    with pytest.raises(UsageError, match="--version must be at least 2"):
+    with pytest.raises(UsageError, match="--version must be at least 3"):
         with_provenance(load_bundle(work / "b"), work / "e", _record(work), 1)
     assert not (work / "e").exists()
 
