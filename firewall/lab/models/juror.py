@@ -20,6 +20,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from firewall.errors import UsageError
+from firewall.lab.models.sign_classifier import Residual, convolution
 
 __all__ = ["KINDS", "Juror", "Kind", "juror_kind", "kind_for"]
 
@@ -109,13 +110,13 @@ class Juror(nn.Module):
         first, second, third = kind.widths
         self.view: nn.Module = LocalNormalisation(kind.window) if kind.edges else Centred()
         self.features = nn.Sequential(
-            _convolution(3, first, 5, stride=2),
-            _convolution(first, first, 3),
-            _convolution(first, second, 3, stride=2),
-            _Residual(second),
-            _convolution(second, third, 3, stride=2),
-            _Residual(third),
-            _Residual(third),
+            convolution(3, first, 5, stride=2),
+            convolution(first, first, 3),
+            convolution(first, second, 3, stride=2),
+            Residual(second),
+            convolution(second, third, 3, stride=2),
+            Residual(third),
+            Residual(third),
         )
         side = kind.size // 8
         # Where the strokes of a sign are is what it means, so the map is read through learned spatial weights.
@@ -160,21 +161,3 @@ class LocalNormalisation(nn.Module):
         detail = image - mean
         spread = F.avg_pool2d((detail * detail).mean(1, keepdim=True), side, 1, margin, count_include_pad=False)
         return detail / torch.sqrt(spread + 0.0016)
-
-
-def _convolution(inputs: int, outputs: int, side: int, stride: int = 1) -> nn.Sequential:
-    return nn.Sequential(
-        nn.Conv2d(inputs, outputs, side, stride=stride, padding=side // 2, bias=False),
-        nn.BatchNorm2d(outputs),
-        nn.ReLU(),
-    )
-
-
-class _Residual(nn.Module):
-    def __init__(self, width: int) -> None:
-        super().__init__()
-        self.first = _convolution(width, width, 3)
-        self.second = nn.Sequential(nn.Conv2d(width, width, 3, padding=1, bias=False), nn.BatchNorm2d(width))
-
-    def forward(self, x: Tensor) -> Tensor:
-        return torch.relu(x + self.second(self.first(x)))

@@ -13,7 +13,7 @@ from torch.nn.utils.fusion import fuse_conv_bn_eval
 
 from firewall.errors import DataError
 
-__all__ = ["INPUT_SIZE", "SignClassifier", "from_onnx", "fuse"]
+__all__ = ["INPUT_SIZE", "Residual", "SignClassifier", "convolution", "from_onnx", "fuse"]
 
 #: Width and height of the network's input in pixels.
 INPUT_SIZE = 48
@@ -31,12 +31,12 @@ class SignClassifier(nn.Module):
     def __init__(self, classes: int = 43) -> None:
         super().__init__()
         self.features = nn.Sequential(
-            _convolution(3, 32, 5, stride=2),
-            _convolution(32, 32, 3),
-            _convolution(32, 64, 3, stride=2),
-            _Residual(64),
-            _convolution(64, 128, 3, stride=2),
-            _Residual(128),
+            convolution(3, 32, 5, stride=2),
+            convolution(32, 32, 3),
+            convolution(32, 64, 3, stride=2),
+            Residual(64),
+            convolution(64, 128, 3, stride=2),
+            Residual(128),
         )
         # A sign's meaning hangs on *where* its strokes are, so the 6x6 map is read through learned spatial weights
         # (a depthwise convolution as large as the map) instead of an average.
@@ -49,7 +49,8 @@ class SignClassifier(nn.Module):
         return logits
 
 
-def _convolution(inputs: int, outputs: int, side: int, stride: int = 1) -> nn.Sequential:
+def convolution(inputs: int, outputs: int, side: int, stride: int = 1) -> nn.Sequential:
+    """A convolution of `side` x `side`, batch normalisation and ReLU."""
     return nn.Sequential(
         nn.Conv2d(inputs, outputs, side, stride=stride, padding=side // 2, bias=False),
         nn.BatchNorm2d(outputs),
@@ -57,13 +58,20 @@ def _convolution(inputs: int, outputs: int, side: int, stride: int = 1) -> nn.Se
     )
 
 
-class _Residual(nn.Module):
+class Residual(nn.Module):
+    """Two convolutions of 3 x 3 beside the identity.
+
+    Args:
+        width: Channels in and out.
+    """
+
     def __init__(self, width: int) -> None:
         super().__init__()
-        self.first = _convolution(width, width, 3)
+        self.first = convolution(width, width, 3)
         self.second = nn.Sequential(nn.Conv2d(width, width, 3, padding=1, bias=False), nn.BatchNorm2d(width))
 
     def forward(self, x: Tensor) -> Tensor:
+        """The same shape."""
         return torch.relu(x + self.second(self.first(x)))
 
 
