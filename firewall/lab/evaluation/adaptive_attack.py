@@ -85,7 +85,7 @@ def victims(bundle: Bundle, data: Dataset, limit: int, seed: int, least: int = 0
         pixels = _colour(data.images[index])
         if min(pixels.shape[:2]) < least:
             continue
-        if int(classifier.logits(classifier.prepare(pixels)[None])[0].argmax()) == int(data.labels[index]):
+        if int(classifier.logits(np.array([classifier.prepare(pixels)]))[0].argmax()) == int(data.labels[index]):
             chosen.append(index)
     if not chosen:
         raise DataError(
