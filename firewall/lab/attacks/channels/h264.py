@@ -55,7 +55,8 @@ class H264:
         decoder = av.CodecContext.create("h264", "r")
         decoder.thread_count = 1
         shown = []
-        frame = av.VideoFrame.from_ndarray(scene, format="rgb24").reformat(format="yuv420p")
+        # One thread: with several, the same picture now and then becomes other bytes on a busy machine.
+        frame = av.VideoFrame.from_ndarray(scene, format="rgb24").reformat(format="yuv420p", threads=1)
         for time in range(_FRAMES):
             frame.pts = time
             for packet in encoder.encode(frame):
@@ -63,7 +64,7 @@ class H264:
         for packet in encoder.encode(None):
             shown += decoder.decode(packet)
         shown += decoder.decode(None)
-        seen = shown[-1].to_ndarray(format="rgb24")
+        seen = shown[-1].reformat(format="rgb24", threads=1).to_ndarray()
         return np.ascontiguousarray(seen[top : top + height, left : left + width])
 
     def smooth(self, images: Tensor) -> Tensor:
