@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import io
 import json
 import os
@@ -11,6 +12,7 @@ import signal
 import subprocess
 import sys
 import time
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +25,7 @@ from firewall import Firewall
 from firewall.bundle import load_bundle
 from firewall.errors import BundleError
 from recipes.default_bundle import make, resume
+from tests.recipes import warm
 
 RECIPE = Path(make.__file__).parent
 GRAPH: dict[str, Any] = yaml.safe_load((RECIPE / "dvc.yaml").read_text())["stages"]
@@ -96,17 +99,18 @@ def _scenes(path: Path, generator: np.random.Generator) -> None:
     )
 
 
-def _command(data: Path, work: Path, params: Path, *further: str) -> list[str]:
+def _command(data: Path, work: Path, params: Path, *further: str, python: str = sys.executable) -> list[str]:
     given = ["--data", str(data / "gtsrb"), "--outliers", str(data / "outliers")]
     given += ["--scenes", str(data / "scenes.npz"), "--work", str(work)]
-    return [sys.executable, make.__file__, *given, "--params", str(params), *further]
+    return [python, make.__file__, *given, "--params", str(params), *further]
 
 
-def _make(data: Path, work: Path, params: Path, *further: str) -> str:
-    """What a run says, both streams; it has to end well. No network proxy, home or git is needed: none is given."""
+def _make(data: Path, work: Path, params: Path, *further: str, python: str = sys.executable) -> str:
+    """What a run says, both streams; it has to end well. No network proxy, home or git is needed: none is given.
+    python: of an environment with the commands that it runs."""
     environment = {"PATH": os.environ["PATH"], "HOME": str(work.parent), "OMP_NUM_THREADS": "1", "NO_COLOR": "1"}
     done = subprocess.run(
-        _command(data, work, params, *further),
+        _command(data, work, params, *further, python=python),
         check=False,
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
@@ -116,6 +120,13 @@ def _make(data: Path, work: Path, params: Path, *further: str) -> str:
     )
     assert done.returncode == 0, done.stdout[-6000:]
     return done.stdout
+
+
+@pytest.fixture(scope="module")
+def python(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    """Of an environment like this one, in which `firewall` starts without importing torch each time."""
+    with warm.environment(tmp_path_factory.mktemp("warm")) as path:
+        yield path
 
 
 def _ran(output: str) -> list[str]:
@@ -157,16 +168,18 @@ def _is_at_work(process: Path, work: Path) -> bool:
 
 @pytest.mark.slow
 @pytest.mark.timeout(3600)
-def test_the_whole_graph_on_tiny_data(data: Path, tmp_path: Path) -> None:
+def test_the_whole_graph_on_tiny_data(data: Path, python: str, tmp_path: Path) -> None:
     """From the data to a bundle that loads and screens: killed on the way it goes on, run again it makes nothing, and a
-    changed parameter makes again what depends on it and nothing else; the manifest names every stage."""
+    changed parameter makes again what depends on it and nothing else; the manifest names every stage. The run that is
+    killed is of real processes; those after it share one import of torch, see warm.py."""
     work, params = tmp_path / "work", tmp_path / "params.yaml"
     shutil.copyfile(RECIPE / "tiny.yaml", params)
+    made = functools.partial(_make, work=work, params=params, python=python)
 
     _kill_in("classifier-first", "classifier-first/log.jsonl", data, work, params)
     before = (work / "classifier-first" / "log.jsonl").read_text().splitlines()
     assert 1 <= len(before) < TINY["classifier_first"]["epochs"]
-    output = _make(data, work, params)
+    output = made(data)
     assert sorted(_ran(output)) == sorted(GRAPH)
     # It went on: the epochs of before stand in front of those that were left, and none was had twice.
     log = (work / "classifier-first" / "log.jsonl").read_text().splitlines()
@@ -206,14 +219,14 @@ def test_the_whole_graph_on_tiny_data(data: Path, tmp_path: Path) -> None:
     # The same data at other times and in another place is the same data.
     moved = tmp_path / "moved"
     shutil.copytree(data, moved, copy_function=shutil.copyfile)
-    assert _ran(_make(moved, work, params)) == []
+    assert _ran(made(moved)) == []
     assert (work / "bundle" / "manifest.json").read_bytes() == manifest
 
     changed = yaml.safe_load(params.read_text())
     changed["report"]["shift"] += 1
     # Written in another order, which is no change.
     params.write_text(yaml.safe_dump({group: changed[group] for group in reversed(changed)}, sort_keys=False))
-    assert _ran(_make(data, work, params)) == ["report", "bundle"]
+    assert _ran(made(data)) == ["report", "bundle"]
     again = load_bundle(work / "bundle").manifest.provenance
     assert again is not None
     assert again.stages["report"].parameters == {"report": changed["report"]}
