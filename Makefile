@@ -37,6 +37,15 @@ serve: $(VENV)/.edge  ## guard the embedded demo, or what ARGS names: make serve
 
 test: lint native-test cuda-test aarch64-test coverage unit-test  ## everything: linters, types, native tests (sanitizers, aarch64), pytest
 
+ifneq ($(filter test,$(MAKECMDGOALS)),)
+# The linters keep one core busy, so the compilers run beside them. pytest comes after both and takes all cores.
+MAKEFLAGS += --jobs=2
+unexport MAKEFLAGS  # else a make that a test or a build starts would ask this one for its jobs
+coverage: | lint native-test cuda-test aarch64-test
+unit-test: | coverage
+debian-packages: | aarch64-packages  # one apt-get at a time
+endif
+
 unit-test: $(VENV)/.dev debian-packages  ## pytest alone: make unit-test PYTEST_ARGS="-k policy"
 	$(BIN)/python -m pytest $(PYTEST_WORKERS) $(if $(filter test,$(MAKECMDGOALS)),$(COVERED:%=--ignore=%)) $(PYTEST_ARGS)
 
@@ -111,9 +120,9 @@ aarch64-test: $(VENV)/.dev aarch64-packages  ## the C++ tests for aarch64, cross
 bench: $(VENV)/.edge  ## latency of a verdict on this machine: make bench ARGS="--json bench.json"
 	@exec $(BIN)/firewall bench $(ARGS)
 
-bundle: $(VENV)/.dev  ## the default bundle from the data, hours, goes on: make bundle DATA=DIR OUTLIERS=PATH (docs/rebuild.md)
+bundle: $(VENV)/.dev  ## the default bundle from the data, hours, goes on: make bundle DATA=DIR OUTLIERS=PATH SCENES=PACK (docs/rebuild.md)
 	@exec $(BIN)/python recipes/default_bundle/make.py $(if $(DATA),--data "$(DATA)") $(if $(OUTLIERS),--outliers "$(OUTLIERS)") \
-		$(if $(WORK),--work "$(WORK)") $(ARGS)
+		$(if $(SCENES),--scenes "$(SCENES)") $(if $(WORK),--work "$(WORK)") $(ARGS)
 
 bundle-install: $(VENV)/.dev  ## put the bundle that 'make bundle' finished in the place of the shipped one
 	@exec $(BIN)/python recipes/default_bundle/make.py --install $(if $(WORK),--work "$(WORK)") $(ARGS)

@@ -33,6 +33,15 @@ _NAMES = {
     "l2-bim": "BIM in L2, least radius",
     "pgd-targeted": "PGD, targeted, least radius",
 }
+#: What may stand behind an @ in an attack's name, and beginnings of its first part; others stand as they are.
+_PARTS = {"input": "at the network's size", "known": "known to the attacker", "eot": "expecting any channel"}
+_BASES = {
+    "linf-": "L-infinity ",
+    "low-frequency-": "low frequencies, ",
+    "blurred-": "blurred change, ",
+    "smooth-": "smooth, ",
+}
+_CHANNELS = {"jpeg-": "JPEG ", "h264-": "H.264, crf ", "resize": "resized", "blur": "blur", "noise": "noise"}
 _SHIFTS = {"none": "as it is", "jpeg-95": "JPEG 95", "jpeg-85": "JPEG 85", "jpeg-70": "JPEG 70"}
 
 
@@ -52,26 +61,82 @@ def _table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
 
 def _jpeg_rows() -> list[tuple[str, dict[str, Any]]]:
     """Attacks by what is released wrongly after JPEG 95, the worst first."""
-    attacks = _read("default/evaluation.json")["shift"]["attacks"]
+    attacks = _read("version2/evaluation.json")["shift"]["attacks"]
     return sorted(attacks.items(), key=lambda item: (-item[1]["jpeg-95"]["wrong_released"][0], item[0]))
 
 
-def wrong_release() -> str:
-    """Wrong-release rate of each attack, as pixels and after JPEG 95."""
+def _called(attack: str) -> str:
+    """An attack's name in words: linf-8@input@jpeg-90 is L-infinity 8/255, at the network's size, then JPEG 90."""
+    base, *parts = attack.split("@")
+    words = [_NAMES.get(base, base.replace("-", " "))]
+    for start, word in _BASES.items():
+        if base.startswith(start):
+            words = [f"{word}{base.removeprefix(start)}/255"]
+    for part in "@".join(parts).replace("+", "@").split("@") if parts else ():
+        known = next(
+            (word + part.removeprefix(start) for start, word in _CHANNELS.items() if part.startswith(start)), ""
+        )
+        words.append(_PARTS.get(part) or f"then {known or part}")
+    return ", ".join(words)
+
+
+def _rate(entry: dict[str, Any], *, n: bool = False) -> str:
+    """A rate as `firewall lab evaluate attacks` writes it."""
+    return _share([entry["rate"], *entry["ci95"]], entry["n"] if n else None)
+
+
+def released() -> str:
+    """Wrong-release rate of each attack on crops, the worst first."""
     rows = [
         [
-            _NAMES[name],
-            f"**{_share(found['jpeg-95']['wrong_released'])}**",
-            _share(found["none"]["wrong_released"]),
-            str(found["none"]["n"]),
+            _called(name),
+            ", ".join(entry["families"]),
+            str(entry["n"]),
+            f"**{_rate(entry['wrong_release'])}**",
+            _rate(entry["wrong_release_at"]["1"]),
+            _rate(entry["wrong_release_at"]["5"]),
+            _percent(entry["attack_success"]["rate"]),
         ]
-        for name, found in _jpeg_rows()
+        for name, entry in _read("default/attacks.json")["attacks"].items()
     ]
-    return _table(["attack", "wrong-release rate after JPEG 95", "without compression", "n"], rows)
+    head = ["attack", "family", "n", "wrong-release rate", "at 1 % benign withheld", "at 5 %", "bare classifier fooled"]
+    return _table(head, rows)
+
+
+def released_families() -> str:
+    """Mean and worst of each family of attacks, the worst first."""
+    found = _read("default/attacks.json")["families"]
+    rows = [
+        [
+            family,
+            str(entry["attacks"]),
+            _percent(entry["mean"]),
+            f"**{_percent(entry['worst_rate'])}**",
+            _called(entry["worst"]),
+        ]
+        for family, entry in sorted(found.items(), key=lambda item: -item[1]["worst_rate"])
+    ]
+    return _table(["family", "attacks", "mean wrong-release rate", "worst", "attack"], rows)
+
+
+def benign_changes() -> str:
+    """Benign crops withheld: as they are, by size, and under each change, the worst change first."""
+    benign = _read("default/attacks.json")["benign"]
+    clean = benign["none"]
+    rows = [_benign("as they are", clean)]
+    rows += [[f"{side} pixels", str(rate["n"]), _rate(rate), "", ""] for side, rate in clean["by_side"].items()]
+    others = [item for item in benign.items() if item[0] != "none"]
+    rows += [_benign(name, entry) for name, entry in sorted(others, key=lambda item: -item[1]["withheld"]["rate"])]
+    return _table(["benign crops", "n", "withheld", "at 1 % withheld", "right among the released"], rows)
+
+
+def _benign(name: str, entry: dict[str, Any]) -> list[str]:
+    right = f"{100 * entry['right_of_released']['rate']:.2f} %" if "right_of_released" in entry else "-"
+    return [name, str(entry["n"]), _rate(entry["withheld"]), _rate(entry["withheld_at"]["1"]), right]
 
 
 def wrong_release_jpeg() -> str:
-    """The same at three qualities."""
+    """Wrong-release rate of each attack of the database, as pixels and after JPEG at three qualities."""
     rows = [
         [_NAMES[name], str(found["none"]["n"]), *(_share(found[shift]["wrong_released"]) for shift in _SHIFTS)]
         for name, found in _jpeg_rows()
@@ -81,7 +146,7 @@ def wrong_release_jpeg() -> str:
 
 def attacks() -> str:
     """What is withheld of each attack at the bundle's own threshold, the worst first."""
-    found = sorted(_read("default/evaluation.json")["attacks"].items(), key=lambda item: item[1]["withheld"][0])
+    found = sorted(_read("version2/evaluation.json")["attacks"].items(), key=lambda item: item[1]["withheld"][0])
     rows = [
         [
             _NAMES[name],
@@ -98,7 +163,7 @@ def attacks() -> str:
 def all_attacks() -> str:
     """Every attack of the lab; those of which all is withheld share a row."""
     found = sorted(
-        _read("default/evaluation_all_attacks.json")["attacks"].items(), key=lambda item: item[1]["withheld"][0]
+        _read("version2/evaluation_all_attacks.json")["attacks"].items(), key=lambda item: item[1]["withheld"][0]
     )
     rows = [
         [_NAMES.get(name, name), str(entry["n"]), _share(entry["withheld"])]
@@ -112,7 +177,7 @@ def all_attacks() -> str:
 
 def benign_shift() -> str:
     """Benign images withheld, as they are and under shift."""
-    result = _read("default/evaluation.json")
+    result = _read("version2/evaluation.json")
     benign = result["benign"]
     rows = [["none", _share([benign["false_positive_rate"], *benign["ci95"]]), str(benign["n"]), "100 %"]]
     for name, entry in result["shift"]["normal"].items():
@@ -147,7 +212,7 @@ def left_out() -> str:
             str(row["n"]),
             _share([row["withheld"], *row["ci95"]]),
         ]
-        for row in sorted(_read("default/leave_one_out.json")["rows"], key=lambda row: row["withheld"])
+        for row in sorted(_read("version2/leave_one_out.json")["rows"], key=lambda row: row["withheld"])
     ]
     return _table(["family left out", "attack", "n", "withheld"], rows)
 
@@ -180,47 +245,61 @@ def damaged_video() -> str:
     return _table(head, rows)
 
 
+#: Families of attacks that change pixels a little, everywhere.
+_PIXELS = {"pixels", "channel", "subspace", "own-size"}
+
+
 def readme() -> str:
-    """Six rows, the worst first."""
-    result, cost = _read("default/evaluation.json"), _read("default/cost.json")
-    name, worst = _jpeg_rows()[0]
-    left = _read("default/leave_one_out.json")
-    weakest = min(result["attacks"].values(), key=lambda entry: entry["withheld"][0])
-    benign, shift = result["benign"], result["shift"]["normal"]
-    stormy = max(shift, key=lambda one: shift[one]["withheld"][0])
+    """The worst first."""
+    crops, adaptive = _read("default/attacks.json"), _read("default/adaptive.json")
+    cost = _read("default/cost.json")
+    worst, benign = crops["worst"], crops["benign"]
+    changes = [name for name in benign if name != "none"]
+    small = {
+        name: entry["wrong_release"]
+        for name, entry in crops["attacks"].items()
+        if _PIXELS.issuperset(entry["families"])
+    }
+    weakest = max(small, key=lambda name: small[name]["rate"])
     default = next(one for one in _read("classifiers.json")["classifiers"] if one["classifier"] == "default")["test"][0]
-    whole = _share([benign["false_positive_rate"], *benign["ci95"]], benign["n"])
     milliseconds = f"{cost['firewall_ms']['mean']:.1f} / {cost['firewall_ms']['p99']:.1f} ms"
+    withheld = _rate(benign["none"]["withheld"], n=True)
+    stormy = max(changes, key=lambda name: benign[name]["withheld"]["rate"])
     rows = [
         [
-            f"**wrong-release rate, worst attack after a camera's JPEG 95** ({_NAMES[name]})",
-            f"**{_share(worst['jpeg-95']['wrong_released'], worst['jpeg-95']['n'])}**",
+            f"**wrong-release rate, attacker who knows the whole firewall**, {row['bound']}",
+            f"**{_rate(row['wrong_release'], n=True)}**",
+        ]
+        for row in sorted(adaptive["rows"], key=lambda row: -row["wrong_release"]["rate"])
+    ]
+    rows += [
+        [
+            f"the same: knows the classifier, worst of {len(crops['attacks'])} attacks ({_called(worst['attack'])})",
+            f"**{_rate(worst['wrong_release'], n=True)}**",
         ],
         [
-            "wrong-release rate, worst of the eleven attacks without compression",
-            _share(_complement(weakest["withheld"]), weakest["n"]),
+            f"worst of the {len(small)} that change pixels a little, also by camera ({_called(weakest)})",
+            _rate(small[weakest], n=True),
         ],
-        [
-            f"the same for an attack whose family was left out of everything, worst ({left['worst']['family']})",
-            _share(_complement([left["worst"]["withheld"], *left["worst"]["ci95"]]), left["worst"]["n"]),
-        ],
-        [
-            f"benign images withheld, 1 % asked for; worst shift ({stormy})",
-            whole + "; " + _share(shift[stormy]["withheld"], shift[stormy]["n"]),
-        ],
+        ["benign signs withheld; worst change", f"{withheld}; {stormy}: {_rate(benign[stormy]['withheld'], n=True)}"],
         ["classifier, top-1", _share([default["accuracy"], *default["interval"]], default["images"])],
         [
             "verdict on a normal sign, mean / p99; a loop of Pillow copies and single classifications",
             f"{milliseconds}; {cost['ratio_of_means']:.0f} times as long",
         ],
     ]
-    return _table(["default bundle, GTSRB test images that nothing was fitted to", "measured (95 % interval)"], rows)
+    return _table(
+        ["default bundle, images that nothing was fitted to (signs of GTSDB; GTSRB test)", "measured (95 % interval)"],
+        rows,
+    )
 
 
 #: Name in the text -> the table.
 TABLES: dict[str, Callable[[], str]] = {
     "readme": readme,
-    "wrong-release": wrong_release,
+    "released": released,
+    "released-families": released_families,
+    "benign-changes": benign_changes,
     "wrong-release-jpeg": wrong_release_jpeg,
     "attacks": attacks,
     "all-attacks": all_attacks,

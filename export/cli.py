@@ -14,18 +14,7 @@ from rich.table import Table
 from firewall.bundle.cli import AllowUnsigned, TrustedKeys, sign_bundle
 from firewall.errors import UsageError
 from firewall.export.device_command import export_tensorrt
-from firewall.lab.commands.onnx_options import (
-    Accept,
-    Channels,
-    Labels,
-    Mean,
-    Output,
-    Preparation,
-    Range,
-    Size,
-    Std,
-    wiring_options,
-)
+from firewall.lab.commands.onnx_options import Wiring, with_wiring
 
 if TYPE_CHECKING:
     from firewall.export.parity import Parity
@@ -100,7 +89,9 @@ def export_onnx(
 
 
 @app.command("bundle")
+@with_wiring
 def export_bundle(
+    *,
     classifier: Annotated[
         Path,
         typer.Option(
@@ -121,15 +112,7 @@ def export_bundle(
             metavar="DB", help="Fuse the detectors; weights and early exits are fitted to this database's attacks."
         ),
     ] = None,
-    labels: Labels = None,
-    size: Size = None,
-    preparation: Preparation = None,
-    channels: Channels = None,
-    value_range: Range = None,
-    mean: Mean = None,
-    std: Std = None,
-    output: Output = None,
-    accept_preparation: Accept = False,
+    wiring: Wiring,
     precision: Annotated[
         str | None,
         typer.Option(
@@ -171,22 +154,12 @@ def export_bundle(
         raise UsageError("--version is written when the bundle is signed; give --key too")
     if key is not None:
         read_private(key, read_passphrase(passphrase_file))  # a wrong passphrase is refused before the work begins
-    options = wiring_options(
-        labels=labels,
-        size=size,
-        preparation=preparation,
-        channels=channels,
-        range=value_range,
-        mean=mean,
-        std=std,
-        output=output,
-    )
     bundle = calibrate_folder(
         classifier,
         out,
         BenignSource(images=images, database=database),
         CalibrationSettings([part for part in detectors.split(",") if part], rate=false_positive_rate, name=name),
-        NetworkSettings(options, chosen, accept_preparation),
+        NetworkSettings(wiring.options, chosen, wiring.accept_preparation),
         tell=lambda line: typer.echo(line, err=True),
     )
     if fit is not None and database is not None:

@@ -23,13 +23,15 @@ from typing import Any, Literal
 
 import numpy as np
 import numpy.typing as npt
+import onnx
+from onnx import TensorProto, helper, numpy_helper
 
 from firewall.bundle import InputSpec
 from firewall.bundle.onnx_bytes import Precision
 from firewall.errors import DataError, EngineError, MissingExtraError
 from firewall.host.causes import told
 
-__all__ = ["LEAST_IMAGES", "Target", "prepare", "to_float16", "to_int8", "with_precision"]
+__all__ = ["LEAST_IMAGES", "Target", "prepare", "to_float16", "to_int8", "with_half_weights", "with_precision"]
 
 #: Which runtime's integer kernels the pairs are placed for.
 Target = Literal["tensorrt", "cpu"]
@@ -37,6 +39,8 @@ Target = Literal["tensorrt", "cpu"]
 #: Fewer images say too little about how large activations get.
 LEAST_IMAGES = 32
 
+#: Tensors of fewer values are not worth a node in the graph.
+_LARGE_TENSOR = 256
 _MULTIPLYING = ("Conv", "ConvTranspose", "Gemm", "MatMul")
 _BATCH = 32
 
@@ -91,6 +95,41 @@ def to_float16(content: bytes) -> bytes:
     with _quiet(), _conversion("fp16"):
         converted = convert(model, keep_io_types=True)
     return _written(converted)
+
+
+def with_half_weights(content: bytes) -> bytes:
+    """The network of an ONNX file with its weights stored in float16, half as large; it computes in float32 as before.
+
+    Each weight goes through a `Cast`, which runtimes fold when they load the file. Small tensors, such as biases, stay.
+
+    Args:
+        content: The ONNX file.
+
+    Returns:
+        The new file.
+
+    Raises:
+        DataError: A weight is too large for float16.
+    """
+    model = onnx.load_model_from_string(content)
+    casts, kept = [], []
+    for entry in model.graph.initializer:
+        values = numpy_helper.to_array(entry)
+        if values.dtype != np.float32 or values.size < _LARGE_TENSOR:
+            kept.append(entry)
+            continue
+        with np.errstate(over="ignore"):
+            half = values.astype(np.float16)
+        if not np.isfinite(half).all():
+            raise DataError(f"the weights {entry.name!r} reach {np.abs(values).max():g}; float16 ends at 65504")
+        kept.append(numpy_helper.from_array(half, f"{entry.name}_half"))
+        casts.append(helper.make_node("Cast", [f"{entry.name}_half"], [entry.name], to=TensorProto.FLOAT))
+    nodes = [*casts, *model.graph.node]
+    del model.graph.initializer[:], model.graph.node[:]
+    model.graph.initializer.extend(kept)
+    model.graph.node.extend(nodes)
+    written: bytes = model.SerializeToString(deterministic=True)
+    return written
 
 
 def to_int8(

@@ -21,6 +21,7 @@ class Reason(str, Enum):
     CONTRADICTORY = "contradictory"
     UNCERTIFIED = "not certified"
     UNCONFIRMED = "not confirmed yet"
+    REVOKED = "revoked"
     LATE = "late"
     NOTHING_FOUND = "nothing found"
     BAD_IMAGE = "bad image"

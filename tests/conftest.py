@@ -10,6 +10,7 @@ from firewall import Firewall
 from firewall.demo.source import DemoReader, truth
 from firewall.frame import Pixels
 from tests.browser import browser, complaints, page
+from tests.fused_bundle import fused_bundle
 from tests.in_ci import pytest_make_collect_report, pytest_runtest_makereport
 
 __all__ = ["browser", "complaints", "page", "pytest_make_collect_report", "pytest_runtest_makereport"]
@@ -20,8 +21,8 @@ SHARED_DATA = Path(__file__).resolve().parents[2] / "shared" / "data"
 
 @pytest.fixture(scope="session")
 def guard() -> Firewall:
-    """The default bundle on one thread."""
-    return Firewall.load("default", threads=1)
+    """A bundle with a fusion, tracks and drift, on one thread; see tests.fused_bundle."""
+    return Firewall.load(fused_bundle(), threads=1)
 
 
 @pytest.fixture(scope="session")
@@ -31,9 +32,9 @@ def demo_frames() -> list[Pixels]:
 
 
 @pytest.fixture(scope="session")
-def benign_sign(guard: Firewall, demo_frames: list[Pixels]) -> Pixels:
-    """A crop of a rendered sign that the default bundle releases."""
-    for sequence, pixels in enumerate(demo_frames):
+def benign_sign(guard: Firewall) -> Pixels:
+    """A crop of a rendered sign that the default bundle releases. Only the demo's first frames are drawn for it."""
+    for sequence, (pixels, _) in enumerate(DemoReader({"fps": "0", "loop": "0"})):
         fact = truth(sequence)
         x, y, width, height = fact.box
         margin = width // 10

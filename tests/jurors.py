@@ -9,7 +9,8 @@ from typing import Any
 import numpy as np
 from onnx import TensorProto, helper, numpy_helper
 
-from firewall.bundle import DEFAULT, Bundle, DetectorSpec, load_bundle, write_bundle
+from firewall.bundle import Bundle, DetectorSpec, load_bundle, write_bundle
+from tests.fused_bundle import fused_bundle
 
 __all__ = ["bundle_with", "constant_network", "juror"]
 
@@ -42,7 +43,7 @@ def juror(name: str, *, file: str | None = None, side: int = 16, threshold: floa
 
 def bundle_with(path: Path, detectors: Sequence[DetectorSpec], files: Mapping[str, bytes], **changes: Any) -> Bundle:
     """A bundle with the default one's classifier and other detectors; no fusion unless `changes` has one."""
-    default = load_bundle(DEFAULT)
+    default = load_bundle(fused_bundle())
     manifest = default.manifest
     fields: dict[str, Any] = {
         "name": "test",

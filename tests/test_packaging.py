@@ -218,6 +218,36 @@ def test_the_makefile_names_nothing_that_it_does_not_define(bare_checkout: Path)
         assert package in done.stdout
 
 
+@pytest.mark.parametrize("fails", ["", "mypy", "ctest"])
+def test_pytest_waits_for_linters_and_compilers(fails: str, bare_checkout: Path) -> None:
+    """`make test` runs the linters beside the native tests; pytest starts, once for coverage and once for the rest,
+    when all of them have ended well, and not at all where one failed. What they start isn't told of our jobs."""
+    programs, log = bare_checkout / ".venv" / "bin", bare_checkout / "log"
+    programs.mkdir(parents=True)
+    for name in ("ruff", "mypy", "lint-imports", "clang-format", "python", "mkdocs", "cmake", "ctest"):
+        said = f'echo "{name} $2$MAKEFLAGS" >> {log}\nsleep 0.05\necho "end {name}" >> {log}'
+        (programs / name).write_text(f'#!/bin/sh\n{said}\n[ {name} != "$FAILS" ]\n')
+        (programs / name).chmod(0o755)
+    (bare_checkout / "tests" / "native").mkdir(parents=True)
+    (bare_checkout / "tests" / "native" / "aarch64.sh").write_text("#!/bin/sh\n")
+    (bare_checkout / "tests" / "native" / "aarch64.sh").chmod(0o755)
+    (bare_checkout / "only.mk").write_text("include Makefile\ndebian-packages aarch64-packages:\n")
+    for stamp in (".python", ".edge", ".dev"):
+        (bare_checkout / ".venv" / stamp).touch()
+
+    done = _run("make", "-C", bare_checkout, "-f", "only.mk", "test", "NVCC=none", FAILS=fails)
+
+    lines = log.read_text().splitlines()
+    assert bool(done.returncode) == bool(fails), done.stderr
+    assert ("python pytest" in lines) == (not fails)
+    if not fails:
+        first = lines.index("python pytest")
+        assert lines[first:] == ["python pytest", "end python"] * 2
+        # The linters were not through when the first compiler ran, nor was it then.
+        assert lines.index("cmake .") < lines.index("mkdocs --strict")
+        assert lines[:first].count("end ctest") == 2 and "end mkdocs" in lines[:first]
+
+
 @pytest.mark.parametrize(("ci", "code"), [("", 0), ("true", 2)])
 def test_a_part_that_is_left_out_is_a_failure_in_ci(ci: str, code: int, bare_checkout: Path, tmp_path: Path) -> None:
     """Without the compiler for aarch64, as an ordinary user: `make test` goes on and names the packages; in CI it ends

@@ -13,13 +13,15 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from firewall import Firewall, Frame
-from firewall.bundle import Bundle, PatchSpec
+from firewall.bundle import Bundle, PatchSpec, load_bundle
 from firewall.demo.source import truth
+from firewall.engines import Engine
 from firewall.errors import BundleError, EngineError, UsageError
 from firewall.frame import Pixels
 from firewall.screening import Stages
 from firewall.transforms import resize
 from firewall.verdict import Reason
+from tests.fused_bundle import fused_bundle
 
 
 class BrokenEngine:
@@ -177,7 +179,7 @@ def test_an_early_verdict_is_the_full_verdict(guard: Firewall, demo_frames: list
 def test_the_same_pixels_give_the_same_verdict(guard: Firewall, benign_sign: Pixels) -> None:
     """Bit for bit the same scores, also with more threads."""
     first = Firewall(guard.bundle, guard.engine, exhaustive=True).screen(benign_sign)
-    second = Firewall.load("default", threads=2, exhaustive=True).screen(benign_sign)
+    second = Firewall.load(fused_bundle(), threads=2, exhaustive=True).screen(benign_sign)
 
     assert first.scores == second.scores
 
@@ -212,7 +214,7 @@ def test_a_verdict_says_all_that_was_found(guard: Firewall, two_signs: Pixels) -
 
     assert (verdict.source, verdict.sequence, verdict.region) == ("camera 7", 41, LEFT)
     assert verdict.released and (verdict.label, verdict.label_name) == (own, labels[own]) and verdict.detail == ""
-    assert verdict.suspected_label == own and verdict.corrected_label is None and not verdict.unsigned
+    assert verdict.suspected_label == own and verdict.corrected_label is None and verdict.unsigned
     assert 2000 <= verdict.latency_ms < 60_000
     assert guard.fusion is not None and verdict.evidence == guard.fusion.shares(verdict.scores)
     assert verdict.suspicion == guard.policy.excess(verdict.scores) <= 0
@@ -289,6 +291,26 @@ def test_a_failure_in_one_sweep_is_that_regions_alone(guard: Firewall, two_signs
         frame(two_signs), [LEFT, RIGHT]
     )
     assert first.released and (second.reason, second.detail) == (Reason.ENGINE_ERROR, "out of memory")
+
+
+@pytest.mark.parametrize("more", [-1, 1])
+@pytest.mark.parametrize("copies", [False, True], ids=["originals", "copies"])
+def test_an_engine_that_answers_for_another_number_of_images_releases_nothing(
+    guard: Firewall, two_signs: Pixels, copies: bool, more: int
+) -> None:
+    """A row too few or too many: nobody knows which image a row is of, so no label of the frame goes out."""
+
+    def miscounted(images: npt.NDArray[np.uint8]) -> npt.NDArray[np.float32]:
+        logits = guard.engine.classify(images)
+        if (len(images) > 2) != copies:
+            return logits
+        return logits[:-1] if more < 0 else np.concatenate([logits, logits[-1:]])
+
+    verdicts = Firewall(never_sure(guard.bundle), BrokenEngine(miscounted)).screen_frame(
+        frame(two_signs), [LEFT, RIGHT]
+    )
+
+    assert [(verdict.released, verdict.reason) for verdict in verdicts] == [(False, Reason.UNKNOWN)] * 2
 
 
 def test_thresholds_alone_are_asked_cheapest_first(guard: Firewall, benign_sign: Pixels) -> None:
@@ -438,6 +460,44 @@ def test_a_device_that_there_is_not_is_refused_before_anything_is_loaded(tmp_pat
         Firewall.load(tmp_path, device="tpu")
     with pytest.raises(BundleError):
         Firewall.load(tmp_path)
+
+
+def test_loading_hands_on_what_was_asked_for(guard: Firewall, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Device, threads and `exhaustive` reach the engine and the firewall, so that no other device is used in silence;
+    without a word it is the default bundle on the processor, with a thread for each core."""
+    opened: list[dict[str, object]] = []
+    made: list[dict[str, object]] = []
+
+    class Seen(Firewall):
+        def __init__(self, bundle: Bundle, engine: Engine, **given: Any) -> None:
+            made.append({"bundle": bundle.sha256, "engine": engine, **given})
+
+    def engine_of(bundle: Bundle, **given: Any) -> Engine:
+        opened.append({"bundle": bundle.sha256, **given})
+        return guard.engine
+
+    monkeypatch.setattr("firewall.screening.check_device", lambda device: None)  # this machine may have no such device
+    monkeypatch.setattr("firewall.screening.open_engine", engine_of)
+    own = {"bundle": guard.bundle.sha256}
+    Seen.load(guard.bundle.path, device="cuda", threads=3, exhaustive=True)
+    Seen.load()
+
+    packaged = {"bundle": load_bundle().sha256}
+    assert opened == [own | {"device": "cuda", "threads": 3}, packaged | {"device": "cpu", "threads": 0}]
+    with_engine = own | {"engine": guard.engine}
+    assert made == [
+        with_engine | {"threads": 3, "exhaustive": True},
+        packaged | {"engine": guard.engine, "threads": 0, "exhaustive": False},
+    ]
+
+
+def test_an_image_that_no_camera_sent_says_so(guard: Firewall, benign_sign: Pixels) -> None:
+    """The verdict of an array: its source and number, and an age that begins with the call."""
+    started = time.monotonic()
+    verdict = guard.screen(benign_sign)
+
+    assert (verdict.source, verdict.sequence) == ("array", 0)
+    assert 0 <= verdict.latency_ms <= 1e3 * (time.monotonic() - started)
 
 
 def test_stages_are_timed(guard: Firewall, benign_sign: Pixels) -> None:

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import json
 import os
 import signal
 import threading
@@ -9,10 +10,13 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from PIL import Image
 
 from firewall import Firewall, Frame
 from firewall.bundle import load_bundle, write_bundle
+from firewall.config import CaptureSettings, load_settings
 from firewall.decision.drift import Drift, DriftSpec, DriftState, channel_spec
+from firewall.decision.over_time import served
 from firewall.decision.tracks import Track, Tracks, TracksSpec
 from firewall.demo.scene import render
 from firewall.demo.source import ENCOUNTERS
@@ -20,8 +24,9 @@ from firewall.errors import BundleError, FirewallError, ImageError
 from firewall.frame import Pixels, Region
 from firewall.regions import build
 from firewall.service import DRIFT_FILE, TRACKS_FILE, Service, over_time, stop_on_signals
+from firewall.service.serving import serve
 from firewall.sinks import FrameReport
-from firewall.sources import End, Failure, Idle
+from firewall.sources import Capture, End, Failure, Idle, parse
 from firewall.verdict import Reason, Verdict
 
 
@@ -213,6 +218,45 @@ def test_a_benign_sign_is_released_throughout_with_tracks(guard: Firewall, demo_
 
     assert released == [any(v.released for v in verdicts) for verdicts in on_clip(guard, demo_frames[:10], None)]
     assert all(released)
+
+
+def test_a_released_sign_that_turns_suspicious_is_taken_back(
+    guard: Firewall, benign_sign: Pixels, tmp_path: Path
+) -> None:
+    """From a folder of pictures, by a real capture process: two frames wait, then the label goes out; noise on the sign
+    revokes it, once; and the clean sign has to be confirmed again."""
+    noisy = np.random.default_rng(0).integers(0, 256, benign_sign.shape, np.uint8)
+    for number, pixels in enumerate([benign_sign] * 4 + [noisy] * 2 + [benign_sign] * 3):
+        Image.fromarray(pixels).save(tmp_path / f"{number:02d}.png")
+    sink = Kept()
+    with Capture(parse(str(tmp_path)), CaptureSettings()) as capture:
+        Service(guard, capture, build("whole"), [sink], tracks=Tracks(served(None))).run()
+    verdicts = [report.verdicts[0] for report in sink.reports]
+
+    assert [verdict.reason for verdict in verdicts] == [
+        *(Reason.UNCONFIRMED, Reason.UNCONFIRMED, Reason.BENIGN, Reason.BENIGN),
+        *(Reason.REVOKED, Reason.SUSPICIOUS),
+        *(Reason.UNCONFIRMED, Reason.UNCONFIRMED, Reason.BENIGN),
+    ]
+    back = verdicts[4].line()
+    assert back["decision"] == "withhold" and back["label"] is None
+    assert back["reason"] == f"revoked: {verdicts[3].label_name}: suspicious"
+
+
+@pytest.mark.parametrize(("confirm", "first"), [(None, 2), (1, 0)])
+def test_serve_waits_until_frames_agree(tmp_path: Path, confirm: int | None, first: int) -> None:
+    """The demo's first drive: nothing goes out before the third frame, unless the operator asks for less; screening one
+    picture knows no frames to wait for."""
+    lines = tmp_path / "verdicts.jsonl"
+    settings = load_settings(
+        source="demo?fps=0&loop=0", http="off", output=f"jsonl:{lines}", max_frames=6, threads=1, confirm=confirm
+    )
+    serve(settings, lambda line: None)
+
+    rows = [json.loads(line) for line in lines.read_text().splitlines()]
+    out = [row["sequence"] for row in rows if row["decision"] == "release"]
+    assert min(out) == first
+    assert any(row["reason"].startswith("not confirmed yet") for row in rows) == (confirm is None)
 
 
 def test_tracks_that_break_withhold(guard: Firewall, benign_sign: Pixels) -> None:

@@ -29,10 +29,18 @@ main()
 
 
 def cold_starts(orders: dict[str, Any], picture: Any, runs: int) -> list[dict[str, float | None]]:
-    """What each of `runs` fresh processes told: seconds and MB by name, see `ColdStart` and `Memory` of report.py.
+    """Time fresh processes from their start to their first verdict.
 
-    orders: bundle, trust, allow_unsigned, device, threads, regions. picture: (H, W, 3) uint8 RGB. Raises EngineError if
-    a process fails.
+    Args:
+        orders: What each is to load: bundle, trust, allow_unsigned, device, threads, regions.
+        picture: (H, W, 3) uint8 RGB.
+        runs: How many processes, one after the other.
+
+    Returns:
+        For each process its seconds and MB by name, see `ColdStart` and `Memory` of report.py.
+
+    Raises:
+        EngineError: If a process fails or gives no verdict within ten minutes.
     """
     import numpy as np
 
@@ -72,7 +80,15 @@ def gpu_memory() -> tuple[float | None, str]:
 
 
 def middle(found: list[dict[str, float | None]], name: str) -> float | None:
-    """The median of what the processes told, None if they told nothing."""
+    """The median of one value over all processes.
+
+    Args:
+        found: What `cold_starts` gave.
+        name: Which value.
+
+    Returns:
+        The median; None if no process had that value.
+    """
     values = [told[name] for told in found]
     known = [value for value in values if value is not None]
     return statistics.median(known) if known else None

@@ -29,8 +29,19 @@ _SETTINGS = ("pictures", "left_out", "regions", "exhaustive", "threads", "warm_u
 
 @dataclass(frozen=True)
 class Difference:
-    """One figure of one series, in ms: of A, of B, B - A with its 95 % interval, and the same as a share of A where A
-    is a latency (what the firewall adds may be 0)."""
+    """How one figure of one series differs between run A and run B, in milliseconds.
+
+    Attributes:
+        kind: Kind of pictures, `normal` or `adversarial`.
+        series: `with firewall`, `without` or `added`.
+        figure: `median`, `p90` or `p99`.
+        a: The figure of run A.
+        b: The figure of run B.
+        change: b - a.
+        interval: The 95 % interval of `change`.
+        share: The change as a share of `a`; None for `added`, which may be 0.
+        share_interval: The 95 % interval of `share`.
+    """
 
     kind: str
     series: str
@@ -50,9 +61,15 @@ class Difference:
 
 @dataclass(frozen=True)
 class Comparison:
-    """differ: what is not the same, by group: machine, device, bundle or settings, and then a difference of latencies
-    is not the firewall's alone; `software` is what a new version is measured for. doubts: about either run by itself.
-    others: figures without an interval, of A and of B.
+    """What differs between two runs.
+
+    Attributes:
+        differ: What is not the same, by group: machine, device, bundle, settings or software. If anything but the
+            software differs, a difference of latencies is not the firewall's alone.
+        doubts: What makes either run doubtful by itself.
+        differences: Figures with intervals.
+        not_compared: What could not be compared, and why.
+        others: Figures without an interval, of A and of B; None where a run has none.
     """
 
     differ: dict[str, list[str]]
@@ -67,8 +84,14 @@ class Comparison:
         return not {*self.differ} - {"software"} and not self.doubts
 
     def slower(self, limit: float) -> list[Difference]:
-        """Figures that B is slower in by more than `limit` (a share: 0.1 is 10 %) and whose interval doesn't hold 0:
-        median and p99 with the firewall."""
+        """Figures that are clearly slower in B: median and p99 with the firewall.
+
+        Args:
+            limit: By more than this share of A's figure; 0.1 is 10 %.
+
+        Returns:
+            Those whose interval doesn't hold 0 either.
+        """
         return [
             found
             for found in self.differences
@@ -82,9 +105,17 @@ class Comparison:
 
 
 def compare(a: Report, b: Report) -> Comparison:
-    """Differences of B from A, with intervals by resampling blocks of each run's samples.
+    """Compare run B with run A, with intervals from resampling blocks of each run's samples.
 
-    They cover what varies within the two runs; a third run of the same may lie outside, so repeat what matters.
+    The intervals cover what varies within the two runs. A third run of the same may lie outside, so repeat what
+    matters.
+
+    Args:
+        a: A report.
+        b: Another, of the same format.
+
+    Returns:
+        The comparison.
     """
     differences, not_compared = [], []
     for kind in dict.fromkeys((*a.full_rate, *b.full_rate)):
@@ -184,7 +215,12 @@ def _doubts(name: str, report: Report) -> list[str]:
 
 
 def render(comparison: Comparison, console: Console) -> None:
-    """Print a comparison."""
+    """Print a comparison.
+
+    Args:
+        comparison: What is printed.
+        console: Where.
+    """
     for doubt in comparison.doubts:
         _say(console, doubt, "bold red")
     if {*comparison.differ} - {"software"}:

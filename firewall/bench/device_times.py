@@ -17,15 +17,34 @@ __all__ = ["device_times", "sweep_batch"]
 
 
 def sweep_batch(guard: Firewall) -> int:
-    """Images of the largest batch that one region asks for: the copies of all its detectors, at least 1."""
+    """Size of the largest batch that one region asks for: the copies of all its detectors.
+
+    Args:
+        guard: The firewall.
+
+    Returns:
+        Number of images, at least 1.
+    """
     return max(1, len({operation for detector in guard.detectors for operation in detector.operations}))
 
 
 def device_times(guard: Firewall, samples: int, step: Callable[[], None]) -> DeviceTimes:
-    """Parts of classifying a sweep's batch, by the host's clock with a wait for the device after each part: together
-    they take longer than a classification that doesn't wait. step: called after each.
+    """Time the parts of classifying a sweep's batch on a device.
 
-    Told of engines that queue on a stream of firewall.engines.device_memory. Others give None and the reason.
+    The host's clock is used, with a wait for the device after each part; together the parts take longer than a
+    classification that doesn't wait. Only engines that queue on a stream of firewall.engines.device_memory can be
+    timed.
+
+    Args:
+        guard: The firewall whose classifier is timed.
+        samples: How many batches.
+        step: Called after each batch.
+
+    Returns:
+        The times; for other engines None for each part, and the reason.
+
+    Raises:
+        EngineError: If the classifier fails.
     """
     memory = getattr(guard.engine, "memory", None)
     if memory is None:

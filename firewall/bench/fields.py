@@ -25,8 +25,11 @@ def least_samples(percentile: float) -> int:
     Args:
         percentile: Above 0, below 100.
 
+    Returns:
+        The number of samples.
+
     Raises:
-        ValueError: If it is anything else.
+        ValueError: If the percentile is out of range.
     """
     if not 0 < percentile < 100:
         raise ValueError(f"a percentile lies above 0 and below 100, got {percentile}")
@@ -56,13 +59,30 @@ class Summary(BaseModel):
     needs: dict[str, int] = {}
 
     def percentile(self, name: str) -> float | None:
-        """`median`, `p90`, `p95`, `p99` or `p99.9` in milliseconds, None where it may not be claimed."""
+        """A figure by its name.
+
+        Args:
+            name: `median`, `p90`, `p95`, `p99` or `p99.9`.
+
+        Returns:
+            Milliseconds; None where there are too few samples to claim it.
+
+        Raises:
+            AttributeError: If there is no figure of that name.
+        """
         value: float | None = getattr(self, name.replace(".", "_"))
         return value
 
 
 def summary(milliseconds: Sequence[float]) -> Summary | None:
-    """The figures of latencies in milliseconds; None of none."""
+    """Sum up latencies.
+
+    Args:
+        milliseconds: One for each frame.
+
+    Returns:
+        The figures; None if there are no latencies.
+    """
     if not milliseconds:
         return None
     values = np.asarray(milliseconds, np.float64)

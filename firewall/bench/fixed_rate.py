@@ -21,20 +21,33 @@ class Clock:
         return time.monotonic()
 
     def sleep(self, seconds: float) -> None:
-        """Wait so long."""
+        """Wait.
+
+        Args:
+            seconds: How long, at least 0.
+        """
         time.sleep(seconds)
 
 
 class FixedRateRun:
-    """One rate. A frame is due each period, kinds in turns; whoever is busy misses it, and goes on with the newest, as
-    `firewall serve` does with a live source. No deadline is given to the firewall: verdicts are counted as late, and
-    not cut short."""
+    """Frames at one rate. One is due each period, the kinds of pictures in turns.
+
+    While a frame is judged, those that become due are missed, and the newest is judged next, as `firewall serve` does
+    with a live source. The firewall is given no deadline: late verdicts are counted, not cut short.
+    """
 
     def __init__(
         self, guarded: Subject, inputs: Inputs, fps: float, deadline_ms: float | None, clock: Clock | None = None
     ) -> None:
-        """fps: frames a second. deadline_ms: from the moment a frame is due; None is one period. clock: another one,
-        for tests."""
+        """Make ready to run.
+
+        Args:
+            guarded: What judges the frames.
+            inputs: The pictures.
+            fps: Frames a second.
+            deadline_ms: Milliseconds from the moment a frame is due; None is one period.
+            clock: Another clock, for tests.
+        """
         self._clock = clock or Clock()
         self.fps = fps
         self.deadline_ms = 1e3 / fps if deadline_ms is None else deadline_ms
@@ -45,7 +58,15 @@ class FixedRateRun:
         self._latencies: list[float] = []
 
     def run(self, frames: int, step: Callable[[int], None]) -> None:
-        """As many frames become due, one a period. step: called with the number of frames that are over."""
+        """Let frames become due, one a period, and judge those that are not missed.
+
+        Args:
+            frames: How many become due.
+            step: Called with the number of frames that are over.
+
+        Raises:
+            EngineError: If a frame can't be judged.
+        """
         period = 1 / self.fps
         first = self._clock.now() + period
         number = 0

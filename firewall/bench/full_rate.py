@@ -20,12 +20,26 @@ class FullRateRun:
     """What has been measured so far can be asked for at any time, also after an interruption."""
 
     def __init__(self, guarded: dict[str, Guarded], unguarded: Unguarded, inputs: Inputs) -> None:
-        """guarded: kind of pictures -> the firewall; each counts what it decides."""
+        """Make ready to run.
+
+        Args:
+            guarded: Kind of pictures -> the firewall; each counts what it decides.
+            unguarded: The classifier alone.
+            inputs: The pictures.
+        """
         self._guarded, self._unguarded, self._inputs = guarded, unguarded, inputs
         self._tallies = {kind: (Tally(), Tally()) for kind in inputs.kinds}
 
     def warm_up(self, rounds: int, step: Callable[[], None]) -> None:
-        """The same work; nothing of it counts."""
+        """Do the same work without counting it.
+
+        Args:
+            rounds: Pictures of each kind, with and without the firewall.
+            step: Called after each round.
+
+        Raises:
+            EngineError: If a picture can't be judged.
+        """
         for number in range(rounds):
             for kind, pictures in self._inputs.kinds.items():
                 self._guarded[kind].run(pictures[number % len(pictures)])
@@ -35,8 +49,18 @@ class FullRateRun:
             guarded.forget()
 
     def run(self, rounds: int, step: Callable[[], None]) -> None:
-        """In each round one picture of each kind, with and without the firewall; who comes first changes in turns, so
-        that neither always finds the picture in the processor's cache. step: called after each round."""
+        """Measure. A round is one picture of each kind, with and without the firewall.
+
+        Which of the two comes first changes from round to round, so that neither always finds the picture in the
+        processor's cache.
+
+        Args:
+            rounds: How many.
+            step: Called after each round.
+
+        Raises:
+            EngineError: If a picture can't be judged.
+        """
         for number in range(rounds):
             for kind, pictures in self._inputs.kinds.items():
                 picture = pictures[number % len(pictures)]

@@ -27,9 +27,14 @@ _MOST_PIXELS = 128 << 20
 
 @dataclass(frozen=True)
 class Inputs:
-    """name: for people. kinds: `normal`, `adversarial` -> pictures, each (H, W, 3) uint8 RGB; a kind without pictures
-    is not there. why_not: says of a kind that isn't there what to do. left_out: kind -> pictures of a folder that were
-    not taken because there were too many."""
+    """The pictures of a benchmark.
+
+    Attributes:
+        name: What they are, for people.
+        kinds: `normal`, `adversarial` -> pictures, each (H, W, 3) uint8 RGB. A kind without pictures is not there.
+        why_not: Kind that is not there -> what to do about it.
+        left_out: Kind -> number of pictures of a folder that were not taken because there were too many.
+    """
 
     name: str
     kinds: dict[str, list[Pixels]]
@@ -57,10 +62,20 @@ def of_demo() -> Inputs:
 
 
 def of_files(normal: Path, adversarial: Path | None = None) -> Inputs:
-    """The pictures in a folder (or one file) of normal ones, and of attacked ones if there is one.
+    """Read pictures from files.
 
-    Raises SourceUriError or SourceError for a folder without pictures, UsageError for anything but files of pictures,
-    ImageError for a picture that can't be judged.
+    Args:
+        normal: Folder of benign pictures, or one picture.
+        adversarial: Folder of attacked pictures, or one; None if there are none.
+
+    Returns:
+        The pictures, at most 200 of each kind, evenly taken.
+
+    Raises:
+        SourceUriError: If a folder holds no pictures.
+        SourceError: If a path can't be read.
+        UsageError: If a path is anything but files of pictures.
+        ImageError: If a picture can't be read or judged.
     """
     kinds, left_out, why_not = {}, {}, {}
     for kind, path in (("normal", normal), ("adversarial", adversarial)):

@@ -40,7 +40,14 @@ _OFF = -100.0
 
 
 class Clock(BaseModel):
-    """In MHz."""
+    """A clock, in MHz.
+
+    Attributes:
+        current: Its frequency now; None if it can't be read.
+        lowest: The lowest that is allowed.
+        highest: The highest that is allowed.
+        governor: What sets the frequency; empty if unknown.
+    """
 
     current: float | None
     lowest: float | None
@@ -49,7 +56,13 @@ class Clock(BaseModel):
 
 
 class JetPack(BaseModel):
-    """version: empty if unknown. source: the installed package, or the list of L4T's releases."""
+    """The board's system.
+
+    Attributes:
+        version: Of JetPack; empty if unknown.
+        l4t: Version of L4T.
+        source: Where the version is from: the installed package, or the list of L4T's releases.
+    """
 
     version: str
     l4t: str
@@ -57,11 +70,28 @@ class JetPack(BaseModel):
 
 
 class Jetson(BaseModel):
-    """libraries: versions of the installed packages of CUDA, cuDNN and TensorRT. power_mode: as nvpmodel names it.
-    jetson_clocks: processor and GPU are held at one clock; None if that can't be told. memory_clock: in MHz.
-    temperatures: degrees Celsius. throttling: cooling devices that hold clocks back right now. trips, over_current:
-    events since the board was started. power: mW by rail. fan: rounds a minute, or the share of its power 0..1.
-    missing: what could not be read."""
+    """The state of a board.
+
+    Attributes:
+        module: Its name.
+        compatible: Names in its device tree.
+        memory_mb: Memory in MB; None if unknown.
+        jetpack: JetPack and L4T; None if unknown.
+        libraries: Package of CUDA, cuDNN or TensorRT -> version that is installed.
+        power_mode_id: Number of the power mode; None if unknown.
+        power_mode: The power mode as nvpmodel names it; None if unknown.
+        jetson_clocks: Whether processor and GPU are held at one clock; None if unknown.
+        cpu: Clocks of the processor.
+        gpu: Clocks of the GPU.
+        memory_clock: In MHz; None if it can't be read, which takes root.
+        temperatures: Zone -> degrees Celsius.
+        throttling: Cooling devices that hold clocks back right now.
+        trips: Thermal trips since the board was started, by zone.
+        over_current: Over-current events since the board was started.
+        power: Rail -> mW.
+        fan: Rounds a minute, or the share of its power, 0 to 1.
+        missing: What could not be read.
+    """
 
     module: str
     compatible: list[str]
@@ -89,7 +119,14 @@ class Jetson(BaseModel):
 
 
 def look(root: Path = Path("/")) -> Jetson | None:
-    """The board's state now, None if this is not a Jetson. Never raises. root: where the files lie, for tests."""
+    """The board's state now. Never raises.
+
+    Args:
+        root: Folder with /proc, /sys and /etc, for tests.
+
+    Returns:
+        The state; None if this is not a Jetson.
+    """
     module = text(root / "proc/device-tree/model") or ""
     compatible = [name for name in (text(root / "proc/device-tree/compatible") or "").split("\0") if name]
     if "jetson" not in module.lower() and not any(name.startswith("nvidia,tegra") for name in compatible):
@@ -128,7 +165,15 @@ def look(root: Path = Path("/")) -> Jetson | None:
 
 
 def changes(before: Jetson, after: Jetson) -> list[str]:
-    """What happened on the board between two looks that makes a latency doubtful, in words."""
+    """What happened on the board between two looks that makes latencies doubtful.
+
+    Args:
+        before: The first look.
+        after: The second.
+
+    Returns:
+        A line for each event; none if the board was quiet.
+    """
     found = []
     for what, old, new in (("thermal trips", before.trips, after.trips),
                            ("over-current events", before.over_current, after.over_current)):  # fmt: skip

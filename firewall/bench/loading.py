@@ -15,10 +15,23 @@ __all__ = ["load"]
 def load(
     bundle: str, trust: str | None, allow_unsigned: bool | None, device: str, threads: int, *, exhaustive: bool = False
 ) -> Firewall:
-    """A bundle on a device. trust: file of public keys. threads: of the processor, 0 = one for each core.
+    """Load a bundle on a device.
 
-    Raises UsageError for an unknown device, EngineError for one that can't be used here, BundleError for a bundle that
-    may not be used.
+    Args:
+        bundle: `default`, or a bundle's folder.
+        trust: File of public keys; None: as it is configured.
+        allow_unsigned: Whether an unsigned bundle may be used; None: as it is configured.
+        device: "cpu", "cuda" or "tensorrt".
+        threads: Threads on the processor; 0 = one for each core.
+        exhaustive: Ask every detector, even if the verdict is settled.
+
+    Returns:
+        The firewall.
+
+    Raises:
+        UsageError: If there is no such device.
+        EngineError: If the device can't be used here.
+        BundleError: If the bundle may not be used.
     """
     check_device(device)
     loaded = load_bundle(

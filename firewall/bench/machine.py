@@ -23,7 +23,15 @@ _PACKAGES = ("numpy", "onnxruntime", "onnxruntime-gpu", "opencv-python-headless"
 
 
 def describe(jetson: Jetson | None, root: Path = Path("/")) -> dict[str, Any]:
-    """label: the name for people. load: average of the last minute. root: where /proc and /sys lie, for tests."""
+    """Describe the machine that is measured.
+
+    Args:
+        jetson: The board's state, if it is a Jetson.
+        root: Folder with /proc and /sys, for tests.
+
+    Returns:
+        Its facts by name. `label` is its name for people, `load` the average load of the last minute, memory is in MB.
+    """
     architecture = platform.machine()
     model = re.search(r"^(?:model name|Model)\s*:\s*(.+)$", text(root / "proc/cpuinfo") or "", re.MULTILINE)
     memory = re.search(r"MemTotal:\s+(\d+) kB", text(root / "proc/meminfo") or "")

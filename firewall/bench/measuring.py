@@ -36,10 +36,24 @@ _ROOT = Path("/")
 
 @dataclass(frozen=True)
 class Plan:
-    """What is asked for. bundle, trust, allow_unsigned, device, threads: as the firewall was loaded. regions: as of
-    `firewall serve`. exhaustive: every detector is asked. samples: frames of each kind with and without the firewall,
-    after warm_up that don't count. fps, fps_frames: each rate and the frames that become due at it. deadline_ms: of
-    these, None = one period. cold_starts: fresh processes. energy_seconds: of each window, where rails can be read."""
+    """What is to be measured.
+
+    Attributes:
+        bundle: The bundle, as the firewall was loaded with it; so are the next four.
+        trust: File of public keys.
+        allow_unsigned: Whether an unsigned bundle may be used.
+        device: "cpu", "cuda" or "tensorrt".
+        threads: Threads on the processor; 0 = one for each core.
+        regions: Where to look, as of `firewall serve`.
+        exhaustive: Ask every detector, even if the verdict is settled.
+        samples: Frames of each kind, with and without the firewall.
+        warm_up: Frames before that, which don't count.
+        fps: Rates of cameras to simulate, frames a second.
+        fps_frames: Frames that become due at each rate.
+        deadline_ms: Deadline of a frame at each rate in milliseconds; None = one period.
+        cold_starts: Fresh processes that are timed.
+        energy_seconds: Length of each energy measurement, where power can be read.
+    """
 
     bundle: str = "default"
     trust: str | None = None
@@ -141,10 +155,21 @@ def _work(subject: Subject, pictures: list[Pixels], number: int) -> None:
 
 
 def measure(guard: Firewall, inputs: Inputs, plan: Plan, *, progress: bool = True, root: Path = _ROOT) -> Report:
-    """Run every part of the plan; Ctrl-C ends it early, and the report says so.
+    """Run every part of the plan. Ctrl-C ends it early, and the report says so.
 
-    root: where the files lie that tell of the board, for tests. Raises EngineError if the firewall fails on a picture
-    or a fresh process can't load it, FirewallError of the region finder for pictures that don't fit.
+    Args:
+        guard: The firewall, loaded as the plan says.
+        inputs: The pictures.
+        plan: What is measured.
+        progress: Show progress bars.
+        root: Folder with the files that describe the board, for tests.
+
+    Returns:
+        The report.
+
+    Raises:
+        EngineError: If the firewall fails on a picture, or a fresh process can't load it.
+        FirewallError: If the region finder can't use the pictures.
     """
     exhaustive, guard.exhaustive = guard.exhaustive, plan.exhaustive
     stopped = "the start"

@@ -33,7 +33,17 @@ class _Curve:
 
 
 def draw(report: Report) -> str:
-    """The picture as the text of an SVG file, 900x640. Raises UsageError for a report without latencies."""
+    """Draw the distribution of a report's latencies.
+
+    Args:
+        report: With latencies at full rate.
+
+    Returns:
+        The text of an SVG file, 900x640.
+
+    Raises:
+        UsageError: If the report has no latencies.
+    """
     curves = _curves(report)
     if not curves:
         raise UsageError("nothing was measured at full rate, so there is nothing to draw")

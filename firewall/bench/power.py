@@ -27,10 +27,16 @@ Rails = dict[str, float]
 
 
 def rails(root: Path = Path("/")) -> Rails:
-    """Power of each rail in mW by the name on the board; empty where no sensor can be read.
+    """Power of each rail now.
 
     INA3221 (Xavier, Orin) and INA238 (Thor) by the kernel's hwmon; INA3221 by the iio driver of JetPack 4. What a
     sensor calls NC is connected to nothing.
+
+    Args:
+        root: Folder with /sys, for tests.
+
+    Returns:
+        Name on the board -> mW; empty where no sensor can be read.
     """
     found: Rails = {}
     for sensor in sorted(root.glob("sys/class/hwmon/hwmon*")):
@@ -55,8 +61,15 @@ def rails(root: Path = Path("/")) -> Rails:
 
 
 def total(found: Rails) -> tuple[float, list[str]]:
-    """The board's power in mW and the rails that it was taken from: the input rail where the board has one, else the
-    sum of all, which a meter at the plug will not confirm (jtop and others add them up in the same way)."""
+    """The power of the whole board.
+
+    Args:
+        found: Power of each rail in mW.
+
+    Returns:
+        mW, and the rails that they are the sum of: the input rail where the board has one, else all of them. A meter at
+        the plug will not confirm the sum of all (jtop and others add them up in the same way).
+    """
     for name in _INPUTS:
         if name in found:
             return found[name], [name]
@@ -64,7 +77,14 @@ def total(found: Rails) -> tuple[float, list[str]]:
 
 
 def tegrastats_rails(line: str) -> Rails:
-    """Power of each rail in mW by one line of tegrastats; the value of now, not the average since its start."""
+    """Power of each rail by one line of tegrastats.
+
+    Args:
+        line: What it printed.
+
+    Returns:
+        Rail -> mW now, not the average since its start.
+    """
     return {name: float(now) for name, now, _ in _TEGRASTATS.findall(line) if name not in _NOT_RAILS}
 
 
@@ -72,6 +92,12 @@ class TegrastatsRails:
     """The newest line of a running tegrastats. Use as a context manager."""
 
     def __init__(self, program: str, interval_ms: int = 100) -> None:
+        """Make ready to start it.
+
+        Args:
+            program: Path of tegrastats.
+            interval_ms: Milliseconds between two lines.
+        """
         self._command = [program, "--interval", str(interval_ms)]
         self._newest: Rails = {}
 
@@ -124,7 +150,14 @@ class _Sysfs:
 
 
 def source(root: Path = Path("/")) -> _Sysfs | TegrastatsRails | None:
-    """What the rails can be read from here, a context manager to call for them; None if nothing."""
+    """What can read the rails here.
+
+    Args:
+        root: Folder with /sys and /usr/bin, for tests.
+
+    Returns:
+        A context manager to call for the rails; None if nothing can read them.
+    """
     if rails(root):
         return _Sysfs(root)
     program = shutil.which("tegrastats", path=str(root / "usr/bin")) or shutil.which("tegrastats")
@@ -135,7 +168,12 @@ class Meter:
     """Reads the rails in a thread of its own while its block runs."""
 
     def __init__(self, read: Callable[[], Rails], period: float = 0.1) -> None:
-        """read: power in mW by rail. period: seconds between two readings; reading takes about a millisecond each."""
+        """Make ready to read.
+
+        Args:
+            read: Gives power in mW by rail.
+            period: Seconds between two readings; reading takes about a millisecond each.
+        """
         self._read, self._period = read, period
         self._readings: list[tuple[float, Rails]] = []
         self._ended = threading.Event()
@@ -162,10 +200,13 @@ class Meter:
         self._thread.join()
 
     def energy(self, frames: int) -> Energy | None:
-        """The energy of the block that has ended; None if nothing was read.
+        """The energy of the block that has ended.
 
         Args:
             frames: Frames that were screened in it; 0 for an idle block.
+
+        Returns:
+            The energy; None if nothing was read.
         """
         if not self._readings:
             return None
@@ -185,7 +226,14 @@ class Meter:
 
 
 def text(file: Path) -> str | None:
-    """What a small file of the kernel holds, None if it can't be read: a zone that is off answers with an error."""
+    """What a small file of the kernel holds.
+
+    Args:
+        file: Its path.
+
+    Returns:
+        Its text; None if it can't be read: a zone that is off answers with an error.
+    """
     try:
         return file.read_bytes()[:4096].rstrip(b"\0\n ").decode(errors="replace")
     except OSError:
@@ -193,7 +241,14 @@ def text(file: Path) -> str | None:
 
 
 def number(file: Path) -> float | None:
-    """The number in a small file of the kernel, None if there is none."""
+    """The number in a small file of the kernel.
+
+    Args:
+        file: Its path.
+
+    Returns:
+        The number; None if there is none.
+    """
     try:
         return float(text(file) or "")
     except ValueError:

@@ -36,8 +36,16 @@ class _Part(BaseModel):
 
 
 class Series(_Part):
-    """One frame after the other, as fast as they are done. throughput: frames a second. shares: of the time, 0..1, in
-    each stage. samples_ms, stages_ms: raw, in the order taken."""
+    """Frames one after the other, as fast as they are done.
+
+    Attributes:
+        latency: Of a frame.
+        throughput: Frames a second.
+        stages: Stage -> time of a frame in it.
+        shares: Stage -> its share of the time, 0 to 1.
+        samples_ms: Latencies in the order taken, in milliseconds.
+        stages_ms: Stage -> times in the order taken, in milliseconds.
+    """
 
     latency: Summary
     throughput: float
@@ -48,8 +56,13 @@ class Series(_Part):
 
 
 class GuardedSeries(Series):
-    """With the firewall. decisions: of all verdicts. verdicts, classified: a frame's mean number of verdicts and of
-    images that the classifier saw."""
+    """With the firewall.
+
+    Attributes:
+        decisions: Decision and reason -> number of verdicts.
+        verdicts: Mean number of verdicts of a frame.
+        classified: Mean number of images of a frame that the classifier saw.
+    """
 
     decisions: dict[str, int]
     verdicts: float
@@ -57,8 +70,15 @@ class GuardedSeries(Series):
 
 
 class FullRate(_Part):
-    """One kind of pictures at full rate, with and without the firewall on the same pictures in turns. added: what the
-    firewall adds, the differences frame by frame; added_median: the median's 95 % interval (block bootstrap)."""
+    """One kind of pictures at full rate, with and without the firewall on the same pictures in turns.
+
+    Attributes:
+        pictures: Number of pictures.
+        guarded: With the firewall.
+        unguarded: Without it.
+        added: What the firewall adds: the differences frame by frame.
+        added_median: The 95 % interval of their median (block bootstrap), in milliseconds.
+    """
 
     pictures: int
     guarded: GuardedSeries = Field(alias="with_firewall")
@@ -74,8 +94,15 @@ class FullRate(_Part):
 
 
 class PacedKind(_Part):
-    """One kind of pictures at a fixed rate. age: from the moment a frame was due until its verdicts were there. late:
-    judged after the deadline. dropped: never judged, since a newer frame was due already."""
+    """One kind of pictures at a fixed rate.
+
+    Attributes:
+        due: Frames that were due.
+        late: Frames judged after the deadline.
+        dropped: Frames never judged, since a newer one was due already.
+        age: Milliseconds from the moment a frame was due until its verdicts were there; None if none was judged.
+        ages_ms: The same, in the order taken.
+    """
 
     due: int
     late: int
@@ -85,7 +112,19 @@ class PacedKind(_Part):
 
 
 class FixedRate(_Part):
-    """With the firewall at a camera's rate. missed: late or dropped, as a share 0..1 of the frames that were due."""
+    """With the firewall at a camera's rate.
+
+    Attributes:
+        fps: Frames a second.
+        deadline_ms: Milliseconds from the moment a frame is due.
+        due: Frames that were due, of all kinds; so are the next four.
+        late: See PacedKind.
+        dropped: See PacedKind.
+        missed: Late or dropped, as a share 0 to 1 of those that were due.
+        age: See PacedKind.
+        latency: Milliseconds that the firewall took for a frame.
+        kinds: The same by kind of pictures.
+    """
 
     fps: float
     deadline_ms: float
@@ -99,8 +138,18 @@ class FixedRate(_Part):
 
 
 class DeviceTimes(_Part):
-    """Parts of one classification of a batch on a device, in milliseconds. None where the device has no such part or
-    the engine doesn't tell; `reason` says which."""
+    """Parts of one classification of a batch on a device, in milliseconds.
+
+    A part is None where the device has no such part or the engine can't measure it; `reason` says which.
+
+    Attributes:
+        batch: Images in the batch.
+        host_to_device: Copying to the device.
+        compute: Computing.
+        device_to_host: Copying back.
+        enqueue: How long queueing keeps the host busy.
+        reason: Why parts are missing.
+    """
 
     batch: int | None = None
     host_to_device: Summary | None = None
@@ -111,9 +160,19 @@ class DeviceTimes(_Part):
 
 
 class ColdStart(_Part):
-    """In fresh processes, in seconds, the median of `runs`: interpreter, imports, loading (the bundle is verified and
-    the networks are built), the first verdict with every detector asked, and all of it from the start of the process.
-    The files may still have been in the system's cache."""
+    """From the start of a fresh process to its first verdict, in seconds, the median of all runs.
+
+    The files may still have been in the system's cache.
+
+    Attributes:
+        runs: Number of processes.
+        interpreter: Until Python runs.
+        imports: Until everything is imported.
+        load: Until the bundle is verified and the networks are built.
+        first_verdict: Of one picture, with every detector asked.
+        total: All of it.
+        totals: The same, one for each run.
+    """
 
     runs: int
     interpreter: float
@@ -125,8 +184,15 @@ class ColdStart(_Part):
 
 
 class Memory(_Part):
-    """In MB (10^6 bytes). loaded, peak: resident set of a fresh process, once the bundle is loaded and at most after
-    it has judged. gpu: what the GPU's used memory grew by. benchmark_peak: this process, with all pictures in it."""
+    """Memory in MB (10^6 bytes).
+
+    Attributes:
+        loaded: Resident set of a fresh process once the bundle is loaded.
+        peak: At most, after it has judged a picture.
+        gpu: What the GPU's used memory grew by.
+        gpu_reason: Why that is not known.
+        benchmark_peak: The most that this process used, with all pictures in it.
+    """
 
     loaded: float | None = None
     peak: float | None = None
@@ -136,8 +202,18 @@ class Memory(_Part):
 
 
 class Energy(_Part):
-    """Of one window of work, by the board's own sensors. power: mean and highest of the total in mW. rails: mean in mW.
-    a_frame: joules, None for the window without work."""
+    """The energy of one window of work, by the board's own sensors.
+
+    Attributes:
+        seconds: Length of the window.
+        readings: How often the sensors were read.
+        frames: Frames that were screened in it.
+        power: Mean of the total in mW.
+        highest: Highest total in mW.
+        rails: Rail -> mean in mW.
+        a_frame: Joules a frame; None for the window without work.
+        total_of: Rails that the total is the sum of.
+    """
 
     seconds: float
     readings: int
@@ -191,7 +267,17 @@ class Report(_Part):
 
 
 def read(path: Path) -> Report:
-    """A report that `firewall bench --json` has written. Raises UsageError in one line if it is none."""
+    """Read a report.
+
+    Args:
+        path: File that `firewall bench --json` wrote.
+
+    Returns:
+        The report.
+
+    Raises:
+        UsageError: If the file can't be read, or is no report of this format.
+    """
     try:
         if path.stat().st_size > _LARGEST:
             raise UsageError(f"{path} is larger than any report of 'firewall bench'; name a file that its --json wrote")

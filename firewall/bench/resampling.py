@@ -18,11 +18,19 @@ _AT_ONCE = 1 << 18
 def draw(
     values: npt.NDArray[np.float64], percentiles: Sequence[float], *, seed: int = 0, repeats: int = REPEATS
 ) -> npt.NDArray[np.float64]:
-    """Percentiles of each of `repeats` resamplings, float64 (repeats, len(percentiles)).
+    """Percentiles of resamplings of a series.
 
     Neighbouring latencies are alike (clocks, caches, other programs), so blocks of about n^(1/3) samples are drawn with
-    replacement, the last joined to the first: the circular block bootstrap (Politis, Romano 1992). values: (n,) in the
-    order taken, n >= 1. percentiles: each 0 to 100. The same seed gives the same numbers.
+    replacement, the last joined to the first: the circular block bootstrap (Politis, Romano 1992).
+
+    Args:
+        values: (n,) in the order taken, n >= 1.
+        percentiles: Which, each 0 to 100.
+        seed: The same seed gives the same numbers.
+        repeats: How many resamplings.
+
+    Returns:
+        Float64 (repeats, len(percentiles)).
     """
     count = len(values)
     length = max(1, round(count ** (1 / 3)))
@@ -38,6 +46,14 @@ def draw(
 
 
 def interval(values: npt.NDArray[np.float64], percentile: float) -> tuple[float, float]:
-    """The 95 % interval of a percentile, within this run: another run may differ by more."""
+    """The 95 % interval of a percentile, within this run: another run may differ by more.
+
+    Args:
+        values: (n,) in the order taken, n >= 1.
+        percentile: 0 to 100.
+
+    Returns:
+        The lower and the upper end, in the unit of the values.
+    """
     low, high = np.percentile(draw(values, (percentile,))[:, 0], (2.5, 97.5))
     return float(low), float(high)

@@ -29,13 +29,23 @@ _FAILURES = frozenset({Reason.BAD_IMAGE, Reason.SOURCE_ERROR, Reason.ENGINE_ERRO
 
 @dataclass
 class Tally:
-    """What was measured, in the order taken: milliseconds in all, and in each stage where it was reached (else 0)."""
+    """What was measured, in the order taken.
+
+    Attributes:
+        total: Milliseconds of each frame.
+        stages: Stage -> milliseconds of each frame in it; 0 where a frame did without.
+    """
 
     total: list[float] = field(default_factory=list)
     stages: dict[str, list[float]] = field(default_factory=dict)
 
     def add(self, seconds: float, spent: Stages) -> None:
-        """One frame."""
+        """Add one frame.
+
+        Args:
+            seconds: All of it.
+            spent: The time in each stage.
+        """
         for stage in (*spent, "other"):
             # A stage that some frame before this one did without.
             self.stages.setdefault(stage, [0.0] * len(self.total))
@@ -49,7 +59,14 @@ class Subject(Protocol):
     """Something that takes a frame and is timed."""
 
     def run(self, pixels: Pixels) -> tuple[float, Stages]:
-        """Seconds in all and in each stage. pixels: (H, W, 3) uint8 RGB."""
+        """Take one frame.
+
+        Args:
+            pixels: (H, W, 3) uint8 RGB.
+
+        Returns:
+            Seconds in all, and in each stage.
+        """
         ...
 
 
@@ -62,7 +79,17 @@ class Guarded:
         self.classified = self.verdicts = self.frames = 0
 
     def run(self, pixels: Pixels) -> tuple[float, Stages]:
-        """Judge one frame. Raises EngineError if the firewall fails: how soon it fails is no latency."""
+        """Judge one frame.
+
+        Args:
+            pixels: (H, W, 3) uint8 RGB.
+
+        Returns:
+            Seconds in all, and in each stage.
+
+        Raises:
+            EngineError: If the firewall fails: how soon it fails is no latency.
+        """
         spent = Stages()
         started = time.perf_counter()
         with spent.timed("regions"):
@@ -93,7 +120,17 @@ class Unguarded:
         self._engine, self._spec, self._finder = guard.engine, guard.bundle.manifest.classifier.input, finder
 
     def run(self, pixels: Pixels) -> tuple[float, Stages]:
-        """Label the regions of one frame."""
+        """Label the regions of one frame.
+
+        Args:
+            pixels: (H, W, 3) uint8 RGB.
+
+        Returns:
+            Seconds in all, and in each stage.
+
+        Raises:
+            EngineError: If the classifier fails.
+        """
         spent = Stages()
         started = time.perf_counter()
         with spent.timed("regions"):

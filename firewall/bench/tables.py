@@ -16,7 +16,12 @@ _FIGURES = ("min", "mean", "median", "p90", "p95", "p99", "p99.9", "max")
 
 
 def render(report: Report, console: Console) -> None:
-    """Print a report; what was not measured is said, with the reason."""
+    """Print a report. What was not measured is named, with the reason.
+
+    Args:
+        report: What is printed.
+        console: Where.
+    """
     _head(report, console)
     for kind, rate in report.full_rate.items():
         _full_rate(kind, rate, console)

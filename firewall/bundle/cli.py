@@ -137,17 +137,17 @@ def show(
     """Show classifier, detectors, thresholds, calibration, certificate, files and signature of a bundle."""
     from rich.console import Console
 
-    from firewall.bundle import card, load_bundle
+    from firewall.bundle import description, load_bundle
     from firewall.bundle.trust import Trust
 
     # A bundle without a signature may be looked at; the card then says that it has none.
     loaded = load_bundle(bundle, trust=Trust.configured(trust, allow_unsigned=True, remember=False))
-    content = card.describe(loaded)
+    content = description.describe(loaded)
     content["signature"] = {"standing": loaded.standing, "key": loaded.key or None, "says": standing(loaded)}
     if as_json:
         typer.echo(json_text(content, indent=1))
     else:
-        card.render(content, Console())
+        description.render(content, Console())
 
 
 def standing(bundle: Bundle) -> str:

@@ -81,6 +81,7 @@ class ConditionalSpec(Strict):
         edges: Shorter sides in pixels, ascending. Group 0 is below the first, group k from edges[k - 1] on, and the
             last has no end.
         power: Exponent of the sum.
+        summed: The detectors whose scores add up to S; empty: all.
         groups: One more than edges.
         rate: Share of benign images that may be withheld, for which all this was set.
         level: Share that each limit alone withholds.
@@ -91,9 +92,10 @@ class ConditionalSpec(Strict):
     detectors: tuple[str, ...] = Field(min_length=1, max_length=64)
     edges: tuple[int, ...] = Field((), max_length=64)
     power: float = Field(ge=1, le=64)
+    summed: tuple[str, ...] = ()
     groups: tuple[GroupSpec, ...]
     rate: float = Field(gt=0, lt=1)
-    level: float = Field(gt=0, lt=1)
+    level: float = Field(ge=0, lt=1)
     coverage: tuple[CoverageSpec, ...] = Field((), max_length=4096)
     fitted: tuple[Seen, ...] = ()
 
@@ -101,6 +103,8 @@ class ConditionalSpec(Strict):
     def _whole(self) -> ConditionalSpec:
         if len(set(self.detectors)) < len(self.detectors):
             raise ValueError(f"each detector is named once, got {', '.join(self.detectors)}")
+        if unknown := sorted(set(self.summed) - set(self.detectors)):
+            raise ValueError(f"{', '.join(unknown)} can't be summed: known are {', '.join(self.detectors)}")
         if self.edges and (list(self.edges) != sorted(set(self.edges)) or self.edges[0] < 1):
             raise ValueError(f"edges must ascend from 1 pixel on, got {', '.join(map(str, self.edges))}")
         if len(self.groups) != len(self.edges) + 1:
@@ -111,6 +115,10 @@ class ConditionalSpec(Strict):
                     f"group {number} has limits for {len(group.limits)} detectors; {len(self.detectors)} are named"
                 )
         return self
+
+    def counts(self) -> tuple[bool, ...]:
+        """Whether each detector's score adds to S, in their order."""
+        return tuple(not self.summed or name in self.summed for name in self.detectors)
 
     def group(self, side: int) -> int:
         """The number of the group that a region with this shorter side, in pixels, belongs to."""

@@ -34,7 +34,7 @@ from firewall.bundle.signature import SIGNATURE_BYTES, PublicKey, read_public, v
 from firewall.bundle.strict import Sha256, Strict
 from firewall.errors import BundleError, ConfigError
 from firewall.host.file_writing import replace_file
-from firewall.host.user_folder import user_folder
+from firewall.host.user_folder import place_of
 
 __all__ = ["Accepted", "Standing", "Trust", "state_file"]
 
@@ -189,16 +189,13 @@ def state_file() -> Path:
 
     Raises BundleError where the user has none.
     """
-    named = os.environ.get("FIREWALL_TRUST_STATE")
-    if named:
-        return Path(named)
-    folder = user_folder("XDG_STATE_HOME")
-    if folder is None:
+    file = place_of("FIREWALL_TRUST_STATE", "XDG_STATE_HOME", "bundles.json")
+    if file is None:
         raise BundleError(
             f"user {os.getuid()} has no home to remember in which versions of signed bundles were accepted; name a "
             "file that can be written with FIREWALL_TRUST_STATE (or trust_state in the settings)"
         )
-    return folder / "perception-firewall" / "bundles.json"
+    return file
 
 
 def _read(path: Path) -> dict[str, Accepted]:

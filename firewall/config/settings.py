@@ -150,6 +150,9 @@ class Settings(BaseSettings):
     patches: Annotated[PatchSpec | None, NoDecode, BeforeValidator(_area)] = Field(
         None, description="release only labels that no sticker can have changed"
     )
+    confirm: int | None = Field(
+        None, ge=1, le=30, description="frames that have to agree on a followed sign; default 3, large signs 5"
+    )
     max_frames: int | None = Field(None, ge=1, description="stop after so many frames")
     deadline_ms: float | None = Field(
         None, gt=0, allow_inf_nan=False, description="verdicts later than this after capture are withheld"

@@ -5,6 +5,9 @@ everywhere. So regions are grouped by their shorter side in their own pixels. In
 
     S = (sum over d of max(0, (score_d - median_gd) / unit_gd) ** power) ** (1 / power)
 
+where the sum is over the detectors that the bundle says add up: those that most attacks make loud. Others would make
+benign images loud too, and only have limits of their own.
+
 A label is withheld if S > threshold_g, or if any score_d > limit_gd. No term falls when a score rises, so no detector
 can cancel another one's alarm. And there is no early release: a label goes out only after every detector has given a
 finite score, since whatever is left out can be aimed at. Withholding early stays.
@@ -55,16 +58,16 @@ _FARTHEST = 1e100
 class GroupRule:
     """The rule for the regions of one group; a firewall.decision.policy.Rule."""
 
-    def __init__(self, detectors: Sequence[str], group: GroupSpec, power: float) -> None:
+    def __init__(self, spec: ConditionalSpec, group: GroupSpec) -> None:
         """Take a group.
 
         Args:
-            detectors: In the order of the group's limits.
+            spec: What it is a group of.
             group: The group.
-            power: Exponent of the sum.
         """
-        self.limits = dict(zip(detectors, group.limits, strict=True))
-        self.threshold, self.power = group.threshold, power
+        self.limits = dict(zip(spec.detectors, group.limits, strict=True))
+        self.threshold, self.power = group.threshold, spec.power
+        self._summed = {name for name, counts in zip(spec.detectors, spec.counts(), strict=True) if counts}
 
     def shares(self, scores: Mapping[str, float]) -> dict[str, float]:
         """How far each score lies above the median, in units of its group.
@@ -73,12 +76,12 @@ class GroupRule:
             scores: Detector -> score, of the detectors that were asked.
 
         Returns:
-            Detector -> share, 0 or more; NaN for a score that is not finite.
+            Detector -> share, 0 or more, of those that add to S; NaN for a score that is not finite.
         """
         return {
             name: _beyond(limit, scores[name]) if math.isfinite(scores[name]) else math.nan
             for name, limit in self.limits.items()
-            if name in scores
+            if name in scores and name in self._summed
         }
 
     def excess(self, scores: Mapping[str, float]) -> float:
@@ -90,15 +93,13 @@ class GroupRule:
         Returns:
             The larger of S - threshold and the largest (score - limit) / unit.
         """
-        known = [
-            (limit, scores[name])
-            for name, limit in self.limits.items()
-            if name in scores and not math.isnan(scores[name])
-        ]
+        known = {name: scores[name] for name in self.limits if name in scores and not math.isnan(scores[name])}
         if not known:
             return -math.inf
-        beyond = [_beyond(limit, score) for limit, score in known]
-        alone = min(max((score - limit.limit) / limit.unit for limit, score in known), _FARTHEST)
+        beyond = [_beyond(self.limits[name], score) for name, score in known.items() if name in self._summed]
+        alone = min(
+            max((score - self.limits[name].limit) / self.limits[name].unit for name, score in known.items()), _FARTHEST
+        )
         return max(_root(beyond, self.power) - self.threshold, alone)
 
     def complete(self, scores: Mapping[str, float]) -> bool:
@@ -120,7 +121,7 @@ class Conditional:
             spec: Groups and limits.
         """
         self.spec = spec
-        self._rules = [GroupRule(spec.detectors, group, spec.power) for group in spec.groups]
+        self._rules = [GroupRule(spec, group) for group in spec.groups]
 
     def rule(self, side: int) -> GroupRule:
         """The rule for a region.
@@ -155,16 +156,17 @@ def groups_of(spec: ConditionalSpec, sides: npt.NDArray[np.integer]) -> npt.NDAr
     return np.searchsorted(np.array(spec.edges, np.int64), sides, side="right").astype(np.int64)
 
 
-def sums_in(group: GroupSpec, scores: Floats, power: float) -> Floats:
+def sums_in(group: GroupSpec, scores: Floats, power: float, counts: Sequence[bool]) -> Floats:
     """S of many images of one group, float64 (N,).
 
     Args:
         group: The group; its threshold and limits are not asked.
         scores: Finite, float64 (N, D).
         power: Exponent of the sum.
+        counts: Whether each detector's score adds to it, (D,).
     """
-    beyond = np.maximum(_units(group, scores, "median"), 0.0)
-    largest = beyond.max(axis=1, keepdims=True)  # divided by it, no power overflows
+    beyond = np.maximum(_units(group, scores, "median"), 0.0)[:, np.array(counts, bool)]
+    largest = beyond.max(axis=1, keepdims=True, initial=0.0)  # divided by it, no power overflows
     scaled = np.divide(beyond, largest, out=np.zeros_like(beyond), where=largest > 0)
     total: Floats = largest[:, 0] * (scaled**power).sum(axis=1) ** (1 / power)
     return total
@@ -188,7 +190,7 @@ def suspicions_of(spec: ConditionalSpec, scores: Floats, sides: npt.NDArray[np.i
     for number, group in enumerate(spec.groups):
         where = usable & (groups == number)
         alone = _units(group, scores[where], "limit").max(axis=1, initial=-np.inf)
-        found[where] = np.maximum(sums_in(group, scores[where], spec.power) - group.threshold, alone)
+        found[where] = np.maximum(sums_in(group, scores[where], spec.power, spec.counts()) - group.threshold, alone)
     return found
 
 
@@ -206,7 +208,7 @@ def _beyond(limit: LimitSpec, score: float) -> float:
 
 def _root(beyond: Sequence[float], power: float) -> float:
     """The root of the sum of the powers, without overflow."""
-    largest = max(beyond)
+    largest = max(beyond, default=0.0)
     if largest <= 0:
         return 0.0
     return float(largest * math.fsum((value / largest) ** power for value in beyond) ** (1 / power))

@@ -11,6 +11,9 @@ Continuous inspection schemes, Biometrika 41, 1954; none of the four papers look
 lies above `limit`, the track's regions are withheld. The sum can't go below 0: frames that look benign earn no credit
 for later. And tracks only withhold: a frame that is withheld by itself stays withheld, whatever came before it.
 
+A label goes out only after several frames in a row agree on it (`confirm`). If the sign turns suspicious after that, or
+another label takes its place, the next verdict says `revoked`: what was released before should not be used any longer.
+
 `typical` and `limit` are set on benign tracks (firewall.lab.calibration.tracks): the rate asked for is the largest
 share of new benign tracks that have any frame withheld for its sum. This is a rate per *track*, not per *frame*: frames
 of one track are alike, so one frame in a hundred may be all the frames of one sign in a hundred.
@@ -49,12 +52,15 @@ _JUDGED = frozenset(
         Reason.CONTRADICTORY,
         Reason.UNCERTIFIED,
         Reason.UNCONFIRMED,
+        Reason.REVOKED,
         Reason.LATE,
         Reason.ENGINE_ERROR,
         Reason.DETECTOR_ERROR,
         Reason.UNKNOWN,
     }
 )
+# Reasons that take a released label back: this frame speaks against the sign, and not only against the machine.
+_SUSPECT = frozenset({Reason.SUSPICIOUS, Reason.NOT_A_SIGN, Reason.LOW_CONTRAST, Reason.CONTRADICTORY})
 
 
 class TracksSpec(Strict):
@@ -66,7 +72,10 @@ class TracksSpec(Strict):
         flip: What a change of the label counts.
         allowance: What is subtracted for each frame.
         limit: A sum above it withholds.
-        confirm: A label is released only after its track has shown it in this many frames in a row; 1: at once.
+        confirm: A label is released only after this many frames of its track in a row agree on it, none of them
+            withheld by itself; 1: at once.
+        confirm_large: The same for large regions, if it is more than `confirm`.
+        large: From this shorter side on, in pixels, a region is large.
         max_tracks: The most tracks that are kept at a time.
         max_age: Frames of the source after which a sign that isn't seen any more is forgotten.
         false_alarm_rate: The largest share of benign tracks that may be withheld, for which `limit` was set.
@@ -79,10 +88,16 @@ class TracksSpec(Strict):
     allowance: float = Field(0.25, ge=0)
     limit: float = Field(ge=0)
     confirm: int = Field(1, ge=1, le=30)
+    confirm_large: int = Field(1, ge=1, le=30)
+    large: int = Field(96, ge=1)
     max_tracks: int = Field(64, ge=1, le=1024)
     max_age: int = Field(15, ge=1, le=1000)
     false_alarm_rate: float = Field(gt=0, lt=1)
     tracks: int = Field(ge=1)
+
+    def wanted(self, region: Region) -> int:
+        """How many frames have to agree before the label of this region, as it is now, goes out."""
+        return max(self.confirm, self.confirm_large) if min(region[2:]) >= self.large else self.confirm
 
 
 @dataclass(slots=True)
@@ -96,7 +111,8 @@ class Track:
         frames: Frames that were judged so far.
         total: The sum of evidence.
         label: The newest label, None before the first.
-        same: In how many frames in a row this label was seen.
+        same: In how many frames in a row this label was seen, none of them withheld by itself.
+        out: The label that was released and not taken back, and its name; None if there is none.
         sample: The verdict on one of its frames, each with the same probability.
     """
 
@@ -107,9 +123,18 @@ class Track:
     total: float = 0.0
     label: int | None = None
     same: int = 0
+    out: tuple[int | None, str | None] | None = None
     sample: Verdict | None = None
 
-    def add(self, spec: TracksSpec, suspicion: float | None, label: int | None, *, contradicted: bool = False) -> None:
+    def add(
+        self,
+        spec: TracksSpec,
+        suspicion: float | None,
+        label: int | None,
+        *,
+        contradicted: bool = False,
+        released: bool = True,
+    ) -> None:
         """Add a frame.
 
         Args:
@@ -117,13 +142,15 @@ class Track:
             suspicion: The frame's suspicion; None or NaN counts as the most suspicious.
             label: The frame's label.
             contradicted: Whether another region at the same place has another label.
+            released: Whether the frame by itself would be released.
         """
         flipped = contradicted or (self.frames > 0 and label != self.label)
         # Detectors may not have been asked about a contradiction; that isn't a failure.
         known = 0.0 if contradicted and suspicion is None else evidence(spec, suspicion)
         total = self.total + known + spec.flip * flipped - spec.allowance
         self.total = 0.0 if total < 0 else total  # not max(): that would make 0 of what is no number
-        self.same = self.same + 1 if label is not None and label == self.label and not contradicted else 1
+        agrees = label is not None and label == self.label and not contradicted
+        self.same = 0 if not released else self.same + 1 if agrees else 1
         self.label = label
         self.frames += 1
 
@@ -151,7 +178,8 @@ class Tracks:
             verdicts: The verdicts on one frame.
 
         Returns:
-            The verdicts in the same order. What was withheld stays withheld, with its own reason.
+            The verdicts in the same order. What was withheld stays withheld, with its own reason; but if a label of the
+            track has been released, the first frame that speaks against it says `revoked`, once.
             `scores["track"]` says how far the track's sum lies above its limit.
         """
         if not verdicts:
@@ -169,10 +197,16 @@ class Tracks:
             track.region, track.sequence = verdict.region, sequence
             if verdict.reason is not Reason.LATE:  # that says something about the machine, not about the sign
                 contradicted = verdict.reason is Reason.CONTRADICTORY
-                track.add(self.spec, verdict.suspicion, verdict.suspected_label, contradicted=contradicted)
+                track.add(
+                    self.spec,
+                    verdict.suspicion,
+                    verdict.suspected_label,
+                    contradicted=contradicted,
+                    released=verdict.released,
+                )
                 if not contradicted and self._random.random() * track.frames < 1:
                     track.sample = verdict
-            answers[place] = self._decide(track, verdict)
+            answers[place] = self._taken_back(track, self._decide(track, verdict))
         return answers
 
     def ended(self) -> list[Track]:
@@ -189,12 +223,25 @@ class Tracks:
             return replace(
                 verdict, released=False, label=None, label_name=None, reason=Reason.SUSPICIOUS, detail="over time"
             )
-        if track.same < self.spec.confirm:
-            detail = f"seen in {track.same} of {self.spec.confirm} frames"
+        if track.same < (wanted := self.spec.wanted(verdict.region)):
+            detail = f"seen in {track.same} of {wanted} frames"
             return replace(
                 verdict, released=False, label=None, label_name=None, reason=Reason.UNCONFIRMED, detail=detail
             )
         return verdict
+
+    def _taken_back(self, track: Track, answer: Verdict) -> Verdict:
+        """The answer; or, if it speaks against a label that is out, the one that takes it back."""
+        if answer.released:
+            track.out = (answer.label, answer.label_name)
+        elif track.out is not None:
+            label, name = track.out
+            changed = answer.reason is Reason.UNCONFIRMED and answer.suspected_label != label
+            if answer.reason in _SUSPECT or changed:
+                track.out, track.same = None, track.same if changed else 0  # from here on as with a new sign
+                why = "another label" if changed else str(answer.reason)
+                return replace(answer, reason=Reason.REVOKED, detail=f"{label if name is None else name}: {why}")
+        return answer
 
     def _begin(self, verdict: Verdict) -> Track:
         if len(self.tracks) >= self.spec.max_tracks:
@@ -233,7 +280,10 @@ def evidence(spec: TracksSpec, suspicion: float | None) -> float:
 
 
 def running_sums(
-    spec: TracksSpec, suspicions: npt.NDArray[np.float64], labels: npt.NDArray[np.int64]
+    spec: TracksSpec,
+    suspicions: npt.NDArray[np.float64],
+    labels: npt.NDArray[np.int64],
+    released: npt.NDArray[np.bool_] | None = None,
 ) -> tuple[npt.NDArray[np.float64], npt.NDArray[np.int64]]:
     """The sums of a whole track, for calibration.
 
@@ -241,14 +291,16 @@ def running_sums(
         spec: How evidence adds up; its limit is not used.
         suspicions: (N,), NaN where unknown.
         labels: (N,), the class in each frame.
+        released: (N,), whether each frame by itself would be released; None: all of them.
 
     Returns:
-        (N,) each: the sum after each frame, and in how many frames in a row its label was seen.
+        (N,) each: the sum after each frame, and in how many frames in a row its label was seen, none of them withheld.
     """
     track = Track(0, (0, 0, 1, 1), 0)
     sums, same = np.zeros(len(suspicions)), np.zeros(len(suspicions), np.int64)
-    for index, (suspicion, label) in enumerate(zip(suspicions.tolist(), labels.tolist(), strict=True)):
-        track.add(spec, suspicion, label)
+    open_ = [True] * len(suspicions) if released is None else released.tolist()
+    for index, (suspicion, label, shown) in enumerate(zip(suspicions.tolist(), labels.tolist(), open_, strict=True)):
+        track.add(spec, suspicion, label, released=shown)
         sums[index], same[index] = track.total, track.same
     return sums, same
 

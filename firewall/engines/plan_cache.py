@@ -26,7 +26,7 @@ from firewall.bundle.onnx_bytes import PRECISIONS, Precision
 from firewall.bundle.strict import Sha256, Strict
 from firewall.errors import EngineError, UsageError
 from firewall.host.file_writing import replace_file
-from firewall.host.user_folder import user_folder
+from firewall.host.user_folder import place_of
 
 __all__ = ["Plan", "PlanCache", "PlanKey", "Profile", "Target", "plan_folder", "precision_named"]
 
@@ -291,15 +291,12 @@ def plan_folder() -> Path:
 
     Raises EngineError where the user has none.
     """
-    named = os.environ.get("FIREWALL_PLANS")
-    if named:
-        return Path(named)
-    folder = user_folder("XDG_CACHE_HOME")
+    folder = place_of("FIREWALL_PLANS", "XDG_CACHE_HOME", "plans")
     if folder is None:
         raise EngineError(
             f"user {os.getuid()} has no home to keep TensorRT plans in; name a folder of your own with FIREWALL_PLANS"
         )
-    return folder / "perception-firewall" / "plans"
+    return folder
 
 
 def _check_owner(found: os.stat_result, path: Path) -> None:

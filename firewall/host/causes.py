@@ -105,7 +105,14 @@ _KNOWN: tuple[tuple[re.Pattern[str], Callable[[Match[str]], str]], ...] = (
 
 
 def told(error: BaseException | str) -> str:
-    """The cause in one line of at most LONGEST characters, and what to do about it where that is known."""
+    """The cause of a failure in one line, and what to do about it where that is known.
+
+    Args:
+        error: What ONNX Runtime or another library raised, or its text.
+
+    Returns:
+        At most LONGEST characters.
+    """
     text = " ".join(str(error).split())
     for pattern, tell in _KNOWN:
         match = pattern.search(text)
@@ -138,7 +145,15 @@ def _after_signature(text: str) -> str:
 
 
 def shortened(text: str, longest: int = LONGEST) -> str:
-    """One line of at most `longest` characters. A longer one loses its middle: the cause may stand at either end."""
+    """Shorten a text to one line. A longer one loses its middle: the cause may stand at either end.
+
+    Args:
+        text: Any.
+        longest: The most characters, at least 6.
+
+    Returns:
+        The line.
+    """
     text = " ".join(text.split())
     if len(text) <= longest:
         return text

@@ -22,7 +22,13 @@ if hasattr(ort, "disable_telemetry_events"):
 
 
 def ort_module(name: str) -> Any:
-    """A part that `import onnxruntime` doesn't bring, such as 'quantization'.
+    """A part of ONNX Runtime that `import onnxruntime` doesn't bring.
+
+    Args:
+        name: Its name, such as 'quantization'.
+
+    Returns:
+        The module.
 
     Raises:
         ModuleNotFoundError: If what it needs is not installed.

@@ -25,12 +25,15 @@ _SURROGATES = re.compile("[\udc80-\udcff]+|[\ud800-\udfff]")
 
 
 def json_text(value: Any, *, compact: bool = False, indent: int | None = None) -> str:
-    """`value` as JSON, of characters that UTF-8 can tell.
+    """Write a value as JSON that is valid UTF-8.
 
     Args:
-        value: What is written.
+        value: Any that JSON has.
         compact: No space after commas and colons.
         indent: Spaces; None is all on one line.
+
+    Returns:
+        The text.
 
     Raises:
         ValueError: For NaN and infinities.
@@ -41,7 +44,14 @@ def json_text(value: Any, *, compact: bool = False, indent: int | None = None) -
 
 
 def readable(text: str) -> str:
-    r"""`text` with what is no UTF-8 as \xNN."""
+    r"""Make a text fit for UTF-8.
+
+    Args:
+        text: Any, such as the name of a file.
+
+    Returns:
+        The text, with bytes that are no UTF-8 as \xNN.
+    """
     return _SURROGATES.sub(lambda found: _told(found[0]), text)
 
 
@@ -54,7 +64,14 @@ def _told(surrogates: str) -> str:
 
 
 def print_line(text: str) -> None:
-    """Write a line to standard output in UTF-8, whatever the terminal's character set, and flush it."""
+    """Write a line to standard output in UTF-8, whatever the terminal's character set, and flush it.
+
+    Args:
+        text: Without the line's end.
+
+    Raises:
+        FirewallError: If it can't be written, once `open_standard_streams` was called.
+    """
     stream = sys.stdout
     stream.flush()
     buffer = getattr(stream, "buffer", None)
@@ -135,11 +152,14 @@ def _text(raw: io.FileIO, before: TextIO | None, *, lines: bool = False) -> Text
 
 
 def close_output(code: int, say: Callable[[str], None]) -> int:
-    """Write what is left, at a process's end; the exit code that it shall have.
+    """Write what is left, at a process's end.
 
     Args:
         code: The exit code so far.
         say: Prints a failure.
+
+    Returns:
+        The exit code that the process shall have: 1 in the place of 0 if not all could be written.
     """
     stream = sys.stdout
     raw = getattr(getattr(stream, "buffer", None), "raw", None)

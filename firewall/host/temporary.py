@@ -14,8 +14,11 @@ __all__ = ["temporary_folder"]
 def temporary_folder(variable: str) -> None:
     """Make an environment variable name a folder of this process and its children, removed at this process's end.
 
-    Who set the variable already keeps their folder. Where no folder can be made nothing is set, and the library says
-    so itself.
+    If the variable is set already, nothing is done. Where no folder can be made nothing is set, and the library says so
+    itself.
+
+    Args:
+        variable: Its name.
     """
     if os.environ.get(variable):
         return

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import typer
 
+from firewall.lab.commands.adaptive import attack_adaptive
 from firewall.lab.commands.attention import train_attention
 from firewall.lab.commands.calibrate import calibrate
 from firewall.lab.commands.certify import certify_app, certify_report, masked, train_masked
 from firewall.lab.commands.classifiers import classifiers, train_classifier
+from firewall.lab.commands.conditional import conditional
 from firewall.lab.commands.database import attack, database_app, report_app
 from firewall.lab.commands.default_report import default_report
 from firewall.lab.commands.demo import demo
@@ -53,9 +55,11 @@ train_app.command("spatial")(train_spatial)
 app.add_typer(attack_app, name="attack")
 attack_app.command("database")(attack)
 attack_app.command("spatial")(attack_spatial)
+attack_app.command("adaptive")(attack_adaptive)
 app.command()(judge)
 app.command("leave-one-out")(leave_one_out)
 app.command()(fuse)
+app.command()(conditional)
 app.command()(unseen)
 app.command()(tracks)
 app.command()(drift)

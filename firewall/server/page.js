@@ -14,6 +14,7 @@
     "contradictory": "Two boxes of the same place were taken for different things.",
     "not certified": "A sticker could have changed the label.",
     "not confirmed yet": "The label has to be seen in a few frames running.",
+    "revoked": "A label that was released before is taken back: the sign has become suspicious.",
     "late": "The verdict came after the deadline.",
     "nothing found": "There is nothing in the frame to classify.",
     "bad image": "The image can't be judged.",

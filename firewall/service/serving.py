@@ -11,7 +11,7 @@ from firewall.bundle import load_bundle
 from firewall.bundle.trust import Trust
 from firewall.config import Settings
 from firewall.decision.drift import Drift, DriftState
-from firewall.decision.over_time import over_time
+from firewall.decision.over_time import over_time, served
 from firewall.decision.tracks import Tracks
 from firewall.engines import check_device, open_engine
 from firewall.errors import UsageError
@@ -105,7 +105,7 @@ def serve(settings: Settings, say: Callable[[str], None]) -> None:
             deadline_ms=deadline_ms,
             max_frames=settings.max_frames,
             heartbeat=beat,
-            tracks=Tracks(tracks) if tracks is not None and follow else None,
+            tracks=Tracks(served(tracks, settings.confirm)) if follow else None,
             drift=None if drift is None else Drift(drift),
             drift_told=show_drift,
             drift_every=_DRIFT_EVERY if moving else 1,

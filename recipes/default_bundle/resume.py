@@ -24,7 +24,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 #: What a stage writes.
-OUTPUTS = ("--out", "--json")
+OUTPUTS = ("--out", "--json", "--work")
 #: Kept in a database's folder by those who read it: no part of what it is. `.dvcignore` has the same.
 CACHES = ("measured", ".lock")
 _NOTES = Path(".stages")

@@ -14,7 +14,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from firewall import Firewall, Frame
-from firewall.bundle import DEFAULT, DetectorSpec, FusionSpec, FusionTerm, load_bundle
+from firewall.bundle import DetectorSpec, FusionSpec, FusionTerm, load_bundle
 from firewall.bundle.certificate import judges
 from firewall.decision.conditional import (
     CONDITIONAL_FILE,
@@ -33,6 +33,7 @@ from firewall.engines import OnnxRuntimeEngine
 from firewall.errors import BundleError
 from firewall.frame import Pixels
 from firewall.verdict import Reason, Verdict
+from tests.fused_bundle import fused_bundle
 from tests.jurors import bundle_with, constant_network, juror
 
 NAMES = ("confidence", "juror-a", "contrast")
@@ -153,6 +154,26 @@ def test_many_at_once_are_as_one_by_one(rows: list[tuple[tuple[float, ...], int]
 def test_no_images_and_groups_without_any() -> None:
     """Nothing in, nothing out."""
     assert suspicions_of(SPEC, np.zeros((0, 3)), np.zeros(0, np.int64)).shape == (0,)
+
+
+def test_detectors_outside_the_sum_have_only_their_limits() -> None:
+    """What doesn't add up adds nothing, however high, until its own limit; one by one and many at once."""
+    spec = made(summed=("juror-a",), power=1.0)
+    rule = Conditional(spec).rule(50)
+    quiet = {"confidence": 1.9, "juror-a": -8.0, "contrast": 2.9}
+    loud = {**quiet, "confidence": 2.1}
+
+    assert rule.excess(quiet) < 0 < rule.excess(loud)
+    assert rule.shares(loud) == {"juror-a": 0.0}
+    assert rule.excess({"confidence": 1.0}) < 0 and not rule.complete({"juror-a": -8.0})
+    many = suspicions_of(spec, np.array([list(quiet.values()), list(loud.values())]), np.array([50, 50]))
+    assert many.tolist() == pytest.approx([rule.excess(quiet), rule.excess(loud)])
+
+
+def test_what_is_summed_has_to_be_there() -> None:
+    """A misspelt name would leave a detector out of the sum without a word."""
+    with pytest.raises(ValueError, match="juror-b can't be summed"):
+        made(summed=("juror-b",))
 
 
 @pytest.mark.parametrize("power", [1.0, 2.0, 64.0])
@@ -367,7 +388,7 @@ def test_a_part_that_does_not_fit_the_bundle_is_refused(tmp_path: Path) -> None:
 
 def test_a_bundle_without_it_is_judged_as_before() -> None:
     """By its fusion; and its rules are those of every size."""
-    bundle = load_bundle(DEFAULT)
+    bundle = load_bundle(fused_bundle())
     rules = Rules(bundle)
 
     assert conditional_of(bundle) is None and rules.conditional is None and rules.fusion is not None and rules.fused

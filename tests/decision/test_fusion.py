@@ -8,12 +8,13 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from firewall.bundle import DEFAULT, FusionSpec, FusionTerm, load_bundle, write_bundle
+from firewall.bundle import FusionSpec, FusionTerm, load_bundle, write_bundle
 from firewall.decision.fusion import Fusion, excess_of, limits_of, shares_of
 from firewall.decision.policy import Policy
 from firewall.errors import BundleError
 from firewall.screening import Firewall
 from firewall.verdict import Reason
+from tests.fused_bundle import fused_bundle
 
 SPEC = FusionSpec(
     terms=(
@@ -29,7 +30,7 @@ NAMES = [term.detector for term in SPEC.terms]
 #: The default bundle's one detector that asks for copies, and for how many.
 SWEEPING, COPIES = next(
     (spec.name, len(spec.parameters["operations"]))
-    for spec in load_bundle(DEFAULT).manifest.detectors
+    for spec in load_bundle(fused_bundle()).manifest.detectors
     if "operations" in spec.parameters
 )
 finite = st.floats(-50, 50)
@@ -82,7 +83,7 @@ def test_a_score_that_is_no_number_withholds_with_a_reason() -> None:
 
 
 def _default_with(tmp_path: Any, fusion: FusionSpec, correction: dict[str, Any] | None = None) -> Any:
-    bundle = load_bundle(DEFAULT)
+    bundle = load_bundle(fused_bundle())
     fields = {name: getattr(bundle.manifest, name) for name in type(bundle.manifest).model_fields}
     for name in ("format", "files", "version", "fusion", "correction"):
         fields.pop(name)
@@ -90,7 +91,9 @@ def _default_with(tmp_path: Any, fusion: FusionSpec, correction: dict[str, Any] 
 
 
 def _fusion_for_default(threshold: float, release_below: float | None) -> FusionSpec:
-    names = sorted((spec.name for spec in load_bundle(DEFAULT).manifest.detectors), key=lambda name: name == SWEEPING)
+    names = sorted(
+        (spec.name for spec in load_bundle(fused_bundle()).manifest.detectors), key=lambda name: name == SWEEPING
+    )
     terms = [FusionTerm(detector=name, centre=0.0, unit=1.0, weight=1.0) for name in names]
     terms[0] = terms[0].model_copy(update={"release_below": release_below})
     return FusionSpec(terms=tuple(terms), cap=10.0, threshold=threshold)

@@ -11,6 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from pydantic import ValidationError
 
+from firewall.decision.over_time import served
 from firewall.decision.tracks import Track, Tracks, TracksSpec, associate, evidence, running_sums
 from firewall.frame import Region
 from firewall.verdict import Reason, Verdict
@@ -83,13 +84,15 @@ def test_benign_frames_save_nothing_up(before: int) -> None:
     )
 )
 def test_a_track_never_releases_what_its_frame_withholds(frames: list[tuple[float | None, int, int]]) -> None:
-    """Whatever came before: what is withheld stays withheld with its own reason, and withheld labels are None."""
+    """Whatever came before: what is withheld stays withheld with its own reason, or takes a label back that was out,
+    and withheld labels are None."""
     tracks = Tracks(SPEC)
     for number, (suspicion, label, shift) in enumerate(frames):
         given_ = verdict(number, suspicion, label=label, region=(100 + shift, 80, 40, 40))
         answer = tracks.judge([given_])[0]
         if not given_.released:
-            assert not answer.released and answer.reason is given_.reason and answer.label is None
+            assert not answer.released and answer.label is None
+            assert answer.reason in (given_.reason, Reason.REVOKED)
         assert answer.released or (answer.label is None and answer.label_name is None)
         assert answer.region == given_.region and answer.sequence == number
 
@@ -130,6 +133,114 @@ def test_a_label_can_be_made_to_wait_for_confirmation() -> None:
         *(False, False, True, True),
         *(False, False, True),
     ]
+
+
+def test_only_frames_that_would_go_out_agree() -> None:
+    """A frame that is withheld by itself starts the count again, whatever its label; a late one says nothing."""
+    tracks = Tracks(SPEC.model_copy(update={"confirm": 3, "limit": 100.0}))
+    frames = [verdict(0), verdict(1), verdict(2, 0.5), verdict(3), verdict(4), verdict(5), verdict(6)]
+    assert judged(tracks, *frames) == [False] * 5 + [True, True]
+
+    late = Tracks(SPEC.model_copy(update={"confirm": 3}))
+    frames = [verdict(0), verdict(1), verdict(2, None, reason=Reason.LATE), verdict(3)]
+    assert judged(late, *frames) == [False, False, False, True]
+    torn = Tracks(SPEC.model_copy(update={"confirm": 3, "limit": 100.0}))
+    frames = [verdict(0), verdict(1), verdict(2, None, reason=Reason.CONTRADICTORY), verdict(3), verdict(4), verdict(5)]
+    assert judged(torn, *frames) == [False] * 5 + [True]
+
+
+def test_a_large_sign_is_asked_for_longer() -> None:
+    """By its shorter side as it is now; the frames in which it was small count too, and less is never asked."""
+    spec = SPEC.model_copy(update={"confirm": 2, "confirm_large": 4, "large": 96})
+    small, long, large = ((100, 80, width, height) for width, height in ((95, 95), (95, 300), (96, 96)))
+
+    assert [spec.wanted(region) for region in (small, long, large)] == [2, 2, 4]
+    assert spec.model_copy(update={"confirm": 9}).wanted(large) == 9
+    assert judged(Tracks(spec), *(verdict(n, region=small) for n in range(3))) == [False, True, True]
+    assert judged(Tracks(spec), *(verdict(n, region=large) for n in range(5))) == [False] * 3 + [True, True]
+    grown = [verdict(0, region=small), verdict(1, region=small), verdict(2, region=large), verdict(3, region=large)]
+    assert judged(Tracks(spec), *grown) == [False, True, False, True]
+    waiting = Tracks(spec).judge([verdict(0, region=large)])[0]
+    assert (waiting.reason, waiting.detail) == (Reason.UNCONFIRMED, "seen in 1 of 4 frames")
+
+
+def reasons(tracks: Tracks, *verdicts: Verdict) -> list[Reason]:
+    return [answer.reason for one in verdicts for answer in tracks.judge([one])]
+
+
+@pytest.mark.parametrize("against", [Reason.SUSPICIOUS, Reason.NOT_A_SIGN, Reason.LOW_CONTRAST, Reason.CONTRADICTORY])
+def test_a_label_that_is_out_is_taken_back_once(against: Reason) -> None:
+    """The first frame that speaks against it says so, and names what was released; then it is as with a new sign."""
+    tracks = Tracks(SPEC.model_copy(update={"confirm": 2, "limit": 100.0}))
+    assert judged(tracks, verdict(0), verdict(1), verdict(2)) == [False, True, True]
+
+    (back,) = tracks.judge([verdict(3, 0.5, reason=against)])
+    assert (back.decision, back.reason, back.label, back.label_name) == ("withhold", Reason.REVOKED, None, None)
+    assert back.line()["reason"] == f"revoked: sign 3: {against}" and back.suspicion == 0.5
+
+    assert reasons(tracks, verdict(4, 0.5, reason=against), verdict(5), verdict(6)) == [
+        *(against, Reason.UNCONFIRMED, Reason.BENIGN)
+    ]
+    assert tracks.judge([verdict(7, 0.5)])[0].reason is Reason.REVOKED, "what went out after that can be taken back too"
+
+
+def test_a_label_is_taken_back_for_evidence_over_time() -> None:
+    """No frame is suspicious by itself; the sum is."""
+    answers = reasons(Tracks(SPEC), *(verdict(n, -0.2) for n in range(4)))
+    assert answers == [Reason.BENIGN, Reason.REVOKED, Reason.SUSPICIOUS, Reason.SUSPICIOUS]
+
+
+def test_another_label_takes_the_first_one_back() -> None:
+    """While the new one waits for confirmation nobody may go on with the old one."""
+    tracks = Tracks(SPEC.model_copy(update={"confirm": 2, "flip": 0.0}))
+    tracks.judge([verdict(0)])
+    assert tracks.judge([verdict(1)])[0].released
+    (back,) = tracks.judge([verdict(2, label=5)])
+    assert (back.reason, back.detail) == (Reason.REVOKED, "sign 3: another label")
+    assert reasons(tracks, verdict(3, label=5), verdict(4, label=5)) == [Reason.BENIGN, Reason.BENIGN]
+
+    # Without a name the number stands for it; and nothing was out before the second frame here.
+    bare = Tracks(SPEC.model_copy(update={"limit": 100.0}))
+    bare.judge([replace(verdict(0), label_name=None)])
+    assert bare.judge([verdict(1, 0.5)])[0].detail == "3: suspicious"
+    early = Tracks(SPEC.model_copy(update={"confirm": 2, "flip": 0.0}))
+    assert reasons(early, verdict(0), verdict(1, label=5)) == [Reason.UNCONFIRMED] * 2
+
+
+@pytest.mark.parametrize("failure", [Reason.LATE, Reason.ENGINE_ERROR, Reason.DETECTOR_ERROR, Reason.UNCERTIFIED])
+def test_a_failure_takes_nothing_back(failure: Reason) -> None:
+    """It speaks of the machine, not of the sign: withheld with its own reason, and confirmed again afterwards."""
+    tracks = Tracks(SPEC.model_copy(update={"confirm": 2, "limit": 100.0}))
+    judged(tracks, verdict(0), verdict(1))
+    assert reasons(tracks, verdict(2, None, reason=failure)) == [failure]
+    # The first frame after it may wait, with the same label: that is no other sign.
+    assert reasons(tracks, verdict(3), verdict(4))[-1] is Reason.BENIGN
+    assert Reason.REVOKED not in reasons(tracks, verdict(5), verdict(6, None, reason=failure), verdict(7))
+
+
+def test_each_sign_is_taken_back_by_itself() -> None:
+    """One sign's suspicion says nothing about the one beside it."""
+    tracks = Tracks(SPEC.model_copy(update={"limit": 100.0}))
+    far: Region = (500, 80, 40, 40)
+    tracks.judge([verdict(0), verdict(0, region=far)])
+    first, second = tracks.judge([verdict(1, 0.5), verdict(1, region=far)])
+    assert first.reason is Reason.REVOKED and second.released
+
+
+def test_what_is_asked_of_a_guarded_stream() -> None:
+    """Three frames, five of a large sign, or more if the bundle says so; the operator's number counts for all sizes. A
+    bundle that says nothing about tracks only has its frames agree."""
+    strict = SPEC.model_copy(update={"confirm": 4, "confirm_large": 7})
+    assert [(spec.confirm, spec.confirm_large) for spec in (served(SPEC), served(strict))] == [(3, 5), (4, 7)]
+    assert served(SPEC).limit == SPEC.limit and served(SPEC, 1).wanted((0, 0, 500, 500)) == 1
+
+    plain = Tracks(served(None))
+    doubtful = [verdict(n, -1e-9, label=3) for n in range(50)]
+    assert judged(plain, *doubtful) == [False, False, *[True] * 48]
+    assert reasons(plain, verdict(50, 0.5), verdict(51, math.nan, reason=Reason.DETECTOR_ERROR)) == [
+        *(Reason.REVOKED, Reason.DETECTOR_ERROR)
+    ]
+    assert judged(plain, *(verdict(52 + n) for n in range(3))) == [False, False, True]
 
 
 def test_a_label_that_waits_says_so() -> None:

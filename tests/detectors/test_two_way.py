@@ -3,28 +3,15 @@
 from __future__ import annotations
 
 import numpy as np
-import numpy.typing as npt
 import pytest
 
 from firewall.bundle import DetectorSpec
 from firewall.detectors import Evidence, build
 from firewall.errors import BundleError, EngineError
 from firewall.transforms import residual
+from tests.detectors.asked import IMAGE, Asked
 
-IMAGE = np.random.default_rng(0).integers(0, 256, (12, 10, 3), np.uint8)
 EVIDENCE = Evidence(IMAGE, np.zeros(3, np.float32), {}, residual)
-
-
-class Asked:
-    """A network that keeps what it is asked and gives what it is told to."""
-
-    def __init__(self, *outputs: float) -> None:
-        self.outputs = np.array([outputs], np.float32)
-        self.values = np.zeros(0, np.float32)
-
-    def __call__(self, values: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
-        self.values = values
-        return self.outputs
 
 
 def detector(name: str, network: Asked, **parameters: object) -> object:

@@ -15,7 +15,7 @@ from firewall.bundle import InputSpec  # noqa: E402
 from firewall.demo.source import truth  # noqa: E402
 from firewall.engines import OnnxRuntimeEngine, OnnxRuntimeNetwork  # noqa: E402
 from firewall.errors import DataError, EngineError  # noqa: E402
-from firewall.export.precision import prepare, to_float16, to_int8, with_precision  # noqa: E402
+from firewall.export.precision import prepare, to_float16, to_int8, with_half_weights, with_precision  # noqa: E402
 from firewall.frame import Pixels  # noqa: E402
 from firewall.transforms import resize  # noqa: E402
 
@@ -157,3 +157,23 @@ def test_what_cannot_be_converted_is_told_in_one_line() -> None:
     with pytest.raises(DataError, match="calibration images"):
         with_precision(tiny(), "int8")
     assert with_precision(tiny(), "fp32") == tiny()
+
+
+def test_half_weights_are_half_as_large_and_answer_alike(network: bytes, values: npt.NDArray[np.float32]) -> None:
+    """Weights stored in float16: the same labels, logits within what rounding the weights may change."""
+    smaller = with_half_weights(network)
+    before, after = (OnnxRuntimeNetwork(each, "classifier", threads=1)(values) for each in (network, smaller))
+
+    assert len(smaller) < 0.55 * len(network)
+    assert (before.argmax(1) == after.argmax(1)).all()
+    assert 0 < np.abs(before - after).max() < 0.01
+
+
+def test_weights_too_large_for_float16_are_refused(network: bytes) -> None:
+    """An infinite weight would make a network that names everything alike."""
+    model = onnx.load_model_from_string(network)
+    weights = next(entry for entry in model.graph.initializer if len(entry.dims) == 4)
+    weights.CopyFrom(numpy_helper.from_array(np.full(tuple(weights.dims), 1e5, np.float32), weights.name))
+
+    with pytest.raises(DataError, match="float16 ends at 65504"):
+        with_half_weights(model.SerializeToString())

@@ -35,10 +35,10 @@ def shapes(count: int, seed: int) -> tuple[Tensor, Tensor]:
 
 
 @cache
-def trained() -> nn.Sequential:
+def trained(seed: int = 0) -> nn.Sequential:
     """A small CNN with batch normalisation and dropout, in *training* mode: attacks have something to disturb."""
     with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(0)
+        torch.manual_seed(seed)
         model = nn.Sequential(
             *(nn.Conv2d(3, 12, 5, stride=2, padding=2), nn.BatchNorm2d(12), nn.ReLU()),
             *(nn.Conv2d(12, 24, 3, stride=2, padding=1), nn.BatchNorm2d(24), nn.ReLU()),
@@ -46,7 +46,7 @@ def trained() -> nn.Sequential:
         )
         images, labels = shapes(1024, seed=1)
         adam = torch.optim.Adam(model.parameters(), 3e-3)
-        generator = torch.Generator().manual_seed(0)
+        generator = torch.Generator().manual_seed(seed)
         for _ in range(6):
             for chosen in torch.randperm(len(images), generator=generator).split(64):
                 adam.zero_grad()

@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+import fcntl
+import os
+import shutil
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -48,13 +52,30 @@ def small_gtsrb(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return root
 
 
+def _once(factory: pytest.TempPathFactory, name: str, make: Callable[[Path], None]) -> Path:
+    """A folder that `make` fills, given a new one's path: by the first of several workers, for all of them."""
+    base = factory.getbasetemp()
+    shared = (base.parent if "PYTEST_XDIST_WORKER" in os.environ else base) / f"lab-{name}"
+    with shared.with_suffix(".lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        if not shared.exists():
+            partial = shared.with_suffix(".partial")
+            shutil.rmtree(partial, ignore_errors=True)
+            make(partial)
+            partial.rename(shared)
+    return shared
+
+
 @pytest.fixture(scope="session")
 def signs(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A folder with a sub-folder for each of the first six classes, nine drawn signs in each."""
-    root = tmp_path_factory.mktemp("signs")
+    """A folder with a sub-folder for each of the first six classes, nine drawn signs in each. Nobody writes there."""
+    return _once(tmp_path_factory, "signs", _draw)
+
+
+def _draw(root: Path) -> None:
     for label in range(6):
         folder = root / f"{label:05d}"
-        folder.mkdir()
+        folder.mkdir(parents=True)
         for number in range(9):
             light = ("day", "dusk", "overcast")[number % 3]
             encounter = Encounter(label, seed=7000 + 10 * label + number, side="right", light=light, steps=10)
@@ -62,15 +83,21 @@ def signs(tmp_path_factory: pytest.TempPathFactory) -> Path:
             margin = width // 8
             crop = pixels[max(0, y - margin) : y + height + margin, max(0, x - margin) : x + width + margin]
             Image.fromarray(crop).save(folder / f"{number}.png")
-    return root
 
 
 @pytest.fixture(scope="session")
 def made(signs: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A finished adversarial database of the drawn signs, made by the command that a user runs."""
-    folder = tmp_path_factory.mktemp("database") / "db"
-    command = [sys.executable, "-m", "firewall", "lab", "attack", "--dataset", f"folder:{signs}", "--out", str(folder)]
-    command += ["--attacks", ",".join(DATABASE_ATTACKS), "--limit", str(DATABASE_LIMIT), "--workers", "2"]
-    result = subprocess.run(command, check=False, capture_output=True, text=True, timeout=240)
-    assert result.returncode == 0, result.stderr
-    return folder
+    """A finished adversarial database of the drawn signs, made by the command that a user runs.
+
+    Each worker has a copy of its own, since tests keep things in its folder.
+    """
+
+    def attack(folder: Path) -> None:
+        command = [sys.executable, "-m", "firewall", "lab", "attack", "--dataset", f"folder:{signs}"]
+        command += ["--out", str(folder), "--attacks", ",".join(DATABASE_ATTACKS)]
+        command += ["--limit", str(DATABASE_LIMIT), "--workers", "2"]
+        result = subprocess.run(command, check=False, capture_output=True, text=True, timeout=240)
+        assert result.returncode == 0, result.stderr
+
+    shared = _once(tmp_path_factory, "database", attack)
+    return Path(shutil.copytree(shared, tmp_path_factory.mktemp("database") / "db"))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import json
 import os
 import re
@@ -41,7 +42,8 @@ def _picture(label: int, light: float, generator: np.random.Generator) -> Image.
 
 @pytest.fixture(scope="module")
 def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """`gtsrb`: 43 classes in the official layout, 3 tracks of 2 frames and 4 test images each; `outliers`: noise."""
+    """`gtsrb`: 43 classes in the official layout, 3 tracks of 2 frames and 4 test images each; `outliers`: noise;
+    `scenes.npz`: 10 scenes with two signs each."""
     root = tmp_path_factory.mktemp("data")
     generator = np.random.default_rng(0)
     head = "Filename;Width;Height;Roi.X1;Roi.Y1;Roi.X2;Roi.Y2;ClassId"
@@ -67,11 +69,36 @@ def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
     for number in range(12):
         noise = generator.integers(0, 256, (64, 64, 3), dtype=np.uint8)
         Image.fromarray(noise).save(root / "outliers" / f"{number}.png")
+    _scenes(root / "scenes.npz", generator)
     return root
 
 
+def _scenes(path: Path, generator: np.random.Generator) -> None:
+    """A pack like GTSDB's: the frames' numbers, and for each the signs as [class, left, top, right, bottom]."""
+    files, boxes = [], []
+    for number in range(10):
+        frame = Image.fromarray(generator.integers(90, 130, (120, 160, 3), dtype=np.uint8))
+        signs = []
+        for place, label in enumerate((2 * number, 2 * number + 1)):
+            left = 20 + 70 * place
+            frame.paste(_picture(label, 1.0, generator).resize((40, 40)), (left, 40))
+            signs.append([label, left + 5, 45, left + 35, 75])
+        content = io.BytesIO()
+        frame.save(content, "PNG")
+        files.append(content.getvalue())
+        boxes.append(json.dumps(signs))
+    np.savez(
+        path,
+        blob=np.frombuffer(b"".join(files), np.uint8),
+        off=np.cumsum([0, *map(len, files)]).astype(np.int64),
+        frame=np.arange(10),
+        boxes=np.array(boxes),
+    )
+
+
 def _command(data: Path, work: Path, params: Path, *further: str) -> list[str]:
-    given = ["--data", str(data / "gtsrb"), "--outliers", str(data / "outliers"), "--work", str(work)]
+    given = ["--data", str(data / "gtsrb"), "--outliers", str(data / "outliers")]
+    given += ["--scenes", str(data / "scenes.npz"), "--work", str(work)]
     return [sys.executable, make.__file__, *given, "--params", str(params), *further]
 
 
@@ -157,7 +184,13 @@ def test_the_whole_graph_on_tiny_data(data: Path, tmp_path: Path) -> None:
         for side, key in ((stage.inputs, "deps"), (stage.outputs, "outs")):
             assert {file.path: file.hash for file in side} == {f["path"]: f"md5:{f['md5']}" for f in lock[name][key]}
     assert str(data) not in (work / "bundle" / "manifest.json").read_text()
-    assert {"certificate.json", "drift.json", "masked.onnx", "tracks.json"} <= set(bundle.files)
+    assert {"certificate.json", "conditional.json", "drift.json", "masked.onnx", "tracks.json"} <= set(bundle.files)
+    judges = ["contrast", "confidence", "stability", "juror-robust", "juror-edges", "juror-masked"]
+    assert [spec.name for spec in bundle.manifest.detectors] == judges
+    assert bundle.manifest.fusion is None
+    assert bundle.manifest.correction is not None
+    attacks = json.loads((work / "results" / "attacks.json").read_text())["attacks"]
+    assert set(attacks) == set(TINY["released"]["attacks"].split(","))
     verdict = Firewall.load(work / "bundle", threads=1).screen(np.asarray(_picture(3, 1.0, np.random.default_rng(5))))
     assert verdict.reason
     shown = subprocess.run(
@@ -201,7 +234,7 @@ def test_every_stage_says_what_it_reads_and_writes(params: dict[str, Any]) -> No
     is used where it is named, and a stage's outputs have one maker."""
     made = [next(iter(out)) for stage in GRAPH.values() for out in stage["outs"]]
     assert len(made) == len(set(made))
-    known = {*made, "inputs/gtsrb", "inputs/outliers", "graph.yaml", "params.yaml"}
+    known = {*made, "inputs/gtsrb", "inputs/gtsdb", "inputs/outliers", "graph.yaml", "params.yaml"}
     for name, stage in GRAPH.items():
         words = stage["cmd"].replace("${outliers}", "inputs/outliers").split()
         reads = {str(path) for path in resume.values(words)}
@@ -232,15 +265,20 @@ def test_the_full_recipe_parses_and_its_plan_names_all_stages(data: Path, tmp_pa
     ("arguments", "told"),
     [
         ([], "name the data"),
-        (["--data", "absent", "--outliers", "."], "DATA=absent is no folder"),
-        (["--data", ".", "--outliers", "absent"], "OUTLIERS=absent is neither"),
-        (["--data", ".", "--outliers", ".", "--params", "absent.yaml"], "absent.yaml can't be read"),
+        (["--data", "absent", "--outliers", ".", "--scenes", "."], "DATA=absent is no folder"),
+        (["--data", ".", "--outliers", "absent", "--scenes", "."], "OUTLIERS=absent is neither"),
+        (["--data", ".", "--outliers", "."], "SCENES=PACK"),
+        (["--data", ".", "--outliers", ".", "--scenes", "."], "SCENES=. is no .npz pack"),
+        (["--data", ".", "--outliers", ".", "--scenes", "PACK", "--params", "absent"], "absent can't be read"),
         (["--install"], "there is no finished bundle"),
     ],
 )
 def test_a_mistake_is_one_line(arguments: list[str], told: str, tmp_path: Path) -> None:
     """Data that isn't named or isn't there, parameters that aren't, a bundle that isn't made: said before any work."""
-    command = [sys.executable, make.__file__, "--work", str(tmp_path / "work"), *arguments]
+    pack = tmp_path / "scenes.npz"
+    pack.touch()
+    given = [str(pack) if argument == "PACK" else argument for argument in arguments]
+    command = [sys.executable, make.__file__, "--work", str(tmp_path / "work"), *given]
     done = subprocess.run(command, check=False, capture_output=True, text=True, cwd=tmp_path)
     assert done.returncode in (1, 2)
     assert told in done.stderr
@@ -254,16 +292,17 @@ def test_only_the_sets_own_files_are_inputs(data: Path, tmp_path: Path) -> None:
     packs.mkdir()
     for name in ("gtsrb_train_a.npz", "mnist.npz"):
         (packs / name).touch()
-    work, pictures = tmp_path / "work", data / "outliers"
-    make.set_up(work, packs, pictures, RECIPE / "full.yaml")
+    work, pictures, scenes = tmp_path / "work", data / "outliers", data / "scenes.npz"
+    make.set_up(work, packs, pictures, scenes, RECIPE / "full.yaml")
     assert (work / "inputs" / "gtsrb").resolve() == packs
     (packs / "gtsrb_test32.npz").touch()
-    make.set_up(work, packs, packs / "mnist.npz", RECIPE / "full.yaml")
+    make.set_up(work, packs, packs / "mnist.npz", packs / "mnist.npz", RECIPE / "full.yaml")
     linked = {path.name for path in (work / "inputs" / "gtsrb").iterdir()}
     assert linked == {"gtsrb_train_a.npz", "gtsrb_test32.npz"}
     assert yaml.safe_load((work / "params.yaml").read_text())["outliers"] == "inputs/outliers.npz"
     assert not (work / "inputs" / "outliers").exists()
-    make.set_up(work, data / "gtsrb", pictures, RECIPE / "full.yaml")
+    assert (work / "inputs" / "gtsdb" / "gtsdb_train.npz").resolve() == packs / "mnist.npz"
+    make.set_up(work, data / "gtsrb", pictures, scenes, RECIPE / "full.yaml")
     assert (work / "inputs" / "gtsrb").resolve() == data / "gtsrb"
     assert {path.name for path in packs.iterdir()} == {"gtsrb_train_a.npz", "gtsrb_test32.npz", "mnist.npz"}
 

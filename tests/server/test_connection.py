@@ -49,6 +49,20 @@ def listen(server: HttpServer, *, source: str = "127.0.0.1") -> socket.socket:
     return client
 
 
+def let_in_beside_silent_readers(server: HttpServer, count: int) -> None:
+    """Wait until a reader of /events gets in, though `count` others have come before it and take nothing."""
+    with contextlib.ExitStack() as stack:
+        for silent in [stack.enter_context(listen(server)) for _ in range(count)]:
+            assert silent.recv(12) == b"HTTP/1.1 200"
+        limit = time.monotonic() + PATIENT
+        while True:
+            with listen(server) as next_one:
+                if next_one.recv(12) == b"HTTP/1.1 200":
+                    return
+            assert time.monotonic() < limit
+            time.sleep(0.2)
+
+
 @pytest.mark.parametrize("sending", [HALF, b"", b"G"])
 def test_half_open_connections_lock_nobody_out(sending: bytes) -> None:
     """With the limits as they are for users, 300 connections that stand still: health, metrics and page answer."""
@@ -144,39 +158,13 @@ def test_a_reader_of_events_that_takes_nothing_is_dropped() -> None:
     """Its buffers are full, and after send_time the connection ends, so that its place is free."""
     limits = Limits(send_time=0.6, streams_for_address=4)
     with limited(limits, bundle="x" * 16_000_000) as server:  # a state that is too large for any buffer
-        silent = [listen(server) for _ in range(4)]
-        try:
-            for client in silent:
-                assert client.recv(12) == b"HTTP/1.1 200"
-            limit = time.monotonic() + PATIENT
-            while True:
-                with listen(server) as next_one:
-                    if next_one.recv(12) == b"HTTP/1.1 200":
-                        break
-                assert time.monotonic() < limit
-                time.sleep(0.1)
-        finally:
-            for client in silent:
-                client.close()
+        let_in_beside_silent_readers(server, 4)
 
 
 def test_a_silent_reader_gives_way_to_a_new_one_before_its_time() -> None:
     """With all 16 places taken by readers that take nothing, a further one gets in long before send_time."""
     with limited(Limits(send_time=600.0), bundle="x" * 4_000_000) as server:
-        silent = [listen(server) for _ in range(16)]
-        try:
-            for client in silent:
-                assert client.recv(12) == b"HTTP/1.1 200"
-            limit = time.monotonic() + PATIENT
-            while True:
-                with listen(server) as next_one:
-                    if next_one.recv(12) == b"HTTP/1.1 200":
-                        break
-                assert time.monotonic() < limit
-                time.sleep(0.2)
-        finally:
-            for client in silent:
-                client.close()
+        let_in_beside_silent_readers(server, 16)
 
 
 def test_readers_of_one_address_leave_room_for_others() -> None:

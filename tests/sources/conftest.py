@@ -15,9 +15,10 @@ import pytest
 
 from firewall.config import CaptureSettings
 from firewall.frame import Frame, Pixels
-from firewall.sources import Capture, End, Failure, Idle
+from firewall.sources import Capture, End, Idle
+from tests.sources.cameras import Taken, mjpeg, rtsp
 
-Taken = Frame | Failure | Idle | End
+__all__ = ["mjpeg", "rtsp"]
 
 #: Seconds after which a test gives up. Long, since the machine may be busy; a test that passes never waits for it.
 PATIENCE = 60.0

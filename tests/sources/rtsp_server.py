@@ -1,4 +1,4 @@
-"""A small RTSP server for test_stream.py: H.264 from a test picture at /front. Needs Debian's GStreamer packages.
+"""A small RTSP server for cameras.py: H.264 from a test picture at /front. Needs Debian's GStreamer packages.
 
 Run by the system's Python, which has the bindings: `python3 rtsp_server.py [PORT [LOST]]` prints its port.
 At /noise each frame is many RTP packets long, and the share LOST of them (0 to 1) is not sent.

@@ -210,15 +210,15 @@ def test_no_label_is_released_on_cut_frames(tmp_path: Path) -> None:
         tmp_path / "scene.jpg", "-f", "rawvideo", "-pix_fmt", "rgb24", "-s", f"{width}x{height}", "-i", raw, "-q:v", "2"
     ).read_bytes()
     video = tmp_path / "drive.mjpg"
-    video.write_bytes(picture * 4 + picture[: len(picture) * 4 // 10] * 8)
+    video.write_bytes(picture * 6 + picture[: len(picture) * 4 // 10] * 8)
     lines = tmp_path / "verdicts.jsonl"
 
     command = [sys.executable, "-m", "firewall", "serve", "--source", str(video), "--http", "off"]
     subprocess.run([*command, "--output", f"jsonl:{lines}"], check=False, capture_output=True, timeout=120)
 
     verdicts = [json.loads(line) for line in lines.read_text().splitlines()]
-    assert any(verdict["decision"] == "release" for verdict in verdicts if verdict["sequence"] < 4)
-    after = [verdict for verdict in verdicts if verdict["sequence"] >= 4]
+    assert any(verdict["decision"] == "release" for verdict in verdicts if verdict["sequence"] < 6)
+    after = [verdict for verdict in verdicts if verdict["sequence"] >= 6]
     assert len({verdict["sequence"] for verdict in after}) >= 8
     assert {verdict["decision"] for verdict in after} == {"withhold"}
     assert all("the JPEG is cut" in verdict["reason"] for verdict in after)

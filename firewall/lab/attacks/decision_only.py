@@ -116,7 +116,7 @@ def random_draws(name: str, crop: Pixels, seed: tuple[int, ...]) -> Proposals:
     """Random draws of one family without an end, whatever was released.
 
     Args:
-        name: A key of FAMILIES.
+        name: A key of DRAWS.
         crop: Uint8 (h, w, 3).
         seed: What they depend on, 0 or more each. Where they are those of `Physical` and the crop's place, it chooses
             from the same draws.
@@ -142,7 +142,7 @@ def near_withheld(
     A draw that is withheld has often taken the label away already, and was only noticed; a neighbour may not be.
 
     Args:
-        name: A key of FAMILIES.
+        name: A key of DRAWS.
         crop: Uint8 (h, w, 3).
         seed: What they depend on, 0 or more each.
         tries: How many neighbours, 1 or more.
@@ -178,7 +178,7 @@ def surest_first(
     don't fool that network are left out.
 
     Args:
-        name: A key of FAMILIES.
+        name: A key of DRAWS.
         crop: Uint8 (h, w, 3).
         label: The right label.
         seed: What the draws depend on, 0 or more each.

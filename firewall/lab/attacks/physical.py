@@ -18,7 +18,7 @@ from firewall.lab.attacks.attack import ScoreBased, under_attack
 from firewall.lab.attacks.criteria import TOP_1, Criterion
 from firewall.lab.attacks.rounding import quantise, to_input
 from firewall.lab.attacks.tape import Tape
-from firewall.lab.datasets.obstructions import FAMILIES, Draw
+from firewall.lab.datasets.obstructions import DRAWS, Draw
 
 __all__ = ["Draw", "Physical", "as_input", "blocks", "certainty", "drawn", "family", "tape_of"]
 
@@ -27,7 +27,7 @@ Scores = npt.NDArray[np.float64]
 #: How far the numbers behind a draw move while it is refined, at first and at last.
 _MOVES = (0.1, 0.01)
 #: Draws that go through the network together.
-_BLOCK = 100
+_BLOCK = 50
 #: Neighbours that are tried together while a draw is refined.
 _NEIGHBOURS = 20
 
@@ -38,11 +38,11 @@ class Physical(ScoreBased):
 
     With one family being shadows this is the random search that Zhong et al., "Shadows can be dangerous", 2022, start
     their particle swarm from. Of the draws that meet the criterion the one wins whose first wrong class has the highest
-    probability; if none does, of all draws. The first n draws are the same whatever `draws` is, so more draws never
-    hurt the attacker.
+    probability; if none does, the one that comes nearest to it. The first n draws are the same whatever `draws` is, so
+    more draws never hurt the attacker.
 
     Args:
-        family: A key of `firewall.lab.datasets.obstructions.FAMILIES`.
+        family: A key of `firewall.lab.datasets.obstructions.DRAWS`.
         draws: How many random draws there are, 1 or more.
         refined: How many neighbours of the best draw are tried afterwards, 0 or more: a local search in the random
             numbers behind it, of smaller and smaller moves.
@@ -79,14 +79,15 @@ class Physical(ScoreBased):
                 def scores(versions: Sequence[Pixels], label: Tensor = label) -> Scores:
                     values = logits(as_input(versions, grey=grey).to(images)).double()
                     own = label.expand(len(values))
-                    both = torch.stack([self.criterion.met(values, own).double(), certainty(values, own)], dim=1)
-                    return np.asarray(both.cpu().numpy(), np.float64)
+                    met = self.criterion.met(values, own)
+                    rank = torch.where(met, certainty(values, own), self.criterion.gap(values, own))
+                    return np.asarray(torch.stack([met.double(), rank], dim=1).cpu().numpy(), np.float64)
 
                 found.append(self._best(crop, scores, (seed, place)))
             return torch.cat([as_input([image], grey=grey) for image in found]).to(images)
 
     def _best(self, crop: Pixels, scores: Callable[[Sequence[Pixels]], Scores], seed: tuple[int, int]) -> Pixels:
-        """The crop's best version. scores: versions (n) -> (n, 2), success and certainty."""
+        """The crop's best version. scores: versions (n) -> (n, 2), success and rank."""
         draw = family(self.family)
         best, highest, kept = crop, (-1.0, -np.inf), Tape(np.random.default_rng(0))
 
@@ -117,9 +118,9 @@ def family(name: str) -> Draw:
         UsageError: There is none; the message lists the names.
     """
     try:
-        return FAMILIES[name]
+        return DRAWS[name]
     except KeyError:
-        raise UsageError(f"no family of draws is named {name!r}; there are {', '.join(FAMILIES)}") from None
+        raise UsageError(f"no family of draws is named {name!r}; there are {', '.join(DRAWS)}") from None
 
 
 def certainty(logits: Tensor, labels: Tensor) -> Tensor:
@@ -152,7 +153,7 @@ def drawn(draw: Draw, pixels: Pixels, tape: Tape) -> Pixels:
     """One random version of an image, by the numbers of a tape.
 
     Args:
-        draw: One of FAMILIES.
+        draw: One of DRAWS.
         pixels: Uint8 (h, w, 3).
         tape: It holds afterwards what was asked of it.
 

@@ -40,16 +40,29 @@ beam, glare, flicker     laser or lamp, low sun, lamp on AC                most 
 projector                smooth coloured light                             most confident of 300
 projector-gradient       the same by gradient                              after Gnanasambandam et al. 2021
 dirt, drops              splashes on the sign, drops on the lens           most confident of 300
-pose                     perspective and rotation                          most confident of 300
+pose, pose-wide          perspective, a turn of 20 degrees; of 25          most confident of 300
 cast                     colour cast and exposure                          most confident of 300
+linf-2 .. linf-32        most confident wrong image, L-infinity, of 255    Madry et al. 2018, best point kept
+blurred-8, -16           the same, the change blurred, sigma 1             in a subspace that a camera lets through
+low-frequency-16, -32    the same, lowest 12 x 12 DCT coefficients         Guo et al. 2018, Sharma et al. 2019
+smooth-8, -16            the same, total variation penalised               after Sharif et al. 2016
 
 -top5: the label has to leave the first five classes, as in the statistics paper, and not only the first place.
 Most confident of 300: black box by scores; of 300 random draws of `firewall.lab.datasets.obstructions`, each such that
 a person still reads the sign, the one that the network is surest of. `decision_only` sees only what is released.
+
+Behind a name may stand, each after an @ and in this order,
+
+input                    for crops: brought to the network's size first, and attacked there (see `attack_crops`)
+a channel, or several    what the attacked image goes through: jpeg-90, h264-23, blur ... (see `channels.names`)
+known or eot             what the attacker knows of it: this very channel, or that there is one of many; else nothing
+
+as in pgd-0.03@jpeg-90, linf-8@blur@jpeg-75 (or linf-8@blur+jpeg-75), linf-8@input@h264-23@known and linf-8@eot.
 """
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from types import MappingProxyType
 
 from firewall.errors import UsageError
@@ -58,7 +71,9 @@ from firewall.lab.attacks.apgd import Apgd
 from firewall.lab.attacks.attack import Attack
 from firewall.lab.attacks.autoattack import AutoAttack
 from firewall.lab.attacks.bim import Bim
+from firewall.lab.attacks.bounded import Bounded
 from firewall.lab.attacks.carlini_wagner import CarliniWagner
+from firewall.lab.attacks.channelled import KNOWLEDGE, Channelled
 from firewall.lab.attacks.criteria import TOP_5, Target
 from firewall.lab.attacks.deepfool import DeepFool
 from firewall.lab.attacks.fab import FabT
@@ -80,7 +95,7 @@ from firewall.lab.attacks.stickers import Stickers
 from firewall.lab.attacks.substitute import Substitute
 from firewall.lab.attacks.universal import Universal
 
-__all__ = ["ATTACKS", "BLACK_BOX", "PAPER_TARGETED", "PAPER_UNTARGETED", "by_name"]
+__all__ = ["ATTACKS", "BLACK_BOX", "PAPER_TARGETED", "PAPER_UNTARGETED", "Named", "by_name", "named"]
 
 #: Never change the parameters behind a name: a report of last year must mean the same attack. Add a name.
 ATTACKS: MappingProxyType[str, Attack] = MappingProxyType(
@@ -145,7 +160,19 @@ ATTACKS: MappingProxyType[str, Attack] = MappingProxyType(
         "dirt": Physical("dirt", name="dirt"),
         "drops": Physical("drops", name="drops"),
         "pose": Physical("pose", name="pose"),
+        "pose-wide": Physical("pose-wide", name="pose-wide"),
         "cast": Physical("cast", name="cast"),
+        "linf-2": Bounded(eps=2 / 255),
+        "linf-4": Bounded(eps=4 / 255),
+        "linf-8": Bounded(eps=8 / 255),
+        "linf-16": Bounded(eps=16 / 255),
+        "linf-32": Bounded(eps=32 / 255),
+        "blurred-8": Bounded(eps=8 / 255, subspace="blurred"),
+        "blurred-16": Bounded(eps=16 / 255, subspace="blurred"),
+        "low-frequency-16": Bounded(eps=16 / 255, subspace="low-frequency"),
+        "low-frequency-32": Bounded(eps=32 / 255, subspace="low-frequency"),
+        "smooth-8": Bounded(eps=8 / 255, total_variation=10.0),
+        "smooth-16": Bounded(eps=16 / 255, total_variation=10.0),
     }
 )
 
@@ -159,19 +186,61 @@ PAPER_UNTARGETED = (
 BLACK_BOX = tuple(name for name, attack in ATTACKS.items() if not attack.needs_gradient)
 
 
-def by_name(name: str) -> Attack:
-    """The attack of that name.
+@dataclass(frozen=True)
+class Named:
+    """What a name stands for.
 
     Args:
-        name: A key of ATTACKS.
+        attack: With its channel and what the attacker knows of that.
+        at_input: Crops are brought to the network's size before they are attacked.
+    """
+
+    attack: Attack
+    at_input: bool
+
+
+def by_name(name: str) -> Attack:
+    """The attack of that name, alone or with a channel.
+
+    Args:
+        name: A key of ATTACKS, perhaps followed by channels and the like: see above.
 
     Returns:
         The attack, with the parameters that the name stands for.
 
     Raises:
         UsageError: There is none; the message lists the names.
+        MissingExtraError: The codec of a channel is not installed.
     """
-    try:
-        return ATTACKS[name]
-    except KeyError:
-        raise UsageError(f"no attack is named {name!r}; there are {', '.join(ATTACKS)}") from None
+    return named(name).attack
+
+
+def named(name: str) -> Named:
+    """As `by_name`, and whether crops are attacked at the network's size.
+
+    Args:
+        name: As `by_name` takes it.
+
+    Returns:
+        What it stands for.
+
+    Raises:
+        UsageError: There is none; the message lists the names.
+        MissingExtraError: The codec of a channel is not installed.
+    """
+    base, *parts = name.split("@")
+    if base not in ATTACKS:
+        raise UsageError(f"no attack is named {base!r}; there are {', '.join(ATTACKS)}")
+    attack, at_input, knows = ATTACKS[base], parts[:1] == ["input"], "nothing"
+    parts = parts[at_input:]
+    if parts and parts[-1] in KNOWLEDGE[1:]:
+        knows = parts.pop()
+    late = [part for part in parts if part in ("input", *KNOWLEDGE[1:])]
+    if late or (knows == "known" and not parts):
+        raise UsageError(
+            f"attack {name!r}: allowed are NAME, NAME@input first, then channels, then eot or (of a channel) known; "
+            "such as linf-8@input@jpeg-90@known"
+        )
+    if parts or knows != "nothing":
+        attack = Channelled(attack, "+".join(parts), knows)
+    return Named(attack, at_input)

@@ -61,7 +61,7 @@ def resized(images: Tensor, width: int, height: int) -> Tensor:
     levels = _levels(stored.double() * 255)
     levels = _levels(levels @ _weights(images.shape[3], width).to(images.device).T)
     levels = _levels(_weights(images.shape[2], height).to(images.device) @ levels)
-    return (levels / 255).to(images.dtype)
+    return levels.to(images.dtype) / 255  # as `to_input` divides, to the last bit
 
 
 def _levels(values: Tensor) -> Tensor:

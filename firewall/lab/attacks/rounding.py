@@ -27,9 +27,10 @@ def quantise(images: Tensor) -> Pixels:
     Raises:
         DataError: A value is not a number or lies outside 0..1: an attack that leaves the box is wrong.
     """
+    images = images.detach()
     if len(images) and not (float(images.min()) >= 0.0 and float(images.max()) <= 1.0):
         raise DataError("images hold NaN or values outside 0..1 and can't be stored as uint8")
-    levels = images.detach().mul(255).round().to(torch.uint8)
+    levels = images.mul(255).round().to(torch.uint8)
     return np.ascontiguousarray(levels.permute(0, 2, 3, 1).cpu().numpy())
 
 
@@ -47,7 +48,8 @@ def to_input(pixels: Pixels) -> Tensor:
     """
     if pixels.dtype != np.uint8 or pixels.ndim != 4:
         raise DataError(f"pixels are {pixels.dtype} {pixels.shape}; stored images are uint8 (N, H, W, C)")
-    return torch.from_numpy(pixels).permute(0, 3, 1, 2).float().div(255)
+    own = pixels if pixels.flags.writeable else pixels.copy()  # torch would warn of an array that is read only
+    return torch.from_numpy(own).permute(0, 3, 1, 2).float().div(255)
 
 
 def as_stored(images: Tensor) -> Tensor:

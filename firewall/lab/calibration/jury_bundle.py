@@ -14,22 +14,34 @@ from firewall.bundle import Bundle, DetectorSpec, Manifest
 from firewall.bundle.manifest import CONDITIONAL_FILE, network_files
 from firewall.detectors import build
 from firewall.detectors.juror import JurorParameters, is_juror
+from firewall.detectors.stability import StabilityParameters, StabilityScale
 from firewall.engines import OnnxRuntimeNetwork
 from firewall.errors import BundleError, DataError, UsageError
 from firewall.lab.calibration.bundling import rewritten
 from firewall.lab.models.onnx_reading import parse_onnx
+from firewall.transforms.operations import parse_operation
 
-__all__ = ["read_juror", "with_jury"]
+__all__ = ["MASKED", "read_juror", "with_jury"]
 
+#: Stands for the bundle's own classifier for masked images.
+MASKED = Path("masked")
 #: Until limits are calibrated: at least as probable as all else together, and a standard deviation of 2 % of full
-#: luminance.
-_FIRST_LIMIT, _LEAST_CONTRAST = 0.0, 0.02
+#: luminance, and a mean Hellinger distance of .3.
+_FIRST_LIMIT, _LEAST_CONTRAST, _LARGEST_DISTANCE = 0.0, 0.02, 0.3
 #: Parts of a bundle that were measured or fitted with the detectors that it had.
 _OUTDATED = ("tracks.json", "drift.json", "certificate.json", CONDITIONAL_FILE)
 _NOTE = "a jury was put in afterwards: no rate has been measured since"
 
 
-def with_jury(bundle: Bundle, folders: Sequence[Path], out: Path, *, without: Sequence[str] = ()) -> Bundle:
+def with_jury(
+    bundle: Bundle,
+    folders: Sequence[Path],
+    out: Path,
+    *,
+    without: Sequence[str] = (),
+    copies: Sequence[str] = (),
+    temperature: float = 4.0,
+) -> Bundle:
     """Write a bundle with jurors and the contrast detector beside, or in place of, the detectors that it has.
 
     Jurors that it has already are replaced. Its fusion, tracks, drift, certificate and measured rates don't know the
@@ -37,12 +49,17 @@ def with_jury(bundle: Bundle, folders: Sequence[Path], out: Path, *, without: Se
 
     Args:
         bundle: The bundle.
-        folders: Of `firewall lab train juror` or `firewall lab jury`.
+        folders: Of `firewall lab train juror` or `firewall lab jury`; MASKED for the bundle's own classifier for masked
+            images, which is then asked about the whole image too.
         out: Folder of the new bundle; may be the bundle's own. What it held as a bundle before is replaced.
         without: Detectors of the bundle to leave out.
+        copies: Operations of the `stability` detector, in place of its own; none: it stays as it is. Its score is then
+            the mean distance itself, 0..1, since conditional limits say what is usual.
+        temperature: Its temperature, with `copies`.
 
     Raises:
-        UsageError: A detector to leave out isn't there, no juror is named, or two jurors have one name.
+        UsageError: A detector to leave out isn't there, an operation is unknown, no juror is named, or two jurors have
+            one name.
         DataError: A folder holds no juror, or one for another classifier.
         BundleError: A juror's network can't be used.
     """
@@ -55,10 +72,17 @@ def with_jury(bundle: Bundle, folders: Sequence[Path], out: Path, *, without: Se
         raise UsageError("name the folder of at least one juror with --juror")
     replaced = {name for name in there if is_juror(name) or name == "contrast"}
     kept = tuple(spec for spec in manifest.detectors if spec.name not in {*without, *replaced})
-    dropped = set(network_files(manifest.detectors)) - set(network_files(kept))
+    needed = {*network_files(kept), *(spec.file for spec in manifest.classifiers)}
+    dropped = set(network_files(manifest.detectors)) - needed
     files = {name: content for name, content in bundle.files.items() if name not in {*dropped, *_OUTDATED}}
+    if copies:
+        kept = (*(spec for spec in kept if spec.name != "stability"), _stability(copies, temperature))
     added: dict[str, DetectorSpec] = {}
     for folder in folders:
+        if folder == MASKED and not folder.exists():
+            spec = _masked_juror(manifest)
+            added[spec.name] = spec
+            continue
         spec, content, card = read_juror(folder)
         if spec.name in added:
             raise UsageError(f"two jurors are called {spec.name}; a jury has each kind once")
@@ -78,6 +102,25 @@ def with_jury(bundle: Bundle, folders: Sequence[Path], out: Path, *, without: Se
         with contextlib.suppress(OSError):
             (out / name).unlink(missing_ok=True)  # no part of the bundle any more
     return written
+
+
+def _masked_juror(manifest: Manifest) -> DetectorSpec:
+    spec = manifest.masked_classifier
+    if spec is None:
+        raise UsageError("--juror masked is the bundle's classifier for masked images, but it has none: 'lab masked'")
+    if spec.input.mean != (0.0, 0.0, 0.0) or spec.input.std != (1.0, 1.0, 1.0):
+        raise UsageError("--juror masked: a juror reads pixels in 0..1, but the masked classifier has a mean or std")
+    parameters = JurorParameters(file=spec.file, width=spec.input.width, height=spec.input.height)
+    return DetectorSpec(name="juror-masked", parameters=parameters.model_dump(), threshold=_FIRST_LIMIT)
+
+
+def _stability(copies: Sequence[str], temperature: float) -> DetectorSpec:
+    for name in copies:
+        parse_operation(name)
+    parameters = StabilityParameters(
+        operations=tuple(copies), scales=(StabilityScale(temperature=temperature, median=0.0, above=1.0),)
+    )
+    return DetectorSpec(name="stability", parameters=parameters.model_dump(), threshold=_LARGEST_DISTANCE)
 
 
 def read_juror(folder: Path) -> tuple[DetectorSpec, bytes, dict[str, Any]]:

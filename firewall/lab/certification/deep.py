@@ -6,7 +6,7 @@ Either of two bounds, whichever is larger:
 
 * every pixel by itself, within the interval of values that the flow can bring to it (Ruoss, Baader, Balunovic, Vechev,
   AAAI 2021, take the convex hull of these intervals too);
-* all pixels together, by the budget of the flow's total variation, as for the two-layer network (spatial.py).
+* all pixels together, by the budget of the flow's total variation, as for the two-layer network (flow_budget.py).
 
 The threat is that of `firewall lab certify spatial`: flows with L_flow <= B that are 0 outside the image, and noise of
 at most eps for each value on top. A flow moves all channels of a pixel together, which the second bound uses.
@@ -25,9 +25,9 @@ from torch.nn import functional
 
 from firewall.errors import DataError
 from firewall.lab.certification.flow_bounds import Changes, MovingImage, checked_image
+from firewall.lab.certification.flow_budget import FEW, Floats, checked_budget, grid_of
 from firewall.lab.certification.layers import Layers, MaxPool, Rectified
 from firewall.lab.certification.linear import Capacity
-from firewall.lab.certification.spatial import FEW, Floats, checked_budget, grid_of
 
 __all__ = ["Moved", "certify_deep", "moved", "unit_bounds"]
 

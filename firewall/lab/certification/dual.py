@@ -20,8 +20,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from firewall.lab.certification.flow_budget import Floats, reach
 from firewall.lab.certification.mixing import mix
-from firewall.lab.certification.spatial import Floats, reach
 from firewall.lab.certification.two_layer import TwoLayer
 
 __all__ = ["Dual", "certify_pair", "largest_norm", "slopes"]

@@ -14,7 +14,7 @@ import numpy as np
 import numpy.typing as npt
 
 from firewall.errors import DataError
-from firewall.lab.certification.spatial import FEW, Floats, reach
+from firewall.lab.certification.flow_budget import FEW, Floats, reach
 
 __all__ = ["Cell", "Changes", "MovingImage", "Slopes", "checked_image"]
 
@@ -51,7 +51,7 @@ class Changes:
             pixels lies between its values there.
         lowest: (pixels,), lower bounds of x.
         highest: (pixels,), upper bounds of x.
-        near: Slopes up to the length that all but `FEW` pixels keep to (spatial.py).
+        near: Slopes up to the length that all but `FEW` pixels keep to (flow_budget.py).
         far: Slopes up to the radius.
     """
 

@@ -14,8 +14,8 @@ from rich.progress import track
 
 from firewall.errors import DataError, UsageError
 from firewall.lab.certification.deep import certify_deep
+from firewall.lab.certification.flow_budget import checked_budget
 from firewall.lab.certification.layers import Convolution, open_layers
-from firewall.lab.certification.spatial import checked_budget
 from firewall.lab.datasets import open_dataset
 from firewall.lab.measurement import metrics
 from firewall.transforms import resize

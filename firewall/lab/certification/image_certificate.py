@@ -17,8 +17,8 @@ import numpy as np
 from firewall.errors import DataError, UsageError
 from firewall.lab.certification.dual import certify_pair, slopes
 from firewall.lab.certification.flow_bounds import Cell, MovingImage, checked_image
+from firewall.lab.certification.flow_budget import Floats, checked_budget, grid_of
 from firewall.lab.certification.linear import Hidden, Region, hidden_bounds, margin_bounds
-from firewall.lab.certification.spatial import Floats, checked_budget, grid_of
 from firewall.lab.certification.two_layer import TwoLayer
 
 __all__ = ["LARGEST", "Certificate", "Threat", "certify"]

@@ -1,7 +1,7 @@
 """Lower bounds on the margins of a two-layer network for all flows of a budget, by linear bounds on its units.
 
 Every linear function of the pixels obeys a . x >= (least of its values at the corners of the cell of shifts) -
-C * capacity(w), with w_i = a_i^+ falling_i + a_i^- rising_i (see spatial.py and flow_bounds.py). That bounds each
+C * capacity(w), with w_i = a_i^+ falling_i + a_i^- rising_i (see flow_budget.py and flow_bounds.py). That bounds each
 hidden unit first and then, with each unit between two lines (CROWN: Zhang, Weng, Chen, Hsieh, Daniel 2018), the margin
 over every other class. Noise of at most eps on each pixel, on top of the flow, costs eps * |a|_1 more: the unified
 certificate for flows and l-infinity noise.
@@ -15,7 +15,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from firewall.lab.certification.flow_bounds import Changes
-from firewall.lab.certification.spatial import FEW, Floats, excess
+from firewall.lab.certification.flow_budget import FEW, Floats, excess
 from firewall.lab.certification.two_layer import TwoLayer
 
 __all__ = ["Hidden", "Region", "hidden_bounds", "margin_bounds"]

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from firewall.errors import EngineError
-from firewall.lab.certification.spatial import Floats
+from firewall.lab.certification.flow_budget import Floats
 
 __all__ = ["Mixed", "mix"]
 

@@ -15,8 +15,8 @@ from firewall.errors import DataError, UsageError
 from firewall.lab.attacks.criteria import margin
 from firewall.lab.attacks.flow import deform, total_variation
 from firewall.lab.attacks.stadv import StAdv
+from firewall.lab.certification.flow_budget import Floats, flow_variation
 from firewall.lab.certification.image_certificate import Threat
-from firewall.lab.certification.spatial import Floats, flow_variation
 from firewall.lab.certification.two_layer import TwoLayer
 
 __all__ = ["Attempt", "Reached", "Search", "attempts", "moved", "thesis_attack"]

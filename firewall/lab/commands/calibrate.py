@@ -8,18 +8,7 @@ from typing import Annotated
 import typer
 
 from firewall.errors import UsageError
-from firewall.lab.commands.onnx_options import (
-    Accept,
-    Channels,
-    Labels,
-    Mean,
-    Output,
-    Preparation,
-    Range,
-    Size,
-    Std,
-    wiring_options,
-)
+from firewall.lab.commands.onnx_options import Wiring, with_wiring
 from firewall.lab.commands.options import names_of
 from firewall.lab.commands.output import write_json
 
@@ -31,7 +20,9 @@ _CITATION = (
 )
 
 
+@with_wiring
 def calibrate(
+    *,
     classifier: Annotated[
         Path, typer.Option(help="Folder of 'lab train classifier', a bundle, 'default', or PATH.onnx.")
     ],
@@ -44,15 +35,7 @@ def calibrate(
             "[default: agreement,confidence; for an ONNX file also stability]"
         ),
     ] = None,
-    labels: Labels = None,
-    size: Size = None,
-    preparation: Preparation = None,
-    channels: Channels = None,
-    value_range: Range = None,
-    mean: Mean = None,
-    std: Std = None,
-    output: Output = None,
-    accept_preparation: Accept = False,
+    wiring: Wiring,
     gtsrb: Annotated[
         Path | None,
         typer.Option(help="Folder of GTSRB: calibrate on its tracks that the classifier was not trained on."),
@@ -83,16 +66,6 @@ def calibrate(
     if sum(source is not None for source in (gtsrb, images, database)) != 1:
         raise UsageError("name the benign images by one of --gtsrb, --images and --database")
     kept = () if judged == "none" else named_splits(judged, "--judged")
-    options = wiring_options(
-        labels=labels,
-        size=size,
-        preparation=preparation,
-        channels=channels,
-        range=value_range,
-        mean=mean,
-        std=std,
-        output=output,
-    )
     own = ".onnx" in classifier.name or classifier.is_file()
     chosen = detectors or ("agreement,stability,confidence" if own else "agreement,confidence")
     citations = [_CITATION] if gtsrb else []
@@ -101,7 +74,7 @@ def calibrate(
         out,
         BenignSource(gtsrb, images, database, kept),
         CalibrationSettings(names_of(chosen), false_positive_rate, sweep, name, citations),
-        NetworkSettings(options, accept_preparation=accept_preparation),
+        NetworkSettings(wiring.options, accept_preparation=wiring.accept_preparation),
         tell=lambda line: typer.echo(line, err=True),
     )
     write_json(bundle.manifest.calibration.model_dump(mode="json"), None)

@@ -27,7 +27,10 @@ def attack(
         str,
         typer.Option(help="gtsrb, mnist, cifar10, imagenet, nips17 or folder:PATH (with a sub-folder for each class)."),
     ],
-    attacks: Annotated[str, typer.Option(help="Names of attacks with commas, or 'all'.")],
+    attacks: Annotated[
+        str,
+        typer.Option(help="Names of attacks with commas, or 'all'; perhaps with a channel, as in pgd-0.03@jpeg-90."),
+    ],
     out: Annotated[Path, typer.Option(metavar="DB", help="Folder of the database; an existing one is continued.")],
     classifier: Annotated[
         str,

@@ -29,7 +29,7 @@ def evaluate_attacks(
         ),
     ],
     bundle: Bundle = "default",
-    attacks: Annotated[str, typer.Option(metavar="NAMES", help="Attacks, with commas; 'usual' is six.")] = "usual",
+    attacks: Annotated[str, typer.Option(metavar="NAMES", help="Attacks, with commas; 'usual' is eleven.")] = "usual",
     family: Annotated[
         str | None, typer.Option(metavar="NAME", help="Of these only the attacks of a family, such as light.")
     ] = None,
@@ -52,6 +52,9 @@ def evaluate_attacks(
     ] = "all",
     seed: Seed = 0,
     data: Data = None,
+    html: Annotated[
+        Path | None, typer.Option(metavar="FILE", help="Write a page with what was released wrongly.")
+    ] = None,
     json_file: Json = None,
 ) -> None:
     """Attack crops, judge each by the whole firewall, and say for how many a wrong label is released.
@@ -78,4 +81,9 @@ def evaluate_attacks(
         data=data,
         seed=seed,
     )
-    write_json(measure(bundle, settings, work).summary, json_file)
+    found = measure(bundle, settings, work)
+    write_json(found.summary, json_file)
+    if html is not None:
+        from firewall.lab.reports import crops
+
+        crops.write(found, html)

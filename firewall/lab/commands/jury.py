@@ -7,18 +7,7 @@ from typing import Annotated
 
 import typer
 
-from firewall.lab.commands.onnx_options import (
-    Accept,
-    Channels,
-    Labels,
-    Mean,
-    Output,
-    Preparation,
-    Range,
-    Size,
-    Std,
-    wiring_options,
-)
+from firewall.lab.commands.onnx_options import Wiring, with_wiring
 from firewall.lab.commands.options import Bundle, Data, Seed, Threads, Workers, names_of
 from firewall.lab.commands.output import write_json
 
@@ -72,7 +61,9 @@ def train_juror(
     write_json(card, None)
 
 
+@with_wiring
 def jury(
+    *,
     images: Annotated[
         str,
         typer.Option(
@@ -113,15 +104,7 @@ def jury(
     false_positive_rate: Annotated[
         float, typer.Option(help="Share of benign images that the bundle may withhold, between 0 and 1.")
     ] = 0.01,
-    labels: Labels = None,
-    size: Size = None,
-    preparation: Preparation = None,
-    channels: Channels = None,
-    value_range: Range = None,
-    mean: Mean = None,
-    std: Std = None,
-    output: Output = None,
-    accept_preparation: Accept = False,
+    wiring: Wiring,
     bfloat16: BFloat16 = False,
     device: Device = "cpu",
     data: Data = None,
@@ -137,19 +120,9 @@ def jury(
     from firewall.lab.calibration.settings import NetworkSettings
     from firewall.lab.training.jury.own_jury import JuryPlan
 
-    options = wiring_options(
-        labels=labels,
-        size=size,
-        preparation=preparation,
-        channels=channels,
-        range=value_range,
-        mean=mean,
-        std=std,
-        output=output,
-    )
     card = make_jury(
         classifier,
-        NetworkSettings(options, accept_preparation=accept_preparation),
+        NetworkSettings(wiring.options, accept_preparation=wiring.accept_preparation),
         images,
         scenes or [],
         out,
@@ -162,14 +135,30 @@ def jury(
 
 
 def add_jury(
-    jurors: Annotated[list[Path], typer.Option("--juror", metavar="DIR", help="Folder of a juror; may be repeated.")],
+    jurors: Annotated[
+        list[Path],
+        typer.Option(
+            "--juror", metavar="DIR", help="Folder of a juror, or 'masked', the bundle's own; may be repeated."
+        ),
+    ],
     out: Annotated[Path, typer.Option(metavar="DIR", help="The new bundle; may be the bundle's own folder.")],
     bundle: Bundle = "default",
     without: Annotated[str, typer.Option(help="Detectors of the bundle to leave out, with commas.")] = "",
+    copies: Annotated[
+        str, typer.Option(help="Operations of the stability detector, with commas.  [default: as it is]")
+    ] = "",
+    temperature: Annotated[float, typer.Option(min=0.01, help="Its temperature, with --copies.")] = 4.0,
 ) -> None:
     """Put jurors and the contrast detector into a bundle; 'lab conditional' sets their limits afterwards."""
     from firewall.bundle import load_bundle
     from firewall.lab.calibration.jury_bundle import with_jury
 
-    written = with_jury(load_bundle(bundle), jurors, out, without=names_of(without))
+    written = with_jury(
+        load_bundle(bundle),
+        jurors,
+        out,
+        without=names_of(without),
+        copies=names_of(copies),
+        temperature=temperature,
+    )
     typer.echo(f"{out}: {written.manifest.name}, SHA-256 {written.sha256}")

@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import functools
+import inspect
+from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
-__all__ = ["Accept", "Channels", "Labels", "Mean", "Output", "Preparation", "Range", "Size", "Std", "wiring_options"]
+__all__ = ["Wiring", "with_wiring"]
 
 Labels = Annotated[
     Path | None,
@@ -48,6 +52,64 @@ Accept = Annotated[
 ]
 
 
-def wiring_options(**given: object) -> dict[str, str]:
-    """The options that were given (not None), as `firewall.lab.models.options` reads them."""
-    return {name: str(value) for name, value in given.items() if value is not None}
+@dataclass(frozen=True)
+class Wiring:
+    """How an ONNX file reads pixels and gives classes, as the user says.
+
+    Attributes:
+        options: Those that were given, as `firewall.lab.models.options` reads them.
+        accept_preparation: Go on although the benign images say that the pixels are prepared in a wrong way.
+    """
+
+    options: dict[str, str]
+    accept_preparation: bool
+
+
+def with_wiring(command: Callable[..., None]) -> Callable[..., None]:
+    """Give a command all these options in the place of its parameter `wiring`.
+
+    Typer reads a command's options from its signature, so the new signature has them where `wiring` stood.
+
+    Args:
+        command: A command with a parameter `wiring`, a Wiring.
+
+    Returns:
+        The command as Typer has to see it.
+    """
+    own = inspect.signature(command, eval_str=True).parameters
+    options = inspect.signature(_wiring, eval_str=True).parameters
+
+    @functools.wraps(command)
+    def called(**given: Any) -> None:
+        wiring = _wiring(**{name: given.pop(name) for name in options})
+        command(**given, wiring=wiring)
+
+    parameters = [each for name, one in own.items() for each in (options.values() if name == "wiring" else (one,))]
+    vars(called)["__signature__"] = inspect.Signature(parameters)
+    called.__annotations__ = {one.name: one.annotation for one in parameters}
+    return called
+
+
+def _wiring(
+    *,
+    labels: Labels = None,
+    size: Size = None,
+    preparation: Preparation = None,
+    channels: Channels = None,
+    value_range: Range = None,
+    mean: Mean = None,
+    std: Std = None,
+    output: Output = None,
+    accept_preparation: Accept = False,
+) -> Wiring:
+    given = {
+        "labels": labels,
+        "size": size,
+        "preparation": preparation,
+        "channels": channels,
+        "range": value_range,
+        "mean": mean,
+        "std": std,
+        "output": output,
+    }
+    return Wiring({name: str(value) for name, value in given.items() if value is not None}, accept_preparation)

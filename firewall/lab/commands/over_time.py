@@ -33,7 +33,7 @@ def tracks(
     attacks: Annotated[str, typer.Option(help="With commas.  [default: all complete ones]")] = "",
     confirm: Annotated[
         int, typer.Option(min=1, max=30, help="Consecutive frames that have to show a label before it is released.")
-    ] = 1,
+    ] = 3,
     own_normals: Own = False,
     data: Data = None,
     json_file: Json = None,

@@ -21,7 +21,7 @@ from firewall.lab.database.database import Database
 from firewall.lab.database.shards import write_file
 from firewall.transforms import OPERATIONS_38, apply_operations
 
-__all__ = ["BLOCK", "Answering", "Variants", "of_database", "of_images", "of_reserve", "same_classifier"]
+__all__ = ["BLOCK", "Answering", "Variants", "of_database", "of_images", "same_classifier"]
 
 _FOLDER = "measured"
 #: Images that are kept together: what a killed run loses at most.
@@ -96,11 +96,6 @@ def of_database(
     """
     images = database.normal if attack is None else database.attacked(attack).images
     return of_images(database, images, classifier, operations, attack or "normal images")
-
-
-def of_reserve(database: Database, classifier: Answering, operations: Sequence[str]) -> Variants:
-    """Of the benign images in reserve; otherwise as `of_database`."""
-    return of_images(database, database.reserve, classifier, operations, "the reserve")
 
 
 def of_images(

@@ -1,6 +1,6 @@
 """What may lie between a sign and a camera, or on the sign: shadows, light, stickers, leaves, dirt, drops, casts.
 
-Each draws one random version of an image: (pixels uint8 (h, w, 3), generator) -> uint8 (h, w, 3), any h, w >= 1. The
+Each draws one random version of an image: (pixels uint8 (h, w, 3), generator) -> uint8 (h, w, 3), any h, w >= 1; the
 image itself is left as it was. The bounds are such that a person still reads the sign. Training draws them as
 augmentation; attacks draw many and keep the worst.
 """
@@ -8,6 +8,7 @@ augmentation; attacks draw many and keep the worst.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from functools import partial
 from types import MappingProxyType
 
 import cv2
@@ -16,7 +17,7 @@ import numpy.typing as npt
 
 from firewall.frame import Pixels
 
-__all__ = ["FAMILIES", "OBSTRUCTIONS", "Draw", "obstruct"]
+__all__ = ["DRAWS", "OBSTRUCTIONS", "Draw", "obstruct"]
 
 Draw = Callable[[Pixels, np.random.Generator], Pixels]
 Plane = npt.NDArray[np.float32]
@@ -41,7 +42,7 @@ def shadow(pixels: Pixels, generator: np.random.Generator) -> Pixels:
     return _shaded(pixels, mask, factor)
 
 
-def bars(pixels: Pixels, generator: np.random.Generator) -> Pixels:
+def bars(pixels: Pixels, generator: np.random.Generator, *, exact: bool = False) -> Pixels:
     """One to three black, white or grey bars, together of at most LARGEST_AREA."""
     height, width = pixels.shape[:2]
     count = int(generator.integers(1, 4))
@@ -49,11 +50,11 @@ def bars(pixels: Pixels, generator: np.random.Generator) -> Pixels:
         area = LARGEST_AREA / count * generator.uniform(0.5, 1) * height * width
         points = _bar(height, width, area, generator)
         grey = float(generator.choice([0.0, 255.0, generator.uniform(0, 255)]))
-        pixels = _painted(pixels, _polygon(height, width, points), (grey, grey, grey))
+        pixels = _painted(pixels, _polygon(height, width, points, exact=exact), (grey, grey, grey))
     return pixels
 
 
-def stickers(pixels: Pixels, generator: np.random.Generator) -> Pixels:
+def stickers(pixels: Pixels, generator: np.random.Generator, *, exact: bool = False) -> Pixels:
     """One to four coloured rectangles or discs, together of at most LARGEST_AREA."""
     height, width = pixels.shape[:2]
     count = int(generator.integers(1, 5))
@@ -74,11 +75,11 @@ def stickers(pixels: Pixels, generator: np.random.Generator) -> Pixels:
         colour = (
             generator.uniform(0, 255, 3) if generator.random() < 0.7 else np.full(3, generator.choice([0.0, 255.0]))
         )
-        pixels = _painted(pixels, _polygon(height, width, middle + outline), tuple(colour.tolist()))
+        pixels = _painted(pixels, _polygon(height, width, middle + outline, exact=exact), tuple(colour.tolist()))
     return pixels
 
 
-def leaves(pixels: Pixels, generator: np.random.Generator) -> Pixels:
+def leaves(pixels: Pixels, generator: np.random.Generator, *, exact: bool = False) -> Pixels:
     """One to four leaves, green to brown, together of at most LARGEST_AREA."""
     height, width = pixels.shape[:2]
     count = int(generator.integers(1, 5))
@@ -93,7 +94,7 @@ def leaves(pixels: Pixels, generator: np.random.Generator) -> Pixels:
         middle = generator.uniform(0.05, 0.95, 2) * (width, height)
         green = generator.uniform(0, 1)
         colour = np.array([60 + 90 * (1 - green), 60 + 50 * green, 25]) * generator.uniform(0.4, 1.4)
-        pixels = _painted(pixels, _polygon(height, width, middle + outline), tuple(colour.tolist()))
+        pixels = _painted(pixels, _polygon(height, width, middle + outline, exact=exact), tuple(colour.tolist()))
     return pixels
 
 
@@ -201,7 +202,8 @@ def obstruct(pixels: Pixels, generator: np.random.Generator, kinds: tuple[str, .
 def triangle(pixels: Pixels, generator: np.random.Generator) -> Pixels:
     """The shadow of Zhong et al. itself: a triangle, lightness times .43, sharp to a pixel."""
     height, width = pixels.shape[:2]
-    mask = _polygon(height, width, generator.uniform(-0.15, 1.15, (3, 2)) * (width, height))
+    points = generator.uniform(-0.15, 1.15, (3, 2)) * (width, height)
+    mask = _polygon(height, width, points, exact=True)
     return _shaded(pixels, mask, 0.43)
 
 
@@ -222,7 +224,7 @@ def two_bars(pixels: Pixels, generator: np.random.Generator) -> Pixels:
     for _ in range(2):
         points = _bar(height, width, LARGEST_AREA / 2 * height * width, generator)
         grey = 255.0 if generator.random() < 0.5 else 0.0
-        pixels = _painted(pixels, _polygon(height, width, points), (grey, grey, grey))
+        pixels = _painted(pixels, _polygon(height, width, points, exact=True), (grey, grey, grey))
     return pixels
 
 
@@ -241,13 +243,9 @@ def scribble(pixels: Pixels, generator: np.random.Generator) -> Pixels:
     half = LARGEST_AREA * generator.uniform(0.5, 1) * height * width / length / 2
     slope = np.gradient(curve, axis=0)
     normal = np.stack([-slope[:, 1], slope[:, 0]], 1) / np.maximum(np.hypot(*slope.T), 1e-6)[:, np.newaxis]
-    mask = np.zeros((height, width), np.float32)
-    half = min(half, 0.05 * min(height, width))
-    for first, second in zip(range(23), range(1, 24), strict=True):
-        ends = curve[[first, second]]
-        sides = half * normal[[first, second]]
-        quad = np.concatenate([ends + sides, (ends - sides)[::-1]])
-        mask = np.maximum(mask, _polygon(height, width, quad))
+    sides = min(half, 0.05 * min(height, width)) * normal
+    strips = [np.concatenate([(curve + sides)[k : k + 2], (curve - sides)[k : k + 2][::-1]]) for k in range(23)]
+    mask = _filled(height, width, strips)
     colour = generator.uniform(0, 255, 3) if generator.random() < 0.5 else np.full(3, generator.choice([0.0, 255.0]))
     return _painted(pixels, mask, tuple(colour.tolist()))
 
@@ -261,16 +259,33 @@ def flicker(pixels: Pixels, generator: np.random.Generator) -> Pixels:
     return _rounded(pixels * light[:, np.newaxis, np.newaxis])
 
 
-def pose(pixels: Pixels, generator: np.random.Generator) -> Pixels:
-    """Seen from the side, turned and moved: corners moved by up to .1 of the side, a turn of up to 15 degrees, .85 to
-    1.15 times as large. What comes in over the edge is the image mirrored."""
+def pose(
+    pixels: Pixels,
+    generator: np.random.Generator,
+    *,
+    degrees: float = 20.0,
+    moved: float = 0.15,
+    zoom: float = 1.2,
+) -> Pixels:
+    """Seen from the side, turned and moved: what comes in over the edge is the image mirrored.
+
+    Args:
+        pixels: Uint8 (H, W, 3).
+        generator: What it is drawn with.
+        degrees: Largest turn, either way.
+        moved: How far each corner may lie from its place, as a share of the side.
+        zoom: Largest factor of enlargement; its inverse is the smallest.
+
+    Returns:
+        Uint8 (H, W, 3).
+    """
     height, width = pixels.shape[:2]
-    angle, scale = np.radians(generator.uniform(-15, 15)), np.exp(generator.uniform(-0.16, 0.14))
+    angle, scale = np.radians(generator.uniform(-degrees, degrees)), zoom ** generator.uniform(-1, 1)
     turn = np.array([[np.cos(angle), -np.sin(angle)], [np.sin(angle), np.cos(angle)]]) * scale
     corners = np.array([[-0.5, -0.5], [0.5, -0.5], [0.5, 0.5], [-0.5, 0.5]])
-    moved = corners @ turn.T + generator.uniform(-0.1, 0.1, (4, 2)) + 0.5
+    places = corners @ turn.T + generator.uniform(-moved, moved, (4, 2)) + 0.5
     matrix = cv2.getPerspectiveTransform(
-        np.float32((corners + 0.5) * (width, height)), np.float32(moved * (width, height))
+        np.float32((corners + 0.5) * (width, height)), np.float32(places * (width, height))
     )
     view = cv2.warpPerspective(
         pixels, matrix, (width, height), flags=cv2.INTER_LINEAR, borderMode=cv2.BORDER_REFLECT_101
@@ -279,25 +294,53 @@ def pose(pixels: Pixels, generator: np.random.Generator) -> Pixels:
 
 
 #: Every family that an attack draws from: those of OBSTRUCTIONS, and more that training doesn't draw.
-FAMILIES: Mapping[str, Draw] = MappingProxyType(
+DRAWS: Mapping[str, Draw] = MappingProxyType(
     {
         **OBSTRUCTIONS,
+        "bars": partial(bars, exact=True),
+        "stickers": partial(stickers, exact=True),
+        "leaves": partial(leaves, exact=True),
         "triangle": triangle,
         "railing": railing,
         "two-bars": two_bars,
         "scribble": scribble,
         "flicker": flicker,
         "pose": pose,
+        "pose-wide": partial(pose, degrees=25.0, moved=0.2, zoom=1.28),
     }
 )
 
 
-def _polygon(height: int, width: int, points: Points) -> Plane:
-    """A filled polygon, 0..1, with edges smoothed over a pixel; points (n, 2) as (x, y) in pixels."""
+def _polygon(height: int, width: int, points: Points, *, exact: bool = False) -> Plane:
+    """A filled polygon, 0..1, with edges smoothed over a pixel; points (n, 2) as (x, y) in pixels.
+
+    OpenCV adds about half a pixel all around, so that thin bars on small crops cover up to three times their area; see
+    `_filled` for `exact`. Training goes on without, as it began.
+    """
+    if exact:
+        return _filled(height, width, [points])
     mask = np.zeros((height, width), np.uint8)
     cv2.fillPoly(mask, [np.round(points * 16).astype(np.int32)], 255, cv2.LINE_AA, 4)
     filled: Plane = mask.astype(np.float32) / np.float32(255)
     return filled
+
+
+def _filled(height: int, width: int, polygons: list[Points]) -> Plane:
+    """The union of polygons, 0..1: how much of each pixel they cover, found on a finer grid."""
+    found: Plane = np.zeros((height, width), np.float32)
+    every = np.concatenate(polygons)
+    left, top = np.clip(np.floor(every.min(0)), 0, (width, height)).astype(int)
+    right, bottom = np.clip(np.ceil(every.max(0)) + 1, 0, (width, height)).astype(int)
+    if right <= left or bottom <= top:
+        return found
+    times = max(3, min(12, 384 // int(max(right - left, bottom - top))))
+    fine = np.zeros((times * (bottom - top), times * (right - left)), np.uint8)
+    for points in polygons:
+        places = (points - (left, top) + 0.5) * times - 0.5
+        cv2.fillPoly(fine, [np.round(places * 16).astype(np.int32)], 255, cv2.LINE_8, 4)
+    size = (int(right - left), int(bottom - top))
+    found[top:bottom, left:right] = cv2.resize(fine, size, interpolation=cv2.INTER_AREA).astype(np.float32) / 255
+    return found
 
 
 def _soft(mask: Plane, deviation: float) -> Plane:

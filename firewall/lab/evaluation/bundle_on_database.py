@@ -29,6 +29,7 @@ from firewall.lab.measurement.bundle_verdicts import Judge, judge_of
 from firewall.lab.measurement.by_group import by_group
 from firewall.lab.measurement.intervals import rate_of
 from firewall.lab.measurement.metrics import FEW
+from firewall.lab.measurement.wrong_release import WronglyReleased, limits_at
 from firewall.lab.models import Protected
 from firewall.lab.training.detectors.leave_one_out import FAMILIES
 
@@ -36,6 +37,8 @@ __all__ = ["RATES", "Evaluation", "Scores", "evaluate_on_database", "few"]
 
 #: False-positive rates at which detectors are compared.
 RATES = (0.01, 0.05)
+#: Wrongly released images of each attack that the page shows.
+_SHOWN = 6
 
 Integers = npt.NDArray[np.int64]
 Floats = npt.NDArray[np.float64]
@@ -63,10 +66,12 @@ class Evaluation:
     Attributes:
         summary: As `--json` writes it.
         scores: By detector, for pictures.
+        wrong: Attack -> images for which a wrong label is released, for pictures.
     """
 
     summary: dict[str, Any]
     scores: dict[str, Scores]
+    wrong: dict[str, tuple[WronglyReleased, ...]]
 
 
 def evaluate_on_database(
@@ -123,7 +128,7 @@ def evaluate_on_database(
     summary = _summary(judge, database, how, scores, groups[how.judged], attacked)
     if shift:
         summary["shift"] = under_shift(judge, database, how.splits, shift, seed)
-    return Evaluation(summary, scores)
+    return Evaluation(summary, scores, _examples(judge, scores, attacked))
 
 
 def _summary(
@@ -151,6 +156,13 @@ def _summary(
     summary["bundle"] = {
         attack: _of_attack(images, released[attack], false_positives.value) for attack, images in attacked.items()
     }
+    limits = limits_at(_suspicion(judge, {name: entry.calibration for name, entry in scores.items()}))
+    for attack, images in attacked.items():
+        found = _suspicion(judge, {name: entry.attacks[attack] for name, entry in scores.items()})
+        summary["bundle"][attack]["wrong_release_at"] = {
+            rate: images.wrong_release(found <= limit) for rate, limit in limits.items()
+        }
+    benign = _suspicion(judge, {name: entry.normal for name, entry in scores.items()})
     summary["families"] = _families(released, {attack: images.tracks for attack, images in attacked.items()})
     summary["normal"] = {
         "n": len(withheld),
@@ -159,6 +171,7 @@ def _summary(
         "ci95": [false_positives.low, false_positives.high],
         "mean_classified": float(judge.classified(verdicts).mean()),
         "by_group": by_group(withheld, normal_tracks),
+        "withheld_at": {rate: rate_json(rate_of(benign > limit, normal_tracks)) for rate, limit in limits.items()},
     }
     summary["worst"] = {
         "wrong_release": _worst(
@@ -192,6 +205,27 @@ def _summary(
         "notes": list(how.notes),
     }
     return summary
+
+
+def _suspicion(judge: Judge, scores: dict[str, Floats]) -> Floats:
+    """Of all detectors together, float64 (N,); `scores` may hold others' names too."""
+    return judge.suspicion({detector.name: scores[detector.name] for detector in judge.detectors})
+
+
+def _examples(
+    judge: Judge, scores: dict[str, Scores], attacked: dict[str, AttackedImages]
+) -> dict[str, tuple[WronglyReleased, ...]]:
+    labels = judge.bundle.manifest.classifier.labels
+    found = {}
+    for attack, images in attacked.items():
+        released = judge.verdicts({name: entry.attacks[attack] for name, entry in scores.items()}).released
+        named = images.measured.labels
+        places = np.flatnonzero(released & (named != images.labels))[:_SHOWN]
+        found[attack] = tuple(
+            WronglyReleased(images.measured.images[place], labels[images.labels[place]], labels[named[place]])
+            for place in places
+        )
+    return found
 
 
 def _of_attack(images: AttackedImages, released: npt.NDArray[np.bool_], false_positive_rate: float) -> dict[str, Any]:

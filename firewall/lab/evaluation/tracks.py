@@ -51,7 +51,7 @@ def rules(spec: TracksSpec, calibration: Sequence[Sighting], confirm: int = 3) -
         return ~track.released
 
     def over_time(track: Sighting) -> Mask:
-        sums, same = running_sums(spec, track.suspicion, track.label)
+        sums, same = running_sums(spec, track.suspicion, track.label, track.released)
         return np.asarray(~track.released | ~(sums <= spec.limit) | (same < spec.confirm), bool)
 
     def without_labels(track: Sighting) -> Mask:
@@ -60,7 +60,8 @@ def rules(spec: TracksSpec, calibration: Sequence[Sighting], confirm: int = 3) -
         )
 
     def confirmed(track: Sighting) -> Mask:
-        return np.asarray(over_time(track) | (running_sums(spec, track.suspicion, track.label)[1] < confirm), bool)
+        same = running_sums(spec, track.suspicion, track.label, track.released)[1]
+        return np.asarray(over_time(track) | (same < confirm), bool)
 
     highest = np.sort([np.where(track.released, track.suspicion, np.inf).max() for track in calibration])
     alarms = sum(bool(over_time(track).any()) for track in calibration)

@@ -149,9 +149,17 @@ class Judge:
         """As `own_scores`; of a bundle with a fusion or conditional limits also SUSPICION, with all detectors asked."""
         scores = self.own_scores(measured)
         if SUSPICION in self.thresholds:
-            rows = (dict(zip(scores, row, strict=True)) for row in zip(*scores.values(), strict=True))
-            scores[SUSPICION] = np.array([self.policy.excess(row) for row in rows], np.float64)
+            scores[SUSPICION] = self.suspicion(scores)
         return scores
+
+    def suspicion(self, scores: Mapping[str, Floats]) -> Floats:
+        """How far the scores of all detectors together lie above what is released, float64 (N,); above 0 withholds.
+
+        Args:
+            scores: By detector, float64 (N,) each.
+        """
+        rows = (dict(zip(scores, row, strict=True)) for row in zip(*scores.values(), strict=True))
+        return np.array([self.policy.excess(row) for row in rows], np.float64)
 
     def verdicts(self, scores: Mapping[str, Floats]) -> Verdicts:
         """The edge's verdicts on N images.

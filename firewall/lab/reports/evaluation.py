@@ -16,7 +16,7 @@ from matplotlib.figure import Figure
 from firewall.lab.database.shards import write_file
 from firewall.lab.evaluation.bundle_on_database import Evaluation, Scores
 from firewall.lab.measurement.metrics import FEW
-from firewall.lab.reports.pictures import data_uri
+from firewall.lab.reports.pictures import data_uri, pixels_uri
 
 __all__ = ["histogram", "ranked", "roc", "write"]
 
@@ -36,7 +36,13 @@ def write(assessment: Evaluation, out: Path) -> None:
         summary=summary,
         detectors=list(assessment.scores),
         pictures=pictures,
-        ranked=ranked(summary["bundle"]),
+        ranked=(attacks := ranked(summary["bundle"])),
+        wrong=[
+            (attack, [(pixels_uri(each.image), each.label, each.released) for each in assessment.wrong[attack]])
+            for attack, _ in attacks
+            if assessment.wrong[attack]
+        ],
+        rates=list(attacks[0][1]["wrong_release_at"]),
         about=summary["about"],
         few=FEW,
     )

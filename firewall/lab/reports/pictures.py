@@ -5,9 +5,12 @@ from __future__ import annotations
 import base64
 import io
 
+import numpy as np
+import numpy.typing as npt
 from matplotlib.figure import Figure
+from PIL import Image
 
-__all__ = ["data_uri"]
+__all__ = ["data_uri", "pixels_uri"]
 
 
 def data_uri(figure: Figure) -> str:
@@ -16,3 +19,10 @@ def data_uri(figure: Figure) -> str:
     # No date and no version in it, so that the same figures give the same page.
     figure.savefig(file, format="svg", metadata={"Date": None, "Creator": None})
     return "data:image/svg+xml;base64," + base64.b64encode(file.getvalue()).decode()
+
+
+def pixels_uri(image: npt.NDArray[np.uint8]) -> str:
+    """An image, uint8 (h, w, 3) RGB, as a PNG for the `src` of an image: the very pixels."""
+    file = io.BytesIO()
+    Image.fromarray(image).save(file, "PNG")
+    return "data:image/png;base64," + base64.b64encode(file.getvalue()).decode()

@@ -21,6 +21,7 @@ from firewall.lab.calibration.fusion_fit import RULES
 from firewall.lab.database import Database
 from firewall.lab.datasets.shifts import SHIFTS
 from firewall.lab.measurement.numerics import VARIED, Batched
+from tests.fused_bundle import fused_bundle
 from tests.lab.conftest import DATABASE_ATTACKS
 from tests.lab.in_process import lab
 
@@ -40,7 +41,7 @@ def others(signs: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def _arguments(made: Path, others: Path, out: Path, rate: str = "0.1") -> list[str]:
-    named = ["--bundle", "default", "--database", str(made), "--calibration", str(others), "--out", str(out)]
+    named = ["--bundle", str(fused_bundle()), "--database", str(made), "--calibration", str(others), "--out", str(out)]
     return ["fuse", *named, "--false-positive-rate", rate, "--shift", "3"]
 
 
@@ -153,9 +154,9 @@ def test_what_weather_does_is_told_and_can_be_held_down(
     assert set(free["calibration"]["shifts"]) == set(SHIFTS) and free["fitted"]["shifted"] == 3 * len(SHIFTS)
 
     demand, demanding = PatchSpec(area=0.02), tmp_path / "demanding"
-    rewritten(load_bundle(), demanding, {}, patches=demand)
+    rewritten(load_bundle(fused_bundle()), demanding, {}, patches=demand)
     arguments = _arguments(made, others, tmp_path / "held")
-    arguments[arguments.index("default")] = str(demanding)
+    arguments[arguments.index(str(fused_bundle()))] = str(demanding)
 
     result = lab(*arguments, "--rule", "sum", "--shift-rate", "0.3")
 

@@ -12,13 +12,14 @@ import onnx
 import pytest
 
 from firewall import Firewall
-from firewall.bundle import DEFAULT, load_bundle
+from firewall.bundle import load_bundle
 from firewall.errors import BundleError, DataError, UsageError
 from firewall.lab.calibration.jury_bundle import read_juror, with_jury
+from tests.fused_bundle import fused_bundle
 from tests.jurors import constant_network
 from tests.lab.in_process import lab
 
-LABELS = load_bundle(DEFAULT).manifest.classifier.labels
+LABELS = load_bundle(fused_bundle()).manifest.classifier.labels
 
 
 def folder(
@@ -42,9 +43,21 @@ def test_jurors_and_contrast_stand_beside_the_detectors(tmp_path: Path) -> None:
     """By the command. What was fitted or measured without them is gone: fusion, tracks, drift, certificate, rates; the
     rest is the bundle's, and the edge asks the jurors."""
     juror, edges = folder(tmp_path / "a"), folder(tmp_path / "b", "edges", 43, LABELS)
-    result = lab("add-jury", "--juror", juror, "--juror", edges, "--out", tmp_path / "new", "--without", "residual")
+    result = lab(
+        "add-jury",
+        "--juror",
+        juror,
+        "--juror",
+        edges,
+        "--out",
+        tmp_path / "new",
+        "--without",
+        "residual",
+        "--bundle",
+        fused_bundle(),
+    )
     assert result.returncode == 0, result.stderr
-    old, new = load_bundle(DEFAULT), load_bundle(tmp_path / "new")
+    old, new = load_bundle(fused_bundle()), load_bundle(tmp_path / "new")
     names = [spec.name for spec in new.manifest.detectors]
     assert names[0] == "contrast" and names[-2:] == ["juror-robust", "juror-edges"]
     assert set(names[1:-2]) == {spec.name for spec in old.manifest.detectors} - {"residual"}
@@ -62,7 +75,7 @@ def test_a_bundle_can_be_changed_in_place_and_again(tmp_path: Path) -> None:
     """Files of removed detectors are gone from the folder too; a second jury takes the place of the first, and the note
     stands there once; of a network that two detectors share nothing is lost while one of them is there."""
     bundle = with_jury(
-        load_bundle(DEFAULT), [folder(tmp_path / "a"), folder(tmp_path / "b", "edges")], tmp_path / "own"
+        load_bundle(fused_bundle()), [folder(tmp_path / "a"), folder(tmp_path / "b", "edges")], tmp_path / "own"
     )
     again = with_jury(bundle, [folder(tmp_path / "c", "coarse")], tmp_path / "own", without=("residual",))
     there = {path.name for path in (tmp_path / "own").iterdir()}
@@ -132,7 +145,7 @@ def test_a_folder_that_holds_no_juror_is_refused(tmp_path: Path, what: str, word
 def test_a_juror_for_other_classes_is_refused_and_the_bundle_stays(tmp_path: Path) -> None:
     """Another number of classes, other labels, the labels in another order, another classifier's pupil, a network that
     doesn't run at its size: nothing is written, not even over the bundle's own folder."""
-    bundle = with_jury(load_bundle(DEFAULT), [folder(tmp_path / "good")], tmp_path / "own")
+    bundle = with_jury(load_bundle(fused_bundle()), [folder(tmp_path / "good")], tmp_path / "own")
     before = {path.name: path.read_bytes() for path in (tmp_path / "own").iterdir()}
     turned = (LABELS[1], LABELS[0], *LABELS[2:])
     for number, (made, error, words) in enumerate(
@@ -159,5 +172,5 @@ def test_names_that_do_not_fit(tmp_path: Path) -> None:
         ([], (), "at least one juror"),
     ):
         with pytest.raises(UsageError, match=words):
-            with_jury(load_bundle(DEFAULT), jurors, tmp_path / "new", without=without)
+            with_jury(load_bundle(fused_bundle()), jurors, tmp_path / "new", without=without)
     assert not (tmp_path / "new").exists()

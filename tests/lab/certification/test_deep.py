@@ -14,8 +14,8 @@ from torch import nn
 from firewall import cli
 from firewall.errors import DataError, UsageError
 from firewall.lab.certification.deep import certify_deep, moved, unit_bounds
+from firewall.lab.certification.flow_budget import flow_variation
 from firewall.lab.certification.layers import Affine, Convolution, Layer, Layers, MaxPool, Rectified, open_layers
-from firewall.lab.certification.spatial import flow_variation
 from firewall.lab.cli import app
 
 Floats = npt.NDArray[np.float64]

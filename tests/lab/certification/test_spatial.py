@@ -11,10 +11,10 @@ import pytest
 from firewall.errors import DataError, UsageError
 from firewall.lab.certification.dual import certify_pair, largest_norm, slopes
 from firewall.lab.certification.flow_bounds import MovingImage, checked_image
+from firewall.lab.certification.flow_budget import Floats, checked_budget, flow_variation, grid_of, reach
 from firewall.lab.certification.image_certificate import Threat, certify
 from firewall.lab.certification.linear import Region, hidden_bounds, margin_bounds
 from firewall.lab.certification.mixing import mix
-from firewall.lab.certification.spatial import Floats, checked_budget, flow_variation, grid_of, reach
 from firewall.lab.certification.spatial_attack import Search, attempts, moved
 from firewall.lab.certification.two_layer import TwoLayer
 

@@ -14,8 +14,8 @@ from torch import nn
 from firewall.cli import app, run
 from firewall.errors import DataError
 from firewall.lab.certification.dual import certify_pair, slopes
+from firewall.lab.certification.flow_budget import flow_variation
 from firewall.lab.certification.guarded_training import BOUNDS, Guarded, Settings
-from firewall.lab.certification.spatial import flow_variation
 from firewall.lab.certification.spatial_attack import moved
 from firewall.lab.certification.training_bounds import Dual, case_of
 from firewall.lab.certification.two_layer import NETWORKS, TwoLayer, open_two_layer, write_two_layer

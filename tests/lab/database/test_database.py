@@ -24,7 +24,7 @@ from PIL import Image
 from firewall import Firewall
 from firewall.errors import DataError, FirewallError, UsageError
 from firewall.lab.database import Database, Plan, build
-from firewall.lab.database.jobs import jobs_of
+from firewall.lab.database.jobs import finished, jobs_of
 from firewall.lab.database.selection import _rank
 from firewall.lab.datasets import Dataset, split
 from firewall.lab.reports import database as page
@@ -168,6 +168,22 @@ def copy(made: Path, tmp_path: Path) -> Path:
     """A copy of the finished database, to be damaged."""
     subprocess.run(["cp", "-r", str(made), str(tmp_path / "copy")], check=True)
     return tmp_path / "copy"
+
+
+def test_an_attack_followed_by_a_channel(signs: Path, tmp_path: Path) -> None:
+    """Named in one go, made by the workers, kept with its channel on the card; what is kept still fools behind the
+    channel. The same command finds it finished."""
+    names = ("linf-32@blur+jpeg-75", "fgsm@jpeg-90@known")
+    wanted = replace(plan(signs, *names), limit=6)
+    assert build(tmp_path / "db", wanted, workers=1).failures == ()
+    database = Database(tmp_path / "db")
+    card = database.card.attacks["linf-32@blur+jpeg-75"]
+    assert card["channel"] == "blur+jpeg-75" and card["attack"]["eps"] == 32 / 255 and card["knows"] == "nothing"
+    assert database.card.attacks["fgsm@jpeg-90@known"]["knows"] == "known"
+    record = finished(tmp_path / "db", jobs_of(database.card, names[0])[0])
+    assert record is not None and record.attempted == 6 and len(record.images) >= 2
+    assert build(tmp_path / "db", wanted, workers=1).before == 2
+    assert database.verify() == []
 
 
 def test_a_flipped_byte_is_found_and_mended(made: Path, signs: Path, copy: Path) -> None:

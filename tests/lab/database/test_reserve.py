@@ -21,6 +21,7 @@ from firewall.lab.database.seen import seen, unseen
 from firewall.lab.evaluation.bundle_on_database import evaluate_on_database
 from firewall.lab.evaluation.protocol import protocol_of
 from firewall.lab.models import open_classifier
+from tests.fused_bundle import fused_bundle
 from tests.lab.conftest import DATABASE_ATTACKS, DATABASE_LIMIT
 
 
@@ -141,7 +142,7 @@ def test_groups_are_numbered_by_data_set() -> None:
 def test_a_detector_is_not_judged_by_what_it_was_fitted_to(reserved: Path) -> None:
     """Judging the train split, or all, of the database that a detector learnt from is an error that names both."""
     database = Database(reserved)
-    bundle = _claiming(load_bundle("default"), seen(database, ("train",)))
+    bundle = _claiming(load_bundle(fused_bundle()), seen(database, ("train",)))
 
     with pytest.raises(DataError, match="the detector confidence was fitted to"):
         evaluate_on_database(bundle, database, open_classifier("default"), "all")
@@ -151,7 +152,7 @@ def test_calibration_and_judged_images_share_no_group(reserved: Path, tmp_path: 
     """The same images in another folder are found out; and judging all needs another database for the thresholds."""
     shutil.copytree(reserved, tmp_path / "copy")
     database, classifier = Database(reserved), open_classifier("default")
-    bundle = load_bundle("default")
+    bundle = load_bundle(fused_bundle())
 
     with pytest.raises(DataError, match="judged groups are also among those of --calibration"):
         evaluate_on_database(bundle, database, classifier, "train,dev", Database(tmp_path / "copy"))
@@ -169,7 +170,9 @@ def test_thresholds_of_another_database(reserved: Path, tmp_path: Path) -> None:
     (other / "card.json").write_text(json.dumps(card))
     database = Database(reserved)
 
-    found = evaluate_on_database(load_bundle("default"), database, open_classifier("default"), "all", Database(other))
+    found = evaluate_on_database(
+        load_bundle(fused_bundle()), database, open_classifier("default"), "all", Database(other)
+    )
 
     assert found.summary["normal"]["n"] == DATABASE_LIMIT + 8
     told = found.summary["about"]["calibration"]
@@ -216,7 +219,7 @@ def test_unknown_splits(text: str) -> None:
 
 def test_a_detector_that_does_not_say_is_noted(reserved: Path) -> None:
     """Bundles of before have no record: judged on the train split, that is said first; on others nothing is."""
-    bundle, database = load_bundle("default"), Database(reserved)
+    bundle, database = load_bundle(fused_bundle()), Database(reserved)
     specs = tuple(
         spec.model_copy(update={"parameters": {**spec.parameters, "file": "old.onnx"}, "fitted": None})
         for spec in bundle.manifest.detectors
@@ -231,12 +234,14 @@ def test_a_detector_that_does_not_say_is_noted(reserved: Path) -> None:
 def test_attacks_that_give_themselves_away_are_noted(reserved: Path) -> None:
     """An attack that stops at a probability leaves just that behind, for a confidence detector to know it by."""
     database = Database(reserved)
-    assert not any("stop as soon as" in note for note in protocol_of(load_bundle("default"), database, ("eval",)).notes)
+    assert not any(
+        "stop as soon as" in note for note in protocol_of(load_bundle(fused_bundle()), database, ("eval",)).notes
+    )
 
     aimed = {**database.card.attacks["fgsm"], "criterion": {"kind": "Target", "probability": 0.99}}
     database.card = database.card.model_copy(update={"attacks": {**database.card.attacks, "fgsm": aimed}})
 
-    notes = protocol_of(load_bundle("default"), database, ("eval",)).notes
+    notes = protocol_of(load_bundle(fused_bundle()), database, ("eval",)).notes
     assert any(note.startswith("fgsm stop as soon as") for note in notes)
 
 

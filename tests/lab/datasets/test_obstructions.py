@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from firewall.frame import Pixels
-from firewall.lab.datasets.obstructions import FAMILIES, LARGEST_AREA, OBSTRUCTIONS, obstruct
+from firewall.lab.datasets.obstructions import DRAWS, LARGEST_AREA, OBSTRUCTIONS, obstruct
 
 Draw = Callable[[Pixels, np.random.Generator], Pixels]
 SIZES = ((1, 1), (1, 9), (9, 1), (7, 200), (200, 7), (3, 3), (48, 48), (61, 37))
@@ -20,11 +20,11 @@ def noise(height: int, width: int, seed: int = 0) -> Pixels:
     return np.random.default_rng(seed).integers(0, 256, (height, width, 3), np.uint8)
 
 
-@pytest.mark.parametrize("name", FAMILIES)
+@pytest.mark.parametrize("name", DRAWS)
 def test_a_draw_is_an_image_of_the_same_size_and_depends_on_its_generator_alone(name: str) -> None:
     """Of any size down to one pixel: uint8, the same shape; the same seed gives the same image, another one another;
     what was given in is left as it was, and may be a view."""
-    draw = FAMILIES[name]
+    draw = DRAWS[name]
     for height, width in SIZES:
         for pixels in (noise(height, width), noise(height, width)[::-1, ::-1]):
             before, seeds = pixels.copy(), range(6)
@@ -51,7 +51,7 @@ def covered(draw: Draw, side: int, seed: int) -> float:
 def test_what_lies_on_a_sign_covers_little_of_it(name: str, side: int, largest: float) -> None:
     """The area that is given is at most LARGEST_AREA. Smoothed edges add half a pixel around, which is little on a
     large image and doubles it on a small one; that is what the module says, and it may not become more."""
-    shares = [covered(FAMILIES[name], side, seed) for seed in range(25)]
+    shares = [covered(DRAWS[name], side, seed) for seed in range(25)]
     assert 0 < max(shares) <= largest
     assert np.mean(shares) <= (1.15 if side == 300 else 1.8) * LARGEST_AREA
 
@@ -61,7 +61,7 @@ def test_shadows_darken_light_brightens_and_neither_goes_too_far() -> None:
     grey = np.full((40, 40, 3), 130, np.uint8)
     for seed in range(20):
         for name in ("shadow", "triangle", "railing", "flicker"):
-            drawn = FAMILIES[name](grey, np.random.default_rng(seed)).astype(int)
+            drawn = DRAWS[name](grey, np.random.default_rng(seed)).astype(int)
             assert drawn.max() <= 131 and drawn.min() >= 25, name
         for name in ("projector", "beam"):
             assert OBSTRUCTIONS[name](grey, np.random.default_rng(seed)).min() >= 129, name
@@ -78,4 +78,4 @@ def test_one_kind_is_drawn_and_only_of_those_that_are_named() -> None:
         )
     kinds = tuple(OBSTRUCTIONS)
     assert {int(np.random.default_rng(seed).integers(len(kinds))) for seed in range(200)} == set(range(len(kinds)))
-    assert set(OBSTRUCTIONS) < set(FAMILIES), "attacks draw some families that training never does"
+    assert set(OBSTRUCTIONS) < set(DRAWS), "attacks draw some families that training never does"

@@ -65,6 +65,26 @@ def test_the_verdicts_are_those_of_the_edge(judged: tuple[dict[str, Any], str], 
     assert summary["bundle"]["deepfool"]["withheld"] == np.mean([not verdict.released for verdict in hostile])
 
 
+def test_wrong_release_at_equal_shares_of_benign_images(judged: tuple[dict[str, Any], str], made: Path) -> None:
+    """Per cent of benign images withheld -> rate, n and interval. A stricter threshold releases no more; and the
+    page shows the very pixels of what was released wrongly."""
+    summary, page = judged
+    shown = re.findall(r'src="data:image/png;base64,', page)
+    expected = 0
+    for attack, entry in summary["bundle"].items():
+        rates = entry["wrong_release_at"]
+        assert list(rates) == ["1", "2", "5"] and all(rate["n"] == entry["n"] for rate in rates.values())
+        assert rates["1"]["rate"] >= rates["2"]["rate"] >= rates["5"]["rate"]
+        assert all(rate["ci95"][0] <= rate["rate"] <= rate["ci95"][1] for rate in rates.values())
+        expected += min(6, round(entry["wrong_release"]["rate"] * entry["n"]))
+        assert entry["n"] == sum(
+            Database(made).split_of(each) == "train" for each in Database(made).attacked(attack).entries
+        )
+    assert len(shown) == expected
+    withheld = summary["normal"]["withheld_at"]
+    assert withheld["1"]["rate"] <= withheld["2"]["rate"] <= withheld["5"]["rate"]
+
+
 def test_the_wrong_release_rate_is_that_of_the_edge(judged: tuple[dict[str, Any], str], made: Path) -> None:
     """Of each attack's images the share for which the edge releases another label than the true one; never more than
     what isn't withheld; the attack's success counts the images of the split that were attacked."""
@@ -134,7 +154,8 @@ def test_the_page_from_top_to_bottom(made: Path, tmp_path: Path) -> None:
     assert all(("few" in entry) == (entry["n"] < FEW) for entry in summary["bundle"].values())
     assert '<tr class="few"><td>cw</td><td>optimised</td>' in page
     assert summary["shift"]["normal"]["fog"]["n"] == 10 and ">fog</td>" in page
-    assert summary["about"]["calibration"]["splits"] == ["eval"] and len(summary["about"]["notes"]) == 1
+    assert summary["about"]["calibration"]["splits"] == ["eval"]
+    assert any("doesn't say what it was fitted to" in note for note in summary["about"]["notes"])
 
 
 def test_wrong_use(made: Path) -> None:

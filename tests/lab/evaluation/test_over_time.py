@@ -23,6 +23,7 @@ from firewall.lab.measurement.bundle_verdicts import judge_of
 from firewall.lab.measurement.screened import Screened, screen_all
 from firewall.lab.models import open_classifier
 from firewall.service import TRACKS_FILE, over_time
+from tests.fused_bundle import fused_bundle
 
 
 def sightings(
@@ -152,7 +153,7 @@ def with_detector(bundle: Bundle, fitted: Seen | None) -> Bundle:
 
 def test_tracks_that_a_detector_was_fitted_to_take_no_part(made: Path) -> None:
     """Neither those that it names nor, where it names none, those of the train split."""
-    database, bundle = Database(made), load_bundle("default")
+    database, bundle = Database(made), load_bundle(fused_bundle())
     everything = sorted({entry.group for entry in database.card.normal})
     assert usable_groups(bundle, database) == everything
     card = database.card.dataset
@@ -164,7 +165,7 @@ def test_tracks_that_a_detector_was_fitted_to_take_no_part(made: Path) -> None:
 
 def test_a_specification_goes_into_a_bundle(tmp_path: Path) -> None:
     """As a file that the manifest hashes, beside all that was there; writing it again replaces it, also in place."""
-    bundle, spec = load_bundle("default"), calibrate_tracks(sightings(40), 0.05)
+    bundle, spec = load_bundle(fused_bundle()), calibrate_tracks(sightings(40), 0.05)
     written = with_file(bundle, tmp_path / "b", TRACKS_FILE, spec)
     assert over_time(load_bundle(tmp_path / "b"))[0] == spec
     assert written.manifest.detectors == bundle.manifest.detectors and set(written.files) >= set(bundle.files)
@@ -174,9 +175,9 @@ def test_a_specification_goes_into_a_bundle(tmp_path: Path) -> None:
 
 def test_a_database_gives_the_verdicts_of_the_edge(made: Path) -> None:
     """Suspicion, label and release are those of `firewall screen` on the same pixels."""
-    guard, database = Firewall.load("default", threads=1), Database(made)
+    guard, database = Firewall.load(fused_bundle(), threads=1), Database(made)
     images = database.normal[:6]
-    found = screen_all(judge_of(load_bundle(), open_classifier("default")), database, images, "six")
+    found = screen_all(judge_of(load_bundle(fused_bundle()), open_classifier("default")), database, images, "six")
     verdicts = [guard.screen(image) for image in images]
     assert found.released.tolist() == [verdict.released for verdict in verdicts]
     assert found.label.tolist() == [verdict.suspected_label for verdict in verdicts]
@@ -187,7 +188,10 @@ def test_a_database_gives_the_verdicts_of_the_edge(made: Path) -> None:
 def test_a_report_on_a_small_database(made: Path) -> None:
     """Forty drawn signs, each by itself: a specification, normal tracks of both halves, and no attack long enough."""
     classifier, database = open_classifier("default"), Database(made)
-    judge, settings = judge_of(load_bundle(), classifier), TracksSettings(every=False, rate=0.3, attacks=["deepfool"])
+    judge, settings = (
+        judge_of(load_bundle(fused_bundle()), classifier),
+        TracksSettings(every=False, rate=0.3, attacks=["deepfool"]),
+    )
     spec, report = tracks_report(judge, classifier, database, settings=settings)
     groups = {entry.group for entry in database.card.normal}
     assert report["spec"]["limit"] == spec.limit and spec.tracks == len(groups)

@@ -13,9 +13,10 @@ import firewall
 from firewall.errors import DataError
 from firewall.host.onnxruntime import ort
 from firewall.lab.models import load_network
+from tests.fused_bundle import fused_bundle
 
 BUNDLE = Path(firewall.__file__).parent / "assets" / "default_bundle"
-FILES = sorted(BUNDLE.glob("*.onnx"))
+FILES = sorted([*BUNDLE.glob("*.onnx"), *(fused_bundle() / name for name in ("image-cnn.onnx", "residual.onnx"))])
 
 
 def runtime(content: bytes, values: np.ndarray) -> np.ndarray:

@@ -73,7 +73,7 @@ def attacked(name: str, classifier: Protected, crops: Crops, folder: Path, seed:
         EngineError: The classifier gives no usable outputs.
     """
     # Attacks that are fitted to many images at once get as many as they ask for.
-    size = chunk if (chunk := by_name(name).chunk) > _LARGE else _CHUNK
+    size = asked if (asked := by_name(name).chunk) > _LARGE else _CHUNK
     made: list[Pixels] = []
     folder.mkdir(parents=True, exist_ok=True)
     places = range(0, len(crops), size)

@@ -9,42 +9,20 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from firewall.errors import DataError
 from firewall.lab.evaluation.attacked_images import rate_json
 from firewall.lab.evaluation.crops.families import families_of
 from firewall.lab.evaluation.crops.verdicts import Row, suspicions
 from firewall.lab.measurement import metrics
 from firewall.lab.measurement.intervals import rate_of
 from firewall.lab.measurement.metrics import FEW
+from firewall.lab.measurement.wrong_release import finite
 
-__all__ = ["RATES", "SIDES", "means", "of_attack", "of_benign", "ranked", "thresholds"]
+__all__ = ["SIDES", "means", "of_attack", "of_benign", "ranked"]
 
 Mask = npt.NDArray[np.bool_]
 
-#: Shares of benign images withheld at which bundles are compared.
-RATES = (0.01, 0.02, 0.05)
 #: Bounds between groups of crops, by their shorter side in pixels.
 SIDES = (20, 24, 32, 40, 55, 80)
-
-
-def thresholds(calibration: list[Row]) -> dict[str, float]:
-    """Share of benign images withheld, in per cent -> the suspicion above which an image is withheld for that.
-
-    Args:
-        calibration: Benign images that are not judged.
-
-    Raises:
-        DataError: None of them could be judged.
-    """
-    found = suspicions(calibration)
-    finite = found[np.isfinite(found)]
-    if len(finite) == 0:
-        raise DataError(
-            f"none of the {len(calibration)} benign images got a score from every detector; repair the bundle"
-        )
-    # An image that no threshold releases counts as one above all.
-    values = np.where(np.isfinite(found), found, finite.max() + 1)
-    return {f"{100 * rate:g}": metrics.threshold_at(values, rate) for rate in RATES}
 
 
 def of_attack(name: str, rows: list[Row], limits: Mapping[str, float], benign: list[Row]) -> dict[str, Any]:
@@ -53,7 +31,7 @@ def of_attack(name: str, rows: list[Row], limits: Mapping[str, float], benign: l
     Args:
         name: The attack.
         rows: Of its images, all of them named right before they were attacked, whether it fooled the classifier or not.
-        limits: Of `thresholds`.
+        limits: Of `limits_at`.
         benign: Rows of the benign images that are judged.
 
     Returns:
@@ -86,7 +64,7 @@ def of_benign(rows: list[Row], limits: Mapping[str, float], *, sizes: bool = Fal
 
     Args:
         rows: Of the images.
-        limits: Of `thresholds`.
+        limits: Of `limits_at`.
         sizes: Also by the crop's own size.
 
     Returns:
@@ -158,10 +136,7 @@ def _rate(mask: Mask, groups: npt.NDArray[np.int64]) -> dict[str, Any]:
 def _detection(fooling: list[Row], limits: Mapping[str, float], benign: list[Row]) -> dict[str, Any]:
     """How well the suspicion separates images that fool the classifier from benign ones."""
     high, low = suspicions(fooling), suspicions(benign)
-    both = np.concatenate([high, low])
-    finite = both[np.isfinite(both)]
-    top = finite.max() + 1 if len(finite) else 1.0
-    high, low = (np.where(np.isfinite(values), values, top) for values in (high, low))
+    high, low = finite(high, low), finite(low, high)
     found = metrics.separate(low, high, rates=(), normal_tracks=_groups(benign), adversarial_tracks=_groups(fooling))
     return {
         "n": len(fooling),

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -83,7 +84,7 @@ class Sets:
 
     judged: Crops
     calibration: Crops
-    about: dict[str, object]
+    about: dict[str, Any]
 
 
 def open_sets(
@@ -145,7 +146,7 @@ def _opened(spec: str, root: Path | None, classifier: Protected) -> tuple[str, D
     """The public name of a data set, and the data set."""
     name, _, part = spec.partition("/")
     folder = Path(spec.removeprefix("folder:"))
-    if name in NAMES and not (part and folder.is_dir()):
+    if name in NAMES:
         found = open_dataset(name, root, part=part or "test")
         shown = f"{name}/{part or 'test'}" if name in ("gtsrb", "mnist", "cifar10") else name
     elif folder.is_dir():

@@ -21,18 +21,24 @@ from firewall.errors import DataError
 from firewall.lab.database.building import alone
 from firewall.lab.evaluation.crops.attacked import attacked, check
 from firewall.lab.evaluation.crops.changes import CHANGES, changed
-from firewall.lab.evaluation.crops.figures import RATES, means, of_attack, of_benign, ranked, thresholds
+from firewall.lab.evaluation.crops.figures import means, of_attack, of_benign, ranked
 from firewall.lab.evaluation.crops.images import Crops, Sets, open_sets
-from firewall.lab.evaluation.crops.verdicts import Row, judge_key, verdicts
+from firewall.lab.evaluation.crops.verdicts import Row, judge_key, suspicions, verdicts
+from firewall.lab.measurement.wrong_release import SHARES, WronglyReleased, limits_at
 from firewall.lab.models import open_classifier
 from firewall.transforms import resize
 
-__all__ = ["USUAL", "Measured", "Released", "Settings", "measure"]
+__all__ = ["USUAL", "Measured", "Settings", "measure"]
 
 #: Attacks that are tried if none is named.
-USUAL = ("pgd-0.03", "pgd-0.06", "bim", "deepfool", "stickers", "stadv-wide")
+USUAL = (
+    *("linf-8@input", "linf-8@input@jpeg-90", "linf-8", "linf-8@jpeg-90", "linf-16@input@h264-23"),
+    *("blurred-16", "low-frequency-32", "triangle", "two-bars", "beam", "pose"),
+)
+#: With fewer benign images a threshold for 1 % says little.
+_ENOUGH = 100
 #: Wrongly released images of each attack that are shown.
-_SHOWN = 4
+_SHOWN = 6
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,26 +67,16 @@ class Settings:
 
 
 @dataclass(frozen=True, eq=False)
-class Released:
-    """An attacked crop for which a wrong label went out: uint8 (h, w, 3), the true class and the released one."""
-
-    attack: str
-    image: Any
-    label: str
-    released: str
-
-
-@dataclass(frozen=True, eq=False)
 class Measured:
     """The result.
 
     Attributes:
         summary: As `--json` writes it.
-        wrong: Examples of what was released wrongly, for the page.
+        wrong: Attack -> images for which a wrong label is released, the worst attack first, for the page.
     """
 
     summary: dict[str, Any]
-    wrong: tuple[Released, ...]
+    wrong: dict[str, tuple[WronglyReleased, ...]]
 
 
 def measure(bundle: str, settings: Settings, work: Path) -> Measured:
@@ -126,7 +122,7 @@ class _Run:
         judged = self.sets.judged.drawn(seed)
         setting = self.sets.calibration.drawn(seed)
         setting = setting.take(np.arange(min(settings.benign, len(setting))))
-        limits = thresholds(self._judged(setting, "thresholds"))
+        limits = limits_at(suspicions(self._judged(setting, "thresholds")))
         crops = judged.take(np.arange(min(settings.benign, len(judged))))
         clean = self._judged(crops, "benign")
         benign: dict[str, Any] = {"none": of_benign(clean, limits, sizes=True)}
@@ -134,13 +130,16 @@ class _Run:
             under = Crops(changed(crops.images, name, seed), crops.labels, crops.groups, crops.sources)
             benign[name] = of_benign(self._judged(under, f"benign, {name}"), limits)
         victims, tried = self._victims(judged)
-        entries, wrong = {}, []
+        entries, wrong = {}, {}
         for name in settings.attacks:
             images = attacked(name, classifier, victims, folder / _file(name), seed)
             rows = self._judged(images, name)
             entries[name] = of_attack(name, rows, limits, clean)
-            wrong += self._examples(name, images, rows)
-        return Measured(self._summary(ranked(entries), benign, limits, tried, len(setting)), tuple(wrong))
+            wrong[name] = self._examples(images, rows)
+        entries = ranked(entries)
+        return Measured(
+            self._summary(entries, benign, limits, tried, len(setting)), {name: wrong[name] for name in entries}
+        )
 
     def _judged(self, crops: Crops, what: str) -> list[Row]:
         images = _file(f"{self.sets.about['calibration_images' if what == 'thresholds' else 'images']}")
@@ -165,13 +164,13 @@ class _Run:
             )
         return judged.take(right), tried
 
-    def _examples(self, name: str, images: Crops, rows: Sequence[Row]) -> list[Released]:
+    def _examples(self, images: Crops, rows: Sequence[Row]) -> tuple[WronglyReleased, ...]:
         labels = self.guard.bundle.manifest.classifier.labels
-        wrong = [row for row in rows if row.released_label is not None and row.released_label != row.label]
-        return [
-            Released(name, images.images[row.index], labels[row.label], labels[int(row.released_label or 0)])
-            for row in wrong[:_SHOWN]
-        ]
+        return tuple(
+            WronglyReleased(images.images[row.index], labels[row.label], labels[row.released_label])
+            for row in rows
+            if row.released_label is not None and row.released_label != row.label
+        )[:_SHOWN]
 
     def _summary(
         self,
@@ -184,6 +183,10 @@ class _Run:
         """With the worst attack first, and nothing in it that differs from run to run."""
         worst = next(iter(entries))
         bundle, settings = self.guard.bundle, self.settings
+        about = dict(self.sets.about)
+        if calibration < _ENOUGH:
+            few = f"thresholds for 1 % were set on {calibration} benign images: too few, they may withhold far more"
+            about["notes"] = [*about["notes"], few]
         return {
             "worst": {"attack": worst, "wrong_release": entries[worst]["wrong_release"]},
             "mean_wrong_release": float(np.mean([entry["wrong_release"]["rate"] for entry in entries.values()])),
@@ -193,7 +196,7 @@ class _Run:
             "thresholds": {
                 "own": "the bundle's own rule, as Firewall.screen applies it",
                 "at": limits,
-                "what": f"suspicion that withholds {', '.join(f'{100 * rate:g}' for rate in RATES)} % of "
+                "what": f"suspicion that withholds {', '.join(f'{100 * rate:g}' for rate in SHARES)} % of "
                 f"{calibration} benign images of {self.sets.about['calibration_images']}, none of them judged",
             },
             "about": {
@@ -205,7 +208,7 @@ class _Run:
                 "limit": settings.limit,
                 "looked_at": tried,
                 "seed": settings.seed,
-                **self.sets.about,
+                **about,
             },
         }
 

@@ -163,15 +163,15 @@ def _judged(guard: Firewall, crops: Crops, place: int) -> Row:
         released=verdict.released,
         released_label=verdict.label,
         reason=str(verdict.reason),
-        suspicion=_suspicion(guard, verdict),
+        suspicion=_suspicion(guard, verdict, min(image.shape[:2])),
         scores={name: score if math.isfinite(score) else None for name, score in verdict.scores.items()},
     )
 
 
-def _suspicion(guard: Firewall, verdict: Verdict) -> float | None:
+def _suspicion(guard: Firewall, verdict: Verdict, side: int) -> float | None:
     """Of all detectors together. A verdict's own may rest on fewer: those that settled it."""
     scores: dict[str, Any] = verdict.scores
     if len(scores) < len(guard.detectors) or not all(math.isfinite(score) for score in scores.values()):
         return None
-    excess = guard.policy.excess(scores)
+    excess = guard.rules.policy(side).excess(scores)
     return excess if math.isfinite(excess) else None

@@ -39,7 +39,7 @@ FAMILIES: MappingProxyType[str, tuple[str, ...]] = MappingProxyType(
         "shadow": ("shadow", "shadow-refined", "triangle", "railing"),
         "light": ("beam", "glare", "flicker", "projector", "projector-gradient", "cast"),
         "occlusion": ("bars", "two-bars", "stickers-drawn", "leaves", "scribble", "dirt", "drops"),
-        "pose": ("pose",),
+        "pose": ("pose", "pose-wide"),
     }
 )
 

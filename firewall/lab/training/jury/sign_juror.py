@@ -15,6 +15,7 @@ import torch
 
 from firewall.errors import DataError, UsageError
 from firewall.export.onnx import export_classifier
+from firewall.export.precision import with_half_weights
 from firewall.frame import Pixels, Region
 from firewall.lab.datasets import gtsrb
 from firewall.lab.datasets.packs import load_images, open_pack
@@ -143,7 +144,8 @@ def train_on_lot(
     )
     size, file = juror_kind(settings.kind).size, out / "juror.onnx"
     export_classifier(network, file, size=size, labels=(*gtsrb.CLASS_NAMES, NOT_A_SIGN))
-    content = file.read_bytes()
+    content = with_half_weights(file.read_bytes())
+    file.write_bytes(content)
     judged = {"kept-out tracks": lot.held} | ({} if lot.test is None else {"test": lot.test})
     card = {
         "juror": {"kind": settings.kind, "file": file.name, "width": size, "height": size},

@@ -90,7 +90,7 @@ def test_held_scenes_are_not_learnt_from(tmp_path: Path) -> None:
 
 
 def test_a_folder_of_scenes_and_what_is_no_scene(tmp_path: Path) -> None:
-    """Images of a folder are scenes without signs; a missing folder or boxes of another form: an error that says so."""
+    """Images of a folder are scenes without signs; a missing folder and boxes of another form are named."""
     (tmp_path / "images").mkdir()
     cv2.imwrite(str(tmp_path / "images" / "0.png"), scene(3))
     assert without_sign(tmp_path / "images")

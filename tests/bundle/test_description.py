@@ -11,12 +11,13 @@ import pytest
 
 from firewall import cli
 from firewall.bundle import Bundle, load_bundle, write_bundle
-from firewall.bundle.card import describe
 from firewall.bundle.certificate import CERTIFICATE_FILE, CertificateSpec, RateSpec, certificate, judges
+from firewall.bundle.description import describe
 from firewall.bundle.numerics import FUSED, Measurement, Numerics
 from firewall.bundle.provenance import Provenance, StageFile, StageRecord
 from firewall.bundle.trust import Trust
 from firewall.errors import BundleError
+from tests.fused_bundle import fused_bundle
 
 RATE = {"images": 200, "hits": 10, "upper_if_independent": 0.0836}
 GROUPED = {
@@ -32,7 +33,7 @@ GROUPED = {
 
 def rewritten(folder: Path, *, certified: dict[str, Any] | None = None, **changes: Any) -> Bundle:
     """The default bundle with other fields, and with this certificate or none; its `judges` is filled in."""
-    plain = load_bundle()
+    plain = load_bundle(fused_bundle())
     fields = {**plain.manifest.model_dump(exclude={"files"}), **changes}
     files = {name: content for name, content in plain.files.items() if name != CERTIFICATE_FILE}
     if certified is not None:
@@ -68,7 +69,7 @@ def shown(bundle: Bundle, capsys: pytest.CaptureFixture[str]) -> str:
 
 def test_a_bundle_of_bare_thresholds_shows_them(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     """Without fusion, correction and certificate: each detector's own threshold, and no word of what isn't there."""
-    plain = load_bundle().manifest
+    plain = load_bundle(fused_bundle()).manifest
     bundle = rewritten(tmp_path / "b", fusion=None, correction=None)
 
     card, text = describe(bundle), shown(bundle, capsys)
@@ -81,9 +82,9 @@ def test_a_bundle_of_bare_thresholds_shows_them(tmp_path: Path, capsys: pytest.C
 
 def test_the_fusion_is_shown_as_it_judges(capsys: pytest.CaptureFixture[str]) -> None:
     """Threshold and each detector's numbers; a detector that withholds by itself is named with its limit."""
-    fusion = load_bundle().manifest.fusion
+    fusion = load_bundle(fused_bundle()).manifest.fusion
     assert fusion is not None
-    text = shown(load_bundle(), capsys)
+    text = shown(load_bundle(fused_bundle()), capsys)
 
     assert f"withheld above {fusion.threshold:.6g}" in text and "in the fusion" in text
     alone = {term.detector: term.withhold_above for term in fusion.terms if term.withhold_above is not None}
@@ -163,7 +164,7 @@ def test_more_hits_than_there_were_is_no_rate(changes: dict[str, int], said: str
 def test_what_judges_is_all_that_a_verdict_depends_on(tmp_path: Path) -> None:
     """Another threshold, another fusion or another file of a detector is another judge; name, notes and the number of
     the version are not."""
-    plain = load_bundle()
+    plain = load_bundle(fused_bundle())
     own = judges(plain.manifest)
     first, *others = plain.manifest.detectors
     fusion = plain.manifest.fusion
@@ -207,7 +208,7 @@ def limits(detectors: list[str], coverage: list[dict[str, Any]]) -> bytes:
 
 def test_limits_by_size_are_shown(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     """Each group with its sizes, limits and what was measured there; sizes without a measurement say so."""
-    plain = load_bundle()
+    plain = load_bundle(fused_bundle())
     names = [spec.name for spec in plain.manifest.detectors]
     found = {"tracks": 70, "images": 900, "withheld": 0.0123, "low": 0.004, "high": 0.03}
     coverage = [{"group": 1, **found}, {"group": None, **found}, {"part": "fog", "group": None, **found}]
@@ -227,7 +228,7 @@ def test_limits_by_size_are_shown(tmp_path: Path, capsys: pytest.CaptureFixture[
 
 def test_limits_of_another_bundle_are_named_as_such(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     """All else is shown."""
-    plain = load_bundle()
+    plain = load_bundle(fused_bundle())
     fields = plain.manifest.model_dump(exclude={"files"})
     write_bundle(tmp_path, {**plain.files, "conditional.json": limits(["other"], [])}, **fields)
 

@@ -13,7 +13,7 @@ from firewall.bundle.certificate import certificate
 from firewall.bundle.conditional import conditional_spec
 from firewall.errors import BundleError
 
-__all__ = ["describe", "render"]
+__all__ = ["describe", "render", "render_conditional"]
 
 
 def describe(bundle: Bundle) -> dict[str, Any]:
@@ -120,7 +120,7 @@ def render(card: dict[str, Any], console: Console) -> None:
             if term["withhold_above"] is not None:
                 console.print(_plain(f"{term['detector']} above {term['withhold_above']:.6g} withholds by itself"))
     if card["conditional"] is not None:
-        _render_conditional(card["conditional"], console)
+        render_conditional(card["conditional"], console)
     if card["certificate"] is not None:
         _render_certificate(card["certificate"], console)
     files = Table("file", "bytes", "SHA-256", box=None)
@@ -142,7 +142,8 @@ def _conditional(bundle: Bundle) -> dict[str, Any] | None:
     return {**spec.model_dump(mode="json", exclude={"fitted"}), "fitted": [_seen(seen) for seen in spec.fitted]}
 
 
-def _render_conditional(spec: dict[str, Any], console: Console) -> None:
+def render_conditional(spec: dict[str, Any], console: Console) -> None:
+    """Print the limits by size that `describe` gave, as tables."""
     if "invalid" in spec:
         console.print(_plain(f"limits by size: {spec['invalid']}"))
         return

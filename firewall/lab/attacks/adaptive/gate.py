@@ -1,0 +1,64 @@
+"""The real firewall, asked: the only judge of whether an attack has succeeded."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+import numpy as np
+import numpy.typing as npt
+
+from firewall.screening import Firewall
+from firewall.verdict import Verdict
+
+__all__ = ["Attempt", "Gate"]
+
+Pixels = npt.NDArray[np.uint8]
+
+
+@dataclass(frozen=True, eq=False)
+class Attempt:
+    """An attacked image and what the real firewall said of it.
+
+    Args:
+        pixels: Uint8 (h, w, 3).
+        verdict: The firewall's.
+        wrong: A label was released, and not the right one.
+    """
+
+    pixels: Pixels
+    verdict: Verdict
+    wrong: bool
+
+    @property
+    def rank(self) -> tuple[int, float]:
+        """How near it came, larger is nearer: a wrong label released, withheld with a wrong label, and how clearly."""
+        suspicion = self.verdict.suspicion
+        return (2 if self.wrong else 0 if self.verdict.released else 1, -(1e9 if suspicion is None else suspicion))
+
+
+@dataclass
+class Gate:
+    """A firewall that counts how often it is asked.
+
+    Args:
+        firewall: It judges each image by itself.
+        label: The right label.
+        queries: How many images it has judged.
+    """
+
+    firewall: Firewall
+    label: int
+    queries: int = field(default=0)
+
+    def ask(self, pixels: Pixels) -> Attempt:
+        """Judge an image.
+
+        Args:
+            pixels: Uint8 (h, w, 3).
+
+        Returns:
+            What came of it.
+        """
+        self.queries += 1
+        verdict = self.firewall.screen(pixels)
+        return Attempt(pixels, verdict, verdict.released and verdict.label != self.label)

@@ -1,0 +1,75 @@
+"""What the detectors of a bundle look at, in torch: the differentiable counterpart of `firewall.detectors.Evidence`."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from firewall.lab.attacks.adaptive.operations import copies, residuals, resized
+
+__all__ = ["View"]
+
+
+@dataclass(frozen=True, eq=False)
+class View:
+    """N images of one size on their way through the firewall.
+
+    Args:
+        crop: Float (N, 3, h, w), multiples of 1/255: the regions' own pixels.
+        image: Float (N, 3, H, W): the same at the classifier's input size.
+        logits: (N, classes) of `image`.
+        label: Int64 (N,), the class that detectors judge: the classifier's first one, or the attacker's aim.
+        network: The classifier, (M, 3, H, W) -> (M, classes).
+        most: At most so many copies of an image are classified, drawn by `generator`; 0: all. What is expected of a
+            mean over copies stays the same, and a step costs less.
+        generator: Draws them.
+    """
+
+    crop: Tensor
+    image: Tensor
+    logits: Tensor
+    label: Tensor
+    network: Callable[[Tensor], Tensor]
+    most: int = 0
+    generator: torch.Generator | None = None
+
+    def copies(self, operations: Sequence[str]) -> Tensor:
+        """Logits of transformed copies.
+
+        Args:
+            operations: Names such as `rotate:3`.
+
+        Returns:
+            (N, K, classes); K is `most` where that is less than there are operations.
+        """
+        names = list(operations)
+        if 0 < self.most < len(names):
+            drawn = torch.randperm(len(names), generator=self.generator)[: self.most].sort().values
+            names = [names[place] for place in drawn.tolist()]
+        found = copies(self.image, names)
+        logits: Tensor = self.network(found.flatten(0, 1)).unflatten(0, found.shape[:2])
+        return logits
+
+    def residual(self, rate: float, reading: str) -> Tensor:
+        """The residual images at a compression rate, float (N, 3, H, W), -1..1."""
+        return residuals(self.image, rate, reading)
+
+    def resized(self, width: int, height: int) -> Tensor:
+        """The crops at another size, float (N, 3, height, width)."""
+        return resized(self.crop, width, height)
+
+    def against(self, logits: Tensor) -> Tensor:
+        """Log-odds against the label.
+
+        Args:
+            logits: (N, classes), or with further classes behind them.
+
+        Returns:
+            (N,), higher = less probable.
+        """
+        own = logits.gather(1, self.label[:, None])[:, 0]
+        others: Tensor = logits.scatter(1, self.label[:, None], -torch.inf).logsumexp(1)
+        return others - own
