@@ -37,9 +37,8 @@ from firewall.lab.models import Protected, open_classifier
 from firewall.lab.training.detector_folder import Trained
 from firewall.lab.training.jury.figures import rate
 from firewall.lab.training.jury.material import load_material
-from firewall.transforms import apply_operations
 
-ATTACKS = "fgsm,pgd-0.01,pgd-0.03,pgd-0.03>jpeg:75,pgd-high-confidence,bars,shadow"
+ATTACKS = "fgsm,pgd-0.01,pgd-0.03,pgd-0.03@jpeg-75,pgd-high-confidence,two-bars,triangle"
 RATES = (0.01, 0.02, 0.05)
 
 
@@ -54,7 +53,7 @@ def main() -> None:
     parser.add_argument("--fit", type=int, default=1500)
     parser.add_argument("--judge", type=int, default=1000)
     parser.add_argument("--attacked", type=int, default=300)
-    parser.add_argument("--attacks", default=ATTACKS, help="NAME or NAME>OPERATION, such as pgd-0.03>jpeg:75")
+    parser.add_argument("--attacks", default=ATTACKS, help="with commas [%(default)s]")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--name", required=True)
     parser.add_argument("--json", type=Path, help="added to what is there, under --name")
@@ -109,10 +108,7 @@ def main() -> None:
     }
     right = np.flatnonzero(judge.labels == truth)[: arguments.attacked]
     for name in filter(None, arguments.attacks.split(",")):
-        attack, _, operation = name.partition(">")
-        images = attacked(classifier, attack, judge.images[right], truth[right], arguments.seed)
-        if operation:
-            images = np.stack([apply_operations(image, [operation])[0] for image in images])
+        images = attacked(classifier, name, judge.images[right], truth[right], arguments.seed)
         seen = looked(classifier, list(images))
         wrong = seen.labels != truth[right]
         result["attacks"][name] = {
