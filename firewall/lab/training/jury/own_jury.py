@@ -81,7 +81,7 @@ class PupilSettings(Schedule):
         outputs: How many logits.
         classifier: SHA-256 of the classifier's ONNX file.
         images: SHA-256 of what it learns from.
-        others: Number of crops that show no class.
+        others: SHA-256 of the crops that show no class; empty if there are none.
         label_share: How much a known class counts beside the classifier's answer, 0..1.
         label_smoothing: Of the cross-entropy.
         other_share: Crops without a class in each epoch, as a share of the images.
@@ -96,7 +96,7 @@ class PupilSettings(Schedule):
     outputs: int = 2
     classifier: str = ""
     images: str = ""
-    others: int = 0
+    others: str = ""
     label_share: float = 0.5
     label_smoothing: float = 0.02
     other_share: float = 0.2
@@ -180,7 +180,7 @@ def _one(
         outputs=count + bool(others),
         classifier=hashlib.sha256(teacher.content).hexdigest(),
         images=material.sha256,
-        others=len(others),
+        others=_digest(others),
         mirror=plan.mirror,
         bfloat16=plan.bfloat16,
     )
@@ -270,6 +270,13 @@ def _finished(out: Path, settings: PupilSettings) -> dict[str, Any] | None:
     except (OSError, ValueError, KeyError, TypeError):
         return None
     return card if whole and card.get("settings") == asdict(settings) else None
+
+
+def _digest(images: Sequence[Pixels]) -> str:
+    total = hashlib.sha256()
+    for image in images:
+        total.update(repr(image.shape).encode() + image.tobytes())
+    return total.hexdigest() if images else ""
 
 
 def _labels(classes: Sequence[str], others: Sequence[Pixels]) -> tuple[str, ...]:

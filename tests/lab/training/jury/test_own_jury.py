@@ -245,6 +245,7 @@ def test_a_killed_jury_goes_on_to_the_same_jurors(place: Path, tmp_path: Path) -
         (("--kinds", ""), 2, "at least one"),
         (("--device", "cuda:99"), 2, "torch finds"),
         (("--bundle", "B"), 1, "a fifth of the images is kept out for this"),
+        (("--channels", "bgr"), 1, "accept-preparation"),
         (("--images", "nowhere"), 2, "neither a folder"),
         (("--classifier", "none.onnx"), 1, "none.onnx"),
         (("--scenes", "nowhere"), 1, "nowhere"),
@@ -253,8 +254,8 @@ def test_a_killed_jury_goes_on_to_the_same_jurors(place: Path, tmp_path: Path) -
 def test_wrong_use_is_one_line_before_anything_is_trained(
     place: Path, tmp_path: Path, more: tuple[str, ...], code: int, words: str
 ) -> None:
-    """Kinds, device, images, classifier, too few images for the bundle's rate."""
-    result = lab(*command(place, tmp_path / "out", *more))
+    """Kinds, device, images, classifier, preparation, too few images for the bundle's rate."""
+    result = lab(*command(place, tmp_path / "out", "--epochs", "1", *more))
     assert result.returncode == code and words in result.stderr, result.stderr
     assert "Traceback" not in result.stderr and not list((tmp_path / "out").rglob("*.pt"))
 
