@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Sequence
 
 import cv2
 import numpy as np
@@ -12,38 +11,18 @@ from torch import Tensor
 from torch.utils.data import Dataset
 
 from firewall.frame import Pixels
-from firewall.lab.datasets.obstructions import OBSTRUCTIONS, obstruct
-from firewall.lab.datasets.shifts import KINDS
-from firewall.lab.training.classifiers.augmentation import augment
 from firewall.lab.training.classifiers.outliers import partial
+from firewall.lab.training.classifiers.variety import Variety, version
 from firewall.lab.training.jury.non_signs import drawn, inverted
 
-__all__ = ["Opinions", "Variety"]
+__all__ = ["BENIGN_LOOK", "Opinions"]
 
-_WEATHER = ("rain", "fog", "dark", "bright", "sharp", "noise")
-#: Longer side in pixels that larger images are reduced to first.
-_LARGEST = 96
+#: Obstructions that look like light as it is: a juror that answers for clear signs alone answers for these too.
+BENIGN_LOOK = ("cast", "glare", "projector")
+
 #: Of what is no sign: up to which share it is a crop of `others` (if there are some), a part of a sign, an inverted
 #: sign; the rest is drawn, at this size in pixels.
 _CROPS, _PARTS, _INVERTED, _DRAWN = 0.7, 0.8, 0.86, 64
-
-
-@dataclass(frozen=True)
-class Variety:
-    """How far the versions differ from the image.
-
-    Args:
-        obstructed: Share of the versions with a shadow, a sticker, light, dirt ... on them.
-        kinds: Names of the obstructions that are drawn.
-        weather: Share of the versions under rain, fog, darkness ...
-        mirror: Class of the mirror image of each class that has one; half of their versions are mirrored, and half of
-            what is no sign.
-    """
-
-    obstructed: float = 0.4
-    kinds: tuple[str, ...] = tuple(OBSTRUCTIONS)
-    weather: float = 0.2
-    mirror: Mapping[int, int] = field(default_factory=dict)
 
 
 class Opinions(Dataset[tuple[Tensor, int]]):
@@ -59,6 +38,7 @@ class Opinions(Dataset[tuple[Tensor, int]]):
         size: Width and height of the versions in pixels.
         variety: How far they differ.
         seed: What is random depends on it.
+        clear: Whether an obstructed sign has the label `reject` as well, but for BENIGN_LOOK.
     """
 
     def __init__(
@@ -71,7 +51,9 @@ class Opinions(Dataset[tuple[Tensor, int]]):
         size: int,
         variety: Variety,
         seed: int,
+        clear: bool = False,
     ) -> None:
+        self.clear = clear
         self.images, self.labels, self.others = images, labels, others
         self.reject, self.size, self.variety, self.seed = reject, size, variety, seed
 
@@ -86,27 +68,10 @@ class Opinions(Dataset[tuple[Tensor, int]]):
         mirror = self.variety.mirror
         if (label in mirror or label == self.reject) and generator.random() < 0.5:
             pixels, label = np.ascontiguousarray(pixels[:, ::-1]), mirror.get(label, label)
-        pixels = self._seen(pixels, generator)
+        pixels, obstruction = version(pixels, self.size, self.variety, generator)
+        if self.clear and obstruction and obstruction not in BENIGN_LOOK:
+            label = self.reject
         return torch.from_numpy(pixels.copy()).permute(2, 0, 1).float().div(255), label
-
-    def _seen(self, pixels: Pixels, generator: np.random.Generator) -> Pixels:
-        height, width = pixels.shape[:2]
-        if max(height, width) > _LARGEST:  # finer than that is not seen, and costs time
-            share = _LARGEST / max(height, width)
-            # A strip so thin that nothing would be left of it stays a pixel wide.
-            thin = min(height, width) * share <= 0.5
-            size = (max(1, round(width * share)), max(1, round(height * share))) if thin else None
-            pixels = np.asarray(cv2.resize(pixels, size, fx=share, fy=share, interpolation=cv2.INTER_AREA), np.uint8)
-        obstructed = generator.random() < self.variety.obstructed
-        before = generator.random() < 0.5  # what lies on the sign is seen under its pose and through the camera
-        if obstructed and before:
-            pixels = obstruct(pixels, generator, self.variety.kinds)
-        pixels = augment(pixels, self.size, generator)
-        if obstructed and not before:
-            pixels = obstruct(pixels, generator, self.variety.kinds)
-        if generator.random() < self.variety.weather:
-            pixels = KINDS[_WEATHER[int(generator.integers(len(_WEATHER)))]].drawn(pixels, generator)
-        return pixels
 
     def _other(self, generator: np.random.Generator) -> Pixels:
         kind = generator.random()

@@ -13,7 +13,7 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
-from firewall.errors import DataError, UsageError
+from firewall.errors import DataError
 from firewall.export.onnx import export_classifier
 from firewall.export.precision import with_half_weights
 from firewall.frame import Pixels, Region
@@ -21,7 +21,7 @@ from firewall.lab.datasets import gtsrb
 from firewall.lab.datasets.packs import load_images, open_pack
 from firewall.lab.models.juror import juror_kind
 from firewall.lab.training.classifiers.augmentation import MIRROR
-from firewall.lab.training.jury.opinions import Variety
+from firewall.lab.training.classifiers.variety import Variety, obstructions
 from firewall.lab.training.jury.scenes import crops_without_sign
 from firewall.lab.training.jury.training import JurorSettings, predict, train_juror
 from firewall.lab.training.loop import checked_device
@@ -148,7 +148,13 @@ def train_on_lot(
     file.write_bytes(content)
     judged = {"kept-out tracks": lot.held} | ({} if lot.test is None else {"test": lot.test})
     card = {
-        "juror": {"kind": settings.kind, "file": file.name, "width": size, "height": size},
+        "juror": {
+            "kind": settings.kind,
+            "file": file.name,
+            "width": size,
+            "height": size,
+            "clear": juror_kind(settings.kind).clear,
+        },
         "sha256": hashlib.sha256(content).hexdigest(),
         "parameters": sum(parameter.numel() for parameter in network.parameters()),
         "training": {
@@ -157,6 +163,7 @@ def train_on_lot(
             "tracks": lot.tracks,
             "crops without a sign": len(lot.others),
             "epochs": settings.epochs,
+            "refines": settings.start or None,
         },
         "split": {"by": "track", "seed": gtsrb.KEPT_OUT[1], "calibration_share": gtsrb.KEPT_OUT[0]},
         "accuracy": {
@@ -178,13 +185,7 @@ def sign_variety(settings: JurorSettings) -> Variety:
     Raises:
         UsageError: An obstruction that is left out is unknown, or all of them are left out.
     """
-    known = Variety().kinds
-    unknown = [name for name in settings.without if name not in known]
-    kinds = tuple(kind for kind in known if kind not in settings.without)
-    if unknown or not kinds:
-        what = f"unknown obstruction {unknown[0]!r}" if unknown else "no obstruction is left"
-        raise UsageError(f"--without: {what}; known: {', '.join(known)}")
-    return Variety(settings.obstructed, kinds, settings.weather, MIRROR)
+    return Variety(settings.obstructed, obstructions(settings.without), settings.weather, MIRROR)
 
 
 def without_sign(path: Path) -> list[Pixels]:

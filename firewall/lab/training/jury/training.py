@@ -16,8 +16,9 @@ from torch.utils.data import Dataset
 from firewall.errors import DataError, UsageError
 from firewall.frame import Pixels
 from firewall.lab.models.juror import Juror, Kind, juror_kind
+from firewall.lab.training.classifiers.variety import Variety
 from firewall.lab.training.jury.adversary import Adversary
-from firewall.lab.training.jury.opinions import Opinions, Variety
+from firewall.lab.training.jury.opinions import Opinions
 from firewall.lab.training.loop import Schedule, fit, read_checkpoint
 from firewall.transforms import resize
 
@@ -38,6 +39,7 @@ class JurorSettings(Schedule):
         obstructed: Share of the versions with something on the sign.
         weather: Share of the versions in bad weather.
         without: Names of obstructions that are not drawn, so that they can be measured as unseen.
+        start: Checkpoint of a juror of this kind to begin with; empty: random weights.
         bfloat16: Whether passes run in bfloat16, which is faster on processors that have it.
     """
 
@@ -50,6 +52,7 @@ class JurorSettings(Schedule):
     obstructed: float = 0.4
     weather: float = 0.2
     without: tuple[str, ...] = ()
+    start: str = ""
     bfloat16: bool = False
 
 
@@ -97,7 +100,14 @@ def train_juror(
         )
     kind = juror_kind(settings.kind)
     dataset = Opinions(
-        images, labels, others, reject=settings.outputs - 1, size=kind.size, variety=variety, seed=settings.seed
+        images,
+        labels,
+        others,
+        reject=settings.outputs - 1,
+        size=kind.size,
+        variety=variety,
+        seed=settings.seed,
+        clear=kind.clear,
     )
     return fit_juror(
         kind,
@@ -109,10 +119,21 @@ def train_juror(
         adversary=Adversary(settings.attacked, settings.smooth, bfloat16=settings.bfloat16),
         label_smoothing=settings.label_smoothing,
         held=lambda model: _accuracy(model, held, kind.size),
+        start=_started(settings) if settings.start else None,
         threads=threads,
         workers=workers,
         device=device,
     )
+
+
+def _started(settings: JurorSettings) -> Juror:
+    first, before, _ = load_juror(Path(settings.start))
+    if (before.kind, before.outputs) != (settings.kind, settings.outputs):
+        raise UsageError(
+            f"--start {settings.start} is a juror {before.kind} of {before.outputs} outputs; one of kind "
+            f"{settings.kind} and {settings.outputs} outputs is needed"
+        )
+    return first
 
 
 def fit_juror(
@@ -126,6 +147,7 @@ def fit_juror(
     adversary: Adversary,
     label_smoothing: float,
     held: Callable[[nn.Module], float],
+    start: Juror | None = None,
     threads: int,
     workers: int,
     device: str,
@@ -142,6 +164,7 @@ def fit_juror(
         adversary: What each batch goes through first.
         label_smoothing: Of the cross-entropy.
         held: The accuracy on kept-out images, for the log alone.
+        start: Juror to begin with; None: random weights.
         threads: Threads of torch.
         workers: Processes that prepare images.
         device: What trains: cpu, cuda or cuda:N.
@@ -156,6 +179,8 @@ def fit_juror(
     torch.set_num_threads(threads)
     torch.manual_seed(settings.seed)
     network: nn.Module = Juror(kind, outputs).to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+    if start is not None:
+        network.load_state_dict(start.state_dict())
     trained = fit(
         network,
         dataset,
