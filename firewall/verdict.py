@@ -17,7 +17,6 @@ class Reason(str, Enum):
     BENIGN = "benign"
     SUSPICIOUS = "suspicious"
     NOT_A_SIGN = "not a sign"
-    OBSCURED = "obscured"
     LOW_CONTRAST = "too little contrast"
     CONTRADICTORY = "contradictory"
     UNCERTIFIED = "not certified"

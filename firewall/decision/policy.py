@@ -153,7 +153,7 @@ class Policy:
         """What exactly is suspicious: who sees too little can't say what it is, so contrast comes first."""
         if Contrast.name in self.rule.exceeded(scores):
             return Reason.LOW_CONTRAST
-        return next((each for each in (Reason.NOT_A_SIGN, Reason.OBSCURED) if each in remarks), Reason.SUSPICIOUS)
+        return Reason.NOT_A_SIGN if Reason.NOT_A_SIGN in remarks else Reason.SUSPICIOUS
 
 
 def contradictions(regions: Sequence[Region], labels: Sequence[int]) -> list[bool]:

@@ -4,8 +4,7 @@ An attack is made for the classifier. A network that was trained against attacks
 resolution, is mostly not fooled by it in the same way. A bundle may have several jurors, named `juror-NAME`. Each looks
 at the region's own pixels, resized to its own input, not at what was resized for the classifier.
 
-A juror may have one class more than the classifier: "not a sign", or, if it answers for clear signs alone, whatever is
-no sign or has something on it.
+A juror may have one class more than the classifier: "not a sign".
 """
 
 from __future__ import annotations
@@ -60,7 +59,6 @@ class JurorParameters(Strict):
     Attributes:
         file: The network, (1, 3, height, width) float32 RGB in 0..1 -> (1, classes) or (1, classes + 1): logits of the
             classifier's classes, then "not a sign".
-        clear: Whether the last class holds signs with something on them too: a bar, dirt, drops, the edge of a shadow.
         width: Of its input, in pixels.
         height: Of its input, in pixels.
     """
@@ -68,7 +66,6 @@ class JurorParameters(Strict):
     file: str
     width: int = Field(ge=8, le=2048)
     height: int = Field(ge=8, le=2048)
-    clear: bool = False
 
 
 class Juror:
@@ -102,7 +99,7 @@ class Juror:
     def score(self, evidence: Evidence) -> float:
         """Log-odds against the classifier's label, see `odds_against`; 0 = as probable as all else together.
 
-        If the juror's first class is "not a sign", `evidence.remarks` says so, or that the sign is obscured.
+        If the juror's first class is "not a sign", `evidence.remarks` says so.
 
         Raises:
             EngineError: If the network gives another number of classes, or the crop can't be resized.
@@ -110,7 +107,7 @@ class Juror:
         classes = len(evidence.logits)
         logits = self._logits(evidence.resized(self.parameters.width, self.parameters.height), classes)
         if int(logits.argmax()) == classes:
-            evidence.remarks[self.name] = Reason.OBSCURED if self.parameters.clear else Reason.NOT_A_SIGN
+            evidence.remarks[self.name] = Reason.NOT_A_SIGN
         return float(odds_against(logits, int(evidence.logits.argmax())))
 
     def _logits(self, pixels: npt.NDArray[np.uint8], classes: int) -> npt.NDArray[np.float32]:

@@ -29,7 +29,6 @@ _SAMPLED = (
     Reason.BENIGN,
     Reason.SUSPICIOUS,
     Reason.NOT_A_SIGN,
-    Reason.OBSCURED,
     Reason.LOW_CONTRAST,
     Reason.UNCERTIFIED,
     Reason.DETECTOR_ERROR,

@@ -361,11 +361,6 @@ def test_contrast_has_its_reason_under_every_rule() -> None:
         assert policy.judge({"contrast": 1.0, "confidence": 9.0}).reason is Reason.SUSPICIOUS
         said = policy.judge({"contrast": 1.0, "confidence": 9.0}, remarks=[Reason.NOT_A_SIGN])
         assert said.reason is Reason.NOT_A_SIGN
-        hidden = policy.judge({"contrast": 1.0, "confidence": 9.0}, remarks=[Reason.OBSCURED])
-        assert hidden.reason is Reason.OBSCURED
-        # A tree is no clear sign either: what is no sign at all is called that.
-        none = policy.judge({"contrast": 1.0, "confidence": 9.0}, remarks=[Reason.OBSCURED, Reason.NOT_A_SIGN])
-        assert none.reason is Reason.NOT_A_SIGN
         calm = policy.judge({"contrast": 1.0, "confidence": 0.0}, remarks=[Reason.NOT_A_SIGN])
         assert calm.released and calm.reason is Reason.BENIGN
         assert policy.judge({"contrast": 1.0, "confidence": math.nan}).reason is Reason.DETECTOR_ERROR

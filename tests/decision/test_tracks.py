@@ -168,9 +168,7 @@ def reasons(tracks: Tracks, *verdicts: Verdict) -> list[Reason]:
     return [answer.reason for one in verdicts for answer in tracks.judge([one])]
 
 
-@pytest.mark.parametrize(
-    "against", [Reason.SUSPICIOUS, Reason.NOT_A_SIGN, Reason.OBSCURED, Reason.LOW_CONTRAST, Reason.CONTRADICTORY]
-)
+@pytest.mark.parametrize("against", [Reason.SUSPICIOUS, Reason.NOT_A_SIGN, Reason.LOW_CONTRAST, Reason.CONTRADICTORY])
 def test_a_label_that_is_out_is_taken_back_once(against: Reason) -> None:
     """The first frame that speaks against it says so, and names what was released; then it is as with a new sign."""
     tracks = Tracks(SPEC.model_copy(update={"confirm": 2, "limit": 100.0}))

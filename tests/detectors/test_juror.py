@@ -103,10 +103,6 @@ def test_not_a_sign_counts_against_the_label_and_is_remarked() -> None:
     assert asked(Asked(0.0, 1.0, 0.0, 5.0)).score(found) > 3
     assert found.remarks == {"juror-robust": Reason.NOT_A_SIGN}
 
-    hidden = evidence(0, 1, 0)
-    asked(Asked(0.0, 1.0, 0.0, 5.0), clear=True).score(hidden)
-    assert hidden.remarks == {"juror-robust": Reason.OBSCURED}
-
     other = evidence(0, 1, 0)
     asked(Asked(0.0, 6.0, 0.0, 5.0)).score(other)
     asked(Asked(0.0, 1.0, 5.0)).score(other)  # a juror without that class can't say so

@@ -143,9 +143,7 @@ def read_juror(folder: Path) -> tuple[DetectorSpec, bytes, dict[str, Any]]:
         about = card["juror"]
         name = f"juror-{about['kind']}"
         content = (folder / Path(str(about["file"])).name).read_bytes()
-        parameters = JurorParameters(
-            file=f"{name}.onnx", width=about["width"], height=about["height"], clear=bool(about.get("clear", False))
-        )
+        parameters = JurorParameters(file=f"{name}.onnx", width=about["width"], height=about["height"])
     except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
         reason = f"{error.strerror}: {error.filename}" if isinstance(error, OSError) else f"card.json: {error!r}"
         raise DataError(f"{folder} holds no juror ({reason}); train one with 'firewall lab train juror'") from error
@@ -153,8 +151,7 @@ def read_juror(folder: Path) -> tuple[DetectorSpec, bytes, dict[str, Any]]:
         raise DataError(f"{folder / about['file']} is not the file that its card.json describes; train it again")
     if not is_juror(name):
         raise DataError(f"{folder}: {name!r} is no name for a juror; small letters, digits and hyphens are allowed")
-    spec = DetectorSpec(name=name, parameters=parameters.model_dump(exclude_defaults=True), threshold=_FIRST_LIMIT)
-    return spec, content, card
+    return DetectorSpec(name=name, parameters=parameters.model_dump(), threshold=_FIRST_LIMIT), content, card
 
 
 def _check(folder: Path, spec: DetectorSpec, content: bytes, card: dict[str, Any], bundle: Bundle) -> None:

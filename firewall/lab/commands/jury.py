@@ -22,9 +22,7 @@ BFloat16 = Annotated[
 def train_juror(
     kind: Annotated[
         str,
-        typer.Option(
-            help="robust, coarse (smaller input), edges (local normalisation) or clear (obstructed signs are rejected)."
-        ),
+        typer.Option(help="robust, coarse (smaller input) or edges (local normalisation)."),
     ] = "robust",
     scenes: Annotated[
         list[Path] | None,
@@ -100,9 +98,7 @@ def jury(
     ] = Path("default"),
     kinds: Annotated[
         str,
-        typer.Option(
-            help="With commas: robust, coarse (smaller input), edges (local normalisation), clear (needs --scenes)."
-        ),
+        typer.Option(help="With commas: robust, coarse (smaller input), edges (local normalisation)."),
     ] = "robust,coarse,edges",
     epochs: Annotated[
         int | None,

@@ -185,9 +185,7 @@ OBSTRUCTIONS: Mapping[str, Draw] = MappingProxyType(
 )
 
 
-def obstruct(
-    pixels: Pixels, generator: np.random.Generator, kinds: tuple[str, ...] = tuple(OBSTRUCTIONS)
-) -> tuple[Pixels, str]:
+def obstruct(pixels: Pixels, generator: np.random.Generator, kinds: tuple[str, ...] = tuple(OBSTRUCTIONS)) -> Pixels:
     """One random obstruction of a random kind.
 
     Args:
@@ -196,10 +194,9 @@ def obstruct(
         kinds: Names of the kinds to choose from, keys of OBSTRUCTIONS, at least one.
 
     Returns:
-        Uint8 (H, W, 3), and the name of the kind.
+        Uint8 (H, W, 3).
     """
-    kind = kinds[int(generator.integers(len(kinds)))]
-    return OBSTRUCTIONS[kind](pixels, generator), kind
+    return OBSTRUCTIONS[kinds[int(generator.integers(len(kinds)))]](pixels, generator)
 
 
 def triangle(pixels: Pixels, generator: np.random.Generator) -> Pixels:

@@ -5,8 +5,6 @@ Kinds differ in what they see, so that what fools one need not fool another:
 robust   the crop at 48x48; trained on attacked images
 coarse   the crop at 32x32, where fine changes are gone before any network sees them; trained on attacked images
 edges    the crop at 48x48 under local normalisation: light and shadow that change slowly over the image cancel out
-clear    the crop at 48x48; trained to answer only for signs on which nothing lies: a shadow's edge, a bar, a drop or
-         dirt is "not a clear sign"
 
 These are the sizes for traffic signs. A jury for another classifier has them smaller or larger, see `kind_for`.
 """
@@ -35,7 +33,6 @@ class Kind:
         size: Width and height of its input in pixels, a multiple of 8, at least 16.
         widths: Channels at a half, a quarter and an eighth of the input's size.
         edges: Whether it sees the image under local normalisation.
-        clear: Whether its last class holds signs with something on them too.
 
     Raises:
         UsageError: The size is not allowed.
@@ -44,7 +41,6 @@ class Kind:
     size: int
     widths: tuple[int, int, int]
     edges: bool = False
-    clear: bool = False
 
     def __post_init__(self) -> None:
         if self.size % 8 or self.size < 16:
@@ -65,7 +61,6 @@ KINDS: Mapping[str, Kind] = MappingProxyType(
         "robust": Kind(48, (32, 64, 128)),
         "coarse": Kind(32, (40, 80, 144)),
         "edges": Kind(48, (32, 64, 112), edges=True),
-        "clear": Kind(48, (32, 64, 128), clear=True),
     }
 )
 

@@ -74,7 +74,7 @@ def test_one_kind_is_drawn_and_only_of_those_that_are_named() -> None:
         chosen = np.random.default_rng(seed)
         chosen.integers(1)
         np.testing.assert_array_equal(
-            obstruct(pixels, np.random.default_rng(seed), ("dirt",))[0], OBSTRUCTIONS["dirt"](pixels, chosen)
+            obstruct(pixels, np.random.default_rng(seed), ("dirt",)), OBSTRUCTIONS["dirt"](pixels, chosen)
         )
     kinds = tuple(OBSTRUCTIONS)
     assert {int(np.random.default_rng(seed).integers(len(kinds))) for seed in range(200)} == set(range(len(kinds)))

@@ -53,7 +53,7 @@ def obstructions(without: Sequence[str]) -> tuple[str, ...]:
     return kinds
 
 
-def version(pixels: Pixels, size: int, variety: Variety, generator: np.random.Generator) -> tuple[Pixels, str]:
+def version(pixels: Pixels, size: int, variety: Variety, generator: np.random.Generator) -> Pixels:
     """One random version of an image.
 
     Args:
@@ -63,7 +63,7 @@ def version(pixels: Pixels, size: int, variety: Variety, generator: np.random.Ge
         generator: What it is drawn with.
 
     Returns:
-        Uint8 (size, size, 3), and the name of the obstruction that was drawn, "" for none.
+        Uint8 (size, size, 3).
     """
     height, width = pixels.shape[:2]
     if max(height, width) > _LARGEST:  # finer than that is not seen, and costs time
@@ -74,12 +74,11 @@ def version(pixels: Pixels, size: int, variety: Variety, generator: np.random.Ge
         pixels = np.asarray(cv2.resize(pixels, shape, fx=share, fy=share, interpolation=cv2.INTER_AREA), np.uint8)
     obstructed = generator.random() < variety.obstructed
     before = generator.random() < 0.5  # what lies on the sign is seen under its pose and through the camera
-    kind = ""
     if obstructed and before:
-        pixels, kind = obstruct(pixels, generator, variety.kinds)
+        pixels = obstruct(pixels, generator, variety.kinds)
     pixels = augment(pixels, size, generator)
     if obstructed and not before:
-        pixels, kind = obstruct(pixels, generator, variety.kinds)
+        pixels = obstruct(pixels, generator, variety.kinds)
     if generator.random() < variety.weather:
         pixels = KINDS[_WEATHER[int(generator.integers(len(_WEATHER)))]].drawn(pixels, generator)
-    return pixels, kind
+    return pixels

@@ -21,7 +21,6 @@ from firewall.frame import Pixels
 from firewall.lab.datasets.obstructions import obstruct
 from firewall.lab.datasets.reading import at_most
 from firewall.lab.datasets.shifts import KINDS
-from firewall.lab.training.jury.opinions import BENIGN_LOOK
 from firewall.lab.training.jury.teacher import Teacher
 from firewall.transforms import resize
 
@@ -66,7 +65,6 @@ class Lessons(Dataset[tuple[Tensor, Tensor]]):
         label_share: How much the known class counts beside the classifier's answer, 0..1.
         habits: How versions differ.
         seed: What is random depends on it.
-        clear: Whether an obstructed image is "not a sign" as well, but for BENIGN_LOOK. Needs that output.
     """
 
     def __init__(
@@ -81,9 +79,7 @@ class Lessons(Dataset[tuple[Tensor, Tensor]]):
         label_share: float,
         habits: Habits,
         seed: int,
-        clear: bool = False,
     ) -> None:
-        self.clear = clear
         self.images, self.known, self.others = images, known, others
         self.teacher, self.size, self.outputs = teacher, size, outputs
         self.label_share, self.habits, self.seed = label_share, habits, seed
@@ -97,15 +93,13 @@ class Lessons(Dataset[tuple[Tensor, Tensor]]):
         drawn = [self._drawn(epoch, index) for epoch, index in keys]
         asked = [place for place, (_, index) in enumerate(keys) if index < len(self.images)]
         answers = self.teacher.probabilities([drawn[place][0] for place in asked])
-        hidden = {place for place in asked if self.clear and drawn[place][2] not in ("", *BENIGN_LOOK)}
         wanted = np.zeros((len(keys), self.outputs), np.float32)
         wanted[:, -1] = 1
         for place, answer in zip(asked, answers, strict=True):
-            if place not in hidden:
-                wanted[place] = self._wanted(answer, self.known[keys[place][1]])
+            wanted[place] = self._wanted(answer, self.known[keys[place][1]])
         return [
             (torch.from_numpy(shown.copy()).permute(2, 0, 1).float().div(255), torch.from_numpy(row))
-            for (_, shown, _), row in zip(drawn, wanted, strict=True)
+            for (_, shown), row in zip(drawn, wanted, strict=True)
         ]
 
     def _wanted(self, answer: npt.NDArray[np.float32], known: int) -> npt.NDArray[np.float32]:
@@ -116,8 +110,8 @@ class Lessons(Dataset[tuple[Tensor, Tensor]]):
             row[known] += self.label_share
         return row
 
-    def _drawn(self, epoch: int, index: int) -> tuple[Pixels, Pixels, str]:
-        """What the classifier sees, what the juror is shown, and the obstruction on that; "" for none."""
+    def _drawn(self, epoch: int, index: int) -> tuple[Pixels, Pixels]:
+        """What the classifier sees and what the juror is shown."""
         generator = np.random.default_rng([self.seed, epoch, index])
         if index < len(self.images):
             pixels = self.images[index]
@@ -127,23 +121,23 @@ class Lessons(Dataset[tuple[Tensor, Tensor]]):
             pixels = np.ascontiguousarray(pixels[:, ::-1])
         if generator.random() < self.habits.moved:
             pixels = _moved(pixels, generator)
-        return pixels, *self._worse(pixels, generator)
+        return pixels, self._worse(pixels, generator)
 
-    def _worse(self, pixels: Pixels, generator: np.random.Generator) -> tuple[Pixels, str]:
-        habits, kind = self.habits, ""
+    def _worse(self, pixels: Pixels, generator: np.random.Generator) -> Pixels:
+        habits = self.habits
         pixels = at_most(pixels, 2 * self.size)  # finer than that is not seen, and costs time
         if generator.random() < habits.coarse:
             height, width = pixels.shape[:2]
             share = generator.uniform(0.45, 0.9)
             pixels = resize(resize(pixels, max(1, round(width * share)), max(1, round(height * share))), width, height)
         if generator.random() < habits.obstructed:
-            pixels, kind = obstruct(pixels, generator)
+            pixels = obstruct(pixels, generator)
         if generator.random() < habits.shifted:
             for kind in generator.choice(list(KINDS), size=int(generator.integers(1, 3)), replace=False):
                 pixels = KINDS[str(kind)].drawn(pixels, generator)
         if generator.random() < habits.compressed:
             pixels = _JPEG(pixels, generator, quality=generator.uniform(40, 95))
-        return resize(pixels, self.size, self.size), kind
+        return resize(pixels, self.size, self.size)
 
 
 def _moved(pixels: Pixels, generator: np.random.Generator) -> Pixels:

@@ -15,10 +15,7 @@ from firewall.lab.training.classifiers.outliers import partial
 from firewall.lab.training.classifiers.variety import Variety, version
 from firewall.lab.training.jury.non_signs import drawn, inverted
 
-__all__ = ["BENIGN_LOOK", "Opinions"]
-
-#: Obstructions that look like light as it is: a juror that answers for clear signs alone answers for these too.
-BENIGN_LOOK = ("cast", "glare", "projector")
+__all__ = ["Opinions"]
 
 #: Of what is no sign: up to which share it is a crop of `others` (if there are some), a part of a sign, an inverted
 #: sign; the rest is drawn, at this size in pixels.
@@ -38,7 +35,6 @@ class Opinions(Dataset[tuple[Tensor, int]]):
         size: Width and height of the versions in pixels.
         variety: How far they differ.
         seed: What is random depends on it.
-        clear: Whether an obstructed sign has the label `reject` as well, but for BENIGN_LOOK.
     """
 
     def __init__(
@@ -51,9 +47,7 @@ class Opinions(Dataset[tuple[Tensor, int]]):
         size: int,
         variety: Variety,
         seed: int,
-        clear: bool = False,
     ) -> None:
-        self.clear = clear
         self.images, self.labels, self.others = images, labels, others
         self.reject, self.size, self.variety, self.seed = reject, size, variety, seed
 
@@ -68,9 +62,7 @@ class Opinions(Dataset[tuple[Tensor, int]]):
         mirror = self.variety.mirror
         if (label in mirror or label == self.reject) and generator.random() < 0.5:
             pixels, label = np.ascontiguousarray(pixels[:, ::-1]), mirror.get(label, label)
-        pixels, obstruction = version(pixels, self.size, self.variety, generator)
-        if self.clear and obstruction and obstruction not in BENIGN_LOOK:
-            label = self.reject
+        pixels = version(pixels, self.size, self.variety, generator)
         return torch.from_numpy(pixels.copy()).permute(2, 0, 1).float().div(255), label
 
     def _other(self, generator: np.random.Generator) -> Pixels:

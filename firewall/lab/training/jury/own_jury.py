@@ -133,10 +133,6 @@ def train_jury(
         DataError: A checkpoint belongs to other settings, or there are too few images.
         UsageError: There is no such device.
     """
-    if not others and (needing := [name for name in plan.kinds if kind_for(name, 48).clear]):
-        raise UsageError(
-            f"--kinds {needing[0]} answers 'not a sign', which is learnt from --scenes; name some, or leave it out"
-        )
     held, known = material.part(held=True)
     labels = teacher.logits(held).argmax(axis=1)
     cards: dict[str, Any] = {}
@@ -199,7 +195,7 @@ def _one(
     chosen = np.unique(np.linspace(0, len(images) - 1, min(len(images), _ATTACKED)).round().astype(int))
     attacked = robust(network, [images[place] for place in chosen], kind.size, said[chosen], _LEVELS)
     card = {
-        "juror": {"kind": name, "file": file.name, "width": kind.size, "height": kind.size, "clear": kind.clear},
+        "juror": {"kind": name, "file": file.name, "width": kind.size, "height": kind.size},
         "sha256": hashlib.sha256(file.read_bytes()).hexdigest(),
         "parameters": sum(parameter.numel() for parameter in network.parameters()),
         "classifier": settings.classifier,
@@ -244,7 +240,6 @@ def _fit(
         label_share=settings.label_share,
         habits=Habits(mirror=settings.mirror),
         seed=settings.seed,
-        clear=kind.clear,
     )
 
     def judged(network: nn.Module) -> float:

@@ -148,13 +148,7 @@ def train_on_lot(
     file.write_bytes(content)
     judged = {"kept-out tracks": lot.held} | ({} if lot.test is None else {"test": lot.test})
     card = {
-        "juror": {
-            "kind": settings.kind,
-            "file": file.name,
-            "width": size,
-            "height": size,
-            "clear": juror_kind(settings.kind).clear,
-        },
+        "juror": {"kind": settings.kind, "file": file.name, "width": size, "height": size},
         "sha256": hashlib.sha256(content).hexdigest(),
         "parameters": sum(parameter.numel() for parameter in network.parameters()),
         "training": {

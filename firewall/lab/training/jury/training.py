@@ -107,7 +107,6 @@ def train_juror(
         size=kind.size,
         variety=variety,
         seed=settings.seed,
-        clear=kind.clear,
     )
     return fit_juror(
         kind,

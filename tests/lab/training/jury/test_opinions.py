@@ -8,6 +8,7 @@ import torch
 from torch.utils.data import DataLoader
 
 from firewall.frame import Pixels
+from firewall.lab.training.classifiers import variety
 from firewall.lab.training.classifiers.variety import Variety, version
 from firewall.lab.training.jury.opinions import Opinions
 
@@ -69,21 +70,21 @@ def test_labels_follow_the_mirror_and_what_is_past_the_images_is_no_sign() -> No
     assert {plain[epoch, 1][1] for epoch in range(20)} == {1}
 
 
-def test_only_the_obstructions_that_are_named_are_drawn() -> None:
+def test_only_the_obstructions_that_are_named_are_drawn(monkeypatch: pytest.MonkeyPatch) -> None:
     """What is left out of training stays unseen, so that it can be measured as such."""
     generator = np.random.default_rng(0)
     some, none = Variety(obstructed=1.0, kinds=("dirt", "beam")), Variety(obstructed=0.0)
-    assert {version(images()[0], 32, some, generator)[1] for _ in range(20)} == {"dirt", "beam"}
-    assert {version(images()[0], 32, none, generator)[1] for _ in range(20)} == {""}
+    drawn: list[tuple[str, ...]] = []
 
+    def obstruct(pixels: Pixels, generator: np.random.Generator, kinds: tuple[str, ...]) -> Pixels:
+        drawn.append(kinds)
+        return pixels
 
-def test_a_juror_for_clear_signs_rejects_what_something_lies_on() -> None:
-    """But light that is no obstruction, and the same signs without anything on them, keep their class."""
-    for kind, label in (("bars", REJECT), ("drops", REJECT), ("glare", 0), ("cast", 0)):
-        clear = opinions(clear=True, variety=Variety(obstructed=1.0, kinds=(kind,)))
-        assert {clear[epoch, 0][1] for epoch in range(5)} == {label}
-    assert {opinions(clear=True, variety=Variety(obstructed=0.0))[epoch, 0][1] for epoch in range(5)} == {0}
-    assert {opinions(variety=Variety(obstructed=1.0, kinds=("bars",)))[epoch, 0][1] for epoch in range(5)} == {0}
+    monkeypatch.setattr(variety, "obstruct", obstruct)
+    for _ in range(3):
+        version(images()[0], 32, some, generator)
+    assert drawn == [("dirt", "beam")] * 3
+    assert version(images()[0], 32, none, generator).shape == (32, 32, 3) and len(drawn) == 3
 
 
 @pytest.mark.parametrize("shape", [(1, 1), (7, 200), (1, 400), (400, 1), (2, 3)])
