@@ -28,7 +28,6 @@ from firewall.lab.evaluation.scenes.matching import TOUCHING, Outcome, judged_si
 from firewall.lab.evaluation.scenes.pictures import Shown, around
 from firewall.lab.evaluation.scenes.rows import Looked, kept, looked_at
 from firewall.lab.models import Protected
-from firewall.regions import overlaps
 
 __all__ = ["Attacking", "attacked_scenes", "check_attack"]
 
@@ -119,12 +118,12 @@ def attacked_scenes(
         return frame, looked_at(guard.look(frame)[0])
 
     def row(place: int) -> dict[str, Any]:
-        signs = scenes.signs[victims[place].frame]
-        before, after = (
-            [each.to_json() for each in _mine(signs, victims[place].sign, sent(place, crop)[1])]
-            for crop in (crops.images[place], images[place])
-        )
-        return {"before": before, "after": after}
+        found = {}
+        for name, crop in (("before", crops.images[place]), ("after", images[place])):
+            victim = victims[place]
+            one = judged_signs(scenes.signs[victim.frame], sent(place, crop)[1]).signs[victim.sign]
+            found[name] = {"found": one.found, "regions": [each.to_json() for each in one.regions]}
+        return found
 
     keys = [
         hashlib.sha256(f"{scenes.digest(each.frame)} {digest(image)} {each} {settings.compress}".encode()).hexdigest()
@@ -134,8 +133,7 @@ def attacked_scenes(
     rows = kept(file, keys, row, f"{settings.attack}, {settings.compress}")
     signs = [scenes.signs[each.frame][each.sign] for each in victims]
     before, after = (
-        [Outcome(sign, tuple(map(Looked.from_json, found[name]))) for sign, found in zip(signs, rows, strict=True)]
-        for name in ("before", "after")
+        [_outcome(sign, found[name]) for sign, found in zip(signs, rows, strict=True)] for name in ("before", "after")
     )
     groups = [each.frame for each in victims]
     shown = []
@@ -160,11 +158,15 @@ def attacked_scenes(
     }, shown
 
 
+def _outcome(sign: Sign, row: dict[str, Any]) -> Outcome:
+    return Outcome(sign, row["found"], tuple(map(Looked.from_json, row["regions"])))
+
+
 def _figures(outcomes: Sequence[Outcome], groups: Sequence[int]) -> dict[str, Any]:
     return {
         "released_right": rate([one.right for one in outcomes], groups),
         "withheld": rate([one.withheld for one in outcomes], groups),
-        "missed": rate([not one.found for one in outcomes], groups),
+        "missed": rate([one.missed for one in outcomes], groups),
     }
 
 
@@ -172,7 +174,7 @@ def _victims(scenes: RoadScenes, clean: Sequence[Sequence[Looked]], settings: At
     """Signs, at first one of each frame, that are found and named right; the crops that the firewall sees of them."""
     possible = []
     for number, (signs, looked) in enumerate(zip(scenes.signs, clean, strict=True)):
-        for place, outcome in enumerate(judged_signs(signs, looked)[0]):
+        for place, outcome in enumerate(judged_signs(signs, looked).signs):
             if outcome.found and outcome.sign.label is not None and outcome.regions[0].named == outcome.sign.label:
                 possible.append(_Victim(number, place, outcome.regions[0].region))
     if not possible:
@@ -194,16 +196,6 @@ def _victims(scenes: RoadScenes, clean: Sequence[Sequence[Looked]], settings: At
     labels = np.array([scenes.signs[each.frame][each.sign].label for each in chosen], np.int64)
     sources = [f"{scenes.names[each.frame]}/{each.sign}" for each in chosen]
     return chosen, Crops(images, labels, np.array([each.frame for each in chosen], np.int64), sources)
-
-
-def _mine(signs: Sequence[Sign], mine: int, looked: Sequence[Looked]) -> list[Looked]:
-    """The regions that lie at a sign and at no other sign more, the nearest first."""
-    if not looked:
-        return []
-    places = np.array([sign.region for sign in signs], np.float64)
-    shared = overlaps(np.array([each.region for each in looked], np.float64), places)
-    near = [place for place, row in enumerate(shared) if row.argmax() == mine and row[mine] >= TOUCHING]
-    return [looked[place] for place in sorted(near, key=lambda place: -float(shared[place, mine]))]
 
 
 def _plain(name: str) -> str:

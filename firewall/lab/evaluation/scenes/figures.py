@@ -10,8 +10,8 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from firewall.lab.evaluation.scenes.matching import Outcome, Phantom
-from firewall.lab.measurement.intervals import count_interval, rate_interval, rate_of
+from firewall.lab.evaluation.scenes.matching import Matched, Outcome
+from firewall.lab.measurement.intervals import count_interval, rate_of
 
 __all__ = ["INTERVALS", "SIDES", "FrameOutcome", "a_unit", "figures", "rate", "times"]
 
@@ -27,6 +27,7 @@ _MEASURES: dict[str, Callable[[Outcome], bool]] = {
     "released_right": lambda one: one.right,
     "released_wrong": lambda one: one.wrong,
     "withheld": lambda one: one.withheld,
+    "missed": lambda one: one.missed,
 }
 
 
@@ -35,17 +36,13 @@ class FrameOutcome:
     """What became of one frame.
 
     Attributes:
-        signs: An outcome for each annotated sign.
-        phantoms: Labels that went out on regions that show no sign.
+        matched: Its signs and phantoms.
         regions: How many regions there were.
-        apart: How many of them show no annotated sign.
         ms: Milliseconds by stage.
     """
 
-    signs: Sequence[Outcome]
-    phantoms: Sequence[Phantom]
+    matched: Matched
     regions: int
-    apart: int
     ms: dict[str, float]
 
 
@@ -85,30 +82,31 @@ def figures(frames: Sequence[FrameOutcome], labels: Sequence[str]) -> dict[str, 
         labels: The bundle's.
 
     Returns:
-        Ready for JSON. Of the signs that the bundle has a label for: found, released right, released wrong, withheld,
-        missed; others stand apart.
+        Ready for JSON. Each sign that the bundle has a label for is released right, released wrong, withheld or missed;
+        other signs stand apart.
     """
-    known = [(number, one) for number, frame in enumerate(frames) for one in frame.signs if one.sign.label is not None]
-    others = [(number, one) for number, frame in enumerate(frames) for one in frame.signs if one.sign.label is None]
-    phantoms = [phantom for frame in frames for phantom in frame.phantoms]
-    ghostly = sum(bool(frame.phantoms) for frame in frames)
-    low, high = rate_interval(ghostly, len(frames))
+    every = [(number, one) for number, frame in enumerate(frames) for one in frame.matched.signs]
+    known = [(number, one) for number, one in every if one.sign.label is not None]
+    others = [(number, one) for number, one in every if one.sign.label is None]
+    phantoms = [phantom for frame in frames for phantom in frame.matched.phantoms]
+    loose = [each for frame in frames for each in frame.matched.loose]
     found = {"all": _measure(known, "found")}
     found |= {f"{side}px": _measure(_from(known, side), "found") for side in SIDES}
-    right = {f"released_right_{side}px": _measure(_from(known, side), "released_right") for side in SIDES}
     return {
         "frames": len(frames),
         "signs": len(known),
         "found": found,
-        **{name: _measure(known, name) for name in ("released_right", "released_wrong", "withheld")},
-        "missed": rate([not one.found for _, one in known], [number for number, _ in known]),
-        **right,
+        **{name: _measure(known, name) for name in _MEASURES if name != "found"},
+        "released_right_24px": _measure(_from(known, 24), "released_right"),
         "phantoms": len(phantoms),
-        "phantoms_at_a_sign": sum(phantom.touching for phantom in phantoms),
-        "phantom_frames": {"rate": ghostly / len(frames), "n": len(frames), "ci95": [low, high]},
-        "phantom_labels": _counted(labels[phantom.looked.released or 0] for phantom in phantoms),
+        "phantom_frames": rate([bool(frame.matched.phantoms) for frame in frames]),
+        "phantom_labels": _counted(labels[each.released or 0] for each in phantoms),
+        "loose_releases": len(loose),
+        "frames_with_an_unfitting_release": rate(
+            [bool(frame.matched.phantoms or frame.matched.loose) for frame in frames]
+        ),
         "regions_a_frame": round(sum(frame.regions for frame in frames) / len(frames), 3),
-        "regions_on_nothing_a_frame": round(sum(frame.apart for frame in frames) / len(frames), 3),
+        "regions_on_nothing_a_frame": round(sum(frame.matched.apart for frame in frames) / len(frames), 3),
         "withheld_because": _counted(one.regions[0].reason for _, one in known if one.withheld),
         "other_signs": {
             "signs": len(others),
@@ -139,7 +137,7 @@ def _measure(signs: Numbered, name: str) -> dict[str, Any]:
 
 
 def _all(signs: Numbered) -> dict[str, Any]:
-    return {"signs": len(signs), **{name: _measure(signs, name) for name in _MEASURES}}
+    return {"signs": len(signs), **{name: _measure(signs, name) for name in _MEASURES if name != "missed"}}
 
 
 def _from(signs: Numbered, side: int) -> list[tuple[int, Outcome]]:

@@ -162,13 +162,13 @@ def _judged(guard: Guard, frame: Pixels, signs: Sequence[Sign], near: int, seed:
     for number, (pixels, places) in enumerate(made_frames(frame, signs, near, seed)):
         verdicts = tracks.judge(guard.look(pixels, number)[0])
         seen = [place for place, sign in enumerate(places) if sign.side > 0]
-        outcomes, ghosts, _ = judged_signs([places[place] for place in seen], looked_at(verdicts))
-        for place, outcome in zip(seen, outcomes, strict=True):
+        matched = judged_signs([places[place] for place in seen], looked_at(verdicts))
+        for place, outcome in zip(seen, matched.signs, strict=True):
             found[place] += outcome.found
             released[place].update(outcome.released)
             if outcome.right and first[place] < 0:
                 first[place] = number
-        gone = [(each.looked.region, int(each.looked.released or 0)) for each in ghosts]
+        gone = [(each.region, each.released) for each in matched.phantoms if each.released is not None]
         begun = events.add(number, gone)
         phantoms += [{"frame": number, "region": list(event.region), "label": event.label} for event in begun]
         last = places

@@ -1,4 +1,9 @@
-"""Which region shows which sign, and what became of each sign."""
+"""Which region shows which sign, and what became of each sign.
+
+A sign is found if a region fits it: intersection over union (IoU) of FOUND and more, regions and signs matched one to
+one. What goes out on a region counts for the sign that it lies at, whether it fits or not: the one it is matched to,
+else the one it overlaps most, with an IoU of TOUCHING and more. A label on a region that lies at no sign is a phantom.
+"""
 
 from __future__ import annotations
 
@@ -12,13 +17,11 @@ from firewall.frame import Region
 from firewall.lab.datasets.scenes import Sign
 from firewall.lab.evaluation.scenes.rows import Looked
 from firewall.regions import overlaps
+from firewall.regions.boxes import Floats
 
-__all__ = ["FOUND", "TOUCHING", "Outcome", "Phantom", "judged_signs", "shown_by"]
+__all__ = ["FOUND", "TOUCHING", "Matched", "Outcome", "judged_signs"]
 
-#: From this intersection over union (IoU) on, a region shows a sign.
-FOUND = 0.5
-#: From this IoU on a phantom lies at a sign: its box is off, but it isn't on nothing.
-TOUCHING = 0.1
+FOUND, TOUCHING = 0.5, 0.1
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,16 +30,13 @@ class Outcome:
 
     Attributes:
         sign: The sign.
-        regions: Those that show it, the one that is matched to it first; none: it wasn't found.
+        found: Whether a region fits it.
+        regions: Those that lie at it, the nearest first.
     """
 
     sign: Sign
+    found: bool
     regions: tuple[Looked, ...]
-
-    @property
-    def found(self) -> bool:
-        """Whether a region shows it."""
-        return bool(self.regions)
 
     @property
     def released(self) -> tuple[int, ...]:
@@ -58,72 +58,66 @@ class Outcome:
         """It was found, and no label went out."""
         return self.found and not self.released
 
+    @property
+    def missed(self) -> bool:
+        """It wasn't found, and no label went out."""
+        return not self.found and not self.released
+
 
 @dataclass(frozen=True, slots=True)
-class Phantom:
-    """A label that went out on a region that shows no annotated sign.
+class Matched:
+    """What became of a frame.
 
     Attributes:
-        looked: The region.
-        touching: The region lies at a sign all the same, with an IoU of at least TOUCHING.
+        signs: An outcome for each annotated sign, in order.
+        phantoms: Regions at no annotated sign on which a label went out.
+        apart: How many regions lie at no annotated sign.
+        loose: Regions that lie at a sign but fit none, on which a label went out.
     """
 
-    looked: Looked
-    touching: bool
+    signs: tuple[Outcome, ...]
+    phantoms: tuple[Looked, ...]
+    apart: int
+    loose: tuple[Looked, ...]
 
 
-def shown_by(signs: Sequence[Region], regions: Sequence[Region], least: float = FOUND) -> list[int | None]:
-    """Which sign each region shows.
-
-    First signs and regions are matched one to one, as many as can be with an IoU of at least `least`, and of such
-    matchings the one with the most overlap in all. A region that is left over, as of a sign that was boxed twice, shows
-    the sign that it overlaps most, if the IoU is at least `least`.
-
-    Args:
-        signs: (x, y, width, height) in pixels each, with positive sides.
-        regions: The same.
-        least: Above 0, at most 1.
-
-    Returns:
-        For each region the place of its sign, or None. A sign that a region shows is matched to one.
-    """
-    if not signs or not regions:
-        return [None] * len(regions)
-    shared = overlaps(np.array(regions, np.float64), np.array(signs, np.float64))
-    fits = shared >= least
-    rows, columns = linear_sum_assignment(np.where(fits, -1 - shared / 1e3, 0.0))
-    shown: list[int | None] = [int(row.argmax()) if row.max() >= least else None for row in shared]
-    for row, column in zip(rows.tolist(), columns.tolist(), strict=True):
-        if fits[row, column]:
-            shown[row] = column
-    return shown
-
-
-def judged_signs(signs: Sequence[Sign], looked: Sequence[Looked]) -> tuple[list[Outcome], list[Phantom], int]:
+def judged_signs(signs: Sequence[Sign], looked: Sequence[Looked]) -> Matched:
     """What became of the signs of one frame.
 
     Args:
-        signs: All annotated ones, other signs too.
+        signs: All annotated ones, other signs too; with positive sides.
         looked: The regions of the frame and their verdicts.
-
-    Returns:
-        An outcome for each sign, in order; the phantoms; and how many regions show no annotated sign.
     """
-    places, regions = [sign.region for sign in signs], [each.region for each in looked]
-    shown = shown_by(places, regions)
-    outcomes = []
-    for number, sign in enumerate(signs):
-        mine = [each for each, place in zip(looked, shown, strict=True) if place == number]
-        mine.sort(key=lambda each, at=sign.region: -_overlap(each.region, at))  # type: ignore[misc]
-        outcomes.append(Outcome(sign, tuple(mine)))
-    apart = [each for each, place in zip(looked, shown, strict=True) if place is None]
-    phantoms = [
-        Phantom(each, any(_overlap(each.region, place) >= TOUCHING for place in places))
-        for each in apart
-        if each.released is not None
+    shared = np.zeros((len(looked), len(signs)))
+    if signs and looked:
+        shared = overlaps(_boxes([each.region for each in looked]), _boxes([sign.region for sign in signs]))
+    fitting = _one_to_one(shared)
+    at: list[int | None] = [
+        fitting.get(number, int(row.argmax()) if row.max(initial=0.0) >= TOUCHING else None)
+        for number, row in enumerate(shared)
     ]
-    return outcomes, phantoms, len(apart)
+    found = set(fitting.values())
+    outcomes = []
+    for place, sign in enumerate(signs):
+        mine = [number for number, other in enumerate(at) if other == place]
+        mine.sort(key=shared[:, place].__getitem__, reverse=True)
+        outcomes.append(Outcome(sign, place in found, tuple(looked[number] for number in mine)))
+    out = [number for number, each in enumerate(looked) if each.released is not None]
+    return Matched(
+        tuple(outcomes),
+        tuple(looked[number] for number in out if at[number] is None),
+        sum(place is None for place in at),
+        tuple(looked[number] for number in out if at[number] is not None and shared[number].max() < FOUND),
+    )
 
 
-def _overlap(one: Region, other: Region) -> float:
-    return float(overlaps(np.array([one], np.float64), np.array([other], np.float64))[0, 0])
+def _one_to_one(shared: Floats) -> dict[int, int]:
+    """Region -> sign: as many pairs as can be with an IoU of at least FOUND, and of such the most overlap in all."""
+    fits = shared >= FOUND
+    rows, columns = linear_sum_assignment(np.where(fits, -1 - shared / 1e3, 0.0))
+    pairs = zip(rows.tolist(), columns.tolist(), strict=True)
+    return {row: column for row, column in pairs if fits[row, column]}
+
+
+def _boxes(regions: Sequence[Region]) -> Floats:
+    return np.array(regions, np.float64)

@@ -17,7 +17,7 @@ from firewall.lab.evaluation.scenes.attacked import Attacking, attacked_scenes, 
 from firewall.lab.evaluation.scenes.figures import INTERVALS, FrameOutcome, figures
 from firewall.lab.evaluation.scenes.guard import Guard, Looking, open_guard
 from firewall.lab.evaluation.scenes.made_sequences import made_sequences
-from firewall.lab.evaluation.scenes.matching import FOUND, judged_signs
+from firewall.lab.evaluation.scenes.matching import FOUND, TOUCHING, judged_signs
 from firewall.lab.evaluation.scenes.pictures import Shown, around
 from firewall.lab.evaluation.scenes.rows import Looked, kept, looked_at
 from firewall.lab.evaluation.scenes.video import judged_video
@@ -110,8 +110,9 @@ def measure(settings: Settings, work: Path | None, *, pictures: bool = False) ->
         "threads": settings.looking.threads,
         "frames": settings.frames,
         "seed": settings.seed,
-        "rule": f"a region shows a sign from an IoU of {FOUND:g} on, matched one to one; a label that goes out on a "
-        "region that shows no annotated sign is a phantom; sizes are the shorter side; single frames, tracks off",
+        "rule": f"a sign is found by a region with an IoU of at least {FOUND:g}, matched one to one; a label counts "
+        f"for the sign that its region lies at (IoU of at least {TOUCHING:g}), at none it is a phantom; sizes are the "
+        "shorter side; single frames, tracks off",
         "intervals": INTERVALS,
         **summary.pop("of_scenes", {}),
     }
@@ -125,8 +126,7 @@ def _on_scenes(
     looked = [[Looked.from_json(each) for each in row["regions"]] for row in rows]
     outcomes = []
     for signs, some, row in zip(scenes.signs, looked, rows, strict=True):
-        found, phantoms, apart = judged_signs(signs, some)
-        outcomes.append(FrameOutcome(found, phantoms, len(some), apart, row["ms"]))
+        outcomes.append(FrameOutcome(judged_signs(signs, some), len(some), row["ms"]))
     summary = figures(outcomes, guard.labels)
     shown = _pictured(guard, scenes, outcomes) if pictures else []
     if settings.attack is not None and classifier is not None:
@@ -172,20 +172,17 @@ def _pictured(guard: Guard, scenes: RoadScenes, outcomes: Sequence[FrameOutcome]
     """Every miss, wrong release and phantom, and every sign that was found and withheld."""
     shown = []
     for place, outcome in enumerate(outcomes):
-        found: list[tuple[str, str, tuple[int, int, int, int]]] = []
-        for phantom in outcome.phantoms:
-            where = ", at a sign" if phantom.touching else ""
-            caption = f"released as {guard.labels[phantom.looked.released or 0]}{where}"
-            found.append(("phantoms", caption, phantom.looked.region))
-        for one in outcome.signs:
+        found: list[tuple[str, str, tuple[int, int, int, int]]] = [
+            ("phantoms", f"released as {guard.labels[phantom.released or 0]}", phantom.region)
+            for phantom in outcome.matched.phantoms
+        ]
+        for one in outcome.matched.signs:
             if one.wrong:
                 wrong = next(each for each in one.regions if each.released not in (None, one.sign.label))
-                kind = "another sign" if one.sign.label is None else "wrong"
+                kind = "released on another sign" if one.sign.label is None else "released wrong"
                 caption = f"{one.sign.name}, released as {guard.labels[wrong.released or 0]}"
-                found.append(
-                    (f"released {kind}" if kind == "wrong" else "released on another sign", caption, wrong.region)
-                )
-            elif one.sign.label is not None and not one.found:
+                found.append((kind, caption, wrong.region))
+            elif one.sign.label is not None and one.missed:
                 found.append(("missed", f"{one.sign.name}, {one.sign.side} px", one.sign.region))
             elif one.sign.label is not None and one.withheld:
                 found.append(("withheld", f"{one.sign.name}, {one.regions[0].reason}", one.regions[0].region))
