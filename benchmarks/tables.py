@@ -267,7 +267,11 @@ def scenes() -> str:
             "frames with a label released on a region that fits no sign",
             _rate(found["frames_with_an_unfitting_release"]),
         ],
-        ["regions a frame; on nothing", f"{found['regions_a_frame']:g}; {found['regions_on_nothing_a_frame']:g}"],
+        ["regions a frame; on nothing", f"{found['regions_a_frame']:.2f}; {found['regions_on_nothing_a_frame']:.2f}"],
+        [
+            "regions on nothing that are withheld: with the reason *not a sign*",
+            f"{found['on_nothing_because'].get('not a sign', 0)} of {sum(found['on_nothing_because'].values())}",
+        ],
         [
             f"**a wrong label released on an attacked sign** ({attack})",
             f"**{_rate(attacked['wrong_release'], n=True)}**",

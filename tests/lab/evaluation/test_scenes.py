@@ -156,6 +156,9 @@ def test_regions_are_those_of_the_edge(run: tuple[dict[str, Any], str, Path], dr
     expected = [[*v.region, v.suspected_label, v.label, str(v.reason)] for v in verdicts]
     assert rows[0]["regions"] == rows[3]["regions"] == expected
     assert rows[4]["regions"] == []
+    # Each region is released, withheld at a sign, or counted with its reason where no sign is.
+    reasons = sum(found["on_nothing_because"].values()) + found["phantoms"]
+    assert found["regions_on_nothing_a_frame"] == pytest.approx(reasons / 5)
     assert found["regions_a_frame"] == pytest.approx(np.mean([len(row["regions"]) for row in rows]), abs=1e-3)
 
 
@@ -329,10 +332,10 @@ def test_regions_and_signs_are_matched_one_to_one() -> None:
 
     found = judged_signs([one], [looked((0, 0, 20, 20), 1), looked((1, 1, 20, 20), 7)])
     assert found.signs[0].found and found.signs[0].released == (1, 7)
-    assert found.signs[0].wrong and not found.signs[0].right and found.apart == 0 and found.phantoms == ()
+    assert found.signs[0].wrong and not found.signs[0].right and found.apart == found.phantoms == ()
 
     found = judged_signs([one, two], [looked((0, 0, 20, 40), 1)])
-    assert [each.found for each in found.signs].count(True) == 1 and found.apart == 0
+    assert [each.found for each in found.signs].count(True) == 1 and found.apart == ()
 
     # As many pairs as can be: the better pair for itself would leave the other sign without.
     close = [Sign((0, 0, 20, 20), 1, "a"), Sign((0, 6, 20, 20), 2, "b")]
@@ -345,8 +348,8 @@ def test_regions_and_signs_are_matched_one_to_one() -> None:
     assert len(found.loose) == 1 and found.phantoms == ()
 
     found = judged_signs([one], [looked((100, 100, 20, 20), 1), looked((200, 0, 20, 20))])
-    assert found.signs[0].missed and len(found.phantoms) == 1 and found.apart == 2
-    assert judged_signs([], []).apart == 0 and judged_signs([one], []).signs[0].missed
+    assert found.signs[0].missed and len(found.phantoms) == 1 and len(found.apart) == 2
+    assert judged_signs([], []).apart == () and judged_signs([one], []).signs[0].missed
 
 
 def test_a_box_of_half_the_sign_finds_it() -> None:

@@ -106,8 +106,11 @@ def figures(frames: Sequence[FrameOutcome], labels: Sequence[str]) -> dict[str, 
             [bool(frame.matched.phantoms or frame.matched.loose) for frame in frames]
         ),
         "regions_a_frame": round(sum(frame.regions for frame in frames) / len(frames), 3),
-        "regions_on_nothing_a_frame": round(sum(frame.matched.apart for frame in frames) / len(frames), 3),
+        "regions_on_nothing_a_frame": round(sum(len(frame.matched.apart) for frame in frames) / len(frames), 3),
         "withheld_because": _counted(one.regions[0].reason for _, one in known if one.withheld),
+        "on_nothing_because": _counted(
+            each.reason for frame in frames for each in frame.matched.apart if each.released is None
+        ),
         "other_signs": {
             "signs": len(others),
             "found": _measure(others, "found"),

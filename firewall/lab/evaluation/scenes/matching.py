@@ -70,15 +70,18 @@ class Matched:
 
     Attributes:
         signs: An outcome for each annotated sign, in order.
-        phantoms: Regions at no annotated sign on which a label went out.
-        apart: How many regions lie at no annotated sign.
+        apart: Regions that lie at no annotated sign.
         loose: Regions that lie at a sign but fit none, on which a label went out.
     """
 
     signs: tuple[Outcome, ...]
-    phantoms: tuple[Looked, ...]
-    apart: int
+    apart: tuple[Looked, ...]
     loose: tuple[Looked, ...]
+
+    @property
+    def phantoms(self) -> tuple[Looked, ...]:
+        """Regions at no annotated sign on which a label went out."""
+        return tuple(each for each in self.apart if each.released is not None)
 
 
 def judged_signs(signs: Sequence[Sign], looked: Sequence[Looked]) -> Matched:
@@ -102,13 +105,13 @@ def judged_signs(signs: Sequence[Sign], looked: Sequence[Looked]) -> Matched:
         mine = [number for number, other in enumerate(at) if other == place]
         mine.sort(key=shared[:, place].__getitem__, reverse=True)
         outcomes.append(Outcome(sign, place in found, tuple(looked[number] for number in mine)))
-    out = [number for number, each in enumerate(looked) if each.released is not None]
-    return Matched(
-        tuple(outcomes),
-        tuple(looked[number] for number in out if at[number] is None),
-        sum(place is None for place in at),
-        tuple(looked[number] for number in out if at[number] is not None and shared[number].max() < FOUND),
-    )
+    loose = [
+        each
+        for each, place, row in zip(looked, at, shared, strict=True)
+        if each.released is not None and place is not None and row.max() < FOUND
+    ]
+    apart = [each for each, place in zip(looked, at, strict=True) if place is None]
+    return Matched(tuple(outcomes), tuple(apart), tuple(loose))
 
 
 def _one_to_one(shared: Floats) -> dict[int, int]:
