@@ -245,6 +245,79 @@ def damaged_video() -> str:
     return _table(head, rows)
 
 
+def scenes() -> str:
+    """Whole road scenes: what is found and released, attacked or not, and over time."""
+    found = _read("default/scenes.json")
+    made, video, attacked = found["made_sequences"], found["video"], found["attacked"]
+    attack = _called(f"{attacked['attack']}@{attacked['compress']}")
+    rows = [
+        [
+            f"signs found, {'all sizes' if size == 'all' else size.replace('px', ' px') + ' and more'}",
+            _rate(rate, n=True),
+        ]
+        for size, rate in found["found"].items()
+    ]
+    names = {"released_right": "right label", "released_wrong": "wrong label"}
+    rows += [[f"signs released with the {word}", _rate(found[name], n=True)] for name, word in names.items()]
+    rows += [
+        ["signs of 24 px and more released with the right label", _rate(found["released_right_24px"], n=True)],
+        ["signs found and withheld", _rate(found["withheld"], n=True)],
+        ["**frames with a label released on no sign**", f"**{_rate(found['phantom_frames'], n=True)}**"],
+        [
+            "frames with a label released on a region that fits no sign",
+            _rate(found["frames_with_an_unfitting_release"]),
+        ],
+        ["regions a frame; on nothing", f"{found['regions_a_frame']:.2f}; {found['regions_on_nothing_a_frame']:.2f}"],
+        [
+            "regions on nothing that are withheld: with the reason *not a sign*",
+            f"{found['on_nothing_because'].get('not a sign', 0)} of {sum(found['on_nothing_because'].values())}",
+        ],
+        [
+            f"**a wrong label released on an attacked sign** ({attack})",
+            f"**{_rate(attacked['wrong_release'], n=True)}**",
+        ],
+        ["made sequences, tracks on: signs released right", _rate(made["released_right"], n=True)],
+        ["made sequences: signs released wrong", _rate(made["released_wrong"], n=True)],
+        ["made sequences: labels released on no sign, a sequence", _count(made["phantoms_a_sequence"])],
+        [
+            f"highway video of {video['seconds']:.0f} s, tracks on: labels released; an hour",
+            f"{video['released_labels']}; {_count(video['released_labels_an_hour'], n=False)}",
+        ],
+    ]
+    return _table(["GTSDB, every fifth frame", "measured (95 % interval)"], rows)
+
+
+def scenes_size() -> str:
+    """Signs of road scenes by their size."""
+    rows = [
+        [
+            size.replace("px", " px"),
+            str(entry["signs"]),
+            *(_rate(entry[name]) for name in ("found", "released_right", "released_wrong", "withheld")),
+        ]
+        for size, entry in _read("default/scenes.json")["by_size"].items()
+    ]
+    return _table(["shorter side", "signs", "found", "released right", "released wrong", "withheld"], rows)
+
+
+def non_signs() -> str:
+    """What is released of pictures that show no sign, the worst kind first."""
+    kinds = _read("default/non_signs.json")["kinds"].items()
+    rows = [
+        [kind, str(entry["released"]["n"]), f"**{_rate(entry['released'])}**", _rate(entry["not_a_sign"])]
+        for kind, entry in sorted(kinds, key=lambda item: -item[1]["released"]["rate"])
+    ]
+    return _table(["no sign", "n", "a label released", "withheld as *not a sign*"], rows)
+
+
+def _count(entry: dict[str, Any], *, n: bool = True) -> str:
+    """A count for each unit."""
+    low, high = entry["ci95"]
+    many = f"; n = {entry['n']}" if n else ""
+    rate, low, high = (f"{value:.0f}" if value >= 100 else f"{value:.2g}" for value in (entry["rate"], low, high))
+    return f"{rate} ({low} - {high}{many})"
+
+
 #: Families of attacks that change pixels a little, everywhere.
 _PIXELS = {"pixels", "channel", "subspace", "own-size"}
 
@@ -307,6 +380,9 @@ TABLES: dict[str, Callable[[], str]] = {
     "left-out": left_out,
     "classifiers": classifiers,
     "damaged-video": damaged_video,
+    "scenes": scenes,
+    "scenes-size": scenes_size,
+    "non-signs": non_signs,
 }
 
 
