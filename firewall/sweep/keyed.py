@@ -6,11 +6,12 @@
 The same secret and nonce always give the same copies, so those of a past verdict can be made again: `copies` says which
 they were, from the nonce in the operator's verdict lines.
 
-The nonce is a digest of the pixels and not a counter or random. So an image that is shown again is judged again in the
-same way: asking a hundred times is asking once. An image that differs in one bit has other copies, and what was seen of
-other images says nothing about them (BLAKE2b with a key is a pseudo-random function). So whoever sees verdicts learns one
-bit for each *different* image. If a share p of the draws would release it, about 1/p variants of it have to be tried, and
-the one that passed keeps passing on this device until its key is changed. On another device it passes with probability p.
+The nonce is a digest of the pixels, no counter and no random number. So an image that is shown again is judged again in
+the same way: asking a hundred times is asking once. An image that differs in one bit has other copies, and what was
+seen of other images says nothing about them (BLAKE2b with a key is a pseudo-random function). So whoever sees verdicts
+learns one bit for each *different* image. If a share p of the draws would release it, about 1/p variants of it have to
+be tried, and the one that passed keeps passing on this device until its key is changed. On another device it passes with
+probability p.
 """
 
 from __future__ import annotations
