@@ -10,8 +10,8 @@ The nonce is a digest of the pixels, no counter and no random number. So an imag
 the same way: asking a hundred times is asking once. An image that differs in one bit has other copies, and what was
 seen of other images says nothing about them (BLAKE2b with a key is a pseudo-random function). So whoever sees verdicts
 learns one bit for each *different* image. If a share p of the draws would release it, about 1/p variants of it have to
-be tried, and the one that passed keeps passing on this device until its key is changed. On another device it passes with
-probability p.
+be tried, and the one that passed keeps passing on this device until its key is changed. On another device it passes
+with probability p.
 """
 
 from __future__ import annotations

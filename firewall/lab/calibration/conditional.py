@@ -31,7 +31,7 @@ from firewall.screening import Firewall
 from firewall.sweep.keyed import key_of
 from firewall.transforms import resize
 
-__all__ = ["EDGES", "ConditionalSettings", "Written", "benign_images", "conditional"]
+__all__ = ["EDGES", "ConditionalSettings", "Written", "benign_images", "conditional", "scored"]
 
 #: Borders between groups of sizes, pixels of the shorter side.
 EDGES = (20, 24, 32, 40, 55, 80)
@@ -187,7 +187,7 @@ def conditional(
         DataError: There are too few tracks for the rate, or a detector gives no score on a benign image.
     """
     settings = settings or ConditionalSettings()
-    data = _scored(bundle, benign, settings, progress)
+    data = scored(bundle, benign, settings, progress)
     margin = {} if bundle.manifest.numerics is None else bundle.manifest.numerics.margin
     found = fit_conditional(
         data,
@@ -216,8 +216,18 @@ def _summed(detectors: Sequence[str], asked: Sequence[str] | None) -> tuple[str,
     return tuple(asked)
 
 
-def _scored(bundle: Bundle, benign: Sequence[Benign], settings: ConditionalSettings, progress: bool) -> Scored:
-    """The scores of all images that the classifier gets right, each as the edge gives it."""
+def scored(bundle: Bundle, benign: Sequence[Benign], settings: ConditionalSettings, progress: bool = True) -> Scored:
+    """The scores of all images that the classifier gets right, each as the edge gives it.
+
+    Args:
+        bundle: Its detectors are asked. Keyed sweeps are drawn by a key that follows from the seed.
+        benign: Images of whole tracks.
+        settings: Which of them, and how they are changed.
+        progress: Show a bar.
+
+    Raises:
+        DataError: A detector gives no score, or the classifier gets no image right.
+    """
     plain = bundle.manifest.model_copy(update={"correction": None, "patches": None, "fusion": None})
     files = {name: content for name, content in bundle.files.items() if name != CONDITIONAL_FILE}
     bare = replace(bundle, manifest=plain, files=files)

@@ -1,0 +1,334 @@
+"""Does a keyed sweep lower the adaptive wrong-release rate at equal false alarms, and what does a verdict cost with it?
+
+Five bundles, made of the default one and given limits by size in the same way: `none` has no sweep, `stability` the
+default's own four fixed copies, `fixed` four copies that are the same of every image and known to the attacker, `keyed`
+four that are drawn by a key that he doesn't know, `jury` the same with the robust juror asked about them too. Each is
+attacked by gradients of the whole of it; through a keyed sweep he averages over draws of other keys. What the attack on
+`none` found is also shown to the others, and what was found against a keyed sweep to devices with other keys. Rows are
+kept, and the same command goes on from the last one.
+
+    python benchmarks/keyed_sweep.py --data DIR --work runs/keyed --results benchmarks/results
+"""
+
+from __future__ import annotations
+
+import argparse
+import itertools
+import json
+import math
+import pickle
+import sys
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from functools import partial
+from pathlib import Path
+from typing import Any
+from unittest.mock import patch
+
+import numpy as np
+import torch
+from machine import machine
+
+from firewall.bundle import Bundle, DetectorSpec, load_bundle
+from firewall.bundle.conditional import CONDITIONAL_FILE
+from firewall.detectors.draws import DrawSpec
+from firewall.engines import OnnxRuntimeEngine
+from firewall.frame import Pixels
+from firewall.lab.attacks.adaptive import Attacker, Plan
+from firewall.lab.attacks.adaptive.ball import Ball
+from firewall.lab.attacks.adaptive.fooling import Fooled, fool
+from firewall.lab.attacks.adaptive.picture import Picture
+from firewall.lab.attacks.adaptive.whole import Walk
+from firewall.lab.calibration.bundling import rewritten
+from firewall.lab.calibration.conditional import ConditionalSettings, benign_images, scored
+from firewall.lab.calibration.conditional_fit import Scored, fit_conditional
+from firewall.lab.datasets import open_dataset
+from firewall.lab.evaluation.adaptive_attack import victims
+from firewall.lab.measurement.intervals import rate_interval
+from firewall.screening import Firewall
+from firewall.sweep.keyed import NONCE_BYTES, copies, key_of
+
+VARIANTS = ("none", "stability", "fixed", "keyed", "jury")
+#: Of the device that the attacker of `keyed` may ask.
+DEVICE = 1000
+#: Devices that an attacked image is shown to afterwards.
+OTHERS = range(2000, 2020)
+#: Variants whose copies are drawn by a key.
+DRAWN = ("keyed", "jury")
+#: Measured on the same images, side by side; `jury` after them, on as many as there is time for.
+FIRST = ("none", "stability", "fixed", "keyed")
+#: How limits are set, of all in the same way: fewer frames and shifts than those of the default bundle.
+LIMITS = ConditionalSettings(frames=2, far=1, shifts=("rain", "dark"))
+Row = dict[str, Any]
+
+
+@contextmanager
+def setting(variant: str) -> Iterator[None]:
+    """Everything inside judges as the variant does: `fixed` draws the same copies of every image."""
+    if variant != "fixed":
+        yield
+        return
+    with patch("firewall.sweep.keyed.nonce_of", lambda _: bytes(NONCE_BYTES)):
+        yield
+
+
+def detectors(variant: str, copies: int) -> tuple[DetectorSpec, ...]:
+    """The default bundle's detectors, with the variant's sweep."""
+    there = load_bundle("default").manifest.detectors
+    kept = tuple(spec for spec in there if spec.name != "stability" or variant == "stability")
+    if variant in ("none", "stability"):
+        return kept
+    jurors = [spec.parameters for spec in kept if spec.name == "juror-robust" and variant == "jury"]
+    parameters = {"draw": DrawSpec(copies=copies).model_dump(), "jurors": jurors}
+    return (*kept, DetectorSpec(name="keyed", parameters=parameters, threshold=0.0))
+
+
+def written(folder: Path, specs: tuple[DetectorSpec, ...], limits: bytes | None = None) -> Bundle:
+    """The default bundle with other detectors."""
+    default = load_bundle("default")
+    files = {name: content for name, content in default.files.items() if not name.endswith(".json")}
+    plain = Bundle(default.path, default.manifest, files, default.sha256)
+    added = {} if limits is None else {CONDITIONAL_FILE: limits}
+    return rewritten(plain, folder, added, detectors=specs, fusion=None, correction=None)
+
+
+def benign_scores(variant: str, options: argparse.Namespace) -> Scored:
+    """Scores of the images that limits are set on; what two variants have in common is made once."""
+    specs = {spec.name: spec for spec in detectors("stability", options.copies)}
+    parts = [("common", tuple(specs.values()))]
+    if variant not in ("none", "stability"):
+        parts.append((variant, detectors(variant, options.copies)[-1:]))
+    found = []
+    for name, part in parts:
+        file = options.work / f"scores-{name}.pickle"
+        if not file.exists():
+            made = written(options.work / f"scoring-{name}", part)
+            with setting(variant):
+                images = [benign_images(made, spec, options.data) for spec in ("gtsrb@kept-out", "gtsrb@test/train")]
+                file.write_bytes(pickle.dumps(scored(made, images, LIMITS, progress=False)))
+        found.append(pickle.loads(file.read_bytes()))  # noqa: S301 - written above
+    first = found[0]
+    names = tuple(name for each in found for name in each.detectors)
+    wanted = [spec.name for spec in detectors(variant, options.copies)]
+    columns = [names.index(name) for name in names if name in wanted]
+    whole = np.concatenate([each.scores for each in found], axis=1)[:, columns]
+    return Scored(tuple(names[column] for column in columns), whole, first.sides, first.tracks, first.parts)
+
+
+def bundle_of(variant: str, options: argparse.Namespace) -> Bundle:
+    """The variant's bundle, made and given limits unless it is there."""
+    folder = options.work / f"bundle-{variant}"
+    if not (folder / CONDITIONAL_FILE).exists():
+        data, settings = benign_scores(variant, options), LIMITS
+        summed = [name for name in data.detectors if name.startswith("juror-") or name in ("stability", "keyed")]
+        fitted = fit_conditional(
+            data,
+            settings.edges,
+            settings.rate,
+            power=settings.power,
+            summed=summed,
+            shifted=settings.shifted,
+            least=settings.least,
+            margins=[0.0] * len(data.detectors),
+            seed=settings.seed,
+        )
+        written(folder, detectors(variant, options.copies), (fitted.spec.model_dump_json(indent=1) + "\n").encode())
+    return load_bundle(folder)
+
+
+def guard_of(bundle: Bundle, key: int) -> Firewall:
+    """The bundle on a device with this key."""
+    return Firewall(bundle, OnnxRuntimeEngine(bundle, threads=1), threads=1, sweep_key=key_of(key))
+
+
+def attacker_of(bundle: Bundle, variant: str, eps: float, options: argparse.Namespace) -> Attacker:
+    """Who knows all but the device's key; of `fixed` he knows the copies."""
+    walk = Walk(("sum",), steps=options.steps, restarts=1, targets=2)
+    attacker = Attacker(bundle, Plan(Ball("linf", eps / 255), "sum", walk), key_of(0 if variant == "fixed" else DEVICE))
+    if variant == "fixed" and attacker.picture is not None:
+        attacker.picture.draws = lambda draw: [copies(key_of(0), bytes(NONCE_BYTES), draw)]
+    return attacker
+
+
+def once(function: Callable[..., Fooled]) -> Callable[..., Fooled]:
+    """Where an attack starts from depends on the classifier alone, which all variants have in common."""
+    known: dict[Any, Fooled] = {}
+
+    def found(picture: Picture, centre: torch.Tensor, label: int, ball: Ball, count: int) -> Fooled:
+        case = (centre.numpy().tobytes(), label, ball, count)
+        if case not in known:
+            known[case] = function(picture, centre, label, ball, count)
+        return known[case]
+
+    return found
+
+
+class Rows:
+    """A file of rows, one for each thing that was measured."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        lines = path.read_text().splitlines() if path.exists() else []
+        self.known: dict[str, Row] = {row["id"]: row for row in map(json.loads, lines)}
+
+    def row(self, name: str, make: Callable[[], Row]) -> Row:
+        """The row of this name, made unless it is there."""
+        if name not in self.known:
+            self.known[name] = {"id": name, **make()}
+            with self.path.open("a") as file:
+                file.write(json.dumps(self.known[name]) + "\n")
+        return self.known[name]
+
+
+def attack(options: argparse.Namespace, rows: Rows, variants: tuple[str, ...]) -> None:
+    """Attack image by image, all variants, so that whatever is done can be compared."""
+    bundles = {variant: bundle_of(variant, options) for variant in {*variants, *FIRST}}
+    data, chosen = victims(bundles["none"], open_dataset("gtsdb", options.data), options.limit, 0, options.least)
+    cases = [(variant, float(eps)) for eps in options.eps.split(",") for variant in variants]
+    attackers = {case: attacker_of(bundles[case[0]], *case, options) for case in cases}
+    devices = {name: [guard_of(bundles[name], key) for key in OTHERS] for name in DRAWN if name in bundles}
+    devices["fixed"] = [guard_of(bundles["fixed"], 0)]
+
+    def passed(pixels: Pixels, label: int, name: str) -> float:
+        """Share of devices that release an image with a wrong label."""
+        with setting(name):
+            verdicts = [device.screen(pixels) for device in devices[name]]
+        return float(np.mean([verdict.released and verdict.label != label for verdict in verdicts]))
+
+    def one(index: int, variant: str, eps: float) -> Row:
+        pixels, label = np.array(data.images[index]), int(data.labels[index])
+        kept: list[Pixels] = []
+        begun = time.thread_time()
+        with setting(variant):
+            row = attackers[variant, eps].row(index, pixels, label, lambda image: str(kept.append(image)))
+        found = {name: row[name] for name in ("wrong", "queries", "steps", "method", "linf", "size")}
+        found |= {"index": index, "variant": variant, "eps": eps, "seconds": time.thread_time() - begun}
+        shown = (variant,) if variant in DRAWN else ("keyed", "fixed")
+        return found | {"shown": {name: passed(kept[0], label, name) for name in shown}}
+
+    for index in chosen:
+        for variant, eps in cases:
+            rows.row(f"attack {index} {eps:g} {variant}", partial(one, index, variant, eps))
+
+
+def benign(options: argparse.Namespace, rows: Rows) -> None:
+    """Signs of GTSDB as they are: how many are withheld, and what a verdict costs, one image after the other."""
+    bundles = {variant: bundle_of(variant, options) for variant in VARIANTS}
+    data, chosen = victims(bundles["none"], open_dataset("gtsdb", options.data), options.benign, 1, options.least)
+    guards = {variant: guard_of(bundle, 0) for variant, bundle in bundles.items()}
+
+    def measure() -> Row:
+        seconds: dict[str, list[float]] = {variant: [] for variant in VARIANTS}
+        withheld = dict.fromkeys(VARIANTS, 0)
+        for turn, index in enumerate([*chosen[:20], *chosen]):  # the first twenty only warm up
+            for variant, guard in guards.items():
+                with setting(variant):
+                    begun = time.thread_time()
+                    verdict = guard.screen(np.array(data.images[index]))
+                    if turn >= 20:
+                        seconds[variant].append(time.thread_time() - begun)
+                        withheld[variant] += not verdict.released
+        return {
+            "n": len(chosen),
+            "withheld": withheld,
+            "ms": {name: 1e3 * float(np.mean(values)) for name, values in seconds.items()},
+            "ms_p99": {name: 1e3 * float(np.quantile(values, 0.99)) for name, values in seconds.items()},
+        }
+
+    rows.row("benign", measure)
+
+
+def summary(options: argparse.Namespace, rows: Rows) -> Row:
+    """The figures, ready for JSON."""
+    made = [row for name, row in rows.known.items() if name.startswith("attack")]
+    found: Row = {
+        "question": __doc__.splitlines()[0],
+        "machine": machine(),
+        "draw": DrawSpec(copies=options.copies).model_dump(),
+        "protocol": f"GTSDB signs of {options.least} pixels and more, linf, way sum, {options.steps} steps, 2 targets, "
+        "1 start; through a keyed sweep 4 draws a step, by other keys. 'wrong': a wrong label is released at any query "
+        "of the device that is asked; 'shown_to': the image that was found, shown once to each of 20 devices with "
+        "other keys (fixed: to the one there is). Limits: 2 frames of a track and 1 smaller copy, rain and dark. Times: one core, processor time.",
+    }
+    cost = rows.known.get("benign")
+    if cost is not None:
+        found["benign"] = {
+            variant: {
+                "withheld": cost["withheld"][variant] / cost["n"],
+                "n": cost["n"],
+                "ci95": list(rate_interval(cost["withheld"][variant], cost["n"])),
+                "ms": cost["ms"][variant],
+                "ms_p99": cost["ms_p99"][variant],
+            }
+            for variant in VARIANTS
+        }
+    found["adaptive"] = {}
+    for eps in sorted({row["eps"] for row in made}):
+        by = {
+            variant: {row["index"]: row for row in made if (row["eps"], row["variant"]) == (eps, variant)}
+            for variant in VARIANTS
+        }
+        found["adaptive"][f"{eps:g}"] = [
+            compared(by, names) for names in (FIRST, VARIANTS) if all(by[variant] for variant in names)
+        ]
+    return found
+
+
+def compared(by: dict[str, dict[int, Row]], variants: tuple[str, ...]) -> Row:
+    """Variants on the images that all of them were attacked with."""
+    whole = sorted(set.intersection(*(set(by[variant]) for variant in variants)))
+    table: Row = {"n": len(whole)}
+    for variant in variants:
+        part = [by[variant][index] for index in whole]
+        won = sum(row["wrong"] for row in part)
+        table[variant] = {
+            "wrong": won / len(part),
+            "ci95": list(rate_interval(won, len(part))),
+            "queries": float(np.mean([row["queries"] for row in part])),
+            "shown_to": {name: float(np.mean([row["shown"][name] for row in part])) for name in part[0]["shown"]},
+            "seconds": float(np.mean([row["seconds"] for row in part])),
+        }
+    for first, second in itertools.combinations(variants, 2):
+        only = [
+            sum(by[one][place]["wrong"] and not by[other][place]["wrong"] for place in whole)
+            for one, other in ((first, second), (second, first))
+        ]
+        table[f"{first} and {second}"] = {"only_first": only[0], "only_second": only[1], "p": sign_test(*only)}
+    return table
+
+
+def sign_test(first: int, second: int) -> float:
+    """Two-sided p of so uneven a split of the images that only one of two let through."""
+    total, most = first + second, max(first, second)
+    return min(1.0, 2 * sum(math.comb(total, k) for k in range(most, total + 1)) / 2**total)
+
+
+def main() -> None:
+    """Measure what isn't measured yet, and write the summary."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--data", type=Path, required=True, help="folder of the data sets")
+    parser.add_argument("--work", type=Path, default=Path("runs/keyed"), help="bundles and rows")
+    parser.add_argument("--results", type=Path, help="folder of keyed_sweep.json")
+    parser.add_argument("--limit", type=int, default=40, help="signs to attack")
+    parser.add_argument("--least", type=int, default=24, help="their shorter side, pixels")
+    parser.add_argument("--benign", type=int, default=400, help="signs to judge as they are")
+    parser.add_argument("--eps", default="4,8", help="in 1/255")
+    parser.add_argument("--steps", type=int, default=40)
+    parser.add_argument("--copies", type=int, default=4)
+    options = parser.parse_args()
+    options.work.mkdir(parents=True, exist_ok=True)
+    torch.set_num_threads(1)
+    rows = Rows(options.work / "rows.jsonl")
+    with patch("firewall.lab.attacks.adaptive.whole.fool", once(fool)):
+        attack(options, rows, FIRST)
+        benign(options, rows)
+        attack(options, rows, ("jury",))
+    text = json.dumps(summary(options, rows), indent=1) + "\n"
+    if options.results is not None:
+        (options.results / "keyed_sweep.json").write_text(text)
+    sys.stdout.write(text)
+
+
+if __name__ == "__main__":
+    main()
