@@ -249,7 +249,8 @@ def summary(options: argparse.Namespace, rows: Rows) -> Row:
         "protocol": f"GTSDB signs of {options.least} pixels and more, linf, way sum, {options.steps} steps, 2 targets, "
         "1 start; through a keyed sweep 4 draws a step, by other keys. 'wrong': a wrong label is released at any query "
         "of the device that is asked; 'shown_to': the image that was found, shown once to each of 20 devices with "
-        "other keys (fixed: to the one there is). Limits: 2 frames of a track and 1 smaller copy, rain and dark. Times: one core, processor time.",
+        "other keys (fixed: to the one there is). Limits: 2 frames of a track and 1 smaller copy, rain and dark. "
+        "Times: one core, processor time.",
     }
     cost = rows.known.get("benign")
     if cost is not None:

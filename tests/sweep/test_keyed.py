@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from contextlib import nullcontext
 from pathlib import Path
 
@@ -10,7 +9,7 @@ import numpy as np
 import numpy.typing as npt
 import pytest
 
-from firewall import Firewall, Frame
+from firewall import Firewall
 from firewall.bundle import Bundle, DetectorSpec
 from firewall.detectors.draws import DrawSpec
 from firewall.engines import OnnxRuntimeEngine
@@ -226,32 +225,6 @@ def test_a_sweep_that_fails_withholds(bundle: Bundle, benign_sign: Pixels) -> No
     device.keyed = KeyedSweep(Failing(), KEY)
     verdict = device.screen(benign_sign)
     assert not verdict.released and verdict.reason is Reason.UNKNOWN
-
-
-def test_a_sweep_counts_for_the_deadline(bundle: Bundle, benign_sign: Pixels) -> None:
-    """The second of two regions is not swept where the last sweep took longer than there is time; it is late."""
-    device = guard(bundle)
-    wide = np.concatenate([benign_sign, benign_sign[:, ::-1]], axis=1)
-    height, width = benign_sign.shape[:2]
-    regions = [(0, 0, width, height), (width, 0, width, height)]
-    asked: list[int] = []
-    sweep = device.keyed
-    assert sweep is not None
-
-    class Slow:
-        own_key = True
-
-        def of(self, image: Pixels, draw: DrawSpec, timed: object) -> object:
-            asked.append(len(image))
-            device._sweep_cost = 1e6
-            return sweep.of(image, draw, lambda _: nullcontext())
-
-    device.keyed = Slow()  # type: ignore[assignment]
-    device._sweep_cost = 1e6
-    found = device.screen_frame(Frame(wide, "test", 0, time.monotonic()), regions, deadline=time.monotonic() + 3600)
-    assert len(asked) == 1 and found[0].scores and not found[1].released and found[1].reason is Reason.LATE
-    past = device.screen_frame(Frame(wide, "test", 1, time.monotonic()), regions, deadline=time.monotonic() - 1)
-    assert {verdict.reason for verdict in past} == {Reason.LATE} and len(asked) == 1
 
 
 def test_jurors_are_asked_about_the_copies(tmp_path: Path, benign_sign: Pixels) -> None:

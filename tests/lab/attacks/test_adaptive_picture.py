@@ -119,9 +119,7 @@ def everything() -> tuple[list[DetectorSpec], dict[str, bytes]]:
         detector("statistics", file="statistics.onnx", feature="odds", operations=operations),
         juror("juror-second"),
         detector("contrast"),
-        detector(
-            "keyed", draw={"copies": 7}, jurors=[{"file": "juror-second.onnx", "width": SIZE, "height": SIZE}]
-        ),
+        detector("keyed", draw={"copies": 7}, jurors=[{"file": "juror-second.onnx", "width": SIZE, "height": SIZE}]),
     ]
     files = {
         "image-cnn.onnx": two_way(3),
