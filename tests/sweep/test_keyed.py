@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import json
+import subprocess
+import sys
 from contextlib import nullcontext
 from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
 import pytest
+from PIL import Image
 
 from firewall import Firewall
 from firewall.bundle import Bundle, DetectorSpec
@@ -172,6 +176,34 @@ def test_no_output_holds_the_key(bundle: Bundle, benign_sign: Pixels, capsys: py
     said += sweep_notice(device.keyed, named=True) + "".join(capsys.readouterr())
     for leak in ("this-is", key.hex(), "746869732d"):
         assert leak not in said
+
+
+@pytest.mark.parametrize("command", ["screen", "serve"])
+def test_the_commands_draw_by_the_key_that_is_named(
+    bundle: Bundle, benign_sign: Pixels, tmp_path: Path, command: str
+) -> None:
+    """The operator's line has the nonce and the score that this key gives; without a key the operator is told of it.
+    Neither stream ever holds the key."""
+    picture, key_file = tmp_path / "sign.png", tmp_path / "key"
+    Image.fromarray(benign_sign).save(picture)
+    key_file.write_bytes(KEY.hex().encode() + b"\n")
+    key_file.chmod(0o600)
+    given = [str(picture)] if command == "screen" else ["--source", str(picture), "--http", "off", "--regions", "whole"]
+    options = [*given, "--bundle", str(bundle.path), "--allow-unsigned", "--operator", "--threads", "1"]
+    expected = guard(bundle, KEY.hex().encode()).screen(benign_sign)
+    for named in (["--sweep-key", str(key_file)], []):
+        done = subprocess.run(
+            [sys.executable, "-m", "firewall", command, *options, *named],
+            capture_output=True,
+            text=True,
+            timeout=100,
+            check=False,
+        )
+        line = json.loads(done.stdout)
+        assert done.returncode == 0 and line["nonce"] == expected.nonce
+        assert (line["scores"]["keyed"] == pytest.approx(expected.scores["keyed"], abs=1e-5)) == bool(named)
+        assert ("drawn for this run" in done.stderr) == (not named)
+        assert KEY.hex()[:8] not in done.stdout + done.stderr
 
 
 @pytest.mark.parametrize("key", [b"", b"ses@me", bytes(15), b"0123456789abcde"])
