@@ -58,8 +58,9 @@ OTHERS = range(2000, 2012)
 DRAWN = ("keyed", "jury")
 #: Measured on the same images, side by side; the others after them, on as many as there is time for.
 FIRST = ("none", "fixed", "keyed")
-#: How limits are set, of all in the same way: fewer frames and shifts than those of the default bundle.
-LIMITS = ConditionalSettings(frames=2, far=1, shifts=("rain", "dark"))
+#: How limits are set, of all in the same way: on fewer frames and shifts than those of the default bundle, with the
+#: rate at which about 1 % of clean images are withheld.
+LIMITS = ConditionalSettings(rate=0.025, frames=2, far=1, shifts=("rain", "dark"))
 Row = dict[str, Any]
 
 
@@ -239,6 +240,14 @@ def benign(options: argparse.Namespace, rows: Rows, variants: tuple[str, ...]) -
     rows.row(f"benign {len(variants)}", measure)
 
 
+def where_set(folder: Path) -> float | None:
+    """Share of the clean images behind the limits that is withheld, each judged by limits of other tracks."""
+    if not (folder / CONDITIONAL_FILE).exists():
+        return None
+    entries = json.loads((folder / CONDITIONAL_FILE).read_text())["coverage"]
+    return next(entry["withheld"] for entry in entries if entry["part"] == "clean" and entry["group"] is None)
+
+
 def summary(options: argparse.Namespace, rows: Rows) -> Row:
     """The figures, ready for JSON."""
     made = [row for name, row in rows.known.items() if name.startswith("attack")]
@@ -249,9 +258,10 @@ def summary(options: argparse.Namespace, rows: Rows) -> Row:
         "protocol": f"GTSDB signs of {options.least} pixels and more, linf, way sum, {options.steps} steps, 2 targets, "
         "1 start; through a keyed sweep 4 draws a step, by other keys. 'wrong': a wrong label is released at any query "
         "of the device that is asked; 'shown_to': the image that was found, shown once to each of 12 devices with "
-        "other keys (fixed: to the one there is). Limits: 2 frames of a track and 1 smaller copy, rain and dark. "
+        "other keys (fixed: to the one there is). Limits for about 1 % of clean images (`withheld_where_set`). "
         "Times: one core, processor time.",
     }
+    found["withheld_where_set"] = {variant: where_set(options.work / f"bundle-{variant}") for variant in VARIANTS}
     costs = [rows.known[name] for name in sorted(rows.known) if name.startswith("benign")]
     for cost in costs[-1:]:
         found["benign"] = {
@@ -317,15 +327,17 @@ def main() -> None:
     parser.add_argument("--eps", default="4,8", help="in 1/255")
     parser.add_argument("--steps", type=int, default=40)
     parser.add_argument("--copies", type=int, default=4)
+    parser.add_argument("--summary", action="store_true", help="only make the summary of the rows that there are")
     options = parser.parse_args()
     options.work.mkdir(parents=True, exist_ok=True)
     torch.set_num_threads(1)
     rows = Rows(options.work / "rows.jsonl")
-    with patch("firewall.lab.attacks.adaptive.whole.fool", once(fool)):
-        attack(options, rows, FIRST)
-        benign(options, rows, FIRST)
-        attack(options, rows, tuple(variant for variant in VARIANTS if variant not in FIRST))
-        benign(options, rows, VARIANTS)
+    if not options.summary:
+        with patch("firewall.lab.attacks.adaptive.whole.fool", once(fool)):
+            attack(options, rows, FIRST)
+            benign(options, rows, FIRST)
+            attack(options, rows, tuple(variant for variant in VARIANTS if variant not in FIRST))
+            benign(options, rows, VARIANTS)
     text = json.dumps(summary(options, rows), indent=1) + "\n"
     if options.results is not None:
         (options.results / "keyed_sweep.json").write_text(text)
