@@ -1,13 +1,15 @@
 """Does a keyed sweep lower the adaptive wrong-release rate at equal false alarms, and what does a verdict cost with it?
 
-Five bundles, made of the default one and given limits by size in the same way: `none` has no sweep, `stability` the
+Four bundles, made of the default one and given limits by size in the same way: `none` has no sweep, `stability` the
 default's own four fixed copies, `fixed` four copies that are the same of every image and known to the attacker, `keyed`
-four that are drawn by a key that he doesn't know, `jury` the same with the robust juror asked about them too. Each is
-attacked by gradients of the whole of it; through a keyed sweep he averages over draws of other keys. What the attack on
-`none` found is also shown to the others, and what was found against a keyed sweep to devices with other keys. Rows are
-kept, and the same command goes on from the last one.
+four that are drawn by a key that he doesn't know. The attack goes on from the images that `firewall lab attack adaptive`
+made against the default bundle, towards the class that was reached there, by gradients of each whole bundle; through
+`keyed` it averages over draws of other keys. First the images that beat the default bundle, then (--all) those that
+didn't; what is not attacked again counts as held, and its number is told. What was found against the others is also shown
+to `keyed`, and what was found against `keyed` to devices with other keys. Rows are kept, and the same command goes on from
+the last one.
 
-    python benchmarks/keyed_sweep.py --data DIR --work runs/keyed --results benchmarks/results
+    python benchmarks/keyed_sweep.py --data DIR --attacked adaptive_linf_8.json [--attacked ...] --work runs/keyed
 """
 
 from __future__ import annotations
@@ -21,6 +23,7 @@ import sys
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -29,6 +32,7 @@ from unittest.mock import patch
 import numpy as np
 import torch
 from machine import machine
+from PIL import Image
 
 from firewall.bundle import Bundle, DetectorSpec, load_bundle
 from firewall.bundle.conditional import CONDITIONAL_FILE
@@ -37,8 +41,7 @@ from firewall.engines import OnnxRuntimeEngine
 from firewall.frame import Pixels
 from firewall.lab.attacks.adaptive import Attacker, Plan
 from firewall.lab.attacks.adaptive.ball import Ball
-from firewall.lab.attacks.adaptive.fooling import Fooled, fool
-from firewall.lab.attacks.adaptive.picture import Picture
+from firewall.lab.attacks.adaptive.fooling import Fooled
 from firewall.lab.attacks.adaptive.whole import Walk
 from firewall.lab.calibration.bundling import rewritten
 from firewall.lab.calibration.conditional import ConditionalSettings, benign_images, scored
@@ -47,17 +50,13 @@ from firewall.lab.datasets import open_dataset
 from firewall.lab.evaluation.adaptive_attack import victims
 from firewall.lab.measurement.intervals import rate_interval
 from firewall.screening import Firewall
-from firewall.sweep.keyed import NONCE_BYTES, copies, key_of
+from firewall.sweep.keyed import NONCE_BYTES, KeyedSweep, copies, key_of
 
-VARIANTS = ("none", "stability", "fixed", "keyed", "jury")
+VARIANTS = ("none", "stability", "fixed", "keyed")
 #: Of the device that the attacker of `keyed` may ask.
 DEVICE = 1000
 #: Devices that an attacked image is shown to afterwards.
 OTHERS = range(2000, 2012)
-#: Variants whose copies are drawn by a key.
-DRAWN = ("keyed", "jury")
-#: Measured on the same images, side by side; the others after them, on as many as there is time for.
-FIRST = ("none", "fixed", "keyed")
 #: How limits are set, of all in the same way: on fewer frames and shifts than those of the default bundle, with the
 #: rate at which about 1 % of clean images are withheld.
 LIMITS = ConditionalSettings(rate=0.025, frames=2, far=1, shifts=("rain", "dark"))
@@ -80,8 +79,7 @@ def detectors(variant: str, copies: int) -> tuple[DetectorSpec, ...]:
     kept = tuple(spec for spec in there if spec.name != "stability" or variant == "stability")
     if variant in ("none", "stability"):
         return kept
-    jurors = [spec.parameters for spec in kept if spec.name == "juror-robust" and variant == "jury"]
-    parameters = {"draw": DrawSpec(copies=copies).model_dump(), "jurors": jurors}
+    parameters = {"draw": DrawSpec(copies=copies).model_dump()}
     return (*kept, DetectorSpec(name="keyed", parameters=parameters, threshold=0.0))
 
 
@@ -143,26 +141,53 @@ def guard_of(bundle: Bundle, key: int) -> Firewall:
     return Firewall(bundle, OnnxRuntimeEngine(bundle, threads=1), threads=1, sweep_key=key_of(key))
 
 
-def attacker_of(bundle: Bundle, variant: str, eps: float, options: argparse.Namespace) -> Attacker:
+def attacker_of(bundle: Bundle, variant: str, options: argparse.Namespace) -> Attacker:
     """Who knows all but the device's key; of `fixed` he knows the copies."""
-    walk = Walk(("sum",), steps=options.steps, restarts=1, targets=2)
-    attacker = Attacker(bundle, Plan(Ball("linf", eps / 255), "sum", walk), key_of(0 if variant == "fixed" else DEVICE))
+    walk = Walk(tuple(options.ways.split(",")), steps=options.steps, restarts=1, targets=1)
+    attacker = Attacker(bundle, Plan(Ball("linf", 1 / 255), "all", walk), key_of(0 if variant == "fixed" else DEVICE))
     if variant == "fixed" and attacker.picture is not None:
         attacker.picture.draws = lambda draw: [copies(key_of(0), bytes(NONCE_BYTES), draw)]
     return attacker
 
 
-def once(function: Callable[..., Fooled]) -> Callable[..., Fooled]:
-    """Where an attack starts from depends on the classifier alone, which all variants have in common."""
-    known: dict[Any, Fooled] = {}
+@contextmanager
+def started(pixels: Pixels, aim: int) -> Iterator[None]:
+    """Attacks inside start from this image and aim at this class."""
+    point = torch.from_numpy(pixels.copy()).permute(2, 0, 1)[None].float().div(255)
+    with patch("firewall.lab.attacks.adaptive.whole.fool", lambda *_: Fooled(torch.tensor([aim]), point, True)):
+        yield
 
-    def found(picture: Picture, centre: torch.Tensor, label: int, ball: Ball, count: int) -> Fooled:
-        case = (centre.numpy().tobytes(), label, ball, count)
-        if case not in known:
-            known[case] = function(picture, centre, label, ball, count)
-        return known[case]
 
-    return found
+@dataclass(frozen=True)
+class Victim:
+    """An image that was attacked before.
+
+    Attributes:
+        index: Its number in the data set.
+        label: Its class.
+        eps: Radius of the attack, of full range.
+        aim: The wrong class that was nearest; None: the classifier can't be fooled there.
+        beaten: Whether the default bundle released it with a wrong label.
+        file: The attacked image.
+    """
+
+    index: int
+    label: int
+    eps: float
+    aim: int | None
+    beaten: bool
+    file: Path
+
+
+def victims_of(path: Path) -> list[Victim]:
+    """The images of a run of `firewall lab attack adaptive`, those that beat the bundle first."""
+    content = json.loads(path.read_text())
+    eps = content["ball"]["eps"]
+    found = [
+        Victim(row["index"], row["label"], eps, row["target"], row["wrong"], path.parent / row["file"])
+        for row in content["rows"]
+    ]
+    return sorted(found, key=lambda each: (not each.beaten, each.index))
 
 
 class Rows:
@@ -182,46 +207,44 @@ class Rows:
         return self.known[name]
 
 
-def attack(options: argparse.Namespace, rows: Rows, variants: tuple[str, ...]) -> None:
+def attack(options: argparse.Namespace, rows: Rows, chosen: list[Victim]) -> None:
     """Attack image by image, all variants, so that whatever is done can be compared."""
-    bundles = {variant: bundle_of(variant, options) for variant in {*variants, *FIRST}}
-    data, chosen = victims(bundles["none"], open_dataset("gtsdb", options.data), options.limit, 0, options.least)
-    cases = [(variant, float(eps)) for eps in options.eps.split(",") for variant in variants]
-    attackers = {case: attacker_of(bundles[case[0]], *case, options) for case in cases}
-    devices = {name: [guard_of(bundles[name], key) for key in OTHERS] for name in DRAWN if name in bundles}
-    devices["fixed"] = [guard_of(bundles["fixed"], 0)]
+    bundles = {variant: bundle_of(variant, options) for variant in VARIANTS}
+    data = open_dataset("gtsdb", options.data)
+    attackers = {variant: attacker_of(bundle, variant, options) for variant, bundle in bundles.items()}
+    device = guard_of(bundles["keyed"], 0)
 
-    def passed(pixels: Pixels, label: int, name: str) -> float:
-        """Share of devices that release an image with a wrong label."""
-        with setting(name):
-            verdicts = [device.screen(pixels) for device in devices[name]]
-        return float(np.mean([verdict.released and verdict.label != label for verdict in verdicts]))
-
-    def one(index: int, variant: str, eps: float) -> Row:
-        pixels, label = np.array(data.images[index]), int(data.labels[index])
+    def one(victim: Victim, variant: str) -> Row:
+        attacker = attackers[variant]
+        attacker.plan = replace(attacker.plan, ball=Ball("linf", victim.eps))
+        pixels, before = np.array(data.images[victim.index]), np.asarray(Image.open(victim.file).convert("RGB"))
         kept: list[Pixels] = []
         begun = time.thread_time()
-        with setting(variant):
-            row = attackers[variant, eps].row(index, pixels, label, lambda image: str(kept.append(image)))
+        with setting(variant), started(before, victim.aim or 0):
+            row = attacker.row(victim.index, pixels, victim.label, lambda image: str(kept.append(image)))
         found = {name: row[name] for name in ("wrong", "queries", "steps", "method", "linf", "size")}
-        found |= {"index": index, "variant": variant, "eps": eps, "seconds": time.thread_time() - begun}
-        shown = (variant,) if variant in DRAWN else ("keyed", "fixed")
-        return found | {"shown": {name: passed(kept[0], label, name) for name in shown}}
+        verdicts = []
+        for key in OTHERS:
+            device.keyed = KeyedSweep(device.engine, key_of(key))
+            verdicts.append(device.screen(kept[0]))
+        passed = float(np.mean([each.released and each.label != victim.label for each in verdicts]))
+        found |= {"index": victim.index, "variant": variant, "eps": victim.eps, "seconds": time.thread_time() - begun}
+        return found | {"others": passed}
 
-    for index in chosen:
-        for variant, eps in cases:
-            rows.row(f"attack {index} {eps:g} {variant}", partial(one, index, variant, eps))
+    for victim in chosen:
+        for variant in VARIANTS:
+            rows.row(f"attack {victim.index} {255 * victim.eps:g} {variant}", partial(one, victim, variant))
 
 
-def benign(options: argparse.Namespace, rows: Rows, variants: tuple[str, ...]) -> None:
+def benign(options: argparse.Namespace, rows: Rows) -> None:
     """Signs of GTSDB as they are: how many are withheld, and what a verdict costs, one image after the other."""
-    bundles = {variant: bundle_of(variant, options) for variant in variants}
+    bundles = {variant: bundle_of(variant, options) for variant in VARIANTS}
     data, chosen = victims(bundles["none"], open_dataset("gtsdb", options.data), options.benign, 1, options.least)
     guards = {variant: guard_of(bundle, 0) for variant, bundle in bundles.items()}
 
     def measure() -> Row:
-        seconds: dict[str, list[float]] = {variant: [] for variant in variants}
-        withheld = dict.fromkeys(variants, 0)
+        seconds: dict[str, list[float]] = {variant: [] for variant in VARIANTS}
+        withheld = dict.fromkeys(VARIANTS, 0)
         for turn, index in enumerate([*chosen[:20], *chosen]):  # the first twenty only warm up
             for variant, guard in guards.items():
                 with setting(variant):
@@ -237,7 +260,7 @@ def benign(options: argparse.Namespace, rows: Rows, variants: tuple[str, ...]) -
             "ms_p99": {name: 1e3 * float(np.quantile(values, 0.99)) for name, values in seconds.items()},
         }
 
-    rows.row(f"benign {len(variants)}", measure)
+    rows.row("benign", measure)
 
 
 def where_set(folder: Path) -> float | None:
@@ -248,22 +271,21 @@ def where_set(folder: Path) -> float | None:
     return next(entry["withheld"] for entry in entries if entry["part"] == "clean" and entry["group"] is None)
 
 
-def summary(options: argparse.Namespace, rows: Rows) -> Row:
+def summary(options: argparse.Namespace, rows: Rows, chosen: list[Victim]) -> Row:
     """The figures, ready for JSON."""
-    made = [row for name, row in rows.known.items() if name.startswith("attack")]
     found: Row = {
         "question": __doc__.splitlines()[0],
         "machine": machine(),
         "draw": DrawSpec(copies=options.copies).model_dump(),
-        "protocol": f"GTSDB signs of {options.least} pixels and more, linf, way sum, {options.steps} steps, 2 targets, "
-        "1 start; through a keyed sweep 4 draws a step, by other keys. 'wrong': a wrong label is released at any query "
-        "of the device that is asked; 'shown_to': the image that was found, shown once to each of 12 devices with "
-        "other keys (fixed: to the one there is). Limits for about 1 % of clean images (`withheld_where_set`). "
-        "Times: one core, processor time.",
+        "protocol": f"GTSDB signs of {options.least} pixels and more, linf, {options.ways}, {options.steps} steps, going on "
+        "from what was found against the default bundle (two targets, all four ways); through `keyed` 4 draws a step, by "
+        "other keys. wrong: a wrong label is released at any query of the device that is asked; signs that were not "
+        "attacked again count as held. others: the image that was found, shown once to each of 12 devices with `keyed` "
+        "and other keys. Times: one core, processor time.",
+        "withheld_where_set": {variant: where_set(options.work / f"bundle-{variant}") for variant in VARIANTS},
     }
-    found["withheld_where_set"] = {variant: where_set(options.work / f"bundle-{variant}") for variant in VARIANTS}
-    costs = [rows.known[name] for name in sorted(rows.known) if name.startswith("benign")]
-    for cost in costs[-1:]:
+    cost = rows.known.get("benign")
+    if cost is not None:
         found["benign"] = {
             variant: {
                 "withheld": cost["withheld"][variant] / cost["n"],
@@ -272,35 +294,40 @@ def summary(options: argparse.Namespace, rows: Rows) -> Row:
                 "ms": cost["ms"][variant],
                 "ms_p99": cost["ms_p99"][variant],
             }
-            for variant in cost["ms"]
-        }
-    found["adaptive"] = {}
-    for eps in sorted({row["eps"] for row in made}):
-        by = {
-            variant: {row["index"]: row for row in made if (row["eps"], row["variant"]) == (eps, variant)}
             for variant in VARIANTS
         }
-        found["adaptive"][f"{eps:g}"] = [
-            compared(by, names) for names in (FIRST, VARIANTS) if all(by[variant] for variant in names)
-        ]
+    made = [row for row in rows.known.values() if row["id"].startswith("attack")]
+    found["adaptive"] = {
+        f"{255 * eps:g}": compared(
+            [row for row in made if row["eps"] == eps], [each for each in chosen if each.eps == eps]
+        )
+        for eps in sorted({each.eps for each in chosen})
+    }
     return found
 
 
-def compared(by: dict[str, dict[int, Row]], variants: tuple[str, ...]) -> Row:
-    """Variants on the images that all of them were attacked with."""
-    whole = sorted(set.intersection(*(set(by[variant]) for variant in variants)))
-    table: Row = {"n": len(whole)}
-    for variant in variants:
+def compared(made: list[Row], chosen: list[Victim]) -> Row:
+    """The variants on the images that all of them were attacked with."""
+    by = {variant: {row["index"]: row for row in made if row["variant"] == variant} for variant in VARIANTS}
+    whole = sorted(set.intersection(*(set(each) for each in by.values())))
+    left = sum(each.beaten and each.index not in whole for each in chosen)
+    # Images of the default bundle's defeats that there was no time for don't count; those it held do, as held.
+    count = len(chosen) - left
+    table: Row = {
+        "n": count,
+        "attacked_again": len(whole),
+        "default_bundle_beaten": sum(each.beaten for each in chosen),
+    }
+    for variant in VARIANTS:
         part = [by[variant][index] for index in whole]
         won = sum(row["wrong"] for row in part)
         table[variant] = {
-            "wrong": won / len(part),
-            "ci95": list(rate_interval(won, len(part))),
-            "queries": float(np.mean([row["queries"] for row in part])),
-            "shown_to": {name: float(np.mean([row["shown"][name] for row in part])) for name in part[0]["shown"]},
-            "seconds": float(np.mean([row["seconds"] for row in part])),
+            "wrong": won / count,
+            "ci95": list(rate_interval(won, count)),
+            "queries": float(np.mean([row["queries"] for row in part])) if part else None,
+            "others": sum(row["others"] for row in part) / count,
         }
-    for first, second in itertools.combinations(variants, 2):
+    for first, second in itertools.combinations(VARIANTS, 2):
         only = [
             sum(by[one][place]["wrong"] and not by[other][place]["wrong"] for place in whole)
             for one, other in ((first, second), (second, first))
@@ -321,10 +348,17 @@ def main() -> None:
     parser.add_argument("--data", type=Path, required=True, help="folder of the data sets")
     parser.add_argument("--work", type=Path, default=Path("runs/keyed"), help="bundles and rows")
     parser.add_argument("--results", type=Path, help="folder of keyed_sweep.json")
-    parser.add_argument("--limit", type=int, default=40, help="signs to attack")
     parser.add_argument("--least", type=int, default=24, help="their shorter side, pixels")
     parser.add_argument("--benign", type=int, default=400, help="signs to judge as they are")
-    parser.add_argument("--eps", default="4,8", help="in 1/255")
+    parser.add_argument(
+        "--attacked",
+        type=Path,
+        action="append",
+        required=True,
+        help="JSON of lab attack adaptive on gtsdb, images beside",
+    )
+    parser.add_argument("--all", action="store_true", help="also go on where the default bundle held")
+    parser.add_argument("--ways", default="sum")
     parser.add_argument("--steps", type=int, default=40)
     parser.add_argument("--copies", type=int, default=4)
     parser.add_argument("--summary", action="store_true", help="only make the summary of the rows that there are")
@@ -332,13 +366,13 @@ def main() -> None:
     options.work.mkdir(parents=True, exist_ok=True)
     torch.set_num_threads(1)
     rows = Rows(options.work / "rows.jsonl")
+    chosen = [victim for path in options.attacked for victim in victims_of(path)]
     if not options.summary:
-        with patch("firewall.lab.attacks.adaptive.whole.fool", once(fool)):
-            attack(options, rows, FIRST)
-            benign(options, rows, FIRST)
-            attack(options, rows, tuple(variant for variant in VARIANTS if variant not in FIRST))
-            benign(options, rows, VARIANTS)
-    text = json.dumps(summary(options, rows), indent=1) + "\n"
+        attack(options, rows, [victim for victim in chosen if victim.beaten])
+        benign(options, rows)
+        if options.all:
+            attack(options, rows, [victim for victim in chosen if not victim.beaten and victim.aim is not None])
+    text = json.dumps(summary(options, rows, chosen), indent=1) + "\n"
     if options.results is not None:
         (options.results / "keyed_sweep.json").write_text(text)
     sys.stdout.write(text)
