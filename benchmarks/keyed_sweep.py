@@ -2,12 +2,11 @@
 
 Four bundles, made of the default one and given limits by size in the same way: `none` has no sweep, `stability` the
 default's own four fixed copies, `fixed` four copies that are the same of every image and known to the attacker, `keyed`
-four that are drawn by a key that he doesn't know. The attack goes on from the images that `firewall lab attack adaptive`
-made against the default bundle, towards the class that was reached there, by gradients of each whole bundle; through
-`keyed` it averages over draws of other keys. First the images that beat the default bundle, then (--all) those that
-didn't; what is not attacked again counts as held, and its number is told. What was found against the others is also shown
-to `keyed`, and what was found against `keyed` to devices with other keys. Rows are kept, and the same command goes on from
-the last one.
+four that are drawn by a key that he doesn't know. The attack goes on from the images that `firewall lab attack
+adaptive` made against the default bundle, towards the class that was aimed at there, by gradients of each whole bundle;
+through `keyed` it averages over draws of other keys. First the images that beat the default bundle, then (--all) those
+that didn't; what is not attacked again counts as held, and its number is told. Whatever was found is also shown to
+devices with `keyed` and other keys. Rows are kept, and the same command goes on from the last one.
 
     python benchmarks/keyed_sweep.py --data DIR --attacked adaptive_linf_8.json [--attacked ...] --work runs/keyed
 """
@@ -277,9 +276,9 @@ def summary(options: argparse.Namespace, rows: Rows, chosen: list[Victim]) -> Ro
         "question": __doc__.splitlines()[0],
         "machine": machine(),
         "draw": DrawSpec(copies=options.copies).model_dump(),
-        "protocol": f"GTSDB signs of {options.least} pixels and more, linf, {options.ways}, {options.steps} steps, going on "
-        "from what was found against the default bundle (two targets, all four ways); through `keyed` 4 draws a step, by "
-        "other keys. wrong: a wrong label is released at any query of the device that is asked; signs that were not "
+        "protocol": f"GTSDB signs of {options.least} pixels and more, linf, {options.ways}, {options.steps} steps, going "
+        "on from what was found against the default bundle (two targets, all four ways); through `keyed` 4 draws a step, "
+        "by other keys. wrong: a wrong label is released at any query of the device that is asked; signs that were not "
         "attacked again count as held. others: the image that was found, shown once to each of 12 devices with `keyed` "
         "and other keys. Times: one core, processor time.",
         "withheld_where_set": {variant: where_set(options.work / f"bundle-{variant}") for variant in VARIANTS},
