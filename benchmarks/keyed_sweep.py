@@ -277,10 +277,10 @@ def summary(options: argparse.Namespace, rows: Rows, chosen: list[Victim]) -> Ro
         "machine": machine(),
         "draw": DrawSpec(copies=options.copies).model_dump(),
         "protocol": f"GTSDB signs of {options.least} pixels and more, linf, {options.ways}, {options.steps} steps, "
-        "going on from what was found against the default bundle (two targets, four ways); through `keyed` 4 draws, "
-        "by other keys, a step. wrong: a wrong label is released at any query of the device that is asked; signs that were not "
-        "attacked again count as held. others: the image that was found, shown once to each of 12 devices with `keyed` "
-        "and other keys. Times: one core, processor time.",
+        "going on from what was found against the default bundle (two targets, all four ways); through `keyed` 4 draws "
+        "a step, by other keys. wrong: a wrong label is released at any query of the device that is asked; signs that "
+        "were not attacked again count as held. others: the image that was found, shown once to each of 12 devices "
+        "with `keyed` and other keys. Times: one core, processor time.",
         "withheld_where_set": {variant: where_set(options.work / f"bundle-{variant}") for variant in VARIANTS},
     }
     cost = rows.known.get("benign")
@@ -295,6 +295,8 @@ def summary(options: argparse.Namespace, rows: Rows, chosen: list[Victim]) -> Ro
             }
             for variant in VARIANTS
         }
+    if "draws" in rows.known:
+        found["other_draws"] = {name: value for name, value in rows.known["draws"].items() if name != "id"}
     made = [row for row in rows.known.values() if row["id"].startswith("attack")]
     found["adaptive"] = {
         f"{255 * eps:g}": compared(
