@@ -1,9 +1,10 @@
-"""Would other draws of a keyed sweep help? How well one score parts benign signs from images that beat the default bundle.
+"""Would other draws of a keyed sweep help? How well one score parts benign signs from images that beat the default one.
 
-The images are those that `firewall lab attack adaptive` made against the default bundle; nobody has attacked the copies.
-So this is the most that such a score can add: an attacker who expects the sweep leaves less. Classifier and robust juror
-are asked about copies drawn from several ranges, and the juror about the image itself. Caught: share of the attacked
-images above the 98 % quantile of benign ones. The row goes to the rows of keyed_sweep.py, which puts it into its summary.
+The images are those that `firewall lab attack adaptive` made against the default bundle; the copies were not attacked.
+So this is the most that such a score can add: an attacker who expects the sweep leaves less. Classifier and robust
+juror are asked about copies drawn from several ranges, and the juror about the image itself. Caught: share of the
+attacked images above the 98 % quantile of benign ones. The row goes to the rows of keyed_sweep.py, which puts it into
+its summary.
 
     python benchmarks/keyed_draws.py --data DIR --attacked adaptive_linf_8.json [--attacked ...] --work runs/keyed
 """
