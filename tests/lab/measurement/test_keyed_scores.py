@@ -12,6 +12,7 @@ from firewall.bundle import DetectorSpec
 from firewall.detectors import build
 from firewall.engines import OnnxRuntimeEngine
 from firewall.errors import EngineError
+from firewall.export.verification import verify
 from firewall.frame import Pixels
 from firewall.lab.measurement.bundle_verdicts import Judge
 from firewall.lab.measurement.edge import measure
@@ -38,3 +39,12 @@ def test_scores_of_a_database_are_the_edges(tmp_path: Path, benign_sign: Pixels)
     assert judge.classified(judge.verdicts(scores)).tolist() == [4, 4]
     with pytest.raises(EngineError, match="needs the copies of a keyed sweep"):
         measured.scores(build(spec))
+
+
+def test_runtimes_are_compared_on_the_same_copies(tmp_path: Path, benign_sign: Pixels) -> None:
+    """`export verify` draws by one key on both sides: other keys would look like another runtime's other verdicts."""
+    spec = DetectorSpec(name="keyed", parameters={"draw": {"copies": 3}}, threshold=1e3)
+    bundle = bundle_with(tmp_path / "b", [spec], {})
+    (found,) = verify(bundle, [benign_sign], threads=1)
+    found.check()
+    assert found.score is not None and found.score < 1e-3
