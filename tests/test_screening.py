@@ -466,7 +466,7 @@ def test_a_device_that_there_is_not_is_refused_before_anything_is_loaded(tmp_pat
 
 
 def test_loading_hands_on_what_was_asked_for(guard: Firewall, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Device, threads and `exhaustive` reach the engine and the firewall, so that no other device is used in silence;
+    """Device, threads, `exhaustive` and the key reach the engine and the firewall, so that no other device is used in silence;
     without a word it is the default bundle on the processor, with a thread for each core."""
     opened: list[dict[str, object]] = []
     made: list[dict[str, object]] = []
@@ -482,15 +482,15 @@ def test_loading_hands_on_what_was_asked_for(guard: Firewall, monkeypatch: pytes
     monkeypatch.setattr("firewall.screening.check_device", lambda device: None)  # this machine may have no such device
     monkeypatch.setattr("firewall.screening.open_engine", engine_of)
     own = {"bundle": guard.bundle.sha256}
-    Seen.load(guard.bundle.path, device="cuda", threads=3, exhaustive=True)
+    Seen.load(guard.bundle.path, device="cuda", threads=3, exhaustive=True, sweep_key=b"a key of the test")
     Seen.load()
 
     packaged = {"bundle": load_bundle().sha256}
     assert opened == [own | {"device": "cuda", "threads": 3}, packaged | {"device": "cpu", "threads": 0}]
     with_engine = own | {"engine": guard.engine}
     assert made == [
-        with_engine | {"threads": 3, "exhaustive": True},
-        packaged | {"engine": guard.engine, "threads": 0, "exhaustive": False},
+        with_engine | {"threads": 3, "exhaustive": True, "sweep_key": b"a key of the test"},
+        packaged | {"engine": guard.engine, "threads": 0, "exhaustive": False, "sweep_key": None},
     ]
 
 
