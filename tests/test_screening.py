@@ -466,8 +466,8 @@ def test_a_device_that_there_is_not_is_refused_before_anything_is_loaded(tmp_pat
 
 
 def test_loading_hands_on_what_was_asked_for(guard: Firewall, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Device, threads, `exhaustive` and the key reach the engine and the firewall, so that no other device is used in silence;
-    without a word it is the default bundle on the processor, with a thread for each core."""
+    """Device, threads, `exhaustive` and the key reach the engine and the firewall, so that no other device is used in
+    silence; without a word it is the default bundle on the processor, with a thread for each core."""
     opened: list[dict[str, object]] = []
     made: list[dict[str, object]] = []
 
