@@ -30,6 +30,7 @@ from firewall.errors import DataError, EngineError, MissingExtraError
 from firewall.export.parity import Parity, compare
 from firewall.frame import Pixels
 from firewall.screening import Firewall
+from firewall.sweep.keyed import key_of
 from firewall.transforms import resize
 from firewall.verdict import Verdict
 
@@ -122,10 +123,11 @@ def verify(
         name, reference, _ = found.pop()
     found.extend((engine.provider, engine, engine.plan.key.precision) for engine in plans)
     expected = _logits(reference, pixels)
-    guard = Firewall(bundle, reference, exhaustive=True, threads=threads)
+    # Keyed sweeps have to draw the same copies on both.
+    guard = Firewall(bundle, reference, exhaustive=True, threads=threads, sweep_key=key_of(0))
     judged = [guard.screen(image) for image in pixels]  # resized already: that much less is held and decoded
     for runtime, engine, precision in found:
-        other = Firewall(bundle, engine, exhaustive=True, threads=threads)
+        other = Firewall(bundle, engine, exhaustive=True, threads=threads, sweep_key=key_of(0))
         verdicts = [other.screen(image) for image in pixels]
         pairs = list(zip(judged, verdicts, strict=True))
         results.append(

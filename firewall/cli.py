@@ -53,6 +53,13 @@ RegionDetector = Annotated[
         help="Your own region detector: an ONNX file, or a settings file (.yaml) with a group region_detector.",
     ),
 ]
+SweepKey = Annotated[
+    str | None,
+    typer.Option(
+        metavar="FILE|env:NAME",
+        help="Secret of this device, 16 bytes or more, that keyed sweeps are drawn by.  \\[default: one for each run]",
+    ),
+]
 Threads = Annotated[int, typer.Option(min=0, max=256, help="Threads of the classifier; 0 = one per core.")]
 
 
@@ -160,6 +167,7 @@ def serve(
         str | None,
         typer.Option(help="Device of the classifier: cpu, cuda or tensorrt; no other is used.  \\[default: cpu]"),
     ] = None,
+    sweep_key: SweepKey = None,
     threads: Annotated[int | None, typer.Option(help="Threads of the classifier; 0 = one per core.")] = None,
     config: Annotated[
         Path | None, typer.Option(metavar="FILE", help="Settings in YAML; the command line's options win over them.")
@@ -190,6 +198,7 @@ def serve(
         deadline_ms=deadline_ms,
         operator=operator,
         device=device,
+        sweep_key=sweep_key,
         threads=threads,
     )
     serving.serve(settings, _say)
@@ -210,16 +219,18 @@ def screen(
     patches: Patches = None,
     operator: Annotated[bool, typer.Option("--operator", help="Add the detectors' scores; keep them secret.")] = False,
     device: Device = "cpu",
+    sweep_key: SweepKey = None,
     threads: Threads = 0,
 ) -> None:
     """Judge image files: one JSON line per region of each image. Exit code 1 if an image could not be judged."""
     from firewall.bundle import load_bundle
     from firewall.bundle.trust import Trust
-    from firewall.config import load_region_detector
+    from firewall.config import load_region_detector, read_sweep_key
     from firewall.engines import check_device, open_engine
     from firewall.regions import build
     from firewall.screening import Firewall
     from firewall.sources import read_input
+    from firewall.sweep.keyed import sweep_notice
     from firewall.verdict import Reason, Verdict
 
     wanted = None if patches is None else _patches(patches)
@@ -227,11 +238,14 @@ def screen(
     place = regions or ("whole" if detector is None else "detector")
     finder = build(place, detector, device=device, threads=threads)
     check_device(device)
+    key = None if sweep_key is None else read_sweep_key(sweep_key)
     loaded = load_bundle(bundle, trust=Trust.configured(trust, allow_unsigned))
     engine = open_engine(loaded, device=device, threads=threads)
-    guard = Firewall(loaded, engine, exhaustive=operator, patches=wanted, threads=threads)
+    guard = Firewall(loaded, engine, exhaustive=operator, patches=wanted, threads=threads, sweep_key=key)
     if loaded.unsigned:
         _say(loaded.unsigned_notice)
+    if notice := sweep_notice(guard.keyed, named=key is not None):
+        _say(notice)
     unreadable = 0
     for sequence, path in enumerate(paths):
         started = time.monotonic()

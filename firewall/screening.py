@@ -16,11 +16,12 @@ from firewall.decision.correction import Correction
 from firewall.decision.masking import masks_for, stricter
 from firewall.decision.policy import Judgement, Policy, contradictions
 from firewall.decision.rules import Rules
-from firewall.detectors import Detector, Evidence, build
+from firewall.detectors import Detector, Evidence, Keyed, build
 from firewall.engines import Engine, OnnxRuntimeEngine, OnnxRuntimeNetwork, check_device, open_engine
 from firewall.errors import EngineError, ImageError
 from firewall.frame import Frame, Pixels, Region, check_pixels
 from firewall.sweep.copies import open_copies
+from firewall.sweep.keyed import KeyedSweep
 from firewall.transforms import residual, resize
 from firewall.verdict import Reason, Verdict
 
@@ -97,6 +98,7 @@ class Firewall:
         exhaustive: bool = False,
         patches: PatchSpec | None = None,
         threads: int = 0,
+        sweep_key: bytes | None = None,
     ) -> None:
         """Make ready to judge.
 
@@ -109,11 +111,13 @@ class Firewall:
                 stricter demand counts.
             threads: Threads of the bundle's classifier for masked images, if it has one. It runs on the processor;
                 0 = one for each core.
+            sweep_key: The device's secret that a keyed sweep is drawn by, 16 bytes at least. None: one is drawn for
+                this run. It is asked only if the bundle has the detector `keyed`.
 
         Raises:
             BundleError: If a detector is unknown, or its parameters don't fit.
             EngineError: If a network of the bundle can't be run.
-            UsageError: If the network's input is too small for such stickers.
+            UsageError: If the network's input is too small for such stickers, or the key too short.
         """
         self.bundle = bundle
         self.engine = engine
@@ -122,6 +126,8 @@ class Firewall:
         self.detectors: list[Detector] = [build(spec, self._network, classes) for spec in bundle.manifest.detectors]
         asked = dict.fromkeys(name for detector in self.detectors for name in detector.operations)
         self.copies = open_copies(engine, bundle.manifest.classifier.input, tuple(asked))
+        self._draws = {each.name: each.draw for each in self.detectors if isinstance(each, Keyed)}
+        self.keyed = KeyedSweep(engine, sweep_key) if self._draws else None
         self._sweep_cost = 0.0
         self.patches = stricter(bundle.manifest.patches, patches)
         size = bundle.manifest.classifier.input
@@ -142,7 +148,13 @@ class Firewall:
 
     @classmethod
     def load(
-        cls, bundle: str | Path = "default", *, device: str = "cpu", threads: int = 0, exhaustive: bool = False
+        cls,
+        bundle: str | Path = "default",
+        *,
+        device: str = "cpu",
+        threads: int = 0,
+        exhaustive: bool = False,
+        sweep_key: bytes | None = None,
     ) -> Firewall:
         """Load a bundle, ready to judge.
 
@@ -151,6 +163,7 @@ class Firewall:
             device: What the classifier runs on, and nothing else: "cpu", "cuda" or "tensorrt".
             threads: Threads of the classifier on the processor; 0 = one for each core.
             exhaustive: See Firewall.
+            sweep_key: See Firewall.
 
         Returns:
             The firewall.
@@ -158,12 +171,12 @@ class Firewall:
         Raises:
             BundleError: If the bundle is missing, altered, incomplete, or not signed as it has to be.
             EngineError: If the device or a network can't be used.
-            UsageError: If there is no such device.
+            UsageError: If there is no such device, or the key is too short.
         """
         check_device(device)
         loaded = load_bundle(bundle)
         engine = open_engine(loaded, device=device, threads=threads)
-        return cls(loaded, engine, exhaustive=exhaustive, threads=threads)
+        return cls(loaded, engine, exhaustive=exhaustive, threads=threads, sweep_key=sweep_key)
 
     def _network(self, file: str) -> OnnxRuntimeNetwork:
         # They are small: waiting for other threads would cost more than one thread takes.
@@ -261,11 +274,14 @@ class Firewall:
                 if (settled and not self.exhaustive) or _passed(deadline):
                     break
                 missing = [operation for operation in detector.operations if operation not in case.variants]
-                if missing:
+                draw = self._draws.get(detector.name)
+                if missing or draw is not None:
                     if not first and _passed(deadline, self._sweep_cost):
                         break
                     begun, started = True, time.monotonic()
                     self._sweep(case, evidence, missing, stages)
+                    if draw is not None and self.keyed is not None:
+                        evidence.drawn[detector.name] = self.keyed.of(evidence.image, draw, stages.timed)
                     # The slowest recent sweep counts, but one slow sweep must not count for ever.
                     self._sweep_cost = max(time.monotonic() - started, 0.9 * self._sweep_cost)
                 with stages.timed("detect"):
@@ -317,6 +333,7 @@ class Firewall:
         certified = True if self.masks is None else case.certified
         judgement = case.judge(policy, late=late or open_ended, certified=certified)
         spec = self.bundle.manifest.classifier
+        drawn = list(case.evidence.drawn.values())
         return Verdict(
             frame.source,
             frame.sequence,
@@ -331,7 +348,8 @@ class Firewall:
             evidence=self.rules.shares(case.scores, case.side),
             suspected_label=label,
             corrected_label=case.corrected,
-            classified=1 + len(case.variants) + case.masked,
+            classified=1 + len(case.variants) + case.masked + sum(len(each.pixels) for each in drawn),
+            nonce=drawn[0].nonce.hex() if drawn else None,
             unsigned=self.bundle.unsigned,
         )
 

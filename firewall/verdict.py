@@ -37,7 +37,7 @@ class Reason(str, Enum):
 
 @dataclass(frozen=True, slots=True)
 class Verdict:
-    """One verdict. The last six fields are only for the operator: whoever knows a detector's scores can attack it
+    """One verdict. The last seven fields are only for the operator: whoever knows a detector's scores can attack it
     (Sun et al.).
 
     Attributes:
@@ -58,6 +58,8 @@ class Verdict:
         suspected_label: The class that the classifier gave, 0-based.
         corrected_label: The class that the image would probably have had without an attack, 0-based.
         classified: How many images the classifier saw for this verdict.
+        nonce: What the copies of a keyed sweep were drawn from, beside the device's key, in hexadecimal: with both they
+            can be made again (firewall.sweep.keyed). None if there was no such sweep; then its line has no such key.
     """
 
     source: str
@@ -76,6 +78,7 @@ class Verdict:
     suspected_label: int | None = None
     corrected_label: int | None = None
     classified: int = 0
+    nonce: str | None = None
 
     @property
     def decision(self) -> str:
@@ -110,6 +113,8 @@ class Verdict:
             line["suspected_label"] = self.suspected_label
             line["corrected_label"] = self.corrected_label
             line["classified"] = self.classified
+            if self.nonce is not None:
+                line["nonce"] = self.nonce
         return line
 
 

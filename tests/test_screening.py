@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
+from contextlib import nullcontext
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -13,15 +14,17 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from firewall import Firewall, Frame
-from firewall.bundle import Bundle, PatchSpec, load_bundle
+from firewall.bundle import Bundle, DetectorSpec, PatchSpec, load_bundle
 from firewall.demo.source import truth
-from firewall.engines import Engine
+from firewall.detectors.draws import DrawSpec
+from firewall.engines import Engine, OnnxRuntimeEngine
 from firewall.errors import BundleError, EngineError, UsageError
 from firewall.frame import Pixels
 from firewall.screening import Stages
 from firewall.transforms import resize
 from firewall.verdict import Reason
 from tests.fused_bundle import fused_bundle
+from tests.jurors import bundle_with
 
 
 class BrokenEngine:
@@ -463,8 +466,8 @@ def test_a_device_that_there_is_not_is_refused_before_anything_is_loaded(tmp_pat
 
 
 def test_loading_hands_on_what_was_asked_for(guard: Firewall, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Device, threads and `exhaustive` reach the engine and the firewall, so that no other device is used in silence;
-    without a word it is the default bundle on the processor, with a thread for each core."""
+    """Device, threads, `exhaustive` and the key reach the engine and the firewall, so that no other device is used in
+    silence; without a word it is the default bundle on the processor, with a thread for each core."""
     opened: list[dict[str, object]] = []
     made: list[dict[str, object]] = []
 
@@ -479,15 +482,15 @@ def test_loading_hands_on_what_was_asked_for(guard: Firewall, monkeypatch: pytes
     monkeypatch.setattr("firewall.screening.check_device", lambda device: None)  # this machine may have no such device
     monkeypatch.setattr("firewall.screening.open_engine", engine_of)
     own = {"bundle": guard.bundle.sha256}
-    Seen.load(guard.bundle.path, device="cuda", threads=3, exhaustive=True)
+    Seen.load(guard.bundle.path, device="cuda", threads=3, exhaustive=True, sweep_key=b"a key of the test")
     Seen.load()
 
     packaged = {"bundle": load_bundle().sha256}
     assert opened == [own | {"device": "cuda", "threads": 3}, packaged | {"device": "cpu", "threads": 0}]
     with_engine = own | {"engine": guard.engine}
     assert made == [
-        with_engine | {"threads": 3, "exhaustive": True},
-        packaged | {"engine": guard.engine, "threads": 0, "exhaustive": False},
+        with_engine | {"threads": 3, "exhaustive": True, "sweep_key": b"a key of the test"},
+        packaged | {"engine": guard.engine, "threads": 0, "exhaustive": False, "sweep_key": None},
     ]
 
 
@@ -584,3 +587,51 @@ def test_one_bad_region_does_not_cost_the_others(guard: Firewall, two_signs: Pix
 
     assert [verdict.region for verdict in verdicts] == [LEFT, (100, 0, 64, 64), RIGHT]
     assert [verdict.reason for verdict in verdicts] == [Reason.BENIGN, Reason.BAD_IMAGE, Reason.BENIGN]
+
+
+@pytest.fixture(scope="module")
+def keyed(tmp_path_factory: pytest.TempPathFactory) -> Firewall:
+    """The default classifier, `contrast` and a keyed sweep of three copies, drawn by a key; see tests/sweep."""
+    detectors = [
+        DetectorSpec(name="keyed", parameters={"draw": {"copies": 3}}, threshold=1e3),
+        DetectorSpec(name="contrast", threshold=99.0),
+    ]
+    bundle = bundle_with(tmp_path_factory.mktemp("keyed") / "b", detectors, {})
+    return Firewall(bundle, OnnxRuntimeEngine(bundle, threads=1), threads=1, sweep_key=b"0123456789abcdef")
+
+
+def test_a_keyed_sweep_counts_its_copies_and_tells_the_operator_its_nonce(
+    keyed: Firewall, guard: Firewall, benign_sign: Pixels
+) -> None:
+    """On the operator's line alone; a bundle without such a sweep has none and draws no key."""
+    verdict = keyed.screen(benign_sign)
+    assert verdict.released and verdict.classified == 1 + 3
+    assert len(bytes.fromhex(str(verdict.line(operator=True)["nonce"]))) == 16 and "nonce" not in verdict.line()
+    other = guard.screen(benign_sign)
+    assert guard.keyed is None and other.nonce is None and "nonce" not in other.line(operator=True)
+
+
+def test_a_keyed_sweep_counts_for_the_deadline(
+    keyed: Firewall, benign_sign: Pixels, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The second of two regions is not swept where the last sweep took longer than there is time; it is late."""
+    wide = np.concatenate([benign_sign, benign_sign[:, ::-1]], axis=1)
+    height, width = benign_sign.shape[:2]
+    regions = [(0, 0, width, height), (width, 0, width, height)]
+    asked: list[int] = []
+    sweep = keyed.keyed
+    assert sweep is not None
+
+    class Slow:
+        own_key = True
+
+        def of(self, image: Pixels, draw: DrawSpec, timed: object) -> object:
+            asked.append(len(image))
+            return sweep.of(image, draw, lambda _: nullcontext())
+
+    monkeypatch.setattr(keyed, "keyed", Slow())
+    monkeypatch.setattr(keyed, "_sweep_cost", 1e6)
+    found = keyed.screen_frame(Frame(wide, "test", 0, time.monotonic()), regions, deadline=time.monotonic() + 3600)
+    assert len(asked) == 1 and found[0].scores and not found[1].released and found[1].reason is Reason.LATE
+    past = keyed.screen_frame(Frame(wide, "test", 1, time.monotonic()), regions, deadline=time.monotonic() - 1)
+    assert {verdict.reason for verdict in past} == {Reason.LATE} and len(asked) == 1

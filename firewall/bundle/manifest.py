@@ -301,4 +301,11 @@ class Manifest(Strict):
 
 def network_files(detectors: tuple[DetectorSpec, ...]) -> list[str]:
     """The files that detectors name as their networks, in their order."""
-    return [str(spec.parameters["file"]) for spec in detectors if "file" in spec.parameters]
+    named = [part for spec in detectors for part in (spec.parameters, *_jurors(spec.parameters))]
+    return [str(part["file"]) for part in named if "file" in part]
+
+
+def _jurors(parameters: dict[str, Any]) -> list[dict[str, Any]]:
+    """The jurors that a detector asks; whether they are given as they should is checked where it is built."""
+    listed = parameters.get("jurors", ())
+    return [part for part in listed if isinstance(part, dict)] if isinstance(listed, list | tuple) else []

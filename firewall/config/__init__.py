@@ -2,5 +2,13 @@
 
 from firewall.config.region_detector import RegionDetectorSettings
 from firewall.config.settings import CaptureSettings, Settings, load_region_detector, load_settings
+from firewall.config.sweep_key import read_sweep_key
 
-__all__ = ["CaptureSettings", "RegionDetectorSettings", "Settings", "load_region_detector", "load_settings"]
+__all__ = [
+    "CaptureSettings",
+    "RegionDetectorSettings",
+    "Settings",
+    "load_region_detector",
+    "load_settings",
+    "read_sweep_key",
+]

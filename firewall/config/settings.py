@@ -150,6 +150,9 @@ class Settings(BaseSettings):
     patches: Annotated[PatchSpec | None, NoDecode, BeforeValidator(_area)] = Field(
         None, description="release only labels that no sticker can have changed"
     )
+    sweep_key: Text | None = Field(
+        None, description="secret that keyed sweeps are drawn by: a file, or env:NAME; default: one for each run"
+    )
     confirm: int | None = Field(
         None, ge=1, le=30, description="frames that have to agree on a followed sign; default 3, large signs 5"
     )

@@ -12,12 +12,13 @@ from firewall.detectors.contrast import Contrast
 from firewall.detectors.evidence import Detector, Evidence, Network
 from firewall.detectors.image_cnn import ImageCnn
 from firewall.detectors.juror import Juror, is_juror
+from firewall.detectors.keyed import Keyed
 from firewall.detectors.residual import Residual
 from firewall.detectors.stability import Stability
 from firewall.detectors.statistics import Statistics
 from firewall.errors import BundleError
 
-__all__ = ["DETECTORS", "NETWORK_DETECTORS", "Detector", "Evidence", "Network", "build"]
+__all__ = ["DETECTORS", "NETWORK_DETECTORS", "Detector", "Evidence", "Keyed", "Network", "build"]
 
 #: Detectors that need nothing but their parameters, by the name that bundles use.
 DETECTORS: dict[str, Callable[[dict[str, object]], Detector]] = {
@@ -53,8 +54,10 @@ def build(
     parameters = dict(spec.parameters)
     if spec.name in DETECTORS:
         return DETECTORS[spec.name](parameters)
+    if spec.name == Keyed.name:
+        return Keyed(parameters, open_network, classes)
     if spec.name not in NETWORK_DETECTORS and not is_juror(spec.name):
-        known = ", ".join([*DETECTORS, *NETWORK_DETECTORS, "juror-NAME (a-z, 0-9 and hyphens)"])
+        known = ", ".join([*DETECTORS, *NETWORK_DETECTORS, Keyed.name, "juror-NAME (a-z, 0-9 and hyphens)"])
         raise BundleError(f"unknown detector {spec.name!r}; this version knows {known}")
     if open_network is None or not isinstance(parameters.get("file"), str):
         raise BundleError(f"detector {spec.name!r} needs a network: a parameter 'file' that names a file of the bundle")

@@ -9,6 +9,7 @@ from typing import Protocol
 import numpy as np
 import numpy.typing as npt
 
+from firewall.detectors.draws import Drawn
 from firewall.errors import EngineError
 from firewall.verdict import Reason
 
@@ -37,6 +38,7 @@ class Evidence:
             are kept at the classifier's size only.
         resize: The edge's resize; None where no detector of the bundle wants it.
         remarks: Detector -> a reason that it would rather have on the verdict, if that withholds. Detectors add to it.
+        drawn: Detector -> the copies that a keyed sweep has drawn for it.
     """
 
     image: npt.NDArray[np.uint8]
@@ -46,6 +48,7 @@ class Evidence:
     crop: npt.NDArray[np.uint8] | None = None
     resize: Resize | None = None
     remarks: dict[str, Reason] = field(default_factory=dict)
+    drawn: dict[str, Drawn] = field(default_factory=dict)
 
     def resized(self, width: int, height: int) -> npt.NDArray[np.uint8]:
         """The crop at another size.
@@ -60,7 +63,10 @@ class Evidence:
         Raises:
             EngineError: If it has another size and there is no `resize`.
         """
-        pixels = self.image if self.crop is None else self.crop
+        return self.at(self.image if self.crop is None else self.crop, width, height)
+
+    def at(self, pixels: npt.NDArray[np.uint8], width: int, height: int) -> npt.NDArray[np.uint8]:
+        """Pixels (h, w, 3) at another size, (height, width, 3) uint8; raises as `resized`."""
         if pixels.shape[:2] == (height, width):
             return pixels
         if self.resize is None:

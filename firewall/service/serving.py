@@ -9,7 +9,7 @@ from pathlib import Path
 
 from firewall.bundle import load_bundle
 from firewall.bundle.trust import Trust
-from firewall.config import Settings
+from firewall.config import Settings, read_sweep_key
 from firewall.decision.drift import Drift, DriftState
 from firewall.decision.over_time import over_time, served
 from firewall.decision.tracks import Tracks
@@ -22,6 +22,7 @@ from firewall.service.loop import Service
 from firewall.service.signals import reopen_on_hangup, stop_on_signals
 from firewall.sinks import JsonLines, Sink
 from firewall.sources import Capture, parse
+from firewall.sweep.keyed import sweep_notice
 
 __all__ = ["DEADLINE_MS", "serve", "verdict_lines"]
 
@@ -48,6 +49,7 @@ def serve(settings: Settings, say: Callable[[str], None]) -> None:
     address = None if settings.http == "off" else parse_address(settings.http)
     HostNames(settings.http, settings.http_names)  # refused before anything is opened
     deadline_ms = settings.deadline_ms or (DEADLINE_MS if spec.live else None)
+    sweep_key = None if settings.sweep_key is None else read_sweep_key(settings.sweep_key)
     # Before anything is opened: if the device or the bundle is refused, nothing is served.
     check_device(settings.device)
     trust = Trust.configured(settings.trust, settings.allow_unsigned, settings.trust_state, vouched=True)
@@ -67,7 +69,7 @@ def serve(settings: Settings, say: Callable[[str], None]) -> None:
             say(f"live page: {server.url}")
         # After the port is ours: a busy port is reported at once, and the page says that the firewall is starting.
         engine = open_engine(loaded, device=settings.device, threads=settings.threads)
-        guard = Firewall(loaded, engine, patches=settings.patches, threads=settings.threads)
+        guard = Firewall(loaded, engine, patches=settings.patches, threads=settings.threads, sweep_key=sweep_key)
         monitor.set_bundle(loaded.manifest.name, unsigned=loaded.unsigned)
         say(
             f"guarding {spec.name} with bundle {guard.bundle.manifest.name} {guard.bundle.sha256[:12]} on "
@@ -76,6 +78,8 @@ def serve(settings: Settings, say: Callable[[str], None]) -> None:
         )
         if loaded.unsigned:
             say(loaded.unsigned_notice)
+        if notice := sweep_notice(guard.keyed, named=sweep_key is not None):
+            say(notice)
         tracks, drift = over_time(guard.bundle)
         # Single pictures don't follow each other, and a box that stays in place while signs pass by is not a sign.
         moving = spec.live or spec.kind in ("video", "demo")

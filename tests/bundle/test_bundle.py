@@ -8,6 +8,7 @@ import pytest
 
 from firewall import Firewall
 from firewall.bundle import DEFAULT, load_bundle
+from firewall.engines import OnnxRuntimeEngine
 from firewall.errors import BundleError
 
 
@@ -88,6 +89,27 @@ def test_a_missing_bundle_says_what_to_do(tmp_path: Path) -> None:
     """The error names the path and the option."""
     with pytest.raises(BundleError, match="--bundle"):
         load_bundle(tmp_path / "nowhere")
+
+
+@pytest.mark.parametrize("jurors", [[{"file": "second.onnx"}], [{"width": 8}, {"file": "second.onnx"}]])
+def test_a_juror_of_a_keyed_sweep_has_to_be_listed(copy: Path, jurors: list[object]) -> None:
+    """Its network is one of the bundle's files like any other: hashed, and never taken from elsewhere."""
+    detectors = json.loads((copy / "manifest.json").read_text())["detectors"]
+    keyed = {"name": "keyed", "parameters": {"jurors": jurors}, "threshold": 0.0}
+    edit(copy, detectors=[*detectors, keyed], fusion=None)
+    with pytest.raises(BundleError, match=r"uses 'second\.onnx' but doesn't list it"):
+        load_bundle(copy)
+
+
+@pytest.mark.parametrize("jurors", ["x", 3, None, ["second.onnx"], {"file": "second.onnx"}])
+def test_jurors_that_are_none_are_refused_when_the_bundle_is_used(copy: Path, jurors: object) -> None:
+    """Whatever stands there, the answer is one clear error."""
+    detectors = json.loads((copy / "manifest.json").read_text())["detectors"]
+    keyed = {"name": "keyed", "parameters": {"jurors": jurors}, "threshold": 0.0}
+    edit(copy, detectors=[*detectors, keyed], fusion=None)
+    bundle = load_bundle(copy)
+    with pytest.raises(BundleError, match="parameters of detector 'keyed'"):
+        Firewall(bundle, OnnxRuntimeEngine(bundle, threads=1), threads=1)
 
 
 def test_a_detector_that_is_there_twice_is_refused(copy: Path) -> None:

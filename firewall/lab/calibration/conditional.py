@@ -18,6 +18,7 @@ from firewall.bundle.certificate import CERTIFICATE_FILE
 from firewall.bundle.conditional import CONDITIONAL_FILE, ConditionalSpec
 from firewall.decision.over_time import DRIFT_FILE, TRACKS_FILE
 from firewall.detectors.juror import is_juror
+from firewall.detectors.keyed import Keyed
 from firewall.engines import OnnxRuntimeEngine
 from firewall.errors import DataError, UsageError
 from firewall.lab.calibration.bundling import rewritten
@@ -27,9 +28,10 @@ from firewall.lab.datasets import PARTS, Dataset, open_dataset, split
 from firewall.lab.datasets.classes import matched
 from firewall.lab.datasets.shifts import KINDS, SHIFTS
 from firewall.screening import Firewall
+from firewall.sweep.keyed import key_of
 from firewall.transforms import resize
 
-__all__ = ["EDGES", "ConditionalSettings", "Written", "benign_images", "conditional"]
+__all__ = ["EDGES", "ConditionalSettings", "Written", "benign_images", "conditional", "scored"]
 
 #: Borders between groups of sizes, pixels of the shorter side.
 EDGES = (20, 24, 32, 40, 55, 80)
@@ -46,7 +48,8 @@ class ConditionalSettings:
     Attributes:
         rate: Share of benign images that may be withheld, between 0 and 1.
         power: Exponent of the sum, 1 to 64.
-        summed: Detectors that add to it; None: the jurors and `stability`, or all where the bundle has none of these.
+        summed: Detectors that add to it; None: the jurors, `stability` and `keyed`, or all where the bundle has none of
+            these.
         edges: Borders between groups of sizes, ascending.
         least: The fewest tracks of a group.
         frames: The most frames of a track that are used, evenly spaced.
@@ -184,7 +187,7 @@ def conditional(
         DataError: There are too few tracks for the rate, or a detector gives no score on a benign image.
     """
     settings = settings or ConditionalSettings()
-    data = _scored(bundle, benign, settings, progress)
+    data = scored(bundle, benign, settings, progress)
     margin = {} if bundle.manifest.numerics is None else bundle.manifest.numerics.margin
     found = fit_conditional(
         data,
@@ -207,18 +210,30 @@ def conditional(
 
 def _summed(detectors: Sequence[str], asked: Sequence[str] | None) -> tuple[str, ...]:
     if asked is None:
-        return tuple(name for name in detectors if is_juror(name) or name == "stability")
+        return tuple(name for name in detectors if is_juror(name) or name in ("stability", Keyed.name))
     if unknown := [name for name in asked if name not in detectors]:
         raise UsageError(f"--sum names {', '.join(unknown)}; the bundle has {', '.join(detectors)}")
     return tuple(asked)
 
 
-def _scored(bundle: Bundle, benign: Sequence[Benign], settings: ConditionalSettings, progress: bool) -> Scored:
-    """The scores of all images that the classifier gets right, each as the edge gives it."""
+def scored(bundle: Bundle, benign: Sequence[Benign], settings: ConditionalSettings, progress: bool = True) -> Scored:
+    """The scores of all images that the classifier gets right, each as the edge gives it.
+
+    Args:
+        bundle: Its detectors are asked. Keyed sweeps are drawn by a key that follows from the seed.
+        benign: Images of whole tracks.
+        settings: Which of them, and how they are changed.
+        progress: Show a bar.
+
+    Raises:
+        DataError: A detector gives no score, or the classifier gets no image right.
+    """
     plain = bundle.manifest.model_copy(update={"correction": None, "patches": None, "fusion": None})
     files = {name: content for name, content in bundle.files.items() if name != CONDITIONAL_FILE}
     bare = replace(bundle, manifest=plain, files=files)
-    guard = Firewall(bare, OnnxRuntimeEngine(bare, threads=1), exhaustive=True, threads=1)
+    guard = Firewall(
+        bare, OnnxRuntimeEngine(bare, threads=1), exhaustive=True, threads=1, sweep_key=key_of(settings.seed)
+    )
     names = tuple(detector.name for detector in guard.detectors)
     scores, sides, tracks, parts = [], [], [], []
     jobs = [(number, images, group) for number, images in enumerate(benign) for group in _by_track(images)]

@@ -12,8 +12,10 @@ from typing import Any
 
 from firewall.bundle import Bundle, DetectorSpec, Manifest
 from firewall.bundle.manifest import CONDITIONAL_FILE, network_files
-from firewall.detectors import build
+from firewall.detectors import Keyed, build
+from firewall.detectors.draws import DrawSpec
 from firewall.detectors.juror import JurorParameters, is_juror
+from firewall.detectors.keyed import KeyedParameters
 from firewall.detectors.stability import StabilityParameters, StabilityScale
 from firewall.engines import OnnxRuntimeNetwork
 from firewall.errors import BundleError, DataError, UsageError
@@ -41,6 +43,8 @@ def with_jury(
     without: Sequence[str] = (),
     copies: Sequence[str] = (),
     temperature: float = 4.0,
+    keyed: int = 0,
+    keyed_jurors: Sequence[str] = (),
 ) -> Bundle:
     """Write a bundle with jurors and the contrast detector beside, or in place of, the detectors that it has.
 
@@ -56,10 +60,12 @@ def with_jury(
         copies: Operations of the `stability` detector, in place of its own; none: it stays as it is. Its score is then
             the mean distance itself, 0..1, since conditional limits say what is usual.
         temperature: Its temperature, with `copies`.
+        keyed: Copies of a keyed sweep, in place of one that the bundle may have; 0: it stays as it is.
+        keyed_jurors: Names of jurors that are asked about these copies beside the classifier, such as `robust`.
 
     Raises:
-        UsageError: A detector to leave out isn't there, an operation is unknown, no juror is named, or two jurors have
-            one name.
+        UsageError: A detector to leave out isn't there, an operation is unknown, no juror is named, two jurors have one
+            name, or the keyed sweep is to ask one that isn't there.
         DataError: A folder holds no juror, or one for another classifier.
         BundleError: A juror's network can't be used.
     """
@@ -68,9 +74,10 @@ def with_jury(
     for name in without:
         if name not in there:
             raise UsageError(f"--without names {name!r}, which the bundle doesn't have; it has {', '.join(there)}")
-    if not folders:
+    if not folders and not keyed:
         raise UsageError("name the folder of at least one juror with --juror")
-    replaced = {name for name in there if is_juror(name) or name == "contrast"}
+    replaced = {name for name in there if is_juror(name) and folders} | {"contrast"}
+    replaced |= {Keyed.name} if keyed else set()
     kept = tuple(spec for spec in manifest.detectors if spec.name not in {*without, *replaced})
     needed = {*network_files(kept), *(spec.file for spec in manifest.classifiers)}
     dropped = set(network_files(manifest.detectors)) - needed
@@ -89,6 +96,8 @@ def with_jury(
         _check(folder, spec, content, card, bundle)
         added[spec.name] = spec
         files[str(spec.parameters["file"])] = content
+    if keyed or keyed_jurors:
+        added[Keyed.name] = _keyed(keyed, keyed_jurors, (*kept, *added.values()))
     contrast = DetectorSpec(name="contrast", threshold=-math.log(_LEAST_CONTRAST))
     written = rewritten(
         Bundle(bundle.path, manifest, files, bundle.sha256),
@@ -121,6 +130,18 @@ def _stability(copies: Sequence[str], temperature: float) -> DetectorSpec:
         operations=tuple(copies), scales=(StabilityScale(temperature=temperature, median=0.0, above=1.0),)
     )
     return DetectorSpec(name="stability", parameters=parameters.model_dump(), threshold=_LARGEST_DISTANCE)
+
+
+def _keyed(copies: int, names: Sequence[str], detectors: Sequence[DetectorSpec]) -> DetectorSpec:
+    jurors = {spec.name.removeprefix("juror-"): spec.parameters for spec in detectors if is_juror(spec.name)}
+    for name in names:
+        if name not in jurors:
+            raise UsageError(f"--keyed-jurors names {name!r}; the bundle's jurors are {', '.join(jurors) or 'none'}")
+    if not 1 <= copies <= 64:
+        raise UsageError(f"--keyed is a number of copies from 1 to 64, got {copies}")
+    asked = tuple(JurorParameters.model_validate(jurors[name]) for name in names)
+    parameters = KeyedParameters(draw=DrawSpec(copies=copies), jurors=asked)
+    return DetectorSpec(name=Keyed.name, parameters=parameters.model_dump(mode="json"), threshold=_FIRST_LIMIT)
 
 
 def read_juror(folder: Path) -> tuple[DetectorSpec, bytes, dict[str, Any]]:

@@ -156,19 +156,23 @@ def jury(
 
 
 def add_jury(
+    out: Annotated[Path, typer.Option(metavar="DIR", help="The new bundle; may be the bundle's own folder.")],
     jurors: Annotated[
-        list[Path],
+        list[Path] | None,
         typer.Option(
             "--juror", metavar="DIR", help="Folder of a juror, or 'masked', the bundle's own; may be repeated."
         ),
-    ],
-    out: Annotated[Path, typer.Option(metavar="DIR", help="The new bundle; may be the bundle's own folder.")],
+    ] = None,
     bundle: Bundle = "default",
     without: Annotated[str, typer.Option(help="Detectors of the bundle to leave out, with commas.")] = "",
     copies: Annotated[
         str, typer.Option(help="Operations of the stability detector, with commas.  [default: as it is]")
     ] = "",
     temperature: Annotated[float, typer.Option(min=0.01, help="Its temperature, with --copies.")] = 4.0,
+    keyed: Annotated[int, typer.Option(help="Copies of a keyed sweep, 1 to 64; 0: as it is.")] = 0,
+    keyed_jurors: Annotated[
+        str, typer.Option(help="Jurors asked about these copies beside the classifier, with commas, such as robust.")
+    ] = "",
 ) -> None:
     """Put jurors and the contrast detector into a bundle; 'lab conditional' sets their limits afterwards."""
     from firewall.bundle import load_bundle
@@ -176,10 +180,12 @@ def add_jury(
 
     written = with_jury(
         load_bundle(bundle),
-        jurors,
+        jurors or [],
         out,
         without=names_of(without),
         copies=names_of(copies),
         temperature=temperature,
+        keyed=keyed,
+        keyed_jurors=names_of(keyed_jurors),
     )
     typer.echo(f"{out}: {written.manifest.name}, SHA-256 {written.sha256}")

@@ -27,6 +27,7 @@ from firewall.lab.attacks import ATTACKS, quantise
 from firewall.lab.models.sign_classifier import INPUT_SIZE, from_onnx
 from firewall.regions import RegionFinder, build
 from firewall.screening import Firewall
+from firewall.sweep.keyed import key_of
 from firewall.verdict import Verdict
 
 __all__ = ["make"]
@@ -50,7 +51,7 @@ def make(out: Path, bundle: str, *, seed: int) -> dict[str, Any]:
         Counts: frames attacked, frames whose label the attack changed, those of them that are withheld, and the file's
             bytes.
     """
-    guard = Firewall.load(bundle, exhaustive=True)
+    guard = Firewall.load(bundle, exhaustive=True, sweep_key=key_of(seed))
     finder = build("signs")
     model = from_onnx(guard.bundle.files[guard.bundle.manifest.classifier.file])
     patches: list[Patch] = []

@@ -35,6 +35,7 @@ from firewall.lab.measurement.edge import Measured, measure
 from firewall.lab.measurement.intervals import rate_of
 from firewall.lab.models.sign_classifier import SignClassifier, from_onnx
 from firewall.screening import Firewall
+from firewall.sweep.keyed import key_of
 from firewall.transforms import SWEEP_76
 
 __all__ = ["USUAL", "evaluate_on_gtsrb", "render"]
@@ -83,7 +84,7 @@ def evaluate_on_gtsrb(
         raise DataError(
             f"bundle {bundle_name} wasn't calibrated on GTSRB tracks; 'lab evaluate' can't find its calibration images"
         )
-    guard = Firewall(bundle, engine := OnnxRuntimeEngine(bundle), threads=1)
+    guard = Firewall(bundle, engine := OnnxRuntimeEngine(bundle), threads=1, sweep_key=key_of(seed))
     operations = tuple(dict.fromkeys([*_SWEPT, *(name for each in guard.detectors for name in each.operations)]))
     spec = bundle.manifest.classifier.input
     size: dict[str, Any] = {"width": spec.width, "height": spec.height}
@@ -169,7 +170,9 @@ def _row(spec: DetectorSpec, calibration: Measured, normal: Measured, adversaria
 
 
 def _released(guard: Firewall, measured: Measured) -> npt.NDArray[np.bool_]:
-    return early_verdicts(guard.policy, {each.name: measured.scores(each) for each in guard.detectors}).released
+    return early_verdicts(
+        guard.policy, {each.name: measured.scores(each, guard.keyed) for each in guard.detectors}
+    ).released
 
 
 def _normal(guard: Firewall, measured: Measured, right: npt.NDArray[np.bool_]) -> dict[str, float]:

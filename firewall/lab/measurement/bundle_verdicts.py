@@ -14,7 +14,7 @@ import numpy.typing as npt
 from firewall.bundle import Bundle, Manifest, Seen
 from firewall.bundle.numerics import FUSED
 from firewall.decision.policy import Policy
-from firewall.detectors import Detector
+from firewall.detectors import Detector, Keyed
 from firewall.engines import OnnxRuntimeEngine
 from firewall.lab.database import Database
 from firewall.lab.database.variants import Answering, of_images
@@ -22,6 +22,7 @@ from firewall.lab.measurement.edge import Measured
 from firewall.lab.measurement.edge_classifier import on_the_edge
 from firewall.lab.models import Protected
 from firewall.screening import Firewall
+from firewall.sweep.keyed import KeyedSweep, key_of
 
 __all__ = ["SUSPICION", "Judge", "Verdicts", "early_verdicts", "judge_of", "trained_detectors"]
 
@@ -101,6 +102,7 @@ class Judge:
         detectors: In the order in which the edge asks them.
         policy: The edge's.
         thresholds: By detector. In a bundle with a fusion or conditional limits only that of SUSPICION, 0, withholds.
+        sweep: Draws what a keyed sweep is asked for, by a key that everybody knows: scores can be repeated.
     """
 
     bundle: Bundle
@@ -108,6 +110,7 @@ class Judge:
     detectors: tuple[Detector, ...]
     policy: Policy
     thresholds: Mapping[str, float]
+    sweep: KeyedSweep | None = None
 
     @property
     def operations(self) -> list[str]:
@@ -143,7 +146,7 @@ class Judge:
 
     def own_scores(self, measured: Measured) -> dict[str, Floats]:
         """The score of each detector in the order in which they are asked, float64 (N,) each."""
-        return {detector.name: measured.scores(detector) for detector in self.detectors}
+        return {detector.name: measured.scores(detector, self.sweep) for detector in self.detectors}
 
     def scores(self, measured: Measured) -> dict[str, Floats]:
         """As `own_scores`; of a bundle with a fusion or conditional limits also SUSPICION, with all detectors asked."""
@@ -171,7 +174,13 @@ class Judge:
 
     def classified(self, verdicts: Verdicts) -> npt.NDArray[np.int64]:
         """How many images the classifier sees for each verdict, int64 (N,)."""
-        return verdicts.classified([detector.operations for detector in self.detectors])
+        copies = [
+            [f"keyed:{place}" for place in range(detector.draw.copies)] if isinstance(detector, Keyed) else ()
+            for detector in self.detectors
+        ]
+        return verdicts.classified(
+            [[*detector.operations, *drawn] for detector, drawn in zip(self.detectors, copies, strict=True)]
+        )
 
 
 def judge_of(bundle: Bundle, classifier: Protected) -> Judge:
@@ -186,11 +195,12 @@ def judge_of(bundle: Bundle, classifier: Protected) -> Judge:
         EngineError: Its classifier can't be run.
     """
     engine = OnnxRuntimeEngine(bundle, threads=1)
-    guard = Firewall(bundle, engine, threads=1)
+    guard = Firewall(bundle, engine, threads=1, sweep_key=key_of(0))
     thresholds = {spec.name: spec.threshold for spec in bundle.manifest.detectors}
     if guard.rules.fused:
         thresholds[SUSPICION] = 0.0
-    return Judge(bundle, on_the_edge(bundle, engine, classifier), tuple(guard.detectors), guard.policy, thresholds)
+    asked = tuple(guard.detectors)
+    return Judge(bundle, on_the_edge(bundle, engine, classifier), asked, guard.policy, thresholds, guard.keyed)
 
 
 def trained_detectors(manifest: Manifest) -> list[tuple[str, Seen | None]]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -12,11 +13,12 @@ from rich.console import Console
 from rich.progress import track
 
 from firewall.bundle import Bundle, Calibration, ClassifierSpec, DetectorSpec, FileSpec, Manifest
-from firewall.detectors import Detector, Evidence
+from firewall.detectors import Detector, Evidence, Keyed
 from firewall.engines import Engine, OnnxRuntimeEngine
 from firewall.engines.sessions import Optimisation
 from firewall.frame import Pixels
 from firewall.lab.datasets.reading import at_size
+from firewall.sweep.keyed import KeyedSweep
 from firewall.transforms import SWEEP_16, SWEEP_76, apply_operations, residual, resize
 
 __all__ = ["SWEEPS", "Measured", "engine_for", "measure"]
@@ -63,9 +65,15 @@ class Measured:
         counts: npt.NDArray[np.int64] = agree.sum(axis=1)
         return counts
 
-    def scores(self, detector: Detector) -> npt.NDArray[np.float64]:
-        """The detector's score of each image, float64 (N,)."""
-        return np.array([detector.score(self._evidence(index)) for index in range(len(self))], np.float64)
+    def scores(self, detector: Detector, sweep: KeyedSweep | None = None) -> npt.NDArray[np.float64]:
+        """The detector's score of each image, float64 (N,). sweep: draws what a keyed sweep is asked for."""
+        found = []
+        for index in range(len(self)):
+            evidence = self._evidence(index)
+            if isinstance(detector, Keyed) and sweep is not None:
+                evidence.drawn[detector.name] = sweep.of(evidence.image, detector.draw, lambda _: nullcontext())
+            found.append(detector.score(evidence))
+        return np.array(found, np.float64)
 
     def subset(self, where: npt.NDArray[np.bool_]) -> Measured:
         """The images at which the mask `where`, bool (N,), is true."""

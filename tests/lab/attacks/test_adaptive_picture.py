@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -14,14 +15,18 @@ from torch import Tensor
 from firewall import Firewall
 from firewall.bundle import Bundle, DetectorSpec, FusionSpec, FusionTerm, load_bundle
 from firewall.bundle.conditional import CONDITIONAL_FILE, ConditionalSpec, GroupSpec, LimitSpec
+from firewall.decision.conditional import Conditional
 from firewall.engines import OnnxRuntimeEngine
 from firewall.frame import Pixels
 from firewall.lab.attacks.adaptive.ball import Ball
 from firewall.lab.attacks.adaptive.operations import _linear, copies, pixels_of, resized
 from firewall.lab.attacks.adaptive.picture import Picture
+from firewall.lab.attacks.adaptive.rule import _conditional
 from firewall.lab.attacks.adaptive.scores import SCORES
 from firewall.lab.models import load_torch
-from firewall.transforms import OPERATIONS_38
+from firewall.sweep.keyed import copies as keyed
+from firewall.sweep.keyed import key_of, nonce_of
+from firewall.transforms import OPERATIONS_38, resize
 from tests.fused_bundle import fused_bundle
 from tests.lab.coloured_shapes import SIZE, shapes
 from tests.lab.tiny_firewall import (
@@ -61,12 +66,15 @@ def batch(pixels: Pixels) -> Tensor:
 
 def compared(bundle: Bundle, images: list[Pixels]) -> tuple[dict[str, float], int]:
     """The largest difference of each detector's score, relative, and how many verdicts are the same."""
-    guard = Firewall(bundle, OnnxRuntimeEngine(bundle, threads=1), threads=1, exhaustive=True)
+    guard = Firewall(bundle, OnnxRuntimeEngine(bundle, threads=1), threads=1, exhaustive=True, sweep_key=key_of(3))
     guard.correction = None
     picture = Picture(bundle, load_torch(bundle.path))
+    size = bundle.manifest.classifier.input
     apart, same = dict.fromkeys(picture.scores, 0.0), 0
     for pixels in images:
         verdict = guard.screen(pixels)
+        nonce = nonce_of(resize(pixels, size.width, size.height))
+        picture.draws = partial(lambda nonce, draw: [keyed(key_of(3), nonce, draw)], nonce)  # as if he knew the key
         with torch.no_grad():
             seen = picture.see(batch(pixels))
         for name, values in seen.scores.items():
@@ -111,6 +119,7 @@ def everything() -> tuple[list[DetectorSpec], dict[str, bytes]]:
         detector("statistics", file="statistics.onnx", feature="odds", operations=operations),
         juror("juror-second"),
         detector("contrast"),
+        detector("keyed", draw={"copies": 7}, jurors=[{"file": "juror-second.onnx", "width": SIZE, "height": SIZE}]),
     ]
     files = {
         "image-cnn.onnx": two_way(3),
@@ -185,6 +194,41 @@ def test_rules_are_the_edges(
     files = {**files, CONDITIONAL_FILE: spec.model_dump_json().encode()}
     bundle = tiny_firewall(tmp_path / "conditional", chosen, files, fusion=fused)
     assert compared(bundle, images)[1] == len(images)
+
+
+def test_only_summed_detectors_add_to_the_sum() -> None:
+    """A detector with a limit of its own and nothing else adds nothing here either: the largest demand is the edge's
+    excess. With too large a sum the attack would have stopped short of what the firewall lets through."""
+    generator, names = np.random.default_rng(0), ("a", "b", "c")
+    limits = tuple(LimitSpec(median=0.0, unit=unit, limit=9.0) for unit in (1.0, 0.5, 2.0))
+    for summed in ((), ("b",), ("a", "c")):
+        group = GroupSpec(threshold=1.0, limits=limits)
+        spec = ConditionalSpec(detectors=names, power=2.0, summed=summed, groups=(group,), rate=0.01, level=0.002)
+        rule = Conditional(spec).rule(20)
+        for _ in range(20):
+            scores = dict(zip(names, generator.normal(1, 2, 3).tolist(), strict=True))
+            demands = _conditional(spec, 20, {name: torch.tensor([value]) for name, value in scores.items()})
+            assert float(demands.max()) == pytest.approx(rule.excess(scores), abs=1e-4)
+
+
+def test_an_attacker_averages_over_keys_and_knows_none(
+    everything: tuple[list[DetectorSpec], dict[str, bytes]], tmp_path: Path
+) -> None:
+    """Four draws a step and others in the next, the same for the same seed; their mean is what many devices give."""
+    detectors, files = everything
+    bundle = tiny_firewall(tmp_path / "b", [spec for spec in detectors if spec.name == "keyed"], files)
+    picture, pixels = Picture(bundle, load_torch(bundle.path)), enlarged(3)[2]
+    taken: list[float] = []
+    for seed in (0, 0, 1):
+        generator = torch.Generator().manual_seed(seed)
+        with torch.no_grad():
+            taken += [float(picture.see(batch(pixels), generator=generator).scores["keyed"]) for _ in range(40)]
+    assert taken[:40] == taken[40:80] and len(set(taken[40:])) == 80
+    engine = OnnxRuntimeEngine(bundle, threads=1)
+    devices = [Firewall(bundle, engine, threads=1, sweep_key=key_of(seed)) for seed in range(200)]
+    scores = [device.screen(pixels).scores["keyed"] for device in devices]
+    apart = abs(np.mean(taken[40:]) - np.mean(scores))
+    assert apart < 5 * np.hypot(np.std(taken[40:]) / np.sqrt(80), np.std(scores) / np.sqrt(200))
 
 
 def test_the_backward_pass_is_the_operations_linear_part() -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -96,6 +97,26 @@ def test_it_can_be_repeated(tmp_path: Path, bundle: Bundle, folder: Path) -> Non
     first = conditional(bundle, benign, tmp_path / "a", QUICK, progress=False)
     second = conditional(first.bundle, benign, tmp_path / "b", QUICK, progress=False)
     assert first.bundle.files[CONDITIONAL_FILE] == second.bundle.files[CONDITIONAL_FILE]
+
+
+def test_limits_for_a_keyed_sweep_can_be_repeated(tmp_path: Path, bundle: Bundle, folder: Path, label: int) -> None:
+    """The lab draws by a key that follows from the seed, so the same seed gives the same bytes; and benign signs are
+    released by devices with other keys."""
+    spec = DetectorSpec(name="keyed", parameters={"draw": {"copies": 2}}, threshold=-99.0)
+    files = {"juror-a.onnx": bundle.files["juror-a.onnx"]}
+    with_sweep = bundle_with(tmp_path / "b", [*bundle.manifest.detectors, spec], files)
+    benign = [benign_images(with_sweep, f"folder:{folder}", None)]
+    quick = replace(QUICK, shifts=(), far=0)
+    first, second, other = (
+        conditional(with_sweep, benign, tmp_path / name, replace(quick, seed=seed), progress=False)
+        for name, seed in (("c", 0), ("d", 0), ("e", 1))
+    )
+    assert first.bundle.files[CONDITIONAL_FILE] == second.bundle.files[CONDITIONAL_FILE]
+    assert first.spec.groups != other.spec.groups and first.spec.summed == ("juror-a", "keyed")
+    guard = Firewall.load(tmp_path / "c", threads=1, sweep_key=b"a key that nobody knows")
+    pictures = [np.asarray(Image.open(path)) for path in sorted((folder / f"{label:02d}").iterdir())]
+    verdicts = [guard.screen(pixels) for pixels in pictures]
+    assert np.mean([verdict.released for verdict in verdicts if verdict.suspected_label == label]) > 0.8
 
 
 def test_the_command(tmp_path: Path, bundle: Bundle, folder: Path) -> None:

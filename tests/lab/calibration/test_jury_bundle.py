@@ -71,6 +71,42 @@ def test_jurors_and_contrast_stand_beside_the_detectors(tmp_path: Path) -> None:
     assert not verdict.released and {"juror-robust", "juror-edges", "contrast"} <= set(verdict.scores)
 
 
+def test_a_keyed_sweep_is_put_in_and_keeps_its_jurors(tmp_path: Path) -> None:
+    """By the command, beside a jury and later alone; a juror that it asks stays in the bundle without the detector."""
+    jury, keyed = tmp_path / "jury", tmp_path / "keyed"
+    options = ("--keyed", 3, "--keyed-jurors", "robust")
+    done = lab("add-jury", "--juror", folder(tmp_path / "a"), *options, "--out", jury, "--bundle", fused_bundle())
+    assert done.returncode == 0, done.stderr
+    spec = load_bundle(jury).manifest.detectors[-1]
+    assert spec.name == "keyed" and spec.parameters["draw"]["copies"] == 3
+    assert spec.parameters["jurors"] == [{"file": "juror-robust.onnx", "width": 16, "height": 16}]
+
+    without = with_jury(load_bundle(jury), [folder(tmp_path / "b", "edges")], tmp_path / "c", without=["juror-robust"])
+    names = [spec.name for spec in without.manifest.detectors]
+    assert "juror-robust" not in names and "keyed" in names and "juror-robust.onnx" in without.files
+    alone = with_jury(load_bundle(jury), [], keyed, keyed=5)
+    assert [spec.name for spec in alone.manifest.detectors][-2:] == ["juror-robust", "keyed"]
+    guard = Firewall.load(keyed, threads=1, exhaustive=True, sweep_key=b"0123456789abcdef")
+    verdict = guard.screen(np.full((40, 40, 3), 120, np.uint8))
+    assert not verdict.released and verdict.nonce is not None and "keyed" in verdict.scores
+
+
+@pytest.mark.parametrize(
+    ("options", "words"),
+    [
+        (("--keyed", 65), "--keyed is a number of copies from 1 to 64, got 65"),
+        (("--keyed", -1), "--keyed is a number of copies from 1 to 64, got -1"),
+        (("--keyed-jurors", "robust"), "--keyed is a number of copies from 1 to 64, got 0"),
+        (("--keyed", 4, "--keyed-jurors", "edges"), "'edges'; the bundle's jurors are robust"),
+    ],
+)
+def test_a_keyed_sweep_that_can_not_be_is_refused(tmp_path: Path, options: tuple[object, ...], words: str) -> None:
+    """In one line, and nothing is written."""
+    juror = folder(tmp_path / "a")
+    done = lab("add-jury", "--juror", juror, *options, "--out", tmp_path / "n", "--bundle", fused_bundle())
+    assert done.returncode == 2 and words in done.stderr and not (tmp_path / "n").exists()
+
+
 def test_a_bundle_can_be_changed_in_place_and_again(tmp_path: Path) -> None:
     """Files of removed detectors are gone from the folder too; a second jury takes the place of the first, and the note
     stands there once; of a network that two detectors share nothing is lost while one of them is there."""

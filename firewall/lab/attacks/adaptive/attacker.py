@@ -20,6 +20,7 @@ from firewall.lab.attacks.adaptive.search import Search, decide, search
 from firewall.lab.attacks.adaptive.whole import Found, Walk, walk
 from firewall.lab.models import load_torch
 from firewall.screening import Firewall
+from firewall.sweep.keyed import key_of
 from firewall.transforms import resize
 
 __all__ = ["METHODS", "Attacker", "Plan"]
@@ -72,6 +73,8 @@ class Attacker:
     Args:
         bundle: It is loaded, ready to judge, by itself.
         plan: What to do.
+        sweep_key: The device's, which only its firewall knows; the attack by gradient averages over keys. None: one
+            that follows from the plan's seed.
 
     Attributes:
         notices: What the user has to know, a line each: what has no gradient.
@@ -80,11 +83,12 @@ class Attacker:
         EngineError: A network can't be run.
     """
 
-    def __init__(self, bundle: Bundle, plan: Plan) -> None:
+    def __init__(self, bundle: Bundle, plan: Plan, sweep_key: bytes | None = None) -> None:
         self.plan = plan
         engine = OnnxRuntimeEngine(bundle, threads=1)
+        key = key_of(plan.seed) if sweep_key is None else sweep_key
         # All scores, so that a search can tell by how much it was withheld. The decision is the same.
-        self.firewall = Firewall(bundle, engine, threads=1, exhaustive=plan.method != "decision")
+        self.firewall = Firewall(bundle, engine, threads=1, exhaustive=plan.method != "decision", sweep_key=key)
         self.firewall.correction = None  # nobody asks for it
         self.picture: Picture | None = None
         self.notices: list[str] = []

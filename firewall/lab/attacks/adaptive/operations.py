@@ -16,10 +16,11 @@ import torch
 from PIL import Image
 from torch import Tensor
 
+from firewall.sweep.keyed import GREY, Copy, places
 from firewall.transforms import apply_operations, residual, resize, rotate
 from firewall.transforms.operations import parse_operation
 
-__all__ = ["copies", "pixels_of", "residuals", "resized"]
+__all__ = ["copies", "keyed_copies", "pixels_of", "residuals", "resized"]
 
 Pixels = npt.NDArray[np.uint8]
 Linear = Callable[[Tensor], Tensor]
@@ -71,6 +72,32 @@ def copies(images: Tensor, operations: Sequence[str]) -> Tensor:
     height, width = images.shape[2:]
     linear = torch.stack([_linear(name, height, width)(images) for name in operations], 1)
     return _straight(linear, found)
+
+
+def keyed_copies(images: Tensor, drawn: Sequence[Copy]) -> Tensor:
+    """What `firewall.sweep.keyed.made` makes of images.
+
+    Args:
+        images: Float (N, 3, H, W), multiples of 1/255 in 0..1.
+        drawn: The copies, the same of each image.
+
+    Returns:
+        Float (N, K, 3, H, W), the edge's bytes / 255.
+    """
+    height, width = images.shape[2:]
+    found = copies(images, [copy.operation for copy in drawn])
+    moved = []
+    for copy, values in zip(drawn, found.unbind(1), strict=True):
+        right, down, box = places(copy, width, height)
+        rows = (torch.arange(height) - down).clamp(0, height - 1)
+        columns = (torch.arange(width) - right).clamp(0, width - 1)
+        shifted = values[:, :, rows][..., columns]
+        if box is not None:
+            seen = torch.ones(height, width)
+            seen[box[0] : box[1], box[2] : box[3]] = 0
+            shifted = shifted * seen + (1 - seen) * (GREY / 255)
+        moved.append(shifted)
+    return torch.stack(moved, 1)
 
 
 def residuals(images: Tensor, rate: float, reading: str) -> Tensor:

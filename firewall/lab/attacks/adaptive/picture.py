@@ -2,22 +2,28 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 
 import torch
 from torch import Tensor, nn
 
 from firewall.bundle import Bundle, DetectorSpec
+from firewall.detectors.draws import DrawSpec
 from firewall.errors import DataError
 from firewall.lab.attacks.adaptive.operations import resized
 from firewall.lab.attacks.adaptive.rule import rule_of
 from firewall.lab.attacks.adaptive.scores import Score, score_of
-from firewall.lab.attacks.adaptive.view import View
+from firewall.lab.attacks.adaptive.view import Draws, View
 from firewall.lab.attacks.rounding import as_stored
 from firewall.lab.models import load_network
+from firewall.sweep.keyed import NONCE_BYTES, Copy, copies
 
-__all__ = ["Picture", "Seen"]
+__all__ = ["EXPECTED", "Picture", "Seen"]
+
+#: Draws of a keyed sweep that a step averages over: the attacker doesn't know the device's key.
+EXPECTED = 4
 
 
 @dataclass(frozen=True, eq=False)
@@ -43,11 +49,13 @@ class Picture:
         network: Its classifier, see `firewall.lab.models.load_torch`.
 
     Attributes:
+        draws: What a step takes a keyed sweep to be; None: `EXPECTED` draws by keys that are drawn themselves.
         blind: Detector, or "masks", -> why it has no gradient. It counts in no demand, but in every real verdict.
     """
 
     def __init__(self, bundle: Bundle, network: nn.Module) -> None:
         self.bundle, self.network = bundle, network
+        self.draws: Draws | None = None
         self.blind: dict[str, str] = {}
         self.scores: dict[str, Score] = {}
         for spec in bundle.manifest.detectors:
@@ -89,11 +97,18 @@ class Picture:
         image = resized(stored, size.width, size.height)
         logits: Tensor = self.network(image)
         label = logits.detach().argmax(1) if aim is None else aim
-        view = View(stored, image, logits, label, self.network, most, generator)
+        draws = self.draws or partial(_drawn, generator=generator)
+        view = View(stored, image, logits, label, self.network, most, generator, draws)
         scores = {name: score(view) for name, score in self.scores.items()}
         if not scores:
             return Seen(logits, scores, torch.full_like(logits[:, :1], -1.0))
         return Seen(logits, scores, rule_of(self.bundle, min(crops.shape[2:]))(scores))
+
+
+def _drawn(draw: DrawSpec, *, generator: torch.Generator | None) -> Sequence[Sequence[Copy]]:
+    """What keys nobody knows would draw of images nobody has seen."""
+    numbers = torch.randint(256, (EXPECTED, 32 + NONCE_BYTES), generator=generator, dtype=torch.uint8).numpy()
+    return [copies(row[:32].tobytes(), row[32:].tobytes(), draw) for row in numbers]
 
 
 def _differentiable(bundle: Bundle, spec: DetectorSpec) -> Score | str:

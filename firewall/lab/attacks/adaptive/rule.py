@@ -51,10 +51,12 @@ def rule_of(bundle: Bundle, side: int) -> Demands:
 def _conditional(spec: ConditionalSpec, side: int, scores: Mapping[str, Tensor]) -> Tensor:
     """The sum's demand and each limit's, in the group of the region's size; all in the detectors' benign units."""
     group = spec.groups[spec.group(side)]
-    beyond, alone = [], []
-    for name, limit in zip(spec.detectors, group.limits, strict=True):
+    like = next(iter(scores.values()))
+    beyond, alone = [torch.zeros_like(like)], []
+    for name, limit, counts in zip(spec.detectors, group.limits, spec.counts(), strict=True):
         if name in scores:
-            beyond.append(((scores[name] - limit.median) / limit.unit).clamp_min(0) ** spec.power)
+            if counts:  # the others have a limit of their own and nothing else
+                beyond.append(((scores[name] - limit.median) / limit.unit).clamp_min(0) ** spec.power)
             alone.append((scores[name] - limit.limit) / limit.unit)
     total = (torch.stack(beyond).sum(0) + _LEAST) ** (1 / spec.power) - group.threshold
     return torch.stack([total, *alone], 1)

@@ -6,7 +6,7 @@ gradient of its own (a count of labels), the backward pass goes through a smooth
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from types import MappingProxyType
 from typing import TypeVar
 
@@ -21,12 +21,15 @@ from firewall.detectors.confidence import ConfidenceParameters
 from firewall.detectors.contrast import ContrastParameters
 from firewall.detectors.image_cnn import ImageCnnParameters
 from firewall.detectors.juror import JurorParameters, is_juror
+from firewall.detectors.keyed import KeyedParameters
 from firewall.detectors.residual import ResidualParameters
 from firewall.detectors.stability import StabilityParameters
 from firewall.detectors.statistics import StatisticsParameters
 from firewall.errors import DataError
-from firewall.lab.attacks.adaptive.view import View
+from firewall.lab.attacks.adaptive.operations import keyed_copies, resized
+from firewall.lab.attacks.adaptive.view import View, against
 from firewall.lab.attacks.criteria import margin
+from firewall.sweep.keyed import Copy
 
 __all__ = ["SCORES", "Opener", "Score", "score_of"]
 
@@ -153,6 +156,26 @@ def _juror(spec: DetectorSpec, open_network: Opener) -> Score:
     return lambda view: view.against(network(view.resized(parameters.width, parameters.height)))
 
 
+def _keyed(spec: DetectorSpec, open_network: Opener) -> Score:
+    parameters = _parameters(KeyedParameters, spec)
+    networks = [(open_network(juror.file), juror) for juror in parameters.jurors]
+
+    def one(view: View, drawn: Sequence[Copy]) -> Tensor:
+        made = keyed_copies(view.image, drawn)
+        flat, count = made.flatten(0, 1), made.shape[1]
+        answers = [view.network(flat), *(network(resized(flat, to.width, to.height)) for network, to in networks)]
+        label = view.label.repeat_interleave(count)
+        odds = torch.stack([against(logits, label).unflatten(0, (-1, count)) for logits in answers], 1).flatten(1)
+        return odds.mean(1) if parameters.statistic == "mean" else odds.amax(1)
+
+    def score(view: View) -> Tensor:
+        if view.draws is None:
+            raise DataError("nobody says what a keyed sweep is taken to draw")
+        return torch.stack([one(view, drawn) for drawn in view.draws(parameters.draw)]).mean(0)
+
+    return score
+
+
 def _contrast(spec: DetectorSpec, _open: Opener) -> Score:
     _parameters(ContrastParameters, spec)
 
@@ -180,6 +203,7 @@ SCORES: Mapping[str, Callable[[DetectorSpec, Opener], Score]] = MappingProxyType
         "attention": _attention,
         "statistics": _statistics,
         "juror": _juror,
+        "keyed": _keyed,
         "contrast": _contrast,
     }
 )

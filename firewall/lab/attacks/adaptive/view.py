@@ -8,9 +8,14 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from firewall.detectors.draws import DrawSpec
 from firewall.lab.attacks.adaptive.operations import copies, residuals, resized
+from firewall.sweep.keyed import Copy
 
-__all__ = ["View"]
+__all__ = ["Draws", "View", "against"]
+
+#: What a step of the attack takes a keyed sweep to be: of a range, some draws of copies.
+Draws = Callable[[DrawSpec], Sequence[Sequence[Copy]]]
 
 
 @dataclass(frozen=True, eq=False)
@@ -26,6 +31,7 @@ class View:
         most: At most so many copies of an image are classified, drawn by `generator`; 0: all. What is expected of a
             mean over copies stays the same, and a step costs less.
         generator: Draws them.
+        draws: Of keyed sweeps. None: nothing can be said of such a sweep.
     """
 
     crop: Tensor
@@ -35,6 +41,7 @@ class View:
     network: Callable[[Tensor], Tensor]
     most: int = 0
     generator: torch.Generator | None = None
+    draws: Draws | None = None
 
     def copies(self, operations: Sequence[str]) -> Tensor:
         """Logits of transformed copies.
@@ -70,6 +77,11 @@ class View:
         Returns:
             (N,), higher = less probable.
         """
-        own = logits.gather(1, self.label[:, None])[:, 0]
-        others: Tensor = logits.scatter(1, self.label[:, None], -torch.inf).logsumexp(1)
-        return others - own
+        return against(logits, self.label)
+
+
+def against(logits: Tensor, label: Tensor) -> Tensor:
+    """Log-odds (N,) against labels (N,), of logits (N, classes)."""
+    own = logits.gather(1, label[:, None])[:, 0]
+    others: Tensor = logits.scatter(1, label[:, None], -torch.inf).logsumexp(1)
+    return others - own

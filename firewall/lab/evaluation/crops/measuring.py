@@ -26,6 +26,7 @@ from firewall.lab.evaluation.crops.images import Crops, Sets, open_sets
 from firewall.lab.evaluation.crops.verdicts import Row, judge_key, suspicions, verdicts
 from firewall.lab.measurement.wrong_release import SHARES, WronglyReleased, limits_at
 from firewall.lab.models import open_classifier
+from firewall.sweep.keyed import key_of
 from firewall.transforms import resize
 
 __all__ = ["USUAL", "Measured", "Settings", "measure"]
@@ -99,7 +100,8 @@ def measure(bundle: str, settings: Settings, work: Path) -> Measured:
     loaded = load_bundle(bundle)
     classifier = open_classifier(bundle, settings.data)
     check(settings.attacks, classifier)
-    guard = Firewall(loaded, OnnxRuntimeEngine(loaded, threads=1), exhaustive=True, threads=1)
+    engine = OnnxRuntimeEngine(loaded, threads=1)
+    guard = Firewall(loaded, engine, exhaustive=True, threads=1, sweep_key=key_of(0))
     sets = open_sets(settings.images, loaded, classifier, settings.data, settings.calibration)
     try:
         work.mkdir(parents=True, exist_ok=True)
