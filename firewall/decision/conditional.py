@@ -25,29 +25,9 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 import numpy.typing as npt
 
-from firewall.bundle import Bundle
-from firewall.bundle.conditional import (
-    CONDITIONAL_FILE,
-    ConditionalSpec,
-    CoverageSpec,
-    GroupSpec,
-    LimitSpec,
-    conditional_spec,
-)
+from firewall.bundle.conditional import ConditionalSpec, GroupSpec, LimitSpec
 
-__all__ = [
-    "CONDITIONAL_FILE",
-    "Conditional",
-    "ConditionalSpec",
-    "CoverageSpec",
-    "GroupRule",
-    "GroupSpec",
-    "LimitSpec",
-    "conditional_of",
-    "groups_of",
-    "sums_in",
-    "suspicions_of",
-]
+__all__ = ["Conditional", "GroupRule", "groups_of", "sums_in", "suspicions_of"]
 
 Floats = npt.NDArray[np.float64]
 
@@ -133,22 +113,6 @@ class Conditional:
             That of its group.
         """
         return self._rules[self.spec.group(side)]
-
-
-def conditional_of(bundle: Bundle) -> Conditional | None:
-    """The conditional limits of a bundle.
-
-    Args:
-        bundle: A verified bundle.
-
-    Returns:
-        Its rules, or None if it has no such part.
-
-    Raises:
-        BundleError: If the part is not valid, or names other detectors than the bundle has.
-    """
-    spec = conditional_spec(bundle)
-    return None if spec is None else Conditional(spec)
 
 
 def groups_of(spec: ConditionalSpec, sides: npt.NDArray[np.integer]) -> npt.NDArray[np.int64]:
