@@ -1,20 +1,20 @@
 """Limits by the size of a region: a sign of 20 pixels and one of 200 are each compared with benign ones of their size.
 
-Small crops are blurred, and detectors are loud on them; one limit for all sizes would have to leave room for that
+Small crops are blurred, and scores on them are higher; one limit for all sizes would have to leave room for that
 everywhere. So regions are grouped by their shorter side in their own pixels. In group g, with detectors d:
 
     S = (sum over d of max(0, (score_d - median_gd) / unit_gd) ** power) ** (1 / power)
 
-where the sum is over the detectors that the bundle says add up: those that most attacks make loud. Others would make
-benign images loud too, and only have limits of their own.
+where the sum is over the detectors that the bundle names for it: those whose scores most attacks raise. The scores of
+others are high on benign images too, so they only have limits of their own.
 
 A label is withheld if S > threshold_g, or if any score_d > limit_gd. No term falls when a score rises, so no detector
-can cancel another one's alarm. And there is no early release: a label goes out only after every detector has given a
-finite score, since whatever is left out can be aimed at. Withholding early stays.
+can cancel another one's alarm. A label goes out only after every detector has given a finite score, since an attacker
+could aim at what is left out. It can be withheld earlier.
 
-The numbers are in the bundle, `conditional.json`; `firewall lab conditional` sets them on benign images alone. The
-sender of a picture chooses the size, so the rule has to hold in each group: every group has a finite limit for every
-detector, and its own threshold.
+The numbers are in the bundle, `conditional.json`; `firewall lab conditional` sets them on benign images alone. An
+attacker can choose the size, so the rule has to hold in each group: every group has a finite limit for every detector,
+and its own threshold.
 """
 
 from __future__ import annotations
@@ -39,10 +39,10 @@ class GroupRule:
     """The rule for the regions of one group; a firewall.decision.policy.Rule."""
 
     def __init__(self, spec: ConditionalSpec, group: GroupSpec) -> None:
-        """Take a group.
+        """Make the rule of a group.
 
         Args:
-            spec: What it is a group of.
+            spec: The specification that the group is part of.
             group: The group.
         """
         self.limits = dict(zip(spec.detectors, group.limits, strict=True))
