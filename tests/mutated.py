@@ -35,6 +35,8 @@ TESTS = ("tests/decision", "tests/test_screening.py")
 _TIMES, _MORE = 5, 10
 #: Exit codes as mutmut keeps them.
 _SURVIVED, _KILLED, _UNTESTED = 0, 1, 33
+#: A mutant that never ends is noticed too.
+_NOTICED = (_KILLED, -signal.SIGXCPU)
 
 
 class Judge:
@@ -80,9 +82,8 @@ class Judge:
         for item, following in zip(items, [*items[1:], items[0]], strict=True):
             self._called.clear()
             started = time.process_time()
-            reports = runtestprotocol(
-                item, log=False, nextitem=following
-            )  # a last one would end the session's fixtures
+            # The last test is followed by the first: one that nothing follows would end the session's fixtures.
+            reports = runtestprotocol(item, log=False, nextitem=following)
             if any(report.failed for report in reports):
                 raise session.Failed(f"{item.nodeid} fails without any mutant")
             self._by_test[item], self._seconds[item] = set(self._called), time.process_time() - started
@@ -100,7 +101,8 @@ class Judge:
         started, running = time.monotonic(), dict[int, str]()
         for number, name in enumerate(self.names, 1):
             function = mangled_name_from_mutant_name(name)
-            tests = sorted((each for each in self._by_test if function in self._by_test[each]), key=self._seconds.get)  # type: ignore[arg-type]
+            concerned = [test for test, called in self._by_test.items() if function in called]
+            tests = sorted(concerned, key=lambda test: self._seconds[test])
             if not tests:
                 self.codes[name] = _UNTESTED
                 continue
@@ -120,7 +122,7 @@ class Judge:
         pid, status = os.wait()
         name, code = running.pop(pid), os.waitstatus_to_exitcode(status)
         self.codes[name] = code
-        if code != _KILLED:
+        if code not in _NOTICED:
             print(f"{name}: {'survived' if code == _SURVIVED else f'exit code {code}'}", flush=True)
 
     def _tried(self, name: str, function: str, tests: list[pytest.Item]) -> int:
@@ -171,7 +173,7 @@ def main() -> int:
         name
         for data in kept
         for name, code in data.exit_code_by_key.items()
-        if code != _KILLED and any(fnmatch.fnmatch(name, pattern) for pattern in given.patterns)
+        if code not in _NOTICED and any(fnmatch.fnmatch(name, pattern) for pattern in given.patterns)
     ]
     print(f"{sum(len(data.exit_code_by_key) for data in kept)} mutants, {len(names)} to try", flush=True)
 
@@ -189,7 +191,7 @@ def main() -> int:
     if code:
         return int(code)
     keep(judge.codes)
-    left = sorted(name for name, found in judge.codes.items() if found != _KILLED)
+    left = sorted(name for name, found in judge.codes.items() if found not in _NOTICED)
     print("\n".join([f"{len(names) - len(left)} of {len(names)} killed; not killed:", *left]))
     return 0
 
