@@ -92,6 +92,10 @@ class Judge:
                 if fixture.argname in item.fixturenames:  # type: ignore[attr-defined]
                     self._by_test[item] |= called
         gc.freeze()
+        if (pid := os.fork()) == 0:
+            os._exit(self._tried("", "", sorted(items, key=lambda test: self._seconds[test])))
+        if os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]) != _SURVIVED:
+            raise session.Failed("a test fails in a fork, or in another order, without any mutant")
         self._run_all()
         return True
 
@@ -139,8 +143,9 @@ class Judge:
         for fixture, called in self._by_fixture.items():
             if function in called:
                 fixture.cached_result = None
-        for test in tests:
-            if any(report.failed for report in runtestprotocol(test, log=False, nextitem=test)):
+        tests[0].session._setupstate.teardown_exact(tests[0])  # what the process before had ready for another test
+        for test, following in zip(tests, [*tests[1:], tests[-1]], strict=True):
+            if any(report.failed for report in runtestprotocol(test, log=False, nextitem=following)):
                 return _KILLED
         return _SURVIVED
 
