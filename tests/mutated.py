@@ -145,6 +145,7 @@ class Judge:
         set_mutant_under_test(name)
         for fixture, called in self._by_fixture.items():
             if function in called:
+                fixture._finalizers.clear()  # pytest has none of a fixture that has not been made
                 fixture.cached_result = None
         tests[0].session._setupstate.teardown_exact(tests[0])  # what the process before had ready for another test
         for test, following in zip(tests, [*tests[1:], tests[-1]], strict=True):
