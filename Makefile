@@ -53,11 +53,10 @@ unit-test: $(VENV)/.dev debian-packages  ## pytest alone: make unit-test PYTEST_
 coverage: $(VENV)/.dev debian-packages  ## every line and branch of screening, decision, bundle and sinks is run by their own tests
 	$(BIN)/python -m pytest $(PYTEST_WORKERS) $(COVERED) --cov --cov-report=term
 
-# No part of `make test`: long the first time, then only what has changed is run. See docs/mutation.md.
+# No part of `make test`. See docs/mutation.md.
 mutation: $(VENV)/.dev  ## change each line of decision and screening: does a test notice? make mutation ARGS="firewall.decision.policy*"
 	@$(PIP) install -qq -c constraints.txt mutmut
-	OMP_NUM_THREADS=1 $(BIN)/mutmut run --max-children 2 $(ARGS)
-	$(BIN)/mutmut results
+	OMP_NUM_THREADS=1 OPENBLAS_NUM_THREADS=1 $(BIN)/python -m tests.mutated $(ARGS)
 
 lint: $(VENV)/.dev  ## ruff, mypy --strict, import rules, clang-format, generated tables, the docs site
 	$(BIN)/ruff check .

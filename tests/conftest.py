@@ -10,6 +10,7 @@ from firewall import Firewall
 from firewall.demo.source import DemoReader, truth
 from firewall.frame import Pixels
 from tests.browser import browser, complaints, page
+from tests.clock import Clock
 from tests.fused_bundle import fused_bundle
 from tests.in_ci import pytest_make_collect_report, pytest_runtest_makereport
 
@@ -23,6 +24,15 @@ SHARED_DATA = Path(__file__).resolve().parents[2] / "shared" / "data"
 def guard() -> Firewall:
     """A bundle with a fusion, tracks and drift, on one thread; see tests.fused_bundle."""
     return Firewall.load(fused_bundle(), threads=1)
+
+
+@pytest.fixture
+def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
+    """The firewall's clock stands still unless the test moves it: what is late and what is not is the same on a busy
+    machine."""
+    clock = Clock()
+    monkeypatch.setattr("firewall.screening.time", clock)
+    return clock
 
 
 @pytest.fixture(scope="session")

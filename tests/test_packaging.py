@@ -54,9 +54,10 @@ def wheel(dist: Path) -> Iterator[zipfile.ZipFile]:
 def empty(dist: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """bin/ of a virtual environment that holds nothing but the wheel and what it asks for."""
     home = tmp_path_factory.mktemp("venv")
-    venv.create(home, with_pip=True)
+    venv.create(home)
     (path,) = dist.glob("perception_firewall-*.whl")
-    done = _run(home / "bin" / "python", "-m", "pip", "install", "-q", "-c", CHECKOUT / "constraints.txt", path)
+    pip = (sys.executable, "-m", "pip", "--python", home / "bin" / "python")  # to put one there takes a while
+    done = _run(*pip, "install", "-q", "-c", CHECKOUT / "constraints.txt", path)
     assert done.returncode == 0, done.stderr[-4000:]
     return home / "bin"
 

@@ -1,20 +1,20 @@
 """Limits by the size of a region: a sign of 20 pixels and one of 200 are each compared with benign ones of their size.
 
-Small crops are blurred, and detectors are loud on them; one limit for all sizes would have to leave room for that
+Small crops are blurred, and scores on them are higher; one limit for all sizes would have to leave room for that
 everywhere. So regions are grouped by their shorter side in their own pixels. In group g, with detectors d:
 
     S = (sum over d of max(0, (score_d - median_gd) / unit_gd) ** power) ** (1 / power)
 
-where the sum is over the detectors that the bundle says add up: those that most attacks make loud. Others would make
-benign images loud too, and only have limits of their own.
+where the sum is over the detectors that the bundle names for it: those whose scores most attacks raise. The scores of
+others are high on benign images too, so they only have limits of their own.
 
 A label is withheld if S > threshold_g, or if any score_d > limit_gd. No term falls when a score rises, so no detector
-can cancel another one's alarm. And there is no early release: a label goes out only after every detector has given a
-finite score, since whatever is left out can be aimed at. Withholding early stays.
+can cancel another one's alarm. A label goes out only after every detector has given a finite score, since an attacker
+could aim at what is left out. It can be withheld earlier.
 
-The numbers are in the bundle, `conditional.json`; `firewall lab conditional` sets them on benign images alone. The
-sender of a picture chooses the size, so the rule has to hold in each group: every group has a finite limit for every
-detector, and its own threshold.
+The numbers are in the bundle, `conditional.json`; `firewall lab conditional` sets them on benign images alone. An
+attacker can choose the size, so the rule has to hold in each group: every group has a finite limit for every detector,
+and its own threshold.
 """
 
 from __future__ import annotations
@@ -25,29 +25,9 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 import numpy.typing as npt
 
-from firewall.bundle import Bundle
-from firewall.bundle.conditional import (
-    CONDITIONAL_FILE,
-    ConditionalSpec,
-    CoverageSpec,
-    GroupSpec,
-    LimitSpec,
-    conditional_spec,
-)
+from firewall.bundle.conditional import ConditionalSpec, GroupSpec, LimitSpec
 
-__all__ = [
-    "CONDITIONAL_FILE",
-    "Conditional",
-    "ConditionalSpec",
-    "CoverageSpec",
-    "GroupRule",
-    "GroupSpec",
-    "LimitSpec",
-    "conditional_of",
-    "groups_of",
-    "sums_in",
-    "suspicions_of",
-]
+__all__ = ["Conditional", "GroupRule", "groups_of", "sums_in", "suspicions_of"]
 
 Floats = npt.NDArray[np.float64]
 
@@ -59,10 +39,10 @@ class GroupRule:
     """The rule for the regions of one group; a firewall.decision.policy.Rule."""
 
     def __init__(self, spec: ConditionalSpec, group: GroupSpec) -> None:
-        """Take a group.
+        """Make the rule of a group.
 
         Args:
-            spec: What it is a group of.
+            spec: The specification that the group is part of.
             group: The group.
         """
         self.limits = dict(zip(spec.detectors, group.limits, strict=True))
@@ -133,22 +113,6 @@ class Conditional:
             That of its group.
         """
         return self._rules[self.spec.group(side)]
-
-
-def conditional_of(bundle: Bundle) -> Conditional | None:
-    """The conditional limits of a bundle.
-
-    Args:
-        bundle: A verified bundle.
-
-    Returns:
-        Its rules, or None if it has no such part.
-
-    Raises:
-        BundleError: If the part is not valid, or names other detectors than the bundle has.
-    """
-    spec = conditional_spec(bundle)
-    return None if spec is None else Conditional(spec)
 
 
 def groups_of(spec: ConditionalSpec, sides: npt.NDArray[np.integer]) -> npt.NDArray[np.int64]:

@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 
 from firewall.bundle import Bundle
-from firewall.decision.conditional import conditional_of
+from firewall.bundle.conditional import conditional_spec
+from firewall.decision.conditional import Conditional
 from firewall.decision.fusion import Fusion
 from firewall.decision.policy import Policy
 from firewall.detectors import Detector
@@ -25,8 +26,8 @@ class Rules:
         Raises:
             BundleError: If its conditional limits are not valid, or are those of other detectors.
         """
-        spec = bundle.manifest
-        self.conditional = conditional_of(bundle)
+        spec, limits = bundle.manifest, conditional_spec(bundle)
+        self.conditional = None if limits is None else Conditional(limits)
         self.fusion = Fusion(spec.fusion) if spec.fusion is not None and self.conditional is None else None
         self._plain = Policy(self.fusion or {detector.name: detector.threshold for detector in spec.detectors})
         #: The shorter side of the classifier's input: that of images which are kept at this size only.

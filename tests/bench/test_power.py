@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import itertools
+import threading
 import time
 from pathlib import Path
 
@@ -90,17 +92,25 @@ def test_a_tegrastats_that_can_not_be_run(tmp_path: Path) -> None:
 def test_energy_is_power_times_time(tmp_path: Path) -> None:
     """Half of the readings at 4 W and half at 8 W on the input rail: 6 W on average, for the time that it took; the
     rails below the input don't count twice."""
-    told = iter([{"VDD_IN": 4000.0, "VDD_SOC": 1000.0}, {"VDD_IN": 8000.0, "VDD_SOC": 3000.0}] * 100)
-    with Meter(lambda: next(told), 0.01) as meter:
-        time.sleep(0.2)
+    told = itertools.cycle([{"VDD_IN": 4000.0, "VDD_SOC": 1000.0}, {"VDD_IN": 8000.0, "VDD_SOC": 3000.0}])
+    enough, counted = threading.Event(), itertools.count(1)
+
+    def read() -> dict[str, float]:
+        if next(counted) == 20:
+            enough.set()
+        return next(told)
+
+    started = time.monotonic()
+    with Meter(read, 0.01) as meter:
+        assert enough.wait(60)
 
     found = meter.energy(frames=10)
 
     assert found is not None and found.total_of == ["VDD_IN"] and found.highest == 8000
-    assert found.readings >= 4 and found.power == pytest.approx(6000, rel=0.2)
-    assert found.rails["VDD_SOC"] == pytest.approx(2000, rel=0.25)
+    assert found.readings >= 20 and found.power == pytest.approx(6000, rel=0.05)
+    assert found.rails["VDD_SOC"] == pytest.approx(2000, rel=0.05)
     assert found.a_frame == pytest.approx(found.power / 1e3 * found.seconds / 10)
-    assert found.seconds >= 0.2
+    assert 19 * 0.01 <= found.seconds <= time.monotonic() - started
 
 
 def test_no_readings_no_energy() -> None:

@@ -16,16 +16,8 @@ from hypothesis import strategies as st
 from firewall import Firewall, Frame
 from firewall.bundle import DetectorSpec, FusionSpec, FusionTerm, load_bundle
 from firewall.bundle.certificate import judges
-from firewall.decision.conditional import (
-    CONDITIONAL_FILE,
-    Conditional,
-    ConditionalSpec,
-    GroupSpec,
-    LimitSpec,
-    conditional_of,
-    groups_of,
-    suspicions_of,
-)
+from firewall.bundle.conditional import CONDITIONAL_FILE, ConditionalSpec, GroupSpec, LimitSpec
+from firewall.decision.conditional import Conditional, groups_of, suspicions_of
 from firewall.decision.fusion import Fusion
 from firewall.decision.policy import Policy
 from firewall.decision.rules import Rules
@@ -33,6 +25,7 @@ from firewall.engines import OnnxRuntimeEngine
 from firewall.errors import BundleError
 from firewall.frame import Pixels
 from firewall.verdict import Reason, Verdict
+from tests.clock import Clock
 from tests.fused_bundle import fused_bundle
 from tests.jurors import bundle_with, constant_network, juror
 
@@ -306,19 +299,18 @@ def test_all_are_asked_before_a_label_goes_out_and_few_before_it_is_withheld(
     assert verdict.reason is Reason.SUSPICIOUS and tuple(verdict.scores) == ("confidence", "juror-a")
 
 
-def test_without_time_for_all_it_is_late(tmp_path: Path, label: int, benign_sign: Pixels) -> None:
+def test_without_time_for_all_it_is_late(tmp_path: Path, label: int, benign_sign: Pixels, clock: Clock) -> None:
     """A deadline that passes between two detectors withholds: what was asked so far is not enough."""
     firewall = Firewall.load(write(tmp_path, made(groups=(WIDE,), edges=()), label), threads=1)
     last = firewall.detectors[1]
     scoring = last.score
 
     def slow(evidence: Any) -> float:
-        time.sleep(1.5)
+        clock.sleep(1.5)
         return scoring(evidence)
 
     last.score = slow  # type: ignore[method-assign]
-    frame = Frame(benign_sign, "test", 0, time.monotonic())
-    (verdict,) = firewall.screen_frame(frame, deadline=time.monotonic() + 1.0)
+    (verdict,) = firewall.screen_frame(Frame(benign_sign, "test", 0, clock.now), deadline=clock.now + 1.0)
 
     assert verdict.reason is Reason.LATE and not verdict.released and len(verdict.scores) == 2
 
@@ -391,7 +383,7 @@ def test_a_bundle_without_it_is_judged_as_before() -> None:
     bundle = load_bundle(fused_bundle())
     rules = Rules(bundle)
 
-    assert conditional_of(bundle) is None and rules.conditional is None and rules.fusion is not None and rules.fused
+    assert rules.conditional is None and rules.fusion is not None and rules.fused
     assert rules.policy(3) is rules.policy() is rules.policy(300)
 
 

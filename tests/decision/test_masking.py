@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import itertools
-import time
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -24,6 +23,7 @@ from firewall.decision.policy import Policy
 from firewall.errors import BundleError, ConfigError, EngineError, UsageError
 from firewall.frame import Pixels
 from firewall.verdict import Reason
+from tests.clock import Clock
 
 
 class Linear:
@@ -274,7 +274,9 @@ def test_the_edge_releases_only_what_is_certified(guard: Firewall, bare: Bundle,
     assert verdict.reason is Reason.SUSPICIOUS and engine.under == 0
 
 
-def test_masks_that_fail_or_come_too_late_withhold(guard: Firewall, bare: Bundle, benign_sign: Pixels) -> None:
+def test_masks_that_fail_or_come_too_late_withhold(
+    guard: Firewall, bare: Bundle, benign_sign: Pixels, clock: Clock
+) -> None:
     """An engine that breaks under the masks is an engine error; a deadline that has passed by then is lateness."""
     spec = PatchSpec(area=0.02)
     broken = Firewall(bare, Masked(guard, keeps=True, fails=True), patches=spec)
@@ -285,12 +287,11 @@ def test_masks_that_fail_or_come_too_late_withhold(guard: Firewall, bare: Bundle
 
     def slowly(images: npt.NDArray[np.uint8]) -> npt.NDArray[np.float32]:
         if len(images) == 36:
-            time.sleep(0.5)
+            clock.sleep(0.5)
         return answer(images)
 
     slow.engine.classify = slowly  # type: ignore[method-assign]
-    deadline = time.monotonic() + 0.45
-    (verdict,) = slow.screen_frame(Frame(benign_sign, "test", 0, time.monotonic()), deadline=deadline)
+    (verdict,) = slow.screen_frame(Frame(benign_sign, "test", 0, clock.now), deadline=clock.now + 0.45)
     assert not verdict.released and verdict.reason is Reason.LATE
 
 

@@ -57,6 +57,25 @@ def test_reasons() -> None:
     assert policy.judge({"agreement": math.nan, "confidence": 0.0}).reason is Reason.DETECTOR_ERROR
 
 
+def test_a_label_that_is_not_certified_says_why() -> None:
+    """There was no time to find out, or a sticker can have changed it."""
+    policy, low = Policy(THRESHOLDS), {"agreement": 0.1, "confidence": 0.1}
+
+    assert policy.judge(low, certified=None).reason is Reason.LATE
+    assert policy.judge(low, certified=False).reason is Reason.UNCERTIFIED
+    assert not policy.judge(low, certified=None).released and not policy.judge(low, certified=False).released
+
+
+def test_contrast_is_the_reason_only_if_it_withholds() -> None:
+    """Above its threshold it is; on its threshold another detector is. What is no sign at all is called that."""
+    policy = Policy({"contrast": 0.5, "confidence": 1.0})
+
+    assert policy.judge({"contrast": 0.6, "confidence": 0.0}).reason is Reason.LOW_CONTRAST
+    assert policy.judge({"contrast": 0.5, "confidence": 2.0}).reason is Reason.SUSPICIOUS
+    said = policy.judge({"contrast": 0.5, "confidence": 2.0}, remarks=[Reason.NOT_A_SIGN])
+    assert said.reason is Reason.NOT_A_SIGN and not said.released
+
+
 def test_a_score_on_its_threshold_settles_nothing() -> None:
     """Above it the verdict stands, by however little; on it the other detectors still have to be asked, and the reason
     why it isn't released is another."""

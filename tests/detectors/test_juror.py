@@ -5,7 +5,6 @@ from __future__ import annotations
 from pathlib import Path
 
 import numpy as np
-import numpy.typing as npt
 import pytest
 
 from firewall import Firewall
@@ -17,22 +16,10 @@ from firewall.errors import BundleError, EngineError
 from firewall.frame import Pixels
 from firewall.transforms import resize
 from firewall.verdict import Reason
+from tests.detectors.asked import IMAGE, Asked
 from tests.jurors import bundle_with, constant_network, juror
 
-IMAGE = np.random.default_rng(0).integers(0, 256, (12, 10, 3), np.uint8)
 CROP = np.random.default_rng(1).integers(0, 256, (40, 30, 3), np.uint8)
-
-
-class Asked:
-    """A network that keeps what it is asked and gives what it is told to."""
-
-    def __init__(self, *outputs: float) -> None:
-        self.outputs = np.array([outputs], np.float32)
-        self.values = np.zeros(0, np.float32)
-
-    def __call__(self, values: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
-        self.values = values
-        return self.outputs
 
 
 def asked(network: Asked, name: str = "juror-robust", classes: int | None = None, **parameters: object) -> Detector:

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import io
 import json
 import os
 import subprocess
 import sys
 import tarfile
+from contextlib import redirect_stderr
 from pathlib import Path
 
 import cv2
@@ -18,6 +20,7 @@ from firewall.bundle import load_bundle
 from firewall.lab.calibration.jury_bundle import with_jury
 from firewall.lab.datasets.packs import open_pack
 from firewall.lab.training.jury.training import load_juror
+from recipes import jury_on_gpu
 from tests.lab.conftest import small_gtsrb  # noqa: F401
 
 CHECKOUT = Path(__file__).resolve().parents[2]
@@ -32,6 +35,19 @@ def run(*arguments: object) -> subprocess.CompletedProcess[str]:
     )
 
 
+def here(*arguments: object) -> subprocess.CompletedProcess[str]:
+    """The same without importing torch once more. Processes that it starts are real ones."""
+    line = [str(SCRIPT), *map(str, arguments)]
+    with pytest.MonkeyPatch.context() as patch, redirect_stderr(io.StringIO()) as said:
+        patch.setattr(sys, "argv", line)
+        patch.setenv("PYTHONPATH", str(CHECKOUT))
+        try:
+            jury_on_gpu.main()
+        except SystemExit as end:
+            return subprocess.CompletedProcess(line, int(end.code or 0), "", said.getvalue())
+    return subprocess.CompletedProcess(line, 0, "", said.getvalue())
+
+
 @pytest.mark.slow
 @pytest.mark.timeout(1200)
 def test_from_data_to_jurors_in_one_command_each(small_gtsrb: Path, tmp_path: Path) -> None:  # noqa: F811
@@ -42,7 +58,7 @@ def test_from_data_to_jurors_in_one_command_each(small_gtsrb: Path, tmp_path: Pa
     coarse = np.random.default_rng(0).integers(0, 256, (6, 8, 3), np.uint8)
     cv2.imwrite(str(scenes / "0.png"), cv2.resize(coarse, (320, 200)))
     packed = tmp_path / "signs.npz"
-    result = run("pack", "--data", small_gtsrb, "--scenes", scenes, "--out", packed)
+    result = here("pack", "--data", small_gtsrb, "--scenes", scenes, "--out", packed)
     assert result.returncode == 0, result.stderr
     images, columns = open_pack(packed)
     assert len(images) == 258 + int((columns["label"] == 43).sum()) > 258
@@ -53,7 +69,7 @@ def test_from_data_to_jurors_in_one_command_each(small_gtsrb: Path, tmp_path: Pa
     assert result.returncode == 0, result.stderr
     first = (tmp_path / "jury" / "coarse" / "juror.onnx").read_bytes()
     assert json.loads((tmp_path / "jury" / "coarse" / "plan.json").read_text()) == {"epochs": 2, "batch": 64}
-    assert run(*command).returncode == 0
+    assert here(*command).returncode == 0
     assert (tmp_path / "jury" / "coarse" / "juror.onnx").read_bytes() == first
     with tarfile.open(tmp_path / "out" / "coarse.tar.gz") as archive:
         names = set(archive.getnames())
@@ -70,7 +86,7 @@ def test_from_data_to_jurors_in_one_command_each(small_gtsrb: Path, tmp_path: Pa
 def test_a_small_file_is_thinned_out_evenly(small_gtsrb: Path, tmp_path: Path) -> None:  # noqa: F811
     """As much as fits, of all classes."""
     packed = tmp_path / "signs.npz"
-    assert run("pack", "--data", small_gtsrb, "--out", packed, "--megabytes", "0.1").returncode == 0
+    assert here("pack", "--data", small_gtsrb, "--out", packed, "--megabytes", "0.1").returncode == 0
     images, columns = open_pack(packed)
     assert 43 <= len(images) < 200 and packed.stat().st_size < 130_000
     assert len(set(columns["label"].tolist())) > 30 and columns["held"].any()
@@ -84,8 +100,8 @@ def test_wrong_use_is_one_line(tmp_path: Path) -> None:
         (("--device", "cuda:99"), "torch finds"),
         (("--device", "cpu", "--kinds", "blurry"), "unknown kind"),
     ):
-        result = run(*command, *more)
+        result = here(*command, *more)
         assert result.returncode == 2 and words in result.stderr and result.stderr.count("\n") == 1
-    result = run(*command, "--device", "cpu", "--kinds", "coarse", "--epochs", "1")
+    result = here(*command, "--device", "cpu", "--kinds", "coarse", "--epochs", "1")
     assert result.returncode == 1 and "coarse failed" in result.stderr and "no.npz" in result.stderr
     assert "Traceback" not in result.stderr

@@ -15,23 +15,8 @@ from firewall.frame import Frame
 from firewall.server import Monitor
 from firewall.sinks.report import FrameReport
 from firewall.verdict import Reason
+from tests.clock import Clock
 from tests.server.reports import SOURCE, Reports
-
-
-class Clock:
-    """A clock that the test sets."""
-
-    def __init__(self) -> None:
-        self.now = 1000.0
-
-    def __call__(self) -> float:
-        return self.now
-
-
-@pytest.fixture
-def clock() -> Clock:
-    """Time stands still unless a test moves it."""
-    return Clock()
 
 
 def watch(clock: Clock, *, live: bool = True) -> Monitor:

@@ -145,11 +145,13 @@ def test_the_delay_doubles_up_to_the_longest_and_falls_back_after_a_good_frame(
     with Capture(parse("test://pattern?size=64x48"), patient) as capture:
         read_until(capture, is_frame)
         waits = [die(capture) for _ in range(4)]
-        read_until(capture, is_frame)
-        again = die(capture)
-    # A busy machine may take longer, hence lower bounds; that the delay fell back needs an upper one.
+        again = []
+        while len(again) < 5 and not any(wait < 1.4 for wait in again):
+            read_until(capture, is_frame)
+            again.append(die(capture))
+    # A busy machine may take longer, hence lower bounds. That the delay fell back needs an upper one, for the quickest.
     assert all(wait >= least - 0.02 for wait, least in zip(waits, (0.2, 0.4, 0.8, 1.5), strict=True))
-    assert 0.18 <= again < 1.4
+    assert 0.18 <= min(again) < 1.4
 
 
 def test_a_folder_goes_on_after_bad_pictures(tmp_path: Path, settings: CaptureSettings, read_until: ReadUntil) -> None:

@@ -25,5 +25,5 @@ def test_paced_frames_keep_their_rate_and_unpaced_ones_do_not_wait() -> None:
 
     started = time.monotonic()
     rest = list(PatternReader({"fps": "0.5", "frames": "10", "size": "16x8"}, paced=False, start=7))
-    assert time.monotonic() - started < 2
+    assert time.monotonic() - started < 9, "they would take 18 s at their pace"
     assert [int(pixels[0, 0, 0] == 255) for pixels, _ in rest] == [1, 0, 1]

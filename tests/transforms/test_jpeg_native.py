@@ -16,6 +16,7 @@ from PIL import Image
 from firewall.errors import UsageError
 from firewall.transforms import SUBSAMPLINGS, SWEEP_16, jpeg_sweep, jpeg_sweep_normalised, runtime
 from firewall.transforms.jpeg import jpeg_sweep_reference
+from tests.transforms.native_image import native_image
 
 _native = pytest.importorskip("firewall._native", reason="the native runtime is not compiled")
 
@@ -174,12 +175,7 @@ def test_the_checksum_of_the_native_tests_is_pillows() -> None:
     crc = 0
     for number, (height, width, sampling) in enumerate(itertools.product(sides, sides, range(4)), 1):
         shape = (height, width) if sampling == 3 else (height, width, 3)
-        values, state = [], number
-        for index in range(int(np.prod(shape))):
-            state = (state * 1664525 + 1013904223) % 2**32
-            random = state >> 24
-            values.append((random, 0 if random < 128 else 255, (index + random // 32) % 256, 200)[number % 4])
-        image = Image.fromarray(np.array(values, np.uint8).reshape(shape))
+        image = Image.fromarray(native_image(number, shape))
         copies = []
         for quality in (1 + number % 100, 100, 1 + number * 37 % 100, 75):
             file = io.BytesIO()

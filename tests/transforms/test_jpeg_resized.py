@@ -16,6 +16,7 @@ from firewall.errors import ImageError, UsageError
 from firewall.transforms import SUBSAMPLINGS, SWEEP_16, jpeg_sweep, jpeg_sweep_normalised, resize
 from firewall.transforms.jpeg import jpeg_sweep_normalised_reference, jpeg_sweep_reference
 from firewall.transforms.scale import FILTERS
+from tests.transforms.native_image import native_image
 
 MEAN = (0.485, 0.456, 0.406)
 STD = (0.229, 0.224, 0.225)
@@ -120,12 +121,7 @@ def test_the_checksum_of_the_native_tests_is_pillows() -> None:
     for number, (case, sampling, resampling) in enumerate(cases, 1):
         height, width, to_height, to_width = map(int, case)
         shape = (height, width) if sampling == 3 else (height, width, 3)
-        values, state = [], number
-        for index in range(int(np.prod(shape))):
-            state = (state * 1664525 + 1013904223) % 2**32
-            random = state >> 24
-            values.append((random, 0 if random < 128 else 255, (index + random // 32) % 256, 200)[number % 4])
-        pixels = np.array(values, np.uint8).reshape(shape)
+        pixels = native_image(number, shape)
         size = (to_width, to_height)
         name = {number: name for name, number in SUBSAMPLINGS.items()}.get(sampling)
         copies = np.stack([by_pillow(pixels, q, name, size, resampling) for q in (1 + number * 7 % 100, 90)])

@@ -1,4 +1,4 @@
-"""An attack whose images go through a channel before anybody sees them, and an attacker who knows of it or doesn't."""
+"""An attack followed by a channel. The attacker knows the channel, expects several, or knows nothing of it."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ class Channelled:
 
     Args:
         attack: What changes the images.
-        channel: A channel's name, as `parse_channel` takes it; "": none, which leaves what the attacker knows.
+        channel: A channel's name, as `parse_channel` takes it; "": none, only for an attacker who expects several.
         knows: `nothing`: the network is attacked as if there were no channel. `known`: the attacker sees the network
             through the stand-in of this very channel (BPDA). `eot`: through the mean of the logits over no channel,
             all of CHANNELS, and this one (expectation over transformations, Athalye et al. 2018).

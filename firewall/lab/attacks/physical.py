@@ -1,4 +1,4 @@
-"""Physical attacks: of many random shadows, lights, stickers or poses, the one that the network is surest of."""
+"""Physical attacks: of many random shadows, lights, stickers or poses, the one with the most confident wrong label."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ __all__ = ["Draw", "Physical", "as_input", "blocks", "certainty", "drawn", "fami
 
 Scores = npt.NDArray[np.float64]
 
-#: How far the numbers behind a draw move while it is refined, at first and at last.
+#: Standard deviation of the moves of a draw's random numbers while it is refined: the first and the smallest.
 _MOVES = (0.1, 0.01)
 #: Draws that go through the network together.
 _BLOCK = 50
@@ -36,16 +36,16 @@ _NEIGHBOURS = 20
 class Physical(ScoreBased):
     """The most confident of many random draws of one family. Black box by scores.
 
-    With one family being shadows this is the random search that Zhong et al., "Shadows can be dangerous", 2022, start
-    their particle swarm from. Of the draws that meet the criterion the one wins whose first wrong class has the highest
-    probability; if none does, the one that comes nearest to it. The first n draws are the same whatever `draws` is, so
-    more draws never hurt the attacker.
+    Of the draws that meet the criterion, the result is the one whose first wrong class has the highest probability; if
+    none does, the one that comes nearest. The first n draws are the same whatever `draws` is, so more draws never hurt
+    the attacker. With shadows this is the random search with which Zhong et al., "Shadows can be dangerous", 2022,
+    start their particle swarm.
 
     Args:
         family: A key of `firewall.lab.datasets.obstructions.DRAWS`.
         draws: How many random draws there are, 1 or more.
-        refined: How many neighbours of the best draw are tried afterwards, 0 or more: a local search in the random
-            numbers behind it, of smaller and smaller moves.
+        refined: How many neighbours of the best draw are tried afterwards, 0 or more: a local search over the random
+            numbers behind it, with falling step size.
         criterion: What counts as success.
         name: The kind of attack, as cards have it.
 

@@ -1,4 +1,4 @@
-"""Random numbers that are kept, so that a random draw can be drawn once more a little differently."""
+"""Recorded random numbers, so that a random draw can be repeated with small changes."""
 
 from __future__ import annotations
 
@@ -19,9 +19,9 @@ Size = int | Sequence[int] | None
 class Tape:
     """Stands in for `numpy.random.Generator`, as far as random draws ask one.
 
-    Every number comes from uniform ones that are kept in the order they were asked for: Kelemen et al., "A simple and
-    robust mutation strategy for the Metropolis light transport algorithm", 2002. So any draw has a neighbourhood, and
-    can be searched by who knows nothing of how it is made.
+    Every number is computed from uniform ones, which are kept in the order they were asked for in: Kelemen et al.,
+    "A simple and robust mutation strategy for the Metropolis light transport algorithm", 2002. Small moves of these
+    give a neighbour of any draw, so a local search needs to know nothing about how a draw is made.
 
     Args:
         generator: What gives numbers that are not on the tape yet.

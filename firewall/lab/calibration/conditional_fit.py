@@ -1,12 +1,15 @@
 """Limits by size from the scores of benign images: the arithmetic of `firewall lab conditional`.
 
-In each group of sizes every detector, and the sum S, gets a line: its 90 % quantile over benign images, and the mean
-excess of what lies above. The *depth* of a score is how many mean excesses it lies above that quantile, so that a tail
-falls about as exp(-depth). An image's depth is the largest of all. One common depth is the limit of all of them, which
-is one common level; single detectors get a deeper limit than S, since they guard against what is rare and must not use
-up what may be withheld. The common depth is that of split-conformal prediction with the track as its unit, from depths
-that are *cross-fitted*, by lines that were drawn on other tracks. So the promise is of the union of all limits, not of
-each. A group of whose own held-out images more than twice the rate would be withheld gets a larger depth.
+1. In each group of sizes the upper tail of every detector's scores, and of the sum S, is fitted: its 90 % quantile over
+   benign images, and the mean excess above it. The *depth* of a score is how many mean excesses it lies above that
+   quantile. Of an exponential tail, exp(-depth) lies above it.
+2. The depth of an image is the largest depth of its scores and of S. For this a single detector's depth is reduced by a
+   constant: its limit lies deeper than that of S, since it guards against rare things and must not use up what may be
+   withheld.
+3. All limits lie at one common depth. Split-conformal prediction sets it, with the track as its unit, on *cross-fitted*
+   depths: those of each track by tails that were fitted to other tracks. So the false-positive rate holds for all
+   limits together, not for each of them.
+4. A group that withholds more than twice the rate of its own held-out images gets a larger depth.
 
 A track counts once, however many frames it has. Only benign images take part.
 """

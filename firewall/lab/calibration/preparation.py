@@ -34,6 +34,8 @@ _LEAST = 20
 _NEARLY_ALL = 0.9
 #: Differences of accuracy up to this may be chance.
 _CHANCE = 0.03
+#: If another preparation leaves so much of the errors, the one that was asked for is wrong.
+_FEW_ERRORS = 1 / 3
 #: Factor by which the mutual information must be larger to be clearly better, without labels. On six networks (ours,
 #: two of CIFAR-10, two of ImageNet, the tests') the best of 12 preparations had at most 1.03 times that of the right.
 _CLEARLY = 1.1
@@ -201,7 +203,7 @@ def check_wiring(
             f"{asked.share:.0%} of {count} benign images are called {labels[asked.common]!r}: the network seems to get "
             f"its pixels otherwise than it was trained; {advice}; if they do show one class, say --accept-preparation"
         )
-    elif better and asked.accuracy is not None and max(2 * asked.accuracy, 0.5) < (better[0].accuracy or 0.0):
+    elif better and _wrong_by_labels(asked.accuracy, better[0].accuracy):
         refusal = (
             f"only {asked.accuracy:.0%} of {len(asked.right)} benign images are named as their labels, prepared as "
             f"asked, {better[0].accuracy:.0%} in another way; {advice}; or say --accept-preparation"
@@ -254,6 +256,13 @@ def _clearly(other: Answers, asked: Answers) -> bool:
         gained, lost = int((other.right & ~asked.right).sum()), int((asked.right & ~other.right).sum())
         return gained - lost > 3 * math.sqrt(gained + lost)  # three standard deviations of a sign test
     return other.information > max(_CLEARLY * asked.information, asked.information + 0.1)
+
+
+def _wrong_by_labels(asked: float | None, other: float | None) -> bool:
+    """Whether a clearly better way gets twice as many images right, and most of them, or a third of the errors."""
+    if asked is None or other is None:
+        return False
+    return other > max(2 * asked, 0.5) or 1 - other <= _FEW_ERRORS * (1 - asked)
 
 
 def _other_order(asked: Answers, labelled: Labelled, classes: int) -> bool:

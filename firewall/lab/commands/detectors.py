@@ -2,18 +2,25 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
+from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated, Any
 
 import typer
 
 from firewall.errors import UsageError
-from firewall.lab.commands.options import Attacks, AttacksOn, Classifier, Data, DetectorFolder, Seed, Threads, names_of
+from firewall.lab.commands.options import (
+    Attacks,
+    AttacksOn,
+    Classifier,
+    Data,
+    DetectorFolder,
+    Seed,
+    Threads,
+    names_of,
+    with_options,
+)
 from firewall.lab.commands.output import write_json
-
-if TYPE_CHECKING:
-    from firewall.lab.training.detectors.pixel_detectors import Settings
 
 __all__ = ["train_image_cnn", "train_residual", "train_statistics"]
 
@@ -64,9 +71,23 @@ def train_statistics(
     write_json({key: report[key] for key in report if key not in ("parameters", "database")}, None)
 
 
-def train_image_cnn(
-    database: AttacksOn,
-    out: DetectorFolder,
+@dataclass(frozen=True)
+class Training:
+    """How a detector of pixels is trained, whatever it sees of them: the options of that name.
+
+    Attributes:
+        settings: Those that Settings of firewall.lab.training.detectors.pixel_detectors takes.
+        more: Further databases.
+        threads: Threads of torch.
+    """
+
+    settings: dict[str, Any]
+    more: tuple[str, ...]
+    threads: int
+
+
+def _training(
+    *,
     epochs: Epochs = 30,
     loss: Loss = "softmax",
     network: Network = "small",
@@ -76,19 +97,31 @@ def train_image_cnn(
     more: More = "",
     seed: Seed = 0,
     threads: Threads = 2,
-) -> None:
+) -> Training:
+    settings = {
+        "epochs": epochs,
+        "loss": loss,
+        "network": network,
+        "attacks": names_of(attacks),
+        "leave_out": names_of(leave_out),
+        "augment": augment,
+        "seed": seed,
+    }
+    return Training(settings, names_of(more), threads)
+
+
+@with_options("training", _training)
+def train_image_cnn(*, database: AttacksOn, out: DetectorFolder, training: Training) -> None:
     """Train the image CNN detector, a network that sees the image itself (Nguyen H., Kuribayashi et al.).
 
     Stop it at any time; the same command goes on from the last finished epoch.
     """
-    from firewall.lab.training.detectors.pixel_detectors import Settings
-
-    names, left = names_of(attacks), names_of(leave_out)
-    settings = Settings(detector="image-cnn", epochs=epochs, seed=seed, network=network, loss=loss, augment=augment)
-    _train(database, out, replace(settings, attacks=names, leave_out=left), threads, more)
+    _train(database, out, training, detector="image-cnn")
 
 
+@with_options("training", _training)
 def train_residual(
+    *,
     database: AttacksOn,
     out: DetectorFolder,
     rate: Annotated[float, typer.Option(help="Compression rate, more than 0 and less than 1.")] = 0.05,
@@ -96,46 +129,24 @@ def train_residual(
         str, typer.Option(help="The rate is the share of pixels that are removed, or that are kept.")
     ] = "removed",
     also: Annotated[str, typer.Option(help="Further rates with commas, whose residuals become further channels.")] = "",
-    epochs: Epochs = 30,
-    loss: Loss = "softmax",
-    network: Network = "small",
-    attacks: Attacks = "",
-    leave_out: LeaveOut = "",
-    augment: Augment = "none",
-    more: More = "",
-    seed: Seed = 0,
-    threads: Threads = 2,
+    training: Training,
 ) -> None:
     """Train the residual detector, a network that sees image - up(down(image)) (Sun et al.).
 
     Stop it at any time; the same command goes on from the last finished epoch.
     """
-    from firewall.lab.training.detectors.pixel_detectors import Settings
-
     try:
         further = tuple(float(part) for part in names_of(also))
     except ValueError:
         raise UsageError(f"--also must be numbers with commas between, got {also!r}") from None
-    settings = Settings(
-        detector="residual",
-        rate=rate,
-        reading=reading,
-        also=further,
-        epochs=epochs,
-        loss=loss,
-        network=network,
-        attacks=names_of(attacks),
-        leave_out=names_of(leave_out),
-        augment=augment,
-        seed=seed,
-    )
-    _train(database, out, settings, threads, more)
+    _train(database, out, training, detector="residual", rate=rate, reading=reading, also=further)
 
 
-def _train(database: Path, out: Path, settings: Settings, threads: int, more: str) -> None:
+def _train(database: Path, out: Path, training: Training, **own: Any) -> None:
     from firewall.lab.database import Database as Opened
-    from firewall.lab.training.detectors.pixel_detectors import train
+    from firewall.lab.training.detectors.pixel_detectors import Settings, train
 
-    further = [Opened(Path(name)) for name in names_of(more)]
-    report = train(Opened(database), out, settings, threads=threads, more=further)
+    further = [Opened(Path(name)) for name in training.more]
+    settings = Settings(**own, **training.settings)
+    report = train(Opened(database), out, settings, threads=training.threads, more=further)
     write_json(report["eval"], None)

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
 from firewall.lab.commands.onnx_options import Wiring, with_wiring
-from firewall.lab.commands.options import Bundle, Data, Seed, Threads, Workers, names_of
+from firewall.lab.commands.options import Bundle, Data, Seed, Threads, Workers, names_of, with_options
 from firewall.lab.commands.output import write_json
 
 __all__ = ["add_jury", "jury", "train_juror"]
@@ -19,7 +20,33 @@ BFloat16 = Annotated[
 ]
 
 
+@dataclass(frozen=True)
+class Training:
+    """How jurors are trained, whatever they learn: the options of that name."""
+
+    bfloat16: bool
+    device: str
+    data: Path | None
+    seed: int
+    threads: int
+    workers: int
+
+
+def _training(
+    *,
+    bfloat16: BFloat16 = False,
+    device: Device = "cpu",
+    data: Data = None,
+    seed: Seed = 0,
+    threads: Threads = 2,
+    workers: Workers = 1,
+) -> Training:
+    return Training(bfloat16, device, data, seed, threads, workers)
+
+
+@with_options("training", _training)
 def train_juror(
+    *,
     kind: Annotated[
         str,
         typer.Option(help="robust, coarse (smaller input) or edges (local normalisation)."),
@@ -46,12 +73,7 @@ def train_juror(
     obstructed: Annotated[
         float, typer.Option(min=0, max=1, help="Share of the versions with something on the sign.")
     ] = 0.4,
-    bfloat16: BFloat16 = False,
-    device: Device = "cpu",
-    data: Data = None,
-    seed: Seed = 0,
-    threads: Threads = 2,
-    workers: Workers = 1,
+    training: Training,
 ) -> None:
     """Train a juror for traffic signs (GTSRB), export it to ONNX and measure it.
 
@@ -65,22 +87,29 @@ def train_juror(
         kind=kind,
         epochs=epochs,
         learning_rate=learning_rate,
-        seed=seed,
+        seed=training.seed,
         without=names_of(without),
         attacked=attacked,
         smooth=smooth,
         weather=weather,
         obstructed=obstructed,
         start="" if start is None else str(start),
-        bfloat16=bfloat16,
+        bfloat16=training.bfloat16,
     )
     folder = Path("runs") / "jury" / kind if out is None else out
     card = train_sign_juror(
-        data_root(data), folder, scenes or [], settings, threads=threads, workers=workers, device=device
+        data_root(training.data),
+        folder,
+        scenes or [],
+        settings,
+        threads=training.threads,
+        workers=training.workers,
+        device=training.device,
     )
     write_json(card, None)
 
 
+@with_options("training", _training)
 @with_wiring
 def jury(
     *,
@@ -126,12 +155,7 @@ def jury(
         float, typer.Option(help="Share of benign images that the bundle may withhold, between 0 and 1.")
     ] = 0.01,
     wiring: Wiring,
-    bfloat16: BFloat16 = False,
-    device: Device = "cpu",
-    data: Data = None,
-    seed: Seed = 0,
-    threads: Threads = 2,
-    workers: Workers = 1,
+    training: Training,
 ) -> None:
     """Train a jury for a classifier of your own, from its answers to benign images.
 
@@ -147,9 +171,18 @@ def jury(
         images,
         scenes or [],
         out,
-        JuryPlan(names_of(kinds), epochs, seed, mirror, bfloat16, threads, workers, device),
+        JuryPlan(
+            names_of(kinds),
+            epochs,
+            training.seed,
+            mirror,
+            training.bfloat16,
+            training.threads,
+            training.workers,
+            training.device,
+        ),
         bundle=None if bundle is None else JuryBundle(bundle, name, false_positive_rate),
-        data=data,
+        data=training.data,
         tell=lambda line: typer.echo(line, err=True),
     )
     write_json(card, None)

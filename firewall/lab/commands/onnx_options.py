@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import functools
-import inspect
-from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated
 
 import typer
+
+from firewall.lab.commands.options import with_options
 
 __all__ = ["Wiring", "with_wiring"]
 
@@ -65,31 +64,6 @@ class Wiring:
     accept_preparation: bool
 
 
-def with_wiring(command: Callable[..., None]) -> Callable[..., None]:
-    """Give a command all these options in the place of its parameter `wiring`.
-
-    Typer reads a command's options from its signature, so the new signature has them where `wiring` stood.
-
-    Args:
-        command: A command with a parameter `wiring`, a Wiring.
-
-    Returns:
-        The command as Typer has to see it.
-    """
-    own = inspect.signature(command, eval_str=True).parameters
-    options = inspect.signature(_wiring, eval_str=True).parameters
-
-    @functools.wraps(command)
-    def called(**given: Any) -> None:
-        wiring = _wiring(**{name: given.pop(name) for name in options})
-        command(**given, wiring=wiring)
-
-    parameters = [each for name, one in own.items() for each in (options.values() if name == "wiring" else (one,))]
-    vars(called)["__signature__"] = inspect.Signature(parameters)
-    called.__annotations__ = {one.name: one.annotation for one in parameters}
-    return called
-
-
 def _wiring(
     *,
     labels: Labels = None,
@@ -113,3 +87,7 @@ def _wiring(
         "output": output,
     }
     return Wiring({name: str(value) for name, value in given.items() if value is not None}, accept_preparation)
+
+
+#: Gives a command all these options in the place of its parameter `wiring`.
+with_wiring = with_options("wiring", _wiring)

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import functools
+import inspect
+from collections.abc import Callable
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
@@ -20,6 +23,7 @@ __all__ = [
     "Threads",
     "Workers",
     "names_of",
+    "with_options",
 ]
 
 Bundle = Annotated[str, typer.Option(help="'default' or the folder of a bundle.")]
@@ -41,3 +45,34 @@ Workers = Annotated[int, typer.Option(min=0, help="Processes that prepare traini
 def names_of(text: str) -> tuple[str, ...]:
     """The names in "a,b, c"; none in an empty text."""
     return tuple(part.strip() for part in text.split(",") if part.strip())
+
+
+def with_options(name: str, gathered: Callable[..., object]) -> Callable[[Callable[..., None]], Callable[..., None]]:
+    """Options that several commands have, as one argument of each.
+
+    Typer reads a command's options from its signature, so the command that it sees has those of `gathered` in the place
+    of the parameter.
+
+    Args:
+        name: The parameter's name.
+        gathered: Takes the options by name, each with a default, and makes one object of them.
+
+    Returns:
+        A decorator for commands with this parameter.
+    """
+    options = inspect.signature(gathered, eval_str=True).parameters
+
+    def decorate(command: Callable[..., None]) -> Callable[..., None]:
+        own = inspect.signature(command, eval_str=True).parameters
+
+        @functools.wraps(command)
+        def called(**given: Any) -> None:
+            made = gathered(**{option: given.pop(option) for option in options})
+            command(**given, **{name: made})
+
+        parameters = [each for key, one in own.items() for each in (options.values() if key == name else (one,))]
+        vars(called)["__signature__"] = inspect.Signature(parameters)
+        called.__annotations__ = {one.name: one.annotation for one in parameters}
+        return called
+
+    return decorate

@@ -119,6 +119,21 @@ def test_pixels_of_another_range_are_refused(
     np.testing.assert_allclose(engine.classify(fresh), expected, atol=1e-3)
 
 
+def test_pixels_of_a_larger_range_are_refused_by_their_labels(
+    benign: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """A network of 0..1 that is given 0..255, or ImageNet's numbers, still gets half or more right. That is refused
+    where labels show it, and a warning without labels."""
+    path = exported(tmp_path / "net.onnx")
+    for wrong in ("0..255", "imagenet"):
+        assert calibrate(path, benign / "named", tmp_path / "b", "--preparation", wrong) == 1
+        line = capsys.readouterr().err.splitlines()[-1]
+        assert "--preparation 0..1" in line and "--accept-preparation" in line
+        assert not (tmp_path / "b").exists()
+    assert calibrate(path, benign / "flat", tmp_path / "b", "--preparation", "0..255") == 0
+    assert "warning: the network fits another preparation" in capsys.readouterr().err
+
+
 def test_a_refusal_can_be_overruled_and_the_manifest_says_so(
     benign: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

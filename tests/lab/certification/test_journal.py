@@ -16,6 +16,7 @@ from firewall.errors import FirewallError
 from firewall.lab.certification.journal import Journal
 from firewall.transforms import resize
 from tests.lab.certification.test_sweeps import _drawn
+from tests.lab.in_process import lab
 
 
 def test_rows_are_known_again_but_not_of_other_settings_nor_half_of_one(tmp_path: Path) -> None:
@@ -52,10 +53,10 @@ def test_a_killed_certification_goes_on(tmp_path: Path) -> None:
         folder.mkdir(parents=True)
         cv2.imwrite(str(folder / "a.png"), resize(_drawn(label), 48, 48)[..., ::-1])
     out = tmp_path / "r.json"
-    command = [sys.executable, "-m", "firewall", "lab", "certify", "patch", "--dataset", f"folder:{tmp_path / 'signs'}"]
-    command += ["--limit", "4", "--masks", "4"]
+    command = ["certify", "patch", "--dataset", f"folder:{tmp_path / 'signs'}", "--limit", "4", "--masks", "4"]
     journal = out.with_name("r.json.rows")
-    process = subprocess.Popen([*command, "--json", str(out)], stderr=subprocess.DEVNULL)
+    line = [sys.executable, "-m", "firewall", "lab", *command, "--json", str(out)]
+    process = subprocess.Popen(line, stderr=subprocess.DEVNULL)
     deadline = time.monotonic() + 120
     while time.monotonic() < deadline and not (journal.is_file() and journal.read_text().count("\n") >= 2):
         time.sleep(0.01)
@@ -67,8 +68,8 @@ def test_a_killed_certification_goes_on(tmp_path: Path) -> None:
     lines = journal.read_text().split("\n")
     journal.write_text("\n".join([lines[0], json.dumps(marked), *lines[2:]]))
 
-    subprocess.run([*command, "--json", str(out)], check=True, stderr=subprocess.DEVNULL)
-    subprocess.run([*command, "--json", str(tmp_path / "whole.json")], check=True, stderr=subprocess.DEVNULL)
+    assert lab(*command, "--json", out).returncode == 0
+    assert lab(*command, "--json", tmp_path / "whole.json").returncode == 0
 
     rows, whole = (json.loads(path.read_text())["rows"] for path in (out, tmp_path / "whole.json"))
     assert rows[0] == marked and rows[1:] == whole[1:] and len(whole) == 4

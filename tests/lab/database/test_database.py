@@ -77,7 +77,7 @@ def content(folder: Path) -> dict[str, Any]:
 
 def test_info_is_what_others_rely_on(made: Path) -> None:
     """The keys of `database info --json`, and counts that fit together."""
-    result = command("database", "info", made, "--json")
+    result = lab("database", "info", made, "--json")
 
     facts = json.loads(result.stdout)
     assert {"classifier_sha256", "dataset", "normal", "adversarial", "attempted", "splits"} <= set(facts)
@@ -87,14 +87,14 @@ def test_info_is_what_others_rely_on(made: Path) -> None:
     assert 0 < facts["adversarial"]["deepfool"] <= LIMIT
     assert re.fullmatch("[0-9a-f]{64}", facts["classifier_sha256"])
     assert "/" not in facts["dataset"], "a card gives no path away"
-    assert "deepfool" in command("database", "info", made).stdout
+    assert "deepfool" in lab("database", "info", made).stdout
 
 
 def test_what_is_stored_fools_the_very_classifier(made: Path, guard: Firewall) -> None:
     """Read back from the export's PNGs, every adversarial image is named wrongly and every normal one rightly by the
     engine that the edge runs; norms and labels of the table are those of the files."""
     out = made.parent / "exported"
-    result = command("database", "export", made, out)
+    result = lab("database", "export", made, out)
     assert result.returncode == 0, result.stderr
     with (out / "index.csv").open(newline="") as file:
         rows = list(csv.DictReader(file))
@@ -325,7 +325,7 @@ class Pictures(HTMLParser):
 def test_the_report_shows_numbers_and_pictures(made: Path, tmp_path: Path) -> None:
     """Each attack has its row and its examples - normal, adversarial, difference - all inside the one file, and the
     Markdown has the same counts."""
-    result = command("report", "database", made, "--out", tmp_path / "page.html")
+    result = lab("report", "database", made, "--out", tmp_path / "page.html")
     assert result.returncode == 0, result.stderr
 
     parser = Pictures()

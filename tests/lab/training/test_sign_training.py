@@ -13,26 +13,29 @@ from firewall.errors import DataError
 from firewall.lab.datasets import gtsrb
 from firewall.lab.training.classifiers.augmentation import MIRROR, augment
 from firewall.lab.training.classifiers.sign_training import Settings, load_checkpoint, train
+from tests.lab.in_process import lab
 
 
 def command(data: Path, out: Path) -> list[str]:
     arguments = ["--data", str(data), "--out", str(out), "--epochs", "4", "--threads", "1", "--workers", "0"]
-    return [sys.executable, "-m", "firewall", "lab", "train", "classifier", *arguments]
+    return ["train", "classifier", *arguments]
 
 
 @pytest.mark.timeout(300)
 def test_a_killed_run_goes_on_to_the_same_classifier(small_gtsrb: Path, tmp_path: Path) -> None:
     """kill -9 after an epoch, then the same command again: the exported file is that of a run never stopped."""
     whole, killed = tmp_path / "whole", tmp_path / "killed"
-    subprocess.run(command(small_gtsrb, whole), check=True, capture_output=True)
-    with subprocess.Popen(command(small_gtsrb, killed), stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL) as run:
+    assert lab(*command(small_gtsrb, whole)).returncode == 0
+    line = [sys.executable, "-m", "firewall", "lab", *command(small_gtsrb, killed)]
+    with subprocess.Popen(line, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL) as run:
         deadline = time.monotonic() + 120
         while not (killed / "log.jsonl").exists() and run.poll() is None and time.monotonic() < deadline:
             time.sleep(0.01)
         run.kill()
     reached = len((killed / "log.jsonl").read_text().splitlines())
-    result = subprocess.run(command(small_gtsrb, killed), check=True, capture_output=True, text=True)
+    result = lab(*command(small_gtsrb, killed))
 
+    assert result.returncode == 0, result.stderr
     assert 1 <= reached < 4, "the run was meant to be killed half way"
     assert (killed / "classifier.onnx").read_bytes() == (whole / "classifier.onnx").read_bytes()
     card = json.loads(result.stdout)

@@ -1,7 +1,10 @@
-"""Attacks on a whole firewall by one who knows all of it, and by one who sees only what it releases.
+"""Adaptive attacks on a whole firewall: white-box, or seeing only what it releases.
 
-`picture` is a bundle as one differentiable function, `scores` has a line for each detector, `descent` the ways down its
-gradients, `search` what needs none, and `gate` the real firewall, whose verdict alone counts.
+picture   the bundle as one differentiable function
+scores    the differentiable score of each detector
+descent   the methods that use gradients
+search    the methods that need none
+gate      the real firewall: only its verdict decides whether an attack has succeeded
 """
 
 from firewall.lab.attacks.adaptive.attacker import METHODS, Attacker, Plan

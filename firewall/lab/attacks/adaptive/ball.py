@@ -1,4 +1,4 @@
-"""Where an attacked image may lie: a ball about the original, and a subspace of the changes."""
+"""The set of allowed images: a norm ball around the original, perhaps only its low frequencies."""
 
 from __future__ import annotations
 
@@ -27,13 +27,13 @@ _ROUNDS = 3
 
 @dataclass(frozen=True)
 class Ball:
-    """All changes up to a length.
+    """All changes of bounded norm.
 
     Args:
-        norm: How the length is measured: the largest change of a value, or the root of the sum of squares.
-        eps: The length, in units of the full range 0..1, above 0.
-        frequencies: Only the lowest rows and columns of the change's discrete cosine transform, so many each; 0: any
-            change.
+        norm: `linf`, the largest change of a value, or `l2`, the root of the sum of squares.
+        eps: Radius, for values in 0..1; above 0.
+        frequencies: Rows and columns of the change's discrete cosine transform that may differ from 0, counted from the
+            lowest frequency; 0: all.
 
     Raises:
         UsageError: A parameter is out of its range.
@@ -51,7 +51,7 @@ class Ball:
             )
 
     def project(self, points: Tensor, centre: Tensor) -> Tensor:
-        """The nearest allowed images, or near ones where two demands meet.
+        """Allowed images near the given ones: the nearest ones, if only one of norm, frequencies and range binds.
 
         Args:
             points: Float (N, 3, h, w).
@@ -72,14 +72,14 @@ class Ball:
         return (centre + change).clamp(0, 1)
 
     def direction(self, gradient: Tensor) -> Tensor:
-        """The change of length 1 in `norm` that goes furthest along a gradient, within the subspace."""
+        """The direction of steepest ascent, of length 1 in `norm`, within the subspace."""
         low = self._low(gradient)
         if self.norm == "linf":
             return low.sign()
         return low / _length(low).clamp_min(1e-12)
 
     def start(self, centre: Tensor, count: int, generator: torch.Generator) -> Tensor:
-        """Random images of the ball.
+        """Random starting points in the ball.
 
         Args:
             centre: Float (1, 3, h, w) in 0..1.

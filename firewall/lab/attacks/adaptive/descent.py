@@ -1,12 +1,12 @@
-"""Down the gradients of classifier and detectors: four ways to weigh them against each other.
+"""Gradient methods: four ways to combine the losses of the classifier and of the detectors.
 
-sum          both, the weight moving to whichever is not yet satisfied
-orthogonal   the one that is not satisfied, along directions that leave the other as it is (Bryniarski et al. 2022)
-selective    the one that is not satisfied (Bryniarski et al. 2022)
-worst        the one demand that is missed most, be it the classifier's, a detector's or a juror's
+sum          both losses; weight moves to the one that is not yet satisfied
+orthogonal   the loss that is not satisfied, in directions orthogonal to the other's gradient (Bryniarski et al. 2022)
+selective    the loss that is not satisfied (Bryniarski et al. 2022)
+worst        the single demand that is missed most: of the classifier, a detector or a juror
 
-The steps run in cycles, each twice as long as the last, from long steps to short ones. They don't depend on how many
-steps there will be: more steps go on where fewer have ended.
+Step lengths fall within a cycle, and each cycle is twice as long as the one before. They don't depend on the number of
+steps, so a longer attack begins with the same steps as a shorter one.
 """
 
 from __future__ import annotations
@@ -34,12 +34,12 @@ MOMENTUM = 0.6
 
 @dataclass(frozen=True, eq=False)
 class Turn:
-    """Where all starts stand after some steps.
+    """State of all starts after some steps.
 
     Args:
         points: Float (N, 3, h, w), within the ball.
-        fooled: Bool (N,), the classifier gives the aim.
-        alarm: (N,), the largest demand; above 0 withholds. Of some of the copies only, if that was asked for.
+        fooled: Bool (N,), whether the classifier gives the target class.
+        alarm: (N,), the largest demand; above 0 withholds. An estimate where only some copies are classified.
     """
 
     points: Tensor
@@ -58,20 +58,20 @@ def descend(
     most: int,
     generator: torch.Generator,
 ) -> Iterator[Turn]:
-    """Walk from several starts at once, for as long as the caller wants.
+    """Descend from several starts at once, without end: the caller stops when it has seen enough.
 
     Args:
         picture: The bundle.
         way: One of WAYS.
         ball: What is allowed.
         centre: Float (1, 3, h, w) in 0..1, the original.
-        aims: Int64 (N,), the classes to reach.
+        aims: Int64 (N,), target classes.
         starts: Float (N, 3, h, w), within the ball.
         most: Of `Picture.see`.
-        generator: Draws what is drawn.
+        generator: Samples the copies.
 
     Yields:
-        What was reached, before each step.
+        The state before each step.
 
     Raises:
         EngineError: A gradient is not finite.

@@ -1,6 +1,6 @@
-"""The classifier alone, fooled: which wrong classes are near, whether there are any, and where to start from.
+"""An attack on the classifier alone, which comes first: it gives near wrong classes and points to start from.
 
-It costs a fraction of a walk through the whole firewall, and where it fails nothing wrong can be released.
+It costs a fraction of an attack on the whole firewall, and where it fails no wrong label can be released.
 """
 
 from __future__ import annotations
@@ -29,11 +29,11 @@ _LEAD = 1.0
 
 @dataclass(frozen=True, eq=False)
 class Fooled:
-    """How the classifier can be fooled.
+    """Result of the attack on the classifier.
 
     Args:
-        aims: Int64 (K,), wrong classes, the nearest first.
-        points: Float (K, 3, h, w), images of the ball at which they are most likely.
+        aims: Int64 (K,), wrong classes to target, the nearest first.
+        points: Float (K, 3, h, w), the point in the ball where each of them is most likely.
         any: Whether the classifier gives a wrong class at any point that was tried.
     """
 

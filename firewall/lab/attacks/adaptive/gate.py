@@ -1,4 +1,4 @@
-"""The real firewall, asked: the only judge of whether an attack has succeeded."""
+"""The real firewall: only its verdict decides whether an attack has succeeded."""
 
 from __future__ import annotations
 
@@ -31,7 +31,11 @@ class Attempt:
 
     @property
     def rank(self) -> tuple[int, float]:
-        """How near it came, larger is nearer: a wrong label released, withheld with a wrong label, and how clearly."""
+        """How near the attempt came to success; larger is nearer.
+
+        A wrong label that is released comes first, then a withheld one, then the right label; of two alike the one with
+        the lower suspicion.
+        """
         suspicion = self.verdict.suspicion
         return (2 if self.wrong else 0 if self.verdict.released else 1, -(1e9 if suspicion is None else suspicion))
 
@@ -57,7 +61,7 @@ class Gate:
             pixels: Uint8 (h, w, 3).
 
         Returns:
-            What came of it.
+            The image with its verdict.
         """
         self.queries += 1
         verdict = self.firewall.screen(pixels)

@@ -1,7 +1,7 @@
-"""From scores to what stands in an attack's way: the bundle's rule, differentiable, without its caps.
+"""The bundle's decision rule as differentiable constraints.
 
-A *demand* is a number that has to be 0 or less for a release. The edge cuts what one detector can add to the sum, so
-that a loud detector has no gradient; here it has. So demands are exact up to where the cap begins.
+A *demand* is a number that has to be 0 or less for a release. The edge caps what one detector can add to the sum, and
+above the cap there is no gradient. Here there is no cap, so demands are exact up to where it begins.
 """
 
 from __future__ import annotations

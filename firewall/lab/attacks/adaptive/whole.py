@@ -1,4 +1,4 @@
-"""One image, the whole firewall: every way in turn, until the real firewall releases a wrong label."""
+"""The gradient attack on one image: each method in turn, until the real firewall releases a wrong label."""
 
 from __future__ import annotations
 
@@ -29,11 +29,11 @@ _MOST_AT_LAST = 4
 
 @dataclass(frozen=True)
 class Walk:
-    """How hard the attack by gradient tries.
+    """Budget of the gradient attack.
 
     Args:
-        ways: Some of `descent.WAYS`, in their order.
-        steps: Of each way, 1 or more.
+        ways: Methods, some of `descent.WAYS`, in the order in which they are tried.
+        steps: Steps of each method, 1 or more.
         restarts: Starts for each target, 1 or more: an image that fools the classifier alone, the image itself, and
             then random ones.
         targets: How many of the most likely wrong classes are aimed at, 1 or more.

@@ -37,7 +37,7 @@ class Channel(Protocol):
         """
 
     def smooth(self, images: Tensor) -> Tensor:
-        """About the same with a gradient, which is all that is used of it: see `stand_in`.
+        """A differentiable approximation. Only its gradient is used: see `stand_in`.
 
         Args:
             images: Float (N, C, h, w) in 0..1, C = 1 or 3.

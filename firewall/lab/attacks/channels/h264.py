@@ -21,11 +21,11 @@ _FRAMES = 3  # of the same picture; the last one is looked at, as in a video tha
 
 @dataclass(frozen=True)
 class H264:
-    """Seen in a video: H.264 by x264, 4:2:0, and decoded by FFmpeg.
+    """A frame of an H.264 video: encoded by x264 with 4:2:0 subsampling, decoded by FFmpeg.
 
-    The crop stands in a frame whose surroundings go on from its edges, at a place that is drawn, so that macroblocks
-    cut it as they would in a scene. The frame is encoded three times over, and the third is looked at: an I frame and
-    two P frames.
+    The crop is put into a larger frame at a random place, so that macroblocks cut it as in a scene; around it the
+    pixels of its edges are repeated. The same frame is encoded three times, as an I frame and two P frames, and the
+    third is the result.
 
     Args:
         crf: The constant rate factor, 0..51; 23 is x264's own.
@@ -68,7 +68,7 @@ class H264:
         return np.ascontiguousarray(seen[top : top + height, left : left + width])
 
     def smooth(self, images: Tensor) -> Tensor:
-        """See Channel: a light JPEG stands in. Crop and grid of blocks don't fit, so that more than that misleads."""
+        """See Channel: a JPEG of high quality stands in. Its block grid isn't the video's: a stronger one misleads."""
         return smooth_jpeg(images, round(100 - 0.65 * self.crf))
 
     def check(self) -> None:

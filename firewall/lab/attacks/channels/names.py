@@ -23,7 +23,7 @@ from firewall.lab.attacks.channels.optics import Blur, Noise, Resolution
 
 __all__ = ["CHANNELS", "parse_channel"]
 
-#: The channels that a camera is likely to have: what reports show, and what an attacker takes the expectation over.
+#: Likely channels of a camera: reports show them, and an attacker takes the expectation over them.
 CHANNELS = ("jpeg-90", "jpeg-75", "jpeg-50", "h264-23", "resize", "blur", "noise")
 
 #: Kind -> how it is made of a whole number, or of any; and whether it has a parameter of its own.

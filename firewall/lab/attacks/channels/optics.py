@@ -55,7 +55,7 @@ class Resolution:
 
 @dataclass(frozen=True)
 class Blur:
-    """Out of focus: Gaussian, by Pillow's algorithm.
+    """Blur out of focus: Gaussian, by Pillow's algorithm.
 
     Args:
         sigma: Standard deviation in pixels, above 0, up to 20.
@@ -85,7 +85,7 @@ class Blur:
 
 @dataclass(frozen=True)
 class Noise:
-    """Of a sensor: Gaussian, independent for each value.
+    """Sensor noise: Gaussian, independent for each value.
 
     Args:
         deviation: Standard deviation in grey levels of 255, above 0, up to 100.
@@ -117,7 +117,7 @@ class Noise:
 
 
 def blurred(images: Tensor, sigma: float) -> Tensor:
-    """Images or changes under a Gaussian; the edge's values go on beyond it. A mean, so no value grows.
+    """Gaussian blur of images or changes; beyond the edge its values repeat. It averages, so no value grows.
 
     Args:
         images: Float (N, C, h, w).

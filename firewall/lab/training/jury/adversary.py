@@ -1,8 +1,8 @@
-"""What a juror is shown instead of a benign batch: a part of it attacked in one step, at full band or smoothly.
+"""Adversarial training of jurors: a part of each batch is attacked in one step, at all frequencies or smoothly.
 
 N-FGSM (de Jorge et al., Make Some Noise, NeurIPS 2022): one sign step from a random start that may be twice as large,
-not projected afterwards; that costs one more pass and doesn't collapse as plain FGSM training does. A *smooth* step
-takes the sign of a gradient that was averaged over cells, so that its change survives JPEG and blur.
+not projected afterwards. It costs one more pass, and training doesn't collapse as it does with plain FGSM. A *smooth*
+step takes the sign of the gradient's mean over cells, so that the change survives JPEG and blur.
 """
 
 from __future__ import annotations

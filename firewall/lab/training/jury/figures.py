@@ -1,4 +1,4 @@
-"""What a juror is worth: shares with their intervals, and what is left of them when its own pixels are attacked."""
+"""Figures of a juror: rates with their intervals, and how it stands up to PGD on itself."""
 
 from __future__ import annotations
 

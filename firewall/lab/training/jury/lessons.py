@@ -1,8 +1,8 @@
 """What a juror learns from another classifier: random versions of benign images, and the classifier's own answers.
 
 The classifier sees a version as a camera would: moved, turned, nearer or farther. The juror is shown the same version
-after it has got worse on its way (light, weather, compression, something that lies on it), and learns the answer that
-the classifier gave before. So it is to agree with the classifier on benign images, and not where the classifier errs.
+after it has got worse (light, weather, compression, something that lies on it), and learns the classifier's answer to
+the better one. This is knowledge distillation: the juror learns to agree with the classifier on benign images.
 """
 
 from __future__ import annotations
@@ -51,9 +51,9 @@ class Habits:
 
 
 class Lessons(Dataset[tuple[Tensor, Tensor]]):
-    """One random version of an image and what is wanted of it, drawn from (seed, epoch, index) alone.
+    """One random version of an image and its target probabilities, drawn from (seed, epoch, index) alone.
 
-    Indices past the images draw one of `others`, of which nothing but "not a sign" is wanted, the last output.
+    Indices past the images draw one of `others`, whose target is "not a sign", the last output.
 
     Args:
         images: Uint8 (H, W, 3) each, of any size.
@@ -62,7 +62,7 @@ class Lessons(Dataset[tuple[Tensor, Tensor]]):
         teacher: The classifier.
         size: Width and height of the versions in pixels.
         outputs: How many probabilities: the classes, then perhaps "not a sign".
-        label_share: How much the known class counts beside the classifier's answer, 0..1.
+        label_share: Weight of the known class in the target, 0..1; the classifier's answer has the rest.
         habits: How versions differ.
         seed: What is random depends on it.
     """
