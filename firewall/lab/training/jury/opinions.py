@@ -18,9 +18,10 @@ from firewall.lab.training.classifiers.augmentation import augment
 from firewall.lab.training.classifiers.outliers import partial
 from firewall.lab.training.jury.non_signs import drawn, inverted
 
-__all__ = ["Opinions", "Variety"]
+__all__ = ["WEATHER", "Opinions", "Variety"]
 
-_WEATHER = ("rain", "fog", "dark", "bright", "sharp", "noise")
+#: Kinds of weather that are drawn.
+WEATHER = ("rain", "fog", "dark", "bright", "sharp", "noise")
 #: Longer side in pixels that larger images are reduced to first.
 _LARGEST = 96
 #: Of what is no sign: up to which share it is a crop of `others` (if there are some), a part of a sign, an inverted
@@ -36,6 +37,8 @@ class Variety:
         obstructed: Share of the versions with a shadow, a sticker, light, dirt ... on them.
         kinds: Names of the obstructions that are drawn.
         weather: Share of the versions under rain, fog, darkness ...
+        kinds_of_weather: Of which kinds, keys of `firewall.lab.datasets.shifts.KINDS`; if there are none, none is.
+        without: Steps of `augment` that are left out.
         mirror: Class of the mirror image of each class that has one; half of their versions are mirrored, and half of
             what is no sign.
     """
@@ -44,6 +47,8 @@ class Variety:
     kinds: tuple[str, ...] = tuple(OBSTRUCTIONS)
     weather: float = 0.2
     mirror: Mapping[int, int] = field(default_factory=dict)
+    kinds_of_weather: tuple[str, ...] = WEATHER
+    without: tuple[str, ...] = ()
 
 
 class Opinions(Dataset[tuple[Tensor, int]]):
@@ -101,11 +106,12 @@ class Opinions(Dataset[tuple[Tensor, int]]):
         before = generator.random() < 0.5  # what lies on the sign is seen under its pose and through the camera
         if obstructed and before:
             pixels = obstruct(pixels, generator, self.variety.kinds)
-        pixels = augment(pixels, self.size, generator)
+        pixels = augment(pixels, self.size, generator, self.variety.without)
         if obstructed and not before:
             pixels = obstruct(pixels, generator, self.variety.kinds)
-        if generator.random() < self.variety.weather:
-            pixels = KINDS[_WEATHER[int(generator.integers(len(_WEATHER)))]].drawn(pixels, generator)
+        weather = self.variety.kinds_of_weather
+        if weather and generator.random() < self.variety.weather:
+            pixels = KINDS[weather[int(generator.integers(len(weather)))]].drawn(pixels, generator)
         return pixels
 
     def _other(self, generator: np.random.Generator) -> Pixels:

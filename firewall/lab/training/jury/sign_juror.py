@@ -17,11 +17,12 @@ from firewall.errors import DataError, UsageError
 from firewall.export.onnx import export_classifier
 from firewall.export.precision import with_half_weights
 from firewall.frame import Pixels, Region
-from firewall.lab.datasets import gtsrb
+from firewall.lab.datasets import families, gtsrb
+from firewall.lab.datasets.obstructions import OBSTRUCTIONS
 from firewall.lab.datasets.packs import load_images, open_pack
 from firewall.lab.models.juror import juror_kind
 from firewall.lab.training.classifiers.augmentation import MIRROR
-from firewall.lab.training.jury.opinions import Variety
+from firewall.lab.training.jury.opinions import WEATHER, Variety
 from firewall.lab.training.jury.scenes import crops_without_sign
 from firewall.lab.training.jury.training import JurorSettings, predict, train_juror
 from firewall.lab.training.loop import checked_device
@@ -157,6 +158,7 @@ def train_on_lot(
             "tracks": lot.tracks,
             "crops without a sign": len(lot.others),
             "epochs": settings.epochs,
+            **({"without": list(settings.without)} if settings.without else {}),
         },
         "split": {"by": "track", "seed": gtsrb.KEPT_OUT[1], "calibration_share": gtsrb.KEPT_OUT[0]},
         "accuracy": {
@@ -176,15 +178,14 @@ def sign_variety(settings: JurorSettings) -> Variety:
     """How the versions of signs differ under these settings.
 
     Raises:
-        UsageError: An obstruction that is left out is unknown, or all of them are left out.
+        UsageError: What is left out is unknown, or no obstruction is left.
     """
-    known = Variety().kinds
-    unknown = [name for name in settings.without if name not in known]
-    kinds = tuple(kind for kind in known if kind not in settings.without)
-    if unknown or not kinds:
-        what = f"unknown obstruction {unknown[0]!r}" if unknown else "no obstruction is left"
-        raise UsageError(f"--without: {what}; known: {', '.join(known)}")
-    return Variety(settings.obstructed, kinds, settings.weather, MIRROR)
+    left_out = families.named(settings.without)
+    kinds = tuple(kind for kind in OBSTRUCTIONS if kind not in left_out.obstructions)
+    if not kinds:
+        raise UsageError(f"--without: no obstruction is left; known: {', '.join(OBSTRUCTIONS)}")
+    weather = tuple(kind for kind in WEATHER if kind not in left_out.weather)
+    return Variety(settings.obstructed, kinds, settings.weather, MIRROR, weather, left_out.steps)
 
 
 def without_sign(path: Path) -> list[Pixels]:

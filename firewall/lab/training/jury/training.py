@@ -15,13 +15,14 @@ from torch.utils.data import Dataset
 
 from firewall.errors import DataError, UsageError
 from firewall.frame import Pixels
+from firewall.lab.datasets.families import named
 from firewall.lab.models.juror import Juror, Kind, juror_kind
 from firewall.lab.training.jury.adversary import Adversary
 from firewall.lab.training.jury.opinions import Opinions, Variety
 from firewall.lab.training.loop import Schedule, fit, read_checkpoint
 from firewall.transforms import resize
 
-__all__ = ["JurorSettings", "fit_juror", "load_juror", "predict", "train_juror"]
+__all__ = ["JurorSettings", "fit_juror", "load_juror", "predict", "sign_adversary", "train_juror"]
 
 
 @dataclass(frozen=True)
@@ -37,7 +38,8 @@ class JurorSettings(Schedule):
         smooth: Share of each batch that is attacked smoothly.
         obstructed: Share of the versions with something on the sign.
         weather: Share of the versions in bad weather.
-        without: Names of obstructions that are not drawn, so that they can be measured as unseen.
+        without: Names of obstructions, or of whole families (`firewall.lab.datasets.families`), that are not drawn, so
+            that they can be measured as unseen.
         bfloat16: Whether passes run in bfloat16, which is faster on processors that have it.
     """
 
@@ -106,13 +108,19 @@ def train_juror(
         len(images) + round(settings.other_share * len(images)),
         settings,
         out,
-        adversary=Adversary(settings.attacked, settings.smooth, bfloat16=settings.bfloat16),
+        adversary=sign_adversary(settings),
         label_smoothing=settings.label_smoothing,
         held=lambda model: _accuracy(model, held, kind.size),
         threads=threads,
         workers=workers,
         device=device,
     )
+
+
+def sign_adversary(settings: JurorSettings) -> Adversary:
+    """How batches are attacked under these settings."""
+    smooth = 0.0 if named(settings.without).smooth else settings.smooth
+    return Adversary(settings.attacked, smooth, bfloat16=settings.bfloat16)
 
 
 def fit_juror(
