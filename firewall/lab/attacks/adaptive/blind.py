@@ -31,7 +31,7 @@ Pixels = npt.NDArray[np.uint8]
 Floats = npt.NDArray[np.float64]
 
 #: Share of the queries that go to new draws; how far neighbours lie, as powers of two.
-_FRESH, _NEAR = 0.5, (-6.0, -2.0)
+_FRESH, _NEAR = 0.5, (-5.0, -3.0)
 #: Pictures of other signs that are tried as a start, and how many of them are brought nearer before one is chosen.
 _TRIES, _STARTS = 20, 3
 #: Directions in the first round of the walk; halvings of a step and of the way back.
