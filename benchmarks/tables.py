@@ -35,6 +35,7 @@ _NAMES = {
 }
 #: What may stand behind an @ in an attack's name, and beginnings of its first part; others stand as they are.
 _PARTS = {"input": "at the network's size", "known": "known to the attacker", "eot": "expecting any channel"}
+_AIMED = {"aimed": "all frames to one class"}
 _BASES = {
     "linf-": "L-infinity ",
     "low-frequency-": "low frequencies, ",
@@ -76,7 +77,7 @@ def _called(attack: str) -> str:
         known = next(
             (word + part.removeprefix(start) for start, word in _CHANNELS.items() if part.startswith(start)), ""
         )
-        words.append(_PARTS.get(part) or f"then {known or part}")
+        words.append((_PARTS | _AIMED).get(part) or f"then {known or part}")
     return ", ".join(words)
 
 
@@ -245,6 +246,64 @@ def damaged_video() -> str:
     return _table(head, rows)
 
 
+def attacked_tracks() -> str:
+    """Tracks of ten frames, each attack on real and on made ones, the worst first; then benign ones."""
+    result, rows = _read("default/attacked_tracks.json"), []
+    for entry in result["attacks"]:
+        any_frame, last = (_rate(entry[f"wrong_at_{when}_frame"]) for when in ("any", "last"))
+        alone, fooled = _rate(entry["each_frame_alone"]["wrong_at_any_frame"]), entry["classifier_fooled"]
+        row = [entry["source"], _called(entry["attack"]), str(entry["n"]), f"**{any_frame}**", last, alone]
+        rows.append([*row, _percent(fooled["share_of_frames"])])
+    for source, entry in result["benign"].items():
+        right = f"the right label by the end: {_rate(entry['right_by_the_end'])}"
+        rows.append([source, "none", str(entry["n"]), _rate(entry["wrong_at_any_frame"]), right, "", ""])
+    head = ["tracks", "attack", "n", "wrong label at any frame", "at the last", "any frame, each alone"]
+    return _table([*head, "frames that fool the classifier"], rows)
+
+
+def decision_only() -> str:
+    """What an attacker gets who sees only what is released, by the number of queries, the worst first."""
+    points, rows = (10, 30, 100, 300, 1000), []
+    for entry in _read("default/decision_only.json")["attacks"]:
+        curve = {point["queries"]: _rate(point) for point in entry["curve"]}
+        rows.append(
+            [entry["subspace"], entry["bound"], str(entry["curve"][0]["n"]), *(curve.get(at, "") for at in points)]
+        )
+    return _table(["attack", "bound", "n", *(f"{point:,} queries" for point in points)], rows)
+
+
+def left_out_families() -> str:
+    """Families that are in nothing that the jury was made with, beside a jury made in the same way with all."""
+    result, rows = _read("left_out_families.json"), []
+    for family, entry in sorted(result["families"].items(), key=lambda item: -item[1]["worst"]["rate"]):
+        worst, benign = entry["worst"], _rate(result["benign_withheld"][family])
+        row = [family, str(entry["attacks"]), _percent(entry["mean"]), f"**{_rate(worst, n=True)}**"]
+        rows.append([*row, _called(worst["attack"]), _percent(entry["with_all"]), benign])
+    rows.append(
+        ["all", str(len(result["rows"])), *(_percent(result["mean"]), "", "", _percent(result["with_all"]), "")]
+    )
+    head = ["family left out", "attacks", "mean", "worst", "attack", "mean with nothing left out", "benign withheld"]
+    return _table(head, rows)
+
+
+def own_jury() -> str:
+    """A jury for somebody's own classifier: wrong-release rate of each attack before and after."""
+    rows, (before, after) = [], ("confidence", "confidence and jury")
+    for name, entry in _read("own_jury.json").items():
+        share = min(entry["benign withheld"][after], key=float)
+        held = " / ".join(_percent(entry["benign withheld"][one][share]["rate"]) for one in (before, after))
+        for attack, found in entry["attacks"].items():
+            fooled, released = found["classifier fooled"], found["wrong release"]
+            row = [name, _called(attack), str(fooled["n"]), _percent(fooled["rate"]), _rate(released[before][share])]
+            rows.append([*row, f"**{_rate(released[after][share])}**", f"{held} ({100 * float(share):g} % asked for)"])
+    head = ["classifier", "attack", "n", "fooled", "released wrongly, confidence alone", "with the jury"]
+    return _table([*head, "benign withheld, before / after"], rows)
+
+
+def _later(file: str, make: Callable[[], str]) -> Callable[[], str]:
+    return make if (_RESULTS / file).is_file() else lambda: _table(["measured"], [["not yet"]])
+
+
 #: Families of attacks that change pixels a little, everywhere.
 _PIXELS = {"pixels", "channel", "subspace", "own-size"}
 
@@ -307,6 +366,11 @@ TABLES: dict[str, Callable[[], str]] = {
     "left-out": left_out,
     "classifiers": classifiers,
     "damaged-video": damaged_video,
+    # Measures that take long: their tables are made once their results are here.
+    "attacked-tracks": _later("default/attacked_tracks.json", attacked_tracks),
+    "decision-only": _later("default/decision_only.json", decision_only),
+    "left-out-families": _later("left_out_families.json", left_out_families),
+    "own-jury": _later("own_jury.json", own_jury),
 }
 
 

@@ -3,15 +3,15 @@
     NAME[@input][@CHANNEL...][@aimed]    each frame attacked by itself, see firewall.lab.attacks.registry
     DRAW                                 a random shadow, bar, beam ..., the same in all frames: the most confident of N
 
-With `aimed` all frames of a track are to be named with one wrong class, the most likely one over the benign frames: a
-label that changes from frame to frame is never confirmed. A draw is drawn in shares of the image's sides, so that it
-stays at its place of the sign; of N the one is taken that fools the classifier to one wrong class in the most frames,
-and of these the most confident one.
+With `aimed` all frames of a track are to be named with one wrong class, since a label that changes from frame to frame
+is never confirmed: the class that most of them get by the same attack without an aim. A draw is drawn in shares of the
+image's sides, so that it stays at its place of the sign; of N the one is taken that fools the classifier to one wrong
+class in the most frames, and of these the most confident one.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from functools import partial
 from pathlib import Path
 
@@ -103,13 +103,23 @@ def attacked_tracks(
         DataError: There is no room.
         EngineError: The classifier gives no usable outputs.
     """
+    plain = None
+    if name.endswith(_AIMED):
+        base = name.removesuffix(_AIMED)
+        plain = attacked_tracks(base, classifier, tracks, folder.parent / base, seed, draws).crops.images
     images: list[Pixels] = []
     for number in track(range(len(tracks)), f"attacking: {name}", transient=True, console=Console(stderr=True)):
         frames = tracks.take([number]).crops
-        own = f"{name} of {draws}" if _fixed(name) else name
-        make = partial(_most_confident, draws=draws) if _fixed(name) else _each
-        given = partial(make, name, classifier, frames.images, int(frames.labels[0]))
-        images += kept(own, classifier, frames, folder, seed, given)
+        label, where = int(frames.labels[0]), slice(number * tracks.length, (number + 1) * tracks.length)
+        make: Callable[[int], list[Pixels]]
+        if _fixed(name):
+            # Not the seed of the images to be stored: the first draws are the same, however many there are.
+            own, first = f"{name} of {draws}", (seed, int(frames.groups[0]))
+            make = partial(_most_confident, name, classifier, frames.images, label, first, draws)
+        else:
+            own = name
+            make = partial(_each, name, classifier, frames.images, label, None if plain is None else plain[where])
+        images += kept(own, classifier, frames, folder, seed, make)
     return tracks.changed(images)
 
 
@@ -117,33 +127,52 @@ def _fixed(name: str) -> bool:
     return name in DRAWS
 
 
-def _each(name: str, classifier: Protected, frames: list[Pixels], label: int, seed: int) -> list[Pixels]:
+def _each(
+    name: str, classifier: Protected, frames: list[Pixels], label: int, plain: list[Pixels] | None, seed: int
+) -> list[Pixels]:
     size, labels = (classifier.width, classifier.height), [label] * len(frames)
     network: nn.Module = classifier.network
-    if name.endswith(_AIMED):
-        logits = classifier.logits(np.stack([classifier.prepare(frame) for frame in frames])).mean(axis=0)
-        logits[label] = -np.inf
-        network, labels = _Toward(network, int(logits.argmax())), [0] * len(frames)
+    if plain is not None:
+        network, labels = _Toward(network, _aim(classifier, plain, label)), [0] * len(frames)
     return attack_crops(name.removesuffix(_AIMED), network.eval(), frames, labels, seed, size=size)
 
 
+def _aim(classifier: Protected, images: list[Pixels], label: int) -> int:
+    """The wrong class that most images get; of those that as many get, and if none gets one, the most likely one."""
+    logits = torch.from_numpy(classifier.logits(np.stack([classifier.prepare(image) for image in images])))
+    own = logits.double().log_softmax(1).mean(0)
+    return _commonest(logits.argmax(1), own, label)[0]
+
+
+def _commonest(named: Tensor, own: Tensor, label: int) -> tuple[int, float]:
+    """The wrong class that comes first in the most frames, and of these the most probable one; how many these are."""
+    counts = torch.bincount(named, minlength=own.shape[0]).double()
+    counts[label] = -1.0
+    most = counts.max()
+    return int(torch.where(counts == most, own, -torch.inf).argmax()), float(most)
+
+
 def _most_confident(
-    name: str, classifier: Protected, frames: list[Pixels], label: int, seed: int, draws: int
+    name: str,
+    classifier: Protected,
+    frames: list[Pixels],
+    label: int,
+    first: tuple[int, ...],
+    draws: int,
+    _seed: int,
 ) -> list[Pixels]:
     draw, best, most = family(name), frames, (-1.0, -np.inf)
     for start in range(0, draws, _TOGETHER):
         numbers = range(start, min(start + _TOGETHER, draws))
         # A tape gives each frame the same numbers, as shares of its own sides.
-        made = [[drawn(draw, frame, tape_of((seed,), number)) for frame in frames] for number in numbers]
+        made = [[drawn(draw, frame, tape_of(first, number)) for frame in frames] for number in numbers]
         seen = np.stack([resize(image, classifier.width, classifier.height) for images in made for image in images])
         with torch.no_grad():
             logits = classifier.network(to_input(seen)).double()
         values = logits.log_softmax(1).reshape(len(made), len(frames), -1)
         named = values.argmax(2)
-        for images, own, first in zip(made, values.mean(1), named, strict=True):
-            counts = torch.bincount(first, minlength=own.shape[0]).double()
-            counts[label], own[label] = -1.0, -torch.inf
-            aim = int((counts * 1e6 + own).argmax())
-            if (worth := (float(counts[aim]), float(own[aim]))) > most:
+        for images, own, seen_as in zip(made, values.mean(1), named, strict=True):
+            aim, count = _commonest(seen_as, own, label)
+            if (worth := (count, float(own[aim]))) > most:
                 best, most = images, worth
     return best
