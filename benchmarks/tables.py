@@ -264,11 +264,9 @@ def attacked_tracks() -> str:
 def decision_only() -> str:
     """What an attacker gets who sees only what is released, by the number of queries, the worst first."""
     points, rows = (10, 30, 100, 300, 1000), []
-    for entry in _read("default/decision_only.json")["attacks"]:
-        curve = {point["queries"]: _rate(point) for point in entry["curve"]}
-        rows.append(
-            [entry["subspace"], entry["bound"], str(entry["curve"][0]["n"]), *(curve.get(at, "") for at in points)]
-        )
+    for one in _read("default/decision_only.json")["attacks"]:
+        curve = {point["queries"]: _rate(point) for point in one["curve"]}
+        rows.append([one["subspace"], one["bound"], str(one["curve"][0]["n"]), *(curve.get(at, "") for at in points)])
     return _table(["attack", "bound", "n", *(f"{point:,} queries" for point in points)], rows)
 
 
