@@ -14,6 +14,11 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
+if __package__:
+    from benchmarks import jury_tables
+else:  # run as a program
+    import jury_tables
+
 __all__ = ["TABLES", "filled", "main"]
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -246,60 +251,86 @@ def damaged_video() -> str:
     return _table(head, rows)
 
 
-def attacked_tracks() -> str:
-    """Tracks of ten frames, each attack on real and on made ones, the worst first; then benign ones."""
-    result, rows = _read("default/attacked_tracks.json"), []
-    for entry in result["attacks"]:
-        any_frame, last = (_rate(entry[f"wrong_at_{when}_frame"]) for when in ("any", "last"))
-        alone, fooled = _rate(entry["each_frame_alone"]["wrong_at_any_frame"]), entry["classifier_fooled"]
-        row = [entry["source"], _called(entry["attack"]), str(entry["n"]), f"**{any_frame}**", last, alone]
-        rows.append([*row, _percent(fooled["share_of_frames"])])
-    for source, entry in result["benign"].items():
-        right = f"the right label by the end: {_rate(entry['right_by_the_end'])}"
-        rows.append([source, "none", str(entry["n"]), _rate(entry["wrong_at_any_frame"]), right, "", ""])
-    head = ["tracks", "attack", "n", "wrong label at any frame", "at the last", "any frame, each alone"]
-    return _table([*head, "frames that fool the classifier"], rows)
+def scenes() -> str:
+    """Whole road scenes: what is found and released, attacked or not, and over time."""
+    found = _read("default/scenes.json")
+    made, video, attacked = found["made_sequences"], found["video"], found["attacked"]
+    attack = _called(f"{attacked['attack']}@{attacked['compress']}")
+    rows = [
+        [
+            f"signs found, {'all sizes' if size == 'all' else size.replace('px', ' px') + ' and more'}",
+            _rate(rate, n=True),
+        ]
+        for size, rate in found["found"].items()
+    ]
+    names = {"released_right": "right label", "released_wrong": "wrong label"}
+    rows += [[f"signs released with the {word}", _rate(found[name], n=True)] for name, word in names.items()]
+    rows += [
+        ["signs of 24 px and more released with the right label", _rate(found["released_right_24px"], n=True)],
+        ["signs found and withheld", _rate(found["withheld"], n=True)],
+        ["**frames with a label released on no sign**", f"**{_rate(found['phantom_frames'], n=True)}**"],
+        [
+            "frames with a label released on a region that fits no sign",
+            _rate(found["frames_with_an_unfitting_release"]),
+        ],
+        ["regions a frame; on nothing", f"{found['regions_a_frame']:.2f}; {found['regions_on_nothing_a_frame']:.2f}"],
+        [
+            "regions on nothing that are withheld: with the reason *not a sign*",
+            f"{found['on_nothing_because'].get('not a sign', 0)} of {sum(found['on_nothing_because'].values())}",
+        ],
+        [
+            f"**a wrong label released on an attacked sign** ({attack})",
+            f"**{_rate(attacked['wrong_release'], n=True)}**",
+        ],
+        ["made sequences, tracks on: signs released right", _rate(made["released_right"], n=True)],
+        ["made sequences: signs released wrong", _rate(made["released_wrong"], n=True)],
+        ["made sequences: labels released on no sign, a sequence", _count(made["phantoms_a_sequence"])],
+        [
+            f"highway video of {video['seconds']:.0f} s, tracks on: labels released; an hour",
+            f"{video['released_labels']}; {_count(video['released_labels_an_hour'], n=False)}",
+        ],
+    ]
+    return _table(["GTSDB, every fifth frame", "measured (95 % interval)"], rows)
 
 
-def decision_only() -> str:
-    """What an attacker gets who sees only what is released, by the number of queries, the worst first."""
-    points, rows = (10, 30, 100, 300, 1000), []
-    for one in _read("default/decision_only.json")["attacks"]:
-        curve = {point["queries"]: _rate(point) for point in one["curve"]}
-        rows.append([one["subspace"], one["bound"], str(one["curve"][0]["n"]), *(curve.get(at, "") for at in points)])
-    return _table(["attack", "bound", "n", *(f"{point:,} queries" for point in points)], rows)
+def scenes_size() -> str:
+    """Signs of road scenes by their size."""
+    rows = [
+        [
+            size.replace("px", " px"),
+            str(entry["signs"]),
+            *(_rate(entry[name]) for name in ("found", "released_right", "released_wrong", "withheld")),
+        ]
+        for size, entry in _read("default/scenes.json")["by_size"].items()
+    ]
+    return _table(["shorter side", "signs", "found", "released right", "released wrong", "withheld"], rows)
 
 
-def left_out_families() -> str:
-    """Families that are in nothing that the jury was made with, beside a jury made in the same way with all."""
-    result, rows = _read("left_out_families.json"), []
-    for family, entry in sorted(result["families"].items(), key=lambda item: -item[1]["worst"]["rate"]):
-        worst, benign = entry["worst"], _rate(result["benign_withheld"][family])
-        row = [family, str(entry["attacks"]), _percent(entry["mean"]), f"**{_rate(worst, n=True)}**"]
-        rows.append([*row, _called(worst["attack"]), _percent(entry["with_all"]), benign])
-    rows.append(
-        ["all", str(len(result["rows"])), *(_percent(result["mean"]), "", "", _percent(result["with_all"]), "")]
-    )
-    head = ["family left out", "attacks", "mean", "worst", "attack", "mean with nothing left out", "benign withheld"]
-    return _table(head, rows)
+def non_signs() -> str:
+    """What is released of pictures that show no sign, the worst kind first."""
+    kinds = _read("default/non_signs.json")["kinds"].items()
+    rows = [
+        [kind, str(entry["released"]["n"]), f"**{_rate(entry['released'])}**", _rate(entry["not_a_sign"])]
+        for kind, entry in sorted(kinds, key=lambda item: -item[1]["released"]["rate"])
+    ]
+    return _table(["no sign", "n", "a label released", "withheld as *not a sign*"], rows)
 
 
-def own_jury() -> str:
-    """A jury for somebody's own classifier: wrong-release rate of each attack before and after."""
-    rows, (before, after) = [], ("confidence", "confidence and jury")
-    for name, entry in _read("own_jury.json").items():
-        share = min(entry["benign withheld"][after], key=float)
-        held = " / ".join(_percent(entry["benign withheld"][one][share]["rate"]) for one in (before, after))
-        for attack, found in entry["attacks"].items():
-            fooled, released = found["classifier fooled"], found["wrong release"]
-            row = [name, _called(attack), str(fooled["n"]), _percent(fooled["rate"]), _rate(released[before][share])]
-            rows.append([*row, f"**{_rate(released[after][share])}**", f"{held} ({100 * float(share):g} % asked for)"])
-    head = ["classifier", "attack", "n", "fooled", "released wrongly, confidence alone", "with the jury"]
-    return _table([*head, "benign withheld, before / after"], rows)
+def _count(entry: dict[str, Any], *, n: bool = True) -> str:
+    """A count for each unit."""
+    low, high = entry["ci95"]
+    many = f"; n = {entry['n']}" if n else ""
+    rate, low, high = (f"{value:.0f}" if value >= 100 else f"{value:.2g}" for value in (entry["rate"], low, high))
+    return f"{rate} ({low} - {high}{many})"
 
 
-def _later(file: str, make: Callable[[], str]) -> Callable[[], str]:
-    return make if (_RESULTS / file).is_file() else lambda: _table(["measured"], [["not yet"]])
+class _Cells:
+    read, rate, called = staticmethod(_read), staticmethod(_rate), staticmethod(_called)
+    percent, table = staticmethod(_percent), staticmethod(_table)
+
+
+def _later(file: str, make: Callable[[jury_tables.Cells], str]) -> Callable[[], str]:
+    return (lambda: make(_Cells())) if (_RESULTS / file).is_file() else lambda: _table(["measured"], [["not yet"]])
 
 
 #: Families of attacks that change pixels a little, everywhere.
@@ -364,11 +395,14 @@ TABLES: dict[str, Callable[[], str]] = {
     "left-out": left_out,
     "classifiers": classifiers,
     "damaged-video": damaged_video,
+    "scenes": scenes,
+    "scenes-size": scenes_size,
+    "non-signs": non_signs,
     # Measures that take long: their tables are made once their results are here.
-    "attacked-tracks": _later("default/attacked_tracks.json", attacked_tracks),
-    "decision-only": _later("default/decision_only.json", decision_only),
-    "left-out-families": _later("left_out_families.json", left_out_families),
-    "own-jury": _later("own_jury.json", own_jury),
+    "attacked-tracks": _later("default/attacked_tracks.json", jury_tables.attacked_tracks),
+    "decision-only": _later("default/decision_only.json", jury_tables.decision_only),
+    "left-out-families": _later("left_out_families.json", jury_tables.left_out_families),
+    "own-jury": _later("own_jury.json", jury_tables.own_jury),
 }
 
 

@@ -11,7 +11,7 @@ from rich.table import Table
 
 from firewall import __version__
 from firewall.errors import DataError, UsageError
-from firewall.lab.commands.options import Data, Json, Seed, Threads, Workers
+from firewall.lab.commands.options import Data, Json, Seed, Threads, Workers, names_of
 from firewall.lab.commands.output import write_json
 
 __all__ = ["classifiers", "train_classifier"]
@@ -55,6 +55,16 @@ def train_classifier(
             min=0, max=1, help="sign: what the average of the weights keeps a step. (default: 0.998, or 0.99)"
         ),
     ] = None,
+    obstructed: Annotated[
+        float | None,
+        typer.Option(min=0, max=1, help="sign: share of the versions with something on the sign. (default: 0.35)"),
+    ] = None,
+    weather: Annotated[
+        float | None, typer.Option(min=0, max=1, help="sign: share of the versions in bad weather. (default: 0.2)")
+    ] = None,
+    without: Annotated[
+        str, typer.Option(help="sign: obstructions that are not drawn, with commas, so that they stay unseen.")
+    ] = "",
     threads: Threads = 2,
     workers: Workers = 1,
 ) -> None:
@@ -84,6 +94,9 @@ def train_classifier(
                 moving_average=average if average is not None else 0.998 if start is None else 0.99,
                 outlier_share=0.12 if start is None else 0.3,
                 partial_share=0.0 if start is None else 0.3,
+                obstructed=0.35 if obstructed is None else obstructed,
+                weather=0.2 if weather is None else weather,
+                without=names_of(without),
             ),
             start=start,
             scenes=300 if scenes is None else scenes,
@@ -93,10 +106,14 @@ def train_classifier(
     else:
         from firewall.lab.training.classifiers import small_classifiers as small
 
-        if outliers or any(given is not None for given in (start, scenes, batch, average)):
+        if (
+            outliers
+            or any(given is not None for given in (start, scenes, batch, average, obstructed, weather))
+            or without
+        ):
             raise UsageError(
-                "--outliers, --start, --scenes, --batch and --average are for the architecture sign, not for "
-                f"{architecture}"
+                "--outliers, --start, --scenes, --batch, --average, --obstructed, --weather and --without are for the "
+                f"architecture sign, not for {architecture}"
             )
         settings = small.Settings.of(architecture, dataset, epochs=epochs, learning_rate=learning_rate, seed=seed)
         card = small.train_small(data, out, settings, threads=threads, workers=workers)

@@ -16,7 +16,8 @@ __all__ = ["evaluate_app", "evaluate_attacks"]
 
 evaluate_app = typer.Typer(
     cls=DatabaseUnlessNamed,
-    help="Measure a bundle on attacks; 'lab evaluate attacks' makes them at the crops' own size and judges each crop.",
+    help="Measure a bundle on attacks; 'lab evaluate attacks' makes them at the crops' own size and judges each crop; "
+    "'lab evaluate scenes' judges whole road scenes.",
     context_settings={"help_option_names": ["-h", "--help"]},
 )
 

@@ -21,7 +21,8 @@ BFloat16 = Annotated[
 
 def train_juror(
     kind: Annotated[
-        str, typer.Option(help="robust, coarse (smaller input) or edges (local normalisation).")
+        str,
+        typer.Option(help="robust, coarse (smaller input) or edges (local normalisation)."),
     ] = "robust",
     scenes: Annotated[
         list[Path] | None,
@@ -40,6 +41,15 @@ def train_juror(
             "augmentation, with commas, so that they stay unseen."
         ),
     ] = "",
+    start: Annotated[Path | None, typer.Option(help="Checkpoint of a juror to go on from, with its own kind.")] = None,
+    attacked: Annotated[
+        float, typer.Option(min=0, max=1, help="Share of each batch that is attacked with full-band noise.")
+    ] = 0.4,
+    smooth: Annotated[float, typer.Option(min=0, max=1, help="Share that is attacked smoothly.")] = 0.25,
+    weather: Annotated[float, typer.Option(min=0, max=1, help="Share of the versions in bad weather.")] = 0.2,
+    obstructed: Annotated[
+        float, typer.Option(min=0, max=1, help="Share of the versions with something on the sign.")
+    ] = 0.4,
     bfloat16: BFloat16 = False,
     device: Device = "cpu",
     data: Data = None,
@@ -56,7 +66,17 @@ def train_juror(
     from firewall.lab.training.jury.training import JurorSettings
 
     settings = JurorSettings(
-        kind=kind, epochs=epochs, learning_rate=learning_rate, seed=seed, without=names_of(without), bfloat16=bfloat16
+        kind=kind,
+        epochs=epochs,
+        learning_rate=learning_rate,
+        seed=seed,
+        without=names_of(without),
+        attacked=attacked,
+        smooth=smooth,
+        weather=weather,
+        obstructed=obstructed,
+        start="" if start is None else str(start),
+        bfloat16=bfloat16,
     )
     folder = Path("runs") / "jury" / kind if out is None else out
     card = train_sign_juror(
@@ -81,7 +101,8 @@ def jury(
         Path, typer.Option(help="PATH.onnx, 'default', a bundle, or a folder of 'lab train classifier'.")
     ] = Path("default"),
     kinds: Annotated[
-        str, typer.Option(help="With commas: robust, coarse (smaller input), edges (local normalisation).")
+        str,
+        typer.Option(help="With commas: robust, coarse (smaller input), edges (local normalisation)."),
     ] = "robust,coarse,edges",
     epochs: Annotated[
         int | None,

@@ -13,7 +13,7 @@ import numpy.typing as npt
 from firewall.errors import DataError
 from firewall.lab.datasets.dataset import Dataset
 
-__all__ = ["doubt", "folder_classes", "matched", "named_as_labels"]
+__all__ = ["annotated_classes", "doubt", "folder_classes", "matched", "named_as_labels"]
 
 #: 14, 00014, class 14, c14, 14_stop, 014.stop
 _NUMBERED = re.compile(r"(?:class|cls|label|category|c)?[ _-]*([0-9]{1,9})(?:[ ._-]+\D.*)?", re.IGNORECASE)
@@ -137,6 +137,33 @@ def folder_classes(names: Sequence[str], labels: Sequence[str]) -> tuple[list[in
         f"the folders {shown} are none of the classifier's {len(labels)} classes ({_some(labels)}); name each folder "
         "by its label, or by its number, from 0 on"
     )
+
+
+def annotated_classes(names: Mapping[int, str], labels: Sequence[str]) -> tuple[dict[int, int | None], str]:
+    """Which of a classifier's labels each class of an annotated data set is.
+
+    A class is the label of its name, whatever its case and punctuation; one whose name is no label is another sign.
+    Only where no name is a label, numbers count: if each name is a number (14, class 14, 14_stop) that the labels have,
+    that; else, if there are as many classes as labels and they are numbered from 0 on, the classes' own.
+
+    Args:
+        names: Number -> name.
+        labels: The classifier's, from class 0 on.
+
+    Returns:
+        Number -> the label's number, or None for another sign; and what gave them: "names" or "numbers".
+    """
+    plain = [_plain(label) for label in labels]
+    known = {name: place for place, name in enumerate(plain) if plain.count(name) == 1}
+    named = {number: known.get(_plain(name)) for number, name in names.items()}
+    if any(label is not None for label in named.values()):
+        return named, "names"
+    numbers = _numbers(list(names.values()))
+    if numbers and max(numbers) < len(labels):
+        return dict(zip(names, numbers, strict=True)), "numbers"
+    if sorted(names) == list(range(len(labels))):
+        return {number: number for number in names}, "numbers"
+    return named, "names"
 
 
 def _numbers(names: Sequence[str]) -> list[int] | None:

@@ -18,9 +18,10 @@ from firewall.errors import DataError, ImageError
 from firewall.lab.datasets.dataset import Dataset
 from firewall.lab.datasets.gtsrb import CLASS_NAMES
 from firewall.lab.datasets.packs import open_pack
-from firewall.sources.folder import FileImages, folders
+from firewall.sources.folder import FileImages, LazyImages, folders
+from firewall.sources.uri import IMAGE_SUFFIXES
 
-__all__ = ["Box", "Scenes", "cut", "load_scenes", "open_gtsdb"]
+__all__ = ["Box", "Scenes", "cut", "load_scenes", "open_gtsdb", "scenes_of_pack"]
 
 Pixels = npt.NDArray[np.uint8]
 
@@ -57,7 +58,7 @@ class Scenes:
         boxes: The signs of each frame, none where a frame has none.
     """
 
-    frames: Sequence[Pixels]
+    frames: LazyImages
     numbers: npt.NDArray[np.int64]
     boxes: tuple[tuple[Box, ...], ...]
 
@@ -134,29 +135,39 @@ def open_gtsdb(root: Path) -> Dataset:
     return load_scenes(root).signs()
 
 
-def load_scenes(root: Path) -> Scenes:
+def load_scenes(root: Path, *, whole: bool = False) -> Scenes:
     """The frames and their boxes: the pack `gtsdb_train.npz`, else frames beside a `gt.txt`.
 
     Args:
         root: Folder of the data sets.
+        whole: Each frame that the table names has to be there. The table of the full benchmark also names the frames of
+            its other part.
 
     Raises:
         DataError: Files are missing or damaged.
     """
     pack = root / "gtsdb_train.npz"
     if pack.is_file():
-        return _from_pack(pack)
+        return scenes_of_pack(pack)
     tables = [place / "gt.txt" for place, names in folders(root) if "gt.txt" in names]
     # The full archive holds a table of its own in a sub-folder of single signs; frames lie beside the right one.
-    tables = [table for table in tables if any(table.parent.glob("[0-9]*.ppm"))]
+    tables = [table for table in tables if _frames_beside(table)]
     if not tables:
         raise DataError(f"no GTSDB frames under {root} (gtsdb_train.npz, or gt.txt beside 00000.ppm); {_WHERE}")
     if len(tables) > 1:
         raise DataError(f"GTSDB is under {root} more than once ({tables[0]} and {tables[1]}); name one with --data")
-    return _from_files(tables[0])
+    return _from_files(tables[0], whole=whole)
 
 
-def _from_pack(path: Path) -> Scenes:
+def scenes_of_pack(path: Path) -> Scenes:
+    """The frames of a pack with the columns `frame` and `boxes`.
+
+    Args:
+        path: The pack.
+
+    Raises:
+        DataError: It is no such pack, or a box can't be read.
+    """
     frames, columns = open_pack(path)
     missing = [name for name in ("frame", "boxes") if name not in columns]
     if missing:
@@ -173,8 +184,17 @@ def _boxes(text: str, path: Path, number: int) -> tuple[Box, ...]:
         raise DataError(f"{path} has boxes for frame {number} that can't be read ({error}); copy it again") from error
 
 
-def _from_files(table: Path) -> Scenes:
-    files = sorted(file for file in table.parent.glob("[0-9]*.ppm") if file.stem.isdigit())
+def _frames_beside(table: Path) -> list[Path]:
+    files = (file for file in table.parent.iterdir() if file.stem.isdecimal() and file.suffix.lower() in IMAGE_SUFFIXES)
+    return sorted(files, key=lambda file: (int(file.stem), file.name))
+
+
+def _from_files(table: Path, *, whole: bool) -> Scenes:
+    files = _frames_beside(table)
+    numbers = [int(file.stem) for file in files]
+    twice = next((file for place, file in enumerate(files[1:]) if numbers[place] == numbers[place + 1]), None)
+    if twice is not None:
+        raise DataError(f"{twice.parent} holds frame {int(twice.stem)} more than once; keep one file of each frame")
     found: dict[int, list[Box]] = {int(file.stem): [] for file in files}
     try:
         lines = table.read_text(encoding="utf-8").split()
@@ -182,13 +202,17 @@ def _from_files(table: Path) -> Scenes:
         raise DataError(f"{table} can't be read ({error}); {_WHERE}") from error
     for line in lines:
         try:
-            name, *numbers = line.split(";")
+            name, *fields = line.split(";")
             number = int(Path(name).stem)
-            left, top, right, bottom, label = map(int, numbers)
+            left, top, right, bottom, label = map(int, fields)
         except ValueError as error:
             raise DataError(f"{table} has the line {line!r}, not FILE;left;top;right;bottom;class; {_WHERE}") from error
         if number in found:  # the table of the full benchmark also names frames of the other part
             found[number].append(_box((label, left, top, right, bottom), table, number))
+        elif whole:
+            raise DataError(
+                f"{table} names {name}, which is not beside it; copy all its frames, or leave its lines out"
+            )
     return Scenes(FileImages(files), np.array(list(found), np.int64), tuple(tuple(boxes) for boxes in found.values()))
 
 

@@ -40,10 +40,14 @@ class PackImages(LazyImages):
         """Its place in the pack."""
         return f"image {index} of {self._name}"
 
-    def _decode(self, index: int) -> Pixels:
+    def stored(self, index: int) -> bytes:
+        """One image's file as the pack holds it."""
         start, end = self._offsets[index : index + 2]
+        return self._blob[start:end].tobytes()
+
+    def _decode(self, index: int) -> Pixels:
         try:
-            return decode_image(io.BytesIO(self._blob[start:end].tobytes()), self.name(index))
+            return decode_image(io.BytesIO(self.stored(index)), self.name(index))
         except ImageError as error:
             raise DataError(f"{error}; copy the pack again") from error
 

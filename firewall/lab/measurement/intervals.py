@@ -7,11 +7,11 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-from scipy.special import betaincinv, expit, logit, ndtri, stdtrit
+from scipy.special import betaincinv, expit, gammaincinv, logit, ndtri, stdtrit
 
 from firewall.errors import DataError
 
-__all__ = ["Estimate", "Rate", "around", "of_perfect", "rate_interval", "rate_of"]
+__all__ = ["Estimate", "Rate", "around", "count_interval", "of_perfect", "rate_interval", "rate_of"]
 
 Floats = npt.NDArray[np.float64]
 Integers = npt.NDArray[np.int64]
@@ -85,6 +85,24 @@ def rate_interval(hits: int, total: int) -> tuple[float, float]:
     if not 0 <= hits <= total or total < 1:
         raise DataError(f"{hits} of {total} is not a rate; hits must lie in 0..total, and total be at least 1")
     return _clopper_pearson(hits, total)
+
+
+def count_interval(count: int) -> tuple[float, float]:
+    """The 95 % interval of the mean of a count of independent events (Poisson's; Garwood 1936).
+
+    Args:
+        count: How many there were, 0 or more.
+
+    Returns:
+        Its ends, 0 or more.
+
+    Raises:
+        DataError: The count is negative.
+    """
+    if count < 0:
+        raise DataError(f"{count} is no count of events; it must be 0 or more")
+    low = 0.0 if count == 0 else float(gammaincinv(count, _TAIL))
+    return low, float(gammaincinv(count + 1, 1 - _TAIL))
 
 
 def around(values: Floats) -> Estimate:

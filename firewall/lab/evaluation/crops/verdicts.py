@@ -22,12 +22,12 @@ from firewall.errors import DataError
 from firewall.lab.evaluation.crops.images import Crops
 from firewall.verdict import Verdict
 
-__all__ = ["Row", "digest", "judge_key", "suspicions", "verdicts"]
+__all__ = ["EDGE", "Row", "digest", "judge_key", "suspicions", "verdicts"]
 
 Pixels = npt.NDArray[np.uint8]
 
 #: The rooms of the edge whose code decides what is released.
-_EDGE = ("screening.py", "verdict.py", "decision", "detectors", "engines", "sweep", "transforms")
+EDGE = ("screening.py", "verdict.py", "decision", "detectors", "engines", "sweep", "transforms")
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,15 +69,20 @@ def digest(pixels: Pixels) -> str:
     return hashlib.sha256(f"{pixels.shape}".encode() + np.ascontiguousarray(pixels).tobytes()).hexdigest()
 
 
-def judge_key(guard: Firewall) -> str:
-    """Names a bundle and the very code that judges with it: other code's verdicts are not taken for its own."""
-    return hashlib.sha256(f"{guard.bundle.sha256} {_code()}".encode()).hexdigest()[:16]
+def judge_key(guard: Firewall, rooms: tuple[str, ...] = EDGE) -> str:
+    """Names a bundle and the very code that judges with it: other code's verdicts are not taken for its own.
+
+    Args:
+        guard: With the bundle.
+        rooms: Of the edge whose code takes part.
+    """
+    return hashlib.sha256(f"{guard.bundle.sha256} {_code(rooms)}".encode()).hexdigest()[:16]
 
 
 @cache
-def _code() -> str:
+def _code(rooms: tuple[str, ...]) -> str:
     root = Path(firewall.__file__).parent
-    places = [root / name for name in _EDGE]
+    places = [root / name for name in rooms]
     files = sorted(file for place in places for file in ([place] if place.is_file() else place.rglob("*.py")))
     found = hashlib.sha256()
     for file in [*files, Path(str(native.load().__file__))]:

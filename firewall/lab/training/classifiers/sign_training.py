@@ -24,8 +24,9 @@ from torch.utils.data import Dataset
 
 from firewall.lab.datasets import gtsrb
 from firewall.lab.models.sign_classifier import INPUT_SIZE, SignClassifier
-from firewall.lab.training.classifiers.augmentation import MIRROR, augment
+from firewall.lab.training.classifiers.augmentation import MIRROR
 from firewall.lab.training.classifiers.outliers import partial
+from firewall.lab.training.classifiers.variety import Variety, varied, version
 from firewall.lab.training.loop import Schedule, fit, read_checkpoint
 from firewall.transforms import resize
 
@@ -42,6 +43,10 @@ class Settings(Schedule):
         outlier_share: Outliers drawn in each epoch, as a share of the signs.
         outlier_weight: Weight of their loss.
         partial_share: Share of the outliers that are parts of signs.
+        obstructed: Share of the versions with a shadow, a sticker, light, dirt ... on them.
+        weather: Share of the versions under rain, fog, darkness ...
+        without: Names of obstructions, or of whole families (`firewall.lab.datasets.families`), that are not drawn, so
+            that they can be measured as unseen.
     """
 
     label_smoothing: float = 0.08
@@ -49,6 +54,17 @@ class Settings(Schedule):
     outlier_share: float = 0.12
     outlier_weight: float = 0.5
     partial_share: float = 0.0
+    obstructed: float = 0.0
+    weather: float = 0.0
+    without: tuple[str, ...] = ()
+
+    def variety(self) -> Variety:
+        """How the versions differ.
+
+        Raises:
+            UsageError: See `obstructions`.
+        """
+        return varied(self.obstructed, self.weather, self.without, MIRROR)
 
 
 def train(
@@ -119,7 +135,8 @@ def load_checkpoint(path: Path) -> tuple[nn.Module, Settings, int]:
     model = SignClassifier(len(gtsrb.CLASS_NAMES))
     average = AveragedModel(model, use_buffers=True)
     average.load_state_dict(saved["average"])
-    return average.module.eval(), Settings(**saved["settings"]), int(saved["epoch"])
+    settings = {**saved["settings"], "without": tuple(saved["settings"].get("without", ()))}
+    return average.module.eval(), Settings(**settings), int(saved["epoch"])
 
 
 def to_batch(images: list[np.ndarray[Any, np.dtype[np.uint8]]]) -> Tensor:
@@ -186,7 +203,7 @@ class AugmentedSigns(Dataset[tuple[Tensor, int]]):
 
     def __init__(self, signs: gtsrb.Gtsrb, outliers: list[npt.NDArray[np.uint8]], settings: Settings) -> None:
         self.signs, self.outliers = signs, outliers
-        self.seed, self.partial_share = settings.seed, settings.partial_share
+        self.seed, self.partial_share, self.variety = settings.seed, settings.partial_share, settings.variety()
 
     def __getitem__(self, key: tuple[int, int]) -> tuple[Tensor, int]:
         cv2.setNumThreads(0)
@@ -200,7 +217,7 @@ class AugmentedSigns(Dataset[tuple[Tensor, int]]):
             pixels, label = _crop(self.outliers[int(generator.integers(len(self.outliers)))], generator), -1
         if (label in MIRROR or label < 0) and generator.random() < 0.5:
             pixels, label = np.ascontiguousarray(pixels[:, ::-1]), MIRROR.get(label, label)
-        pixels = augment(pixels, INPUT_SIZE, generator)
+        pixels = version(pixels, INPUT_SIZE, self.variety, generator)
         return torch.from_numpy(pixels.copy()).permute(2, 0, 1).float().div(255), label
 
 

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Sequence
 
 import cv2
 import numpy as np
@@ -12,43 +11,15 @@ from torch import Tensor
 from torch.utils.data import Dataset
 
 from firewall.frame import Pixels
-from firewall.lab.datasets.obstructions import OBSTRUCTIONS, obstruct
-from firewall.lab.datasets.shifts import KINDS
-from firewall.lab.training.classifiers.augmentation import augment
 from firewall.lab.training.classifiers.outliers import partial
+from firewall.lab.training.classifiers.variety import Variety, version
 from firewall.lab.training.jury.non_signs import drawn, inverted
 
-__all__ = ["WEATHER", "Opinions", "Variety"]
+__all__ = ["Opinions"]
 
-#: Kinds of weather that are drawn.
-WEATHER = ("rain", "fog", "dark", "bright", "sharp", "noise")
-#: Longer side in pixels that larger images are reduced to first.
-_LARGEST = 96
 #: Of what is no sign: up to which share it is a crop of `others` (if there are some), a part of a sign, an inverted
 #: sign; the rest is drawn, at this size in pixels.
 _CROPS, _PARTS, _INVERTED, _DRAWN = 0.7, 0.8, 0.86, 64
-
-
-@dataclass(frozen=True)
-class Variety:
-    """How far the versions differ from the image.
-
-    Args:
-        obstructed: Share of the versions with a shadow, a sticker, light, dirt ... on them.
-        kinds: Names of the obstructions that are drawn.
-        weather: Share of the versions under rain, fog, darkness ...
-        kinds_of_weather: Of which kinds, keys of `firewall.lab.datasets.shifts.KINDS`; if there are none, none is.
-        without: Steps of `augment` that are left out.
-        mirror: Class of the mirror image of each class that has one; half of their versions are mirrored, and half of
-            what is no sign.
-    """
-
-    obstructed: float = 0.4
-    kinds: tuple[str, ...] = tuple(OBSTRUCTIONS)
-    weather: float = 0.2
-    mirror: Mapping[int, int] = field(default_factory=dict)
-    kinds_of_weather: tuple[str, ...] = WEATHER
-    without: tuple[str, ...] = ()
 
 
 class Opinions(Dataset[tuple[Tensor, int]]):
@@ -91,28 +62,8 @@ class Opinions(Dataset[tuple[Tensor, int]]):
         mirror = self.variety.mirror
         if (label in mirror or label == self.reject) and generator.random() < 0.5:
             pixels, label = np.ascontiguousarray(pixels[:, ::-1]), mirror.get(label, label)
-        pixels = self._seen(pixels, generator)
+        pixels = version(pixels, self.size, self.variety, generator)
         return torch.from_numpy(pixels.copy()).permute(2, 0, 1).float().div(255), label
-
-    def _seen(self, pixels: Pixels, generator: np.random.Generator) -> Pixels:
-        height, width = pixels.shape[:2]
-        if max(height, width) > _LARGEST:  # finer than that is not seen, and costs time
-            share = _LARGEST / max(height, width)
-            # A strip so thin that nothing would be left of it stays a pixel wide.
-            thin = min(height, width) * share <= 0.5
-            size = (max(1, round(width * share)), max(1, round(height * share))) if thin else None
-            pixels = np.asarray(cv2.resize(pixels, size, fx=share, fy=share, interpolation=cv2.INTER_AREA), np.uint8)
-        obstructed = generator.random() < self.variety.obstructed
-        before = generator.random() < 0.5  # what lies on the sign is seen under its pose and through the camera
-        if obstructed and before:
-            pixels = obstruct(pixels, generator, self.variety.kinds)
-        pixels = augment(pixels, self.size, generator, self.variety.without)
-        if obstructed and not before:
-            pixels = obstruct(pixels, generator, self.variety.kinds)
-        weather = self.variety.kinds_of_weather
-        if weather and generator.random() < self.variety.weather:
-            pixels = KINDS[weather[int(generator.integers(len(weather)))]].drawn(pixels, generator)
-        return pixels
 
     def _other(self, generator: np.random.Generator) -> Pixels:
         kind = generator.random()

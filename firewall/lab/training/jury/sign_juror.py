@@ -13,16 +13,15 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
-from firewall.errors import DataError, UsageError
+from firewall.errors import DataError
 from firewall.export.onnx import export_classifier
 from firewall.export.precision import with_half_weights
 from firewall.frame import Pixels, Region
-from firewall.lab.datasets import families, gtsrb
-from firewall.lab.datasets.obstructions import OBSTRUCTIONS
+from firewall.lab.datasets import gtsrb
 from firewall.lab.datasets.packs import load_images, open_pack
 from firewall.lab.models.juror import juror_kind
 from firewall.lab.training.classifiers.augmentation import MIRROR
-from firewall.lab.training.jury.opinions import WEATHER, Variety
+from firewall.lab.training.classifiers.variety import Variety, varied
 from firewall.lab.training.jury.scenes import crops_without_sign
 from firewall.lab.training.jury.training import JurorSettings, predict, train_juror
 from firewall.lab.training.loop import checked_device
@@ -158,6 +157,7 @@ def train_on_lot(
             "tracks": lot.tracks,
             "crops without a sign": len(lot.others),
             "epochs": settings.epochs,
+            "refines": settings.start or None,
             **({"without": list(settings.without)} if settings.without else {}),
         },
         "split": {"by": "track", "seed": gtsrb.KEPT_OUT[1], "calibration_share": gtsrb.KEPT_OUT[0]},
@@ -180,12 +180,7 @@ def sign_variety(settings: JurorSettings) -> Variety:
     Raises:
         UsageError: What is left out is unknown, or no obstruction is left.
     """
-    left_out = families.named(settings.without)
-    kinds = tuple(kind for kind in OBSTRUCTIONS if kind not in left_out.obstructions)
-    if not kinds:
-        raise UsageError(f"--without: no obstruction is left; known: {', '.join(OBSTRUCTIONS)}")
-    weather = tuple(kind for kind in WEATHER if kind not in left_out.weather)
-    return Variety(settings.obstructed, kinds, settings.weather, MIRROR, weather, left_out.steps)
+    return varied(settings.obstructed, settings.weather, settings.without, MIRROR)
 
 
 def without_sign(path: Path) -> list[Pixels]:

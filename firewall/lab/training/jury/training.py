@@ -17,8 +17,9 @@ from firewall.errors import DataError, UsageError
 from firewall.frame import Pixels
 from firewall.lab.datasets.families import named
 from firewall.lab.models.juror import Juror, Kind, juror_kind
+from firewall.lab.training.classifiers.variety import Variety
 from firewall.lab.training.jury.adversary import Adversary
-from firewall.lab.training.jury.opinions import Opinions, Variety
+from firewall.lab.training.jury.opinions import Opinions
 from firewall.lab.training.loop import Schedule, fit, read_checkpoint
 from firewall.transforms import resize
 
@@ -40,6 +41,7 @@ class JurorSettings(Schedule):
         weather: Share of the versions in bad weather.
         without: Names of obstructions, or of whole families (`firewall.lab.datasets.families`), that are not drawn, so
             that they can be measured as unseen.
+        start: Checkpoint of a juror of this kind to begin with; empty: random weights.
         bfloat16: Whether passes run in bfloat16, which is faster on processors that have it.
     """
 
@@ -52,6 +54,7 @@ class JurorSettings(Schedule):
     obstructed: float = 0.4
     weather: float = 0.2
     without: tuple[str, ...] = ()
+    start: str = ""
     bfloat16: bool = False
 
 
@@ -99,7 +102,13 @@ def train_juror(
         )
     kind = juror_kind(settings.kind)
     dataset = Opinions(
-        images, labels, others, reject=settings.outputs - 1, size=kind.size, variety=variety, seed=settings.seed
+        images,
+        labels,
+        others,
+        reject=settings.outputs - 1,
+        size=kind.size,
+        variety=variety,
+        seed=settings.seed,
     )
     return fit_juror(
         kind,
@@ -111,6 +120,7 @@ def train_juror(
         adversary=sign_adversary(settings),
         label_smoothing=settings.label_smoothing,
         held=lambda model: _accuracy(model, held, kind.size),
+        start=_started(settings) if settings.start else None,
         threads=threads,
         workers=workers,
         device=device,
@@ -121,6 +131,21 @@ def sign_adversary(settings: JurorSettings) -> Adversary:
     """How batches are attacked under these settings."""
     smooth = 0.0 if named(settings.without).smooth else settings.smooth
     return Adversary(settings.attacked, smooth, bfloat16=settings.bfloat16)
+
+
+def _started(settings: JurorSettings) -> Juror:
+    first, before, _ = load_juror(Path(settings.start))
+    if (before.kind, before.outputs) != (settings.kind, settings.outputs):
+        raise UsageError(
+            f"--start {settings.start} is a juror {before.kind} of {before.outputs} outputs; one of kind "
+            f"{settings.kind} and {settings.outputs} outputs is needed"
+        )
+    if met := [name for name in settings.without if name not in before.without]:
+        raise UsageError(
+            f"--start {settings.start} is a juror that has met {', '.join(met)}, which --without leaves out; begin "
+            "with random weights, or with one that was trained without"
+        )
+    return first
 
 
 def fit_juror(
@@ -134,6 +159,7 @@ def fit_juror(
     adversary: Adversary,
     label_smoothing: float,
     held: Callable[[nn.Module], float],
+    start: Juror | None = None,
     threads: int,
     workers: int,
     device: str,
@@ -150,6 +176,7 @@ def fit_juror(
         adversary: What each batch goes through first.
         label_smoothing: Of the cross-entropy.
         held: The accuracy on kept-out images, for the log alone.
+        start: Juror to begin with; None: random weights.
         threads: Threads of torch.
         workers: Processes that prepare images.
         device: What trains: cpu, cuda or cuda:N.
@@ -164,6 +191,8 @@ def fit_juror(
     torch.set_num_threads(threads)
     torch.manual_seed(settings.seed)
     network: nn.Module = Juror(kind, outputs).to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+    if start is not None:
+        network.load_state_dict(start.state_dict())
     trained = fit(
         network,
         dataset,

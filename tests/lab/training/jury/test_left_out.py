@@ -3,23 +3,29 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import asdict, replace
+from pathlib import Path
 from types import MappingProxyType
 
 import numpy as np
 import pytest
 import torch
+from torch.optim.swa_utils import AveragedModel
 
 from benchmarks.left_out_bundles import NOTHING, calibration
 from firewall.errors import UsageError
 from firewall.frame import Pixels
 from firewall.lab.datasets import families, obstructions, shifts
 from firewall.lab.evaluation.crops.families import FAMILIES as ATTACKS
+from firewall.lab.models.juror import KINDS, Juror
 from firewall.lab.training.classifiers import augmentation
+from firewall.lab.training.classifiers import variety as drawing
 from firewall.lab.training.classifiers.augmentation import STEPS, augment
-from firewall.lab.training.jury import opinions
-from firewall.lab.training.jury.opinions import WEATHER, Opinions
+from firewall.lab.training.classifiers.sign_training import Settings
+from firewall.lab.training.classifiers.variety import WEATHER
+from firewall.lab.training.jury.opinions import Opinions
 from firewall.lab.training.jury.sign_juror import sign_variety
-from firewall.lab.training.jury.training import JurorSettings, sign_adversary
+from firewall.lab.training.jury.training import JurorSettings, _started, sign_adversary
 from firewall.transforms import resize
 
 #: Versions of each family in which all that is drawn at all is met.
@@ -59,7 +65,7 @@ def met(monkeypatch: pytest.MonkeyPatch) -> set[str]:
     kinds = {
         name: shifts.Kind(noted(f"weather {name}", kind.physics), kind.ranges) for name, kind in shifts.KINDS.items()
     }
-    monkeypatch.setattr(opinions, "KINDS", MappingProxyType(kinds))
+    monkeypatch.setattr(drawing, "KINDS", MappingProxyType(kinds))
     return seen
 
 
@@ -74,6 +80,7 @@ def test_no_version_has_met_the_family(family: str, met: set[str]) -> None:
     all_names = set().union(*EXPECTED.values()) - {"resize", "noise"}
     assert met == all_names - EXPECTED.get(family, set())
     assert set(variety.without) == EXPECTED.get(family, set()) & set(STEPS)
+    assert Settings(without=(family,) if family else ()).variety().kinds == variety.kinds, "the classifier's too"
 
 
 def test_each_step_is_left_out_by_its_name() -> None:
@@ -134,3 +141,15 @@ def test_a_single_obstruction_is_left_out_alone_and_unknown_names_are_named() ->
             sign_variety(JurorSettings(without=(name,)))
     with pytest.raises(UsageError, match="no obstruction is left"):
         sign_variety(JurorSettings(without=("light", "occlusion")))
+
+
+def test_a_start_that_has_met_what_is_left_out_is_refused(tmp_path: Path) -> None:
+    """Weights remember: a juror that goes on from a checkpoint leaves out only what that had left out too."""
+    settings = JurorSettings(kind="coarse", outputs=4, without=("light", "dirt"))
+    network = AveragedModel(Juror(KINDS["coarse"], 4), use_buffers=True)
+    for number, before in enumerate((("light",), ("dirt", "light"))):
+        saved = {"average": network.state_dict(), "settings": asdict(replace(settings, without=before)), "epoch": 1}
+        torch.save(saved, tmp_path / f"{number}.pt")
+    with pytest.raises(UsageError, match="a juror that has met dirt, which --without leaves out"):
+        _started(replace(settings, start=str(tmp_path / "0.pt")))
+    assert isinstance(_started(replace(settings, start=str(tmp_path / "1.pt"))), Juror)

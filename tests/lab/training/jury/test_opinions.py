@@ -8,7 +8,9 @@ import torch
 from torch.utils.data import DataLoader
 
 from firewall.frame import Pixels
-from firewall.lab.training.jury.opinions import Opinions, Variety
+from firewall.lab.training.classifiers import variety
+from firewall.lab.training.classifiers.variety import Variety, version
+from firewall.lab.training.jury.opinions import Opinions
 
 REJECT = 3
 #: Label and channel means of the first versions, as they were drawn when the first jurors were trained.
@@ -70,21 +72,19 @@ def test_labels_follow_the_mirror_and_what_is_past_the_images_is_no_sign() -> No
 
 def test_only_the_obstructions_that_are_named_are_drawn(monkeypatch: pytest.MonkeyPatch) -> None:
     """What is left out of training stays unseen, so that it can be measured as such."""
-    from firewall.lab.training.jury import opinions as module
-
+    generator = np.random.default_rng(0)
+    some, none = Variety(obstructed=1.0, kinds=("dirt", "beam")), Variety(obstructed=0.0)
     drawn: list[tuple[str, ...]] = []
 
     def obstruct(pixels: Pixels, generator: np.random.Generator, kinds: tuple[str, ...]) -> Pixels:
         drawn.append(kinds)
         return pixels
 
-    monkeypatch.setattr(module, "obstruct", obstruct)
-    some = opinions(variety=Variety(obstructed=1.0, kinds=("dirt", "beam")))
-    for epoch in range(3):
-        some[epoch, 0]
+    monkeypatch.setattr(variety, "obstruct", obstruct)
+    for _ in range(3):
+        version(images()[0], 32, some, generator)
     assert drawn == [("dirt", "beam")] * 3
-    drawn.clear()
-    assert opinions(variety=Variety(obstructed=0.0))[0, 0][0].shape == (3, 32, 32) and not drawn
+    assert version(images()[0], 32, none, generator).shape == (32, 32, 3) and len(drawn) == 3
 
 
 @pytest.mark.parametrize("shape", [(1, 1), (7, 200), (1, 400), (400, 1), (2, 3)])

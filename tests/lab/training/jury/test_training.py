@@ -12,7 +12,7 @@ import torch
 from firewall.errors import DataError, UsageError
 from firewall.frame import Pixels
 from firewall.lab.models.juror import KINDS, Juror
-from firewall.lab.training.jury.opinions import Variety
+from firewall.lab.training.classifiers.variety import Variety
 from firewall.lab.training.jury.sign_juror import sign_variety, train_sign_juror
 from firewall.lab.training.jury.training import JurorSettings, load_juror, predict, train_juror
 from firewall.lab.training.loop import CHECKPOINT, checked_device
