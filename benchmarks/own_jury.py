@@ -25,7 +25,7 @@ import torch
 from machine import machine
 
 from firewall.detectors import build
-from firewall.errors import DataError
+from firewall.errors import DataError, FirewallError
 from firewall.frame import Pixels
 from firewall.lab.attacks.registry import by_name
 from firewall.lab.attacks.rounding import quantise, to_input
@@ -149,4 +149,8 @@ def trained(folder: Path) -> Trained:
 
 
 if __name__ == "__main__":
-    main()
+    try:
+        main()
+    except FirewallError as mistake:
+        sys.stderr.write(f"own_jury: {mistake}\n")
+        sys.exit(mistake.exit_code)

@@ -14,6 +14,11 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
+if __package__:
+    from benchmarks import jury_tables
+else:  # run as a program
+    import jury_tables
+
 __all__ = ["TABLES", "filled", "main"]
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -35,6 +40,7 @@ _NAMES = {
 }
 #: What may stand behind an @ in an attack's name, and beginnings of its first part; others stand as they are.
 _PARTS = {"input": "at the network's size", "known": "known to the attacker", "eot": "expecting any channel"}
+_AIMED = {"aimed": "all frames to one class"}
 _BASES = {
     "linf-": "L-infinity ",
     "low-frequency-": "low frequencies, ",
@@ -76,7 +82,7 @@ def _called(attack: str) -> str:
         known = next(
             (word + part.removeprefix(start) for start, word in _CHANNELS.items() if part.startswith(start)), ""
         )
-        words.append(_PARTS.get(part) or f"then {known or part}")
+        words.append((_PARTS | _AIMED).get(part) or f"then {known or part}")
     return ", ".join(words)
 
 
@@ -318,6 +324,15 @@ def _count(entry: dict[str, Any], *, n: bool = True) -> str:
     return f"{rate} ({low} - {high}{many})"
 
 
+class _Cells:
+    read, rate, called = staticmethod(_read), staticmethod(_rate), staticmethod(_called)
+    percent, table = staticmethod(_percent), staticmethod(_table)
+
+
+def _later(file: str, make: Callable[[jury_tables.Cells], str]) -> Callable[[], str]:
+    return (lambda: make(_Cells())) if (_RESULTS / file).is_file() else lambda: _table(["measured"], [["not yet"]])
+
+
 #: Families of attacks that change pixels a little, everywhere.
 _PIXELS = {"pixels", "channel", "subspace", "own-size"}
 
@@ -383,6 +398,11 @@ TABLES: dict[str, Callable[[], str]] = {
     "scenes": scenes,
     "scenes-size": scenes_size,
     "non-signs": non_signs,
+    # Measures that take long: their tables are made once their results are here.
+    "attacked-tracks": _later("default/attacked_tracks.json", jury_tables.attacked_tracks),
+    "decision-only": _later("default/decision_only.json", jury_tables.decision_only),
+    "left-out-families": _later("left_out_families.json", jury_tables.left_out_families),
+    "own-jury": _later("own_jury.json", jury_tables.own_jury),
 }
 
 

@@ -55,13 +55,14 @@ class CoverageSpec(Strict):
     """What was measured in one group, on tracks that took no part in setting its limits. A report, it decides nothing.
 
     Attributes:
-        part: Which images: "clean", or the name of a shift.
+        part: Which images: "clean", or the name of a shift or another change.
         group: Number of the group, 0-based; None: all sizes.
         tracks: Tracks that the images are of.
         images: How many images.
         withheld: Share of them that is withheld; each track counts once.
         low: 95 % interval of that share, over tracks.
         high: Its upper end.
+        fitted: Whether images under this change, of other tracks, took part in setting the limits.
     """
 
     part: str = "clean"
@@ -71,6 +72,7 @@ class CoverageSpec(Strict):
     withheld: float = Field(ge=0, le=1)
     low: float = Field(ge=0, le=1)
     high: float = Field(ge=0, le=1)
+    fitted: bool = True
 
 
 class ConditionalSpec(Strict):

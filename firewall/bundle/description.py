@@ -169,6 +169,7 @@ def render_conditional(spec: dict[str, Any], console: Console) -> None:
                 _plain(
                     f"withheld, {entry['part']}: {entry['withheld']:.2%} ({entry['low']:.2%} to {entry['high']:.2%}), "
                     f"{entry['tracks']} tracks of {entry['images']} images"
+                    f"{'' if entry['fitted'] else '; took no part in the limits'}"
                 )
             )
 

@@ -17,6 +17,7 @@ from firewall.lab.commands.detectors import train_image_cnn, train_residual, tra
 from firewall.lab.commands.evaluate import evaluate
 from firewall.lab.commands.evaluate_attacks import evaluate_app, evaluate_attacks
 from firewall.lab.commands.evaluate_scenes import evaluate_scenes
+from firewall.lab.commands.evaluate_tracks import evaluate_tracks
 from firewall.lab.commands.fuse import fuse
 from firewall.lab.commands.jury import add_jury, jury, train_juror
 from firewall.lab.commands.label_detectors import train_agreement, train_correction, train_stability
@@ -78,4 +79,5 @@ app.add_typer(evaluate_app, name="evaluate")
 evaluate_app.command("database")(evaluate)
 evaluate_app.command("attacks")(evaluate_attacks)
 evaluate_app.command("scenes")(evaluate_scenes)
+evaluate_app.command("tracks")(evaluate_tracks)
 app.command()(demo)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -39,6 +39,8 @@ EDGES = (20, 24, 32, 40, 55, 80)
 _SMALLEST = 12
 
 Pixels = npt.NDArray[np.uint8]
+#: What may happen to an image: (pixels uint8 (h, w, 3), generator) -> pixels.
+Change = Callable[[Pixels, np.random.Generator], Pixels]
 
 
 @dataclass(frozen=True)
@@ -170,6 +172,7 @@ def conditional(
     out: Path,
     settings: ConditionalSettings | None = None,
     *,
+    also: Mapping[str, Change] | None = None,
     progress: bool = True,
 ) -> Written:
     """Write a bundle with limits by size.
@@ -181,13 +184,22 @@ def conditional(
         benign: Images of whole tracks.
         out: Folder of the new bundle; may be the bundle's own.
         settings: None for the defaults.
+        also: Further changes by name, (pixels uint8 (h, w, 3), generator) -> pixels: one image of each track is judged
+            under each. They take no part in the limits; the bundle tells what is withheld of them.
         progress: Show a bar.
 
     Raises:
         DataError: There are too few tracks for the rate, or a detector gives no score on a benign image.
     """
     settings = settings or ConditionalSettings()
-    data = scored(bundle, benign, settings, progress)
+    changes = dict(also or {})
+    if twice := sorted({CLEAN, *settings.shifts} & set(changes)):
+        raise UsageError(f"{twice[0]} takes part in the limits already; leave it out of --also")
+    whole = scored(bundle, benign, settings, changes, progress=progress)
+    beside = np.isin(whole.parts, list(changes))
+    data = whole.take(~beside)
+    if not len(data):
+        raise DataError("the classifier gets none of the benign images right; name images of its classes")
     margin = {} if bundle.manifest.numerics is None else bundle.manifest.numerics.margin
     found = fit_conditional(
         data,
@@ -198,6 +210,7 @@ def conditional(
         shifted=settings.shifted,
         least=settings.least,
         margins=[margin.get(name, 0.0) for name in data.detectors],
+        aside=whole.take(beside),
         seed=settings.seed,
     )
     spec = found.spec.model_copy(update={"fitted": tuple(each.seen for each in benign)})
@@ -216,13 +229,20 @@ def _summed(detectors: Sequence[str], asked: Sequence[str] | None) -> tuple[str,
     return tuple(asked)
 
 
-def scored(bundle: Bundle, benign: Sequence[Benign], settings: ConditionalSettings, progress: bool = True) -> Scored:
+def scored(
+    bundle: Bundle,
+    benign: Sequence[Benign],
+    settings: ConditionalSettings,
+    also: Mapping[str, Change] | None = None,
+    progress: bool = True,
+) -> Scored:
     """The scores of all images that the classifier gets right, each as the edge gives it.
 
     Args:
         bundle: Its detectors are asked. Keyed sweeps are drawn by a key that follows from the seed.
         benign: Images of whole tracks.
         settings: Which of them, and how they are changed.
+        also: Further changes by name; each changes one image of each track.
         progress: Show a bar.
 
     Raises:
@@ -241,7 +261,8 @@ def scored(bundle: Bundle, benign: Sequence[Benign], settings: ConditionalSettin
     for number, images, places in track(jobs, "scoring tracks", disable=not progress, transient=True, console=console):
         drawn = np.random.default_rng([settings.seed, number, int(images.data.groups[places[0]])])
         label = int(images.data.labels[places[0]])
-        for pixels, part in _variants([images.data.images[place] for place in places], settings, drawn):
+        versions = _variants([images.data.images[place] for place in places], settings, drawn)
+        for pixels, part in [*versions, *_changed(versions, also or {}, drawn)]:
             verdict = guard.screen(pixels)
             if verdict.suspected_label is None or set(verdict.scores) != set(names):
                 raise DataError(
@@ -281,6 +302,14 @@ def _variants(
         pixels = clean[int(generator.integers(len(clean)))]
         found.append((KINDS[kind].physics(pixels, generator, **strength), name))
     return found
+
+
+def _changed(
+    versions: Sequence[tuple[Pixels, str]], also: Mapping[str, Change], generator: np.random.Generator
+) -> list[tuple[Pixels, str]]:
+    """One of a track's clean images under each further change. Drawn last: what the limits see doesn't depend on it."""
+    clean = [pixels for pixels, part in versions if part == CLEAN]
+    return [(change(clean[int(generator.integers(len(clean)))], generator), name) for name, change in also.items()]
 
 
 def _farther(pixels: Pixels, settings: ConditionalSettings, generator: np.random.Generator) -> list[Pixels]:

@@ -136,6 +136,7 @@ def fit_conditional(
     shifted: float = 0.2,
     least: int = 20,
     margins: Sequence[float] | None = None,
+    aside: Scored | None = None,
     seed: int = 0,
 ) -> Fitted:
     """Set the limits of each group of sizes.
@@ -149,6 +150,8 @@ def fit_conditional(
         shifted: Share of a track's weight that its shifted images have together, where it has both kinds.
         least: The fewest tracks of a group.
         margins: By how much each score may differ with other arithmetic, (D,); None: not at all.
+        aside: Images under changes that take no part in the limits; what is withheld of them is told all the same,
+            each by lines that its track took no part in. None: there are none.
         seed: Draws the folds.
 
     Raises:
@@ -156,22 +159,31 @@ def fit_conditional(
         UsageError: The rate is out of range.
     """
     check_rate(rate)
-    if not np.isfinite(data.scores).all():
-        name = data.detectors[int(np.argmin(np.isfinite(data.scores).all(axis=0)))]
-        raise DataError(f"{name} gave a score that is not finite on a benign image; it can't be calibrated")
+    for images in (data,) if aside is None else (data, aside):
+        if not np.isfinite(images.scores).all():
+            name = images.detectors[int(np.argmin(np.isfinite(images.scores).all(axis=0)))]
+            raise DataError(f"{name} gave a score that is not finite on a benign image; it can't be calibrated")
     check_count(len(np.unique(data.tracks)), rate, "tracks of benign images", option="--false-positive-rate")
     edges = merged_edges(data.sides, data.tracks, edges, least)
     draft = _draft(data, edges, power, tuple(summed), rate)
     counts = draft.counts()
     groups, fold = groups_of(draft, data.sides), _folds(data.tracks, seed)
     depths = np.empty(len(data))
+    beside = data.take(np.zeros(len(data), bool)) if aside is None else aside
+    place = dict(zip(data.tracks.tolist(), fold.tolist(), strict=True))
+    other_groups = groups_of(draft, beside.sides)
+    other_fold = np.array([place.get(track, 0) for track in beside.tracks.tolist()], np.int64)
+    other_depths = np.empty(len(beside))
     for held in range(_FOLDS):
         for number in range(len(edges) + 1):
             there, judged = (groups == number) & (fold != held), (groups == number) & (fold == held)
-            if judged.any():
+            also = (other_groups == number) & (other_fold == held)
+            if judged.any() or also.any():
                 # A fold may have all tracks of a small group; then the others of the group draw its lines all the same.
                 drawn = there if there.any() else groups == number
-                depths[judged] = _lines(data.take(drawn), power, counts, shifted).depths(data.scores[judged])
+                lines = _lines(data.take(drawn), power, counts, shifted)
+                depths[judged] = lines.depths(data.scores[judged])
+                other_depths[also] = lines.depths(beside.scores[also])
     weights = _weights(data, groups, shifted)
     common = _conformal(depths, data.tracks, weights, rate)
     own = [_quantile(depths[groups == k], weights[groups == k], 1 - _MOST * rate) for k in range(len(edges) + 1)]
@@ -188,7 +200,10 @@ def fit_conditional(
         ),
         rate=rate,
         level=float((1 - _TAIL) * np.exp(-max(common, 0.0))),
-        coverage=_coverage(data, groups, depths > np.array(chosen)[groups]),
+        coverage=(
+            *_coverage(data, groups, depths > np.array(chosen)[groups]),
+            *_coverage(beside, other_groups, other_depths > np.array(chosen)[other_groups], fitted=False),
+        ),
     )
     return Fitted(spec, common, chosen)
 
@@ -303,7 +318,9 @@ def _folds(tracks: Integers, seed: int) -> Integers:
     return np.asarray(order[place], np.int64)
 
 
-def _coverage(data: Scored, groups: Integers, withheld: npt.NDArray[np.bool_]) -> tuple[CoverageSpec, ...]:
+def _coverage(
+    data: Scored, groups: Integers, withheld: npt.NDArray[np.bool_], *, fitted: bool = True
+) -> tuple[CoverageSpec, ...]:
     """What is withheld, each image by lines that its track took no part in: clean images by group, each shift."""
     rows = []
     for part in sorted(set(data.parts.tolist()), key=lambda name: (name != CLEAN, name)):
@@ -322,6 +339,7 @@ def _coverage(data: Scored, groups: Integers, withheld: npt.NDArray[np.bool_]) -
                         withheld=rate.value,
                         low=min(rate.low, rate.value),
                         high=max(rate.high, rate.value),
+                        fitted=fitted,
                     )
                 )
     return tuple(rows)

@@ -34,8 +34,9 @@ def attack_adaptive(
     subspace: Annotated[
         str,
         typer.Option(
-            help="What the change is made of: pixels, low-frequency, or with --method decision also shadow, which "
-            "--eps doesn't bound.  [default: pixels; for search and decision low-frequency]"
+            help="What the change is made of: pixels, low-frequency; with --method decision also boundary (a walk of "
+            "noise from other signs' pictures), and shadow, two-bars and other draws, which --eps doesn't bound.  "
+            "[default: pixels; for search and decision low-frequency]"
         ),
     ] = "",
     frequencies: Annotated[

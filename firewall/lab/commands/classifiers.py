@@ -63,7 +63,10 @@ def train_classifier(
         float | None, typer.Option(min=0, max=1, help="sign: share of the versions in bad weather. (default: 0.2)")
     ] = None,
     without: Annotated[
-        str, typer.Option(help="sign: obstructions that are not drawn, with commas, so that they stay unseen.")
+        str,
+        typer.Option(
+            help="sign: obstructions, or families such as light, that are not drawn, so that they stay unseen."
+        ),
     ] = "",
     threads: Threads = 2,
     workers: Workers = 1,

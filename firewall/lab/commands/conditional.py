@@ -41,6 +41,13 @@ def conditional(
         str, typer.Option(help="Weather and camera to calibrate for, with commas, or all, or none.")
     ] = "all",
     shift_share: Annotated[float, typer.Option(help="How much such images weigh together, 0 to below 1.")] = 0.2,
+    also: Annotated[
+        str,
+        typer.Option(
+            help="Further changes of benign images, as 'lab evaluate attacks --changes' names them, with commas, or "
+            "all, or none: they take no part in the limits, but the bundle states what is withheld of them."
+        ),
+    ] = "all",
     data: Data = None,
     json_file: Json = None,
     seed: Seed = 0,
@@ -57,12 +64,17 @@ def conditional(
     from firewall.lab.calibration.conditional import ConditionalSettings, benign_images
     from firewall.lab.calibration.conditional import conditional as make
     from firewall.lab.datasets.shifts import SHIFTS
+    from firewall.lab.evaluation.crops.changes import CHANGES
 
     try:
         borders = () if edges.strip() in ("", "none") else tuple(int(edge) for edge in names_of(edges))
     except ValueError as error:
         raise UsageError(f"--edges takes whole numbers with commas, got {edges!r}") from error
     shifts = tuple(SHIFTS) if shift == "all" else () if shift in ("", "none") else names_of(shift)
+    rest = tuple(name for name in CHANGES if name not in shifts)
+    further = rest if also == "all" else () if also in ("", "none") else names_of(also)
+    if unknown := [name for name in further if name not in CHANGES]:
+        raise UsageError(f"--also: unknown change {unknown[0]!r}; known: all, none, {', '.join(CHANGES)}")
     settings = ConditionalSettings(
         false_positive_rate,
         power,
@@ -77,7 +89,7 @@ def conditional(
     )
     loaded = load_bundle(bundle)
     found = [benign_images(loaded, name, data) for name in images or ("gtsrb@kept-out", "gtsrb@test/train")]
-    written = make(loaded, found, out, settings)
+    written = make(loaded, found, out, settings, also={name: CHANGES[name] for name in further})
     render_conditional(describe(written.bundle)["conditional"], Console())
     for name in written.report["left_out"]:
         typer.echo(f"{name} was set with the rule that the bundle had, and is left out: make it again")

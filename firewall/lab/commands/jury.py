@@ -62,7 +62,11 @@ def train_juror(
     epochs: Annotated[int, typer.Option(min=1, help="Passes over the training images.")] = 24,
     learning_rate: Annotated[float, typer.Option(min=0, help="Highest learning rate of the schedule.")] = 3e-3,
     without: Annotated[
-        str, typer.Option(help="Obstructions that are not drawn, with commas, so that they stay unseen.")
+        str,
+        typer.Option(
+            help="Obstructions, or whole families (channel, light, occlusion, pose, subspace), that are drawn in no "
+            "augmentation, with commas, so that they stay unseen."
+        ),
     ] = "",
     start: Annotated[Path | None, typer.Option(help="Checkpoint of a juror to go on from, with its own kind.")] = None,
     attacked: Annotated[

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -139,7 +139,8 @@ def attack_bundle(
 
         def make(index: int = index) -> Row:
             keep = None if folder is None else lambda pixels: _stored(folder, index, pixels)
-            return attacker.row(index, _colour(data.images[index]), int(data.labels[index]), keep)
+            others = _others(data, index, attacker.plan.seed)
+            return attacker.row(index, _colour(data.images[index]), int(data.labels[index]), keep, others)
 
         rows.append(journal(index, make))
         if report is not None:
@@ -158,6 +159,13 @@ def _summary(rows: Sequence[Row]) -> Row:
         "won_by": {way: sum(row["wrong"] and row["method"] == way for row in rows) for way in ways},
         "query_curve": [*curve, [most, won / count]] if most not in _CURVE else curve,
     }
+
+
+def _others(data: Dataset, index: int, seed: int) -> Iterator[Pixels]:
+    """Images of other classes in random order, each looked at when it is asked for."""
+    places = np.flatnonzero(data.labels != data.labels[index])
+    for place in np.random.default_rng([seed, index, 23]).permutation(places).tolist():
+        yield _colour(data.images[place])
 
 
 def _colour(pixels: Pixels) -> Pixels:

@@ -12,7 +12,7 @@ from firewall.lab.measurement.intervals import rate_interval
 __all__ = ["query_curve"]
 
 #: Where a curve is read off.
-_POINTS = (1, 2, 5, 10, 20, 50, 100, 200, 300, 500, 1000)
+_POINTS = (1, 2, 5, 10, 20, 30, 50, 100, 200, 300, 500, 1000)
 
 
 def query_curve(outcomes: Sequence[Outcome], queries: int = QUERIES) -> list[dict[str, Any]]:

@@ -313,7 +313,7 @@ def test_a_query_curve_counts_successes() -> None:
     """The rate after q queries is that of the attacks that had won by then; it never falls; the limit is on it."""
     outcomes = [Outcome(1, 1, 2), Outcome(1, 10, 2), Outcome(1, 11, 2), Outcome(1, 60), Outcome(1, 4)]
     rows = {row["queries"]: row for row in query_curve(outcomes, 60)}
-    assert list(rows) == [1, 2, 5, 10, 20, 50, 60]
+    assert list(rows) == [1, 2, 5, 10, 20, 30, 50, 60]
     assert [rows[point]["rate"] for point in (1, 5, 10, 20, 60)] == [0.2, 0.2, 0.4, 0.6, 0.6]
     assert all(row["n"] == 5 and row["ci95"][0] <= row["rate"] <= row["ci95"][1] for row in rows.values())
     assert [row["queries"] for row in query_curve([Outcome(1, 1, 2)], 1)] == [1]

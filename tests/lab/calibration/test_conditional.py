@@ -9,9 +9,9 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from firewall import Firewall
+from firewall import Firewall, cli
 from firewall.bundle import Bundle, DetectorSpec, load_bundle
-from firewall.bundle.conditional import CONDITIONAL_FILE, conditional_spec
+from firewall.bundle.conditional import CONDITIONAL_FILE, CoverageSpec, conditional_spec
 from firewall.engines import OnnxRuntimeEngine
 from firewall.errors import DataError, UsageError
 from firewall.frame import Pixels
@@ -119,15 +119,42 @@ def test_limits_for_a_keyed_sweep_can_be_repeated(tmp_path: Path, bundle: Bundle
     assert np.mean([verdict.released for verdict in verdicts if verdict.suspected_label == label]) > 0.8
 
 
-def test_the_command(tmp_path: Path, bundle: Bundle, folder: Path) -> None:
-    """It prints the limits with what was measured, writes the bundle and the report, and says what it left out."""
+def test_further_changes_are_measured_and_set_nothing(tmp_path: Path, bundle: Bundle, folder: Path) -> None:
+    """A change that takes no part leaves every limit as it was, and the bundle tells how much of it is withheld, of how
+    many tracks: all of what becomes grey, about as many as asked for of what stays as it is. An older bundle, which
+    doesn't say what took part, reads as one whose parts all did."""
+    changes = {"same": lambda pixels, _: pixels, "grey": lambda pixels, _: np.full_like(pixels, 128) + pixels // 64}
+    benign = [benign_images(bundle, f"folder:{folder}", None)]
+    plain = conditional(bundle, benign, tmp_path / "a", QUICK, progress=False).spec
+    written = conditional(bundle, benign, tmp_path / "b", QUICK, also=changes, progress=False).spec
+    assert (written.groups, written.edges, written.level) == (plain.groups, plain.edges, plain.level)
+    found = {row.part: row for row in written.coverage if row.group is None}
+    assert {name for name, row in found.items() if not row.fitted} <= set(changes) and not found["same"].fitted
+    assert found["same"].images == found["same"].tracks <= TRACKS and found["same"].withheld <= 0.2
+    assert "grey" not in found or found["grey"].withheld == 1
+    assert found["fog"].fitted and found["same"].low <= found["same"].withheld <= found["same"].high
+    old = {key: value for key, value in found["fog"].model_dump().items() if key != "fitted"}
+    assert CoverageSpec(**old).fitted
+    with pytest.raises(UsageError, match="fog takes part in the limits already"):
+        conditional(bundle, benign, tmp_path / "c", QUICK, also={"fog": changes["same"]}, progress=False)
+
+
+def test_the_command(tmp_path: Path, bundle: Bundle, folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """It prints the limits with what was measured, as `bundle show` does afterwards, writes the bundle and the
+    report, and says what it left out."""
     options = ["--false-positive-rate", RATE, "--frames", 2, "--far", 1, "--shift", "fog", "--least-tracks", 5]
+    options += ["--also", "half,gamma-2"]
     done = lab(
         *("conditional", "--bundle", bundle.path, "--images", f"folder:{folder}"),
         *("--out", tmp_path / "new", "--json", tmp_path / "report.json", *options),
     )
     assert done.returncode == 0, done.stderr
     assert "limits by size, set for 5.000% withheld" in done.stdout and "withheld, fog:" in done.stdout
+    printed = " ".join(done.stdout.split())  # however wide the terminal is
+    assert "withheld, half:" in printed and "took no part in the limits" in printed
+    assert cli.run(cli.app, ["bundle", "show", str(tmp_path / "new")], "firewall") == 0
+    shown = capsys.readouterr().out
+    assert "withheld, half:" in shown and "withheld, gamma-2:" in shown
     assert "tracks.json was set with the rule that the bundle had" in done.stdout
     assert (tmp_path / "report.json").is_file() and load_bundle(tmp_path / "new").files[CONDITIONAL_FILE]
 
@@ -143,6 +170,7 @@ def test_the_command(tmp_path: Path, bundle: Bundle, folder: Path) -> None:
         (["--edges", "0"], "--edges must ascend"),
         (["--power", "0.5"], "--power"),
         (["--shift", "snow"], "unknown shift snow"),
+        (["--also", "hail"], "--also: unknown change 'hail'"),
         (["--shift-share", "1"], "--shift-share"),
         (["--frames", "0"], "--frames"),
         (["--false-positive-rate", "0"], "between 0 and 1"),

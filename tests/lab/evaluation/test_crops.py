@@ -230,20 +230,23 @@ def test_a_folder_that_cannot_be_made(signs: Path, tmp_path: Path) -> None:
 
 def test_families_that_were_left_out(signs: Path, run: tuple[Path, str]) -> None:
     """Each bundle is measured on its own family alone, the worst row first, with the figures that `evaluate attacks`
-    gives; a family without an attack is named before anything is made."""
+    gives, and that of a bundle that has met all beside; a family without an attack is named before anything is made."""
     work, text = run
     settings = Settings(attacks=ATTACKS, images=str(signs), limit=7, benign=9)
-    found = left_out({"own-size": "default", "pixels": "default"}, settings, work)
+    found = left_out({"own-size": "default", "pixels": "default"}, settings, work, "default", "made so")
 
     assert {(row["family"], row["attack"]) for row in found["rows"]} == {
         ("own-size", ATTACKS[0]),
         ("pixels", ATTACKS[1]),
     }
     for row in found["rows"]:
-        assert row["wrong_release"] == json.loads(text)["attacks"][row["attack"]]["wrong_release"]
+        assert row["wrong_release"] == json.loads(text)["attacks"][row["attack"]]["wrong_release"] == row["with_all"]
+        own = found["families"][row["family"]]
+        assert own["mean"] == own["worst"]["rate"] == own["with_all"] == row["wrong_release"]["rate"]
     rates = [row["wrong_release"]["rate"] for row in found["rows"]]
+    assert found["note"] == "made so" and found["with_all"] == found["mean"]
     assert rates == sorted(rates, reverse=True) and found["mean"] == pytest.approx(np.mean(rates))
-    assert found["worst"]["rate"] == rates[0] and set(found["benign_withheld"]) == {"own-size", "pixels"}
+    assert found["worst"]["rate"] == rates[0] and set(found["benign_withheld"]) == {"own-size", "pixels", "with_all"}
     with pytest.raises(UsageError, match="of the family light"):
         left_out({"light": "default"}, settings, work / "none")
     assert not (work / "none").exists()

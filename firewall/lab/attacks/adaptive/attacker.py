@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -16,7 +16,7 @@ from firewall.lab.attacks.adaptive.ball import Ball
 from firewall.lab.attacks.adaptive.descent import WAYS
 from firewall.lab.attacks.adaptive.gate import Gate
 from firewall.lab.attacks.adaptive.picture import Picture
-from firewall.lab.attacks.adaptive.search import Search, decide, search
+from firewall.lab.attacks.adaptive.search import BOUNDARY, Search, decide, search
 from firewall.lab.attacks.adaptive.whole import Found, Walk, walk
 from firewall.lab.models import load_torch
 from firewall.screening import Firewall
@@ -55,10 +55,10 @@ class Plan:
     def __post_init__(self) -> None:
         if self.method not in METHODS:
             raise UsageError(f"--method must be one of {', '.join(METHODS)}, got {self.method!r}")
-        if self.search.subspace == "shadow" and self.method != "decision":
+        if self.search.decides and self.method != "decision":
             raise UsageError(
-                f"--subspace shadow is for --method decision, got {self.method!r}: a shadow keeps to no norm, and has "
-                "no gradient here"
+                f"--subspace {self.search.subspace} is for --method decision, got {self.method!r}: it has no gradient "
+                "here"
             )
 
     @property
@@ -108,7 +108,12 @@ class Attacker:
         return picture
 
     def row(
-        self, index: int, pixels: Pixels, label: int, keep: Callable[[Pixels], str] | None = None
+        self,
+        index: int,
+        pixels: Pixels,
+        label: int,
+        keep: Callable[[Pixels], str] | None = None,
+        others: Iterable[Pixels] = (),
     ) -> dict[str, Any]:
         """Attack one image.
 
@@ -117,14 +122,16 @@ class Attacker:
             pixels: Uint8 (h, w, 3) RGB, the region's own pixels.
             label: Its class.
             keep: Stores the attacked image and says where.
+            others: Pictures of other signs; a walk along the border starts from them.
 
         Returns:
             Ready for JSON: label, released, released_label, wrong (a label was released, and not the right one),
             queries (asked of the real firewall), steps, linf and l2 of the change in units of 0..1, method, target,
-            suspicion, size.
+            suspicion, size; of a walk `nearest`, how near a wrong release came in the ball's norm.
         """
         gate = Gate(self.firewall, label)
-        found = self._found(gate, pixels, [self.plan.seed, index])
+        shape = (pixels.shape[1], pixels.shape[0])
+        found = self._found(gate, pixels, [self.plan.seed, index], (resize(other, *shape) for other in others))
         attempt, change = found.attempt, found.attempt.pixels.astype(np.float64) - pixels
         verdict = attempt.verdict
         row = {
@@ -139,14 +146,16 @@ class Attacker:
             "method": found.way,
             "target": found.target,
             "suspicion": verdict.suspicion,
-            "size": [pixels.shape[1], pixels.shape[0]],
+            "size": list(shape),
         }
+        if self.plan.search.subspace == BOUNDARY:
+            row["nearest"] = found.nearest
         return row if keep is None else {**row, "file": keep(attempt.pixels)}
 
-    def _found(self, gate: Gate, pixels: Pixels, seed: list[int]) -> Found:
+    def _found(self, gate: Gate, pixels: Pixels, seed: list[int], others: Iterator[Pixels]) -> Found:
         plan = self.plan
         if plan.method == "decision":
-            return decide(gate, pixels, plan.ball, plan.search, seed)
+            return decide(gate, pixels, plan.ball, plan.search, seed, others)
         found = None
         if self.picture is not None:
             found = walk(self.picture, gate, pixels, plan.ball, plan.walk, seed)

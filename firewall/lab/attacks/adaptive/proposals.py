@@ -16,11 +16,10 @@ __all__ = ["SUBSPACES", "changed", "draw"]
 Pixels = npt.NDArray[np.uint8]
 Change = npt.NDArray[np.float32]
 
-#: What changes may be made of. A shadow is as dark as shadows are: no norm bounds it.
-SUBSPACES = ("pixels", "low-frequency", "shadow")
+#: What changes may be made of.
+SUBSPACES = ("pixels", "low-frequency")
 #: Waves along a side that a random change of low frequency has at the most.
 _WAVES = 12
-_DARKNESS = (0.3, 0.7)
 
 
 def draw(pixels: Pixels, ball: Ball, subspace: str, generator: np.random.Generator) -> Change:
@@ -28,9 +27,9 @@ def draw(pixels: Pixels, ball: Ball, subspace: str, generator: np.random.Generat
 
     Args:
         pixels: Uint8 (h, w, 3), the original.
-        ball: What is allowed; a shadow doesn't keep to it.
+        ball: What is allowed.
         subspace: One of SUBSPACES. `pixels`: squares of random colours, from one pixel to half the side;
-            `low-frequency`: random cosines of few waves; `shadow`: a darker triangle (Zhong et al., CVPR 2022).
+            `low-frequency`: random cosines of few waves.
         generator: Draws it.
 
     Returns:
@@ -40,10 +39,6 @@ def draw(pixels: Pixels, ball: Ball, subspace: str, generator: np.random.Generat
         UsageError: There is no such subspace.
     """
     height, width = pixels.shape[:2]
-    if subspace == "shadow":
-        mask = _triangle(height, width, generator)[..., None]
-        darker: Change = -pixels.astype(np.float32) * mask * np.float32(1 - generator.uniform(*_DARKNESS))
-        return darker
     if subspace not in SUBSPACES:
         raise UsageError(f"subspace must be one of {', '.join(SUBSPACES)}, got {subspace!r}")
     make = _cosines if subspace == "low-frequency" else _squares
@@ -53,22 +48,18 @@ def draw(pixels: Pixels, ball: Ball, subspace: str, generator: np.random.Generat
     return (change * (ball.eps * 255 / max(float(np.linalg.norm(change)), 1e-9))).astype(np.float32)
 
 
-def changed(pixels: Pixels, change: Change, ball: Ball, subspace: str) -> Pixels:
+def changed(pixels: Pixels, change: Change, ball: Ball) -> Pixels:
     """An image with a change, cut to what is allowed, as bytes.
 
     Args:
         pixels: Uint8 (h, w, 3).
         change: Float32 (h, w, 3), of `draw` or a mixture of several.
-        ball: What is allowed; a shadow doesn't keep to it.
-        subspace: One of SUBSPACES.
+        ball: What is allowed.
 
     Returns:
         Uint8 (h, w, 3).
     """
     moved = pixels + change
-    if subspace == "shadow":
-        shaded: Pixels = np.clip(np.rint(moved), 0, 255).astype(np.uint8)
-        return shaded
     centre = torch.from_numpy(pixels.astype(np.float32)).permute(2, 0, 1)[None] / 255
     point = torch.from_numpy(moved.astype(np.float32)).permute(2, 0, 1)[None] / 255
     return ball.rounded(ball.project(point, centre)[0], pixels)
@@ -95,15 +86,3 @@ def _squares(height: int, width: int, generator: np.random.Generator) -> Change:
     signs = generator.choice([-1.0, 1.0], (rows, columns, 3)).astype(np.float32)
     field: Change = signs.repeat(edge, 0).repeat(edge, 1)[:height, :width]
     return field
-
-
-def _triangle(height: int, width: int, generator: np.random.Generator) -> Change:
-    """1 inside a random triangle, 0 outside, float32 (height, width)."""
-    corners = generator.uniform(-0.15, 1.15, (3, 2)) * (width, height)
-    y, x = np.mgrid[:height, :width] + 0.5
-    sides = []
-    for first, second in zip(corners, np.roll(corners, -1, axis=0), strict=True):
-        sides.append((second[0] - first[0]) * (y - first[1]) - (second[1] - first[1]) * (x - first[0]))
-    found = np.stack(sides)
-    inside: Change = np.asarray((found >= 0).all(0) | (found <= 0).all(0), np.float32)
-    return inside

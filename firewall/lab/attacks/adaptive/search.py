@@ -1,4 +1,4 @@
-"""Attacks without gradients: one that sees what is released and no more, and one that sees suspicion and logits.
+"""Attacks without gradients: some that see what is released and no more, and one that sees suspicion and logits.
 
 Both try a random change, keep it if it brings them nearer, and mix new ones into it (as Square and the evolution
 strategies of decision-based attacks do). What "nearer" means is all that tells them apart.
@@ -6,7 +6,7 @@ strategies of decision-based attacks do). What "nearer" means is all that tells 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -14,17 +14,22 @@ import numpy.typing as npt
 
 from firewall.errors import UsageError
 from firewall.lab.attacks.adaptive.ball import Ball
+from firewall.lab.attacks.adaptive.blind import search_draws, walk_boundary
 from firewall.lab.attacks.adaptive.gate import Attempt, Gate
 from firewall.lab.attacks.adaptive.proposals import SUBSPACES, Change, changed, draw
 from firewall.lab.attacks.adaptive.whole import Found
+from firewall.lab.datasets.obstructions import DRAWS
 
-__all__ = ["Search", "decide", "search"]
+__all__ = ["BOUNDARY", "Search", "decide", "search"]
 
 Pixels = npt.NDArray[np.uint8]
 #: How near an attempt came; larger is nearer.
 Nearness = Callable[[Attempt], float]
 
 _FRESH, _PATIENCE = 0.35, 60
+
+#: The walk along the border of what is released wrongly.
+BOUNDARY = "boundary"
 
 
 @dataclass(frozen=True)
@@ -33,7 +38,8 @@ class Search:
 
     Args:
         queries: How many images are shown to the firewall at most, 1 or more.
-        subspace: One of `proposals.SUBSPACES`.
+        subspace: One of `proposals.SUBSPACES`; for `decide` also BOUNDARY, or a family of draws, a key of
+            firewall.lab.datasets.obstructions.DRAWS.
 
     Raises:
         UsageError: A parameter is out of its range.
@@ -43,28 +49,41 @@ class Search:
     subspace: str = "low-frequency"
 
     def __post_init__(self) -> None:
-        if self.queries < 1 or self.subspace not in SUBSPACES:
+        if self.queries < 1 or self.subspace not in (*SUBSPACES, BOUNDARY, *DRAWS):
             raise UsageError(
                 f"queries {self.queries}, subspace {self.subspace}; allowed are queries >= 1 and the subspaces "
-                f"{', '.join(SUBSPACES)}"
+                f"{', '.join((*SUBSPACES, BOUNDARY, *DRAWS))}"
             )
 
+    @property
+    def decides(self) -> bool:
+        """Whether the subspace is for `decide` alone."""
+        return self.subspace not in SUBSPACES
 
-def decide(gate: Gate, pixels: Pixels, ball: Ball, settings: Search, seed: Sequence[int]) -> Found:
+
+def decide(
+    gate: Gate, pixels: Pixels, ball: Ball, settings: Search, seed: Sequence[int], others: Iterator[Pixels]
+) -> Found:
     """Attack by what is released alone: the right label, a wrong one, or nothing.
 
-    A label that is withheld tells a little: the change does something. From there it goes on.
+    A label that is withheld tells a little: the change does something. From there it goes on. Draws and the walk: see
+    firewall.lab.attacks.adaptive.blind.
 
     Args:
         gate: The firewall, with the right label.
         pixels: Uint8 (h, w, 3).
-        ball: What is allowed.
+        ball: What is allowed; a draw keeps to no norm.
         settings: How long to try.
         seed: What all random choices depend on.
+        others: Pictures of other signs of the same shape, for the walk.
 
     Returns:
         The first success, or the candidate that came nearest.
     """
+    if settings.subspace in DRAWS:
+        return search_draws(gate, pixels, settings.subspace, settings.queries, seed)
+    if settings.subspace == BOUNDARY:
+        return walk_boundary(gate, pixels, ball, settings.queries, seed, others)
     return _climb(gate, pixels, ball, settings, seed, lambda found: 0.0 if found.verdict.released else 1.0, "decision")
 
 
@@ -120,15 +139,14 @@ def _climb(
     while gate.queries < until and not best.wrong:
         fresh = draw(pixels, ball, subspace, generator)
         lost = idle >= _PATIENCE and start is None  # a dead end
-        alone = subspace == "shadow"  # two of them mixed are no shadow
-        if alone or lost or not change.any() or generator.random() < _FRESH:
+        if lost or not change.any() or generator.random() < _FRESH:
             tried = fresh
         else:
             share = np.float32(2 ** generator.uniform(-4, 0.5))
             tried = change + share * fresh
             if generator.random() < 0.3:
                 tried = tried * np.float32(generator.uniform(0.6, 1))
-        found = gate.ask(changed(pixels, tried, ball, subspace))
+        found = gate.ask(changed(pixels, tried, ball))
         now = nearness(found)
         if found.wrong or now > level or (now == level and level > 0) or lost:
             idle = 0 if found.wrong or now > level or lost else idle + 1

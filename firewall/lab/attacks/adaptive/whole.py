@@ -67,12 +67,14 @@ class Found:
         way: How it was found.
         target: The class that was aimed at; None: none.
         steps: Steps by gradient, all ways together.
+        nearest: Of a walk: how near a wrong release came in the ball's norm, in units of 0..1; None: there was none.
     """
 
     attempt: Attempt
     way: str
     target: int | None
     steps: int
+    nearest: float | None = None
 
 
 def walk(picture: Picture, gate: Gate, pixels: Pixels, ball: Ball, settings: Walk, seed: Sequence[int]) -> Found:

@@ -6,6 +6,7 @@ import dataclasses
 import hashlib
 import io
 import json
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -22,7 +23,7 @@ from firewall.lab.datasets.packs import load_pack
 from firewall.lab.evaluation.crops.images import Crops
 from firewall.lab.models import Protected
 
-__all__ = ["attacked", "check"]
+__all__ = ["attacked", "check", "kept"]
 
 Pixels = npt.NDArray[np.uint8]
 
@@ -75,31 +76,61 @@ def attacked(name: str, classifier: Protected, crops: Crops, folder: Path, seed:
     # Attacks that are fitted to many images at once get as many as they ask for.
     size = asked if (asked := by_name(name).chunk) > _LARGE else _CHUNK
     made: list[Pixels] = []
-    folder.mkdir(parents=True, exist_ok=True)
     places = range(0, len(crops), size)
-    for start in track(places, f"attacking: {name}", transient=True, console=Console(stderr=True)):
-        chunk = crops.take(np.arange(start, min(start + size, len(crops))))
-        key = _key(name, classifier, chunk, seed)
-        file = folder / f"{key}.npz"
-        found = _read(file, len(chunk))
-        if found is None:
-            # A seed of the chunk's own, so that equal images in two chunks don't get equal random starts.
-            seen = (classifier.width, classifier.height)
-            images = attack_crops(name, classifier.network, chunk.images, chunk.labels, int(key[:12], 16), size=seen)
-            _write(file, name, chunk, images)
-            found = _read(file, len(chunk))
-        if found is None:
-            raise DataError(
-                f"{file} can't be read again after it was written; is the disk damaged? Name another --work"
-            )
-        made += found
-    return Crops(made, crops.labels, crops.groups, crops.sources)
-
-
-def _key(name: str, classifier: Protected, chunk: Crops, seed: int) -> str:
     attack = by_name(name)
     criterion: Any = attack.criterion
     parameters = [attack.name, dataclasses.asdict(attack), type(criterion).__name__, dataclasses.asdict(criterion)]
+    for start in track(places, f"attacking: {name}", transient=True, console=Console(stderr=True)):
+        chunk = crops.take(np.arange(start, min(start + size, len(crops))))
+
+        def make(own: int, chunk: Crops = chunk) -> list[Pixels]:
+            seen = (classifier.width, classifier.height)
+            return attack_crops(name, classifier.network, chunk.images, chunk.labels, own, size=seen)
+
+        made += kept(name, classifier, chunk, folder, seed, make, parameters)
+    return Crops(made, crops.labels, crops.groups, crops.sources)
+
+
+def kept(
+    name: str,
+    classifier: Protected,
+    chunk: Crops,
+    folder: Path,
+    seed: int,
+    make: Callable[[int], list[Pixels]],
+    parameters: Any = (),
+) -> list[Pixels]:
+    """Attacked images that are made once.
+
+    Args:
+        name: Of the attack.
+        classifier: That is attacked.
+        chunk: What the images are made of.
+        folder: They are a pack there, named by the SHA-256 of all these.
+        seed: Of the attack's random numbers.
+        make: Seed of the chunk's own -> the images, uint8 (h, w, 3) each. With it equal images in two chunks don't get
+            equal random starts.
+        parameters: Of the attack, ready for JSON.
+
+    Returns:
+        What `make` gave, now or before.
+
+    Raises:
+        DataError: There is no room, or the disk is damaged.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    key = _key(name, classifier, chunk, seed, parameters)
+    file = folder / f"{key}.npz"
+    found = _read(file, len(chunk))
+    if found is None:
+        _write(file, name, chunk, make(int(key[:12], 16)))
+        found = _read(file, len(chunk))
+    if found is None:
+        raise DataError(f"{file} can't be read again after it was written; is the disk damaged? Name another --work")
+    return found
+
+
+def _key(name: str, classifier: Protected, chunk: Crops, seed: int, parameters: Any) -> str:
     made_of = hashlib.sha256(json.dumps([classifier.sha256, name, parameters, seed], default=str).encode())
     for image, label, source in zip(chunk.images, chunk.labels.tolist(), chunk.sources, strict=True):
         made_of.update(f"{image.shape} {label} {source}".encode() + np.ascontiguousarray(image).tobytes())

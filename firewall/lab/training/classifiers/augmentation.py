@@ -7,13 +7,19 @@ sweep on benign images, and the resolutions that signs are cropped at.
 from __future__ import annotations
 
 import io
+from collections.abc import Collection
 
 import cv2
 import numpy as np
 import numpy.typing as npt
 from PIL import Image
 
-__all__ = ["MIRROR", "augment"]
+from firewall.transforms import resize
+
+__all__ = ["MIRROR", "STEPS", "augment"]
+
+#: Parts of an augmentation, in their order. Each can be left out.
+STEPS = ("resize", "pose", "light", "blur", "noise", "jpeg", "occlude")
 
 #: Class of the mirror image of each class that has one: symmetric signs and left/right pairs.
 MIRROR: dict[int, int] = {
@@ -31,33 +37,34 @@ MIRROR: dict[int, int] = {
 Pixels = npt.NDArray[np.uint8]
 
 
-def augment(pixels: Pixels, size: int, generator: np.random.Generator) -> Pixels:
+def augment(pixels: Pixels, size: int, generator: np.random.Generator, without: Collection[str] = ()) -> Pixels:
     """One random version of a sign.
 
     Args:
         pixels: Uint8 (H, W, 3) of any size.
         size: Height and width of the result, in pixels.
         generator: What it is drawn with.
+        without: Those of STEPS that are left out.
 
     Returns:
         Uint8 (size, size, 3).
     """
     chance = generator.random
-    if max(pixels.shape[:2]) > 36 and chance() < 0.5:
+    if "resize" not in without and max(pixels.shape[:2]) > 36 and chance() < 0.5:
         side = int(generator.integers(20, 40))
         filtering = cv2.INTER_LINEAR if chance() < 0.7 else cv2.INTER_AREA
         pixels = np.asarray(cv2.resize(pixels, (side, side), interpolation=filtering), np.uint8)
-    pixels = _pose(pixels, size, generator)
-    if chance() < 0.9:
+    pixels = resize(pixels, size, size) if "pose" in without else _pose(pixels, size, generator)
+    if "light" not in without and chance() < 0.9:
         pixels = _light(pixels, generator)
-    if chance() < 0.3:
+    if "blur" not in without and chance() < 0.3:
         pixels = _blur(pixels, generator)
-    if chance() < 0.3:
+    if "noise" not in without and chance() < 0.3:
         noise = generator.normal(0, generator.uniform(1, 12), pixels.shape)
         pixels = np.clip(pixels + noise, 0, 255).astype(np.uint8)
-    if chance() < 0.5:
+    if "jpeg" not in without and chance() < 0.5:
         pixels = _jpeg(pixels, int(generator.integers(20, 101)))
-    if chance() < 0.25:
+    if "occlude" not in without and chance() < 0.25:
         pixels = _occlude(pixels, generator)
     return pixels
 

@@ -26,7 +26,7 @@ from firewall.lab.datasets import gtsrb
 from firewall.lab.models.sign_classifier import INPUT_SIZE, SignClassifier
 from firewall.lab.training.classifiers.augmentation import MIRROR
 from firewall.lab.training.classifiers.outliers import partial
-from firewall.lab.training.classifiers.variety import Variety, obstructions, version
+from firewall.lab.training.classifiers.variety import Variety, varied, version
 from firewall.lab.training.loop import Schedule, fit, read_checkpoint
 from firewall.transforms import resize
 
@@ -45,7 +45,8 @@ class Settings(Schedule):
         partial_share: Share of the outliers that are parts of signs.
         obstructed: Share of the versions with a shadow, a sticker, light, dirt ... on them.
         weather: Share of the versions under rain, fog, darkness ...
-        without: Names of obstructions that are not drawn, so that they can be measured as unseen.
+        without: Names of obstructions, or of whole families (`firewall.lab.datasets.families`), that are not drawn, so
+            that they can be measured as unseen.
     """
 
     label_smoothing: float = 0.08
@@ -63,7 +64,7 @@ class Settings(Schedule):
         Raises:
             UsageError: See `obstructions`.
         """
-        return Variety(self.obstructed, obstructions(self.without), self.weather, MIRROR)
+        return varied(self.obstructed, self.weather, self.without, MIRROR)
 
 
 def train(

@@ -10,13 +10,15 @@ import numpy as np
 
 from firewall.errors import UsageError
 from firewall.frame import Pixels
+from firewall.lab.datasets.families import named
 from firewall.lab.datasets.obstructions import OBSTRUCTIONS, obstruct
 from firewall.lab.datasets.shifts import KINDS
 from firewall.lab.training.classifiers.augmentation import augment
 
-__all__ = ["Variety", "obstructions", "version"]
+__all__ = ["WEATHER", "Variety", "varied", "version"]
 
-_WEATHER = ("rain", "fog", "dark", "bright", "sharp", "noise")
+#: Kinds of weather that are drawn.
+WEATHER = ("rain", "fog", "dark", "bright", "sharp", "noise")
 #: Longer side in pixels that larger images are reduced to first.
 _LARGEST = 96
 
@@ -31,26 +33,36 @@ class Variety:
         weather: Share of the versions under rain, fog, darkness ...
         mirror: Class of the mirror image of each class that has one; half of their versions are mirrored, and half of
             what is no sign.
+        kinds_of_weather: Of which kinds, keys of `firewall.lab.datasets.shifts.KINDS`; if there are none, none is.
+        without: Steps of `augment` that are left out.
     """
 
     obstructed: float = 0.4
     kinds: tuple[str, ...] = tuple(OBSTRUCTIONS)
     weather: float = 0.2
     mirror: Mapping[int, int] = field(default_factory=dict)
+    kinds_of_weather: tuple[str, ...] = WEATHER
+    without: tuple[str, ...] = ()
 
 
-def obstructions(without: Sequence[str]) -> tuple[str, ...]:
-    """The names of all obstructions but these.
+def varied(obstructed: float, weather: float, without: Sequence[str], mirror: Mapping[int, int]) -> Variety:
+    """How versions differ where something is left out.
+
+    Args:
+        obstructed: As of `Variety`.
+        weather: As of `Variety`.
+        without: Names of obstructions, or of whole families (`firewall.lab.datasets.families`).
+        mirror: As of `Variety`.
 
     Raises:
-        UsageError: One is unknown, or none is left.
+        UsageError: What is left out is unknown, or no obstruction is left.
     """
-    unknown = [name for name in without if name not in OBSTRUCTIONS]
-    kinds = tuple(kind for kind in OBSTRUCTIONS if kind not in without)
-    if unknown or not kinds:
-        what = f"unknown obstruction {unknown[0]!r}" if unknown else "no obstruction is left"
-        raise UsageError(f"--without: {what}; known: {', '.join(OBSTRUCTIONS)}")
-    return kinds
+    left_out = named(without)
+    kinds = tuple(kind for kind in OBSTRUCTIONS if kind not in left_out.obstructions)
+    if not kinds:
+        raise UsageError(f"--without: no obstruction is left; known: {', '.join(OBSTRUCTIONS)}")
+    seen = tuple(kind for kind in WEATHER if kind not in left_out.weather)
+    return Variety(obstructed, kinds, weather, mirror, seen, left_out.steps)
 
 
 def version(pixels: Pixels, size: int, variety: Variety, generator: np.random.Generator) -> Pixels:
@@ -76,9 +88,10 @@ def version(pixels: Pixels, size: int, variety: Variety, generator: np.random.Ge
     before = generator.random() < 0.5  # what lies on the sign is seen under its pose and through the camera
     if obstructed and before:
         pixels = obstruct(pixels, generator, variety.kinds)
-    pixels = augment(pixels, size, generator)
+    pixels = augment(pixels, size, generator, variety.without)
     if obstructed and not before:
         pixels = obstruct(pixels, generator, variety.kinds)
-    if generator.random() < variety.weather:
-        pixels = KINDS[_WEATHER[int(generator.integers(len(_WEATHER)))]].drawn(pixels, generator)
+    weather = variety.kinds_of_weather
+    if weather and generator.random() < variety.weather:
+        pixels = KINDS[weather[int(generator.integers(len(weather)))]].drawn(pixels, generator)
     return pixels

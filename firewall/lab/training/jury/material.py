@@ -132,6 +132,9 @@ def _from_dataset(spec: str, name: str, part: str, labels: Sequence[str], larges
 
 def _runs(known: npt.NDArray[np.int64]) -> npt.NDArray[np.bool_]:
     held = np.zeros(len(known), bool)
+    # A class of fewer images can't give a fifth: those of all such classes are divided together.
+    classes, place, counts = np.unique(known, return_inverse=True, return_counts=True)
+    known = np.where(counts < _EVERY, -1, classes)[place]
     for label in np.unique(known).tolist():
         places = np.flatnonzero(known == label)
         runs = _RUNS if label >= 0 else _RUNS_UNLABELLED

@@ -21,7 +21,7 @@ from firewall.lab.datasets import gtsrb
 from firewall.lab.datasets.packs import load_images, open_pack
 from firewall.lab.models.juror import juror_kind
 from firewall.lab.training.classifiers.augmentation import MIRROR
-from firewall.lab.training.classifiers.variety import Variety, obstructions
+from firewall.lab.training.classifiers.variety import Variety, varied
 from firewall.lab.training.jury.scenes import crops_without_sign
 from firewall.lab.training.jury.training import JurorSettings, predict, train_juror
 from firewall.lab.training.loop import checked_device
@@ -158,6 +158,7 @@ def train_on_lot(
             "crops without a sign": len(lot.others),
             "epochs": settings.epochs,
             "refines": settings.start or None,
+            **({"without": list(settings.without)} if settings.without else {}),
         },
         "split": {"by": "track", "seed": gtsrb.KEPT_OUT[1], "calibration_share": gtsrb.KEPT_OUT[0]},
         "accuracy": {
@@ -177,9 +178,9 @@ def sign_variety(settings: JurorSettings) -> Variety:
     """How the versions of signs differ under these settings.
 
     Raises:
-        UsageError: An obstruction that is left out is unknown, or all of them are left out.
+        UsageError: What is left out is unknown, or no obstruction is left.
     """
-    return Variety(settings.obstructed, obstructions(settings.without), settings.weather, MIRROR)
+    return varied(settings.obstructed, settings.weather, settings.without, MIRROR)
 
 
 def without_sign(path: Path) -> list[Pixels]:

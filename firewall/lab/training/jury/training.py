@@ -15,6 +15,7 @@ from torch.utils.data import Dataset
 
 from firewall.errors import DataError, UsageError
 from firewall.frame import Pixels
+from firewall.lab.datasets.families import named
 from firewall.lab.models.juror import Juror, Kind, juror_kind
 from firewall.lab.training.classifiers.variety import Variety
 from firewall.lab.training.jury.adversary import Adversary
@@ -22,7 +23,7 @@ from firewall.lab.training.jury.opinions import Opinions
 from firewall.lab.training.loop import Schedule, fit, read_checkpoint
 from firewall.transforms import resize
 
-__all__ = ["JurorSettings", "fit_juror", "load_juror", "predict", "train_juror"]
+__all__ = ["JurorSettings", "fit_juror", "load_juror", "predict", "sign_adversary", "train_juror"]
 
 
 @dataclass(frozen=True)
@@ -38,7 +39,8 @@ class JurorSettings(Schedule):
         smooth: Share of each batch that is attacked smoothly.
         obstructed: Share of the versions with something on the sign.
         weather: Share of the versions in bad weather.
-        without: Names of obstructions that are not drawn, so that they can be measured as unseen.
+        without: Names of obstructions, or of whole families (`firewall.lab.datasets.families`), that are not drawn, so
+            that they can be measured as unseen.
         start: Checkpoint of a juror of this kind to begin with; empty: random weights.
         bfloat16: Whether passes run in bfloat16, which is faster on processors that have it.
     """
@@ -115,7 +117,7 @@ def train_juror(
         len(images) + round(settings.other_share * len(images)),
         settings,
         out,
-        adversary=Adversary(settings.attacked, settings.smooth, bfloat16=settings.bfloat16),
+        adversary=sign_adversary(settings),
         label_smoothing=settings.label_smoothing,
         held=lambda model: _accuracy(model, held, kind.size),
         start=_started(settings) if settings.start else None,
@@ -125,12 +127,23 @@ def train_juror(
     )
 
 
+def sign_adversary(settings: JurorSettings) -> Adversary:
+    """How batches are attacked under these settings."""
+    smooth = 0.0 if named(settings.without).smooth else settings.smooth
+    return Adversary(settings.attacked, smooth, bfloat16=settings.bfloat16)
+
+
 def _started(settings: JurorSettings) -> Juror:
     first, before, _ = load_juror(Path(settings.start))
     if (before.kind, before.outputs) != (settings.kind, settings.outputs):
         raise UsageError(
             f"--start {settings.start} is a juror {before.kind} of {before.outputs} outputs; one of kind "
             f"{settings.kind} and {settings.outputs} outputs is needed"
+        )
+    if met := [name for name in settings.without if name not in before.without]:
+        raise UsageError(
+            f"--start {settings.start} is a juror that has met {', '.join(met)}, which --without leaves out; begin "
+            "with random weights, or with one that was trained without"
         )
     return first
 

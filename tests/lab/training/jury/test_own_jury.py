@@ -26,7 +26,7 @@ from firewall.lab.models.classifier_folder import load_card
 from firewall.lab.models.juror import Juror, kind_for
 from firewall.lab.training.jury.figures import rate, robust
 from firewall.lab.training.jury.lessons import Habits, Lessons
-from firewall.lab.training.jury.material import load_material
+from firewall.lab.training.jury.material import _runs, load_material
 from firewall.lab.training.jury.own_jury import JuryPlan, passes_for
 from firewall.lab.training.jury.teacher import Teacher
 from tests.lab.coloured_shapes import CLASSES, SIZE, shapes, trained
@@ -147,6 +147,18 @@ def test_a_fifth_is_kept_out_and_copies_are_on_one_side(place: Path, tmp_path: P
     copies = load_material(str(tmp_path), LABELS, 64)
     learnt = {image.tobytes() for image in copies.part(held=False)[0]}
     assert not any(image.tobytes() in learnt for image in copies.part(held=True)[0])
+
+
+def test_a_fifth_of_many_small_classes_is_kept_out() -> None:
+    """Where no class has five images, as with photographs of a thousand classes: of all together. Larger classes beside
+    them give a fifth of their own, and what has no class is divided as before."""
+    single = _runs(np.arange(150))
+    assert 25 <= single.sum() <= 35
+    assert np.array_equal(single, _runs(np.full(150, -1)))
+    mixed = np.concatenate([np.arange(100), np.full(50, 200), np.full(100, -1)])
+    held = _runs(mixed)
+    assert held[100:150].sum() == 10 and 30 <= held.sum() - 10 <= 50
+    assert np.array_equal(_runs(np.repeat([0, 1], 50)), np.tile(_runs(np.zeros(50, np.int64)), 2))
 
 
 def test_images_that_are_none(place: Path, tmp_path: Path) -> None:
