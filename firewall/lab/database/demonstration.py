@@ -51,7 +51,7 @@ def make(out: Path, bundle: str, *, seed: int) -> dict[str, Any]:
             bytes.
     """
     guard = Firewall.load(bundle, exhaustive=True)
-    finder = build("signs")
+    finder = build("signs", bundle=guard.bundle)
     model = from_onnx(guard.bundle.files[guard.bundle.manifest.classifier.file])
     patches: list[Patch] = []
     fooled = withheld = missed = 0

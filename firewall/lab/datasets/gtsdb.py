@@ -20,7 +20,7 @@ from firewall.lab.datasets.gtsrb import CLASS_NAMES
 from firewall.lab.datasets.packs import open_pack
 from firewall.sources.folder import FileImages, folders
 
-__all__ = ["Box", "Scenes", "cut", "load_scenes", "open_gtsdb"]
+__all__ = ["Box", "Scenes", "cut", "load_scenes", "open_gtsdb", "scenes_of_pack"]
 
 Pixels = npt.NDArray[np.uint8]
 
@@ -145,7 +145,7 @@ def load_scenes(root: Path) -> Scenes:
     """
     pack = root / "gtsdb_train.npz"
     if pack.is_file():
-        return _from_pack(pack)
+        return scenes_of_pack(pack)
     tables = [place / "gt.txt" for place, names in folders(root) if "gt.txt" in names]
     # The full archive holds a table of its own in a sub-folder of single signs; frames lie beside the right one.
     tables = [table for table in tables if any(table.parent.glob("[0-9]*.ppm"))]
@@ -156,7 +156,15 @@ def load_scenes(root: Path) -> Scenes:
     return _from_files(tables[0])
 
 
-def _from_pack(path: Path) -> Scenes:
+def scenes_of_pack(path: Path) -> Scenes:
+    """The frames and boxes of a pack with the columns `frame` and `boxes`.
+
+    Args:
+        path: The pack.
+
+    Raises:
+        DataError: It is no such pack.
+    """
     frames, columns = open_pack(path)
     missing = [name for name in ("frame", "boxes") if name not in columns]
     if missing:
