@@ -1,15 +1,18 @@
-"""How many traffic signs the colour and shape proposals find, and how often they see one where there is none.
+"""How many traffic signs `--regions signs` finds, and how often it sees one where there is none.
 
-    python benchmarks/regions_recall.py --data DIR [--json FILE]   measure
-    python benchmarks/regions_recall.py --data DIR --fit           make firewall/regions/sign_weights.json again
+    python benchmarks/regions_recall.py --data DIR [--bundle B] [--json FILE]   measure
+    python benchmarks/regions_recall.py --data DIR --fit                        make firewall/regions/sign_weights.json
 
-DIR holds the packs gtsrb_train_orig.npz, gtsrb_train_extra32.npz and road_frames.npz and the video
-solidWhiteRight.mp4. Even GTSRB tracks, even road photos and the first half of the video are for tuning, the others for
-the figures. A sign counts as found when one of the boxes overlaps it with an intersection over union of at least 0.5.
+With a bundle that has a sign finder the figures are that finder's, else those of the proposals by colour and shape.
 
-Signs are whole GTSRB crops, margin included, put into road photos and video frames at random places. `plain` blends
-their edges in; `matched` first makes the crop as bright as the scene around it, so that it isn't given away by a bright
-or dark patch: the harder and more honest of the two.
+DIR holds the packs gtsdb_train.npz, gtsrb_train_orig.npz, gtsrb_train_extra32.npz and road_frames.npz and the video
+solidWhiteRight.mp4. Real scenes: every fifth frame of GTSDB, the first among them, see gtsdb_frames.py. Pasted signs:
+even GTSRB tracks, even road photos and the first half of the video are for tuning, the others for the figures. A sign
+counts as found when one of the boxes overlaps it with an intersection over union of at least 0.5.
+
+Pasted signs are whole GTSRB crops, margin included, put into road photos and video frames at random places. `plain`
+blends their edges in; `matched` first makes the crop as bright as the scene around it, so that it isn't given away by a
+bright or dark patch: the harder and more honest of the two.
 """
 
 from __future__ import annotations
@@ -29,12 +32,13 @@ from typing import Any
 
 import cv2
 import numpy as np
+from gtsdb_frames import KINDS, finder_times, frame_recall, judged
 
+from firewall.bundle import Bundle, load_bundle
 from firewall.frame import Pixels, Region
 from firewall.lab.datasets.packs import load_pack
-from firewall.regions import sign_evidence
+from firewall.regions import build, sign_evidence
 from firewall.regions.boxes import Floats, overlaps
-from firewall.regions.proposals import SignProposals
 from firewall.regions.sign_evidence import FARTHEST, MEASUREMENTS, measure
 from firewall.regions.sign_shapes import FAMILIES, find_outlines, split_layers
 
@@ -43,16 +47,6 @@ FOUND = 0.5
 SIZES, SMALL, LARGE = (24, 120), (24, 48), (120, 270)
 MOST_ENLARGED = 1.5  # larger, and a crop would be only a blur
 GROUPS = {"24-31 px": 32, "32-63 px": 64, "64-119 px": 120, "120 px and more": 9999}
-KINDS = {
-    "red ring": (0, 1, 2, 3, 4, 5, 7, 8, 9, 10, 15, 16),
-    "triangle": (11, *range(18, 32)),
-    "blue disc": tuple(range(33, 41)),
-    "grey disc": (6, 32, 41, 42),
-    "diamond": (12,),
-    "yield": (13,),
-    "octagon": (14,),
-    "no entry": (17,),
-}
 KIND_OF = {label: kind for kind, labels in KINDS.items() for label in labels}
 
 
@@ -320,11 +314,24 @@ def _logistic(table: Floats, truth: Any, worth: Floats, ridge: float = 10.0) -> 
     return weights
 
 
-def report(folder: Path, half: int) -> dict[str, Any]:
+def real(folder: Path, bundle: Bundle) -> dict[str, Any]:
+    """Figures on GTSDB's frames; only these with --real."""
+    find, frames = build("signs", threads=1, bundle=bundle).find, judged(folder)
+    pixels = [frame for frame, _, _ in frames]
+    finder = bundle.manifest.finder
+    about = "colour and shape" if finder is None else f"{finder.file}, {bundle.manifest.files[finder.file].sha256}"
+    times = {"cpu_ms": speed(find, pixels)}
+    if finder is not None:
+        times["finder_cpu_ms"] = finder_times(bundle, pixels[:20])
+    return {"finder": about, "gtsdb": {**frame_recall(find, frames), **times}}
+
+
+def report(folder: Path, half: int, bundle: Bundle) -> dict[str, Any]:
     """All figures of one half."""
-    material, find = Material(folder, half), SignProposals().find
+    material, find = Material(folder, half), build("signs", threads=1, bundle=bundle).find
     counts = [len(find(frame)) for frame in material.frames]
     result: dict[str, Any] = {
+        **real(folder, bundle),
         "half": "report" if half == REPORT else "tune",
         "pasted_plain": recall(find, material.pasted(material.signs, 24, False, 11 + half)),
         "pasted_matched": recall(find, material.pasted(material.signs, 24, True, 21 + half)),
@@ -347,6 +354,8 @@ def main() -> None:
     """The command."""
     parser = argparse.ArgumentParser(description="Recall, false boxes and time of the sign proposals.")
     parser.add_argument("--data", type=Path, required=True, help="folder of the packs and the video")
+    parser.add_argument("--bundle", default="default", help="'default' or the folder of a bundle")
+    parser.add_argument("--real", action="store_true", help="only the frames of GTSDB")
     parser.add_argument("--json", type=Path, help="write the figures of the report half to this file")
     parser.add_argument("--fit", action="store_true", help="fit the weights on the tuning half first and store them")
     parser.add_argument("--half", choices=("tune", "report"), default="report", help="which half to measure on")
@@ -356,7 +365,11 @@ def main() -> None:
         lines = (f'"{name}": {json.dumps(values)}' for name, values in fit(Material(given.data, TUNE)).items())
         stored.write_text("{\n" + ",\n".join(lines) + "\n}\n", encoding="utf-8")
         sign_evidence.default_weights.cache_clear()
-    result = report(given.data, REPORT if given.half == "report" else TUNE)
+    bundle = load_bundle(given.bundle)
+    if given.real:
+        result = real(given.data, bundle)
+    else:
+        result = report(given.data, REPORT if given.half == "report" else TUNE, bundle)
     result |= {"machine": platform.processor() or platform.machine(), "opencv": cv2.__version__, "commit": _commit()}
     _print(result)
     if given.json:
@@ -377,7 +390,8 @@ def _commit() -> str:
 def _print(result: dict[str, Any]) -> None:
     for name, part in result.items():
         if isinstance(part, dict) and "groups" in part:
-            sys.stdout.write(f"\n{name}  ({', '.join(f'{k} {v}' for k, v in part.items() if k != 'groups')})\n")
+            facts = {key: value for key, value in part.items() if key not in ("groups", "classes")}
+            sys.stdout.write(f"\n{name}  ({', '.join(f'{k} {v}' for k, v in facts.items())})\n")
             for group, row in part["groups"].items():
                 sys.stdout.write(f"  {group:16}  {'  '.join(f'{k} {v}' for k, v in row.items())}\n")
         else:
