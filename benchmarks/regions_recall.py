@@ -1,9 +1,6 @@
 """How many traffic signs `--regions signs` finds, and how often it sees one where there is none.
 
-    python benchmarks/regions_recall.py --data DIR [--bundle B] [--json FILE]   measure
-    python benchmarks/regions_recall.py --data DIR --fit                        make firewall/regions/sign_weights.json
-
-With a bundle that has a sign finder the figures are that finder's, else those of the proposals by colour and shape.
+    python benchmarks/regions_recall.py --data DIR [--bundle B] [--real] [--json FILE]
 
 DIR holds the packs gtsdb_train.npz, gtsrb_train_orig.npz, gtsrb_train_extra32.npz and road_frames.npz and the video
 solidWhiteRight.mp4. Real scenes: every fifth frame of GTSDB, the first among them, see gtsdb_frames.py. Pasted signs:
@@ -37,10 +34,8 @@ from gtsdb_frames import KINDS, finder_times, frame_recall, judged
 from firewall.bundle import Bundle, load_bundle
 from firewall.frame import Pixels, Region
 from firewall.lab.datasets.packs import load_pack
-from firewall.regions import build, sign_evidence
+from firewall.regions import build
 from firewall.regions.boxes import Floats, overlaps
-from firewall.regions.sign_evidence import FARTHEST, MEASUREMENTS, measure
-from firewall.regions.sign_shapes import FAMILIES, find_outlines, split_layers
 
 TUNE, REPORT = 0, 1
 FOUND = 0.5
@@ -52,12 +47,11 @@ KIND_OF = {label: kind for kind, labels in KINDS.items() for label in labels}
 
 @dataclass(frozen=True)
 class Scene:
-    """boxes: what is known to be in it; others may be there too (`complete` says no)."""
+    """boxes: what is known to be in it; others may be there too."""
 
     pixels: Pixels
     boxes: list[tuple[str, Region]]
     place: str
-    complete: bool
 
 
 class Material:
@@ -69,7 +63,7 @@ class Material:
         self.photos = []
         for image, text in list(zip(images, columns["boxes"], strict=True))[half::2]:
             boxes = [(name, (x0, y0, x1 - x0, y1 - y0)) for name, x0, y0, x1, y1 in json.loads(str(text))]
-            self.photos.append(Scene(image, [box for box in boxes if box[0] != "trafficlight"], "photo", False))
+            self.photos.append(Scene(image, [box for box in boxes if box[0] != "trafficlight"], "photo"))
         frames = _video(folder / "solidWhiteRight.mp4")
         # One frame is left out between the halves' ends: neighbours are nearly the same picture.
         self.frames = frames[: len(frames) // 2] if half == TUNE else frames[len(frames) // 2 + 1 :]
@@ -81,11 +75,9 @@ class Material:
         matched: bool,
         seed: int,
         sizes: tuple[int, int] = SIZES,
-        vivid: float = 1.0,
     ) -> Iterator[Scene]:
         """`each` scenes for each class, half of them photos, half frames of the video; one sign of `sizes` px in each.
-        A class without an image that is large enough is left out. `vivid`: colours are strengthened up to so many
-        times."""
+        A class without an image that is large enough is left out."""
         rng = np.random.default_rng(seed)
         for label, images in sorted(signs.items()):
             fit = [image for image in images if max(image.shape[:2]) * MOST_ENLARGED >= sizes[0]]
@@ -96,8 +88,8 @@ class Material:
                     ground, taken, place = photo.pixels, [box for _, box in photo.boxes], "photo"
                 else:
                     ground, taken, place = self.frames[int(rng.integers(len(self.frames)))], [], "video"
-                pixels, box = _paste(ground, sign, taken, matched, sizes, vivid, rng)
-                yield Scene(pixels, [(KIND_OF[label], box)], place, place == "video")
+                pixels, box = _paste(ground, sign, taken, matched, sizes, rng)
+                yield Scene(pixels, [(KIND_OF[label], box)], place)
 
 
 def _signs(file: Path, half: int | None) -> dict[int, list[Pixels]]:
@@ -125,7 +117,6 @@ def _paste(
     taken: list[Region],
     matched: bool,
     sizes: tuple[int, int],
-    vivid: float,
     rng: np.random.Generator,
 ) -> tuple[Pixels, Region]:
     side = max(sign.shape[:2])
@@ -148,9 +139,6 @@ def _paste(
     if matched:
         edge = inward < 0.08
         patch = np.clip(patch * np.clip((under[edge].mean() + 5) / (patch[edge].mean() + 5), 0.25, 6), 0, 255)
-    if vivid > 1:
-        grey = patch.mean(axis=2, keepdims=True)
-        patch = np.clip(grey + (patch - grey) * rng.uniform(1, vivid), 0, 255)
     solid = np.clip(inward / 0.06, 0, 1)[..., None]
     pixels = ground.copy()
     pixels[y : y + height, x : x + width] = np.rint(solid * patch + (1 - solid) * under)
@@ -257,73 +245,14 @@ def speed(find: Callable[[Pixels], list[Region]], frames: list[Pixels]) -> dict[
     return facts | {name: round(float(value), 2) for name, value in names.items()}
 
 
-def fit(material: Material, seed: int = 1) -> dict[str, Any]:
-    """Weights from outlines of the tuning half: those that fit a sign against those that don't."""
-    rows, good, weight, family = [], [], [], []
-    # GTSRB was taken by one dull camera; with its colours alone a vivid sign would count as odd.
-    scenes = [*material.pasted(material.signs, 36, True, seed), *material.photos]
-    scenes += material.pasted(material.signs, 24, True, seed + 1, vivid=4)
-    scenes += material.pasted(material.signs, 16, True, seed + 2, LARGE, vivid=4)
-    scenes += [Scene(frame, [], "video", True) for frame in material.frames[::5]]
-    for scene in scenes:
-        layers = split_layers(scene.pixels)
-        outlines = find_outlines(layers)
-        if not len(outlines.family):
-            continue
-        boxes = outlines.boxes * (layers.across, layers.down, layers.across, layers.down)
-        real = any(scene is photo for photo in material.photos)
-        wanted = [_with_margin(box) if real else box for _, box in scene.boxes]
-        fits = overlaps(boxes, _floats(wanted)).max(axis=1) if wanted else np.zeros(len(boxes))
-        # Photos hold signs that nobody marked: what looks wrong there may be right, and counts for little.
-        doubtful = (fits < 0.05) & (not scene.complete)
-        # A kind of sign with one class would hardly count beside one with fifteen.
-        value = 3.0 if real else sum((len(KINDS["triangle"]) / len(KINDS[kind])) ** 0.5 for kind, _ in scene.boxes)
-        worth = np.where(fits >= FOUND, value, np.where(doubtful, 0.15, 1.0))
-        sure = ~((fits > 0.4) & (fits < FOUND))
-        rows.append(measure(layers, outlines).values[sure])
-        good.append(fits[sure] >= FOUND)
-        weight.append(worth[sure])
-        family.append(outlines.family[sure])
-    values, is_sign = np.concatenate(rows), np.concatenate(good)
-    worth, kinds = np.concatenate(weight), np.concatenate(family)
-    mean, spread = values.mean(axis=0), values.std(axis=0) + 1e-9
-    unit = np.clip((values - mean) / spread, -FARTHEST, FARTHEST)
-    table = np.concatenate([unit, unit * unit, np.ones((len(unit), 1))], axis=1)
-    solved = np.stack([_logistic(table[kinds == k], is_sign[kinds == k], worth[kinds == k]) for k in range(FAMILIES)])
-    parts = {
-        "mean": mean,
-        "spread": spread,
-        "linear": solved[:, :MEASUREMENTS],
-        "square": solved[:, MEASUREMENTS:-1],
-        "bias": solved[:, -1],
-    }
-    return {name: np.vectorize(lambda v: float(f"{v:.4g}"))(array).tolist() for name, array in parts.items()}
-
-
-def _logistic(table: Floats, truth: Any, worth: Floats, ridge: float = 10.0) -> Floats:
-    """Logistic regression by Newton's method, with a penalty of ridge / 2 times the square of each weight."""
-    weights = np.zeros(table.shape[1])
-    for _ in range(60):
-        belief = 1 / (1 + np.exp(-np.clip(table @ weights, -30, 30)))
-        slope = table.T @ (worth * (belief - truth)) + ridge * weights
-        curve = (table * (worth * belief * (1 - belief))[:, None]).T @ table + ridge * np.eye(len(weights))
-        step = np.linalg.solve(curve, slope)
-        weights -= step
-        if np.abs(step).max() < 1e-6:
-            break
-    return weights
-
-
 def real(folder: Path, bundle: Bundle) -> dict[str, Any]:
     """Figures on GTSDB's frames; only these with --real."""
     find, frames = build("signs", threads=1, bundle=bundle).find, judged(folder)
     pixels = [frame for frame, _, _ in frames]
+    times = {"cpu_ms": speed(find, pixels), "finder_cpu_ms": finder_times(bundle, pixels[:20])}
     finder = bundle.manifest.finder
-    about = "colour and shape" if finder is None else f"{finder.file}, {bundle.manifest.files[finder.file].sha256}"
-    times = {"cpu_ms": speed(find, pixels)}
-    if finder is not None:
-        times["finder_cpu_ms"] = finder_times(bundle, pixels[:20])
-    return {"finder": about, "gtsdb": {**frame_recall(find, frames), **times}}
+    about = None if finder is None else bundle.manifest.files[finder.file].sha256
+    return {"finder_sha256": about, "gtsdb": {**frame_recall(find, frames), **times}}
 
 
 def report(folder: Path, half: int, bundle: Bundle) -> dict[str, Any]:
@@ -357,14 +286,8 @@ def main() -> None:
     parser.add_argument("--bundle", default="default", help="'default' or the folder of a bundle")
     parser.add_argument("--real", action="store_true", help="only the frames of GTSDB")
     parser.add_argument("--json", type=Path, help="write the figures of the report half to this file")
-    parser.add_argument("--fit", action="store_true", help="fit the weights on the tuning half first and store them")
     parser.add_argument("--half", choices=("tune", "report"), default="report", help="which half to measure on")
     given = parser.parse_args()
-    if given.fit:
-        stored = Path(sign_evidence.__file__).with_name("sign_weights.json")
-        lines = (f'"{name}": {json.dumps(values)}' for name, values in fit(Material(given.data, TUNE)).items())
-        stored.write_text("{\n" + ",\n".join(lines) + "\n}\n", encoding="utf-8")
-        sign_evidence.default_weights.cache_clear()
     bundle = load_bundle(given.bundle)
     if given.real:
         result = real(given.data, bundle)

@@ -49,11 +49,11 @@ def build(
         limit: The most regions for a frame, at least 1.
         device: What the detector or the bundle's sign finder runs on, see firewall.engines.
         threads: Threads of either on the processor; 0 = one for each core.
-        bundle: Its sign finder is what `signs` looks with. One without, or None: signs are looked for by colour and
-            shape alone.
+        bundle: Its sign finder is what `signs` looks with; the other settings don't need one.
 
     Raises:
         UsageError: If there is no such finder, or the limit is below 1.
+        BundleError: If `signs` is asked for and the bundle has no sign finder.
         EngineError: If the detector or the sign finder can't be used.
     """
     check_limit(limit)
@@ -61,14 +61,12 @@ def build(
     if name == "whole":
         return WholeFrame()
     # Each is imported only when it is asked for: OpenCV and ONNX Runtime take a while to load.
-    if name == "signs" and bundle is not None and bundle.manifest.finder is not None:
+    if name == "signs":
+        if bundle is None:
+            raise UsageError("regions 'signs' are looked for by the sign finder of a bundle; name the bundle")
         from firewall.regions.sign_finder import SignFinder
 
         return SignFinder.of(bundle, limit, device=device, threads=threads)
-    if name == "signs":
-        from firewall.regions.proposals import SignProposals
-
-        return SignProposals(limit)
     if name == "detector":
         if detector is None:
             raise UsageError(

@@ -15,10 +15,12 @@ from firewall.host.onnxruntime import ort
 from firewall.regions.boxes import as_regions, check_limit
 from firewall.regions.finder_map import CHANNELS, boxes_of
 
-__all__ = ["MOST_PIXELS", "SignFinder"]
+__all__ = ["MOST_PIXELS", "UNSURE", "SignFinder"]
 
 #: A larger frame is made smaller before it is looked at, so that its cost is bounded: 1920x1088 is looked at whole.
 MOST_PIXELS = 1920 * 1088
+#: A threshold for `SignFinder.of` at which it also gives what only looks a little like a sign: trees, lamps, lettering.
+UNSURE = 0.05
 _UNIT = np.float32(1 / 255)
 
 
@@ -68,7 +70,15 @@ class SignFinder:
         self.find(np.zeros((spec.multiple, 2 * spec.multiple, 3), np.uint8))
 
     @classmethod
-    def of(cls, bundle: Bundle, limit: int = 8, *, device: str = "cpu", threads: int = 0) -> SignFinder:
+    def of(
+        cls,
+        bundle: Bundle,
+        limit: int = 8,
+        *,
+        device: str = "cpu",
+        threads: int = 0,
+        threshold: float | None = None,
+    ) -> SignFinder:
         """The finder of a bundle.
 
         Args:
@@ -77,6 +87,7 @@ class SignFinder:
             device: What the classifier runs on. The finder runs there too if ONNX Runtime can; where the classifier is
                 a plan of TensorRT's own package and ONNX Runtime has no GPU, on the processor, as the jurors do.
             threads: As of the class.
+            threshold: In place of the bundle's own, 0..1.
 
         Raises:
             BundleError: If the bundle has no finder.
@@ -89,6 +100,8 @@ class SignFinder:
                 f"bundle {bundle.path} has no sign finder, so --regions signs can't be used with it; put one in with "
                 "'firewall lab add-finder', or name --regions whole, detector or X,Y,W,H"
             )
+        if threshold is not None:
+            spec = spec.model_copy(update={"threshold": threshold})
         able = ort.get_available_providers()
         if device == "tensorrt" and not set(PROVIDERS[device]) <= set(able):
             device = "cuda" if set(PROVIDERS["cuda"]) <= set(able) else "cpu"
