@@ -87,7 +87,7 @@ class SignFinder:
         if spec is None:
             raise BundleError(
                 f"bundle {bundle.path} has no sign finder, so --regions signs can't be used with it; put one in with "
-                "'firewall lab add-finder', or name --regions whole, detector or X,Y,W,H"
+                "'firewall lab add-finder --finder default', or name --regions whole, detector or X,Y,W,H"
             )
         able = ort.get_available_providers()
         if device == "tensorrt" and not set(PROVIDERS[device]) <= set(able):
