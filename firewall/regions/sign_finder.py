@@ -19,7 +19,6 @@ __all__ = ["MOST_PIXELS", "SignFinder"]
 
 #: A larger frame is made smaller before it is looked at, so that its cost is bounded: 1920x1088 is looked at whole.
 MOST_PIXELS = 1920 * 1088
-_UNIT = np.float32(1 / 255)
 
 
 class SignFinder:
@@ -136,7 +135,6 @@ class SignFinder:
         inside = self._input[0, :, :high, :wide]
         for colour in range(3):  # a plane at a time: three times as fast as all at once
             np.copyto(inside[colour], pixels[:, :, colour])
-        inside *= _UNIT
         self._input[:, :, high:] = 0  # of a frame before, of another size
         self._input[:, :, :high, wide:] = 0
         try:

@@ -101,7 +101,7 @@ def test_a_network_that_gives_no_numbers_withholds_the_frame() -> None:
     """NaN from the network is an EngineError of one line, when it is opened or when a frame comes."""
     with pytest.raises(EngineError, match="not finite"):
         finder(content=red_finder(bias=float("nan")))
-    sick = finder(content=red_finder(bias=-3e38, weight=-3e38))  # overflows only where something is red
+    sick = finder(content=red_finder(bias=-3e38, weight=-6e38))  # overflows only where something is red
     assert sick.find(street(64, 64)) == []
     with pytest.raises(EngineError, match="not finite") as caught:
         sick.find(street(64, 64, [(0, 0)]))
