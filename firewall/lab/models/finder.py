@@ -68,8 +68,8 @@ def reading_bytes(network: Finder) -> Finder:
     """A copy whose input is 0..WHITE, which saves the edge a pass over the frame; black is 0 as before."""
     copied = copy.deepcopy(network)
     first = copied.stem[0]
-    with torch.no_grad():
-        first.weight /= WHITE
+    if isinstance(first, nn.Conv2d):
+        first.weight = nn.Parameter(first.weight.detach() / WHITE)
     return copied
 
 
