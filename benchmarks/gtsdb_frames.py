@@ -12,6 +12,7 @@ import cv2
 import numpy as np
 
 from firewall.bundle import Bundle
+from firewall.engines.sessions import open_session
 from firewall.frame import Pixels, Region
 from firewall.lab.datasets.gtsdb import scenes_of_pack
 from firewall.lab.datasets.gtsrb import CLASS_NAMES
@@ -121,6 +122,29 @@ def finder_times(bundle: Bundle, frames: Sequence[Pixels], repeats: int = 3) -> 
             name: {key: round(float(np.quantile(values, q)), 2) for key, q in (("min", 0), ("p50", 0.5), ("p90", 0.9))}
             for name, values in (("whole", whole), ("network", network), ("preparation_and_decoding", rest))
         },
+    }
+
+
+def network_times(bundle: Bundle, others: Sequence[Path], repeats: int = 40) -> dict[str, dict[str, float]]:
+    """CPU time of one thread in milliseconds for the bundle's finder on a frame of 1360x800 and for other networks at
+    the size that their files name, in turns."""
+    spec = bundle.manifest.finder
+    if spec is None:
+        raise SystemExit("the bundle has no finder to compare")
+    networks = {"finder": open_session(bundle.files[spec.file], spec.file, threads=1)}
+    networks |= {path.stem: open_session(path.read_bytes(), str(path), threads=1) for path in others}
+    shapes = {name: session.get_inputs()[0].shape for name, session in networks.items()}
+    shapes["finder"] = [1, 3, 800, 1376]
+    times: dict[str, list[float]] = {name: [] for name in networks}
+    for number in range(repeats + 3):
+        for name, session in networks.items():
+            values = np.random.default_rng(number).random(shapes[name], np.float32)
+            started = time.thread_time()
+            session.run(None, {session.get_inputs()[0].name: values})
+            if number >= 3:
+                times[name].append(1e3 * (time.thread_time() - started))
+    return {
+        name: {"min": round(min(spent), 1), "p50": round(float(np.median(spent)), 1)} for name, spent in times.items()
     }
 
 

@@ -29,7 +29,7 @@ from typing import Any
 
 import cv2
 import numpy as np
-from gtsdb_frames import KINDS, finder_times, frame_recall, judged
+from gtsdb_frames import KINDS, finder_times, frame_recall, judged, network_times
 
 from firewall.bundle import Bundle, load_bundle
 from firewall.frame import Pixels, Region
@@ -285,6 +285,7 @@ def main() -> None:
     parser.add_argument("--data", type=Path, required=True, help="folder of the packs and the video")
     parser.add_argument("--bundle", default="default", help="'default' or the folder of a bundle")
     parser.add_argument("--real", action="store_true", help="only the frames of GTSDB")
+    parser.add_argument("--against", type=Path, nargs="*", default=[], help="ONNX files of detectors to time beside it")
     parser.add_argument("--json", type=Path, help="write the figures of the report half to this file")
     parser.add_argument("--half", choices=("tune", "report"), default="report", help="which half to measure on")
     given = parser.parse_args()
@@ -293,6 +294,8 @@ def main() -> None:
         result = real(given.data, bundle)
     else:
         result = report(given.data, REPORT if given.half == "report" else TUNE, bundle)
+    if given.against:
+        result["network_cpu_ms"] = network_times(bundle, given.against)
     result |= {"machine": platform.processor() or platform.machine(), "opencv": cv2.__version__, "commit": _commit()}
     _print(result)
     if given.json:

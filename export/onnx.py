@@ -102,13 +102,14 @@ def export_map(
     multiple: int,
     stride: int,
     outputs: int,
+    white: float = 1.0,
     input_name: str = "image",
     output_name: str = "map",
 ) -> None:
     """Write a fully convolutional `model` as the ONNX file `path`, or write nothing and raise.
 
-    The file's input is float32 (N, 3, H, W), RGB 0..1, N free, H and W any multiples of `multiple`; its output float32
-    (N, outputs, H / stride, W / stride). Else as `export_classifier`.
+    The file's input is float32 (N, 3, H, W), RGB 0..white, N free, H and W any multiples of `multiple`; its output
+    float32 (N, outputs, H / stride, W / stride). Else as `export_classifier`.
 
     Args:
         model: The network.
@@ -116,6 +117,7 @@ def export_map(
         multiple: What the input's sides are multiples of, in pixels.
         stride: Pixels of the input to a place of the output, along each side.
         outputs: Channels of the output.
+        white: What white is in the input.
         input_name: Name of the file's input.
         output_name: Name of the file's output.
 
@@ -141,7 +143,7 @@ def export_map(
         data = proto.SerializeToString(deterministic=True)
         for images in tried:
             shape = (len(images), outputs, images.shape[1] // stride, images.shape[2] // stride)
-            _compare_maps(model, data, images, shape, input_name, output_name)
+            _compare_maps(model, data, _input(images) * np.float32(white), shape, input_name, output_name)
     _write(path, data)
 
 
@@ -253,7 +255,7 @@ def _clean(proto: onnx.ModelProto, labels: Sequence[str] | None) -> None:
 def _compare_maps(
     model: nn.Module,
     data: bytes,
-    images: npt.NDArray[np.uint8],
+    images: npt.NDArray[np.float32],
     shape: tuple[int, ...],
     input_name: str,
     output_name: str,
@@ -263,9 +265,9 @@ def _compare_maps(
     options.log_severity_level = 4  # its messages come as exceptions
     try:
         with torch.no_grad():
-            expected = model(torch.from_numpy(_input(images)).to(device)).cpu().numpy()
+            expected = model(torch.from_numpy(images).to(device)).cpu().numpy()
         session = ort.InferenceSession(data, options, providers=["CPUExecutionProvider"])
-        found = np.asarray(session.run([output_name], {input_name: _input(images)})[0])
+        found = np.asarray(session.run([output_name], {input_name: images})[0])
     except Exception as error:  # the network's forward and ONNX Runtime raise many types of their own
         raise EngineError(f"the exported file or its network can't be run: {told(error)}") from error
     if expected.shape != shape or found.shape != shape:

@@ -22,9 +22,9 @@ SPEC = FinderSpec(file="finder.onnx", threshold=0.5)
 
 
 def red_finder(bias: float = -10.0, weight: float = 20.0, *, channels: int = 5) -> bytes:
-    """An ONNX network (N, 3, H, W) -> (N, channels, H / 8, W / 8): score weight * (red - green) + bias."""
+    """An ONNX network (N, 3, H, W) -> (N, channels, H / 8, W / 8): score weight * (red - green) / 255 + bias."""
     kernel = np.zeros((channels, 3, 1, 1), np.float32)
-    kernel[0, :2, 0, 0] = weight, -weight
+    kernel[0, :2, 0, 0] = weight / 255, -weight / 255
     offsets = np.zeros(channels, np.float32)
     offsets[:5] = [bias, *np.log([WIDE / 16, HIGH / 16, WIDE / 16, HIGH / 16])][:channels]
     nodes = [

@@ -101,7 +101,7 @@ class ClassifierSpec(Strict):
 class FinderSpec(Strict):
     """The network that says where in a frame signs are, see firewall.regions.sign_finder.
 
-    Its input is float32 (N, 3, H, W), RGB 0..1; its output float32 (N, 5, H / stride, W / stride), see
+    Its input is float32 (N, 3, H, W), RGB 0..255; its output float32 (N, 5, H / stride, W / stride), see
     firewall.regions.finder_map.
 
     Attributes:

@@ -21,7 +21,6 @@ __all__ = ["MOST_PIXELS", "UNSURE", "SignFinder"]
 MOST_PIXELS = 1920 * 1088
 #: A threshold for `SignFinder.of` at which it also gives what only looks a little like a sign: trees, lamps, lettering.
 UNSURE = 0.05
-_UNIT = np.float32(1 / 255)
 
 
 class SignFinder:
@@ -98,7 +97,7 @@ class SignFinder:
         if spec is None:
             raise BundleError(
                 f"bundle {bundle.path} has no sign finder, so --regions signs can't be used with it; put one in with "
-                "'firewall lab add-finder', or name --regions whole, detector or X,Y,W,H"
+                "'firewall lab add-finder --finder default', or name --regions whole, detector or X,Y,W,H"
             )
         if threshold is not None:
             spec = spec.model_copy(update={"threshold": threshold})
@@ -149,7 +148,6 @@ class SignFinder:
         inside = self._input[0, :, :high, :wide]
         for colour in range(3):  # a plane at a time: three times as fast as all at once
             np.copyto(inside[colour], pixels[:, :, colour])
-        inside *= _UNIT
         self._input[:, :, high:] = 0  # of a frame before, of another size
         self._input[:, :, :high, wide:] = 0
         try:

@@ -15,6 +15,7 @@ from firewall.regions import build
 from firewall.regions.boxes import overlaps
 from firewall.regions.sign_finder import MOST_PIXELS, SignFinder
 from tests.finders import HIGH, SPEC, WIDE, bundle_with_finder, finder_folder, red_finder, street
+from tests.fused_bundle import fused_bundle
 from tests.lab.in_process import lab
 
 
@@ -100,7 +101,7 @@ def test_a_network_that_gives_no_numbers_withholds_the_frame() -> None:
     """NaN from the network is an EngineError of one line, when it is opened or when a frame comes."""
     with pytest.raises(EngineError, match="not finite"):
         finder(content=red_finder(bias=float("nan")))
-    sick = finder(content=red_finder(bias=-3e38, weight=-3e38))  # overflows only where something is red
+    sick = finder(content=red_finder(bias=-3e38, weight=-6e38))  # overflows only where something is red
     assert sick.find(street(64, 64)) == []
     with pytest.raises(EngineError, match="not finite") as caught:
         sick.find(street(64, 64, [(0, 0)]))
@@ -180,6 +181,17 @@ def test_add_finder_puts_one_into_a_bundle(tmp_path: Path) -> None:
     assert lab("add-finder", *given).returncode == 0
     again = load_bundle(tmp_path / "new").manifest.finder
     assert again is not None and again.threshold == 0.25 and again.margin == 0.1
+
+
+def test_a_bundle_s_finder_is_put_into_another(tmp_path: Path) -> None:
+    """The same file with the same threshold; a bundle that has none is one line."""
+    bundle_with_finder(tmp_path / "one", threshold=0.3, file="other.onnx")
+    added = lab("add-finder", "--finder", tmp_path / "one", "--bundle", fused_bundle(), "--out", tmp_path / "two")
+    assert added.returncode == 0, added.stderr
+    finder = load_bundle(tmp_path / "two").manifest.finder
+    assert finder == SPEC.model_copy(update={"threshold": 0.3})
+    refused = lab("add-finder", "--finder", fused_bundle(), "--out", tmp_path / "three")
+    assert refused.returncode != 0 and "has no sign finder" in refused.stderr
 
 
 def test_add_finder_refuses_what_is_none(tmp_path: Path) -> None:

@@ -8,7 +8,7 @@ import json
 from pathlib import Path
 from typing import Any
 
-from firewall.bundle import Bundle, FinderSpec
+from firewall.bundle import MANIFEST, Bundle, FinderSpec, load_bundle
 from firewall.bundle.onnx_bytes import precision_of
 from firewall.errors import DataError
 from firewall.lab.calibration.bundling import rewritten
@@ -25,7 +25,7 @@ def with_finder(bundle: Bundle, finder: Path, out: Path) -> Bundle:
 
     Args:
         bundle: The bundle.
-        finder: Folder of `firewall lab train finder`, or the ONNX file in it.
+        finder: Folder of `firewall lab train finder`, or the ONNX file in it; or a bundle, whose finder is taken.
         out: Folder of the new bundle; may be the bundle's own.
 
     Raises:
@@ -48,11 +48,18 @@ def read_finder(path: Path) -> tuple[FinderSpec, bytes]:
     """A trained finder: how it is read, and its ONNX file.
 
     Args:
-        path: Folder of `firewall lab train finder`, or the ONNX file in it.
+        path: Folder of `firewall lab train finder`, or the ONNX file in it; or 'default' or the folder of a bundle.
 
     Raises:
         DataError: There is none, or its file is not the one that its card describes.
+        BundleError: The bundle can't be loaded.
     """
+    if (str(path) == "default" and not path.exists()) or (path / MANIFEST).exists():
+        bundle = load_bundle(path)
+        spec = bundle.manifest.finder
+        if spec is None:
+            raise DataError(f"bundle {path} has no sign finder; train one with 'firewall lab train finder'")
+        return spec.model_copy(update={"file": FILE}), bundle.files[spec.file]
     folder = path if path.is_dir() else path.parent
     try:
         card: dict[str, Any] = json.loads((folder / "card.json").read_text(encoding="utf-8"))

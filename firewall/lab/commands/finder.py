@@ -89,7 +89,10 @@ def train_finder(
 
 def add_finder(
     finder: Annotated[
-        Path, typer.Option(metavar="DIR", help="Folder of the finder, or its finder.onnx beside card.json.")
+        Path,
+        typer.Option(
+            metavar="DIR", help="Folder of the finder, or a bundle, such as 'default', whose finder is taken."
+        ),
     ],
     out: Annotated[Path, typer.Option(metavar="DIR", help="The new bundle; may be the bundle's own folder.")],
     bundle: Bundle = "default",

@@ -190,12 +190,8 @@ def _ignored(rows: Sequence[Sequence[Any]]) -> Floats:
 def _digest(path: Path) -> str | None:
     if path.is_dir():
         return None
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest() if hasattr(hashlib, "file_digest") else _slow(file)
-
-
-def _slow(file: Any) -> str:
     digest = hashlib.sha256()
-    while part := file.read(1 << 20):
-        digest.update(part)
+    with path.open("rb") as file:
+        while part := file.read(1 << 20):
+            digest.update(part)
     return digest.hexdigest()

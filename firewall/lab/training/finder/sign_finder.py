@@ -14,7 +14,7 @@ import torch
 from firewall.errors import UsageError
 from firewall.export.onnx import export_map
 from firewall.export.precision import with_half_weights
-from firewall.lab.models.finder import CHANNELS, COARSEST, STRIDE
+from firewall.lab.models.finder import CHANNELS, COARSEST, STRIDE, WHITE, reading_bytes
 from firewall.lab.training.finder.material import load_material, parse_every
 from firewall.lab.training.finder.measuring import figures, look, network_finder, threshold_for
 from firewall.lab.training.finder.training import FinderSettings, train_finder
@@ -75,7 +75,7 @@ def train_sign_finder(
     )
     network = train_finder(material, out, settings, nothing=nothing, threads=threads, workers=workers, device=device)
     file = out / "finder.onnx"
-    export_map(network, file, multiple=COARSEST, stride=STRIDE, outputs=CHANNELS)
+    export_map(reading_bytes(network), file, multiple=COARSEST, stride=STRIDE, outputs=CHANNELS, white=WHITE)
     content = with_half_weights(file.read_bytes())
     file.write_bytes(content)
     seen = look(network_finder(network), material.held)

@@ -18,7 +18,7 @@ from firewall.engines import OnnxRuntimeNetwork
 from firewall.errors import DataError, UsageError
 from firewall.export.onnx import export_map
 from firewall.lab.datasets.gtsdb import scenes_of_pack
-from firewall.lab.models.finder import CHANNELS, COARSEST, STRIDE, Finder
+from firewall.lab.models.finder import CHANNELS, COARSEST, STRIDE, WHITE, Finder, reading_bytes
 from firewall.lab.training.finder.cutouts import Cutout, cut_out, outline, without_margin
 from firewall.lab.training.finder.loss import finder_loss, to_corners
 from firewall.lab.training.finder.material import Every, load_material, parse_every
@@ -134,7 +134,7 @@ def test_torch_and_onnx_runtime_say_the_same(tmp_path: Path) -> None:
             module.running_var.uniform_(0.5, 1.5)  # type: ignore[union-attr, operator]
     torch.nn.init.normal_(network.head.weight, std=0.3)
     file = tmp_path / "finder.onnx"
-    export_map(network, file, multiple=COARSEST, stride=STRIDE, outputs=CHANNELS)
+    export_map(reading_bytes(network), file, multiple=COARSEST, stride=STRIDE, outputs=CHANNELS, white=WHITE)
     content = file.read_bytes()
     assert precision_of(content, "finder") == "fp32"
     asked = OnnxRuntimeNetwork(content, "finder", threads=1)
@@ -142,7 +142,7 @@ def test_torch_and_onnx_runtime_say_the_same(tmp_path: Path) -> None:
         image = torch.rand(shape)
         with torch.no_grad():
             expected = network(image).numpy()
-        found = asked(image.numpy())
+        found = asked(image.numpy() * np.float32(WHITE))
         assert found.shape == expected.shape == (shape[0], 5, shape[2] // 8, shape[3] // 8)
         assert np.abs(found - expected).max() < 1e-3
         boxes = [boxes_of(answer[0], STRIDE, 0.02, 8)[0] for answer in (expected, found)]
