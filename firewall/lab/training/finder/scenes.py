@@ -17,7 +17,7 @@ from torch.utils.data import Dataset
 from firewall.frame import Pixels
 from firewall.lab.training.finder.cutouts import Cutout, cut_out, paste
 
-__all__ = ["ROWS", "Ground", "Windows", "read_mined", "write_mined"]
+__all__ = ["ROWS", "Ground", "Windows", "last_mined", "read_mined", "write_mined"]
 
 #: Rows of boxes that a window has at most; unused ones are -1.
 ROWS = 16
@@ -189,11 +189,17 @@ def write_mined(folder: Path, epoch: int, found: Sequence[tuple[int, float, floa
 
 
 def read_mined(folder: Path, epoch: int) -> list[tuple[int, float, float]]:
-    """What `write_mined` stored for an epoch; nothing for the first."""
+    """What `write_mined` stored for an epoch; nothing for the first, unless the run has started from another one."""
     path = _mined(folder, epoch)
-    if epoch == 0 or not path.exists():
+    if not path.exists():
         return []
     return [(int(place), float(x), float(y)) for place, x, y in json.loads(path.read_text(encoding="utf-8"))]
+
+
+def last_mined(folder: Path) -> list[tuple[int, float, float]]:
+    """What the last epoch of a run has found."""
+    epochs = [int(path.stem.partition("-")[2]) for path in folder.glob("mined-*.json")]
+    return read_mined(folder, max(epochs)) if epochs else []
 
 
 def _mined(folder: Path, epoch: int) -> Path:

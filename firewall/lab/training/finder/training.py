@@ -17,7 +17,7 @@ from firewall.lab.models.finder import COARSEST, Finder
 from firewall.lab.training.finder.loss import finder_loss
 from firewall.lab.training.finder.material import Material
 from firewall.lab.training.finder.measuring import figures, look, matched, network_finder, threshold_for
-from firewall.lab.training.finder.scenes import Ground, Windows, read_mined, write_mined
+from firewall.lab.training.finder.scenes import Ground, Windows, last_mined, read_mined, write_mined
 from firewall.lab.training.loop import Schedule, fit, read_checkpoint
 
 __all__ = ["FinderSettings", "load_finder", "train_finder"]
@@ -99,6 +99,9 @@ def train_finder(
     fresh = Finder()
     if start is not None:
         fresh.load_state_dict(load_finder(start)[0].state_dict())
+        out.mkdir(parents=True, exist_ok=True)
+        known = [row for row in last_mined(start.parent) if row[0] < len(material.grounds)]
+        write_mined(out, 0, known)
     network: nn.Module = fresh.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
     trained = fit(
         network,
