@@ -48,6 +48,10 @@ def train_finder(
     bfloat16: Annotated[
         bool, typer.Option("--bfloat16", help="Faster on processors that have it (see 'bf16' in lscpu), and on GPUs.")
     ] = False,
+    start: Annotated[
+        Path | None,
+        typer.Option(metavar="DIR", help="Folder of another run whose weights are the first ones.  [default: random]"),
+    ] = None,
     device: Annotated[str, typer.Option(help="What trains: cpu, cuda or cuda:N.")] = "cpu",
     data: Data = None,
     seed: Seed = 0,
@@ -83,6 +87,7 @@ def train_finder(
         threads=threads,
         workers=workers,
         device=device,
+        start=start,
     )
     write_json(card, None)
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 
 import cv2
@@ -11,7 +10,7 @@ import numpy.typing as npt
 
 from firewall.frame import Pixels
 
-__all__ = ["Cutout", "Pasted", "cut_out", "outline", "paste", "without_margin"]
+__all__ = ["KINDS", "Cutout", "Pasted", "cut_out", "kind_of", "outline", "paste", "without_margin"]
 
 Points = npt.NDArray[np.float64]
 
@@ -19,8 +18,19 @@ Points = npt.NDArray[np.float64]
 #: without its tips is what the finder must not learn.
 _BEYOND = 1.07
 _TRIANGLES = (11, *range(18, 32))
-_YIELD, _DIAMOND, _STOP = 13, 12, 14
+_BLUE, _GREY = tuple(range(33, 41)), (6, 32, 41, 42)
+_YIELD, _DIAMOND, _STOP, _NO_ENTRY = 13, 12, 14, 17
+#: How often each kind of sign is shown: red ring, triangle, blue disc, grey disc, yield, diamond, octagon, no entry.
+#: By their numbers of classes the last four would hardly be seen.
+KINDS = (0.18, 0.16, 0.18, 0.12, 0.1, 0.1, 0.08, 0.08)
 _CUT = 1 - 2**-0.5  # an octagon's corners begin at this share of its side
+
+
+def kind_of(label: int) -> int:
+    """Which of the KINDS a class looks like."""
+    alone = {_YIELD: 4, _DIAMOND: 5, _STOP: 6, _NO_ENTRY: 7}
+    groups = {1: _TRIANGLES, 2: _BLUE, 3: _GREY}
+    return alone.get(label, next((kind for kind, labels in groups.items() if label in labels), 0))
 
 
 def outline(label: int) -> Points:
@@ -165,8 +175,3 @@ def paste(scene: Pixels, sign: Pasted, x: int, y: int, generator: np.random.Gene
     change = mask * (shown - under)
     scene[y : y + height, x : x + width] = np.rint(under + change).astype(np.uint8)
     return float(np.sqrt((change * change).sum() / (3 * weight)))
-
-
-def usable(signs: Sequence[Cutout], side: float) -> Sequence[Cutout]:
-    """Those that needn't be enlarged by more than a half."""
-    return [sign for sign in signs if sign.side * 1.5 >= side]

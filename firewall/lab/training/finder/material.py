@@ -120,7 +120,8 @@ def load_material(
             if index in held:
                 kept.append((pixels, corners, np.array([box.label for box in boxes], np.int64)))
                 continue
-            grounds.append(Ground(pixels, np.concatenate([corners, np.ones((len(boxes), 1))], axis=1)))
+            signs = np.concatenate([corners, np.ones((len(boxes), 1))], axis=1)
+            grounds.append(Ground(pixels, signs, labels=tuple(box.label for box in boxes)))
             cutouts += _from_frame(pixels, boxes)
         about[path.name] = facts | {
             "frames": len(grounds),

@@ -15,9 +15,9 @@ from torch import Tensor
 from torch.utils.data import Dataset
 
 from firewall.frame import Pixels
-from firewall.lab.training.finder.cutouts import Cutout, cut_out, paste
+from firewall.lab.training.finder.cutouts import KINDS, Cutout, cut_out, kind_of, paste
 
-__all__ = ["ROWS", "Ground", "Windows", "read_mined", "write_mined"]
+__all__ = ["ROWS", "Ground", "Windows", "last_mined", "read_mined", "write_mined"]
 
 #: Rows of boxes that a window has at most; unused ones are -1.
 ROWS = 16
@@ -37,11 +37,32 @@ class Ground:
         pixels: Uint8 (H, W, 3).
         boxes: Float (K, 5): x0, y0, x1, y1 and 1 for a sign, 0 for what may be found or not.
         scale: Windows of it are enlarged at least this much.
+        labels: The class of each box, where that is known.
     """
 
     pixels: Pixels
     boxes: npt.NDArray[np.float64]
     scale: float = 0.0
+    labels: tuple[int, ...] = ()
+
+
+class Kinds:
+    """Draws from a list so that each kind of sign comes as often as KINDS says.
+
+    Args:
+        labels: The class of each entry.
+    """
+
+    def __init__(self, labels: Sequence[int]) -> None:
+        kinds = [kind_of(label) for label in labels]
+        self._members = [[place for place, found in enumerate(kinds) if found == kind] for kind in range(len(KINDS))]
+        shares = np.array([share if members else 0.0 for share, members in zip(KINDS, self._members, strict=True)])
+        self._shares = shares / shares.sum() if labels else shares
+
+    def draw(self, generator: np.random.Generator) -> int:
+        """A place in the list, which mustn't be empty."""
+        members = self._members[int(generator.choice(len(KINDS), p=self._shares))]
+        return members[int(generator.integers(len(members)))]
 
 
 class Windows(Dataset[tuple[Tensor, Tensor]]):
@@ -70,11 +91,15 @@ class Windows(Dataset[tuple[Tensor, Tensor]]):
         self._folder, self._epoch = mined, -1
         self._mined: list[tuple[int, float, float]] = []
         self._signed = [(place, row) for place, ground in enumerate(grounds) for row in range(len(ground.boxes))]
+        self._kinds = Kinds(
+            [grounds[place].labels[row] if row < len(grounds[place].labels) else 0 for place, row in self._signed]
+        )
         groups: dict[int, list[Cutout]] = {}
         for sign in signs:
             groups.setdefault(sign.label, []).append(sign)
         self._signs = [sorted(group, key=lambda sign: sign.side) for _, group in sorted(groups.items())]
         self._sides = [np.array([sign.side for sign in group]) for group in self._signs]
+        self._classes = Kinds(sorted(groups))
         self._noise = np.random.default_rng(seed).normal(0, 1, (side + 64, side + 64, 3)).astype(np.float32)
 
     def __getitem__(self, key: tuple[int, int]) -> tuple[Tensor, Tensor]:
@@ -98,7 +123,9 @@ class Windows(Dataset[tuple[Tensor, Tensor]]):
         drawn = generator.random()
         near: tuple[float, float] | None = None
         if drawn < 0.45 and self._signed:
-            place, row = self._signed[int(generator.integers(len(self._signed)))]
+            even = generator.random() < 0.5
+            number = int(generator.integers(len(self._signed))) if even else self._kinds.draw(generator)
+            place, row = self._signed[number]
             ground = self.grounds[place]
             x0, y0, x1, y1 = ground.boxes[row, :4]
             near = ((x0 + x1) / 2, (y0 + y1) / 2)
@@ -132,7 +159,7 @@ class Windows(Dataset[tuple[Tensor, Tensor]]):
         for _ in range(int(generator.choice(5, p=(0.2, 0.25, 0.25, 0.2, 0.1))) if self._signs else 0):
             low, high = ((13, 32), (32, 64), (64, 130))[int(generator.choice(3, p=(0.55, 0.3, 0.15)))]
             side = float(np.exp(generator.uniform(np.log(low), np.log(high))))
-            kind = int(generator.integers(len(self._signs)))
+            kind = self._classes.draw(generator)
             first = int(np.searchsorted(self._sides[kind], side / 1.4))
             group = self._signs[kind]
             sign = cut_out(group[int(generator.integers(min(first, len(group) - 1), len(group)))], side, generator)
@@ -189,11 +216,17 @@ def write_mined(folder: Path, epoch: int, found: Sequence[tuple[int, float, floa
 
 
 def read_mined(folder: Path, epoch: int) -> list[tuple[int, float, float]]:
-    """What `write_mined` stored for an epoch; nothing for the first."""
+    """What `write_mined` stored for an epoch; nothing for the first, unless the run has started from another one."""
     path = _mined(folder, epoch)
-    if epoch == 0 or not path.exists():
+    if not path.exists():
         return []
     return [(int(place), float(x), float(y)) for place, x, y in json.loads(path.read_text(encoding="utf-8"))]
+
+
+def last_mined(folder: Path) -> list[tuple[int, float, float]]:
+    """What the last epoch of a run has found."""
+    epochs = [int(path.stem.partition("-")[2]) for path in folder.glob("mined-*.json")]
+    return read_mined(folder, max(epochs)) if epochs else []
 
 
 def _mined(folder: Path, epoch: int) -> Path:

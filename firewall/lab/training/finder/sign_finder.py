@@ -11,14 +11,14 @@ from typing import Any
 import numpy as np
 import torch
 
-from firewall.errors import UsageError
+from firewall.errors import DataError, UsageError
 from firewall.export.onnx import export_map
 from firewall.export.precision import with_half_weights
 from firewall.lab.models.finder import CHANNELS, COARSEST, STRIDE, WHITE, reading_bytes
 from firewall.lab.training.finder.material import load_material, parse_every
 from firewall.lab.training.finder.measuring import figures, look, network_finder, threshold_for
 from firewall.lab.training.finder.training import FinderSettings, train_finder
-from firewall.lab.training.loop import checked_device
+from firewall.lab.training.loop import CHECKPOINT, checked_device
 
 __all__ = ["MARGIN", "train_sign_finder"]
 
@@ -43,6 +43,7 @@ def train_sign_finder(
     threads: int,
     workers: int,
     device: str = "cpu",
+    start: Path | None = None,
 ) -> dict[str, Any]:
     """Train (or go on training), export, choose the threshold and measure, all on frames that are not for judging.
 
@@ -55,6 +56,7 @@ def train_sign_finder(
         threads: Threads of torch.
         workers: Processes that prepare windows.
         device: What trains: cpu, cuda or cuda:N.
+        start: Folder of another run that this one goes on from with its own schedule.
 
     Returns:
         The card.
@@ -73,7 +75,12 @@ def train_sign_finder(
         held=parse_every(settings.frames_held, "--frames-held"),
         tracks_without=parse_every(settings.tracks_without, "--tracks-without"),
     )
-    network = train_finder(material, out, settings, nothing=nothing, threads=threads, workers=workers, device=device)
+    begun = None if start is None else start / CHECKPOINT
+    if begun is not None and not begun.is_file():
+        raise DataError(f"{start} holds no {CHECKPOINT}; name the folder of a run of 'firewall lab train finder'")
+    network = train_finder(
+        material, out, settings, nothing=nothing, threads=threads, workers=workers, device=device, start=begun
+    )
     file = out / "finder.onnx"
     export_map(reading_bytes(network), file, multiple=COARSEST, stride=STRIDE, outputs=CHANNELS, white=WHITE)
     content = with_half_weights(file.read_bytes())
@@ -92,6 +99,7 @@ def train_sign_finder(
             "windows an epoch": settings.windows,
             "window": settings.side,
             "seed": settings.seed,
+            "started from": None if begun is None else hashlib.sha256(begun.read_bytes()).hexdigest(),
         },
         "threshold": f"the lowest with at most {nothing:g} boxes on nothing in each of the held frames, on average",
         "held frames": figures(seen, threshold),

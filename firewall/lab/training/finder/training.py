@@ -17,7 +17,7 @@ from firewall.lab.models.finder import COARSEST, Finder
 from firewall.lab.training.finder.loss import finder_loss
 from firewall.lab.training.finder.material import Material
 from firewall.lab.training.finder.measuring import figures, look, matched, network_finder, threshold_for
-from firewall.lab.training.finder.scenes import Ground, Windows, read_mined, write_mined
+from firewall.lab.training.finder.scenes import Ground, Windows, last_mined, read_mined, write_mined
 from firewall.lab.training.loop import Schedule, fit, read_checkpoint
 
 __all__ = ["FinderSettings", "load_finder", "train_finder"]
@@ -66,6 +66,7 @@ def train_finder(
     threads: int = 2,
     workers: int = 1,
     device: str = "cpu",
+    start: Path | None = None,
 ) -> Finder:
     """Train on windows of the frames.
 
@@ -80,6 +81,8 @@ def train_finder(
         threads: Threads of torch.
         workers: Processes that prepare windows.
         device: What trains: cpu, cuda or cuda:N.
+        start: Checkpoint of another run whose weights are the first ones; once this run has a checkpoint of its own, it
+            goes on from that. None: random ones.
 
     Returns:
         The averaged network in evaluation mode, on the device.
@@ -93,7 +96,13 @@ def train_finder(
     windows = Windows(
         material.grounds, material.others, material.signs, side=settings.side, seed=settings.seed, mined=out
     )
-    network: nn.Module = Finder().to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+    fresh = Finder()
+    if start is not None:
+        fresh.load_state_dict(load_finder(start)[0].state_dict())
+        out.mkdir(parents=True, exist_ok=True)
+        known = [row for row in last_mined(start.parent) if row[0] < len(material.grounds)]
+        write_mined(out, 0, known)
+    network: nn.Module = fresh.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
     trained = fit(
         network,
         windows,

@@ -102,6 +102,18 @@ def test_a_stopped_run_goes_on_to_the_same_weights(
         load_finder(tmp_path / "other.pt")
 
 
+def test_a_run_goes_on_from_another_one_s_weights(tmp_path: Path, small_gtsrb: Path) -> None:
+    """With a learning rate of nothing its result has the weights of the run that it started from."""
+    pack = scenes(tmp_path / "scenes.npz")
+    first = run(pack, small_gtsrb, tmp_path / "first")
+    still = FinderSettings(epochs=1, batch=4, windows=4, side=128, tracks_without="3:2", learning_rate=0.0)
+    material = load_material([pack], small_gtsrb, without=[Every(5, 0)], held=Every(10, 1), tracks_without=Every(3, 2))
+    start = tmp_path / "first" / "checkpoint.pt"
+    second = train_finder(material, tmp_path / "second", still, nothing=0.5, threads=1, workers=0, start=start)
+    weights = dict(second.named_parameters())
+    assert all(torch.equal(value, weights[name]) for name, value in first.named_parameters())
+
+
 def test_the_command_trains_and_a_bundle_takes_the_result(tmp_path: Path, small_gtsrb: Path) -> None:
     """`lab train finder`, then `lab add-finder`: the card says what the finder is, the bundle loads, and its finder
     looks at a frame."""
@@ -122,6 +134,8 @@ def test_the_command_trains_and_a_bundle_takes_the_result(tmp_path: Path, small_
     bundle = load_bundle(tmp_path / "bundle")
     assert bundle.manifest.finder is not None and bundle.manifest.finder.precision == "fp16"
     assert len(SignFinder.of(bundle, threads=1).find(np.zeros((50, 70, 3), np.uint8))) <= 8
+    missing = lab("train", "finder", *given[:-4], "--out", tmp_path / "more", *given[-2:], *small, "--start", tmp_path)
+    assert missing.returncode != 0 and "holds no checkpoint.pt" in missing.stderr
 
 
 def test_torch_and_onnx_runtime_say_the_same(tmp_path: Path) -> None:
