@@ -9,7 +9,8 @@ counts as found when one of the boxes overlaps it with an intersection over unio
 
 Pasted signs are whole GTSRB crops, margin included, put into road photos and video frames at random places. `plain`
 blends their edges in; `matched` first makes the crop as bright as the scene around it, so that it isn't given away by a
-bright or dark patch: the harder and more honest of the two.
+bright or dark patch: the harder and more honest of the two. Their box is the whole crop, margin included: a finder that
+boxes the sign alone overlaps a small one by less than a half and misses it here, so only like finders can be compared.
 """
 
 from __future__ import annotations

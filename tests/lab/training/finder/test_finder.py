@@ -19,11 +19,11 @@ from firewall.errors import DataError, UsageError
 from firewall.export.onnx import export_map
 from firewall.lab.datasets.gtsdb import scenes_of_pack
 from firewall.lab.models.finder import CHANNELS, COARSEST, STRIDE, WHITE, Finder, reading_bytes
-from firewall.lab.training.finder.cutouts import Cutout, cut_out, outline, without_margin
+from firewall.lab.training.finder.cutouts import KINDS, Cutout, cut_out, kind_of, outline, without_margin
 from firewall.lab.training.finder.loss import finder_loss, to_corners
 from firewall.lab.training.finder.material import Every, load_material, parse_every
 from firewall.lab.training.finder.measuring import Seen, figures, matched, threshold_for
-from firewall.lab.training.finder.scenes import ROWS, Ground, Windows, read_mined, write_mined
+from firewall.lab.training.finder.scenes import ROWS, Ground, Kinds, Windows, read_mined, write_mined
 from firewall.lab.training.finder.training import FinderSettings, load_finder, train_finder
 from firewall.regions.finder_map import boxes_of
 from firewall.regions.sign_finder import SignFinder
@@ -231,6 +231,19 @@ def test_gtsrb_s_margin_is_taken_off() -> None:
     """A sign of 20 pixels has five around it, one of 200 a tenth."""
     assert without_margin(np.zeros((30, 30, 3), np.uint8)) == (5, 5, 25, 25)
     assert without_margin(np.zeros((240, 240, 3), np.uint8)) == (20, 20, 220, 220)
+
+
+def test_each_kind_of_sign_is_shown_as_often_as_it_should() -> None:
+    """Of all 43 classes, and of a list with hardly any but speed limits: the shares of the kinds hold within 2 %; kinds
+    that aren't there leave their share to the others."""
+    generator = np.random.default_rng(0)
+    for labels in (list(range(43)), [1] * 90 + list(range(43))):
+        kinds = Kinds(labels)
+        drawn = [kind_of(labels[kinds.draw(generator)]) for _ in range(8000)]
+        assert np.abs(np.bincount(drawn, minlength=len(KINDS)) / 8000 - KINDS).max() < 0.02
+    assert abs(sum(KINDS) - 1) < 1e-9
+    two = Kinds([13, 17, 17])
+    assert 0.4 < np.mean([two.draw(generator) == 0 for _ in range(2000)]) < 0.7
 
 
 def test_windows_are_the_same_for_the_same_numbers_and_show_the_signs(tmp_path: Path) -> None:
