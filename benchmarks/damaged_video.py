@@ -215,7 +215,8 @@ class Judge:
     """Compares with the undamaged video, and asks the firewall about what differs."""
 
     def __init__(self) -> None:
-        self._guard, self._finder = Firewall.load("default"), build("signs")
+        self._guard = Firewall.load("default")
+        self._finder = build("signs", bundle=self._guard.bundle)
 
     def wrong(self, frames: list[Pixels], whole: list[Pixels]) -> tuple[int, int, int, int]:
         """Frames that are wrong, visibly wrong, stale; labels released on them."""

@@ -1,15 +1,16 @@
-"""How many traffic signs the colour and shape proposals find, and how often they see one where there is none.
+"""How many traffic signs `--regions signs` finds, and how often it sees one where there is none.
 
-    python benchmarks/regions_recall.py --data DIR [--json FILE]   measure
-    python benchmarks/regions_recall.py --data DIR --fit           make firewall/regions/sign_weights.json again
+    python benchmarks/regions_recall.py --data DIR [--bundle B] [--real] [--json FILE]
 
-DIR holds the packs gtsrb_train_orig.npz, gtsrb_train_extra32.npz and road_frames.npz and the video
-solidWhiteRight.mp4. Even GTSRB tracks, even road photos and the first half of the video are for tuning, the others for
-the figures. A sign counts as found when one of the boxes overlaps it with an intersection over union of at least 0.5.
+DIR holds the packs gtsdb_train.npz, gtsrb_train_orig.npz, gtsrb_train_extra32.npz and road_frames.npz and the video
+solidWhiteRight.mp4. Real scenes: every fifth frame of GTSDB, the first among them, see gtsdb_frames.py. Pasted signs:
+even GTSRB tracks, even road photos and the first half of the video are for tuning, the others for the figures. A sign
+counts as found when one of the boxes overlaps it with an intersection over union of at least 0.5.
 
-Signs are whole GTSRB crops, margin included, put into road photos and video frames at random places. `plain` blends
-their edges in; `matched` first makes the crop as bright as the scene around it, so that it isn't given away by a bright
-or dark patch: the harder and more honest of the two.
+Pasted signs are whole GTSRB crops, margin included, put into road photos and video frames at random places. `plain`
+blends their edges in; `matched` first makes the crop as bright as the scene around it, so that it isn't given away by a
+bright or dark patch: the harder and more honest of the two. Their box is the whole crop, margin included: a finder that
+boxes the sign alone overlaps a small one by less than a half and misses it here, so only like finders can be compared.
 """
 
 from __future__ import annotations
@@ -29,41 +30,29 @@ from typing import Any
 
 import cv2
 import numpy as np
+from gtsdb_frames import KINDS, finder_times, frame_recall, judged, network_times
 
+from firewall.bundle import Bundle, load_bundle
 from firewall.frame import Pixels, Region
 from firewall.lab.datasets.packs import load_pack
-from firewall.regions import sign_evidence
+from firewall.regions import build
 from firewall.regions.boxes import Floats, overlaps
-from firewall.regions.proposals import SignProposals
-from firewall.regions.sign_evidence import FARTHEST, MEASUREMENTS, measure
-from firewall.regions.sign_shapes import FAMILIES, find_outlines, split_layers
 
 TUNE, REPORT = 0, 1
 FOUND = 0.5
 SIZES, SMALL, LARGE = (24, 120), (24, 48), (120, 270)
 MOST_ENLARGED = 1.5  # larger, and a crop would be only a blur
 GROUPS = {"24-31 px": 32, "32-63 px": 64, "64-119 px": 120, "120 px and more": 9999}
-KINDS = {
-    "red ring": (0, 1, 2, 3, 4, 5, 7, 8, 9, 10, 15, 16),
-    "triangle": (11, *range(18, 32)),
-    "blue disc": tuple(range(33, 41)),
-    "grey disc": (6, 32, 41, 42),
-    "diamond": (12,),
-    "yield": (13,),
-    "octagon": (14,),
-    "no entry": (17,),
-}
 KIND_OF = {label: kind for kind, labels in KINDS.items() for label in labels}
 
 
 @dataclass(frozen=True)
 class Scene:
-    """boxes: what is known to be in it; others may be there too (`complete` says no)."""
+    """boxes: what is known to be in it; others may be there too."""
 
     pixels: Pixels
     boxes: list[tuple[str, Region]]
     place: str
-    complete: bool
 
 
 class Material:
@@ -75,7 +64,7 @@ class Material:
         self.photos = []
         for image, text in list(zip(images, columns["boxes"], strict=True))[half::2]:
             boxes = [(name, (x0, y0, x1 - x0, y1 - y0)) for name, x0, y0, x1, y1 in json.loads(str(text))]
-            self.photos.append(Scene(image, [box for box in boxes if box[0] != "trafficlight"], "photo", False))
+            self.photos.append(Scene(image, [box for box in boxes if box[0] != "trafficlight"], "photo"))
         frames = _video(folder / "solidWhiteRight.mp4")
         # One frame is left out between the halves' ends: neighbours are nearly the same picture.
         self.frames = frames[: len(frames) // 2] if half == TUNE else frames[len(frames) // 2 + 1 :]
@@ -87,11 +76,9 @@ class Material:
         matched: bool,
         seed: int,
         sizes: tuple[int, int] = SIZES,
-        vivid: float = 1.0,
     ) -> Iterator[Scene]:
         """`each` scenes for each class, half of them photos, half frames of the video; one sign of `sizes` px in each.
-        A class without an image that is large enough is left out. `vivid`: colours are strengthened up to so many
-        times."""
+        A class without an image that is large enough is left out."""
         rng = np.random.default_rng(seed)
         for label, images in sorted(signs.items()):
             fit = [image for image in images if max(image.shape[:2]) * MOST_ENLARGED >= sizes[0]]
@@ -102,8 +89,8 @@ class Material:
                     ground, taken, place = photo.pixels, [box for _, box in photo.boxes], "photo"
                 else:
                     ground, taken, place = self.frames[int(rng.integers(len(self.frames)))], [], "video"
-                pixels, box = _paste(ground, sign, taken, matched, sizes, vivid, rng)
-                yield Scene(pixels, [(KIND_OF[label], box)], place, place == "video")
+                pixels, box = _paste(ground, sign, taken, matched, sizes, rng)
+                yield Scene(pixels, [(KIND_OF[label], box)], place)
 
 
 def _signs(file: Path, half: int | None) -> dict[int, list[Pixels]]:
@@ -131,7 +118,6 @@ def _paste(
     taken: list[Region],
     matched: bool,
     sizes: tuple[int, int],
-    vivid: float,
     rng: np.random.Generator,
 ) -> tuple[Pixels, Region]:
     side = max(sign.shape[:2])
@@ -154,9 +140,6 @@ def _paste(
     if matched:
         edge = inward < 0.08
         patch = np.clip(patch * np.clip((under[edge].mean() + 5) / (patch[edge].mean() + 5), 0.25, 6), 0, 255)
-    if vivid > 1:
-        grey = patch.mean(axis=2, keepdims=True)
-        patch = np.clip(grey + (patch - grey) * rng.uniform(1, vivid), 0, 255)
     solid = np.clip(inward / 0.06, 0, 1)[..., None]
     pixels = ground.copy()
     pixels[y : y + height, x : x + width] = np.rint(solid * patch + (1 - solid) * under)
@@ -263,68 +246,22 @@ def speed(find: Callable[[Pixels], list[Region]], frames: list[Pixels]) -> dict[
     return facts | {name: round(float(value), 2) for name, value in names.items()}
 
 
-def fit(material: Material, seed: int = 1) -> dict[str, Any]:
-    """Weights from outlines of the tuning half: those that fit a sign against those that don't."""
-    rows, good, weight, family = [], [], [], []
-    # GTSRB was taken by one dull camera; with its colours alone a vivid sign would count as odd.
-    scenes = [*material.pasted(material.signs, 36, True, seed), *material.photos]
-    scenes += material.pasted(material.signs, 24, True, seed + 1, vivid=4)
-    scenes += material.pasted(material.signs, 16, True, seed + 2, LARGE, vivid=4)
-    scenes += [Scene(frame, [], "video", True) for frame in material.frames[::5]]
-    for scene in scenes:
-        layers = split_layers(scene.pixels)
-        outlines = find_outlines(layers)
-        if not len(outlines.family):
-            continue
-        boxes = outlines.boxes * (layers.across, layers.down, layers.across, layers.down)
-        real = any(scene is photo for photo in material.photos)
-        wanted = [_with_margin(box) if real else box for _, box in scene.boxes]
-        fits = overlaps(boxes, _floats(wanted)).max(axis=1) if wanted else np.zeros(len(boxes))
-        # Photos hold signs that nobody marked: what looks wrong there may be right, and counts for little.
-        doubtful = (fits < 0.05) & (not scene.complete)
-        # A kind of sign with one class would hardly count beside one with fifteen.
-        value = 3.0 if real else sum((len(KINDS["triangle"]) / len(KINDS[kind])) ** 0.5 for kind, _ in scene.boxes)
-        worth = np.where(fits >= FOUND, value, np.where(doubtful, 0.15, 1.0))
-        sure = ~((fits > 0.4) & (fits < FOUND))
-        rows.append(measure(layers, outlines).values[sure])
-        good.append(fits[sure] >= FOUND)
-        weight.append(worth[sure])
-        family.append(outlines.family[sure])
-    values, is_sign = np.concatenate(rows), np.concatenate(good)
-    worth, kinds = np.concatenate(weight), np.concatenate(family)
-    mean, spread = values.mean(axis=0), values.std(axis=0) + 1e-9
-    unit = np.clip((values - mean) / spread, -FARTHEST, FARTHEST)
-    table = np.concatenate([unit, unit * unit, np.ones((len(unit), 1))], axis=1)
-    solved = np.stack([_logistic(table[kinds == k], is_sign[kinds == k], worth[kinds == k]) for k in range(FAMILIES)])
-    parts = {
-        "mean": mean,
-        "spread": spread,
-        "linear": solved[:, :MEASUREMENTS],
-        "square": solved[:, MEASUREMENTS:-1],
-        "bias": solved[:, -1],
-    }
-    return {name: np.vectorize(lambda v: float(f"{v:.4g}"))(array).tolist() for name, array in parts.items()}
+def real(folder: Path, bundle: Bundle) -> dict[str, Any]:
+    """Figures on GTSDB's frames; only these with --real."""
+    find, frames = build("signs", threads=1, bundle=bundle).find, judged(folder)
+    pixels = [frame for frame, _, _ in frames]
+    times = {"cpu_ms": speed(find, pixels), "finder_cpu_ms": finder_times(bundle, pixels[:20])}
+    finder = bundle.manifest.finder
+    about = None if finder is None else bundle.manifest.files[finder.file].sha256
+    return {"finder_sha256": about, "gtsdb": {**frame_recall(find, frames), **times}}
 
 
-def _logistic(table: Floats, truth: Any, worth: Floats, ridge: float = 10.0) -> Floats:
-    """Logistic regression by Newton's method, with a penalty of ridge / 2 times the square of each weight."""
-    weights = np.zeros(table.shape[1])
-    for _ in range(60):
-        belief = 1 / (1 + np.exp(-np.clip(table @ weights, -30, 30)))
-        slope = table.T @ (worth * (belief - truth)) + ridge * weights
-        curve = (table * (worth * belief * (1 - belief))[:, None]).T @ table + ridge * np.eye(len(weights))
-        step = np.linalg.solve(curve, slope)
-        weights -= step
-        if np.abs(step).max() < 1e-6:
-            break
-    return weights
-
-
-def report(folder: Path, half: int) -> dict[str, Any]:
+def report(folder: Path, half: int, bundle: Bundle) -> dict[str, Any]:
     """All figures of one half."""
-    material, find = Material(folder, half), SignProposals().find
+    material, find = Material(folder, half), build("signs", threads=1, bundle=bundle).find
     counts = [len(find(frame)) for frame in material.frames]
     result: dict[str, Any] = {
+        **real(folder, bundle),
         "half": "report" if half == REPORT else "tune",
         "pasted_plain": recall(find, material.pasted(material.signs, 24, False, 11 + half)),
         "pasted_matched": recall(find, material.pasted(material.signs, 24, True, 21 + half)),
@@ -347,16 +284,19 @@ def main() -> None:
     """The command."""
     parser = argparse.ArgumentParser(description="Recall, false boxes and time of the sign proposals.")
     parser.add_argument("--data", type=Path, required=True, help="folder of the packs and the video")
+    parser.add_argument("--bundle", default="default", help="'default' or the folder of a bundle")
+    parser.add_argument("--real", action="store_true", help="only the frames of GTSDB")
+    parser.add_argument("--against", type=Path, nargs="*", default=[], help="ONNX files of detectors to time beside it")
     parser.add_argument("--json", type=Path, help="write the figures of the report half to this file")
-    parser.add_argument("--fit", action="store_true", help="fit the weights on the tuning half first and store them")
     parser.add_argument("--half", choices=("tune", "report"), default="report", help="which half to measure on")
     given = parser.parse_args()
-    if given.fit:
-        stored = Path(sign_evidence.__file__).with_name("sign_weights.json")
-        lines = (f'"{name}": {json.dumps(values)}' for name, values in fit(Material(given.data, TUNE)).items())
-        stored.write_text("{\n" + ",\n".join(lines) + "\n}\n", encoding="utf-8")
-        sign_evidence.default_weights.cache_clear()
-    result = report(given.data, REPORT if given.half == "report" else TUNE)
+    bundle = load_bundle(given.bundle)
+    if given.real:
+        result = real(given.data, bundle)
+    else:
+        result = report(given.data, REPORT if given.half == "report" else TUNE, bundle)
+    if given.against:
+        result["network_cpu_ms"] = network_times(bundle, given.against)
     result |= {"machine": platform.processor() or platform.machine(), "opencv": cv2.__version__, "commit": _commit()}
     _print(result)
     if given.json:
@@ -377,7 +317,8 @@ def _commit() -> str:
 def _print(result: dict[str, Any]) -> None:
     for name, part in result.items():
         if isinstance(part, dict) and "groups" in part:
-            sys.stdout.write(f"\n{name}  ({', '.join(f'{k} {v}' for k, v in part.items() if k != 'groups')})\n")
+            facts = {key: value for key, value in part.items() if key not in ("groups", "classes")}
+            sys.stdout.write(f"\n{name}  ({', '.join(f'{k} {v}' for k, v in facts.items())})\n")
             for group, row in part["groups"].items():
                 sys.stdout.write(f"  {group:16}  {'  '.join(f'{k} {v}' for k, v in row.items())}\n")
         else:

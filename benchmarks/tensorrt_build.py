@@ -68,20 +68,38 @@ def read_by_networks(folder: str, frames: int) -> tuple[dict[str, bytes], dict[s
     """(files, what each reads) of a bundle whose verdicts on the demo's signs are computed to the end."""
     bundle = load_bundle(folder, trust=Trust())
     spec = bundle.manifest.classifier
-    signs = []
+    signs, scenes = [], []
     with listening() as heard:
         guard = Firewall(bundle, OnnxRuntimeEngine(bundle, threads=1), exhaustive=True)
         for sequence, (pixels, _) in enumerate(DemoReader({"fps": "0", "loop": "0"})):
             if len(signs) == frames:
                 break
             x, y, width, height = truth(sequence).box
+            scenes.append(pixels)
             sign = np.ascontiguousarray(pixels[y : y + height, x : x + width])
             guard.screen(sign)
             signs.append(resize(sign, spec.input.width, spec.input.height))
     values = {file: np.concatenate(parts) for file, parts in heard.items()}
     values[spec.file] = prepare(np.stack(signs), spec.input)
     files = {file: content for file, content in bundle.files.items() if file in values}
+    finder = bundle.manifest.finder
+    if finder is not None:
+        height, width = (-(-side // finder.multiple) * finder.multiple for side in scenes[0].shape[:2])
+        frames = np.zeros((len(scenes), 3, height, width), np.float32)
+        frames[:, :, : scenes[0].shape[0], : scenes[0].shape[1]] = np.stack(scenes).transpose(0, 3, 1, 2)
+        files[finder.file] = at_size(bundle.files[finder.file], height, width, finder.stride)
+        values[finder.file] = frames
     return files, values
+
+
+def at_size(content: bytes, height: int, width: int, stride: int) -> bytes:
+    """A fully convolutional network with the frame's size written into its file: a plan is for one size."""
+    model = onnx.load_model_from_string(content)
+    for entry, divided in ((model.graph.input[0], 1), (model.graph.output[0], stride)):
+        for side, length in zip(entry.type.tensor_type.shape.dim[2:], (height, width), strict=True):
+            side.dim_value = length // divided
+    written: bytes = model.SerializeToString(deterministic=True)
+    return written
 
 
 def refused(content: bytes, values: Values) -> dict[str, bytes]:
@@ -102,8 +120,11 @@ def refused(content: bytes, values: Values) -> dict[str, bytes]:
     with tempfile.TemporaryDirectory() as folder:
         static, dynamic = Path(folder) / "static.onnx", Path(folder) / "dynamic.onnx"
         quantization.quantize_static(model(), str(static), Reader(), quant_format=quantization.QuantFormat.QDQ)
-        quantization.quantize_dynamic(model(), str(dynamic))
-        return {"default static quantisation": static.read_bytes(), "dynamic quantisation": dynamic.read_bytes()}
+        found = {"default static quantisation": static.read_bytes()}
+        with contextlib.suppress(ValueError):  # it can't take weights that are stored in float16
+            quantization.quantize_dynamic(model(), str(dynamic))
+            found["dynamic quantisation"] = dynamic.read_bytes()
+        return found
 
 
 def build(content: bytes, answer: Any) -> None:

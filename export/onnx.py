@@ -20,7 +20,7 @@ from firewall.host.causes import told
 from firewall.host.onnxruntime import ort
 from firewall.host.temporary import temporary_folder
 
-__all__ = ["OPSET", "TOLERANCE", "export_classifier"]
+__all__ = ["OPSET", "TOLERANCE", "export_classifier", "export_map"]
 
 #: The oldest opset that the exporter writes; every ONNX Runtime and TensorRT that the project supports reads it.
 OPSET = 18
@@ -71,12 +71,20 @@ def export_classifier(
         expected = _run_torch(model, images, len(labels))
         proto = _convert(model, images.shape[1:], input_name, output_name)
         _clean(proto, labels)
-        try:
-            onnx.checker.check_model(proto, full_check=True)
-        except onnx.checker.ValidationError as error:
-            raise EngineError(f"the exported graph is not valid ONNX: {told(error)}; report the network") from error
+        _check_graph(proto)
         data = proto.SerializeToString(deterministic=True)
         _compare(data, images, expected, input_name, output_name)
+    _write(path, data)
+
+
+def _check_graph(proto: onnx.ModelProto) -> None:
+    try:
+        onnx.checker.check_model(proto, full_check=True)
+    except onnx.checker.ValidationError as error:
+        raise EngineError(f"the exported graph is not valid ONNX: {told(error)}; report the network") from error
+
+
+def _write(path: Path, data: bytes) -> None:
     partial = path.with_name(path.name + ".partial")
     try:
         partial.write_bytes(data)
@@ -85,6 +93,58 @@ def export_classifier(
         with contextlib.suppress(OSError):
             partial.unlink()
         raise UsageError(f"{path} can't be written ({error.strerror}); name a file in a folder that exists") from error
+
+
+def export_map(
+    model: nn.Module,
+    path: Path,
+    *,
+    multiple: int,
+    stride: int,
+    outputs: int,
+    white: float = 1.0,
+    input_name: str = "image",
+    output_name: str = "map",
+) -> None:
+    """Write a fully convolutional `model` as the ONNX file `path`, or write nothing and raise.
+
+    The file's input is float32 (N, 3, H, W), RGB 0..white, N free, H and W any multiples of `multiple`; its output
+    float32 (N, outputs, H / stride, W / stride). Else as `export_classifier`.
+
+    Args:
+        model: The network.
+        path: The file to write.
+        multiple: What the input's sides are multiples of, in pixels.
+        stride: Pixels of the input to a place of the output, along each side.
+        outputs: Channels of the output.
+        white: What white is in the input.
+        input_name: Name of the file's input.
+        output_name: Name of the file's output.
+
+    Raises:
+        UsageError: The file can't be written.
+        EngineError: If the network can't be exported, gives another shape, or the file says anything else than the
+            network.
+    """
+    generator = np.random.default_rng(0)
+    tried = [
+        generator.integers(0, 256, (count, high * multiple, wide * multiple, 3), np.uint8)
+        for count, high, wide in ((1, 1, 1), (2, 3, 2), (1, 5, 7))
+    ]
+    with _evaluation(model):
+        free = {0: torch.export.Dim("batch"), 2: multiple * torch.export.Dim("h"), 3: multiple * torch.export.Dim("w")}
+        proto = _convert(model, tried[1].shape[1:], input_name, output_name, free)
+        _clean(proto, None)
+        for entry in (*proto.graph.input, *proto.graph.output):
+            sides = entry.type.tensor_type.shape.dim
+            for side, name in zip((sides[0], *sides[2:]), ("batch", "height", "width"), strict=True):
+                side.dim_param = name if entry.name == input_name or name == "batch" else f"map_{name}"
+        _check_graph(proto)
+        data = proto.SerializeToString(deterministic=True)
+        for images in tried:
+            shape = (len(images), outputs, images.shape[1] // stride, images.shape[2] // stride)
+            _compare_maps(model, data, _input(images) * np.float32(white), shape, input_name, output_name)
+    _write(path, data)
 
 
 def _checked(
@@ -132,7 +192,13 @@ def _run_torch(model: nn.Module, images: npt.NDArray[np.uint8], classes: int) ->
     return logits
 
 
-def _convert(model: nn.Module, shape: tuple[int, ...], input_name: str, output_name: str) -> onnx.ModelProto:
+def _convert(
+    model: nn.Module,
+    shape: tuple[int, ...],
+    input_name: str,
+    output_name: str,
+    free: dict[int, torch.export.Dim] | None = None,
+) -> onnx.ModelProto:
     device = next((weight.device for weight in model.parameters()), torch.device("cpu"))
     height, width, channels = shape
     example = torch.zeros(2, channels, height, width, device=device)
@@ -143,7 +209,7 @@ def _convert(model: nn.Module, shape: tuple[int, ...], input_name: str, output_n
                 model,
                 (example,),
                 dynamo=True,
-                dynamic_shapes=({0: torch.export.Dim("batch")},),
+                dynamic_shapes=(free or {0: torch.export.Dim("batch")},),
                 input_names=[input_name],
                 output_names=[output_name],
                 opset_version=OPSET,
@@ -174,7 +240,7 @@ def _quiet() -> Iterator[None]:
         logger.setLevel(level)
 
 
-def _clean(proto: onnx.ModelProto, labels: Sequence[str]) -> None:
+def _clean(proto: onnx.ModelProto, labels: Sequence[str] | None) -> None:
     """Leave out the exporter's notes, which hold source lines and paths, and put the labels in."""
     graph = proto.graph
     for part in (proto, graph, *graph.node, *graph.input, *graph.output, *graph.initializer):
@@ -182,7 +248,35 @@ def _clean(proto: onnx.ModelProto, labels: Sequence[str]) -> None:
         part.ClearField("doc_string")
     # Shapes inside the graph are what the exporter inferred; the quantiser trips over them, readers infer their own.
     del graph.value_info[:]
-    proto.metadata_props.add(key="labels", value=json.dumps(list(labels), ensure_ascii=False))
+    if labels is not None:
+        proto.metadata_props.add(key="labels", value=json.dumps(list(labels), ensure_ascii=False))
+
+
+def _compare_maps(
+    model: nn.Module,
+    data: bytes,
+    images: npt.NDArray[np.float32],
+    shape: tuple[int, ...],
+    input_name: str,
+    output_name: str,
+) -> None:
+    device = next((weight.device for weight in model.parameters()), torch.device("cpu"))
+    options = ort.SessionOptions()
+    options.log_severity_level = 4  # its messages come as exceptions
+    try:
+        with torch.no_grad():
+            expected = model(torch.from_numpy(images).to(device)).cpu().numpy()
+        session = ort.InferenceSession(data, options, providers=["CPUExecutionProvider"])
+        found = np.asarray(session.run([output_name], {input_name: images})[0])
+    except Exception as error:  # the network's forward and ONNX Runtime raise many types of their own
+        raise EngineError(f"the exported file or its network can't be run: {told(error)}") from error
+    if expected.shape != shape or found.shape != shape:
+        raise EngineError(f"the network gives shape {expected.shape}, the file {found.shape}; {shape} is needed")
+    difference = float(np.abs(found - expected).max())
+    if not difference < TOLERANCE:
+        raise EngineError(
+            f"the exported file's map differs from the network's by {difference:.3g}, {TOLERANCE} allowed"
+        )
 
 
 def _compare(

@@ -236,10 +236,10 @@ def screen(
     wanted = None if patches is None else _patches(patches)
     detector = None if region_detector is None else load_region_detector(region_detector)
     place = regions or ("whole" if detector is None else "detector")
-    finder = build(place, detector, device=device, threads=threads)
     check_device(device)
     key = None if sweep_key is None else read_sweep_key(sweep_key)
     loaded = load_bundle(bundle, trust=Trust.configured(trust, allow_unsigned))
+    finder = build(place, detector, device=device, threads=threads, bundle=loaded)
     engine = open_engine(loaded, device=device, threads=threads)
     guard = Firewall(loaded, engine, exhaustive=operator, patches=wanted, threads=threads, sweep_key=key)
     if loaded.unsigned:

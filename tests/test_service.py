@@ -193,7 +193,7 @@ def clip(attacked: int, demo_frames: list[Pixels]) -> list[Pixels]:
 
 def on_clip(guard: Firewall, pictures: list[Pixels], tracks: Tracks | None) -> list[list[Verdict]]:
     sink = Kept()
-    Service(guard, Script(*frames(*pictures)), build("signs"), [sink], tracks=tracks).run()  # type: ignore[arg-type]
+    Service(guard, Script(*frames(*pictures)), build("signs", bundle=load_bundle()), [sink], tracks=tracks).run()  # type: ignore[arg-type]
     return [list(report.verdicts) for report in sink.reports]
 
 
@@ -308,7 +308,7 @@ def test_with_tracks_drift_sees_one_frame_of_each_sign(guard: Firewall, demo_fra
     Service(
         guard,
         capture,  # type: ignore[arg-type]
-        build("signs"),
+        build("signs", bundle=load_bundle()),
         [Kept()],
         tracks=tracks,
         drift=drift(),

@@ -119,8 +119,8 @@ def bench(
         cold_starts=cold_starts,
         energy_seconds=energy_seconds,
     )
-    build(plan.regions)  # a wrong value is refused at once
     guard = load(plan.bundle, plan.trust, plan.allow_unsigned, plan.device, plan.threads)
+    build(plan.regions, bundle=guard.bundle)  # a wrong value is refused at once
     pictures = inputs.of_demo() if normal is None else inputs.of_files(normal, adversarial)
     report = measure(guard, pictures, plan)
     render(report, Console())

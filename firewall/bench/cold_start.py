@@ -114,7 +114,7 @@ def _child(orders: dict[str, Any]) -> dict[str, float | None]:
     imported = time.monotonic()
     guard = load(orders["bundle"], orders["trust"], orders["allow_unsigned"], orders["device"], orders["threads"])
     guard.exhaustive = True
-    finder = build(orders["regions"])
+    finder = build(orders["regions"], device=orders["device"], threads=orders["threads"], bundle=guard.bundle)
     loaded = time.monotonic()
     resident = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024 / 1e6
     picture = np.load(io.BytesIO(sys.stdin.buffer.read()), allow_pickle=False)

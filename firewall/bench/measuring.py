@@ -75,7 +75,7 @@ class _Parts:
     """What has been measured so far."""
 
     def __init__(self, guard: Firewall, inputs: Inputs, plan: Plan, root: Path) -> None:
-        finder = build(plan.regions)
+        finder = build(plan.regions, device=plan.device, threads=plan.threads, bundle=guard.bundle)
         self.inputs, self.plan = inputs, plan
         self._guard, self._root = guard, root
         self._guarded = {kind: Guarded(guard, finder) for kind in inputs.kinds}

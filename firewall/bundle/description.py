@@ -33,6 +33,7 @@ def describe(bundle: Bundle) -> dict[str, Any]:
             "labels": list(spec.labels),
         },
         "masked_classifier": manifest.masked_classifier and manifest.masked_classifier.file,
+        "finder": manifest.finder and manifest.finder.model_dump(mode="json"),
         "detectors": [
             {
                 "name": detector.name,
@@ -86,6 +87,8 @@ def render(card: dict[str, Any], console: Console) -> None:
         "signature": card["signature"]["says"],
         "classifier": f"{classifier['file']}: {size['width']}x{size['height']} pixels, {classifier['classes']} classes",
         "under masks": card["masked_classifier"] and f"{card['masked_classifier']}, asked where --patches is given",
+        "signs found by": card["finder"]
+        and f"{card['finder']['file']}, scores from {card['finder']['threshold']:.3g} on, --regions signs",
         "preparation": f"(value / 255 - {_numbers(size['mean'])}) / {_numbers(size['std'])}",
         "calibrated on": f"{calibration['data']}: {calibration['images']} images"
         + (f" of {calibration['tracks']} groups" if calibration["tracks"] else ""),

@@ -21,6 +21,7 @@ __all__ = [
     "ClassifierSpec",
     "DetectorSpec",
     "FileSpec",
+    "FinderSpec",
     "FusionSpec",
     "FusionTerm",
     "InputSpec",
@@ -95,6 +96,33 @@ class ClassifierSpec(Strict):
     output: str = "logits"
     precision: Precision = "fp32"
     labels: tuple[str, ...] = Field(min_length=2)
+
+
+class FinderSpec(Strict):
+    """The network that says where in a frame signs are, see firewall.regions.sign_finder.
+
+    Its input is float32 (N, 3, H, W), RGB 0..255; its output float32 (N, 5, H / stride, W / stride), see
+    firewall.regions.finder_map.
+
+    Attributes:
+        file: An ONNX file of the bundle.
+        input: Name of the network's input.
+        output: Name of the network's output.
+        stride: Pixels of the input to a place of the output, along each side.
+        multiple: What the input's sides are multiples of, in pixels; frames are filled up with black.
+        threshold: Places with a lower score, 0..1, are no sign.
+        margin: What is added to a sign's box on each side, as a share of that side, before it is classified.
+        precision: What it computes in.
+    """
+
+    file: FileName
+    input: str = "image"
+    output: str = "map"
+    stride: int = Field(8, ge=1, le=64)
+    multiple: int = Field(32, ge=1, le=256)
+    threshold: float = Field(gt=0, lt=1)
+    margin: float = Field(0.0, ge=0, le=0.5)
+    precision: Precision = "fp32"
 
 
 class Seen(Strict):
@@ -230,6 +258,7 @@ class Manifest(Strict):
         patches: Release only labels that no sticker of this size can have changed. None: that isn't asked for.
         masked_classifier: Asked instead of the classifier whether a label holds under masks. A network that was
             trained with masks keeps more labels. It has the classifier's labels and input size.
+        finder: Says where in a frame signs are, for '--regions signs'. None: the bundle is of another kind of image.
         calibration: What the thresholds were set on.
         numerics: The margin in the thresholds for another processor's arithmetic. None: there is no margin.
         versions: Versions of the programs that made the bundle.
@@ -247,6 +276,7 @@ class Manifest(Strict):
     correction: dict[str, Any] | None = None
     patches: PatchSpec | None = None
     masked_classifier: ClassifierSpec | None = None
+    finder: FinderSpec | None = None
     calibration: Calibration
     numerics: Numerics | None = None
     versions: dict[str, str] = Field(default_factory=dict)
@@ -277,6 +307,23 @@ class Manifest(Strict):
                     f"the masked classifier {masked.file} needs a file of its own, the classifier's labels and its "
                     f"input of {wanted[0]}x{wanted[1]} pixels; it has {len(masked.labels)} labels and "
                     f"{there[0]}x{there[1]} pixels"
+                )
+        return self
+
+    @property
+    def networks(self) -> tuple[ClassifierSpec | FinderSpec, ...]:
+        """The classifiers, and the finder if there is one: what names a file and its precision."""
+        return self.classifiers if self.finder is None else (*self.classifiers, self.finder)
+
+    @model_validator(mode="after")
+    def _finder_has_a_file_of_its_own(self) -> Manifest:
+        if self.finder is not None:
+            taken = {spec.file for spec in self.classifiers} | set(network_files(self.detectors))
+            if self.finder.file in taken:
+                raise ValueError(f"the finder's file {self.finder.file} is another network's too; it needs its own")
+            if self.finder.multiple % self.finder.stride:
+                raise ValueError(
+                    f"the finder's multiple {self.finder.multiple} must be one of its stride {self.finder.stride}"
                 )
         return self
 

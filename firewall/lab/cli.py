@@ -18,6 +18,7 @@ from firewall.lab.commands.evaluate import evaluate
 from firewall.lab.commands.evaluate_attacks import evaluate_app, evaluate_attacks
 from firewall.lab.commands.evaluate_scenes import evaluate_scenes
 from firewall.lab.commands.evaluate_tracks import evaluate_tracks
+from firewall.lab.commands.finder import add_finder, train_finder
 from firewall.lab.commands.fuse import fuse
 from firewall.lab.commands.jury import add_jury, jury, train_juror
 from firewall.lab.commands.label_detectors import train_agreement, train_correction, train_stability
@@ -50,9 +51,11 @@ train_app.command("residual")(train_residual)
 train_app.command("attention")(train_attention)
 train_app.command("masked")(train_masked)
 train_app.command("juror")(train_juror)
+train_app.command("finder")(train_finder)
 app.command()(masked)
 app.command()(jury)
 app.command("add-jury")(add_jury)
+app.command("add-finder")(add_finder)
 train_app.command("spatial")(train_spatial)
 app.add_typer(attack_app, name="attack")
 attack_app.command("database")(attack)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from typing import Protocol
 
+from firewall.bundle import Bundle
 from firewall.config import RegionDetectorSettings
 from firewall.errors import UsageError
 from firewall.frame import Pixels, Region
@@ -38,6 +39,7 @@ def build(
     *,
     device: str = "cpu",
     threads: int = 0,
+    bundle: Bundle | None = None,
 ) -> RegionFinder:
     """The finder that `setting` names: whole, signs, detector or X,Y,W,H.
 
@@ -45,12 +47,14 @@ def build(
         setting: `whole`, `signs`, `detector` or `X,Y,W,H` in pixels.
         detector: What `detector` loads.
         limit: The most regions for a frame, at least 1.
-        device: What the detector runs on, see firewall.engines.
-        threads: Threads of the detector on the processor; 0 = one for each core.
+        device: What the detector or the bundle's sign finder runs on, see firewall.engines.
+        threads: Threads of either on the processor; 0 = one for each core.
+        bundle: Its sign finder is what `signs` looks with; the other settings don't need one.
 
     Raises:
         UsageError: If there is no such finder, or the limit is below 1.
-        EngineError: If the detector can't be used.
+        BundleError: If `signs` is asked for and the bundle has no sign finder.
+        EngineError: If the detector or the sign finder can't be used.
     """
     check_limit(limit)
     name = setting.strip()
@@ -58,9 +62,11 @@ def build(
         return WholeFrame()
     # Each is imported only when it is asked for: OpenCV and ONNX Runtime take a while to load.
     if name == "signs":
-        from firewall.regions.proposals import SignProposals
+        if bundle is None:
+            raise UsageError("regions 'signs' are looked for by the sign finder of a bundle; name the bundle")
+        from firewall.regions.sign_finder import SignFinder
 
-        return SignProposals(limit)
+        return SignFinder.of(bundle, limit, device=device, threads=threads)
     if name == "detector":
         if detector is None:
             raise UsageError(

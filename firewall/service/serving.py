@@ -45,7 +45,6 @@ def serve(settings: Settings, say: Callable[[str], None]) -> None:
         FirewallError: If a setting, the device, the bundle, the port or the source can't be used.
     """
     spec = parse(settings.source)
-    finder = build(settings.regions, settings.region_detector, device=settings.device, threads=settings.threads)
     address = None if settings.http == "off" else parse_address(settings.http)
     HostNames(settings.http, settings.http_names)  # refused before anything is opened
     deadline_ms = settings.deadline_ms or (DEADLINE_MS if spec.live else None)
@@ -54,6 +53,9 @@ def serve(settings: Settings, say: Callable[[str], None]) -> None:
     check_device(settings.device)
     trust = Trust.configured(settings.trust, settings.allow_unsigned, settings.trust_state, vouched=True)
     loaded = load_bundle(settings.bundle, trust=trust)
+    finder = build(
+        settings.regions, settings.region_detector, device=settings.device, threads=settings.threads, bundle=loaded
+    )
     with ExitStack() as stack:
         sinks: list[Sink] = []
         lines = verdict_lines(settings)

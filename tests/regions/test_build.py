@@ -5,10 +5,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from firewall.bundle import load_bundle
 from firewall.config import RegionDetectorSettings
 from firewall.errors import EngineError, ImageError, UsageError
 from firewall.regions import build
-from firewall.regions.proposals import SignProposals
+from firewall.regions.sign_finder import SignFinder
 from firewall.regions.whole import Box, WholeFrame
 
 FRAME = np.zeros((60, 80, 3), np.uint8)
@@ -22,10 +23,12 @@ def test_whole_is_the_frame() -> None:
     assert finder.find(np.zeros((1, 1, 3), np.uint8)) == [(0, 0, 1, 1)]
 
 
-def test_signs_are_proposals() -> None:
-    """`signs` gives the colour and shape proposals with the asked limit."""
-    finder = build("signs", limit=3)
-    assert isinstance(finder, SignProposals) and finder.limit == 3
+def test_signs_are_what_the_bundle_s_finder_finds() -> None:
+    """`signs` gives the default bundle's sign finder with the asked limit; without a bundle it is wrong use."""
+    finder = build("signs", limit=3, bundle=load_bundle())
+    assert isinstance(finder, SignFinder) and finder.limit == 3
+    with pytest.raises(UsageError, match="bundle"):
+        build("signs")
 
 
 @pytest.mark.parametrize("text", ["10,20,30,40", " 10, 20 ,30,40 "])

@@ -36,7 +36,9 @@ __all__ = ["make"]
 _CAPTIONS = {"FGSM": "fgsm", "PGD": "pgd-0.03", "DeepFool": "deepfool"}
 #: Shares of the crop's side that may be changed, and by how much the change is stretched: the edge resizes by integer
 #: arithmetic, and a step beyond the boundary keeps the example across it.
-_TRIES = [(inner, stretch) for inner in (0.66, 0.76, 0.86, 0.56, 0.94, 1.0) for stretch in (1.0, 1.15, 1.3, 1.6)]
+_TRIES = [
+    (inner, stretch) for inner in (0.66, 0.76, 0.86, 0.56, 0.94, 1.0) for stretch in (1.0, 1.15, 1.3, 1.6, 2.0, 2.6)
+]
 
 
 def make(out: Path, bundle: str, *, seed: int) -> dict[str, Any]:
@@ -52,7 +54,7 @@ def make(out: Path, bundle: str, *, seed: int) -> dict[str, Any]:
             bytes.
     """
     guard = Firewall.load(bundle, exhaustive=True, sweep_key=key_of(seed))
-    finder = build("signs")
+    finder = build("signs", bundle=guard.bundle)
     model = from_onnx(guard.bundle.files[guard.bundle.manifest.classifier.file])
     patches: list[Patch] = []
     fooled = withheld = missed = 0

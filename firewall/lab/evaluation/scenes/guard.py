@@ -107,7 +107,7 @@ def open_guard(looking: Looking) -> Guard:
     check_device(looking.device)
     bundle = load_bundle(looking.bundle)
     engine = open_engine(bundle, device=looking.device, threads=looking.threads)
-    finder = build(looking.regions, looking.detector, device=looking.device, threads=looking.threads)
+    finder = build(looking.regions, looking.detector, device=looking.device, threads=looking.threads, bundle=bundle)
     firewall = Firewall(bundle, engine, threads=looking.threads)
     parts = [judge_key(firewall, (*EDGE, "regions")), looking.regions, looking.device, f"{looking.threads}"]
     if looking.detector is not None:

@@ -9,16 +9,17 @@ import numpy as np
 from rich.console import Console
 from rich.progress import track
 
+from firewall.bundle import load_bundle
 from firewall.demo.scene import render
 from firewall.demo.source import ENCOUNTERS
 from firewall.frame import Pixels, Region
-from firewall.regions import build
+from firewall.regions.sign_finder import UNSURE, SignFinder
 
 __all__ = ["mine", "mine_scenes", "partial"]
 
 
 def mine(images: Sequence[Pixels]) -> list[Pixels]:
-    """The crops that the edge would classify in images without signs.
+    """What the default bundle's finder takes for signs, if only a little, in images without any.
 
     Args:
         images: Uint8 (H, W, 3) each.
@@ -26,7 +27,7 @@ def mine(images: Sequence[Pixels]) -> list[Pixels]:
     Returns:
         Uint8 (h, w, 3) each.
     """
-    finder = build("signs")
+    finder = SignFinder.of(load_bundle(), threshold=UNSURE)
     console = Console(stderr=True)
     return [
         pixels[y : y + height, x : x + width].copy()
@@ -36,7 +37,7 @@ def mine(images: Sequence[Pixels]) -> list[Pixels]:
 
 
 def mine_scenes(count: int) -> list[Pixels]:
-    """The crops that the edge would classify in rendered road scenes, away from their sign.
+    """What the default bundle's finder takes for signs, if only a little, in rendered scenes, away from their sign.
 
     Args:
         count: How many scenes; their seeds are others than the demo's.
@@ -44,7 +45,7 @@ def mine_scenes(count: int) -> list[Pixels]:
     Returns:
         Uint8 (h, w, 3) each.
     """
-    finder = build("signs")
+    finder = SignFinder.of(load_bundle(), threshold=UNSURE)
     crops = []
     for pixels, sign in _scenes(count):
         for x, y, width, height in finder.find(pixels):

@@ -8,8 +8,10 @@ import numpy as np
 from rich.console import Console
 from rich.progress import track
 
+from firewall.bundle import load_bundle
 from firewall.frame import Pixels, Region
-from firewall.regions import build, overlaps
+from firewall.regions import overlaps
+from firewall.regions.sign_finder import UNSURE, SignFinder
 
 __all__ = ["crops_without_sign"]
 
@@ -31,7 +33,7 @@ def crops_without_sign(
     Returns:
         Uint8 (h, w, 3) each.
     """
-    finder = build("signs")
+    finder = SignFinder.of(load_bundle(), threshold=UNSURE)
     generator = np.random.default_rng(seed)
     crops = []
     for pixels, signs in track(list(zip(frames, boxes, strict=True)), "mining", console=Console(stderr=True)):

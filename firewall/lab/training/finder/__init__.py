@@ -1,0 +1,1 @@
+"""Training of the sign finder; see `sign_finder`."""
