@@ -200,9 +200,15 @@ def on_clip(guard: Firewall, pictures: list[Pixels], tracks: Tracks | None) -> l
 def test_what_a_sign_was_caught_at_withholds_its_later_frames(guard: Firewall, demo_frames: list[Pixels]) -> None:
     """A clip of a moving sign, found anew in each frame: after six attacked frames even clean ones, which are released
     without tracks, are withheld for a while; and no verdict is released that wasn't without tracks."""
-    pictures = clip(5, demo_frames)
-
-    alone, together = on_clip(guard, pictures, None), on_clip(guard, pictures, Tracks(SPEC))
+    attacked = [number for number, encounter in enumerate(ENCOUNTERS) if encounter.attack is not None]
+    clips = (
+        (pictures, on_clip(guard, pictures, None)) for pictures in (clip(number, demo_frames) for number in attacked)
+    )
+    # One of which every attacked frame is withheld by itself; this bundle misses some frames of others.
+    pictures, alone = next(
+        pair for pair in clips if not any(verdict.released for verdicts in pair[1][:6] for verdict in verdicts)
+    )
+    together = on_clip(guard, pictures, Tracks(SPEC))
 
     pairs = [pair for one, other in zip(alone, together, strict=True) for pair in zip(one, other, strict=True)]
     turned = [other for one, other in pairs if one.released and not other.released]
@@ -304,7 +310,7 @@ def test_with_tracks_drift_sees_one_frame_of_each_sign(guard: Firewall, demo_fra
         return found
 
     tracks.ended = remember  # type: ignore[method-assign]
-    capture = Script(*frames(*demo_frames[:30]))
+    capture = Script(*frames(*demo_frames[:60]))
     Service(
         guard,
         capture,  # type: ignore[arg-type]
