@@ -197,7 +197,9 @@ def test_the_whole_graph_on_tiny_data(data: Path, python: str, tmp_path: Path) -
         for side, key in ((stage.inputs, "deps"), (stage.outputs, "outs")):
             assert {file.path: file.hash for file in side} == {f["path"]: f"md5:{f['md5']}" for f in lock[name][key]}
     assert str(data) not in (work / "bundle" / "manifest.json").read_text()
-    assert {"certificate.json", "conditional.json", "drift.json", "masked.onnx", "tracks.json"} <= set(bundle.files)
+    assert {"certificate.json", "conditional.json", "drift.json", "finder.onnx", "masked.onnx", "tracks.json"} <= set(
+        bundle.files
+    )
     judges = ["contrast", "confidence", "stability", "juror-robust", "juror-edges", "juror-masked"]
     assert [spec.name for spec in bundle.manifest.detectors] == judges
     assert bundle.manifest.fusion is None
