@@ -51,7 +51,7 @@ class Drawn:
 def drawn() -> list[Drawn]:
     """Three of them, found by asking finder and firewall as the service does."""
     guard = Firewall.load("default", threads=1)
-    finder = build("signs")
+    finder = build("signs", bundle=guard.bundle)
     found: list[Drawn] = []
     for seed, label in enumerate(sorted(DRAWN) * 3):
         pixels, box = render(Encounter(label, seed=9000 + seed), 7)
@@ -150,7 +150,8 @@ def test_regions_are_those_of_the_edge(run: tuple[dict[str, Any], str, Path], dr
     found, _, work = run
     (file,) = work.glob("scenes/*/frames-*.jsonl")
     rows = [json.loads(line) for line in file.read_text().splitlines()]
-    guard, regions = Firewall.load("default", threads=1), build("signs").find(drawn[0].pixels)
+    guard = Firewall.load("default", threads=1)
+    regions = build("signs", bundle=guard.bundle).find(drawn[0].pixels)
     verdicts = guard.screen_frame(Frame(drawn[0].pixels, "drawn", 0, time.monotonic()), regions)
 
     expected = [[*v.region, v.suspected_label, v.label, str(v.reason)] for v in verdicts]
