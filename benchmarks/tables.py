@@ -356,25 +356,27 @@ def readme() -> str:
     worst_first = sorted(adaptive["rows"], key=lambda row: -row["wrong_release"]["rate"])
     first, *others = (_rate(row["wrong_release"], n=True) for row in worst_first)
     bounds = "; ".join(row["bound"] for row in worst_first).replace("; L-infinity", ";")
+    blind = max(_read("default/decision_only.json")["attacks"], key=lambda attack: attack["curve"][-1]["rate"])
     rows = [
         [
-            f"**wrong-release rate, attacker who knows the whole firewall**, {bounds}",
-            "; ".join([f"**{first}**", *others]),
-        ]
-    ]
-    rows += [
-        [
-            f"the same: knows the classifier, worst of {len(crops['attacks'])} attacks ({_called(worst['attack'])})",
-            f"**{_rate(worst['wrong_release'], n=True)}**",
+            (
+                f"**wrong-release rate, attacker who sees only what is released**, {blind['queries']:,} queries "
+                f"({blind['subspace'].replace('-', ' ')})"
+            ),
+            f"**{_rate(blind['curve'][-1], n=True)}**",
         ],
+        [f"the same: knows the whole firewall, {bounds}", "; ".join([f"**{first}**", *others])],
         [
-            f"worst of the {len(small)} that change pixels a little, also by camera ({_called(weakest)})",
-            _rate(small[weakest], n=True),
+            (
+                f"the same: knows the classifier, worst of {len(crops['attacks'])} attacks ({_called(worst['attack'])}); of "
+                f"{len(small)} small changes of pixels ({_called(weakest)})"
+            ),
+            f"**{_rate(worst['wrong_release'], n=True)}**; {_rate(small[weakest], n=True)}",
         ],
         ["benign signs withheld; worst change", f"{withheld}; {stormy}: {_rate(benign[stormy]['withheld'], n=True)}"],
         ["classifier, top-1", _share([default["accuracy"], *default["interval"]], default["images"])],
         [
-            "verdict on a normal sign, mean / p99; a loop of Pillow copies and single classifications",
+            "verdict on a normal sign, mean / p99; a loop of Pillow copies",
             f"{milliseconds}; {cost['ratio_of_means']:.0f} times as long",
         ],
     ]
