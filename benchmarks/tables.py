@@ -368,8 +368,8 @@ def readme() -> str:
         [f"the same: knows the whole firewall, {bounds}", "; ".join([f"**{first}**", *others])],
         [
             (
-                f"the same: knows the classifier, worst of "
-                f"{len(crops['attacks'])} attacks ({_called(worst['attack'])}); of {len(small)} small changes of pixels ({_called(weakest)})"
+                f"the same: knows the classifier, worst of {len(crops['attacks'])} attacks "
+                f"({_called(worst['attack'])}); of {len(small)} small changes of pixels ({_called(weakest)})"
             ),
             f"**{_rate(worst['wrong_release'], n=True)}**; {_rate(small[weakest], n=True)}",
         ],
