@@ -120,6 +120,26 @@ def test_a_detector_that_is_there_twice_is_refused(copy: Path) -> None:
         load_bundle(copy)
 
 
+@pytest.mark.parametrize(
+    ("finder", "words"),
+    [
+        ({"file": "classifier.onnx", "threshold": 0.5}, "file classifier.onnx is another network's too"),
+        ({"file": "juror-robust.onnx", "threshold": 0.5}, "file juror-robust.onnx is another network's too"),
+        (
+            {"file": "finder.onnx", "threshold": 0.5, "stride": 8, "multiple": 20},
+            "multiple 20 must be one of its stride 8",
+        ),
+        ({"file": "finder.onnx", "threshold": 1.0}, "threshold"),
+        ({"file": "another.onnx", "threshold": 0.5}, "doesn't list it"),
+    ],
+)
+def test_a_finder_that_does_not_fit_is_refused(copy: Path, finder: dict[str, object], words: str) -> None:
+    """Another network's file, sides that its map doesn't divide, a threshold that nothing reaches, a missing file."""
+    edit(copy, finder=finder)
+    with pytest.raises(BundleError, match=words):
+        load_bundle(copy)
+
+
 def test_an_unknown_detector_is_refused(copy: Path) -> None:
     """A bundle that asks for a detector this version doesn't have is not run without it."""
     edit(copy, detectors=[{"name": "crystal-ball", "threshold": 0.5}], fusion=None)
