@@ -5,7 +5,7 @@ default's own four fixed copies, `fixed` four copies that are the same of every 
 four that are drawn by a key that he doesn't know. The attack goes on from the images that `firewall lab attack
 adaptive` made against the default bundle, towards the class that was aimed at there, by gradients of each whole bundle;
 through `keyed` it averages over draws of other keys. First the images that beat the default bundle, then (--all) those
-that didn't; what is not attacked again counts as held, and its number is told. Whatever was found is also shown to
+that didn't; what is not attacked again counts as held, and its number is given. Whatever was found is also shown to
 devices with `keyed` and other keys. Rows are kept, and the same command goes on from the last one.
 
     python benchmarks/keyed_sweep.py --data DIR --attacked adaptive_linf_8.json [--attacked ...] --work runs/keyed

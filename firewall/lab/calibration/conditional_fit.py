@@ -150,7 +150,7 @@ def fit_conditional(
         shifted: Share of a track's weight that its shifted images have together, where it has both kinds.
         least: The fewest tracks of a group.
         margins: By how much each score may differ with other arithmetic, (D,); None: not at all.
-        aside: Images under changes that take no part in the limits; what is withheld of them is told all the same,
+        aside: Images under changes that take no part in the limits; what is withheld of them is measured all the same,
             each by lines that its track took no part in. None: there are none.
         seed: Draws the folds.
 
