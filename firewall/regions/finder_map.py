@@ -10,7 +10,7 @@ import numpy as np
 import numpy.typing as npt
 
 from firewall.errors import EngineError
-from firewall.regions.boxes import Floats
+from firewall.regions.boxes import Floats, overlaps
 from firewall.regions.suppression import MOST_COMPARED, strongest
 
 __all__ = ["CHANNELS", "boxes_of"]
@@ -74,9 +74,8 @@ def _logit(share: float) -> float:
 
 def _overlaps(corners: Floats) -> tuple[Floats, Floats]:
     """Of each pair of boxes: intersection over union, and intersection over the smaller area. (N, N) each."""
-    low = np.maximum(corners[:, None, :2], corners[None, :, :2])
-    high = np.minimum(corners[:, None, 2:], corners[None, :, 2:])
-    shared = np.prod(np.maximum(high - low, 0.0), axis=2)
-    area = np.prod(corners[:, 2:] - corners[:, :2], axis=1)
-    union = area[:, None] + area[None] - shared
-    return shared / union, shared / np.minimum(area[:, None], area[None])
+    boxes = np.concatenate([corners[:, :2], corners[:, 2:] - corners[:, :2]], axis=1)
+    area = np.prod(boxes[:, 2:], axis=1)
+    union_share = overlaps(boxes, boxes)
+    shared = union_share / (1 + union_share) * (area[:, None] + area[None])
+    return union_share, shared / np.minimum(area[:, None], area[None])

@@ -26,6 +26,7 @@ from firewall.frame import Frame, Pixels, Region
 from firewall.lab.attacks import ATTACKS, quantise
 from firewall.lab.models.sign_classifier import INPUT_SIZE, from_onnx
 from firewall.regions import RegionFinder, build
+from firewall.regions.boxes import overlaps
 from firewall.screening import Firewall
 from firewall.sweep.keyed import key_of
 from firewall.verdict import Verdict
@@ -155,7 +156,4 @@ def _best(regions: list[Region], box: Region) -> Region | None:
 
 
 def _overlap(first: Region, second: Region) -> float:
-    width = min(first[0] + first[2], second[0] + second[2]) - max(first[0], second[0])
-    height = min(first[1] + first[3], second[1] + second[3]) - max(first[1], second[1])
-    shared = max(width, 0) * max(height, 0)
-    return shared / (first[2] * first[3] + second[2] * second[3] - shared)
+    return float(overlaps(np.array([first], np.float64), np.array([second], np.float64))[0, 0])
