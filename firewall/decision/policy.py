@@ -10,6 +10,7 @@ from typing import Protocol
 import numpy as np
 
 from firewall.detectors.contrast import Contrast
+from firewall.detectors.not_a_sign import NotASign
 from firewall.frame import Region
 from firewall.regions import overlaps
 from firewall.verdict import Reason
@@ -151,9 +152,11 @@ class Policy:
 
     def _suspect(self, scores: Mapping[str, float], remarks: Collection[Reason]) -> Reason:
         """What exactly is suspicious: who sees too little can't say what it is, so contrast comes first."""
-        if Contrast.name in self.rule.exceeded(scores):
+        exceeded = self.rule.exceeded(scores)
+        if Contrast.name in exceeded:
             return Reason.LOW_CONTRAST
-        return Reason.NOT_A_SIGN if Reason.NOT_A_SIGN in remarks else Reason.SUSPICIOUS
+        rejected = NotASign.name in exceeded or Reason.NOT_A_SIGN in remarks
+        return Reason.NOT_A_SIGN if rejected else Reason.SUSPICIOUS
 
 
 def contradictions(regions: Sequence[Region], labels: Sequence[int]) -> list[bool]:

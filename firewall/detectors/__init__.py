@@ -13,12 +13,13 @@ from firewall.detectors.evidence import Detector, Evidence, Network
 from firewall.detectors.image_cnn import ImageCnn
 from firewall.detectors.juror import Juror, is_juror
 from firewall.detectors.keyed import Keyed
+from firewall.detectors.not_a_sign import NotASign
 from firewall.detectors.residual import Residual
 from firewall.detectors.stability import Stability
 from firewall.detectors.statistics import Statistics
 from firewall.errors import BundleError
 
-__all__ = ["DETECTORS", "NETWORK_DETECTORS", "Detector", "Evidence", "Keyed", "Network", "build"]
+__all__ = ["ASKING", "DETECTORS", "NETWORK_DETECTORS", "Detector", "Evidence", "Keyed", "Network", "NotASign", "build"]
 
 #: Detectors that need nothing but their parameters, by the name that bundles use.
 DETECTORS: dict[str, Callable[[dict[str, object]], Detector]] = {
@@ -33,6 +34,11 @@ NETWORK_DETECTORS: dict[str, Callable[[dict[str, object], Network], Detector]] =
     ImageCnn.name: ImageCnn,
     Residual.name: Residual,
     Attention.name: Attention,
+}
+#: Detectors that ask networks of jurors, which their parameter `jurors` names.
+ASKING: dict[str, Callable[[dict[str, object], Callable[[str], Network] | None, int | None], Detector]] = {
+    Keyed.name: Keyed,
+    NotASign.name: NotASign,
 }
 
 
@@ -54,10 +60,10 @@ def build(
     parameters = dict(spec.parameters)
     if spec.name in DETECTORS:
         return DETECTORS[spec.name](parameters)
-    if spec.name == Keyed.name:
-        return Keyed(parameters, open_network, classes)
+    if spec.name in ASKING:
+        return ASKING[spec.name](parameters, open_network, classes)
     if spec.name not in NETWORK_DETECTORS and not is_juror(spec.name):
-        known = ", ".join([*DETECTORS, *NETWORK_DETECTORS, Keyed.name, "juror-NAME (a-z, 0-9 and hyphens)"])
+        known = ", ".join([*DETECTORS, *NETWORK_DETECTORS, *ASKING, "juror-NAME (a-z, 0-9 and hyphens)"])
         raise BundleError(f"unknown detector {spec.name!r}; this version knows {known}")
     if open_network is None or not isinstance(parameters.get("file"), str):
         raise BundleError(f"detector {spec.name!r} needs a network: a parameter 'file' that names a file of the bundle")

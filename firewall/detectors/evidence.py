@@ -39,6 +39,8 @@ class Evidence:
         resize: The edge's resize; None where no detector of the bundle wants it.
         remarks: Detector -> a reason that it would rather have on the verdict, if that withholds. Detectors add to it.
         drawn: Detector -> the copies that a keyed sweep has drawn for it.
+        answers: (file, width, height) of a network that was asked about the crop -> its logits, so that no detector
+            asks for them again.
     """
 
     image: npt.NDArray[np.uint8]
@@ -49,6 +51,7 @@ class Evidence:
     resize: Resize | None = None
     remarks: dict[str, Reason] = field(default_factory=dict)
     drawn: dict[str, Drawn] = field(default_factory=dict)
+    answers: dict[tuple[str, int, int], Logits] = field(default_factory=dict)
 
     def resized(self, width: int, height: int) -> npt.NDArray[np.uint8]:
         """The crop at another size.

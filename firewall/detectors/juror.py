@@ -21,7 +21,7 @@ from firewall.detectors.evidence import Evidence, Network
 from firewall.errors import BundleError, EngineError
 from firewall.verdict import Reason
 
-__all__ = ["Juror", "JurorParameters", "is_juror", "odds_against"]
+__all__ = ["Juror", "JurorParameters", "answer", "is_juror", "odds_against"]
 
 _NAME = re.compile(r"juror-[a-z0-9]+(-[a-z0-9]+)*")
 #: Scores lie within this; a network that is certain gives no infinite score.
@@ -68,6 +68,28 @@ class JurorParameters(Strict):
     height: int = Field(ge=8, le=2048)
 
 
+def answer(evidence: Evidence, juror: JurorParameters, network: Network) -> npt.NDArray[np.float32]:
+    """What a juror's network says of the region. It is asked once, whichever detector is first to want it.
+
+    Args:
+        evidence: Of the region; the answer is kept in `evidence.answers`.
+        juror: The network's file and input size.
+        network: What the file holds.
+
+    Returns:
+        (1, classes) or (1, classes + 1); not checked.
+
+    Raises:
+        EngineError: If the crop can't be resized, or the network can't be run.
+    """
+    key = (juror.file, juror.width, juror.height)
+    if key not in evidence.answers:
+        pixels = evidence.resized(juror.width, juror.height)
+        batch = np.ascontiguousarray(pixels.transpose(2, 0, 1)[np.newaxis], np.float32) / np.float32(255)
+        evidence.answers[key] = network(batch)
+    return evidence.answers[key]
+
+
 class Juror:
     """One member of the jury.
 
@@ -92,7 +114,7 @@ class Juror:
         if classes is not None:
             blank = np.zeros((self.parameters.height, self.parameters.width, 3), np.uint8)
             try:
-                self._logits(blank, classes)
+                self._logits(Evidence(blank, np.zeros(classes, np.float32), {}))
             except _MisfitError as error:
                 raise BundleError(f"{error}; put a juror for this classifier into the bundle") from error
 
@@ -104,16 +126,14 @@ class Juror:
         Raises:
             EngineError: If the network gives another number of classes, or the crop can't be resized.
         """
-        classes = len(evidence.logits)
-        logits = self._logits(evidence.resized(self.parameters.width, self.parameters.height), classes)
-        if int(logits.argmax()) == classes:
+        logits = self._logits(evidence)
+        if int(logits.argmax()) == len(evidence.logits):
             evidence.remarks[self.name] = Reason.NOT_A_SIGN
         return float(odds_against(logits, int(evidence.logits.argmax())))
 
-    def _logits(self, pixels: npt.NDArray[np.uint8], classes: int) -> npt.NDArray[np.float32]:
+    def _logits(self, evidence: Evidence) -> npt.NDArray[np.float32]:
         """(classes,) or (classes + 1,)."""
-        batch = np.ascontiguousarray(pixels.transpose(2, 0, 1)[np.newaxis], np.float32) / np.float32(255)
-        logits = self._network(batch)
+        classes, logits = len(evidence.logits), answer(evidence, self.parameters, self._network)
         if logits.shape not in ((1, classes), (1, classes + 1)):
             raise _MisfitError(
                 f"the network {self.parameters.file} of {self.name} gave shape {logits.shape}, expected "

@@ -76,6 +76,18 @@ def test_contrast_is_the_reason_only_if_it_withholds() -> None:
     assert said.reason is Reason.NOT_A_SIGN and not said.released
 
 
+def test_not_a_sign_is_the_reason_if_its_own_limit_withholds() -> None:
+    """Also without a remark; too little contrast comes first, and on its limit it is no reason."""
+    policy = Policy({"contrast": 0.5, "not-a-sign": -1.0, "confidence": 1.0})
+    quiet = {"contrast": 0.0, "confidence": 0.0}
+
+    found = policy.judge({**quiet, "not-a-sign": -0.9})
+    assert found.reason is Reason.NOT_A_SIGN and not found.released
+    assert policy.judge({**quiet, "contrast": 0.6, "not-a-sign": -0.9}).reason is Reason.LOW_CONTRAST
+    assert policy.judge({**quiet, "not-a-sign": -1.0, "confidence": 2.0}).reason is Reason.SUSPICIOUS
+    assert policy.judge({**quiet, "not-a-sign": -1.0}).released
+
+
 def test_a_score_on_its_threshold_settles_nothing() -> None:
     """Above it the verdict stands, by however little; on it the other detectors still have to be asked, and the reason
     why it isn't released is another."""

@@ -49,12 +49,13 @@ def model_file(
 
 
 @cache
-def network_file(seed: int = 0, levels: int = 0) -> bytes:
+def network_file(seed: int = 0, levels: int = 0, more: int = 0) -> bytes:
     """The ONNX file of `trained(seed)`.
 
     Args:
         seed: Of the network.
         levels: It sees so many levels of each value: its gradient is zero wherever it is defined. 0: all.
+        more: Classes behind the others, with the opposite of the first classes' weights.
     """
     network, constants, nodes = trained(seed), {}, []
     here = "x"
@@ -83,14 +84,15 @@ def network_file(seed: int = 0, levels: int = 0) -> bytes:
             constants.update(zip(weights, values, strict=True))
             nodes.append(helper.make_node("BatchNormalization", [here, *weights], [after], epsilon=layer.eps))
         elif isinstance(layer, nn.Linear):
-            constants.update(zip(weights, _arrays(layer.weight, layer.bias), strict=False))
+            rows = [np.concatenate([values, -values[:more]]) for values in _arrays(layer.weight, layer.bias)]
+            constants.update(zip(weights, rows, strict=False))
             nodes.append(helper.make_node("Gemm", [here, *weights[:2]], [after], transB=1))
         elif isinstance(layer, nn.Dropout):
             continue
         else:
             nodes.append(helper.make_node("Relu" if isinstance(layer, nn.ReLU) else "Flatten", [here], [after]))
         here = after
-    return model_file(nodes, constants, ["N", 3, SIZE, SIZE], CLASSES)
+    return model_file(nodes, constants, ["N", 3, SIZE, SIZE], CLASSES + more)
 
 
 def _arrays(*values: Tensor | None) -> list[npt.NDArray[np.float32]]:

@@ -5,7 +5,7 @@
    quantile. Of an exponential tail, exp(-depth) lies above it.
 2. The depth of an image is the largest depth of its scores and of S. For this a single detector's depth is reduced by a
    constant: its limit lies deeper than that of S, since it guards against rare things and must not use up what may be
-   withheld.
+   withheld. Not so `not-a-sign`: what is no sign is as common on a road as a sign is.
 3. All limits lie at one common depth. Split-conformal prediction sets it, with the track as its unit, on *cross-fitted*
    depths: those of each track by tails that were fitted to other tracks. So the false-positive rate holds for all
    limits together, not for each of them.
@@ -24,6 +24,7 @@ import numpy.typing as npt
 
 from firewall.bundle.conditional import ConditionalSpec, CoverageSpec, GroupSpec, LimitSpec
 from firewall.decision.conditional import groups_of, sums_in
+from firewall.detectors import NotASign
 from firewall.errors import DataError
 from firewall.lab.calibration.settings import check_rate
 from firewall.lab.measurement.conformal import check_count, track_threshold
@@ -42,7 +43,7 @@ _MEDIAN, _UNIT, _TAIL = 0.5, 0.95, 0.9
 _SHORTEST = 0.1
 #: No group may withhold more than so many times the rate.
 _MOST = 2
-#: How much deeper the limits of single detectors lie than that of S: about ten times as rare.
+#: How much deeper the limits of single detectors but `not-a-sign` lie than that of S: about ten times as rare.
 _ALONE = 2.3
 #: Least unit: scores that hardly differ differ by rounding.
 _SMALLEST = 1e-6
@@ -91,7 +92,8 @@ class Fitted:
 
 @dataclass(frozen=True, eq=False)
 class _Lines:
-    """One group: median and unit of D detectors; quantile and mean excess of these and, in the last place, of S."""
+    """One group: median and unit of D detectors; quantile and mean excess of these and, in the last place, of S; and
+    how much deeper than the common depth each limit lies."""
 
     median: Floats
     unit: Floats
@@ -99,11 +101,7 @@ class _Lines:
     excess: Floats
     power: float
     counts: tuple[bool, ...]
-
-    @property
-    def alone(self) -> Floats:
-        """How much deeper each limit lies than the common depth, (D + 1,): that of S doesn't."""
-        return np.append(np.full(len(self.counts), _ALONE), 0.0)
+    alone: Floats
 
     def group(self, depth: float, margin: Floats) -> GroupSpec:
         limits = self.start + (depth + self.alone) * self.excess
@@ -258,13 +256,14 @@ def _lines(data: Scored, power: float, counts: tuple[bool, ...], shifted: float)
 
     median = quantile(data.scores, _MEDIAN)
     unit = np.maximum(quantile(data.scores, _UNIT) - median, _SMALLEST)
-    drawn = _Lines(median, unit, np.zeros(0), np.zeros(0), power, counts)
+    alone = np.array([0.0 if name == NotASign.name else _ALONE for name in data.detectors] + [0.0])
+    drawn = _Lines(median, unit, np.zeros(0), np.zeros(0), power, counts, alone)
     values = _with_sum(drawn, data.scores)
     start = quantile(values, _TAIL)
     above = np.maximum(values - start, 0.0)
     beyond = np.maximum((weights[:, np.newaxis] * (above > 0)).sum(axis=0), 1e-12)
     excess = (weights[:, np.newaxis] * above).sum(axis=0) / beyond
-    return _Lines(median, unit, start, np.maximum(excess, _SHORTEST * np.append(unit, 1.0)), power, counts)
+    return _Lines(median, unit, start, np.maximum(excess, _SHORTEST * np.append(unit, 1.0)), power, counts, alone)
 
 
 def _with_sum(lines: _Lines, scores: Floats) -> Floats:

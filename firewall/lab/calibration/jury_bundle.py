@@ -12,10 +12,11 @@ from typing import Any
 
 from firewall.bundle import Bundle, DetectorSpec, Manifest
 from firewall.bundle.manifest import CONDITIONAL_FILE, network_files
-from firewall.detectors import Keyed, build
+from firewall.detectors import Keyed, NotASign, build
 from firewall.detectors.draws import DrawSpec
 from firewall.detectors.juror import JurorParameters, is_juror
 from firewall.detectors.keyed import KeyedParameters
+from firewall.detectors.not_a_sign import NotASignParameters
 from firewall.detectors.stability import StabilityParameters, StabilityScale
 from firewall.engines import OnnxRuntimeNetwork
 from firewall.errors import BundleError, DataError, UsageError
@@ -48,7 +49,8 @@ def with_jury(
 ) -> Bundle:
     """Write a bundle with jurors and the contrast detector beside, or in place of, the detectors that it has.
 
-    Jurors that it has already are replaced. Its fusion, tracks, drift, certificate and measured rates don't know the
+    Jurors that it has already are replaced. Where jurors know the class "not a sign", the detector `not-a-sign` asks
+    them for it, unless it is left out. Its fusion, tracks, drift, certificate and measured rates don't know the
     jurors, so they are left out: set limits with `firewall lab conditional`, then add tracks and drift.
 
     Args:
@@ -72,12 +74,13 @@ def with_jury(
     manifest = bundle.manifest
     there = [spec.name for spec in manifest.detectors]
     for name in without:
-        if name not in there:
+        if name not in (*there, NotASign.name):
             raise UsageError(f"--without names {name!r}, which the bundle doesn't have; it has {', '.join(there)}")
     if not folders and not keyed:
         raise UsageError("name the folder of at least one juror with --juror")
     replaced = {name for name in there if is_juror(name) and folders} | {"contrast"}
     replaced |= {Keyed.name} if keyed else set()
+    replaced |= {NotASign.name} if folders else set()
     kept = tuple(spec for spec in manifest.detectors if spec.name not in {*without, *replaced})
     needed = {*network_files(kept), *(spec.file for spec in manifest.classifiers)}
     dropped = set(network_files(manifest.detectors)) - needed
@@ -85,6 +88,7 @@ def with_jury(
     if copies:
         kept = (*(spec for spec in kept if spec.name != "stability"), _stability(copies, temperature))
     added: dict[str, DetectorSpec] = {}
+    rejecting: list[dict[str, Any]] = []
     for folder in folders:
         if folder == MASKED and not folder.exists():
             spec = _masked_juror(manifest)
@@ -96,8 +100,13 @@ def with_jury(
         _check(folder, spec, content, card, bundle)
         added[spec.name] = spec
         files[str(spec.parameters["file"])] = content
+        if _rejects(spec, content, len(manifest.classifier.labels)):
+            rejecting.append(spec.parameters)
     if keyed or keyed_jurors:
         added[Keyed.name] = _keyed(keyed, keyed_jurors, (*kept, *added.values()))
+    if rejecting and NotASign.name not in without:
+        asked = NotASignParameters.model_validate({"jurors": rejecting}).model_dump(mode="json")
+        added[NotASign.name] = DetectorSpec(name=NotASign.name, parameters=asked, threshold=_FIRST_LIMIT)
     contrast = DetectorSpec(name="contrast", threshold=-math.log(_LEAST_CONTRAST))
     written = rewritten(
         Bundle(bundle.path, manifest, files, bundle.sha256),
@@ -201,6 +210,15 @@ def _check(folder: Path, spec: DetectorSpec, content: bytes, card: dict[str, Any
         build(spec, lambda file: OnnxRuntimeNetwork(content, file, threads=1), len(wanted))
     except BundleError as error:
         raise BundleError(f"{folder}: {error}") from error
+
+
+def _rejects(spec: DetectorSpec, content: bytes, classes: int) -> bool:
+    """Whether the juror knows the class "not a sign"."""
+    try:
+        NotASign({"jurors": [spec.parameters]}, lambda file: OnnxRuntimeNetwork(content, file, threads=1), classes)
+    except BundleError:
+        return False
+    return True
 
 
 def _unmeasured(manifest: Manifest, kept: set[str]) -> dict[str, Any]:

@@ -120,6 +120,8 @@ def everything() -> tuple[list[DetectorSpec], dict[str, bytes]]:
         juror("juror-second"),
         detector("contrast"),
         detector("keyed", draw={"copies": 7}, jurors=[{"file": "juror-second.onnx", "width": SIZE, "height": SIZE}]),
+        juror("juror-third"),
+        detector("not-a-sign", jurors=[{"file": "juror-third.onnx", "width": SIZE, "height": SIZE}]),
     ]
     files = {
         "image-cnn.onnx": two_way(3),
@@ -127,6 +129,7 @@ def everything() -> tuple[list[DetectorSpec], dict[str, bytes]]:
         "attention.onnx": network_file(1),
         "statistics.onnx": statistics_network(len(operations) + 1),
         "juror-second.onnx": network_file(1),
+        "juror-third.onnx": network_file(2, more=1),
     }
     return detectors, files
 

@@ -139,3 +139,16 @@ def test_what_can_not_be_calibrated() -> None:
         fit_conditional(broken, EDGES, 0.1)
     with pytest.raises(UsageError, match="between 0 and 1"):
         fit_conditional(drawn(30, 8), EDGES, 0.0)
+
+
+def test_the_limit_for_what_is_no_sign_lies_as_deep_as_the_sums() -> None:
+    """On the same scores `not-a-sign` gets a lower limit than another detector: what is no sign is common on a road.
+    The rate of all limits together holds all the same."""
+    data, fresh = drawn(300, 1), drawn(300, 101, first=1000)
+    named = Scored(("a", "b", "not-a-sign"), data.scores, data.sides, data.tracks, data.parts)
+    usual, own = (fit_conditional(each, EDGES, 0.05).spec for each in (data, named))
+
+    for before, after in zip(usual.groups, own.groups, strict=True):
+        assert after.limits[2].limit < before.limits[2].limit
+        assert after.limits[0].limit >= before.limits[0].limit, "what is withheld is shared"
+    assert withheld(own, fresh).mean() <= 0.06

@@ -59,8 +59,10 @@ def test_jurors_and_contrast_stand_beside_the_detectors(tmp_path: Path) -> None:
     assert result.returncode == 0, result.stderr
     old, new = load_bundle(fused_bundle()), load_bundle(tmp_path / "new")
     names = [spec.name for spec in new.manifest.detectors]
-    assert names[0] == "contrast" and names[-2:] == ["juror-robust", "juror-edges"]
-    assert set(names[1:-2]) == {spec.name for spec in old.manifest.detectors} - {"residual"}
+    assert names[0] == "contrast" and names[-3:] == ["juror-robust", "juror-edges", "not-a-sign"]
+    asked = new.manifest.detectors[-1].parameters["jurors"]
+    assert [listed["file"] for listed in asked] == ["juror-robust.onnx"], "only the one of 44 outputs knows it"
+    assert set(names[1:-3]) == {spec.name for spec in old.manifest.detectors} - {"residual"}
     assert new.manifest.fusion is None and not new.manifest.calibration.rates and not new.manifest.calibration.attacks
     assert "no rate has been measured since" in new.manifest.calibration.notes
     assert not {"tracks.json", "drift.json", "certificate.json", "residual.onnx"} & set(new.files)
@@ -68,7 +70,9 @@ def test_jurors_and_contrast_stand_beside_the_detectors(tmp_path: Path) -> None:
     assert new.manifest.classifier == old.manifest.classifier
     guard = Firewall.load(tmp_path / "new", threads=1, exhaustive=True)
     verdict = guard.screen(np.full((40, 40, 3), 120, np.uint8))
-    assert not verdict.released and {"juror-robust", "juror-edges", "contrast"} <= set(verdict.scores)
+    assert not verdict.released and {*names[-3:], "contrast"} <= set(verdict.scores)
+    plain = with_jury(new, [tmp_path / "a"], tmp_path / "plain", without=["not-a-sign"])
+    assert "not-a-sign" not in [spec.name for spec in plain.manifest.detectors]
 
 
 def test_a_keyed_sweep_is_put_in_and_keeps_its_jurors(tmp_path: Path) -> None:
@@ -77,15 +81,15 @@ def test_a_keyed_sweep_is_put_in_and_keeps_its_jurors(tmp_path: Path) -> None:
     options = ("--keyed", 3, "--keyed-jurors", "robust")
     done = lab("add-jury", "--juror", folder(tmp_path / "a"), *options, "--out", jury, "--bundle", fused_bundle())
     assert done.returncode == 0, done.stderr
-    spec = load_bundle(jury).manifest.detectors[-1]
-    assert spec.name == "keyed" and spec.parameters["draw"]["copies"] == 3
+    spec = next(spec for spec in load_bundle(jury).manifest.detectors if spec.name == "keyed")
+    assert spec.parameters["draw"]["copies"] == 3
     assert spec.parameters["jurors"] == [{"file": "juror-robust.onnx", "width": 16, "height": 16}]
 
     without = with_jury(load_bundle(jury), [folder(tmp_path / "b", "edges")], tmp_path / "c", without=["juror-robust"])
     names = [spec.name for spec in without.manifest.detectors]
     assert "juror-robust" not in names and "keyed" in names and "juror-robust.onnx" in without.files
     alone = with_jury(load_bundle(jury), [], keyed, keyed=5)
-    assert [spec.name for spec in alone.manifest.detectors][-2:] == ["juror-robust", "keyed"]
+    assert [spec.name for spec in alone.manifest.detectors][-3:] == ["juror-robust", "not-a-sign", "keyed"]
     guard = Firewall.load(keyed, threads=1, exhaustive=True, sweep_key=b"0123456789abcdef")
     verdict = guard.screen(np.full((40, 40, 3), 120, np.uint8))
     assert not verdict.released and verdict.nonce is not None and "keyed" in verdict.scores

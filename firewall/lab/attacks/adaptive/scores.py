@@ -22,6 +22,7 @@ from firewall.detectors.contrast import ContrastParameters
 from firewall.detectors.image_cnn import ImageCnnParameters
 from firewall.detectors.juror import JurorParameters, is_juror
 from firewall.detectors.keyed import KeyedParameters
+from firewall.detectors.not_a_sign import NotASignParameters
 from firewall.detectors.residual import ResidualParameters
 from firewall.detectors.stability import StabilityParameters
 from firewall.detectors.statistics import StatisticsParameters
@@ -153,7 +154,18 @@ def _statistics(spec: DetectorSpec, open_network: Opener) -> Score:
 def _juror(spec: DetectorSpec, open_network: Opener) -> Score:
     parameters = _parameters(JurorParameters, spec)
     network = open_network(parameters.file)
-    return lambda view: view.against(network(view.resized(parameters.width, parameters.height)))
+    return lambda view: view.against(view.answer(parameters, network))
+
+
+def _not_a_sign(spec: DetectorSpec, open_network: Opener) -> Score:
+    jurors = [(juror, open_network(juror.file)) for juror in _parameters(NotASignParameters, spec).jurors]
+
+    def score(view: View) -> Tensor:
+        answers = [view.answer(juror, network) for juror, network in jurors]
+        last = torch.full_like(view.label, view.logits.shape[1])
+        return torch.stack([-against(logits, last) for logits in answers]).amax(0)
+
+    return score
 
 
 def _keyed(spec: DetectorSpec, open_network: Opener) -> Score:
@@ -205,6 +217,7 @@ SCORES: Mapping[str, Callable[[DetectorSpec, Opener], Score]] = MappingProxyType
         "juror": _juror,
         "keyed": _keyed,
         "contrast": _contrast,
+        "not-a-sign": _not_a_sign,
     }
 )
 

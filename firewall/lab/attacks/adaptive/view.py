@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import torch
 from torch import Tensor
 
 from firewall.detectors.draws import DrawSpec
+from firewall.detectors.juror import JurorParameters
 from firewall.lab.attacks.adaptive.operations import copies, residuals, resized
 from firewall.sweep.keyed import Copy
 
@@ -32,6 +33,7 @@ class View:
             mean over copies stays the same, and a step costs less.
         generator: Draws them.
         draws: Of keyed sweeps. None: nothing can be said of such a sweep.
+        answers: (file, width, height) of a juror -> its logits, once they were asked for.
     """
 
     crop: Tensor
@@ -42,6 +44,7 @@ class View:
     most: int = 0
     generator: torch.Generator | None = None
     draws: Draws | None = None
+    answers: dict[tuple[str, int, int], Tensor] = field(default_factory=dict)
 
     def copies(self, operations: Sequence[str]) -> Tensor:
         """Logits of transformed copies.
@@ -67,6 +70,13 @@ class View:
     def resized(self, width: int, height: int) -> Tensor:
         """The crops at another size, float (N, 3, height, width)."""
         return resized(self.crop, width, height)
+
+    def answer(self, juror: JurorParameters, network: Callable[[Tensor], Tensor]) -> Tensor:
+        """What a juror's network says of the crops, (N, classes) or (N, classes + 1); see the edge's `answer`."""
+        key = (juror.file, juror.width, juror.height)
+        if key not in self.answers:
+            self.answers[key] = network(self.resized(juror.width, juror.height))
+        return self.answers[key]
 
     def against(self, logits: Tensor) -> Tensor:
         """Log-odds against the label.

@@ -1,0 +1,97 @@
+"""Not a sign: do jurors that know this class say that the region shows none of the classifier's classes?
+
+The classifier was taught signs alone, so it gives a tree or a brake light the label of some sign, often with
+confidence. Jurors that were shown such things have one class more. What they say against the label is in their own
+scores; this detector asks about the last class only, and has a limit of its own. A verdict that it withholds has the
+reason `not a sign`.
+
+An answer that a juror has given for the same region is not asked for again. The detector withholds and never releases:
+an attacker who makes it quiet has all other limits to pass still.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+
+import numpy as np
+import numpy.typing as npt
+from pydantic import Field
+
+from firewall.bundle.strict import Strict, parameters_of
+from firewall.detectors.evidence import Evidence, Network
+from firewall.detectors.juror import JurorParameters, answer, odds_against
+from firewall.errors import BundleError, EngineError
+
+__all__ = ["NotASign", "NotASignParameters"]
+
+
+class NotASignParameters(Strict):
+    """Parameters of the detector.
+
+    Attributes:
+        jurors: Networks with the class "not a sign" behind the classifier's classes.
+    """
+
+    jurors: tuple[JurorParameters, ...] = Field(min_length=1, max_length=8)
+
+
+class NotASign:
+    """The detector.
+
+    Args:
+        parameters: As in NotASignParameters.
+        open_network: Gives the network in a file of the bundle.
+        classes: The classifier's. It is proven then that each juror's network has one more. None: each answer is
+            checked all the same.
+
+    Raises:
+        BundleError: If the parameters don't fit, or a juror has no class "not a sign".
+        EngineError: If a juror can't be run.
+    """
+
+    name = "not-a-sign"
+    operations: Sequence[str] = ()
+
+    def __init__(
+        self,
+        parameters: dict[str, object],
+        open_network: Callable[[str], Network] | None = None,
+        classes: int | None = None,
+    ) -> None:
+        self.parameters = parameters_of(NotASignParameters, parameters, f"detector {self.name!r}")
+        if open_network is None:
+            raise BundleError(f"detector {self.name!r} asks jurors, and there is no bundle to take their networks from")
+        self._networks = [open_network(juror.file) for juror in self.parameters.jurors]
+        if classes is not None:
+            blank = np.zeros((8, 8, 3), np.uint8)
+            evidence = Evidence(blank, np.zeros(classes, np.float32), {}, resize=_blank)
+            try:
+                self.score(evidence)
+            except _NoSuchClassError as error:
+                raise BundleError(f"{error}; name jurors that have it, or leave the detector out") from error
+
+    def score(self, evidence: Evidence) -> float:
+        """The largest of the jurors' log-odds for "not a sign", about -12..12; 0 = as probable as all classes together.
+
+        Raises:
+            EngineError: If a juror's network gives another number of classes, or the crop can't be resized.
+        """
+        classes, odds = len(evidence.logits), []
+        for juror, network in zip(self.parameters.jurors, self._networks, strict=True):
+            logits = answer(evidence, juror, network)
+            if logits.shape != (1, classes + 1):
+                raise _NoSuchClassError(
+                    f"detector {self.name!r} asks {juror.file}, which gave shape {logits.shape}; expected "
+                    f"{(1, classes + 1)}, the last class being 'not a sign'"
+                )
+            odds.append(-float(odds_against(logits[0], classes)))
+        return max(odds)
+
+
+def _blank(_pixels: npt.NDArray[np.uint8], width: int, height: int) -> npt.NDArray[np.uint8]:
+    """Stands for the edge's resize where only shapes count."""
+    return np.zeros((height, width, 3), np.uint8)
+
+
+class _NoSuchClassError(EngineError):
+    """A network without the class."""
