@@ -185,7 +185,9 @@ OBSTRUCTIONS: Mapping[str, Draw] = MappingProxyType(
 )
 
 
-def obstruct(pixels: Pixels, generator: np.random.Generator, kinds: tuple[str, ...] = tuple(OBSTRUCTIONS)) -> Pixels:
+def obstruct(
+    pixels: Pixels, generator: np.random.Generator, kinds: tuple[str, ...] = tuple(OBSTRUCTIONS)
+) -> tuple[Pixels, str]:
     """One random obstruction of a random kind.
 
     Args:
@@ -194,9 +196,10 @@ def obstruct(pixels: Pixels, generator: np.random.Generator, kinds: tuple[str, .
         kinds: Names of the kinds to choose from, keys of OBSTRUCTIONS, at least one.
 
     Returns:
-        Uint8 (H, W, 3).
+        Uint8 (H, W, 3), and the kind.
     """
-    return OBSTRUCTIONS[kinds[int(generator.integers(len(kinds)))]](pixels, generator)
+    kind = kinds[int(generator.integers(len(kinds)))]
+    return OBSTRUCTIONS[kind](pixels, generator), kind
 
 
 def triangle(pixels: Pixels, generator: np.random.Generator) -> Pixels:

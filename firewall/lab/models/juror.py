@@ -5,6 +5,8 @@ Kinds differ in what they see, so that what fools one need not fool another:
 robust   the crop at 48x48; trained on attacked images
 coarse   the crop at 32x32, where fine changes are gone before any network sees them; trained on attacked images
 edges    the crop at 48x48 under local normalisation: light and shadow that change slowly over the image cancel out
+clear    the crop at 48x48; it answers only for signs that nothing lies on, and has its last class for all others. No
+         second opinion on the label: the detector `obstructed` asks it
 
 These are the sizes for traffic signs. A jury for another classifier has them smaller or larger, see `kind_for`.
 """
@@ -22,7 +24,7 @@ from torch import Tensor, nn
 from firewall.errors import UsageError
 from firewall.lab.models.sign_classifier import Residual, convolution
 
-__all__ = ["KINDS", "Juror", "Kind", "juror_kind", "kind_for"]
+__all__ = ["CLEAR", "KINDS", "Juror", "Kind", "juror_kind", "kind_for"]
 
 
 @dataclass(frozen=True)
@@ -56,11 +58,14 @@ class Kind:
         return replace(self, size=8 * max(2, round(self.size * factor / 8)))
 
 
+#: The kind that says whether a sign is obstructed.
+CLEAR = "clear"
 KINDS: Mapping[str, Kind] = MappingProxyType(
     {
         "robust": Kind(48, (32, 64, 128)),
         "coarse": Kind(32, (40, 80, 144)),
         "edges": Kind(48, (32, 64, 112), edges=True),
+        CLEAR: Kind(48, (32, 64, 128)),
     }
 )
 

@@ -73,9 +73,9 @@ def test_one_kind_is_drawn_and_only_of_those_that_are_named() -> None:
     for seed in range(5):
         chosen = np.random.default_rng(seed)
         chosen.integers(1)
-        np.testing.assert_array_equal(
-            obstruct(pixels, np.random.default_rng(seed), ("dirt",)), OBSTRUCTIONS["dirt"](pixels, chosen)
-        )
+        found, kind = obstruct(pixels, np.random.default_rng(seed), ("dirt",))
+        np.testing.assert_array_equal(found, OBSTRUCTIONS["dirt"](pixels, chosen))
+        assert kind == "dirt"
     kinds = tuple(OBSTRUCTIONS)
     assert {int(np.random.default_rng(seed).integers(len(kinds))) for seed in range(200)} == set(range(len(kinds)))
     assert set(OBSTRUCTIONS) < set(DRAWS), "attacks draw some families that training never does"

@@ -217,7 +217,7 @@ class AugmentedSigns(Dataset[tuple[Tensor, int]]):
             pixels, label = _crop(self.outliers[int(generator.integers(len(self.outliers)))], generator), -1
         if (label in MIRROR or label < 0) and generator.random() < 0.5:
             pixels, label = np.ascontiguousarray(pixels[:, ::-1]), MIRROR.get(label, label)
-        pixels = version(pixels, INPUT_SIZE, self.variety, generator)
+        pixels, _ = version(pixels, INPUT_SIZE, self.variety, generator)
         return torch.from_numpy(pixels.copy()).permute(2, 0, 1).float().div(255), label
 
 

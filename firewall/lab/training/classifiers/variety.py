@@ -65,7 +65,7 @@ def varied(obstructed: float, weather: float, without: Sequence[str], mirror: Ma
     return Variety(obstructed, kinds, weather, mirror, seen, left_out.steps)
 
 
-def version(pixels: Pixels, size: int, variety: Variety, generator: np.random.Generator) -> Pixels:
+def version(pixels: Pixels, size: int, variety: Variety, generator: np.random.Generator) -> tuple[Pixels, str]:
     """One random version of an image.
 
     Args:
@@ -75,7 +75,7 @@ def version(pixels: Pixels, size: int, variety: Variety, generator: np.random.Ge
         generator: What it is drawn with.
 
     Returns:
-        Uint8 (size, size, 3).
+        Uint8 (size, size, 3), and which obstruction was drawn, a key of OBSTRUCTIONS, or "".
     """
     height, width = pixels.shape[:2]
     if max(height, width) > _LARGEST:  # finer than that is not seen, and costs time
@@ -86,12 +86,13 @@ def version(pixels: Pixels, size: int, variety: Variety, generator: np.random.Ge
         pixels = np.asarray(cv2.resize(pixels, shape, fx=share, fy=share, interpolation=cv2.INTER_AREA), np.uint8)
     obstructed = generator.random() < variety.obstructed
     before = generator.random() < 0.5  # what lies on the sign is seen under its pose and through the camera
+    kind = ""
     if obstructed and before:
-        pixels = obstruct(pixels, generator, variety.kinds)
+        pixels, kind = obstruct(pixels, generator, variety.kinds)
     pixels = augment(pixels, size, generator, variety.without)
     if obstructed and not before:
-        pixels = obstruct(pixels, generator, variety.kinds)
+        pixels, kind = obstruct(pixels, generator, variety.kinds)
     weather = variety.kinds_of_weather
     if weather and generator.random() < variety.weather:
         pixels = KINDS[weather[int(generator.integers(len(weather)))]].drawn(pixels, generator)
-    return pixels
+    return pixels, kind

@@ -131,7 +131,7 @@ class Lessons(Dataset[tuple[Tensor, Tensor]]):
             share = generator.uniform(0.45, 0.9)
             pixels = resize(resize(pixels, max(1, round(width * share)), max(1, round(height * share))), width, height)
         if generator.random() < habits.obstructed:
-            pixels = obstruct(pixels, generator)
+            pixels, _ = obstruct(pixels, generator)
         if generator.random() < habits.shifted:
             for kind in generator.choice(list(KINDS), size=int(generator.integers(1, 3)), replace=False):
                 pixels = KINDS[str(kind)].drawn(pixels, generator)

@@ -15,8 +15,10 @@ from firewall.lab.training.classifiers.outliers import partial
 from firewall.lab.training.classifiers.variety import Variety, version
 from firewall.lab.training.jury.non_signs import drawn, inverted
 
-__all__ = ["Opinions"]
+__all__ = ["PLAIN_LIGHT", "Opinions"]
 
+#: Obstructions that look like light as it often is.
+PLAIN_LIGHT = ("cast", "glare", "projector")
 #: Of what is no sign: up to which share it is a crop of `others` (if there are some), a part of a sign, an inverted
 #: sign; the rest is drawn, at this size in pixels.
 _CROPS, _PARTS, _INVERTED, _DRAWN = 0.7, 0.8, 0.86, 64
@@ -35,6 +37,8 @@ class Opinions(Dataset[tuple[Tensor, int]]):
         size: Width and height of the versions in pixels.
         variety: How far they differ.
         seed: What is random depends on it.
+        clear: Whether a sign with something on it has the label `reject` as well; light that is as on any day leaves it
+            its own (PLAIN_LIGHT).
     """
 
     def __init__(
@@ -47,9 +51,10 @@ class Opinions(Dataset[tuple[Tensor, int]]):
         size: int,
         variety: Variety,
         seed: int,
+        clear: bool = False,
     ) -> None:
         self.images, self.labels, self.others = images, labels, others
-        self.reject, self.size, self.variety, self.seed = reject, size, variety, seed
+        self.reject, self.size, self.variety, self.seed, self.clear = reject, size, variety, seed, clear
 
     def __getitem__(self, key: tuple[int, int]) -> tuple[Tensor, int]:
         cv2.setNumThreads(0)
@@ -62,7 +67,9 @@ class Opinions(Dataset[tuple[Tensor, int]]):
         mirror = self.variety.mirror
         if (label in mirror or label == self.reject) and generator.random() < 0.5:
             pixels, label = np.ascontiguousarray(pixels[:, ::-1]), mirror.get(label, label)
-        pixels = version(pixels, self.size, self.variety, generator)
+        pixels, kind = version(pixels, self.size, self.variety, generator)
+        if self.clear and kind and kind not in PLAIN_LIGHT:
+            label = self.reject
         return torch.from_numpy(pixels.copy()).permute(2, 0, 1).float().div(255), label
 
     def _other(self, generator: np.random.Generator) -> Pixels:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +19,7 @@ from firewall.export.precision import with_half_weights
 from firewall.frame import Pixels, Region
 from firewall.lab.datasets import gtsrb
 from firewall.lab.datasets.packs import load_images, open_pack
-from firewall.lab.models.juror import juror_kind
+from firewall.lab.models.juror import CLEAR, juror_kind
 from firewall.lab.training.classifiers.augmentation import MIRROR
 from firewall.lab.training.classifiers.variety import Variety, varied
 from firewall.lab.training.jury.scenes import crops_without_sign
@@ -180,7 +180,10 @@ def sign_variety(settings: JurorSettings) -> Variety:
     Raises:
         UsageError: What is left out is unknown, or no obstruction is left.
     """
-    return varied(settings.obstructed, settings.weather, settings.without, MIRROR)
+    found = varied(settings.obstructed, settings.weather, settings.without, MIRROR)
+    if settings.kind == CLEAR:  # a patch that the augmentation lays on a sign would go unnoticed
+        found = replace(found, without=(*found.without, "occlude"))
+    return found
 
 
 def without_sign(path: Path) -> list[Pixels]:

@@ -16,7 +16,7 @@ from torch.utils.data import Dataset
 from firewall.errors import DataError, UsageError
 from firewall.frame import Pixels
 from firewall.lab.datasets.families import named
-from firewall.lab.models.juror import Juror, Kind, juror_kind
+from firewall.lab.models.juror import CLEAR, Juror, Kind, juror_kind
 from firewall.lab.training.classifiers.variety import Variety
 from firewall.lab.training.jury.adversary import Adversary
 from firewall.lab.training.jury.opinions import Opinions
@@ -109,6 +109,7 @@ def train_juror(
         size=kind.size,
         variety=variety,
         seed=settings.seed,
+        clear=settings.kind == CLEAR,
     )
     return fit_juror(
         kind,

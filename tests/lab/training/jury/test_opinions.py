@@ -10,7 +10,7 @@ from torch.utils.data import DataLoader
 from firewall.frame import Pixels
 from firewall.lab.training.classifiers import variety
 from firewall.lab.training.classifiers.variety import Variety, version
-from firewall.lab.training.jury.opinions import Opinions
+from firewall.lab.training.jury.opinions import PLAIN_LIGHT, Opinions
 
 REJECT = 3
 #: Label and channel means of the first versions, as they were drawn when the first jurors were trained.
@@ -76,15 +76,31 @@ def test_only_the_obstructions_that_are_named_are_drawn(monkeypatch: pytest.Monk
     some, none = Variety(obstructed=1.0, kinds=("dirt", "beam")), Variety(obstructed=0.0)
     drawn: list[tuple[str, ...]] = []
 
-    def obstruct(pixels: Pixels, generator: np.random.Generator, kinds: tuple[str, ...]) -> Pixels:
+    def obstruct(pixels: Pixels, generator: np.random.Generator, kinds: tuple[str, ...]) -> tuple[Pixels, str]:
         drawn.append(kinds)
-        return pixels
+        return pixels, kinds[0]
 
     monkeypatch.setattr(variety, "obstruct", obstruct)
     for _ in range(3):
-        version(images()[0], 32, some, generator)
+        assert version(images()[0], 32, some, generator)[1] == "dirt"
     assert drawn == [("dirt", "beam")] * 3
-    assert version(images()[0], 32, none, generator).shape == (32, 32, 3) and len(drawn) == 3
+    pixels, kind = version(images()[0], 32, none, generator)
+    assert pixels.shape == (32, 32, 3) and kind == "" and len(drawn) == 3
+
+
+def test_who_answers_for_clear_signs_alone_rejects_what_lies_on_them() -> None:
+    """Every obstructed version of a sign; light that is as on any day and weather are no obstruction. A sign classifier
+    or another juror goes on naming them."""
+
+    def labels(kinds: tuple[str, ...], share: float, *, clear: bool) -> set[int]:
+        seen = Variety(obstructed=share, kinds=kinds, weather=0.5)
+        data = Opinions(images(), [0, 1], [], reject=REJECT, size=32, variety=seen, seed=0, clear=clear)
+        return {data[epoch, 0][1] for epoch in range(12)}
+
+    assert labels(("dirt", "shadow"), 1.0, clear=True) == {REJECT}
+    assert labels(("dirt", "shadow"), 0.5, clear=True) == {0, REJECT}
+    assert labels(PLAIN_LIGHT, 1.0, clear=True) == labels(("dirt",), 0.0, clear=True) == {0}
+    assert labels(("dirt", "shadow"), 1.0, clear=False) == {0}
 
 
 @pytest.mark.parametrize("shape", [(1, 1), (7, 200), (1, 400), (400, 1), (2, 3)])
