@@ -10,7 +10,7 @@ from typing import Protocol
 import numpy as np
 
 from firewall.detectors.contrast import Contrast
-from firewall.detectors.not_a_sign import NotASign
+from firewall.detectors.rejection import REJECTIONS
 from firewall.frame import Region
 from firewall.regions import overlaps
 from firewall.verdict import Reason
@@ -155,8 +155,8 @@ class Policy:
         exceeded = self.rule.exceeded(scores)
         if Contrast.name in exceeded:
             return Reason.LOW_CONTRAST
-        rejected = NotASign.name in exceeded or Reason.NOT_A_SIGN in remarks
-        return Reason.NOT_A_SIGN if rejected else Reason.SUSPICIOUS
+        said = (reason for name, reason in REJECTIONS.items() if name in exceeded or reason in remarks)
+        return next(said, Reason.SUSPICIOUS)
 
 
 def contradictions(regions: Sequence[Region], labels: Sequence[int]) -> list[bool]:

@@ -48,6 +48,7 @@ _JUDGED = frozenset(
         Reason.BENIGN,
         Reason.SUSPICIOUS,
         Reason.NOT_A_SIGN,
+        Reason.OBSTRUCTED,
         Reason.LOW_CONTRAST,
         Reason.CONTRADICTORY,
         Reason.UNCERTIFIED,
@@ -60,7 +61,9 @@ _JUDGED = frozenset(
     }
 )
 # Reasons that take a released label back: this frame speaks against the sign, and not only against the machine.
-_SUSPECT = frozenset({Reason.SUSPICIOUS, Reason.NOT_A_SIGN, Reason.LOW_CONTRAST, Reason.CONTRADICTORY})
+_SUSPECT = frozenset(
+    {Reason.SUSPICIOUS, Reason.NOT_A_SIGN, Reason.OBSTRUCTED, Reason.LOW_CONTRAST, Reason.CONTRADICTORY}
+)
 
 
 class TracksSpec(Strict):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import partial
 
 from firewall.bundle import DetectorSpec
 from firewall.detectors.agreement import Agreement
@@ -13,13 +14,13 @@ from firewall.detectors.evidence import Detector, Evidence, Network
 from firewall.detectors.image_cnn import ImageCnn
 from firewall.detectors.juror import Juror, is_juror
 from firewall.detectors.keyed import Keyed
-from firewall.detectors.not_a_sign import NotASign
+from firewall.detectors.rejection import REJECTIONS, Rejection
 from firewall.detectors.residual import Residual
 from firewall.detectors.stability import Stability
 from firewall.detectors.statistics import Statistics
 from firewall.errors import BundleError
 
-__all__ = ["ASKING", "DETECTORS", "NETWORK_DETECTORS", "Detector", "Evidence", "Keyed", "Network", "NotASign", "build"]
+__all__ = ["ASKING", "DETECTORS", "NETWORK_DETECTORS", "Detector", "Evidence", "Keyed", "Network", "Rejection", "build"]
 
 #: Detectors that need nothing but their parameters, by the name that bundles use.
 DETECTORS: dict[str, Callable[[dict[str, object]], Detector]] = {
@@ -38,7 +39,7 @@ NETWORK_DETECTORS: dict[str, Callable[[dict[str, object], Network], Detector]] =
 #: Detectors that ask networks of jurors, which their parameter `jurors` names.
 ASKING: dict[str, Callable[[dict[str, object], Callable[[str], Network] | None, int | None], Detector]] = {
     Keyed.name: Keyed,
-    NotASign.name: NotASign,
+    **{name: partial(Rejection, name) for name in REJECTIONS},
 }
 
 

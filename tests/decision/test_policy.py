@@ -86,6 +86,11 @@ def test_not_a_sign_is_the_reason_if_its_own_limit_withholds() -> None:
     assert policy.judge({**quiet, "contrast": 0.6, "not-a-sign": -0.9}).reason is Reason.LOW_CONTRAST
     assert policy.judge({**quiet, "not-a-sign": -1.0, "confidence": 2.0}).reason is Reason.SUSPICIOUS
     assert policy.judge({**quiet, "not-a-sign": -1.0}).released
+    both = Policy({"not-a-sign": -1.0, "obstructed": 0.0})
+    assert both.judge({"not-a-sign": -2.0, "obstructed": 0.1}).reason is Reason.OBSTRUCTED
+    assert both.judge({"not-a-sign": -0.9, "obstructed": 0.1}).reason is Reason.NOT_A_SIGN
+    remarked = both.judge({"not-a-sign": -2.0, "obstructed": 0.1}, remarks=[Reason.NOT_A_SIGN])
+    assert remarked.reason is Reason.NOT_A_SIGN, "a leaf over nothing is nothing"
 
 
 def test_a_score_on_its_threshold_settles_nothing() -> None:

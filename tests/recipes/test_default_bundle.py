@@ -200,7 +200,8 @@ def test_the_whole_graph_on_tiny_data(data: Path, python: str, tmp_path: Path) -
     assert {"certificate.json", "conditional.json", "drift.json", "finder.onnx", "masked.onnx", "tracks.json"} <= set(
         bundle.files
     )
-    judges = ["contrast", "confidence", "stability", "juror-robust", "juror-edges", "juror-masked"]
+    jurors = ["juror-robust", "juror-edges", "juror-masked"]
+    judges = ["contrast", "confidence", "stability", *jurors, "not-a-sign", "obstructed"]
     assert [spec.name for spec in bundle.manifest.detectors] == judges
     assert bundle.manifest.fusion is None
     assert bundle.manifest.correction is not None

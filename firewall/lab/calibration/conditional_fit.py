@@ -5,7 +5,7 @@
    quantile. Of an exponential tail, exp(-depth) lies above it.
 2. The depth of an image is the largest depth of its scores and of S. For this a single detector's depth is reduced by a
    constant: its limit lies deeper than that of S, since it guards against rare things and must not use up what may be
-   withheld. Not so `not-a-sign`: what is no sign is as common on a road as a sign is.
+   withheld. Not so `not-a-sign` and `obstructed`: what they look for is common on a road.
 3. All limits lie at one common depth. Split-conformal prediction sets it, with the track as its unit, on *cross-fitted*
    depths: those of each track by tails that were fitted to other tracks. So the false-positive rate holds for all
    limits together, not for each of them.
@@ -24,7 +24,7 @@ import numpy.typing as npt
 
 from firewall.bundle.conditional import ConditionalSpec, CoverageSpec, GroupSpec, LimitSpec
 from firewall.decision.conditional import groups_of, sums_in
-from firewall.detectors import NotASign
+from firewall.detectors.rejection import REJECTIONS
 from firewall.errors import DataError
 from firewall.lab.calibration.settings import check_rate
 from firewall.lab.measurement.conformal import check_count, track_threshold
@@ -43,7 +43,7 @@ _MEDIAN, _UNIT, _TAIL = 0.5, 0.95, 0.9
 _SHORTEST = 0.1
 #: No group may withhold more than so many times the rate.
 _MOST = 2
-#: How much deeper the limits of single detectors but `not-a-sign` lie than that of S: about ten times as rare.
+#: How much deeper the limits of most single detectors lie than that of S: about ten times as rare.
 _ALONE = 2.3
 #: Least unit: scores that hardly differ differ by rounding.
 _SMALLEST = 1e-6
@@ -256,7 +256,7 @@ def _lines(data: Scored, power: float, counts: tuple[bool, ...], shifted: float)
 
     median = quantile(data.scores, _MEDIAN)
     unit = np.maximum(quantile(data.scores, _UNIT) - median, _SMALLEST)
-    alone = np.array([0.0 if name == NotASign.name else _ALONE for name in data.detectors] + [0.0])
+    alone = np.array([0.0 if name in REJECTIONS else _ALONE for name in data.detectors] + [0.0])
     drawn = _Lines(median, unit, np.zeros(0), np.zeros(0), power, counts, alone)
     values = _with_sum(drawn, data.scores)
     start = quantile(values, _TAIL)

@@ -12,15 +12,16 @@ from typing import Any
 
 from firewall.bundle import Bundle, DetectorSpec, Manifest
 from firewall.bundle.manifest import CONDITIONAL_FILE, network_files
-from firewall.detectors import Keyed, NotASign, build
+from firewall.detectors import Keyed, Rejection, build
 from firewall.detectors.draws import DrawSpec
 from firewall.detectors.juror import JurorParameters, is_juror
 from firewall.detectors.keyed import KeyedParameters
-from firewall.detectors.not_a_sign import NotASignParameters
+from firewall.detectors.rejection import REJECTIONS, RejectionParameters
 from firewall.detectors.stability import StabilityParameters, StabilityScale
 from firewall.engines import OnnxRuntimeNetwork
 from firewall.errors import BundleError, DataError, UsageError
 from firewall.lab.calibration.bundling import rewritten
+from firewall.lab.models.juror import CLEAR
 from firewall.lab.models.onnx_reading import parse_onnx
 from firewall.transforms.operations import parse_operation
 
@@ -50,7 +51,8 @@ def with_jury(
     """Write a bundle with jurors and the contrast detector beside, or in place of, the detectors that it has.
 
     Jurors that it has already are replaced. Where jurors know the class "not a sign", the detector `not-a-sign` asks
-    them for it, unless it is left out. Its fusion, tracks, drift, certificate and measured rates don't know the
+    them for it, unless it is left out. A juror of the kind `clear` is asked by the detector `obstructed` alone. Its
+    fusion, tracks, drift, certificate and measured rates don't know the
     jurors, so they are left out: set limits with `firewall lab conditional`, then add tracks and drift.
 
     Args:
@@ -71,16 +73,16 @@ def with_jury(
         DataError: A folder holds no juror, or one for another classifier.
         BundleError: A juror's network can't be used.
     """
-    manifest = bundle.manifest
+    manifest, classes = bundle.manifest, len(bundle.manifest.classifier.labels)
     there = [spec.name for spec in manifest.detectors]
     for name in without:
-        if name not in (*there, NotASign.name):
+        if name not in (*there, *REJECTIONS):
             raise UsageError(f"--without names {name!r}, which the bundle doesn't have; it has {', '.join(there)}")
     if not folders and not keyed:
         raise UsageError("name the folder of at least one juror with --juror")
     replaced = {name for name in there if is_juror(name) and folders} | {"contrast"}
     replaced |= {Keyed.name} if keyed else set()
-    replaced |= {NotASign.name} if folders else set()
+    replaced |= set(REJECTIONS) if folders else set()
     kept = tuple(spec for spec in manifest.detectors if spec.name not in {*without, *replaced})
     needed = {*network_files(kept), *(spec.file for spec in manifest.classifiers)}
     dropped = set(network_files(manifest.detectors)) - needed
@@ -88,25 +90,33 @@ def with_jury(
     if copies:
         kept = (*(spec for spec in kept if spec.name != "stability"), _stability(copies, temperature))
     added: dict[str, DetectorSpec] = {}
-    rejecting: list[dict[str, Any]] = []
+    named: set[str] = set()
+    asked: dict[str, list[dict[str, Any]]] = {name: [] for name in REJECTIONS}
     for folder in folders:
         if folder == MASKED and not folder.exists():
             spec = _masked_juror(manifest)
             added[spec.name] = spec
             continue
         spec, content, card = read_juror(folder)
-        if spec.name in added:
+        if spec.name in named:
             raise UsageError(f"two jurors are called {spec.name}; a jury has each kind once")
+        named.add(spec.name)
         _check(folder, spec, content, card, bundle)
-        added[spec.name] = spec
         files[str(spec.parameters["file"])] = content
-        if _rejects(spec, content, len(manifest.classifier.labels)):
-            rejecting.append(spec.parameters)
+        if spec.name == f"juror-{CLEAR}":
+            _asked("obstructed", spec, content, classes)
+            asked["obstructed"].append(spec.parameters)
+            continue
+        added[spec.name] = spec
+        with contextlib.suppress(BundleError):  # it has the classifier's classes and no other
+            _asked("not-a-sign", spec, content, classes)
+            asked["not-a-sign"].append(spec.parameters)
     if keyed or keyed_jurors:
         added[Keyed.name] = _keyed(keyed, keyed_jurors, (*kept, *added.values()))
-    if rejecting and NotASign.name not in without:
-        asked = NotASignParameters.model_validate({"jurors": rejecting}).model_dump(mode="json")
-        added[NotASign.name] = DetectorSpec(name=NotASign.name, parameters=asked, threshold=_FIRST_LIMIT)
+    for name, jurors in asked.items():
+        if jurors and name not in without:
+            parameters = RejectionParameters.model_validate({"jurors": jurors}).model_dump(mode="json")
+            added[name] = DetectorSpec(name=name, parameters=parameters, threshold=_FIRST_LIMIT)
     contrast = DetectorSpec(name="contrast", threshold=-math.log(_LEAST_CONTRAST))
     written = rewritten(
         Bundle(bundle.path, manifest, files, bundle.sha256),
@@ -212,13 +222,9 @@ def _check(folder: Path, spec: DetectorSpec, content: bytes, card: dict[str, Any
         raise BundleError(f"{folder}: {error}") from error
 
 
-def _rejects(spec: DetectorSpec, content: bytes, classes: int) -> bool:
-    """Whether the juror knows the class "not a sign"."""
-    try:
-        NotASign({"jurors": [spec.parameters]}, lambda file: OnnxRuntimeNetwork(content, file, threads=1), classes)
-    except BundleError:
-        return False
-    return True
+def _asked(name: str, juror: DetectorSpec, content: bytes, classes: int) -> None:
+    """Raises BundleError where the juror has no class behind the classifier's."""
+    Rejection(name, {"jurors": [juror.parameters]}, lambda file: OnnxRuntimeNetwork(content, file, threads=1), classes)
 
 
 def _unmeasured(manifest: Manifest, kept: set[str]) -> dict[str, Any]:

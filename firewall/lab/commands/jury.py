@@ -49,7 +49,10 @@ def train_juror(
     *,
     kind: Annotated[
         str,
-        typer.Option(help="robust, coarse (smaller input) or edges (local normalisation)."),
+        typer.Option(
+            help="robust, coarse (smaller input), edges (local normalisation), or clear (says whether something lies "
+            "on the sign)."
+        ),
     ] = "robust",
     scenes: Annotated[
         list[Path] | None,
@@ -70,9 +73,17 @@ def train_juror(
     ] = "",
     start: Annotated[Path | None, typer.Option(help="Checkpoint of a juror to go on from, with its own kind.")] = None,
     attacked: Annotated[
-        float, typer.Option(min=0, max=1, help="Share of each batch that is attacked with full-band noise.")
-    ] = 0.4,
-    smooth: Annotated[float, typer.Option(min=0, max=1, help="Share that is attacked smoothly.")] = 0.25,
+        float | None,
+        typer.Option(
+            min=0,
+            max=1,
+            help="Share of each batch that is attacked with full-band noise.  [default: 0.4; of the kind clear: 0]",
+        ),
+    ] = None,
+    smooth: Annotated[
+        float | None,
+        typer.Option(min=0, max=1, help="Share that is attacked smoothly.  [default: 0.25; of the kind clear: 0]"),
+    ] = None,
     weather: Annotated[float, typer.Option(min=0, max=1, help="Share of the versions in bad weather.")] = 0.2,
     obstructed: Annotated[
         float, typer.Option(min=0, max=1, help="Share of the versions with something on the sign.")
@@ -84,17 +95,19 @@ def train_juror(
     Stop it at any time (Ctrl-C, kill); the same command goes on from the last finished epoch.
     """
     from firewall.lab.datasets import data_root
+    from firewall.lab.models.juror import CLEAR
     from firewall.lab.training.jury.sign_juror import train_sign_juror
     from firewall.lab.training.jury.training import JurorSettings
 
+    usual = JurorSettings(attacked=0, smooth=0) if kind == CLEAR else JurorSettings()
     settings = JurorSettings(
         kind=kind,
         epochs=epochs,
         learning_rate=learning_rate,
         seed=training.seed,
         without=names_of(without),
-        attacked=attacked,
-        smooth=smooth,
+        attacked=usual.attacked if attacked is None else attacked,
+        smooth=usual.smooth if smooth is None else smooth,
         weather=weather,
         obstructed=obstructed,
         start="" if start is None else str(start),

@@ -96,8 +96,10 @@ def kind_for(name: str, side: int) -> Kind:
         side: The shorter side of the classifier's input in pixels.
 
     Raises:
-        UsageError: There is no such kind.
+        UsageError: There is no such kind, or it gives no second opinion.
     """
+    if name == CLEAR:
+        raise UsageError(f"a juror {name!r} gives no second opinion; train one with 'firewall lab train juror'")
     factor = next((factor for largest, factor in _FACTORS if side <= largest), _LARGEST_FACTOR)
     return juror_kind(name).scaled(factor)
 

@@ -122,6 +122,7 @@ def everything() -> tuple[list[DetectorSpec], dict[str, bytes]]:
         detector("keyed", draw={"copies": 7}, jurors=[{"file": "juror-second.onnx", "width": SIZE, "height": SIZE}]),
         juror("juror-third"),
         detector("not-a-sign", jurors=[{"file": "juror-third.onnx", "width": SIZE, "height": SIZE}]),
+        detector("obstructed", jurors=[{"file": "juror-third.onnx", "width": SIZE, "height": SIZE}]),
     ]
     files = {
         "image-cnn.onnx": two_way(3),

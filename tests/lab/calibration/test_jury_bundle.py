@@ -75,6 +75,24 @@ def test_jurors_and_contrast_stand_beside_the_detectors(tmp_path: Path) -> None:
     assert "not-a-sign" not in [spec.name for spec in plain.manifest.detectors]
 
 
+def test_a_juror_for_clear_signs_is_asked_by_the_detector_obstructed_alone(tmp_path: Path) -> None:
+    """It gives no opinion on the label, and isn't asked what is no sign; one that has no class for it is refused."""
+    robust, clear = folder(tmp_path / "a"), folder(tmp_path / "b", "clear")
+    new = with_jury(load_bundle(fused_bundle()), [clear, robust], tmp_path / "new")
+    specs = {spec.name: spec for spec in new.manifest.detectors}
+    assert "juror-clear" not in specs and list(specs)[-3:] == ["juror-robust", "not-a-sign", "obstructed"]
+    asked = {name: [juror["file"] for juror in specs[name].parameters["jurors"]] for name in list(specs)[-2:]}
+    assert asked == {"not-a-sign": ["juror-robust.onnx"], "obstructed": ["juror-clear.onnx"]}
+    verdict = Firewall.load(tmp_path / "new", threads=1, exhaustive=True).screen(np.full((40, 40, 3), 120, np.uint8))
+    assert verdict.scores["obstructed"] < -5
+
+    with pytest.raises(UsageError, match="two jurors are called juror-clear"):
+        with_jury(new, [clear, folder(tmp_path / "c", "clear")], tmp_path / "d")
+    short = folder(tmp_path / "e", "clear", 43)
+    with pytest.raises(BundleError, match=r"juror-clear.onnx, which gave shape \(1, 43\); expected \(1, 44\)"):
+        with_jury(load_bundle(fused_bundle()), [short], tmp_path / "f")
+
+
 def test_a_keyed_sweep_is_put_in_and_keeps_its_jurors(tmp_path: Path) -> None:
     """By the command, beside a jury and later alone; a juror that it asks stays in the bundle without the detector."""
     jury, keyed = tmp_path / "jury", tmp_path / "keyed"

@@ -22,7 +22,7 @@ from firewall.detectors.contrast import ContrastParameters
 from firewall.detectors.image_cnn import ImageCnnParameters
 from firewall.detectors.juror import JurorParameters, is_juror
 from firewall.detectors.keyed import KeyedParameters
-from firewall.detectors.not_a_sign import NotASignParameters
+from firewall.detectors.rejection import REJECTIONS, RejectionParameters
 from firewall.detectors.residual import ResidualParameters
 from firewall.detectors.stability import StabilityParameters
 from firewall.detectors.statistics import StatisticsParameters
@@ -157,8 +157,8 @@ def _juror(spec: DetectorSpec, open_network: Opener) -> Score:
     return lambda view: view.against(view.answer(parameters, network))
 
 
-def _not_a_sign(spec: DetectorSpec, open_network: Opener) -> Score:
-    jurors = [(juror, open_network(juror.file)) for juror in _parameters(NotASignParameters, spec).jurors]
+def _rejection(spec: DetectorSpec, open_network: Opener) -> Score:
+    jurors = [(juror, open_network(juror.file)) for juror in _parameters(RejectionParameters, spec).jurors]
 
     def score(view: View) -> Tensor:
         answers = [view.answer(juror, network) for juror, network in jurors]
@@ -217,7 +217,7 @@ SCORES: Mapping[str, Callable[[DetectorSpec, Opener], Score]] = MappingProxyType
         "juror": _juror,
         "keyed": _keyed,
         "contrast": _contrast,
-        "not-a-sign": _not_a_sign,
+        **dict.fromkeys(REJECTIONS, _rejection),
     }
 )
 

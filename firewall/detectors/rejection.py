@@ -1,17 +1,21 @@
-"""Not a sign: do jurors that know this class say that the region shows none of the classifier's classes?
+"""Rejection: do networks that have one class more than the classifier find this class too likely?
 
-The classifier was taught signs alone, so it gives a tree or a brake light the label of some sign, often with
-confidence. Jurors that were shown such things have one class more. What they say against the label is in their own
-scores; this detector asks about the last class only, and has a limit of its own. A verdict that it withholds has the
-reason `not a sign`.
+`not-a-sign`: the classifier was taught signs alone, so it gives a tree or a brake light the label of some sign, often
+with confidence. Jurors that were shown such things have a class for them. What they say against the label is in their
+own scores; this detector asks about the last class only, and has a limit of its own.
 
-An answer that a juror has given for the same region is not asked for again. The detector withholds and never releases:
-an attacker who makes it quiet has all other limits to pass still.
+`obstructed`: a sticker, dirt, a drop or the edge of a shadow can turn one sign into another for every network that
+reads signs. A network that answers only for signs that nothing lies on (firewall.lab.models.juror, kind `clear`) says
+that there is something.
+
+An answer that a juror has given for the same region is not asked for again. These detectors withhold and never release:
+an attacker who makes one quiet has all other limits to pass still. A verdict that one withholds has its reason.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from types import MappingProxyType
 
 import numpy as np
 import numpy.typing as npt
@@ -21,44 +25,50 @@ from firewall.bundle.strict import Strict, parameters_of
 from firewall.detectors.evidence import Evidence, Network
 from firewall.detectors.juror import JurorParameters, answer, odds_against
 from firewall.errors import BundleError, EngineError
+from firewall.verdict import Reason
 
-__all__ = ["NotASign", "NotASignParameters"]
+__all__ = ["REJECTIONS", "Rejection", "RejectionParameters"]
+
+#: The detectors by name, and the reason of what they withhold; the first that withholds names it.
+REJECTIONS: Mapping[str, Reason] = MappingProxyType({"not-a-sign": Reason.NOT_A_SIGN, "obstructed": Reason.OBSTRUCTED})
 
 
-class NotASignParameters(Strict):
+class RejectionParameters(Strict):
     """Parameters of the detector.
 
     Attributes:
-        jurors: Networks with the class "not a sign" behind the classifier's classes.
+        jurors: Networks with one class behind the classifier's classes.
     """
 
     jurors: tuple[JurorParameters, ...] = Field(min_length=1, max_length=8)
 
 
-class NotASign:
+class Rejection:
     """The detector.
 
     Args:
-        parameters: As in NotASignParameters.
+        name: A key of REJECTIONS.
+        parameters: As in RejectionParameters.
         open_network: Gives the network in a file of the bundle.
         classes: The classifier's. It is proven then that each juror's network has one more. None: each answer is
             checked all the same.
 
     Raises:
-        BundleError: If the parameters don't fit, or a juror has no class "not a sign".
+        BundleError: If the parameters don't fit, or a juror has no class behind them.
         EngineError: If a juror can't be run.
     """
 
-    name = "not-a-sign"
     operations: Sequence[str] = ()
 
     def __init__(
         self,
+        name: str,
         parameters: dict[str, object],
         open_network: Callable[[str], Network] | None = None,
         classes: int | None = None,
     ) -> None:
-        self.parameters = parameters_of(NotASignParameters, parameters, f"detector {self.name!r}")
+        self.name = name
+        self.parameters = parameters_of(RejectionParameters, parameters, f"detector {self.name!r}")
         if open_network is None:
             raise BundleError(f"detector {self.name!r} asks jurors, and there is no bundle to take their networks from")
         self._networks = [open_network(juror.file) for juror in self.parameters.jurors]
@@ -71,7 +81,7 @@ class NotASign:
                 raise BundleError(f"{error}; name jurors that have it, or leave the detector out") from error
 
     def score(self, evidence: Evidence) -> float:
-        """The largest of the jurors' log-odds for "not a sign", about -12..12; 0 = as probable as all classes together.
+        """The largest of the jurors' log-odds for the last class, about -12..12; 0 = as probable as all others.
 
         Raises:
             EngineError: If a juror's network gives another number of classes, or the crop can't be resized.
@@ -82,7 +92,7 @@ class NotASign:
             if logits.shape != (1, classes + 1):
                 raise _NoSuchClassError(
                     f"detector {self.name!r} asks {juror.file}, which gave shape {logits.shape}; expected "
-                    f"{(1, classes + 1)}, the last class being 'not a sign'"
+                    f"{(1, classes + 1)}, the last class being neither of the classifier's"
                 )
             odds.append(-float(odds_against(logits[0], classes)))
         return max(odds)

@@ -1,4 +1,4 @@
-"""The detector that listens to what jurors say of "not a sign"."""
+"""The detectors that listen to what networks say of a class behind the classifier's own."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ import pytest
 from firewall import Firewall
 from firewall.bundle import DetectorSpec
 from firewall.detectors import Detector, Evidence, build
+from firewall.detectors.rejection import REJECTIONS
 from firewall.engines import OnnxRuntimeEngine
 from firewall.errors import BundleError, EngineError
 from firewall.frame import Pixels
@@ -34,9 +35,9 @@ class Counted(Asked):
         return super().__call__(values)
 
 
-def asked(*networks: Asked, classes: int | None = None) -> Detector:
+def asked(*networks: Asked, classes: int | None = None, name: str = "not-a-sign") -> Detector:
     listed = [{"file": f"{place}.onnx", **SIZE} for place in range(len(networks))]
-    spec = DetectorSpec(name="not-a-sign", parameters={"jurors": listed}, threshold=0.0)
+    spec = DetectorSpec(name=name, parameters={"jurors": listed}, threshold=0.0)
     return build(spec, lambda file: networks[int(file[0])], classes)
 
 
@@ -70,6 +71,14 @@ def test_a_juror_is_asked_once_for_both() -> None:
     assert listener.score(first) == listener.score(second) == asked(network).score(evidence())
 
 
+def test_both_detectors_ask_the_same_question_of_their_own_networks() -> None:
+    """`obstructed` is `not-a-sign` under another name; the bundle says whom it asks."""
+    network = Asked(1.0, 4.0, -2.0, 3.0)
+    one, other = asked(network), asked(network, name="obstructed")
+    assert (one.name, other.name) == ("not-a-sign", "obstructed")
+    assert one.score(evidence()) == other.score(evidence())
+
+
 @pytest.mark.parametrize("outputs", [(1.0, 2.0, 3.0), (1.0, 2.0, 3.0, 4.0, 5.0)])
 def test_a_juror_without_the_class(outputs: tuple[float, ...]) -> None:
     """Refused when it is loaded, and by each answer: a label must not be taken for "not a sign"."""
@@ -89,9 +98,12 @@ def test_parameters_that_do_not_fit() -> None:
         build(DetectorSpec(name="not-a-sign", parameters=listed, threshold=0.0))
 
 
-def test_in_a_bundle_it_withholds_with_its_own_reason(tmp_path: Path, guard: Firewall, benign_sign: Pixels) -> None:
-    """Where the juror agrees with the label but finds "not a sign" too likely; below the limit the label goes out, and
-    a silent detector releases nothing that another one withholds."""
+@pytest.mark.parametrize(("detector", "reason"), REJECTIONS.items())
+def test_in_a_bundle_it_withholds_with_its_own_reason(
+    tmp_path: Path, guard: Firewall, benign_sign: Pixels, detector: str, reason: Reason
+) -> None:
+    """Where the juror agrees with the label but finds its last class too likely; below the limit the label goes out,
+    and a silent detector releases nothing that another one withholds."""
     label = guard.screen(benign_sign).label
     assert label is not None
     logits = [0.0] * 44
@@ -102,12 +114,12 @@ def test_in_a_bundle_it_withholds_with_its_own_reason(tmp_path: Path, guard: Fir
         listed = {"jurors": [{"file": "juror-a.onnx", "width": 16, "height": 16}]}
         detectors = [
             juror("juror-a", threshold=jurors),
-            DetectorSpec(name="not-a-sign", parameters=listed, threshold=limit),
+            DetectorSpec(name=detector, parameters=listed, threshold=limit),
         ]
         bundle = bundle_with(tmp_path / name, detectors, files)
         found = Firewall(bundle, OnnxRuntimeEngine(bundle, threads=1)).screen(benign_sign)
         return found.released, found.reason
 
-    assert verdict("above", -1.5) == (False, Reason.NOT_A_SIGN)
+    assert verdict("above", -1.5) == (False, reason)
     assert verdict("below", -0.5) == (True, Reason.BENIGN)
     assert verdict("silent", 9.0, jurors=-5.0) == (False, Reason.SUSPICIOUS)
