@@ -9,7 +9,7 @@ PYTEST_ARGS ?=
 # In the order of tests/conftest.py: files with slow tests first, so that no worker is left alone with one at the end.
 PYTEST_WORKERS ?= --numprocesses auto --maxprocesses 4 --dist loadfile --no-loadscope-reorder
 # The tests of the rooms that pyproject.toml names under [tool.coverage.run].
-COVERED := tests/test_screening.py tests/decision tests/bundle tests/sinks
+COVERED := tests/test_screening.py tests/test_screening_setup.py tests/decision tests/bundle tests/sinks
 VENV := .venv
 BIN := $(VENV)/bin
 PIP := PIP_DISABLE_PIP_VERSION_CHECK=1 $(BIN)/python -m pip

@@ -1,36 +1,13 @@
-"""The tables of measures that take long: attacked tracks, who sees only what is released, families left out, own jury.
-
-Each is made by tables.py, and takes its cells from there.
-"""
+"""Tables of measures that take long: attacked tracks, who sees only what is released, families left out, own jury."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import Any, Protocol
+from benchmarks import cells
 
-__all__ = ["Cells", "attacked_tracks", "decision_only", "left_out_families", "own_jury"]
-
-
-class Cells(Protocol):
-    """How tables.py reads results and writes cells."""
-
-    def read(self, name: str) -> Any:
-        """A result."""
-
-    def rate(self, entry: dict[str, Any], *, n: bool = False) -> str:
-        """A rate with its interval."""
-
-    def called(self, attack: str) -> str:
-        """An attack in words."""
-
-    def percent(self, value: float) -> str:
-        """A share."""
-
-    def table(self, head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
-        """The table."""
+__all__ = ["attacked_tracks", "decision_only", "left_out_families", "own_jury"]
 
 
-def attacked_tracks(cells: Cells) -> str:
+def attacked_tracks() -> str:
     """Tracks of ten frames, each attack on real and on made ones, the worst first; then benign ones."""
     result, rows = cells.read("default/attacked_tracks.json"), []
     for entry in result["attacks"]:
@@ -45,7 +22,7 @@ def attacked_tracks(cells: Cells) -> str:
     return cells.table([*head, "frames that fool the classifier"], rows)
 
 
-def decision_only(cells: Cells) -> str:
+def decision_only() -> str:
     """What an attacker gets who sees only what is released, by the number of queries, the worst first."""
     points, rows = (10, 30, 100, 300, 1000), []
     for one in cells.read("default/decision_only.json")["attacks"]:
@@ -54,7 +31,7 @@ def decision_only(cells: Cells) -> str:
     return cells.table(["attack", "bound", "n", *(f"{point:,} queries" for point in points)], rows)
 
 
-def left_out_families(cells: Cells) -> str:
+def left_out_families() -> str:
     """Families that are in nothing that the jury was made with, beside a jury made in the same way with all."""
     result, rows = cells.read("left_out_families.json"), []
     for family, entry in sorted(result["families"].items(), key=lambda item: -item[1]["worst"]["rate"]):
@@ -72,7 +49,7 @@ def left_out_families(cells: Cells) -> str:
     return cells.table(head, rows)
 
 
-def own_jury(cells: Cells) -> str:
+def own_jury() -> str:
     """A jury for somebody's own classifier: wrong-release rate of each attack before and after."""
     rows, (before, after) = [], ("confidence", "confidence and jury")
     for name, entry in cells.read("own_jury.json").items():

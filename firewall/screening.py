@@ -79,12 +79,12 @@ class _Case:
         """The shorter side in the region's own pixels."""
         return min(self.region[2:])
 
-    def judge(self, policy: Policy, *, late: bool = False, certified: bool | None = True) -> Judgement:
+    def judge(
+        self, evidence: Evidence, policy: Policy, *, late: bool = False, certified: bool | None = True
+    ) -> Judgement:
         """What the policy makes of what is known."""
-        remarks = () if self.evidence is None else self.evidence.remarks.values()
-        return policy.judge(
-            self.known, contradicted=self.contradicted, late=late, certified=certified, remarks=list(remarks)
-        )
+        remarks = list(evidence.remarks.values())
+        return policy.judge(self.known, contradicted=self.contradicted, late=late, certified=certified, remarks=remarks)
 
 
 class Firewall:
@@ -301,7 +301,7 @@ class Firewall:
         """Find out whether a sticker can have changed a label that would be released; True if that was asked."""
         if self.masks is None or self.patches is None or _passed(deadline):
             return False
-        if not case.judge(self.rules.policy(case.side)).released:
+        if not case.judge(evidence, self.rules.policy(case.side)).released:
             return False
         with stages.timed("masks"):
             case.certified, case.masked = self.masks.kept(
@@ -315,7 +315,7 @@ class Firewall:
 
     def _correct(self, case: _Case, evidence: Evidence, correction: Correction, stages: Stages) -> None:
         """Find the label that a withheld image would probably have had."""
-        if case.judge(self.rules.policy(case.side)).released:
+        if case.judge(evidence, self.rules.policy(case.side)).released:
             return
         missing = [operation for operation in correction.operations if operation not in case.variants]
         self._sweep(case, evidence, missing, stages)
@@ -328,16 +328,17 @@ class Firewall:
             case.variants.update(zip(operations, logits, strict=True))
 
     def _verdict(self, frame: Frame, case: _Case, late: bool, age_ms: float) -> Verdict:
-        if case.failure is not None or case.evidence is None:
+        evidence = case.evidence
+        if case.failure is not None or evidence is None:
             return self._closed(frame, case.region, *(case.failure or (Reason.UNKNOWN, "")))
-        label = int(case.evidence.logits.argmax())
+        label = int(evidence.logits.argmax())
         # If a detector was not asked although the verdict was open, there was no time for it.
         policy = self.rules.policy(case.side)
         open_ended = not policy.settled(case.known) and len(case.known) < len(self.detectors)
         certified = True if self.masks is None else case.certified
-        judgement = case.judge(policy, late=late or open_ended, certified=certified)
+        judgement = case.judge(evidence, policy, late=late or open_ended, certified=certified)
         spec = self.bundle.manifest.classifier
-        drawn = list(case.evidence.drawn.values())
+        drawn = list(evidence.drawn.values())
         return Verdict(
             frame.source,
             frame.sequence,

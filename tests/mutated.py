@@ -30,7 +30,7 @@ from typing import Any
 import pytest
 from _pytest.runner import runtestprotocol
 
-TESTS = ("tests/decision", "tests/test_screening.py")
+TESTS = ("tests/decision", "tests/test_screening.py", "tests/test_screening_setup.py")
 #: A mutant may take so many times what its tests take, and so many seconds more, of processor time: some never end.
 _TIMES, _MORE = 5, 10
 #: Exit codes as mutmut keeps them.

@@ -4,7 +4,6 @@ import time
 from collections.abc import Callable
 from contextlib import nullcontext
 from dataclasses import replace
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -14,13 +13,14 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from firewall import Firewall, Frame
-from firewall.bundle import Bundle, DetectorSpec, PatchSpec, load_bundle
+from firewall.bundle import Bundle, DetectorSpec, PatchSpec
 from firewall.demo.source import truth
 from firewall.detectors.draws import DrawSpec
-from firewall.engines import Engine, OnnxRuntimeEngine
-from firewall.errors import BundleError, EngineError, UsageError
+from firewall.engines import OnnxRuntimeEngine
+from firewall.errors import EngineError, UsageError
 from firewall.frame import Pixels
 from firewall.screening import Stages
+from firewall.sweep.keyed import copies, made
 from firewall.transforms import resize
 from firewall.verdict import Reason
 from tests.clock import Clock
@@ -111,10 +111,11 @@ def test_no_region_means_a_verdict_that_says_so(guard: Firewall) -> None:
 
 
 def test_late_is_withheld(guard: Firewall, benign_sign: Pixels) -> None:
-    """A deadline that has passed withholds what would have been released."""
-    (verdict,) = guard.screen_frame(frame(benign_sign), deadline=time.monotonic() - 1)
+    """A deadline that has passed withholds what would have been released, and nothing is classified any more."""
+    broken = Firewall(guard.bundle, BrokenEngine(fail(EngineError("asked all the same"))))
+    (verdict,) = broken.screen_frame(frame(benign_sign), deadline=time.monotonic() - 1)
 
-    assert not verdict.released and verdict.reason is Reason.LATE
+    assert (verdict.released, verdict.reason, verdict.detail) == (False, Reason.LATE, "")
 
 
 @pytest.mark.parametrize(("allowed", "reason"), [(0.5, Reason.BENIGN), (0.49, Reason.LATE)])
@@ -305,7 +306,8 @@ def test_a_failure_in_one_sweep_is_that_regions_alone(guard: Firewall, two_signs
 def test_an_engine_that_answers_for_another_number_of_images_releases_nothing(
     guard: Firewall, two_signs: Pixels, copies: bool, more: int
 ) -> None:
-    """A row too few or too many: nobody knows which image a row is of, so no label of the frame goes out."""
+    """A row too few or too many: nobody knows which image a row is of, so no label of the frame goes out. No
+    detector is asked about such originals."""
 
     def miscounted(images: npt.NDArray[np.uint8]) -> npt.NDArray[np.float32]:
         logits = guard.engine.classify(images)
@@ -313,10 +315,12 @@ def test_an_engine_that_answers_for_another_number_of_images_releases_nothing(
             return logits
         return logits[:-1] if more < 0 else np.concatenate([logits, logits[-1:]])
 
+    stages = Stages()
     verdicts = Firewall(never_sure(guard.bundle), BrokenEngine(miscounted)).screen_frame(
-        frame(two_signs), [LEFT, RIGHT]
+        frame(two_signs), [LEFT, RIGHT], stages=stages
     )
 
+    assert ("detect" in stages) == copies
     assert [(verdict.released, verdict.reason) for verdict in verdicts] == [(False, Reason.UNKNOWN)] * 2
 
 
@@ -448,6 +452,11 @@ def test_the_first_sweep_of_a_frame_is_always_tried(guard: Firewall, two_signs: 
     noise, sign = settled.screen_frame(frame(noisy), [LEFT, RIGHT], deadline=time.monotonic() + 600)
     assert noise.reason is Reason.SUSPICIOUS and noise.classified == 1, "settled by the original alone"
     assert sign.released
+    three = frame(np.concatenate([two_signs[:, 64:], noisy], axis=1))
+    verdicts = settled.screen_frame(three, [LEFT, RIGHT, (128, 0, 64, 64)], deadline=time.monotonic() + 600)
+    assert [verdict.reason for verdict in verdicts] == [Reason.BENIGN, Reason.SUSPICIOUS, Reason.LATE], (
+        "one is the first"
+    )
 
 
 def test_times_add_up_also_where_something_fails(clock: Clock) -> None:
@@ -467,43 +476,6 @@ def test_times_add_up_also_where_something_fails(clock: Clock) -> None:
     assert stages == {"sweep": 0.5, "detect": 3}
 
 
-def test_a_device_that_there_is_not_is_refused_before_anything_is_loaded(tmp_path: Path) -> None:
-    """Its name is checked first, then the bundle's folder."""
-    with pytest.raises(UsageError, match="tpu"):
-        Firewall.load(tmp_path, device="tpu")
-    with pytest.raises(BundleError):
-        Firewall.load(tmp_path)
-
-
-def test_loading_hands_on_what_was_asked_for(guard: Firewall, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Device, threads, `exhaustive` and the key reach the engine and the firewall, so that no other device is used in
-    silence; without a word it is the default bundle on the processor, with a thread for each core."""
-    opened: list[dict[str, object]] = []
-    made: list[dict[str, object]] = []
-
-    class Seen(Firewall):
-        def __init__(self, bundle: Bundle, engine: Engine, **given: Any) -> None:
-            made.append({"bundle": bundle.sha256, "engine": engine, **given})
-
-    def engine_of(bundle: Bundle, **given: Any) -> Engine:
-        opened.append({"bundle": bundle.sha256, **given})
-        return guard.engine
-
-    monkeypatch.setattr("firewall.screening.check_device", lambda device: None)  # this machine may have no such device
-    monkeypatch.setattr("firewall.screening.open_engine", engine_of)
-    own = {"bundle": guard.bundle.sha256}
-    Seen.load(guard.bundle.path, device="cuda", threads=3, exhaustive=True, sweep_key=b"a key of the test")
-    Seen.load()
-
-    packaged = {"bundle": load_bundle().sha256}
-    assert opened == [own | {"device": "cuda", "threads": 3}, packaged | {"device": "cpu", "threads": 0}]
-    with_engine = own | {"engine": guard.engine}
-    assert made == [
-        with_engine | {"threads": 3, "exhaustive": True, "sweep_key": b"a key of the test"},
-        packaged | {"engine": guard.engine, "threads": 0, "exhaustive": False, "sweep_key": None},
-    ]
-
-
 def test_an_image_that_no_camera_sent_says_so(guard: Firewall, benign_sign: Pixels) -> None:
     """The verdict of an array: its source and number, and an age that begins with the call."""
     started = time.monotonic()
@@ -521,6 +493,9 @@ def test_stages_are_timed(guard: Firewall, benign_sign: Pixels) -> None:
 
     assert set(stages) == {"resize", "classify", "sweep", "detect", "policy"}
     assert sum(stages.values()) <= time.perf_counter() - started
+    nothing = Stages()
+    sweeping.screen_frame(frame(benign_sign), [(0, 0, 9000, 1)], stages=nothing)
+    assert set(nothing) == {"policy"}, "no region lies within the frame"
 
 
 @pytest.fixture
@@ -608,6 +583,9 @@ def test_one_bad_region_does_not_cost_the_others(guard: Firewall, two_signs: Pix
     assert [verdict.reason for verdict in verdicts] == [Reason.BENIGN, Reason.BAD_IMAGE, Reason.BENIGN]
 
 
+KEY = b"0123456789abcdef"
+
+
 @pytest.fixture(scope="module")
 def keyed(tmp_path_factory: pytest.TempPathFactory) -> Firewall:
     """The default classifier, `contrast` and a keyed sweep of three copies, drawn by a key; see tests/sweep."""
@@ -616,15 +594,26 @@ def keyed(tmp_path_factory: pytest.TempPathFactory) -> Firewall:
         DetectorSpec(name="contrast", threshold=99.0),
     ]
     bundle = bundle_with(tmp_path_factory.mktemp("keyed") / "b", detectors, {})
-    return Firewall(bundle, OnnxRuntimeEngine(bundle, threads=1), threads=1, sweep_key=b"0123456789abcdef")
+    return Firewall(bundle, OnnxRuntimeEngine(bundle, threads=1), threads=1, sweep_key=KEY)
 
 
 def test_a_keyed_sweep_counts_its_copies_and_tells_the_operator_its_nonce(
     keyed: Firewall, guard: Firewall, benign_sign: Pixels
 ) -> None:
-    """On the operator's line alone; a bundle without such a sweep has none and draws no key."""
-    verdict = keyed.screen(benign_sign)
+    """On the operator's line alone, and from it and the key the copies can be made again; a bundle without such a sweep
+    has none and draws no key."""
+    classified: list[Pixels] = []
+
+    def seen(images: Pixels) -> npt.NDArray[np.float32]:
+        classified.append(images.copy())
+        return keyed.engine.classify(images)
+
+    watched = Firewall(keyed.bundle, BrokenEngine(seen), sweep_key=KEY)
+    verdict = watched.screen(benign_sign)
     assert verdict.released and verdict.classified == 1 + 3
+    (image,), swept = classified
+    draw = DrawSpec(copies=3)
+    assert np.array_equal(swept, made(image, copies(KEY, bytes.fromhex(verdict.nonce or ""), draw)))
     assert len(bytes.fromhex(str(verdict.line(operator=True)["nonce"]))) == 16 and "nonce" not in verdict.line()
     other = guard.screen(benign_sign)
     assert guard.keyed is None and other.nonce is None and "nonce" not in other.line(operator=True)
@@ -654,3 +643,11 @@ def test_a_keyed_sweep_counts_for_the_deadline(
     assert len(asked) == 1 and found[0].scores and not found[1].released and found[1].reason is Reason.LATE
     past = keyed.screen_frame(Frame(wide, "test", 1, time.monotonic()), regions, deadline=time.monotonic() - 1)
     assert {verdict.reason for verdict in past} == {Reason.LATE} and len(asked) == 1
+
+
+def test_a_key_that_is_too_short_is_refused(keyed: Firewall) -> None:
+    """Before any copy is drawn by it; without a key one is drawn for this run."""
+    with pytest.raises(UsageError, match="16"):
+        Firewall(keyed.bundle, keyed.engine, sweep_key=b"short")
+    drawn = Firewall(keyed.bundle, keyed.engine).keyed
+    assert drawn is not None and not drawn.own_key

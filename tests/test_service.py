@@ -13,17 +13,17 @@ import pytest
 from PIL import Image
 
 from firewall import Firewall, Frame
-from firewall.bundle import load_bundle, write_bundle
+from firewall.bundle import load_bundle
 from firewall.config import CaptureSettings, load_settings
 from firewall.decision.drift import Drift, DriftSpec, DriftState, channel_spec
 from firewall.decision.over_time import served
 from firewall.decision.tracks import Track, Tracks, TracksSpec
 from firewall.demo.scene import render
 from firewall.demo.source import ENCOUNTERS
-from firewall.errors import BundleError, FirewallError, ImageError
+from firewall.errors import FirewallError, ImageError
 from firewall.frame import Pixels, Region
 from firewall.regions import build
-from firewall.service import DRIFT_FILE, TRACKS_FILE, Service, over_time, stop_on_signals
+from firewall.service import Service, stop_on_signals
 from firewall.service.serving import serve
 from firewall.sinks import FrameReport
 from firewall.sources import Capture, End, Failure, Idle, parse
@@ -323,18 +323,3 @@ def test_with_tracks_drift_sees_one_frame_of_each_sign(guard: Firewall, demo_fra
 
     long = [track for track in ended if track.frames >= 3 and track.sample is not None]
     assert 3 <= len(states) == len(long) < len(ended)
-
-
-def test_a_bundle_says_how_it_judges_over_time(tmp_path: Path) -> None:
-    """tracks.json and drift.json of a bundle are read from the hashed bytes; a damaged one is refused in one line."""
-    plain = load_bundle("default")
-    fields = {name: getattr(plain.manifest, name) for name in type(plain.manifest).model_fields if name != "files"}
-    own = {name: content for name, content in plain.files.items() if name not in (TRACKS_FILE, DRIFT_FILE)}
-    assert over_time(write_bundle(tmp_path / "plain", own, **fields)) == (None, None)
-
-    extra = {TRACKS_FILE: SPEC.model_dump_json().encode(), DRIFT_FILE: drift().spec.model_dump_json().encode()}
-    assert over_time(write_bundle(tmp_path / "both", own | extra, **fields)) == (SPEC, drift().spec)
-
-    broken = write_bundle(tmp_path / "broken", own | {TRACKS_FILE: b'{"typical": 1}'}, **fields)
-    with pytest.raises(BundleError, match=r"tracks.json of bundle .* is not valid: typical"):
-        over_time(broken)

@@ -21,6 +21,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
+from itertools import compress
 
 import numpy as np
 import numpy.typing as npt
@@ -33,6 +34,8 @@ Floats = npt.NDArray[np.float64]
 
 #: No score counts as farther away than so many units: neither a power nor a sum overflows.
 _FARTHEST = 1e100
+#: Less than any score that counts: what 0 can be divided by.
+_TINY = np.finfo(np.float64).tiny
 
 
 class GroupRule:
@@ -47,7 +50,7 @@ class GroupRule:
         """
         self.limits = dict(zip(spec.detectors, group.limits, strict=True))
         self.threshold, self.power = group.threshold, spec.power
-        self._summed = {name for name, counts in zip(spec.detectors, spec.counts(), strict=True) if counts}
+        self._summed = set(compress(spec.detectors, spec.counts()))
 
     def shares(self, scores: Mapping[str, float]) -> dict[str, float]:
         """How far each score lies above the median, in units of its group.
@@ -115,9 +118,9 @@ class Conditional:
         return self._rules[self.spec.group(side)]
 
 
-def groups_of(spec: ConditionalSpec, sides: npt.NDArray[np.integer]) -> npt.NDArray[np.int64]:
-    """`ConditionalSpec.group` of many regions at once, int64 (N,)."""
-    return np.searchsorted(np.array(spec.edges, np.int64), sides, side="right").astype(np.int64)
+def groups_of(spec: ConditionalSpec, sides: npt.NDArray[np.integer]) -> npt.NDArray[np.intp]:
+    """`ConditionalSpec.group` of many regions at once, (N,)."""
+    return np.searchsorted(np.array(spec.edges), sides, side="right")
 
 
 def sums_in(group: GroupSpec, scores: Floats, power: float, counts: Sequence[bool]) -> Floats:
@@ -127,11 +130,11 @@ def sums_in(group: GroupSpec, scores: Floats, power: float, counts: Sequence[boo
         group: The group; its threshold and limits are not asked.
         scores: Finite, float64 (N, D).
         power: Exponent of the sum.
-        counts: Whether each detector's score adds to it, (D,).
+        counts: Whether each detector's score adds to it, (D,); of one at least.
     """
-    beyond = np.maximum(_units(group, scores, "median"), 0.0)[:, np.array(counts, bool)]
-    largest = beyond.max(axis=1, keepdims=True, initial=0.0)  # divided by it, no power overflows
-    scaled = np.divide(beyond, largest, out=np.zeros_like(beyond), where=largest > 0)
+    beyond = np.maximum(_units(group, scores, "median"), 0.0)[:, list(counts)]
+    largest = beyond.max(axis=1, keepdims=True)
+    scaled = beyond / np.maximum(largest, _TINY)  # no power overflows
     total: Floats = largest[:, 0] * (scaled**power).sum(axis=1) ** (1 / power)
     return total
 
@@ -147,13 +150,12 @@ def suspicions_of(spec: ConditionalSpec, scores: Floats, sides: npt.NDArray[np.i
     Returns:
         float64 (N,); above 0 withholds. Infinite where a score is not finite, since no label goes out there.
     """
-    scores = np.asarray(scores, np.float64)
     found = np.full(len(scores), np.inf)
     usable = np.isfinite(scores).all(axis=1)
     groups = groups_of(spec, sides)
     for number, group in enumerate(spec.groups):
         where = usable & (groups == number)
-        alone = _units(group, scores[where], "limit").max(axis=1, initial=-np.inf)
+        alone = _units(group, scores[where], "limit").max(axis=1)
         found[where] = np.maximum(sums_in(group, scores[where], spec.power, spec.counts()) - group.threshold, alone)
     return found
 
@@ -172,7 +174,7 @@ def _beyond(limit: LimitSpec, score: float) -> float:
 
 def _root(beyond: Sequence[float], power: float) -> float:
     """The root of the sum of the powers, without overflow."""
-    largest = max(beyond, default=0.0)
-    if largest <= 0:
+    if not any(beyond):
         return 0.0
+    largest = max(beyond)
     return float(largest * math.fsum((value / largest) ** power for value in beyond) ** (1 / power))

@@ -54,7 +54,7 @@ def weighted_votes(original: Logits, variants: Logits, original_weight: float, w
         original_weight * log p(original) + sum over copies of weight * log p(copy).
     """
     total = original_weight * log_probabilities(original)
-    total += np.einsum("n,...nc->...c", np.asarray(weights, np.float64), log_probabilities(variants))
+    total += np.einsum("n,...nc->...c", np.asarray(weights), log_probabilities(variants))
     return log_probabilities(total)
 
 
@@ -114,9 +114,9 @@ class Correction:
         votes = self._votes(logits, variants)
         if votes is None:
             return None
-        best = np.argsort(-votes, kind="stable")
-        clear = len(best) < 2 or votes[best[0]] - votes[best[1]] >= self.parameters.margin
-        return int(best[0]) if clear else None
+        best = int(votes.argmax())
+        second = np.delete(votes, best).max(initial=-np.inf)
+        return best if votes[best] - second >= self.parameters.margin else None
 
     def top(self, logits: Logits, variants: Mapping[str, Logits], count: int = 5) -> list[int]:
         """The best classes after the vote.
@@ -130,7 +130,7 @@ class Correction:
             Classes, best first. Empty if a copy is missing or not finite.
         """
         votes = self._votes(logits, variants)
-        return [] if votes is None else [int(label) for label in np.argsort(-votes, kind="stable")[:count]]
+        return [] if votes is None else sorted(range(len(votes)), key=lambda label: -votes[label])[:count]
 
     def _votes(self, logits: Logits, variants: Mapping[str, Logits]) -> Votes | None:
         if any(operation not in variants for operation in self.operations):

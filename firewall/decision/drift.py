@@ -43,6 +43,7 @@ _FAILED = 1e6  # a value that is missing or not finite ranks above all others
 _JITTER = 1e-6  # breaks ties at random, so that a rank is uniform also where many values are equal
 _CEILING = 1e12  # of a sum: a lasting shift must not overflow
 _LOWEST = 1e-3  # p-value of a failure that has no rank
+_LEAST = 1e-9  # p-value: a bet on 0 would win without end
 
 _STRENGTHS = np.array([-0.9, -0.6, -0.3, 0.3, 0.6, 0.9])
 _POWERS = np.array([0.3, 0.6])
@@ -145,9 +146,9 @@ class Drift:
         self.spec = spec
         self._random = np.random.default_rng(seed)
         self._edges = {channel.name: np.array(channel.edges) for channel in spec.channels}
-        self._masses = {channel.name: np.array(channel.masses, np.float64) for channel in spec.channels}
-        self._labels = np.array(spec.labels, np.float64)
-        self._bets = {name: _Bets() for name in [*self._edges, *([LABEL] if spec.labels else [])]}
+        self._masses = {channel.name: np.array(channel.masses) for channel in spec.channels}
+        self._labels = np.array(spec.labels)
+        self._bets = {name: _Bets() for name in [*self._edges, LABEL]}
         self.state = DriftState()
 
     def add(self, verdict: Verdict) -> DriftState:
@@ -203,16 +204,16 @@ class Drift:
         place = int(np.searchsorted(self._edges[name], position))
         # A new value falls between two of the n old ones, each of the n + 1 gaps being as likely as any other.
         p = (masses[place + 1 :].sum() + self._random.random() * masses[place]) / masses.sum()
-        masses[place] += 1.0
-        return _inside(float(p))
+        masses[place] += 1
+        return max(float(p), _LEAST)
 
     def _rarity(self, label: int) -> float:
         """The same of a class: small where it is rare among all signs so far, this one included."""
         counts = self._labels
-        counts[label] += 1.0
+        counts[label] += 1
         rarer = counts[counts < counts[label]].sum()
         same = counts[counts == counts[label]].sum()
-        return _inside(float((rarer + self._random.random() * same) / counts.sum()))
+        return max(float((rarer + self._random.random() * same) / counts.sum()), _LEAST)
 
 
 def watched(name: str, value: float | None) -> float:
@@ -250,10 +251,6 @@ def channel_spec(name: str, values: Iterable[float | None], bins: int = 64, *, s
     return ChannelSpec(
         name=name, edges=tuple(ordered[rank - 1] for rank in ranks), masses=tuple(int(mass) for mass in masses)
     )
-
-
-def _inside(p: float) -> float:
-    return min(max(p, 1e-9), 1.0)
 
 
 def _bets(p: float) -> npt.NDArray[np.float64]:

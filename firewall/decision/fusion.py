@@ -93,18 +93,15 @@ class Fusion:
             True if every detector has given a finite score, or if the sum lies below `release_below` of a detector
             that was asked after all those before it.
         """
-        known = 0.0
-        for term, share in zip(self.spec.terms, self._in_order(scores), strict=True):
+        known, shares = 0.0, self.shares(scores)
+        for term in self.spec.terms:
+            share = shares.get(term.detector, math.nan)
             if math.isnan(share):
                 return False
             known += share
             if term.release_below is not None and known < term.release_below:
                 return True
         return True
-
-    def _in_order(self, scores: Mapping[str, float]) -> list[float]:
-        shares = self.shares(scores)
-        return [shares.get(name, math.nan) for name in self.order]
 
 
 def _beyond(term: FusionTerm, score: _Beyond) -> _Beyond:
@@ -143,10 +140,10 @@ def excess_of(spec: FusionSpec, scores: Floats) -> Floats:
 
     Args:
         spec: The fusion.
-        scores: As of `shares_of`, float64 (N, D).
+        scores: As of `shares_of`, float64 (..., D).
 
     Returns:
-        float64 (N,); above 0 withholds.
+        float64 (...,); above 0 withholds.
     """
     total: Floats = np.maximum(
         shares_of(spec, scores).sum(axis=-1) - spec.threshold, (scores - limits_of(spec)).max(axis=-1)

@@ -21,6 +21,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from itertools import combinations, combinations_with_replacement
 
 import numpy as np
 import numpy.typing as npt
@@ -112,9 +113,10 @@ class Masks:
         Returns:
             (masks, masks), symmetric; the diagonal holds the classes under single masks.
         """
-        rows, columns = np.triu_indices(len(self))
+        chosen = list(combinations_with_replacement(range(len(self)), 2))
+        rows, columns = np.transpose(chosen)
         labels = np.empty((len(self), len(self)), np.int64)
-        labels[rows, columns] = self._labels(image, list(zip(rows.tolist(), columns.tolist(), strict=True)), classify)
+        labels[rows, columns] = self._labels(image, chosen, classify)
         labels[columns, rows] = labels[rows, columns]
         return labels
 
@@ -158,9 +160,8 @@ class Masks:
 
     def _hardest_first(self, margins: npt.NDArray[np.float32]) -> list[tuple[int, int]]:
         """Every pair of masks. margins: those of the label under each single mask, (masks,)."""
-        ones, twos = np.triu_indices(len(self), 1)
-        order = (margins[ones] + margins[twos]).argsort(kind="stable")
-        return list(zip(ones[order].tolist(), twos[order].tolist(), strict=True))
+        pairs = combinations(range(len(self)), 2)
+        return sorted(pairs, key=lambda pair: margins[pair[0]] + margins[pair[1]])
 
     def recovered(self, image: Pixels, classify: Classify, pairs: npt.NDArray[np.int64] | None = None) -> int:
         """The label that double masking gives (their algorithm 1).
@@ -218,7 +219,7 @@ def masks_for(height: int, width: int, area: float, count: int = 6, fill: int = 
     if not 2 <= count <= 16:
         raise UsageError(f"masks along a side must be 2 to 16, got {count}")
     side = math.ceil(math.sqrt(area * height * width) - 1e-9)
-    if side > min(height, width) // 2:
+    if 2 * side > min(height, width):
         raise UsageError(
             f"a patch of {area:g} of the area is {side} pixels wide; at most half of the image's {min(height, width)} "
             "can be covered if the classifier is to see the rest"

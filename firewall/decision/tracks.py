@@ -136,7 +136,7 @@ class Track:
         label: int | None,
         *,
         contradicted: bool = False,
-        released: bool = True,
+        released: bool,
     ) -> None:
         """Add a frame.
 
@@ -324,15 +324,13 @@ def associate(tracks: Sequence[Region], regions: Sequence[Region]) -> list[int |
     found: list[int | None] = [None] * len(regions)
     if not tracks or not regions:
         return found
-    old, new = np.array(tracks, np.float64)[:, None], np.array(regions, np.float64)[None]
+    old, new = np.array(tracks)[:, None], np.array(regions)[None]
     sizes = np.maximum((old[..., 2:] + new[..., 2:]) / 2, 1.0)
     moved = ((new[..., :2] + new[..., 2:] / 2) - (old[..., :2] + old[..., 2:] / 2)) / sizes
     grown = np.log2(np.maximum(new[..., 2:], 1.0) / np.maximum(old[..., 2:], 1.0)).mean(axis=2)
     distance = np.sqrt((moved**2).sum(axis=2) + grown**2)
-    for pair in np.argsort(distance, axis=None, kind="stable").tolist():
-        track, region = divmod(pair, len(regions))
-        if not distance[track, region] < NEAR:
-            break
+    # Of pairs that are as near the first track goes first: sorted() keeps their order.
+    for track, region in sorted(np.argwhere(distance < NEAR).tolist(), key=lambda pair: float(distance[tuple(pair)])):
         if found[region] is None and track not in found:
             found[region] = track
     return found

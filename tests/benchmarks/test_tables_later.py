@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from benchmarks import jury_tables, tables
+from benchmarks import cells, jury_tables, tables
 
 
 def rate(value: float, n: int = 20) -> dict[str, Any]:
@@ -68,7 +68,7 @@ RESULTS: dict[str, Any] = {
 
 
 @pytest.mark.parametrize(
-    ("make", "cells"),
+    ("make", "expected"),
     [
         (
             jury_tables.attacked_tracks,
@@ -79,20 +79,20 @@ RESULTS: dict[str, Any] = {
         (jury_tables.own_jury, ["| 90.0 %", "**10.0 %", "5 % / 6 % (5 % asked for)"]),
     ],
 )
-def test_what_was_measured_stands_in_them(monkeypatch: pytest.MonkeyPatch, make: Any, cells: list[str]) -> None:
+def test_what_was_measured_stands_in_them(monkeypatch: pytest.MonkeyPatch, make: Any, expected: list[str]) -> None:
     """Each figure where it belongs, the worst first, at a share of false alarms that both systems were set for; all
     rows have as many cells as the head."""
-    monkeypatch.setattr(tables._Cells, "read", staticmethod(RESULTS.__getitem__))
-    text = make(tables._Cells())
+    monkeypatch.setattr(cells, "read", RESULTS.__getitem__)
+    text = make()
     head, _, *rows = text.splitlines()
     assert all(row.count("|") == head.count("|") for row in rows)
-    places = [text.find(cell) for cell in cells]
-    assert min(places) >= 0, (cells, text)
+    places = [text.find(cell) for cell in expected]
+    assert min(places) >= 0, (expected, text)
     if make is jury_tables.left_out_families:
         assert places == sorted(places)
 
 
 def test_a_table_waits_for_its_results() -> None:
     """Until the file is there, the table says that nothing was measured."""
-    assert "not yet" in tables._later("nothing.json", lambda _: "made")()
-    assert tables._later("classifiers.json", lambda _: "made")() == "made"
+    assert "not yet" in tables._later("nothing.json", lambda: "made")()
+    assert tables._later("classifiers.json", lambda: "made")() == "made"

@@ -169,6 +169,8 @@ def test_a_score_beyond_its_own_limit_withholds_whatever_the_others_say() -> Non
     assert fusion.excess({"residual": 4.0, **harmless}) <= 0
     assert not Policy(fusion).judge({"residual": 4.5, **harmless}).released
     assert Policy(fusion).judge({"residual": 4.0, **harmless}).released
+    assert fusion.exceeded({"residual": 4.5, **harmless}) == ("residual",)
+    assert fusion.exceeded({"residual": 4.0, **harmless}) == fusion.exceeded(harmless) == ()
 
 
 def test_what_each_detector_adds() -> None:
@@ -213,7 +215,7 @@ def test_a_score_that_is_no_number_has_no_limit_of_its_own() -> None:
 
 
 def test_many_images_at_once_come_to_the_same_as_each_by_itself() -> None:
-    """What the lab fits on is what the edge judges by: shares, limits and suspicions."""
+    """What the lab fits on is what the edge judges by: shares, limits and suspicions, in a table of any shape."""
     limited = SPEC.terms[1].model_copy(update={"withhold_above": 6.0})
     spec = SPEC.model_copy(update={"terms": (SPEC.terms[0], limited, SPEC.terms[2])})
     scores = np.random.default_rng(0).normal((-2.0, 2.0, 0.2), (3.0, 5.0, 0.4), (400, 3))
@@ -226,5 +228,8 @@ def test_many_images_at_once_come_to_the_same_as_each_by_itself() -> None:
     assert shares == pytest.approx(np.array([[fusion.shares(one)[name] for name in NAMES] for one in each]))
     assert excess == pytest.approx(np.array([fusion.excess(one) for one in each]))
     assert shares.shape == (400, 3) and 0 < (excess > 0).sum() < 400
+    by_image = scores.reshape(80, 5, 3)
+    assert np.array_equal(shares_of(spec, by_image), shares.reshape(80, 5, 3))
+    assert np.array_equal(excess_of(spec, by_image), excess.reshape(80, 5))
     by_itself = (scores[:, 1] > 6.0) & (shares.sum(axis=1) <= spec.threshold + scores[:, 1] - 6.0)
     assert by_itself.any() and excess[by_itself] == pytest.approx(scores[by_itself, 1] - 6.0)

@@ -190,6 +190,15 @@ def test_a_label_is_taken_back_for_evidence_over_time() -> None:
     assert answers == [Reason.BENIGN, Reason.REVOKED, Reason.SUSPICIOUS, Reason.SUSPICIOUS]
 
 
+def test_what_was_taken_back_is_confirmed_from_the_first_frame_on() -> None:
+    """The frames that agreed before the sum went too high don't count."""
+    tracks = Tracks(SPEC.model_copy(update={"confirm": 3}))
+    assert judged(tracks, verdict(0), verdict(1), verdict(2), verdict(3, -0.2)) == [False, False, True, True]
+    assert reasons(tracks, verdict(4, -0.2)) == [Reason.REVOKED]
+    again = [tracks.judge([verdict(n)])[0] for n in range(5, 8)]
+    assert [answer.detail for answer in again] == ["seen in 1 of 3 frames", "seen in 2 of 3 frames", ""]
+
+
 def test_another_label_takes_the_first_one_back() -> None:
     """While the new one waits for confirmation nobody may go on with the old one."""
     tracks = Tracks(SPEC.model_copy(update={"confirm": 2, "flip": 0.0}))
@@ -233,6 +242,7 @@ def test_what_is_asked_of_a_guarded_stream() -> None:
     strict = SPEC.model_copy(update={"confirm": 4, "confirm_large": 7})
     assert [(spec.confirm, spec.confirm_large) for spec in (served(SPEC), served(strict))] == [(3, 5), (4, 7)]
     assert served(SPEC).limit == SPEC.limit and served(SPEC, 1).wanted((0, 0, 500, 500)) == 1
+    assert [(spec.confirm, spec.confirm_large) for spec in (served(strict, 2), served(None, 6))] == [(2, 2), (6, 6)]
 
     plain = Tracks(served(None))
     doubtful = [verdict(n, -1e-9, label=3) for n in range(50)]
@@ -342,6 +352,14 @@ def test_sums_of_a_whole_track_are_those_of_its_frames() -> None:
         answer = tracks.judge([verdict(n, value, label=int(labels[n]))])[0]
         assert answer.scores["track"] == pytest.approx(sums[n] - SPEC.limit)
     assert same.min() == 1 and same.max() > 1
+
+
+def test_a_frame_that_is_withheld_confirms_nothing() -> None:
+    """In the lab's sums as on the edge; the evidence is the same."""
+    suspicions, labels = np.full(4, -0.5), np.ones(4, np.int64)
+    sums, same = running_sums(SPEC, suspicions, labels, np.array([True, True, False, True]))
+    assert same.tolist() == [1, 2, 0, 1]
+    assert sums.tolist() == running_sums(SPEC, suspicions, labels)[0].tolist()
 
 
 def test_a_sum_that_is_no_number_withholds() -> None:

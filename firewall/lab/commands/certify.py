@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
-from firewall.lab.commands.options import Bundle, Data, Json, Seed, Workers
+from firewall.lab.commands.options import Bundle, Data, Json, Seed, Workers, with_options
 from firewall.lab.commands.options import Threads as TorchThreads
 from firewall.lab.commands.output import write_json
 
@@ -26,6 +27,41 @@ DatasetName = Annotated[str, typer.Option("--dataset", help="Data set, as for 'l
 Part = Annotated[str, typer.Option(help="Part of the data set.")]
 Limit = Annotated[int, typer.Option(help="Number of images, drawn by the seed.")]
 Threads = Annotated[int, typer.Option(min=0, help="Threads of the classifier; 0 = one for each core.")]
+
+
+@dataclass(frozen=True)
+class Subject:
+    """A classifier and images, whatever is proved of them: the options of that name."""
+
+    bundle: str
+    dataset: str
+    part: str
+    seed: int
+    threads: int
+    data: Path | None
+    json_file: Path | None
+
+    def certify(self, prove: partial[dict[str, Any]], limit: int) -> None:
+        """Write the certificates of so many images; see firewall.lab.certification.classifier.certified."""
+        from firewall.lab.certification.classifier import certified
+
+        about = (self.dataset, self.part, limit, self.seed, self.data)
+        found, journal = certified(self.bundle, prove, *about, threads=self.threads, result=self.json_file)
+        write_json(found, self.json_file)
+        journal.done()
+
+
+def _subject(
+    *,
+    bundle: Classifier = "default",
+    dataset: DatasetName = "gtsrb",
+    part: Part = "test",
+    seed: Seed = 0,
+    threads: Threads = 1,
+    data: Data = None,
+    json_file: Json = None,
+) -> Subject:
+    return Subject(bundle, dataset, part, seed, threads, data, json_file)
 
 
 @certify_app.command("firewall")
@@ -58,10 +94,10 @@ def certify_firewall(
 
 
 @certify_app.command("patch")
+@with_options("subject", _subject)
 def certify_patch(
-    bundle: Classifier = "default",
-    dataset: DatasetName = "gtsrb",
-    part: Part = "test",
+    *,
+    subject: Subject,
     limit: Limit = 200,
     area: Annotated[
         float, typer.Option(help="Area of the largest square sticker, as a share of the region's area.")
@@ -69,10 +105,6 @@ def certify_patch(
     masks: Annotated[
         int, typer.Option(help="Masks along each side; more masks are smaller, hide less and cost more.")
     ] = 6,
-    seed: Seed = 0,
-    threads: Threads = 1,
-    data: Data = None,
-    json_file: Json = None,
 ) -> None:
     """Prove by double masking which images keep their label under any sticker within a square of that area.
 
@@ -80,30 +112,22 @@ def certify_patch(
 
     Stop it at any time; with --json the same command goes on from the last image.
     """
-    from firewall.lab.certification.classifier import certified
     from firewall.lab.certification.patches import certify_patches
 
-    certify = partial(certify_patches, area=area, along=masks)
-    found, journal = certified(bundle, certify, dataset, part, limit, seed, data, threads=threads, result=json_file)
-    write_json(found, json_file)
-    journal.done()
+    subject.certify(partial(certify_patches, area=area, along=masks), limit)
 
 
 @certify_app.command("smoothing")
+@with_options("subject", _subject)
 def certify_smoothing(
-    bundle: Classifier = "default",
-    dataset: DatasetName = "gtsrb",
-    part: Part = "test",
+    *,
+    subject: Subject,
     limit: Limit = 100,
     sigma: Annotated[
         float, typer.Option(help="Standard deviation of the noise, as a share of the range of a pixel value.")
     ] = 0.05,
     samples: Annotated[int, typer.Option(help="Noisy copies of each image.")] = 1000,
     alpha: Annotated[float, typer.Option(help="Probability that an image's certificate is wrong.")] = 0.001,
-    seed: Seed = 0,
-    threads: Threads = 1,
-    data: Data = None,
-    json_file: Json = None,
 ) -> None:
     """Prove by randomized smoothing the l2 radius within which the smoothed classifier's label can't change.
 
@@ -111,13 +135,9 @@ def certify_smoothing(
 
     Stop it at any time; with --json the same command goes on from the last image.
     """
-    from firewall.lab.certification.classifier import certified
     from firewall.lab.certification.smoothing import certify_smoothing as smoothed
 
-    certify = partial(smoothed, sigma=sigma, samples=samples, alpha=alpha, seed=seed)
-    found, journal = certified(bundle, certify, dataset, part, limit, seed, data, threads=threads, result=json_file)
-    write_json(found, json_file)
-    journal.done()
+    subject.certify(partial(smoothed, sigma=sigma, samples=samples, alpha=alpha, seed=subject.seed), limit)
 
 
 @certify_app.command("flow")

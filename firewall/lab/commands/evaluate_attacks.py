@@ -9,7 +9,7 @@ import typer
 
 from firewall.errors import UsageError
 from firewall.lab.commands.groups import DatabaseUnlessNamed
-from firewall.lab.commands.options import Bundle, Data, Json, Seed, names_of
+from firewall.lab.commands.options import Bundle, Data, Json, Seed, Work, names_of
 from firewall.lab.commands.output import write_json
 
 __all__ = ["evaluate_app", "evaluate_attacks"]
@@ -23,12 +23,7 @@ evaluate_app = typer.Typer(
 
 
 def evaluate_attacks(
-    work: Annotated[
-        Path,
-        typer.Option(
-            metavar="DIR", help="Attacked images and verdicts are kept here; a stopped run goes on with them."
-        ),
-    ],
+    work: Work,
     bundle: Bundle = "default",
     attacks: Annotated[str, typer.Option(metavar="NAMES", help="Attacks, with commas; 'usual' is eleven.")] = "usual",
     family: Annotated[

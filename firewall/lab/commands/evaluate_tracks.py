@@ -2,24 +2,18 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import Annotated
 
 import typer
 
-from firewall.lab.commands.options import Bundle, Data, Json, Seed, names_of
+from firewall.lab.commands.options import Bundle, Data, Json, Seed, Work, names_of
 from firewall.lab.commands.output import write_json
 
 __all__ = ["evaluate_tracks"]
 
 
 def evaluate_tracks(
-    work: Annotated[
-        Path,
-        typer.Option(
-            metavar="DIR", help="Attacked frames and verdicts are kept here; a stopped run goes on with them."
-        ),
-    ],
+    work: Work,
     bundle: Bundle = "default",
     attacks: Annotated[
         str,

@@ -7,13 +7,16 @@ from typing import Annotated
 
 import typer
 
-from firewall.lab.commands.options import Bundle, Data, Seed, Threads, Workers
+from firewall.lab.commands.options import Bundle
 from firewall.lab.commands.output import write_json
+from firewall.lab.commands.training_options import Training, with_training
 
 __all__ = ["add_finder", "train_finder"]
 
 
+@with_training
 def train_finder(
+    *,
     scenes: Annotated[
         list[Path],
         typer.Option(
@@ -45,18 +48,11 @@ def train_finder(
     side: Annotated[int, typer.Option(help="Width and height of a window in pixels, a multiple of 32.")] = 448,
     batch: Annotated[int, typer.Option(min=1, help="Windows in each step.")] = 12,
     learning_rate: Annotated[float, typer.Option(min=0, help="Highest learning rate of the schedule.")] = 3e-3,
-    bfloat16: Annotated[
-        bool, typer.Option("--bfloat16", help="Faster on processors that have it (see 'bf16' in lscpu), and on GPUs.")
-    ] = False,
     start: Annotated[
         Path | None,
         typer.Option(metavar="DIR", help="Folder of another run whose weights are the first ones.  [default: random]"),
     ] = None,
-    device: Annotated[str, typer.Option(help="What trains: cpu, cuda or cuda:N.")] = "cpu",
-    data: Data = None,
-    seed: Seed = 0,
-    threads: Threads = 2,
-    workers: Workers = 1,
+    training: Training,
 ) -> None:
     """Train a finder of traffic signs, export it to ONNX, choose its threshold and measure it.
 
@@ -70,23 +66,23 @@ def train_finder(
         epochs=epochs,
         batch=batch,
         learning_rate=learning_rate,
-        seed=seed,
+        seed=training.seed,
         windows=windows,
         side=side,
         frames_without=tuple(frames_without or ["5:0"]),
         frames_held=frames_held,
         tracks_without=tracks_without,
-        bfloat16=bfloat16,
+        bfloat16=training.bfloat16,
     )
     card = train_sign_finder(
         scenes,
-        data_root(data),
+        data_root(training.data),
         out,
         settings,
         nothing=boxes_on_nothing,
-        threads=threads,
-        workers=workers,
-        device=device,
+        threads=training.threads,
+        workers=training.workers,
+        device=training.device,
         start=start,
     )
     write_json(card, None)

@@ -2,49 +2,20 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
 from firewall.lab.commands.onnx_options import Wiring, with_wiring
-from firewall.lab.commands.options import Bundle, Data, Seed, Threads, Workers, names_of, with_options
+from firewall.lab.commands.options import Bundle, names_of
 from firewall.lab.commands.output import write_json
+from firewall.lab.commands.training_options import Training, with_training
 
 __all__ = ["add_jury", "jury", "train_juror"]
 
-Device = Annotated[str, typer.Option(help="What trains: cpu, cuda or cuda:N.")]
-BFloat16 = Annotated[
-    bool, typer.Option("--bfloat16", help="Faster on processors that have it (see 'bf16' in lscpu), and on GPUs.")
-]
 
-
-@dataclass(frozen=True)
-class Training:
-    """How jurors are trained, whatever they learn: the options of that name."""
-
-    bfloat16: bool
-    device: str
-    data: Path | None
-    seed: int
-    threads: int
-    workers: int
-
-
-def _training(
-    *,
-    bfloat16: BFloat16 = False,
-    device: Device = "cpu",
-    data: Data = None,
-    seed: Seed = 0,
-    threads: Threads = 2,
-    workers: Workers = 1,
-) -> Training:
-    return Training(bfloat16, device, data, seed, threads, workers)
-
-
-@with_options("training", _training)
+@with_training
 def train_juror(
     *,
     kind: Annotated[
@@ -126,7 +97,7 @@ def train_juror(
     write_json(card, None)
 
 
-@with_options("training", _training)
+@with_training
 @with_wiring
 def jury(
     *,

@@ -21,6 +21,7 @@ __all__ = [
     "Seed",
     "Split",
     "Threads",
+    "Work",
     "Workers",
     "names_of",
     "with_options",
@@ -39,6 +40,10 @@ Json = Annotated[Path | None, typer.Option("--json", metavar="FILE", help="Write
 Seed = Annotated[int, typer.Option(min=0, help="Seed of all random choices.")]
 Split = Annotated[str, typer.Option(help="Images to evaluate on: train, dev or eval, several with commas, or all.")]
 Threads = Annotated[int, typer.Option(min=1, help="Threads of torch.")]
+Work = Annotated[
+    Path,
+    typer.Option(metavar="DIR", help="Attacked images and verdicts are kept here; a stopped run goes on with them."),
+]
 Workers = Annotated[int, typer.Option(min=0, help="Processes that prepare training images.")]
 
 
