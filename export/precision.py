@@ -42,7 +42,8 @@ LEAST_IMAGES = 32
 #: Tensors of fewer values are not worth a node in the graph.
 _LARGE_TENSOR = 256
 _MULTIPLYING = ("Conv", "ConvTranspose", "Gemm", "MatMul")
-_BATCH = 32
+#: Images, and values, that are run at once to see how large activations get.
+_BATCH, _MOST_VALUES = 32, 1 << 23
 
 
 def with_precision(
@@ -82,7 +83,7 @@ def to_float16(content: bytes) -> bytes:
         EngineError: If it can't be converted, or if a weight is too large for float16 (65,504).
     """
     onnx, convert = _float16()
-    model = onnx.load_model_from_string(content)
+    model = _with_whole_weights(onnx.load_model_from_string(content))
     _forget_shapes(model)
     for weight in model.graph.initializer:
         if weight.data_type == onnx.TensorProto.FLOAT:
@@ -150,7 +151,7 @@ def to_int8(
         EngineError: If the network can't be converted or has no node of a name in `kept`.
     """
     onnx, quantization = _quantization()
-    model = onnx.load_model_from_string(content)
+    model = _with_whole_weights(onnx.load_model_from_string(content))
     inputs = [entry.name for entry in model.graph.input]
     if len(inputs) != 1:
         raise EngineError(f"the network has inputs {inputs}; one is needed")
@@ -165,14 +166,15 @@ def to_int8(
     _forget_shapes(model)
 
     base: Any = quantization.CalibrationDataReader
+    step = max(1, min(_BATCH, _MOST_VALUES // max(1, values[0].size)))
 
     class Reader(base):  # type: ignore[misc]  # it has no types
         def __init__(self) -> None:
-            self.parts = iter(range(0, len(values), _BATCH))
+            self.parts = iter(range(0, len(values), step))
 
         def get_next(self) -> dict[str, Any] | None:
             start = next(self.parts, None)
-            return None if start is None else {inputs[0]: values[start : start + _BATCH]}
+            return None if start is None else {inputs[0]: values[start : start + step]}
 
     symmetric = target == "tensorrt"
     options: dict[str, Any] = {
@@ -203,6 +205,27 @@ def to_int8(
     if not any(node.op_type == "DequantizeLinear" for node in converted.graph.node):
         raise EngineError(f"the network has none of {', '.join(_MULTIPLYING)}; there is nothing to compute in int8")
     return _written(converted)
+
+
+def _with_whole_weights(model: onnx.ModelProto) -> onnx.ModelProto:
+    """Undo `with_half_weights`: what is stored in float16 and cast to float32 becomes a float32 weight, so that the
+    converters see it as one."""
+    half = {entry.name: entry for entry in model.graph.initializer if entry.data_type == TensorProto.FLOAT16}
+    nodes, whole = [], {}
+    for node in model.graph.node:
+        single = [field.i for field in node.attribute if field.name == "to"] == [TensorProto.FLOAT]
+        if node.op_type == "Cast" and node.input[0] in half and single:
+            values = numpy_helper.to_array(half[node.input[0]]).astype(np.float32)
+            whole[node.output[0]] = numpy_helper.from_array(values, node.output[0])
+        else:
+            nodes.append(node)
+    if whole:
+        read = {name for node in nodes for name in node.input} | {entry.name for entry in model.graph.output}
+        kept = [entry for entry in model.graph.initializer if entry.name in read]
+        del model.graph.initializer[:], model.graph.node[:]
+        model.graph.initializer.extend([*kept, *whole.values()])
+        model.graph.node.extend(nodes)
+    return model
 
 
 def _written(model: Any) -> bytes:

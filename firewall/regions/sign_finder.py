@@ -66,6 +66,7 @@ class SignFinder:
                 f"{what} has inputs {inputs} and outputs {outputs}; its bundle says {spec.input!r} -> {spec.output!r}"
             )
         self._input = np.zeros((1, 3, 0, 0), np.float32)
+        self._planes = [np.empty((0, 0), np.uint8)] * 3
         self.find(np.zeros((spec.multiple, 2 * spec.multiple, 3), np.uint8))
 
     @classmethod
@@ -145,9 +146,12 @@ class SignFinder:
         height, width = -(-high // multiple) * multiple, -(-wide // multiple) * multiple
         if self._input.shape[2:] != (height, width):
             self._input = np.zeros((1, 3, height, width), np.float32)
-        inside = self._input[0, :, :high, :wide]
-        for colour in range(3):  # a plane at a time: three times as fast as all at once
-            np.copyto(inside[colour], pixels[:, :, colour])
+        # Planes first: floats that are made of bytes side by side take less than half the time.
+        if self._planes[0].shape != (high, wide):
+            self._planes = [np.empty((high, wide), np.uint8) for _ in range(3)]
+        cv2.split(pixels, self._planes)
+        for target, plane in zip(self._input[0, :, :high, :wide], self._planes, strict=True):
+            np.copyto(target, plane)
         self._input[:, :, high:] = 0  # of a frame before, of another size
         self._input[:, :, :high, wide:] = 0
         try:
