@@ -31,7 +31,16 @@ from firewall.bundle.onnx_bytes import Precision
 from firewall.errors import DataError, EngineError, MissingExtraError
 from firewall.host.causes import told
 
-__all__ = ["LEAST_IMAGES", "Target", "prepare", "to_float16", "to_int8", "with_half_weights", "with_precision"]
+__all__ = [
+    "LEAST_IMAGES",
+    "Target",
+    "prepare",
+    "to_float16",
+    "to_int8",
+    "with_half_weights",
+    "with_precision",
+    "with_whole_weights",
+]
 
 #: Which runtime's integer kernels the pairs are placed for.
 Target = Literal["tensorrt", "cpu"]
@@ -133,8 +142,24 @@ def with_half_weights(content: bytes) -> bytes:
     return written
 
 
+def with_whole_weights(content: bytes) -> bytes:
+    """Undo `with_half_weights`: the weights' values stay as they are. Another network is returned as it is."""
+    model = onnx.load_model_from_string(content)
+    before = len(model.graph.node)
+    whole = _with_whole_weights(model)
+    if len(whole.graph.node) == before:
+        return content
+    written: bytes = whole.SerializeToString(deterministic=True)
+    return written
+
+
 def to_int8(
-    content: bytes, values: npt.NDArray[np.float32], *, target: Target = "tensorrt", kept: Sequence[str] = ()
+    content: bytes,
+    values: npt.NDArray[np.float32],
+    *,
+    target: Target = "tensorrt",
+    kept: Sequence[str] = (),
+    averaged: bool = False,
 ) -> bytes:
     """The network of an ONNX file with 8-bit convolutions and matrix products.
 
@@ -143,8 +168,11 @@ def to_int8(
         values: float32 (N, ...), what its one input would be for N >= 32 benign images; the scales are the largest
             absolute values that occur with them.
         target: "cpu" also rounds what the products give, to unsigned bytes with a zero point of their own, and the
-            biases; only then ONNX Runtime has integer kernels on a processor. TensorRT refuses that.
+            biases; only then ONNX Runtime has integer kernels on a processor. TensorRT refuses that. Weights take 7
+            bits there: with 8 sums overflow on processors without VNNI, which would give other verdicts.
         kept: Names of nodes that stay in float32.
+        averaged: The scales are the mean of each image's largest absolute values instead, and what is larger is cut
+            off: finer steps for networks that read whole frames, where a single lamp is far brighter than all else.
 
     Raises:
         DataError: For too few or unfit values.
@@ -166,7 +194,7 @@ def to_int8(
     _forget_shapes(model)
 
     base: Any = quantization.CalibrationDataReader
-    step = max(1, min(_BATCH, _MOST_VALUES // max(1, values[0].size)))
+    step = 1 if averaged else max(1, min(_BATCH, _MOST_VALUES // max(1, values[0].size)))
 
     class Reader(base):  # type: ignore[misc]  # it has no types
         def __init__(self) -> None:
@@ -181,6 +209,7 @@ def to_int8(
         "ActivationSymmetric": symmetric,
         "WeightSymmetric": True,
         "QuantizeBias": not symmetric,
+        "CalibMovingAverage": averaged,
     }
     if symmetric:
         # A pair between a product and the activation behind it would keep TensorRT from computing both in one go.
@@ -196,6 +225,7 @@ def to_int8(
             op_types_to_quantize=list(_MULTIPLYING) if symmetric else None,
             nodes_to_exclude=list(kept),
             per_channel=True,
+            reduce_range=not symmetric,
             activation_type=kind.QInt8 if symmetric else kind.QUInt8,
             weight_type=kind.QInt8,
             calibrate_method=quantization.CalibrationMethod.MinMax,
@@ -208,8 +238,7 @@ def to_int8(
 
 
 def _with_whole_weights(model: onnx.ModelProto) -> onnx.ModelProto:
-    """Undo `with_half_weights`: what is stored in float16 and cast to float32 becomes a float32 weight, so that the
-    converters see it as one."""
+    """What is stored in float16 and cast to float32 becomes a float32 weight; only so the converters see it as one."""
     half = {entry.name: entry for entry in model.graph.initializer if entry.data_type == TensorProto.FLOAT16}
     nodes, whole = [], {}
     for node in model.graph.node:
