@@ -60,10 +60,13 @@ def check_form(pixels: object) -> Pixels:
     """As `check_pixels`, of any size: for finders of regions, which are asked before a frame is judged.
 
     Raises:
-        ImageError: If it is anything else than uint8 of shape (H, W, 3): grey, with 16 bits, with transparency.
+        ImageError: If it is anything else than uint8 of shape (H, W, 3), such as grey, with 16 bits, with transparency;
+            or has no pixels.
     """
     if not isinstance(pixels, np.ndarray):
         raise ImageError(f"pixels must be a numpy array (H, W, 3) of uint8 in RGB order, got {type(pixels).__name__}")
     if pixels.dtype != np.uint8 or pixels.ndim != 3 or pixels.shape[2] != 3:
         raise ImageError(f"pixels must be uint8 of shape (H, W, 3) in RGB order, got {pixels.dtype} {pixels.shape}")
+    if not pixels.size:
+        raise ImageError(f"an image of 0 pixels, {pixels.shape[1]}x{pixels.shape[0]}, can't be judged")
     return pixels
