@@ -31,7 +31,16 @@ from firewall.bundle.onnx_bytes import Precision
 from firewall.errors import DataError, EngineError, MissingExtraError
 from firewall.host.causes import told
 
-__all__ = ["LEAST_IMAGES", "Target", "prepare", "to_float16", "to_int8", "with_half_weights", "with_precision"]
+__all__ = [
+    "LEAST_IMAGES",
+    "Target",
+    "prepare",
+    "to_float16",
+    "to_int8",
+    "with_half_weights",
+    "with_precision",
+    "with_whole_weights",
+]
 
 #: Which runtime's integer kernels the pairs are placed for.
 Target = Literal["tensorrt", "cpu"]
@@ -42,7 +51,8 @@ LEAST_IMAGES = 32
 #: Tensors of fewer values are not worth a node in the graph.
 _LARGE_TENSOR = 256
 _MULTIPLYING = ("Conv", "ConvTranspose", "Gemm", "MatMul")
-_BATCH = 32
+#: Images, and values, that are run at once to see how large activations get.
+_BATCH, _MOST_VALUES = 32, 1 << 23
 
 
 def with_precision(
@@ -82,7 +92,7 @@ def to_float16(content: bytes) -> bytes:
         EngineError: If it can't be converted, or if a weight is too large for float16 (65,504).
     """
     onnx, convert = _float16()
-    model = onnx.load_model_from_string(content)
+    model = _with_whole_weights(onnx.load_model_from_string(content))
     _forget_shapes(model)
     for weight in model.graph.initializer:
         if weight.data_type == onnx.TensorProto.FLOAT:
@@ -132,8 +142,24 @@ def with_half_weights(content: bytes) -> bytes:
     return written
 
 
+def with_whole_weights(content: bytes) -> bytes:
+    """Undo `with_half_weights`: the weights' values stay as they are. Another network is returned as it is."""
+    model = onnx.load_model_from_string(content)
+    before = len(model.graph.node)
+    whole = _with_whole_weights(model)
+    if len(whole.graph.node) == before:
+        return content
+    written: bytes = whole.SerializeToString(deterministic=True)
+    return written
+
+
 def to_int8(
-    content: bytes, values: npt.NDArray[np.float32], *, target: Target = "tensorrt", kept: Sequence[str] = ()
+    content: bytes,
+    values: npt.NDArray[np.float32],
+    *,
+    target: Target = "tensorrt",
+    kept: Sequence[str] = (),
+    averaged: bool = False,
 ) -> bytes:
     """The network of an ONNX file with 8-bit convolutions and matrix products.
 
@@ -142,15 +168,18 @@ def to_int8(
         values: float32 (N, ...), what its one input would be for N >= 32 benign images; the scales are the largest
             absolute values that occur with them.
         target: "cpu" also rounds what the products give, to unsigned bytes with a zero point of their own, and the
-            biases; only then ONNX Runtime has integer kernels on a processor. TensorRT refuses that.
+            biases; only then ONNX Runtime has integer kernels on a processor. TensorRT refuses that. Weights take 7
+            bits there: with 8 sums overflow on processors without VNNI, which would give other verdicts.
         kept: Names of nodes that stay in float32.
+        averaged: The scales are the mean of each image's largest absolute values instead, and what is larger is cut
+            off: finer steps for networks that read whole frames, where a single lamp is far brighter than all else.
 
     Raises:
         DataError: For too few or unfit values.
         EngineError: If the network can't be converted or has no node of a name in `kept`.
     """
     onnx, quantization = _quantization()
-    model = onnx.load_model_from_string(content)
+    model = _with_whole_weights(onnx.load_model_from_string(content))
     inputs = [entry.name for entry in model.graph.input]
     if len(inputs) != 1:
         raise EngineError(f"the network has inputs {inputs}; one is needed")
@@ -165,20 +194,22 @@ def to_int8(
     _forget_shapes(model)
 
     base: Any = quantization.CalibrationDataReader
+    step = 1 if averaged else max(1, min(_BATCH, _MOST_VALUES // max(1, values[0].size)))
 
     class Reader(base):  # type: ignore[misc]  # it has no types
         def __init__(self) -> None:
-            self.parts = iter(range(0, len(values), _BATCH))
+            self.parts = iter(range(0, len(values), step))
 
         def get_next(self) -> dict[str, Any] | None:
             start = next(self.parts, None)
-            return None if start is None else {inputs[0]: values[start : start + _BATCH]}
+            return None if start is None else {inputs[0]: values[start : start + step]}
 
     symmetric = target == "tensorrt"
     options: dict[str, Any] = {
         "ActivationSymmetric": symmetric,
         "WeightSymmetric": True,
         "QuantizeBias": not symmetric,
+        "CalibMovingAverage": averaged,
     }
     if symmetric:
         # A pair between a product and the activation behind it would keep TensorRT from computing both in one go.
@@ -194,6 +225,7 @@ def to_int8(
             op_types_to_quantize=list(_MULTIPLYING) if symmetric else None,
             nodes_to_exclude=list(kept),
             per_channel=True,
+            reduce_range=not symmetric,
             activation_type=kind.QInt8 if symmetric else kind.QUInt8,
             weight_type=kind.QInt8,
             calibrate_method=quantization.CalibrationMethod.MinMax,
@@ -203,6 +235,26 @@ def to_int8(
     if not any(node.op_type == "DequantizeLinear" for node in converted.graph.node):
         raise EngineError(f"the network has none of {', '.join(_MULTIPLYING)}; there is nothing to compute in int8")
     return _written(converted)
+
+
+def _with_whole_weights(model: onnx.ModelProto) -> onnx.ModelProto:
+    """What is stored in float16 and cast to float32 becomes a float32 weight; only so the converters see it as one."""
+    half = {entry.name: entry for entry in model.graph.initializer if entry.data_type == TensorProto.FLOAT16}
+    nodes, whole = [], {}
+    for node in model.graph.node:
+        single = [field.i for field in node.attribute if field.name == "to"] == [TensorProto.FLOAT]
+        if node.op_type == "Cast" and node.input[0] in half and single:
+            values = numpy_helper.to_array(half[node.input[0]]).astype(np.float32)
+            whole[node.output[0]] = numpy_helper.from_array(values, node.output[0])
+        else:
+            nodes.append(node)
+    if whole:
+        read = {name for node in nodes for name in node.input} | {entry.name for entry in model.graph.output}
+        kept = [entry for entry in model.graph.initializer if entry.name in read]
+        del model.graph.initializer[:], model.graph.node[:]
+        model.graph.initializer.extend([*kept, *whole.values()])
+        model.graph.node.extend(nodes)
+    return model
 
 
 def _written(model: Any) -> bytes:

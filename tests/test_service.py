@@ -110,6 +110,20 @@ def test_a_failing_region_finder_withholds_and_the_loop_goes_on(
     assert [report.verdicts[0].released for report in sink.reports] == [False, True]
 
 
+def test_frames_of_another_form_are_bad_images(guard: Firewall, benign_sign: Pixels) -> None:
+    """Grey and 16-bit frames that a source of one's own gives: withheld as bad images before the sign finder looks, and
+    the frame after them is judged."""
+    odd = [benign_sign[..., 0], benign_sign.astype(np.uint16) * 257, benign_sign / np.float32(255), benign_sign[:0]]
+    sink = Kept()
+    finder = build("signs", threads=1, bundle=load_bundle())
+    Service(guard, Script(*frames(*odd, benign_sign)), finder, [sink]).run()  # type: ignore[arg-type]
+
+    verdicts = [verdict for report in sink.reports for verdict in report.verdicts]
+    assert [verdict.reason for verdict in verdicts[:4]] == [Reason.BAD_IMAGE] * 4
+    assert not any(verdict.released for verdict in verdicts[:4]) and len(sink.reports) == 5
+    assert sink.reports[4].verdicts[0].reason is not Reason.BAD_IMAGE
+
+
 def test_a_failing_sink_stops_the_service_and_every_sink_is_closed(guard: Firewall, benign_sign: Pixels) -> None:
     """A verdict that can't be recorded is not passed over: the error comes out, sinks are closed once."""
 

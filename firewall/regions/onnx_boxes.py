@@ -10,7 +10,7 @@ import numpy as np
 
 from firewall.config import RegionDetectorSettings
 from firewall.errors import EngineError, UsageError
-from firewall.frame import Pixels, Region
+from firewall.frame import Pixels, Region, check_form
 from firewall.regions.box_form import BoxForm
 from firewall.regions.boxes import SMALLEST_SIDE, Floats, as_regions
 from firewall.regions.graph import Array, Graph
@@ -81,10 +81,11 @@ class OnnxBoxes:
             pixels: (H, W, 3) uint8.
 
         Raises:
+            ImageError: If the pixels are anything else.
             EngineError: If the network fails, or what it gives can't be boxes: the frame is then withheld, and the
                 operator gets one line about it.
         """
-        height, width = pixels.shape[:2]
+        height, width = check_form(pixels).shape[:2]
         feeds, placement = self._input.feeds(pixels, letterbox=self._letterbox)
         found = self._read(self._answers(feeds))
         self._odd.check_scores(found)

@@ -12,7 +12,7 @@ pytest.importorskip("onnx")
 from onnx import TensorProto
 
 from firewall.config import RegionDetectorSettings
-from firewall.errors import EngineError
+from firewall.errors import EngineError, ImageError
 from firewall.regions.oddities import SILENT_FRAMES
 from firewall.regions.onnx_boxes import OnnxBoxes
 from firewall.regions.suppression import suppress
@@ -163,6 +163,20 @@ def test_frames_of_any_size_end_quickly(tmp_path: Path, height: int, width: int)
         finder, _ = opened(file, letterbox=letterbox)
         for x, y, wide, high in finder.find(red):
             assert 0 <= x < x + wide <= width and 0 <= y < y + high <= height
+
+
+def test_what_is_no_frame_of_8_bits_and_three_channels_is_refused(tmp_path: Path) -> None:
+    """Grey, 16 bits, floats, transparency, no pixels: one line that says what is needed, and the next is judged."""
+    file = save(tmp_path / "net.onnx", dense(rows=2100, classes=3, transposed=True), metadata=ultralytics())
+    finder, _ = opened(file)
+    right = scene()
+    expected = finder.find(right)
+    for odd in (right[..., 0], right[..., :1], np.dstack([right, right[..., 0]]), right.astype(np.uint16) * 257,
+                right / np.float32(255), right[:0], right[:, :0]):  # fmt: skip
+        with pytest.raises(ImageError, match=r"image|pixels") as caught:
+            finder.find(odd)
+        assert "\n" not in str(caught.value)
+    assert len(expected) == 1 and finder.find(right) == expected
 
 
 def test_what_the_file_calls_itself_can_not_write_control_characters(

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 
 from firewall.bundle import load_bundle
-from firewall.errors import BundleError, EngineError, UsageError
+from firewall.errors import BundleError, EngineError, ImageError, UsageError
 from firewall.frame import Pixels, Region
 from firewall.regions import build
 from firewall.regions.boxes import overlaps
@@ -22,6 +24,22 @@ from tests.lab.in_process import lab
 def finder(limit: int = 8, content: bytes | None = None, **changes: object) -> SignFinder:
     """The red one."""
     return SignFinder(SPEC.model_copy(update=changes), content or red_finder(), "finder.onnx", limit, threads=1)
+
+
+#: Frames of another form, made of a right one, and what is said of them.
+ODD_FRAMES: list[tuple[Callable[[Pixels], Any], str]] = [
+    (lambda frame: frame[..., 0], r"uint8 \(96, 200\)"),
+    (lambda frame: frame[..., :1], r"\(96, 200, 1\)"),
+    (lambda frame: np.concatenate([frame, frame[..., :1]], axis=2), r"\(96, 200, 4\)"),
+    (lambda frame: frame.astype(np.uint16) * 257, "got uint16"),
+    (lambda frame: frame.astype(np.int8), "got int8"),
+    (lambda frame: frame / np.float32(255), "got float32"),
+    (lambda frame: frame[None], r"\(1, 96, 200, 3\)"),
+    (lambda frame: frame[:0], "0 pixels"),
+    (lambda frame: frame[:, :0], "0 pixels"),
+    (lambda frame: frame.tolist(), "got list"),
+    (lambda frame: None, "got NoneType"),
+]
 
 
 def box_at(x: int, y: int) -> Region:
@@ -87,6 +105,38 @@ def test_a_huge_frame_is_made_smaller_first(shape: tuple[int, int]) -> None:
     if min(shape) > 1000:
         wanted = np.array([[4060 - 200, 3060 - 200, 400, 400]], np.float64)
         assert inside(found, frame) and overlaps(np.array(found, np.float64), wanted).max() > 0
+
+
+def test_what_is_no_frame_of_8_bits_and_three_channels_is_refused() -> None:
+    """Grey, 16 bits, floats, transparency, nothing at all: one line each; the frame before it is not looked at again,
+    and the next one is judged as ever."""
+    asked = finder()
+    frame = street(96, 200, [(40, 48)])
+    for odd, words in ODD_FRAMES:
+        assert asked.find(frame) == [box_at(40, 48)]
+        with pytest.raises(ImageError, match=words) as caught:
+            asked.find(odd(frame))
+        assert "\n" not in str(caught.value)
+    assert asked.find(frame) == [box_at(40, 48)]
+
+
+def test_frames_of_any_order_in_memory_are_the_same_frame() -> None:
+    """Turned upside down and back, cut out of a larger one, read only, BGR seen as RGB: the box is where it was."""
+    asked, frame = finder(), street(101, 203, [(40, 48)])
+    frame[0, 0] = (1, 2, 3)
+    wide = np.zeros((150, 300, 3), np.uint8)
+    wide[20:121, 30:233] = frame
+    locked = frame.copy()
+    locked.setflags(write=False)
+    for same in (
+        np.ascontiguousarray(frame[::-1, ::-1])[::-1, ::-1],
+        np.ascontiguousarray(frame[..., ::-1])[..., ::-1],
+        np.asfortranarray(frame),
+        wide[20:121, 30:233],
+        locked,
+    ):
+        assert asked.find(same) == [box_at(40, 48)]
+        assert np.array_equal(asked.read(same)[0, :, :101, :203], frame.transpose(2, 0, 1))
 
 
 def test_the_limit_is_kept() -> None:

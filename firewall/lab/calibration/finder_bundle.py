@@ -5,35 +5,52 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import json
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+import numpy.typing as npt
+import onnx
+
 from firewall.bundle import MANIFEST, Bundle, FinderSpec, load_bundle
-from firewall.bundle.onnx_bytes import precision_of
-from firewall.errors import DataError
+from firewall.bundle.onnx_bytes import Precision, precision_of
+from firewall.errors import DataError, UsageError
+from firewall.export.images import spread
+from firewall.export.precision import LEAST_IMAGES, to_float16, to_int8, with_whole_weights
+from firewall.frame import Pixels
 from firewall.lab.calibration.bundling import rewritten
 from firewall.regions.sign_finder import SignFinder
 
-__all__ = ["FILE", "read_finder", "with_finder"]
+__all__ = ["FILE", "finder_in", "read_finder", "with_finder"]
 
 #: What the network is called in a bundle.
 FILE = "finder.onnx"
+#: Frames that say how large activations get in int8; each takes 13 MB.
+_SCALES_FROM = 48
 
 
-def with_finder(bundle: Bundle, finder: Path, out: Path) -> Bundle:
+def with_finder(
+    bundle: Bundle, finder: Path, out: Path, precision: Precision | None = None, frames: Sequence[Pixels] = ()
+) -> Bundle:
     """Write a bundle with a sign finder, in place of one that it has already. All else stays as it is.
 
     Args:
         bundle: The bundle.
         finder: Folder of `firewall lab train finder`, or the ONNX file in it; or a bundle, whose finder is taken.
         out: Folder of the new bundle; may be the bundle's own.
+        precision: What it is turned into first, see `finder_in`. None: it stays as it is.
+        frames: Road frames for int8.
 
     Raises:
-        DataError: There is no finder, or it is not the file that its card describes.
+        DataError: There is no finder, or it is not the file that its card describes, or there are too few frames.
+        UsageError: It can't be turned into that precision.
         EngineError: Its network can't be used.
         BundleError: The result is no valid bundle.
     """
     spec, content = read_finder(finder)
+    if precision is not None:
+        spec, content = finder_in(precision, spec, content, frames, what=str(finder))
     SignFinder(spec, content, f"{finder}", threads=1)  # it is run once
     old = bundle.manifest.finder
     files = {name: part for name, part in bundle.files.items() if old is None or name != old.file}
@@ -42,6 +59,60 @@ def with_finder(bundle: Bundle, finder: Path, out: Path) -> Bundle:
         with contextlib.suppress(OSError):
             (out / old.file).unlink(missing_ok=True)  # no part of the bundle any more
     return written
+
+
+def finder_in(
+    precision: Precision, spec: FinderSpec, content: bytes, frames: Sequence[Pixels] = (), *, what: str
+) -> tuple[FinderSpec, bytes]:
+    """A finder in another precision. Its threshold was chosen before: measure it again on your own scenes.
+
+    Args:
+        precision: fp32: computes and is stored in float32. fp16: computes in float16 between a float32 input and
+            output. int8: 8-bit convolutions for the processor.
+        spec: How the finder is read.
+        content: Its ONNX file, in fp32; weights may be stored in float16.
+        frames: (H, W, 3) uint8 RGB, 32 at least, for int8: from the camera and light of later use. At most 48 are
+            used, evenly spread.
+        what: Its name, for messages.
+
+    Raises:
+        UsageError: It computes in fp16 or int8 already, and another precision is asked for.
+        DataError: There are too few frames.
+        EngineError: It can't be converted.
+    """
+    whole = with_whole_weights(content)
+    written = precision_of(whole, what)
+    if written not in ("fp32", precision):
+        raise UsageError(f"{what} computes in {written}, and can't be turned into {precision}; name the fp32 one")
+    if written == "fp32" and precision == "fp16":
+        whole = to_float16(whole)
+    elif written == "fp32" and precision == "int8":
+        kept = _delicate(whole)
+        whole = to_int8(whole, _read(frames, spec, content, what), target="cpu", kept=kept, averaged=True)
+    return spec.model_copy(update={"precision": precision}), whole
+
+
+def _delicate(content: bytes) -> list[str]:
+    """Convolutions that lose most by 8 bits and cost little: the first two, which see the frame itself, and the last,
+    whose output holds scores and distances in one."""
+    names = [node.name for node in onnx.load_model_from_string(content).graph.node if node.op_type == "Conv"]
+    return [*names[:2], names[-1]] if len(names) > 8 else []
+
+
+def _read(frames: Sequence[Pixels], spec: FinderSpec, content: bytes, what: str) -> npt.NDArray[np.float32]:
+    """What the network reads for frames, float32 (N, 3, H, W), all filled up to the largest of them."""
+    if len(frames) < LEAST_IMAGES:
+        raise DataError(
+            f"int8 needs at least {LEAST_IMAGES} road frames to set its scales on, got {len(frames)}; name more with "
+            "--scenes"
+        )
+    finder = SignFinder(spec, content, what, threads=1)
+    read = [finder.read(frames[place])[0] for place in spread(range(len(frames)), _SCALES_FROM)]
+    height, width = (max(values.shape[side] for values in read) for side in (1, 2))
+    filled = np.zeros((len(read), 3, height, width), np.float32)
+    for target, values in zip(filled, read, strict=True):
+        target[:, : values.shape[1], : values.shape[2]] = values
+    return filled
 
 
 def read_finder(path: Path) -> tuple[FinderSpec, bytes]:

@@ -97,10 +97,33 @@ def add_finder(
     ],
     out: Annotated[Path, typer.Option(metavar="DIR", help="The new bundle; may be the bundle's own folder.")],
     bundle: Bundle = "default",
+    precision: Annotated[
+        str | None,
+        typer.Option(
+            help="Turn the finder into fp32, fp16 or int8 (for the CPU; scales from --scenes) first; then measure it "
+            "with 'lab evaluate scenes'.  [default: as it is]"
+        ),
+    ] = None,
+    scenes: Annotated[
+        Path | None, typer.Option(metavar="PACK|DIR", help="Road frames that int8 takes its scales from, 32 at least.")
+    ] = None,
+    frames: Annotated[str, typer.Option(metavar="N:R", help="Of --scenes every N-th frame from number R on.")] = "1:0",
 ) -> None:
     """Put a sign finder into a bundle, or in place of the one that it has: '--regions signs' then looks with it."""
     from firewall.bundle import load_bundle
+    from firewall.bundle.onnx_bytes import PRECISIONS
+    from firewall.errors import UsageError
     from firewall.lab.calibration.finder_bundle import with_finder
+    from firewall.lab.datasets.scenes import open_scenes
 
-    written = with_finder(load_bundle(bundle), finder, out)
+    chosen = next((known for known in PRECISIONS if known == precision), None)
+    if precision is not None and chosen is None:
+        raise UsageError(f"--precision must be one of {', '.join(PRECISIONS)}, got {precision!r}")
+    if (chosen == "int8") != (scenes is not None):
+        raise UsageError(
+            "--precision int8 and --scenes go together: its scales come from frames, and nothing else does"
+        )
+    given = load_bundle(bundle)
+    shown = () if scenes is None else open_scenes(scenes, given.manifest.classifier.labels).chosen(frames).frames
+    written = with_finder(given, finder, out, chosen, shown)
     typer.echo(f"{out}: {written.manifest.name}, SHA-256 {written.sha256}")
