@@ -440,7 +440,7 @@ def test_masks_are_asked_while_there_is_time(
         return -1e3
 
     firewall.under_masks = BrokenEngine(kept)
-    firewall.detectors[0].score = slow  # type: ignore[method-assign]
+    firewall.detectors[1].score = slow  # type: ignore[method-assign] # after which the others need not be asked
     stages = Stages()
     (verdict,) = firewall.screen_frame(
         Frame(benign_sign, "test", 7, clock.now), deadline=clock.now + allowed, stages=stages
