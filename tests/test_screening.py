@@ -4,6 +4,7 @@ import time
 from collections.abc import Callable
 from contextlib import nullcontext
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -15,6 +16,7 @@ from hypothesis import strategies as st
 from firewall import Firewall, Frame
 from firewall.bundle import Bundle, DetectorSpec, PatchSpec
 from firewall.demo.source import truth
+from firewall.detectors import Evidence
 from firewall.detectors.draws import DrawSpec
 from firewall.engines import OnnxRuntimeEngine
 from firewall.errors import EngineError, UsageError
@@ -418,6 +420,70 @@ def test_nothing_is_asked_once_it_is_too_late(guard: Firewall, benign_sign: Pixe
             assert verdict.reason is Reason.LATE and verdict.classified == 1 and verdict.corrected_label is None
 
 
+@pytest.mark.parametrize(("allowed", "masked"), [(0.9, 0), (1.9, 36), (600.0, 36 + 630)])
+def test_masks_are_asked_while_there_is_time(
+    guard: Firewall, benign_sign: Pixels, clock: Clock, allowed: float, masked: int
+) -> None:
+    """A detector takes a second, and so does each batch of masked images: what would have gone out is late, and nothing
+    more is classified for it. The masks have a stage of their own."""
+    assert guard.fusion is not None
+    demand = PatchSpec(area=0.02, rounds=2)
+    firewall, _ = scored(guard, dict.fromkeys(guard.fusion.order, -1e3), patches=demand)
+    logits = guard.engine.classify(resize(benign_sign, 48, 48)[None])
+
+    def kept(images: Pixels) -> npt.NDArray[np.float32]:
+        clock.sleep(1.0)
+        return np.repeat(logits, len(images), axis=0)
+
+    def slow(evidence: object) -> float:
+        clock.sleep(1.0)
+        return -1e3
+
+    firewall.under_masks = BrokenEngine(kept)
+    firewall.detectors[1].score = slow  # type: ignore[method-assign] # after which the others need not be asked
+    stages = Stages()
+    (verdict,) = firewall.screen_frame(
+        Frame(benign_sign, "test", 7, clock.now), deadline=clock.now + allowed, stages=stages
+    )
+
+    assert verdict.classified == 1 + masked and ("masks" in stages) == (masked > 0)
+    assert verdict.reason is (Reason.BENIGN if allowed == 600 else Reason.LATE)
+
+
+def test_who_was_asked_under_masks_had_the_frames_first_turn(guard: Firewall, two_signs: Pixels) -> None:
+    """That takes as long as a sweep: where sweeps are slow, none is begun for the next sign."""
+    fusion = guard.bundle.manifest.fusion
+    assert fusion is not None
+    first = fusion.terms[0].model_copy(update={"centre": 0.0, "unit": 1.0, "weight": 1.0, "release_below": 0.25})
+    terms = (first, *(term.model_copy(update={"release_below": None}) for term in fusion.terms[1:]))
+    manifest = guard.bundle.manifest.model_copy(
+        update={"fusion": fusion.model_copy(update={"terms": terms, "threshold": 1e3})}
+    )
+    scores = dict.fromkeys((term.detector for term in terms), 0.0)
+    firewall, _ = scored(guard, scores, bundle=replace(guard.bundle, manifest=manifest), patches=PatchSpec(area=0.02))
+    firewall._sweep_cost = 1e6
+    turns = iter([0.0, 0.5])  # sure of the first sign at once, and not of the second
+    firewall.detectors[0].score = lambda evidence: next(turns)  # type: ignore[method-assign]
+    sure, open_ = firewall.screen_frame(frame(two_signs), [LEFT, RIGHT], deadline=time.monotonic() + 600)
+
+    assert sure.classified > 1 and (open_.reason, open_.classified) == (Reason.LATE, 1)
+
+
+def test_detectors_see_the_regions_own_pixels(guard: Firewall, two_signs: Pixels) -> None:
+    """As they came, beside what was resized for the classifier."""
+    firewall, seen = Firewall(guard.bundle, guard.engine), list[Evidence]()
+
+    def look(evidence: Evidence) -> float:
+        seen.append(evidence)
+        return 1e3
+
+    firewall.detectors[0].score = look  # type: ignore[method-assign]
+    firewall.screen_frame(frame(two_signs), [(64, 0, 50, 60)])
+    own = two_signs[:60, 64:114]
+    assert np.array_equal(seen[0].crop, own)  # type: ignore[arg-type]
+    assert np.array_equal(seen[0].image, resize(np.ascontiguousarray(own), 48, 48))
+
+
 def test_one_hiccup_does_not_count_for_ever(guard: Firewall, benign_sign: Pixels, clock: Clock) -> None:
     """What a sweep is expected to cost falls with every quicker one after a slow one."""
     hiccup = True
@@ -452,6 +518,10 @@ def test_the_first_sweep_of_a_frame_is_always_tried(guard: Firewall, two_signs: 
     noise, sign = settled.screen_frame(frame(noisy), [LEFT, RIGHT], deadline=time.monotonic() + 600)
     assert noise.reason is Reason.SUSPICIOUS and noise.classified == 1, "settled by the original alone"
     assert sign.released
+    careful = Firewall(settled.bundle, guard.engine, patches=PatchSpec(area=0.02))
+    careful._sweep_cost = 1e6
+    _, sign = careful.screen_frame(frame(noisy), [LEFT, RIGHT], deadline=time.monotonic() + 600)
+    assert sign.reason is not Reason.LATE, "neither was the noise asked under masks"
     three = frame(np.concatenate([two_signs[:, 64:], noisy], axis=1))
     verdicts = settled.screen_frame(three, [LEFT, RIGHT, (128, 0, 64, 64)], deadline=time.monotonic() + 600)
     assert [verdict.reason for verdict in verdicts] == [Reason.BENIGN, Reason.SUSPICIOUS, Reason.LATE], (
@@ -617,6 +687,19 @@ def test_a_keyed_sweep_counts_its_copies_and_tells_the_operator_its_nonce(
     assert len(bytes.fromhex(str(verdict.line(operator=True)["nonce"]))) == 16 and "nonce" not in verdict.line()
     other = guard.screen(benign_sign)
     assert guard.keyed is None and other.nonce is None and "nonce" not in other.line(operator=True)
+
+
+def test_a_keyed_sweep_stands_beside_one_that_everybody_knows(
+    guard: Firewall, tmp_path: Path, benign_sign: Pixels
+) -> None:
+    """Each detector gets its own copies: those that are drawn, and those of the operations that it names."""
+    known = next(spec for spec in guard.bundle.manifest.detectors if "operations" in spec.parameters)
+    drawn = DetectorSpec(name="keyed", parameters={"draw": {"copies": 3}}, threshold=1e3)
+    bundle = bundle_with(tmp_path / "b", [drawn, known.model_copy(update={"threshold": 1e3})], {})
+    verdict = Firewall(bundle, guard.engine, sweep_key=KEY).screen(benign_sign)
+
+    assert verdict.released and set(verdict.scores) == {"keyed", known.name}
+    assert verdict.classified == 1 + 3 + len(known.parameters["operations"])
 
 
 def test_a_keyed_sweep_counts_for_the_deadline(

@@ -14,7 +14,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from firewall import Firewall, Frame
-from firewall.bundle import DetectorSpec, FusionSpec, FusionTerm, load_bundle
+from firewall.bundle import DetectorSpec, FusionSpec, FusionTerm, PatchSpec, load_bundle
 from firewall.bundle.certificate import judges
 from firewall.bundle.conditional import CONDITIONAL_FILE, ConditionalSpec, GroupSpec, LimitSpec
 from firewall.decision.conditional import Conditional, groups_of, suspicions_of
@@ -283,6 +283,31 @@ def test_the_size_that_counts_is_the_regions_own(tmp_path: Path, label: int, ben
 
     assert reasons((0, 0, side, 64), (0, 0, 64, side), (0, 0, 8, 8)) == [False] * 3
     assert reasons((0, 0, side + 1, 64), (0, 0, 64, side + 1), (0, 0, 64, 64)) == [True] * 3
+
+
+def test_masks_and_corrections_go_by_the_regions_own_size(tmp_path: Path, label: int) -> None:
+    """What its own group releases is examined under masks, and what that withholds gets a corrected label, whatever the
+    groups of other sizes would say."""
+
+    class Certain:
+        provider = "test"
+
+        def classify(self, images: Pixels) -> Any:
+            return np.eye(43, dtype=np.float32)[[label] * len(images)] * 20
+
+    strict = group(0.0, *[(-1e6, 1.0, -1e5)] * 3)
+    correction = {"operations": ["jpeg:41"], "weights": [1.0]}
+    noise = np.random.default_rng(0).integers(0, 256, (20, 20, 3), np.uint8)
+    found = []
+    for place, groups in enumerate(((WIDE, strict), (strict, WIDE))):
+        bundle = load_bundle(
+            write(tmp_path / str(place), made(groups=groups, edges=(21,)), label, correction=correction)
+        )
+        firewall = Firewall(bundle, Certain(), exhaustive=True, patches=PatchSpec(area=0.02, rounds=1))
+        verdict = firewall.screen(noise)
+        found.append((verdict.released, verdict.corrected_label, verdict.classified))
+
+    assert found == [(True, None, 1 + 36), (False, label, 1 + 1)]
 
 
 def test_all_are_asked_before_a_label_goes_out_and_few_before_it_is_withheld(

@@ -416,3 +416,11 @@ def test_settings_and_commands_ask_for_it(tmp_path: Path, capsys: pytest.Capture
 
     assert cli.run(cli.app, ["screen", "x.png", "--patches", "2"], "firewall") == 2
     assert "--patches is a share" in capsys.readouterr().err
+
+
+def test_the_pairs_that_hurt_most_come_first() -> None:
+    """By the sum of what each of the two masks leaves of the margin; of pairs that are as hard the first one."""
+    masks = Masks(4, ((0, 0, 4, 4), (0, 8, 4, 4), (8, 0, 4, 4), (8, 8, 4, 4)), 128)
+    order = masks._hardest_first(np.array([0.0, 3.0, 1.0, 10.0], np.float32))
+    assert order == [(0, 2), (0, 1), (1, 2), (0, 3), (2, 3), (1, 3)]
+    assert masks._hardest_first(np.ones(4, np.float32)) == [(0, 1), (0, 2), (0, 3), (1, 2), (1, 3), (2, 3)]
