@@ -11,8 +11,10 @@ import numpy as np
 import pytest
 
 from firewall.bundle import load_bundle
+from firewall.engines.sessions import CPU
 from firewall.errors import BundleError, EngineError, ImageError, UsageError
 from firewall.frame import Pixels, Region
+from firewall.host.onnxruntime import ort
 from firewall.regions import build
 from firewall.regions.boxes import overlaps
 from firewall.regions.sign_finder import MOST_PIXELS, SignFinder
@@ -189,6 +191,27 @@ def test_signs_are_looked_for_with_the_bundle_s_finder(tmp_path: Path) -> None:
 
 def _without(bundle: object) -> object:
     return bundle.manifest.model_copy(update={"finder": None})  # type: ignore[attr-defined]
+
+
+def test_the_finder_runs_on_the_device_that_was_asked_for_or_not_at_all(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Where ONNX Runtime has no GPU, cuda and tensorrt are refused in one line, never the processor in their place;
+    but with plans of TensorRT's own package, which hold the classifier alone, the finder is on the processor."""
+    bundle = bundle_with_finder(tmp_path / "bundle")
+    monkeypatch.setattr(ort, "get_available_providers", lambda: [CPU])
+    for device in ("cuda", "tensorrt"):
+        for package in (False, True) if device == "cuda" else (False,):
+            for place in ("firewall.engines.sessions", "firewall.regions.sign_finder"):
+                monkeypatch.setattr(f"{place}.has_tensorrt", lambda there=package: there)
+            with pytest.raises(EngineError, match=f"device '{device}' can't be used") as caught:
+                build("signs", device=device, threads=1, bundle=bundle)
+            assert "\n" not in str(caught.value)
+    monkeypatch.setattr("firewall.regions.sign_finder.has_tensorrt", lambda: True)
+    found = build("signs", device="tensorrt", threads=1, bundle=bundle)
+    assert isinstance(found, SignFinder) and found._session.get_providers() == [CPU]
+    with pytest.raises(UsageError, match="cpu, cuda, tensorrt"):
+        build("signs", device="npu", threads=1, bundle=bundle)
 
 
 def test_a_finder_that_was_changed_is_not_used(tmp_path: Path) -> None:
