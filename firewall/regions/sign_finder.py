@@ -7,7 +7,7 @@ import numpy as np
 import numpy.typing as npt
 
 from firewall.bundle import Bundle, FinderSpec
-from firewall.engines.sessions import PROVIDERS, open_session
+from firewall.engines.sessions import PROVIDERS, has_tensorrt, open_session
 from firewall.errors import BundleError, EngineError
 from firewall.frame import Pixels, Region, check_form
 from firewall.host.causes import told
@@ -103,7 +103,7 @@ class SignFinder:
         if threshold is not None:
             spec = spec.model_copy(update={"threshold": threshold})
         able = ort.get_available_providers()
-        if device == "tensorrt" and not set(PROVIDERS[device]) <= set(able):
+        if device == "tensorrt" and has_tensorrt() and not set(PROVIDERS[device]) <= set(able):
             device = "cuda" if set(PROVIDERS["cuda"]) <= set(able) else "cpu"
         what = f"{spec.file} of bundle {bundle.path}"
         return cls(spec, bundle.files[spec.file], what, limit, device=device, threads=threads)

@@ -12,10 +12,11 @@ from PIL import Image
 
 from firewall import Firewall, cli
 from firewall.bundle import DEFAULT, load_bundle
-from firewall.bundle.onnx_bytes import precision_of
-from firewall.errors import BundleError
-from firewall.export.precision import prepare, to_float16, to_int8
+from firewall.bundle.onnx_bytes import PRECISIONS, precision_of
+from firewall.errors import BundleError, UsageError
+from firewall.export.precision import prepare, to_float16, to_int8, with_half_weights
 from firewall.frame import Pixels
+from firewall.lab.calibration.bundling import _converted
 from firewall.transforms import resize
 
 
@@ -34,6 +35,20 @@ def test_each_precision_is_read_back(guard: Firewall, values: np.ndarray) -> Non
     assert precision_of(to_int8(content, values), "it") == "int8"
     with pytest.raises(BundleError, match="not a readable ONNX file"):
         precision_of(content[:-20], "it")
+
+
+def test_weights_stored_in_half_are_no_precision_to_compute_in(guard: Firewall, demo_frames: list[Pixels]) -> None:
+    """A classifier that only stores its weights in float16 can be turned into each precision; one that computes in
+    float16 can't."""
+    spec = guard.bundle.manifest.classifier
+    content = guard.bundle.files[spec.file]
+    images = [frame[:200, :200] for frame in demo_frames[:40]]
+    for precision in PRECISIONS:
+        made = _converted(with_half_weights(content), precision, spec, images, Path("net"))
+        assert precision_of(made, "it") == precision
+    for precision in ("fp32", "int8"):
+        with pytest.raises(UsageError, match=f"can't be turned into {precision}"):
+            _converted(to_float16(content), precision, spec, images, Path("net"))
 
 
 def test_a_bundle_for_another_precision_is_refused(tmp_path: Path) -> None:

@@ -13,7 +13,7 @@ import numpy as np
 from firewall.bundle import Bundle, ClassifierSpec, Seen, write_bundle
 from firewall.bundle.onnx_bytes import Precision, precision_of
 from firewall.errors import DataError, UsageError
-from firewall.export.precision import prepare, to_float16, to_int8
+from firewall.export.precision import prepare, to_float16, to_int8, with_whole_weights
 from firewall.frame import Pixels
 from firewall.lab.calibration.preparation import IMAGES, check_wiring
 from firewall.lab.calibration.settings import BenignImages, BenignSource, CalibrationSettings, NetworkSettings
@@ -220,6 +220,9 @@ def _converted(
     content: bytes, precision: Precision, spec: ClassifierSpec, normal: Sequence[Pixels] | Pixels, folder: Path
 ) -> bytes:
     written = precision_of(content, str(folder))
+    if written == "fp16":  # perhaps it is only stored so, and computes in float32
+        content = with_whole_weights(content)
+        written = precision_of(content, str(folder))
     if written == precision:
         return content
     if written != "fp32":

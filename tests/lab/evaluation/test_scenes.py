@@ -129,6 +129,7 @@ def test_each_frame_counts_for_what_it_is(run: tuple[dict[str, Any], str, Path])
     frame; the signs of a frame are a cluster, frames are not."""
     found, _, _ = run
     assert found["frames"] == 5 and found["signs"] == 3
+    assert set(found["found"]) >= {"all", "24px", "32px"}
     assert found["found"]["all"]["rate"] == pytest.approx(2 / 3)
     for name, hits in (("released_right", 1), ("released_wrong", 1), ("withheld", 0), ("missed", 1)):
         assert set(found[name]) == RATE
