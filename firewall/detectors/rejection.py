@@ -27,10 +27,11 @@ from firewall.detectors.juror import JurorParameters, answer, odds_against
 from firewall.errors import BundleError, EngineError
 from firewall.verdict import Reason
 
-__all__ = ["REJECTIONS", "Rejection", "RejectionParameters"]
+__all__ = ["NOT_A_SIGN", "OBSTRUCTED", "REJECTIONS", "Rejection", "RejectionParameters"]
 
 #: The detectors by name, and the reason of what they withhold; the first that withholds names it.
-REJECTIONS: Mapping[str, Reason] = MappingProxyType({"not-a-sign": Reason.NOT_A_SIGN, "obstructed": Reason.OBSTRUCTED})
+NOT_A_SIGN, OBSTRUCTED = "not-a-sign", "obstructed"
+REJECTIONS: Mapping[str, Reason] = MappingProxyType({NOT_A_SIGN: Reason.NOT_A_SIGN, OBSTRUCTED: Reason.OBSTRUCTED})
 
 
 class RejectionParameters(Strict):

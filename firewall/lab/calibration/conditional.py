@@ -19,6 +19,7 @@ from firewall.bundle.conditional import CONDITIONAL_FILE, ConditionalSpec
 from firewall.decision.over_time import DRIFT_FILE, TRACKS_FILE
 from firewall.detectors.juror import is_juror
 from firewall.detectors.keyed import Keyed
+from firewall.detectors.rejection import OBSTRUCTED
 from firewall.engines import OnnxRuntimeEngine
 from firewall.errors import DataError, UsageError
 from firewall.lab.calibration.bundling import rewritten
@@ -50,8 +51,8 @@ class ConditionalSettings:
     Attributes:
         rate: Share of benign images that may be withheld, between 0 and 1.
         power: Exponent of the sum, 1 to 64.
-        summed: Detectors that add to it; None: the jurors, `stability` and `keyed`, or all where the bundle has none of
-            these.
+        summed: Detectors that add to it; None: the jurors, `stability`, `keyed` and `obstructed`, or all where the
+            bundle has none of these.
         edges: Borders between groups of sizes, ascending.
         least: The fewest tracks of a group.
         frames: The most frames of a track that are used, evenly spaced.
@@ -223,7 +224,7 @@ def conditional(
 
 def _summed(detectors: Sequence[str], asked: Sequence[str] | None) -> tuple[str, ...]:
     if asked is None:
-        return tuple(name for name in detectors if is_juror(name) or name in ("stability", Keyed.name))
+        return tuple(name for name in detectors if is_juror(name) or name in ("stability", Keyed.name, OBSTRUCTED))
     if unknown := [name for name in asked if name not in detectors]:
         raise UsageError(f"--sum names {', '.join(unknown)}; the bundle has {', '.join(detectors)}")
     return tuple(asked)

@@ -5,7 +5,7 @@
    quantile. Of an exponential tail, exp(-depth) lies above it.
 2. The depth of an image is the largest depth of its scores and of S. For this a single detector's depth is reduced by a
    constant: its limit lies deeper than that of S, since it guards against rare things and must not use up what may be
-   withheld. Not so `not-a-sign` and `obstructed`: what they look for is common on a road.
+   withheld. Less so of `not-a-sign`: what is no sign is common on a road, and S doesn't see it.
 3. All limits lie at one common depth. Split-conformal prediction sets it, with the track as its unit, on *cross-fitted*
    depths: those of each track by tails that were fitted to other tracks. So the false-positive rate holds for all
    limits together, not for each of them.
@@ -24,7 +24,7 @@ import numpy.typing as npt
 
 from firewall.bundle.conditional import ConditionalSpec, CoverageSpec, GroupSpec, LimitSpec
 from firewall.decision.conditional import groups_of, sums_in
-from firewall.detectors.rejection import REJECTIONS
+from firewall.detectors.rejection import NOT_A_SIGN
 from firewall.errors import DataError
 from firewall.lab.calibration.settings import check_rate
 from firewall.lab.measurement.conformal import check_count, track_threshold
@@ -43,8 +43,10 @@ _MEDIAN, _UNIT, _TAIL = 0.5, 0.95, 0.9
 _SHORTEST = 0.1
 #: No group may withhold more than so many times the rate.
 _MOST = 2
-#: How much deeper the limits of most single detectors lie than that of S: about ten times as rare.
-_ALONE = 2.3
+#: How much deeper the limit of a single detector lies than that of S: so rare that it costs next to no benign image.
+_ALONE = 5.0
+#: The same of `not-a-sign`, which S doesn't have: about seven times as rare.
+_NOT_A_SIGN = 2.0
 #: Least unit: scores that hardly differ differ by rounding.
 _SMALLEST = 1e-6
 
@@ -256,7 +258,7 @@ def _lines(data: Scored, power: float, counts: tuple[bool, ...], shifted: float)
 
     median = quantile(data.scores, _MEDIAN)
     unit = np.maximum(quantile(data.scores, _UNIT) - median, _SMALLEST)
-    alone = np.array([0.0 if name in REJECTIONS else _ALONE for name in data.detectors] + [0.0])
+    alone = np.array([_NOT_A_SIGN if name == NOT_A_SIGN else _ALONE for name in data.detectors] + [0.0])
     drawn = _Lines(median, unit, np.zeros(0), np.zeros(0), power, counts, alone)
     values = _with_sum(drawn, data.scores)
     start = quantile(values, _TAIL)

@@ -16,7 +16,7 @@ from firewall.detectors import Keyed, Rejection, build
 from firewall.detectors.draws import DrawSpec
 from firewall.detectors.juror import JurorParameters, is_juror
 from firewall.detectors.keyed import KeyedParameters
-from firewall.detectors.rejection import REJECTIONS, RejectionParameters
+from firewall.detectors.rejection import NOT_A_SIGN, OBSTRUCTED, REJECTIONS, RejectionParameters
 from firewall.detectors.stability import StabilityParameters, StabilityScale
 from firewall.engines import OnnxRuntimeNetwork
 from firewall.errors import BundleError, DataError, UsageError
@@ -104,13 +104,13 @@ def with_jury(
         _check(folder, spec, content, card, bundle)
         files[str(spec.parameters["file"])] = content
         if spec.name == f"juror-{CLEAR}":
-            _asked("obstructed", spec, content, classes)
-            asked["obstructed"].append(spec.parameters)
+            _asked(OBSTRUCTED, spec, content, classes)
+            asked[OBSTRUCTED].append(spec.parameters)
             continue
         added[spec.name] = spec
         with contextlib.suppress(BundleError):  # it has the classifier's classes and no other
-            _asked("not-a-sign", spec, content, classes)
-            asked["not-a-sign"].append(spec.parameters)
+            _asked(NOT_A_SIGN, spec, content, classes)
+            asked[NOT_A_SIGN].append(spec.parameters)
     if keyed or keyed_jurors:
         added[Keyed.name] = _keyed(keyed, keyed_jurors, (*kept, *added.values()))
     for name, jurors in asked.items():
