@@ -29,8 +29,8 @@ from firewall.verdict import Reason
 
 __all__ = ["NOT_A_SIGN", "OBSTRUCTED", "REJECTIONS", "Rejection", "RejectionParameters"]
 
-#: The detectors by name, and the reason of what they withhold; the first that withholds names it.
 NOT_A_SIGN, OBSTRUCTED = "not-a-sign", "obstructed"
+#: The detectors by name, and the reason of what they withhold; the first that withholds names it.
 REJECTIONS: Mapping[str, Reason] = MappingProxyType({NOT_A_SIGN: Reason.NOT_A_SIGN, OBSTRUCTED: Reason.OBSTRUCTED})
 
 

@@ -29,7 +29,9 @@ def conditional(
     power: Annotated[float, typer.Option(help="Exponent of the sum, 1 to 64.")] = 1.0,
     summed: Annotated[
         str | None,
-        typer.Option("--sum", help="Detectors that add to the sum, with commas.  [default: jurors, stability, keyed]"),
+        typer.Option(
+            "--sum", help="Detectors that add to the sum, with commas.  [default: jurors, stability, keyed, obstructed]"
+        ),
     ] = None,
     edges: Annotated[
         str, typer.Option(help="Shorter sides in pixels at which a new group begins, with commas; none: one group.")
