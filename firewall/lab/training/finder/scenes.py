@@ -15,6 +15,7 @@ from torch import Tensor
 from torch.utils.data import Dataset
 
 from firewall.frame import Pixels
+from firewall.lab.attacks.channels.h264 import H264
 from firewall.lab.training.finder.cutouts import KINDS, Cutout, cut_out, kind_of, paste
 
 __all__ = ["ROWS", "Ground", "Windows", "last_mined", "read_mined", "write_mined"]
@@ -178,7 +179,7 @@ class Windows(Dataset[tuple[Tensor, Tensor]]):
         return boxes
 
     def _camera(self, pixels: Pixels, generator: np.random.Generator) -> Pixels:
-        """Light, sharpness, noise and compression of the whole window."""
+        """Light, sharpness, noise and compression, as JPEG or video, of the whole window."""
         chance = generator.random
         if chance() < 0.8:
             values = np.arange(256) / 255
@@ -203,6 +204,8 @@ class Windows(Dataset[tuple[Tensor, Tensor]]):
             pixels = np.asarray(cv2.imdecode(file, cv2.IMREAD_COLOR), np.uint8)
         if chance() < 0.05:
             pixels = np.repeat(np.asarray(cv2.cvtColor(pixels, cv2.COLOR_RGB2GRAY), np.uint8)[..., None], 3, axis=2)
+        if chance() < 0.1:
+            pixels = H264(int(generator.integers(20, 36))).through(pixels, generator)
         return pixels
 
 
