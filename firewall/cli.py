@@ -169,6 +169,9 @@ def serve(
     ] = None,
     sweep_key: SweepKey = None,
     threads: Annotated[int | None, typer.Option(help="Threads of the classifier; 0 = one per core.")] = None,
+    camera_name: Annotated[
+        str | None, typer.Option(metavar="NAME", help="Name of the camera in verdicts and topics.  \\[default: camera]")
+    ] = None,
     config: Annotated[
         Path | None, typer.Option(metavar="FILE", help="Settings in YAML; the command line's options win over them.")
     ] = None,
@@ -200,6 +203,7 @@ def serve(
         device=device,
         sweep_key=sweep_key,
         threads=threads,
+        camera_name=camera_name,
     )
     serving.serve(settings, _say)
 
@@ -228,10 +232,10 @@ def screen(
     from firewall.config import load_region_detector, read_sweep_key
     from firewall.engines import check_device, open_engine
     from firewall.regions import build
-    from firewall.screening import Firewall
+    from firewall.screening import Firewall, Stages
     from firewall.sources import read_input
     from firewall.sweep.keyed import sweep_notice
-    from firewall.verdict import Reason, Verdict
+    from firewall.verdict import BundleStamp, Reason, Stamps, Verdict
 
     wanted = None if patches is None else _patches(patches)
     detector = None if region_detector is None else load_region_detector(region_detector)
@@ -246,9 +250,10 @@ def screen(
         _say(loaded.unsigned_notice)
     if notice := sweep_notice(guard.keyed, named=key is not None):
         _say(notice)
+    stamps = Stamps(BundleStamp(loaded.manifest.name, loaded.manifest.version, loaded.sha256[:12]))
     unreadable = 0
     for sequence, path in enumerate(paths):
-        started = time.monotonic()
+        started, stages, there = time.monotonic(), Stages(), True
         try:
             pixels = read_input(path)
             found = finder.find(pixels)
@@ -258,10 +263,10 @@ def screen(
             age = (time.monotonic() - started) * 1e3
             verdicts = [Verdict(path, sequence, (0, 0, 0, 0), reason=reason, detail=str(error), latency_ms=age)]
             _say(f"firewall: {error}")
-            unreadable += 1
+            unreadable, there = unreadable + 1, False
         else:
-            verdicts = guard.screen_frame(firewall.Frame(pixels, path, sequence, started), found)
-        for verdict in verdicts:
+            verdicts = guard.screen_frame(firewall.Frame(pixels, path, sequence, started), found, stages=stages)
+        for verdict in stamps.on(verdicts, captured_at=started, frame=there, stages=stages):
             final = replace(verdict, unsigned=loaded.unsigned)
             print_line(json_text(final.line(operator=operator)))
     if unreadable:
@@ -287,6 +292,16 @@ def doctor(
     doctors.render(checks, as_json=as_json)
     if any(check.ok is False and check.required for check in checks):
         raise typer.Exit(1)
+
+
+@app.command()
+def schema(what: Annotated[str, typer.Argument(metavar="verdict", help="What the schema is of.")]) -> None:
+    """Print the JSON Schema of what the firewall writes: 'firewall schema verdict' is that of a verdict line."""
+    from firewall.verdict import verdict_schema
+
+    if what != "verdict":
+        raise UsageError(f"there is no schema of {what!r}; 'firewall schema verdict' prints that of a verdict line")
+    print_line(json_text(verdict_schema(), indent=2))
 
 
 _PASSED_ON: dict[str, Any] = {"allow_extra_args": True, "ignore_unknown_options": True, "help_option_names": []}

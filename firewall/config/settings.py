@@ -131,6 +131,11 @@ class Settings(BaseSettings):
     )
 
     source: Text = Field("demo", description="camera index, device, file, directory, glob, URL, test:// or demo")
+    camera_name: Text = Field(
+        "camera",
+        pattern="^[A-Za-z0-9][A-Za-z0-9_-]{0,63}$",
+        description="name of the camera in verdicts and topics: 1 to 64 letters, digits, _ or -",
+    )
     bundle: Text = Field("default", description="'default' or the folder of a bundle")
     trust: Path | None = Field(None, description="public keys in PEM: a bundle must be signed by one of them")
     allow_unsigned: bool | None = Field(None, description="use a bundle without a signature all the same, and say so")

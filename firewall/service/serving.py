@@ -115,6 +115,7 @@ def serve(settings: Settings, say: Callable[[str], None]) -> None:
             drift=None if drift is None else Drift(drift),
             drift_told=show_drift,
             drift_every=_DRIFT_EVERY if moving else 1,
+            camera=settings.camera_name,
         )
         with stop_on_signals(service):
             monitor.set_ready(True, "guarding")
