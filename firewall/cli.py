@@ -147,10 +147,11 @@ def serve(
         ),
     ] = None,
     output: Annotated[
-        str | None,
+        list[str] | None,
         typer.Option(
-            metavar="jsonl:PATH|-",
-            help="Where verdict lines go: a file, '-' (stdout) or 'off'. SIGHUP opens PATH again.  \\[default: -]",
+            metavar="WHERE",
+            help="Where verdicts go; may be repeated: '-' (stdout), jsonl:PATH, video:PATH, mcap:PATH, mqtt://HOST, "
+            "can://CHANNEL or 'off'. SIGHUP opens lines' files again.  \\[default: -]",
         ),
     ] = None,
     max_frames: Annotated[int | None, typer.Option(help="Stop after this many frames.")] = None,
@@ -195,7 +196,7 @@ def serve(
         region_detector=None if detector is None else detector.model_dump(exclude_unset=True),
         http=http,
         http_names=http_name or None,
-        output=output,
+        output=output or None,
         patches=None if patches is None else {"area": patches},
         max_frames=max_frames,
         deadline_ms=deadline_ms,
