@@ -54,12 +54,10 @@ def open_outputs(
     if len(set(places)) < len(places):
         twice = next(text for text in places if places.count(text) > 1)
         raise UsageError(f"--output {twice} is named twice; name each output once")
-    # Where there is only one, its failure ends the guard, which says so itself.
-    tell = say if len(wanted) > 1 else lambda _: None
     opened: list[Outlet] = []
     try:
         for text in wanted:
-            outlet = _open(text, camera, operator, lossless, say if "://" in text else tell)
+            outlet = _open(text, camera, operator, lossless, say)
             opened.append(outlet)
     except BaseException:
         Outlets(opened).close()

@@ -86,7 +86,7 @@ class Outlet:
         self._limit, self._lossless, self._pixels = limit, lossless, pixels
         self._queue: deque[FrameReport] = deque()
         self._changed = threading.Condition()
-        self._closing = self._abandoned = self._reopen = False
+        self._closing = self._abandoned = False
         self._output: Output | None = None
         self._detail = ""
         self._taken = self._dropped = self._failures = 0
@@ -124,7 +124,8 @@ class Outlet:
 
     def reopen(self) -> None:
         """Have its file opened again. May be called from a signal handler."""
-        self._reopen = True
+        if (output := self._output) is not None:
+            output.reopen()
 
     def health(self) -> OutputHealth:
         """How it is."""
@@ -195,9 +196,6 @@ class Outlet:
                 if self._network:
                     self._works()
             return
-        if self._reopen:
-            self._reopen = False
-            output.reopen()
         if report is None:
             output.tick()
         else:

@@ -63,7 +63,7 @@ class Output(ABC):
         """What has to be done now and then."""
 
     def reopen(self) -> None:  # noqa: B027 - the same
-        """Open the file again: somebody has moved it away."""
+        """Open the file again: somebody has moved it away. Called from a signal handler, so that it only notes it."""
 
     def abandon(self) -> None:  # noqa: B027 - the same
         """Wait no longer for who takes nothing; called from another thread, when the guard ends."""

@@ -6,6 +6,7 @@ the monotonic clock. A file that is there when the guard starts is kept, as NAME
 
 from __future__ import annotations
 
+import errno
 from fractions import Fraction
 from pathlib import Path
 from typing import Any
@@ -108,6 +109,8 @@ class AnnotatedVideo(Output):
             container.mux(self._stream.encode(None))
         finally:
             container.close()
+        if self._path.is_file() and self._path.stat().st_size < self._bytes:  # the muxer doesn't tell of its last write
+            raise OSError(errno.EIO, "its end could not be written; the disk may be full")
 
 
 def _fitted(picture: Pixels, shape: tuple[int, int]) -> Pixels:

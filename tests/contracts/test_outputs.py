@@ -83,8 +83,7 @@ def test_outputs_that_hang_or_fail_delay_no_verdict_and_release_none(tmp_path: P
     assert "firewall_output_failures_total" in metrics and "firewall_output_waiting" in metrics
     assert "secret" not in "".join([*said, metrics, json.dumps(state)])
     lines = [json.loads(line) for line in file.read_text().splitlines()]
-    summary = re.search(r"(\d+) frames in .* (\d+) frames dropped", "".join(said))
-    assert summary is not None and len(lines) == int(summary[1])
+    assert len(lines) >= told[names[3]]["taken"] and told[names[3]]["dropped"] == 0
     sequences = [line["sequence"] for line in lines]
     assert sequences == sorted(set(sequences)) and len(lines) > 200
     assert {line["decision"] for line in lines} == {"withhold"} and "late" not in {line["reason"] for line in lines}
