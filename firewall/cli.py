@@ -1,4 +1,4 @@
-"""The command line: `firewall serve | screen | doctor | bench | bundle | lab | export`.
+"""The command line: `firewall serve | screen | doctor | bench | bundle | audit | schema | lab | export`.
 
 Exit codes: 0 done, 1 failed, 2 wrong use. Verdicts and results go to stdout, everything else to stderr.
 """
@@ -35,6 +35,8 @@ app = typer.Typer(
 )
 app.add_typer(bench_app, name="bench")
 app.add_typer(bundle_app, name="bundle")
+audit_app = typer.Typer(name="audit", help="Check an audit log that 'serve --output audit:FOLDER' wrote.")
+app.add_typer(audit_app)
 _stderr = Console(stderr=True, highlight=False, soft_wrap=True)
 
 Bundle = Annotated[str, typer.Option(help="'default' or the folder of a bundle.")]
@@ -150,8 +152,8 @@ def serve(
         list[str] | None,
         typer.Option(
             metavar="WHERE",
-            help="Where verdicts go; may be repeated: '-' (stdout), jsonl:PATH, video:PATH, mcap:PATH, mqtt://HOST, "
-            "can://CHANNEL or 'off'. SIGHUP opens lines' files again.  \\[default: -]",
+            help="Where verdicts go; may be repeated: '-' (stdout), jsonl:PATH, video:PATH, mcap:PATH, audit:FOLDER, "
+            "mqtt://HOST, can://CHANNEL or 'off'. SIGHUP opens lines' files again.  \\[default: -]",
         ),
     ] = None,
     max_frames: Annotated[int | None, typer.Option(help="Stop after this many frames.")] = None,
@@ -303,6 +305,28 @@ def schema(what: Annotated[str, typer.Argument(metavar="verdict", help="What the
     if what != "verdict":
         raise UsageError(f"there is no schema of {what!r}; 'firewall schema verdict' prints that of a verdict line")
     print_line(json_text(verdict_schema(), indent=2))
+
+
+@audit_app.callback()
+def _audit() -> None: ...
+
+
+@audit_app.command()
+def verify(
+    folder: Annotated[Path, typer.Argument(metavar="FOLDER", help="The audit log.")],
+    trust: Annotated[
+        Path | None, typer.Option(metavar="KEY.pub", help="Public keys in PEM whose signatures count.")
+    ] = None,
+) -> None:
+    """Find lines that were changed, left out or moved. Exit code 1 if there are any."""
+    from firewall.bundle.signature import read_public
+    from firewall.sinks.audit_check import check_audit
+
+    found = check_audit(folder, () if trust is None else read_public(trust))
+    for line in found.lines(signed=trust is not None):
+        print_line(readable(line))
+    if found.faults:
+        raise FirewallError(f"the audit log {folder} is not as it was written: {len(found.faults)} faults")
 
 
 _PASSED_ON: dict[str, Any] = {"allow_extra_args": True, "ignore_unknown_options": True, "help_option_names": []}

@@ -1,10 +1,11 @@
-"""What `--output` says, opened: `-`, `jsonl:`, `video:`, `mcap:`, `mqtt://`, `mqtts://` and `can://`."""
+"""What `--output` says, opened: `-`, `jsonl:`, `video:`, `mcap:`, `audit:`, `mqtt://`, `mqtts://` and `can://`."""
 
 from __future__ import annotations
 
 import sys
 from collections.abc import Callable, Sequence
 from functools import partial
+from pathlib import Path
 
 from firewall.errors import UsageError
 from firewall.sinks.json_lines import JsonLines
@@ -16,8 +17,8 @@ __all__ = ["GRAMMAR", "open_outputs"]
 
 #: What can be named.
 GRAMMAR = (
-    "'-' (stdout), 'off', jsonl:PATH, video:PATH.mp4, mcap:PATH.mcap, mqtt://HOST[:PORT][/PREFIX], mqtts://... or "
-    "can://CHANNEL"
+    "'-' (stdout), 'off', jsonl:PATH, video:PATH.mp4, mcap:PATH.mcap, audit:FOLDER, mqtt://HOST[:PORT][/PREFIX], "
+    "mqtts://... or can://CHANNEL"
 )
 _STREAMS = ("-", "jsonl:-")
 _ROTATED = ("size", "keep")
@@ -79,6 +80,8 @@ def _open(text: str, camera: str, operator: bool, lossless: bool, say: Callable[
 
         bus = CanTarget(text)
         return Outlet(bus.name, bus.connect, network=True, lossless=lossless, say=say)
+    if scheme == "audit" and rest:
+        return _audit(text, operator, lossless, say)
     if scheme not in ("jsonl", "video", "mcap") or not colon or not rest:
         raise UsageError(f"--output must be {GRAMMAR}, got {text!r}")
     path, options = path_and_options(text, _ROTATED)
@@ -101,3 +104,15 @@ def _open(text: str, camera: str, operator: bool, lossless: bool, say: Callable[
     except OSError as error:
         what = "verdict lines" if scheme == "jsonl" else scheme
         raise UsageError(f"can't write {what} to {path}: {error.strerror}") from error
+
+
+def _audit(text: str, operator: bool, lossless: bool, say: Callable[[str], None]) -> Outlet:
+    from firewall.bundle.signature import read_passphrase, read_private
+    from firewall.sinks.audit_log import AuditLog
+
+    folder, options = path_and_options(text, (*_ROTATED, "key", "passphrase_file"))
+    size, keep = options.size("size") or 16 << 20, options.whole("keep", 100, 2, 100_000)
+    file, passphrase = options.text("key", ""), options.text("passphrase_file", "")
+    key = read_private(Path(file), read_passphrase(Path(passphrase) if passphrase else None)) if file else None
+    log = partial(AuditLog, folder, operator=operator, size=size, keep=keep, key=key)
+    return Outlet(f"audit:{folder}", log, lossless=lossless, say=say)
