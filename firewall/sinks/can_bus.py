@@ -9,11 +9,10 @@ from __future__ import annotations
 
 from pathlib import Path
 from typing import Any
-from urllib.parse import urlsplit
 
 from firewall.errors import FirewallError, MissingExtraError, UsageError
 from firewall.sinks.guarding import Guarding
-from firewall.sinks.options import Options
+from firewall.sinks.options import Options, split_uri
 from firewall.sinks.report import FrameReport, Output
 from firewall.verdict import Verdict
 
@@ -44,7 +43,7 @@ class CanTarget:
     """
 
     def __init__(self, uri: str) -> None:
-        parts = urlsplit(uri)
+        parts = split_uri(uri)
         self.channel = parts.netloc + parts.path
         self.name = f"can://{self.channel}"
         if not self.channel:

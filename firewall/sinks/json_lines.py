@@ -56,13 +56,22 @@ class JsonLines(Output):
         self._kept = path is not None and _links(stream) > 0
 
     @classmethod
-    def append(cls, path: Path, *, operator: bool = False, size: int | None = None, keep: int = 5) -> JsonLines:
+    def append(
+        cls, path: Path, *, operator: bool = False, size: int | None = None, keep: int = 5, wait: bool = True
+    ) -> JsonLines:
         """Lines at the end of a file, which is made if there is none. See JsonLines.
+
+        Args:
+            path: The file.
+            operator: Add suspicion and detector scores.
+            size: Bytes that it may have.
+            keep: How many older files are kept.
+            wait: If it is a named pipe, wait until somebody reads it; else that is an error.
 
         Raises:
             OSError: If it can't be opened.
         """
-        return cls(_open(path), operator=operator, path=path, size=size, keep=keep)
+        return cls(_open(path, wait=wait), operator=operator, path=path, size=size, keep=keep)
 
     def report(self, report: FrameReport) -> None:
         """Write the report's verdicts."""
@@ -158,8 +167,12 @@ class JsonLines(Output):
         )
 
 
-def _open(path: Path) -> TextIO:
-    stream = path.open("a", encoding="utf-8")
+def _open(path: Path, *, wait: bool = True) -> TextIO:
+    def opener(name: str, flags: int) -> int:
+        return os.open(name, flags | (0 if wait else os.O_NONBLOCK), 0o666)
+
+    stream: TextIO = open(path, "a", encoding="utf-8", opener=opener)  # noqa: SIM115 - it is kept
+    os.set_blocking(stream.fileno(), True)
     told = os.fstat(stream.fileno())
     if stat.S_ISREG(told.st_mode) and told.st_size > 0:
         with suppress(OSError), path.open("rb") as file:

@@ -15,12 +15,12 @@ from __future__ import annotations
 import threading
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
-from urllib.parse import SplitResult, unquote, urlsplit
+from urllib.parse import SplitResult, unquote
 
 from firewall.errors import FirewallError, MissingExtraError, UsageError
 from firewall.host.output import json_text
 from firewall.sinks.guarding import Guarding
-from firewall.sinks.options import Options
+from firewall.sinks.options import Options, split_uri
 from firewall.sinks.report import FrameReport, Output
 
 if TYPE_CHECKING:
@@ -48,12 +48,12 @@ class MqttTarget:
     """
 
     def __init__(self, uri: str, *, camera: str, operator: bool = False) -> None:
-        parts = urlsplit(uri)
+        parts = split_uri(uri)
         self.host, self.port, self.tls = _address(parts)
         self.prefix = unquote(parts.path.strip("/")) or f"firewall/{camera}"
         self.name = f"{parts.scheme}://{self.host}:{self.port}/{self.prefix}"
-        if parts.fragment or any(wild in self.prefix for wild in "+#\0"):
-            raise UsageError(f"--output {self.name}: a topic can't hold + or #; name a plain prefix")
+        if parts.fragment or self.prefix.startswith("$") or any(wild in self.prefix for wild in "+#\0"):
+            raise UsageError(f"--output {self.name}: a topic can't hold + or # or begin with $; name a plain prefix")
         self.user = None if parts.username is None else unquote(parts.username)
         self.password = None if parts.password is None else unquote(parts.password)
         options = Options(self.name, parts.query, _KNOWN)

@@ -9,7 +9,7 @@ from pathlib import Path
 
 from firewall.errors import UsageError
 from firewall.sinks.json_lines import JsonLines
-from firewall.sinks.options import path_and_options
+from firewall.sinks.options import path_and_options, shown
 from firewall.sinks.outlet import Outlet, Outlets
 from firewall.sinks.report import Output
 
@@ -51,19 +51,24 @@ def open_outputs(
         MissingExtraError: If the package that one needs is not installed.
     """
     wanted = [text for text in named if text != "off"]
-    places = ["-" if text in _STREAMS else text for text in wanted]
-    if len(set(places)) < len(places):
-        twice = next(text for text in places if places.count(text) > 1)
-        raise UsageError(f"--output {twice} is named twice; name each output once")
     opened: list[Outlet] = []
     try:
         for text in wanted:
             outlet = _open(text, camera, operator, lossless, say)
+            places = [_place(each.name) for each in opened]
             opened.append(outlet)
+            if _place(outlet.name) in places:
+                raise UsageError(f"--output {outlet.name} is named twice; name each output once")
     except BaseException:
         Outlets(opened).close()
         raise
     return Outlets(opened)
+
+
+def _place(name: str) -> str:
+    """Where an output of this name ends up; the same for two spellings of one file."""
+    path = name.partition(":")[2]
+    return name if not path or path.startswith("//") else str(Path(path).resolve())
 
 
 def _open(text: str, camera: str, operator: bool, lossless: bool, say: Callable[[str], None]) -> Outlet:
@@ -83,13 +88,14 @@ def _open(text: str, camera: str, operator: bool, lossless: bool, say: Callable[
     if scheme == "audit" and rest:
         return _audit(text, operator, lossless, say)
     if scheme not in ("jsonl", "video", "mcap") or not colon or not rest:
-        raise UsageError(f"--output must be {GRAMMAR}, got {text!r}")
+        raise UsageError(f"--output must be {GRAMMAR}, got {shown(text)!r}")
     path, options = path_and_options(text, _ROTATED)
     size, keep = options.size("size"), options.whole("keep", 5 if scheme == "jsonl" else 10, 1, 10_000)
     try:
         if scheme == "jsonl":
-            lines = partial(JsonLines.append, path, operator=operator, size=size, keep=keep)
-            return Outlet(f"jsonl:{path}", lines, lossless=lossless, say=say)
+            lines = partial(JsonLines.append, path, operator=operator, size=size, keep=keep, wait=lossless)
+            # A pipe's reader may come later, and come back.
+            return Outlet(f"jsonl:{path}", lines, network=path.is_fifo() and not lossless, lossless=lossless, say=say)
         if path.suffix.lower() != f".{_SUFFIX[scheme]}":
             raise UsageError(f"--output {text}: the file's name must end with .{_SUFFIX[scheme]}")
         if scheme == "video":

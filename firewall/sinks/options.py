@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import re
 from pathlib import Path
-from urllib.parse import parse_qsl
+from urllib.parse import SplitResult, parse_qsl, urlsplit
 
 from firewall.errors import UsageError
 
-__all__ = ["Options", "path_and_options"]
+__all__ = ["Options", "path_and_options", "shown", "split_uri"]
 
 _SIZE = re.compile(r"([0-9]{1,12})([KMG]?)(?:i?B)?", re.IGNORECASE)
 _UNITS = {"": 1, "K": 1 << 10, "M": 1 << 20, "G": 1 << 30}
@@ -65,6 +65,25 @@ class Options:
                 f"option {key!r} of --output {self.output} must be a size of 4K or more such as 10M, got {value!r}"
             )
         return size
+
+
+def shown(text: str) -> str:
+    """An output as it was named, fit for a message: without a user's name and password, also if it is misspelt."""
+    head, at, tail = text.rpartition("@")
+    return f"{head.partition(':')[0]}:...@{tail}" if at and ":" in head else text
+
+
+def split_uri(text: str) -> SplitResult:
+    """The parts of `SCHEME://...`.
+
+    Raises:
+        UsageError: If it is no URI, or not of valid characters.
+    """
+    try:
+        text.encode()
+        return urlsplit(text)
+    except ValueError as error:
+        raise UsageError(f"--output {shown(text)!r} is no valid URI: {str(error).split(':')[0]}") from error
 
 
 def path_and_options(text: str, known: tuple[str, ...]) -> tuple[Path, Options]:

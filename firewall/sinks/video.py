@@ -24,6 +24,8 @@ __all__ = ["AnnotatedVideo"]
 
 _FRAGMENTS = {"movflags": "frag_keyframe+empty_moov+default_base_moof", "flush_packets": "1"}
 _FAST = {"preset": "ultrafast", "tune": "zerolatency", "crf": "26"}
+# What PyAV was built with; its own wheels have x264.
+_CODEC = "libx264" if "libx264" in av.codecs_available else "mpeg4"
 _KEY_EVERY = 30  # frames: at most so many are lost in a crash
 _PER_SECOND = 1000  # time stamps are milliseconds
 
@@ -80,7 +82,7 @@ class AnnotatedVideo(Output):
         if self._path.is_file() and self._path.stat().st_size > 0:
             rotate(self._path, self._keep)
         self._container = av.open(str(self._path), "w", format="mp4", options=_FRAGMENTS)
-        stream = self._container.add_stream("libx264", rate=30, options=_FAST)
+        stream = self._container.add_stream(_CODEC, rate=30, options=_FAST if _CODEC == "libx264" else {})
         self._shape = picture.shape[:2]
         stream.height, stream.width = self._shape
         stream.pix_fmt, stream.gop_size = "yuv420p", _KEY_EVERY

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import json
+import os
 import sys
 import threading
 from contextlib import suppress
@@ -41,6 +42,12 @@ from tests.sinks.making import failure, report, until
         ("mqtt://host:port", "the port must be a number from 1 to 65535"),
         ("mqtt://host/a/+/b", "a topic can't hold"),
         ("mqtt://host/a#b", "a topic can't hold"),
+        ("mqtt://host/$SYS", "begin with"),
+        ("mqtt://[::1", "is no valid URI: Invalid IPv6 URL"),
+        ("mqtt://guard:secret@[::1", "is no valid URI"),
+        ("mqtt://host/\udcff", "is no valid URI: 'utf-8' codec can't encode"),
+        ("can://[::1", "is no valid URI"),
+        ("mqtt:/guard:secret@host", "got 'mqtt:...@host'"),
         ("mqtt://host?qos=2", "has no option 'qos'; it knows stale_ms"),
         ("mqtt://host?keepalive=0", "from 1 to 3600, got '0'"),
         ("mqtts://host?ca=nowhere.pem", "there is no file nowhere.pem"),
@@ -63,11 +70,48 @@ def test_what_can_not_be_used_is_one_line(
     assert threading.active_count() == before
 
 
-@pytest.mark.parametrize("named", [["-", "jsonl:-"], ["jsonl:v", "-", "jsonl:v"]])
-def test_an_output_that_is_named_twice_is_refused(named: list[str], tmp_path: Path) -> None:
-    """Lines would be mixed up."""
+@pytest.mark.parametrize(
+    "named",
+    [
+        ["-", "jsonl:-"],
+        ["jsonl:v", "-", "jsonl:v"],
+        ["jsonl:v", "jsonl:./v?size=1M"],
+        ["jsonl:v.mp4", "video:v.mp4"],
+        ["can://twice?interface=virtual", "can://twice?interface=virtual"],
+    ],
+)
+def test_an_output_that_is_named_twice_is_refused(
+    named: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Lines would be mixed up; also where a file is spelt in two ways."""
+    monkeypatch.chdir(tmp_path)
     with pytest.raises(UsageError, match="is named twice"):
         open_outputs(named, camera="front")
+
+
+def test_a_named_pipe_whose_reader_comes_later(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A live camera waits for nobody: lines are dropped and counted until a reader is there, and again when it has
+    gone; a file waits for its reader and loses none."""
+    monkeypatch.setattr("firewall.sinks.outlet._FIRST_DELAY", 0.05)
+    path = tmp_path / "pipe"
+    os.mkfifo(path)
+    outlets = open_outputs([f"jsonl:{path}"], camera="front")
+    outlets.report(report(0))
+    assert not outlets.health()[0].healthy
+    with path.open() as reader:
+        until(lambda: outlets.health()[0].healthy)
+        outlets.report(report(1))
+        assert json.loads(reader.readline())["sequence"] == 1
+    got: list[str] = []
+    thread = threading.Thread(target=lambda: got.extend(path.read_text().splitlines()))
+    outlets.close()
+    thread.start()
+    waiting = open_outputs([f"jsonl:{path}"], camera="front", lossless=True)
+    for number in range(5):
+        waiting.report(report(number))
+    waiting.close()
+    thread.join()
+    assert len(got) == 10 and outlets.health()[0].dropped == 1
 
 
 @pytest.mark.parametrize(
