@@ -120,3 +120,12 @@ def test_settings_that_do_not_fit(tmp_path: Path, written: str) -> None:
     (tmp_path / "s.yaml").write_text(written)
     with pytest.raises(ConfigError, match=written.partition(":")[0]):
         load_settings(tmp_path / "s.yaml")
+
+
+def test_packages_of_outputs_are_imported_only_by_them() -> None:
+    """The guard starts without them, and a command line without the libraries that frames need."""
+    code = "import sys, firewall.{}; print(*({{'paho', 'can', 'cantools', 'mcap', 'av', 'numpy'}} & set(sys.modules)))"
+    for module, there in (("service.serving", {"numpy"}), ("cli", set())):
+        command = [sys.executable, "-c", code.format(module)]
+        done = subprocess.run(command, capture_output=True, text=True, check=True, timeout=PATIENT)
+        assert set(done.stdout.split()) == there
