@@ -9,7 +9,8 @@
 
   const WHY = {
     "suspicious": "It behaves like an adversarial example.",
-    "not a sign": "It is suspicious, and a second network takes it for no sign at all.",
+    "not a sign": "A second network takes it for no sign at all, or for one of another kind.",
+    "obstructed": "Something lies on the sign: a sticker, dirt, a drop or the edge of a shadow.",
     "too little contrast": "There is too little to see for a label.",
     "contradictory": "Two boxes of the same place were taken for different things.",
     "not certified": "A sticker could have changed the label.",

@@ -29,6 +29,7 @@ _SAMPLED = (
     Reason.BENIGN,
     Reason.SUSPICIOUS,
     Reason.NOT_A_SIGN,
+    Reason.OBSTRUCTED,
     Reason.LOW_CONTRAST,
     Reason.UNCERTIFIED,
     Reason.DETECTOR_ERROR,

@@ -13,6 +13,7 @@ class Reason(str, Enum):
     BENIGN = "benign"
     SUSPICIOUS = "suspicious"
     NOT_A_SIGN = "not a sign"
+    OBSTRUCTED = "obstructed"
     LOW_CONTRAST = "too little contrast"
     CONTRADICTORY = "contradictory"
     UNCERTIFIED = "not certified"
