@@ -1,4 +1,4 @@
-"""The command line: `firewall serve | screen | doctor | bench | bundle | lab | export`.
+"""The command line: `firewall serve | screen | doctor | bench | bundle | audit | schema | lab | export`.
 
 Exit codes: 0 done, 1 failed, 2 wrong use. Verdicts and results go to stdout, everything else to stderr.
 """
@@ -35,6 +35,8 @@ app = typer.Typer(
 )
 app.add_typer(bench_app, name="bench")
 app.add_typer(bundle_app, name="bundle")
+audit_app = typer.Typer(name="audit", help="Check an audit log that 'serve --output audit:FOLDER' wrote.")
+app.add_typer(audit_app)
 _stderr = Console(stderr=True, highlight=False, soft_wrap=True)
 
 Bundle = Annotated[str, typer.Option(help="'default' or the folder of a bundle.")]
@@ -147,10 +149,11 @@ def serve(
         ),
     ] = None,
     output: Annotated[
-        str | None,
+        list[str] | None,
         typer.Option(
-            metavar="jsonl:PATH|-",
-            help="Where verdict lines go: a file, '-' (stdout) or 'off'. SIGHUP opens PATH again.  \\[default: -]",
+            metavar="WHERE",
+            help="Where verdicts go; may be repeated: '-' (stdout), jsonl:PATH, video:PATH, mcap:PATH, audit:FOLDER, "
+            "mqtt://HOST, can://CHANNEL or 'off'. SIGHUP opens lines' files again.  \\[default: -]",
         ),
     ] = None,
     max_frames: Annotated[int | None, typer.Option(help="Stop after this many frames.")] = None,
@@ -169,6 +172,9 @@ def serve(
     ] = None,
     sweep_key: SweepKey = None,
     threads: Annotated[int | None, typer.Option(help="Threads of the classifier; 0 = one per core.")] = None,
+    camera_name: Annotated[
+        str | None, typer.Option(metavar="NAME", help="Name of the camera in verdicts and topics.  \\[default: camera]")
+    ] = None,
     config: Annotated[
         Path | None, typer.Option(metavar="FILE", help="Settings in YAML; the command line's options win over them.")
     ] = None,
@@ -192,7 +198,7 @@ def serve(
         region_detector=None if detector is None else detector.model_dump(exclude_unset=True),
         http=http,
         http_names=http_name or None,
-        output=output,
+        output=output or None,
         patches=None if patches is None else {"area": patches},
         max_frames=max_frames,
         deadline_ms=deadline_ms,
@@ -200,6 +206,7 @@ def serve(
         device=device,
         sweep_key=sweep_key,
         threads=threads,
+        camera_name=camera_name,
     )
     serving.serve(settings, _say)
 
@@ -228,10 +235,10 @@ def screen(
     from firewall.config import load_region_detector, read_sweep_key
     from firewall.engines import check_device, open_engine
     from firewall.regions import build
-    from firewall.screening import Firewall
+    from firewall.screening import Firewall, Stages
     from firewall.sources import read_input
     from firewall.sweep.keyed import sweep_notice
-    from firewall.verdict import Reason, Verdict
+    from firewall.verdict import BundleStamp, Reason, Stamps, Verdict
 
     wanted = None if patches is None else _patches(patches)
     detector = None if region_detector is None else load_region_detector(region_detector)
@@ -246,9 +253,10 @@ def screen(
         _say(loaded.unsigned_notice)
     if notice := sweep_notice(guard.keyed, named=key is not None):
         _say(notice)
+    stamps = Stamps(BundleStamp(loaded.manifest.name, loaded.manifest.version, loaded.sha256[:12]))
     unreadable = 0
     for sequence, path in enumerate(paths):
-        started = time.monotonic()
+        started, stages, there = time.monotonic(), Stages(), True
         try:
             pixels = read_input(path)
             found = finder.find(pixels)
@@ -258,10 +266,10 @@ def screen(
             age = (time.monotonic() - started) * 1e3
             verdicts = [Verdict(path, sequence, (0, 0, 0, 0), reason=reason, detail=str(error), latency_ms=age)]
             _say(f"firewall: {error}")
-            unreadable += 1
+            unreadable, there = unreadable + 1, False
         else:
-            verdicts = guard.screen_frame(firewall.Frame(pixels, path, sequence, started), found)
-        for verdict in verdicts:
+            verdicts = guard.screen_frame(firewall.Frame(pixels, path, sequence, started), found, stages=stages)
+        for verdict in stamps.on(verdicts, captured_at=started, frame=there, stages=stages):
             final = replace(verdict, unsigned=loaded.unsigned)
             print_line(json_text(final.line(operator=operator)))
     if unreadable:
@@ -287,6 +295,38 @@ def doctor(
     doctors.render(checks, as_json=as_json)
     if any(check.ok is False and check.required for check in checks):
         raise typer.Exit(1)
+
+
+@app.command()
+def schema(what: Annotated[str, typer.Argument(metavar="verdict", help="What the schema is of.")]) -> None:
+    """Print the JSON Schema of what the firewall writes: 'firewall schema verdict' is that of a verdict line."""
+    from firewall.verdict import verdict_schema
+
+    if what != "verdict":
+        raise UsageError(f"there is no schema of {what!r}; 'firewall schema verdict' prints that of a verdict line")
+    print_line(json_text(verdict_schema(), indent=2))
+
+
+@audit_app.callback()
+def _audit() -> None: ...
+
+
+@audit_app.command()
+def verify(
+    folder: Annotated[Path, typer.Argument(metavar="FOLDER", help="The audit log.")],
+    trust: Annotated[
+        Path | None, typer.Option(metavar="KEY.pub", help="Public keys in PEM whose signatures count.")
+    ] = None,
+) -> None:
+    """Find lines that were changed, left out or moved. Exit code 1 if there are any."""
+    from firewall.bundle.signature import read_public
+    from firewall.sinks.audit_check import check_audit
+
+    found = check_audit(folder, () if trust is None else read_public(trust))
+    for line in found.lines(signed=trust is not None):
+        print_line(readable(line))
+    if found.faults:
+        raise FirewallError(f"the audit log {folder} is not as it was written: {len(found.faults)} faults")
 
 
 _PASSED_ON: dict[str, Any] = {"allow_extra_args": True, "ignore_unknown_options": True, "help_option_names": []}

@@ -17,7 +17,10 @@ from PIL import Image
 from firewall import Firewall
 from firewall.frame import Pixels
 
-PUBLIC = {"source", "sequence", "region", "decision", "label", "label_name", "reason", "latency_ms"}
+PUBLIC = {
+    *("source", "sequence", "region", "decision", "label", "label_name", "reason", "latency_ms"),
+    *("schema", "time", "monotonic_ns", "camera", "frame_id", "track", "frames_seen", "bundle", "age_ms"),
+}
 
 
 def firewall(*arguments: object, timeout: float = 60) -> subprocess.CompletedProcess[str]:

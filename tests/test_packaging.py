@@ -98,7 +98,8 @@ def test_the_lab_is_an_extra(wheel: zipfile.ZipFile) -> None:
     assert len(plain) >= 4
     libraries = ("torch", "scikit-learn", "scipy", "matplotlib", "foolbox", "onnx>", "onnxscript", "joblib")
     assert not [line for line in plain if line.startswith(libraries)]
-    extras = {"lab", "export", "gpu", "pycuda", "tensorrt", "cluster", "recipe", "dev"}
+    assert not [line for line in plain if line.startswith(("paho", "python-can", "cantools", "mcap"))]
+    extras = {"lab", "export", "gpu", "pycuda", "tensorrt", "mqtt", "can", "mcap", "cluster", "recipe", "dev"}
     assert extras == set(metadata.get_all("Provides-Extra", []))
 
 

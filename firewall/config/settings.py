@@ -65,6 +65,12 @@ def _names(value: Any) -> Any:
     return _json(value) if value.lstrip().startswith("[") else value.replace(",", " ").split()
 
 
+def _outputs(value: Any) -> Any:
+    """A list, also if it is one output, or JSON. A comma may stand in a file's name, so it parts nothing."""
+    value = _json(value) if isinstance(value, str) and value.lstrip().startswith("[") else value
+    return value if isinstance(value, list | tuple) else [value]
+
+
 def _json(text: str) -> Any:
     try:
         return json.loads(text)
@@ -131,6 +137,11 @@ class Settings(BaseSettings):
     )
 
     source: Text = Field("demo", description="camera index, device, file, directory, glob, URL, test:// or demo")
+    camera_name: Text = Field(
+        "camera",
+        pattern="^[A-Za-z0-9][A-Za-z0-9_-]{0,63}$",
+        description="name of the camera in verdicts and topics: 1 to 64 letters, digits, _ or -",
+    )
     bundle: Text = Field("default", description="'default' or the folder of a bundle")
     trust: Path | None = Field(None, description="public keys in PEM: a bundle must be signed by one of them")
     allow_unsigned: bool | None = Field(None, description="use a bundle without a signature all the same, and say so")
@@ -143,8 +154,10 @@ class Settings(BaseSettings):
     http_names: Annotated[tuple[Text, ...], NoDecode, BeforeValidator(_names)] = Field(
         (), description="host names that the page answers to besides addresses: a name, '*.example.org' or '*'"
     )
-    output: Annotated[Text, _switched(_OUTPUT)] = Field(
-        _OUTPUT, description="verdict lines: '-' (stdout), jsonl:PATH (reopened on SIGHUP) or 'off'"
+    output: Annotated[
+        tuple[Annotated[Text, _switched(_OUTPUT)], ...], NoDecode, BeforeValidator(_outputs), Field(min_length=1)
+    ] = Field(
+        (_OUTPUT,), description="where verdicts go, one or a list: '-' (stdout), jsonl:PATH, mqtt://HOST, ... or 'off'"
     )
     operator: bool = Field(False, description="add suspicion and detector scores to the verdict lines")
     patches: Annotated[PatchSpec | None, NoDecode, BeforeValidator(_area)] = Field(
@@ -227,9 +240,10 @@ def _without_gaps(values: dict[str, Any], file: Path) -> dict[str, Any]:
         field = Settings.model_fields.get(key)
         if value is not None or field is None:
             kept[key] = value
-        elif isinstance(field.default, str | bool | int | float):
+        elif isinstance(field.default, str | bool | int | float) or key == "output":
+            default = _OUTPUT if key == "output" else field.default
             raise ConfigError(
-                f"setting {key!r} in {file} has no value; give one, or leave the line out for {field.default!r}"
+                f"setting {key!r} in {file} has no value; give one, or leave the line out for {default!r}"
             )
     return kept
 

@@ -218,7 +218,8 @@ class Tracks:
         return ended
 
     def _decide(self, track: Track, verdict: Verdict) -> Verdict:
-        verdict = replace(verdict, scores={**verdict.scores, "track": track.total - self.spec.limit})
+        scores = {**verdict.scores, "track": track.total - self.spec.limit}
+        verdict = replace(verdict, scores=scores, track=track.number, frames_seen=track.frames)
         if not verdict.released:
             return verdict
         # Written so that a NaN withholds too.

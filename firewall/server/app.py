@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import AsyncIterator, Iterable
+from dataclasses import asdict
 from importlib import resources
 from typing import Any
 
@@ -144,6 +145,9 @@ class _Pages:
         drift = self._monitor.drift
         if drift is not None:
             answer["drift"] = {"spoken": drift.spoken, "detail": drift.line()}
+        outputs = self._monitor.outputs()
+        if outputs:
+            answer["outputs"] = [asdict(each) for each in outputs]
         return _json(answer, 200 if ready else 503)
 
     async def metrics(self, request: Request) -> Response:

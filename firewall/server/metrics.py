@@ -4,10 +4,14 @@ from __future__ import annotations
 
 import math
 import time
+from collections.abc import Callable, Iterable
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
+from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
+from prometheus_client.registry import Collector
 
 from firewall.decision.drift import DriftState
+from firewall.sinks.outlet import OutputHealth
 from firewall.sinks.report import FrameReport
 from firewall.verdict import Reason
 
@@ -91,6 +95,10 @@ class Metrics:
         if report.frame is not None:
             self._last_frame.set(time.time() - max(0.0, time.monotonic() - report.frame.captured_at))
 
+    def set_outputs(self, health: Callable[[], list[OutputHealth]]) -> None:
+        """Who says how the outputs are; asked when the series are."""
+        self._registry.register(_Outputs(health))
+
     def drift(self, state: DriftState) -> None:
         """Take the state of the drift monitor; called from one thread."""
         self._drift.set(state.spoken)
@@ -101,3 +109,35 @@ class Metrics:
     def exposition(self) -> bytes:
         """All series in the Prometheus text format 0.0.4."""
         return generate_latest(self._registry)
+
+
+class _Outputs(Collector):
+    """What the outputs count themselves, in threads of their own."""
+
+    def __init__(self, health: Callable[[], list[OutputHealth]]) -> None:
+        self._health = health
+
+    def collect(self) -> Iterable[Metric]:
+        """All series, each labelled by the output."""
+        health = self._health()
+        for name, help_, values in (
+            ("taken", "Reports that an output took.", [each.taken for each in health]),
+            (
+                "dropped",
+                "Reports that an output missed: it was too slow, or failed.",
+                [each.dropped for each in health],
+            ),
+            ("failures", "How often an output failed.", [each.failures for each in health]),
+        ):
+            counter = CounterMetricFamily(f"firewall_output_{name}", help_, labels=["output"])
+            for each, value in zip(health, values, strict=True):
+                counter.add_metric([each.name], value)
+            yield counter
+        for name, help_, values in (
+            ("healthy", "1 while an output takes reports, else 0.", [int(each.healthy) for each in health]),
+            ("waiting", "Reports in an output's queue.", [each.waiting for each in health]),
+        ):
+            gauge = GaugeMetricFamily(f"firewall_output_{name}", help_, labels=["output"])
+            for each, value in zip(health, values, strict=True):
+                gauge.add_metric([each.name], value)
+            yield gauge

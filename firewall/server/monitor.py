@@ -14,6 +14,7 @@ from firewall.decision.drift import DriftState
 from firewall.server.metrics import Metrics
 from firewall.server.picture import Picture
 from firewall.server.sightings import Sightings, public_line
+from firewall.sinks.outlet import OutputHealth
 from firewall.sinks.report import FrameReport
 from firewall.verdict import Reason, Verdict
 
@@ -77,6 +78,7 @@ class Monitor:
         self._arrivals: deque[float] = deque(maxlen=1000)
         self._first_arrival: float | None = None
         self._drift: DriftState | None = None
+        self._outputs: Callable[[], list[OutputHealth]] = list
 
     def report(self, report: FrameReport) -> None:
         """Take one report. No pixels are touched: a JPEG is made when a browser asks for it."""
@@ -133,6 +135,15 @@ class Monitor:
         with self._lock:
             self._said_ready, self._detail = ready, detail
             self._change += 1
+
+    def set_outputs(self, health: Callable[[], list[OutputHealth]]) -> None:
+        """Who says how the outputs are. Like drift that never changes `ready`: verdicts are given all the same."""
+        self._outputs = health
+        self.metrics.set_outputs(health)
+
+    def outputs(self) -> list[OutputHealth]:
+        """How the outputs are."""
+        return self._outputs()
 
     def set_drift(self, state: DriftState) -> None:
         """What the drift monitor says. It never changes `ready`: drift is news for people, not a failure."""

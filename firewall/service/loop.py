@@ -20,7 +20,7 @@ from firewall.regions import RegionFinder
 from firewall.screening import Firewall, Stages
 from firewall.sinks import FrameReport, Sink
 from firewall.sources import Capture, End, Failure
-from firewall.verdict import Reason, Verdict
+from firewall.verdict import BundleStamp, Reason, Stamps, Verdict
 
 __all__ = ["Service", "Summary"]
 
@@ -90,6 +90,7 @@ class Service:
         drift: Drift | None = None,
         drift_told: Callable[[DriftState], None] = lambda _: None,
         drift_every: int = 1,
+        camera: str | None = None,
     ) -> None:
         """Set up a service; `run` starts it.
 
@@ -106,11 +107,14 @@ class Service:
             drift: Receives one verdict of every track or, without tracks, every `drift_every`-th verdict.
             drift_told: Called with each new state of `drift`.
             drift_every: See `drift`; at least 1.
+            camera: Name of the camera, which every verdict line bears.
         """
         self.firewall, self.capture, self.finder, self.sinks = firewall, capture, finder, sinks
         self.deadline_ms, self.max_frames = deadline_ms, max_frames
         self.tracks, self.drift = tracks, drift
         self.summary = Summary()
+        bundle = firewall.bundle
+        self.stamps = Stamps(BundleStamp(bundle.manifest.name, bundle.manifest.version, bundle.sha256[:12]), camera)
         self._drift_told, self._drift_every, self._judged = drift_told, max(1, drift_every), 0
         self._heartbeat = heartbeat
         self._stopping = threading.Event()
@@ -175,6 +179,7 @@ class Service:
         if self.tracks is not None or self.drift is not None:
             with stages.timed("tracks"):
                 verdicts = self._over_time(frame, verdicts)
+        verdicts = self.stamps.on(verdicts, captured_at=frame.captured_at, stages=stages)
         return FrameReport(frame, verdicts, dict(stages), self.capture.dropped, self.capture.restarts)
 
     def _over_time(self, frame: Frame, verdicts: list[Verdict]) -> list[Verdict]:
@@ -212,7 +217,8 @@ class Service:
             detail=failure.detail,
             latency_ms=(time.monotonic() - failure.at) * 1e3,
         )
-        return FrameReport(None, [verdict], {}, self.capture.dropped, self.capture.restarts)
+        verdicts = self.stamps.on([verdict], captured_at=failure.at, frame=False)
+        return FrameReport(None, verdicts, {}, self.capture.dropped, self.capture.restarts)
 
     def _report(self, report: FrameReport) -> None:
         if self.firewall.bundle.unsigned:

@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Callable
 from contextlib import ExitStack
-from pathlib import Path
 
 from firewall.bundle import load_bundle
 from firewall.bundle.trust import Trust
@@ -14,17 +12,16 @@ from firewall.decision.drift import Drift, DriftState
 from firewall.decision.over_time import over_time, served
 from firewall.decision.tracks import Tracks
 from firewall.engines import check_device, open_engine
-from firewall.errors import UsageError
 from firewall.regions import build
 from firewall.screening import Firewall
 from firewall.server import HostNames, HttpServer, Monitor, create_app, parse_address
 from firewall.service.loop import Service
 from firewall.service.signals import reopen_on_hangup, stop_on_signals
-from firewall.sinks import JsonLines, Sink
+from firewall.sinks import Sink, open_outputs
 from firewall.sources import Capture, parse
 from firewall.sweep.keyed import sweep_notice
 
-__all__ = ["DEADLINE_MS", "serve", "verdict_lines"]
+__all__ = ["DEADLINE_MS", "serve"]
 
 #: Milliseconds after capture at which a verdict on a live frame is too late: one frame at 30 Hz.
 DEADLINE_MS = 33.0
@@ -57,12 +54,19 @@ def serve(settings: Settings, say: Callable[[str], None]) -> None:
         settings.regions, settings.region_detector, device=settings.device, threads=settings.threads, bundle=loaded
     )
     with ExitStack() as stack:
-        sinks: list[Sink] = []
-        lines = verdict_lines(settings)
-        if lines is not None:
-            sinks.append(lines)
-            stack.enter_context(reopen_on_hangup(lines))
+        outputs = open_outputs(
+            settings.output,
+            camera=settings.camera_name,
+            operator=settings.operator,
+            lossless=not spec.live,
+            say=say,
+        )
+        closing = stack.enter_context(ExitStack())
+        closing.callback(outputs.close)  # unless the service comes to do it
+        stack.enter_context(reopen_on_hangup(outputs))
+        sinks: list[Sink] = [outputs]
         monitor = Monitor(source=spec.name, bundle=settings.bundle, live=spec.live, deadline_ms=deadline_ms)
+        monitor.set_outputs(outputs.health)
         sinks.append(monitor)
         if address is not None:
             server = HttpServer(create_app(monitor, host=address[0], names=settings.http_names), *address)
@@ -95,11 +99,6 @@ def serve(settings: Settings, say: Callable[[str], None]) -> None:
                 say(f"drift: {state.line()}; thresholds may not hold here: calibrate on images of this camera")
             shown = state
 
-        def beat() -> None:
-            monitor.beat()
-            if lines is not None:
-                lines.tick()
-
         if drift is not None:
             monitor.set_drift(shown)
         capture = stack.enter_context(Capture(spec, settings.capture))
@@ -110,32 +109,15 @@ def serve(settings: Settings, say: Callable[[str], None]) -> None:
             sinks,
             deadline_ms=deadline_ms,
             max_frames=settings.max_frames,
-            heartbeat=beat,
+            heartbeat=monitor.beat,
             tracks=Tracks(served(tracks, settings.confirm)) if follow else None,
             drift=None if drift is None else Drift(drift),
             drift_told=show_drift,
             drift_every=_DRIFT_EVERY if moving else 1,
+            camera=settings.camera_name,
         )
         with stop_on_signals(service):
             monitor.set_ready(True, "guarding")
+            closing.pop_all()
             summary = service.run()
     say(summary.line())
-
-
-def verdict_lines(settings: Settings) -> JsonLines | None:
-    """Where `output` says that verdict lines go; None for `off`.
-
-    Raises:
-        UsageError: If that can't be written.
-    """
-    if settings.output == "off":
-        return None
-    if settings.output in ("-", "jsonl:-"):
-        return JsonLines(sys.stdout, operator=settings.operator)
-    scheme, _, path = settings.output.partition(":")
-    if scheme != "jsonl" or not path:
-        raise UsageError(f"--output must be '-', 'off' or jsonl:PATH, got {settings.output!r}")
-    try:
-        return JsonLines.append(Path(path), operator=settings.operator)
-    except OSError as error:
-        raise UsageError(f"can't write verdict lines to {path}: {error.strerror}") from error

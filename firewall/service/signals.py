@@ -8,7 +8,7 @@ from contextlib import contextmanager
 from types import FrameType
 
 from firewall.service.loop import Service
-from firewall.sinks import JsonLines
+from firewall.sinks import Outlets
 
 __all__ = ["reopen_on_hangup", "stop_on_signals"]
 
@@ -34,16 +34,16 @@ def stop_on_signals(service: Service) -> Iterator[None]:
 
 
 @contextmanager
-def reopen_on_hangup(lines: JsonLines) -> Iterator[None]:
-    """Inside the block SIGHUP opens the file of verdict lines again, as programs that rotate log files expect.
+def reopen_on_hangup(outputs: Outlets) -> Iterator[None]:
+    """Inside the block SIGHUP opens the files of verdict lines again, as programs that rotate log files expect.
 
     Args:
-        lines: The lines. If they don't go to a file, SIGHUP keeps its meaning.
+        outputs: The outputs. If none of them writes lines to a file, SIGHUP keeps its meaning.
     """
-    if lines.path is None:
+    if not any(outlet.name.startswith("jsonl:") for outlet in outputs.outlets):
         yield
         return
-    previous = signal.signal(signal.SIGHUP, lambda *_: lines.reopen())
+    previous = signal.signal(signal.SIGHUP, lambda *_: outputs.reopen())
     try:
         yield
     finally:

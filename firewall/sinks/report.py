@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Protocol
@@ -9,7 +10,7 @@ from typing import Protocol
 from firewall.frame import Frame
 from firewall.verdict import Verdict
 
-__all__ = ["FrameReport", "Sink"]
+__all__ = ["FrameReport", "Output", "Sink"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,3 +40,30 @@ class Sink(Protocol):
 
     def close(self) -> None:
         """Flush and release; called once, also after a failure."""
+
+
+class Output(ABC):
+    """A sink with a thread of its own (firewall.sinks.outlet): it may take its time, and what it raises stops it alone.
+
+    Attributes:
+        every: Seconds between two calls of `tick` while there is nothing to report.
+    """
+
+    every = 0.5
+
+    @abstractmethod
+    def report(self, report: FrameReport) -> None:
+        """Take one report."""
+
+    @abstractmethod
+    def close(self) -> None:
+        """Flush and release; called once, also after a failure."""
+
+    def tick(self) -> None:  # noqa: B027 - most outputs have nothing to do
+        """What has to be done now and then."""
+
+    def reopen(self) -> None:  # noqa: B027 - the same
+        """Open the file again: somebody has moved it away. Called from a signal handler, so that it only notes it."""
+
+    def abandon(self) -> None:  # noqa: B027 - the same
+        """Wait no longer for who takes nothing; called from another thread, when the guard ends."""

@@ -221,3 +221,74 @@ def test_a_program_whose_output_nobody_takes_says_so_once() -> None:
         sink.report(report(RELEASED))
     sink.close()
     assert stream.closed
+
+
+def test_a_file_that_is_full_makes_room_for_a_new_one(tmp_path: Path) -> None:
+    """Rotation by size: no line is cut or lost, no file is larger than asked, and only so many are kept."""
+    path = tmp_path / "v.jsonl"
+    sink = JsonLines.append(path, size=4096, keep=2)
+    for _ in range(30):
+        sink.report(report(RELEASED, WITHHELD))
+    sink.close()
+    files = [path, tmp_path / "v.1.jsonl", tmp_path / "v.2.jsonl"]
+    assert sorted(tmp_path.iterdir()) == sorted(files)
+    for file in files:
+        assert file.stat().st_size <= 4096 and set(labels(file)) == {14, None}
+    whole = JsonLines.append(tmp_path / "all.jsonl", size=4096, keep=100)
+    for number in range(30):
+        whole.report(report(Verdict("cam", number, (1, 2, 3, 4))))
+    whole.close()
+    older = sorted(tmp_path.glob("all.*.jsonl"), key=lambda file: -int(file.name.split(".")[1]))
+    told = [
+        json.loads(line)["sequence"]
+        for file in [*older, tmp_path / "all.jsonl"]
+        for line in file.read_text().splitlines()
+    ]
+    assert told == list(range(30)) and len(older) > 1
+
+
+def test_a_report_larger_than_a_file_may_be_stands_alone(tmp_path: Path) -> None:
+    """It is written all the same: a line is never cut. A device is never rotated."""
+    sink = JsonLines.append(tmp_path / "v.jsonl", size=4096, keep=2)
+    sink.report(report(*[WITHHELD] * 40))
+    sink.report(report(RELEASED))
+    sink.close()
+    assert labels(tmp_path / "v.jsonl") == [14] and len(labels(tmp_path / "v.1.jsonl")) == 40
+    null = JsonLines.append(Path("/dev/null"), size=4096)
+    for _ in range(9):
+        null.report(report(RELEASED, WITHHELD))
+    null.close()
+
+
+def test_a_reader_that_takes_nothing_can_be_left() -> None:
+    """A pipe that is full: the write waits, until it is abandoned; what the reader finds later are whole lines and the
+    beginning of one."""
+    reading, writing = os.pipe()
+    sink = JsonLines(os.fdopen(writing, "w"))
+    many = report(*[WITHHELD] * 400)  # more than a pipe holds
+    threading.Timer(0.3, sink.abandon).start()
+    with pytest.raises(FirewallError, match="nobody reads the verdict lines"):
+        sink.report(many)
+    sink.close()
+    with os.fdopen(reading) as pipe:
+        *whole, _ = pipe.read().split("\n")
+    assert len(whole) > 50 and all(json.loads(line)["source"] == "c\xe4m" for line in whole)
+
+
+def test_a_slow_reader_gets_all(tmp_path: Path) -> None:
+    """Written in parts that a pipe takes at once, in order and none twice."""
+    reading, writing = os.pipe()
+    sink = JsonLines(os.fdopen(writing, "w"))
+    got: list[str] = []
+
+    def read() -> None:
+        with os.fdopen(reading) as pipe:
+            time.sleep(0.2)
+            got.extend(pipe)
+
+    reader = threading.Thread(target=read)
+    reader.start()
+    sink.report(report(*[Verdict("cam", number, (1, 2, 3, 4)) for number in range(400)]))
+    sink.close()
+    reader.join()
+    assert [json.loads(line)["sequence"] for line in got] == list(range(400))

@@ -4,42 +4,21 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass, field
-from enum import Enum
 
 from firewall.frame import Region
+from firewall.verdict.line import SCHEMA, VerdictLine
+from firewall.verdict.reason import Reason
+from firewall.verdict.stamp import Stamp
 
 __all__ = ["Reason", "Verdict"]
 
-
-class Reason(str, Enum):
-    """Why a label was released or withheld. Few and fixed, so that they can be counted; see also `Verdict.detail`."""
-
-    BENIGN = "benign"
-    SUSPICIOUS = "suspicious"
-    NOT_A_SIGN = "not a sign"
-    OBSTRUCTED = "obstructed"
-    LOW_CONTRAST = "too little contrast"
-    CONTRADICTORY = "contradictory"
-    UNCERTIFIED = "not certified"
-    UNCONFIRMED = "not confirmed yet"
-    REVOKED = "revoked"
-    LATE = "late"
-    NOTHING_FOUND = "nothing found"
-    BAD_IMAGE = "bad image"
-    SOURCE_ERROR = "source error"
-    STALE = "stale"
-    ENGINE_ERROR = "engine error"
-    DETECTOR_ERROR = "detector error"
-    UNKNOWN = "unknown"
-
-    def __str__(self) -> str:
-        return self.value
+_UNSTAMPED = Stamp()
 
 
 @dataclass(frozen=True, slots=True)
 class Verdict:
-    """One verdict. The last seven fields are only for the operator: whoever knows a detector's scores can attack it
-    (Sun et al.).
+    """One verdict. The fields from `suspicion` on are only for the operator: whoever knows a detector's scores can
+    attack it (Sun et al.).
 
     Attributes:
         source: The frame's source.
@@ -53,6 +32,10 @@ class Verdict:
         latency_ms: Milliseconds from capture until the verdict was handed out.
         unsigned: Nobody who is trusted here vouches for the bundle that judged (firewall.bundle.trust). Only then does
             the verdict line have this key.
+        track: Number of the track that the sign is followed by; None if it isn't followed.
+        frames_seen: Frames of the track in which the sign was judged so far.
+        stamp: When and where the frame was captured, and what judged it; None until the verdict is handed out. Doesn't
+            count when verdicts are compared.
         suspicion: How far the scores lie above what is released; above 0 withholds. None if that isn't known.
         scores: Detector -> score, higher is more suspicious.
         evidence: Detector -> what its score counts for the suspicion, if the bundle makes one of all scores.
@@ -73,6 +56,9 @@ class Verdict:
     detail: str = ""
     latency_ms: float = 0.0
     unsigned: bool = False
+    track: int | None = None
+    frames_seen: int | None = None
+    stamp: Stamp | None = field(default=None, compare=False)
     suspicion: float | None = None
     scores: dict[str, float] = field(default_factory=dict)
     evidence: dict[str, float] = field(default_factory=dict)
@@ -93,17 +79,28 @@ class Verdict:
             operator: Add the fields that are only for the operator.
 
         Returns:
-            Key -> value; numbers that are not finite are None.
+            Key -> value as VerdictLine has them; numbers that are not finite are None.
         """
-        line: dict[str, object] = {
+        stamp = self.stamp or _UNSTAMPED
+        bundle = stamp.bundle
+        line: VerdictLine = {
             "source": self.source,
             "sequence": self.sequence,
             "region": list(self.region),
-            "decision": self.decision,
+            "decision": "release" if self.released else "withhold",
             "label": self.label if self.released else None,
             "label_name": self.label_name if self.released else None,
             "reason": f"{self.reason}: {self.detail}" if self.detail else str(self.reason),
-            "latency_ms": round(self.latency_ms, 3),
+            "latency_ms": _finite(self.latency_ms, 3),
+            "schema": SCHEMA,
+            "time": stamp.time,
+            "monotonic_ns": stamp.monotonic_ns,
+            "camera": stamp.camera,
+            "frame_id": stamp.frame_id,
+            "track": self.track,
+            "frames_seen": self.frames_seen,
+            "bundle": None if bundle is None else {"name": bundle.name, "version": bundle.version, "hash": bundle.hash},
+            "age_ms": _finite(stamp.age_ms, 3),
         }
         if self.unsigned:
             line["unsigned"] = True
@@ -116,8 +113,9 @@ class Verdict:
             line["classified"] = self.classified
             if self.nonce is not None:
                 line["nonce"] = self.nonce
-        return line
+            line["stages_ms"] = {stage: round(seconds * 1e3, 3) for stage, seconds in stamp.stages.items()}
+        return {**line}
 
 
-def _finite(value: float | None) -> float | None:
-    return None if value is None or not math.isfinite(value) else round(value, 6)
+def _finite(value: float | None, digits: int = 6) -> float | None:
+    return None if value is None or not math.isfinite(value) else round(value, digits)

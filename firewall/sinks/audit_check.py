@@ -1,0 +1,131 @@
+"""Is an audit log as it was written? Reads the files alone; whoever has them and the public key can ask."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import re
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from firewall.bundle.signature import PublicKey, verified_by
+from firewall.errors import UsageError
+from firewall.sinks.audit_log import NOTHING, SIGNED, audit_files
+
+__all__ = ["AuditFindings", "check_audit"]
+
+_SEALED = re.compile(rb'(.*),"hash":"([0-9a-f]{64})"\}', re.DOTALL)
+
+
+@dataclass
+class AuditFindings:
+    """What was found.
+
+    Attributes:
+        files: Files that were read.
+        records: Whole lines in them.
+        vouched: Records that a signature of a trusted key vouches for, their own file's or a later one's.
+        faults: What can't have been written so, one line each: a line that was changed, left out or moved.
+        notes: What an honest log can show too: a file that a crash cut off, older files that were deleted.
+        last: The hash of the last record; whoever notes it down elsewhere notices when the end is cut off.
+    """
+
+    files: int = 0
+    records: int = 0
+    vouched: int = 0
+    faults: list[str] = field(default_factory=list)
+    notes: list[str] = field(default_factory=list)
+    last: str = NOTHING
+
+    def lines(self, *, signed: bool) -> list[str]:
+        """All of it for people; signed: whether signatures were looked at."""
+        vouched = (
+            f"signatures vouch for the first {self.vouched}"
+            if signed
+            else "no key was given (--trust), so nothing says that it wasn't written again as a whole"
+        )
+        return [
+            *(f"fault: {each}" for each in self.faults),
+            *(f"note: {each}" for each in self.notes),
+            f"{self.records} records in {self.files} files; {vouched}; the last hash is {self.last}",
+        ]
+
+
+def check_audit(folder: Path, keys: tuple[PublicKey, ...] = ()) -> AuditFindings:
+    """Check a whole audit log.
+
+    Args:
+        folder: The log's folder.
+        keys: Public keys whose signatures count; without any, signatures are not looked at.
+
+    Returns:
+        What was found; it is in order if there are no faults.
+
+    Raises:
+        UsageError: If the folder can't be read or holds no audit log.
+    """
+    found = AuditFindings()
+    try:
+        files = audit_files(folder)
+        contents = {number: files[number].read_bytes() for number in sorted(files)}
+    except OSError as error:
+        raise UsageError(f"can't read the audit log {folder}: {error.strerror}") from error
+    if not contents:
+        raise UsageError(f"{folder} holds no audit log (audit-00000001.jsonl and so on)")
+    first = min(contents)
+    if first > 1:
+        found.notes.append(f"files 1 to {first - 1} are not there; they were deleted, by the guard or by somebody")
+    before: str | None = NOTHING if first == 1 else None
+    for number, content in contents.items():
+        if number > first and number - 1 not in contents:
+            found.faults.append(f"{files[number].name}: the file before it is missing")
+            before = None
+        found.files += 1
+        _check_file(found, files[number], content, before, last=number == max(contents))
+        before = hashlib.sha256(content).hexdigest()
+        _check_signature(found, files[number], content, keys)
+    return found
+
+
+def _check_file(found: AuditFindings, path: Path, content: bytes, before: str | None, *, last: bool) -> None:
+    *lines, rest = content.split(b"\n")
+    if rest:
+        found.notes.append(f"{path.name} ends in the middle of a line: a crash, or a full disk")
+    stopped, expected = False, before
+    for number, line in enumerate(lines, 1):
+        record = _record(line)
+        where = f"{path.name}, line {number}"
+        if record is None:
+            found.faults.append(f"{where}: it was changed")
+            expected = None
+            continue
+        if expected is not None and record.get("previous") != expected:
+            found.faults.append(f"{where}: it does not follow what is before it")
+        if record.get("number") != number:
+            found.faults.append(f"{where}: it is record {record.get('number')}; lines are missing, or were moved")
+        expected = found.last = record["hash"]
+        stopped = record.get("event") == "stop"
+        found.records += 1
+    if not stopped and not rest:
+        found.notes.append(
+            f"{path.name} ends without saying so: " + ("the guard runs, or a crash" if last else "a crash")
+        )
+
+
+def _record(line: bytes) -> dict[str, Any] | None:
+    sealed = _SEALED.fullmatch(line)
+    if sealed is None or hashlib.sha256(sealed[1] + b"}").hexdigest() != sealed[2].decode():
+        return None
+    record: dict[str, Any] = json.loads(line)
+    return record
+
+
+def _check_signature(found: AuditFindings, path: Path, content: bytes, keys: tuple[PublicKey, ...]) -> None:
+    signature = path.with_name(path.name + SIGNED)
+    if not keys or not signature.is_file():
+        return
+    if verified_by(content, signature.read_bytes(), keys) is None:
+        found.faults.append(f"{path.name}: its signature is not that of a trusted key over these bytes")
+    else:
+        found.vouched = found.records

@@ -1,0 +1,124 @@
+"""What `--output` says, opened: `-`, `jsonl:`, `video:`, `mcap:`, `audit:`, `mqtt://`, `mqtts://` and `can://`."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable, Sequence
+from functools import partial
+from pathlib import Path
+
+from firewall.errors import UsageError
+from firewall.sinks.json_lines import JsonLines
+from firewall.sinks.options import path_and_options, shown
+from firewall.sinks.outlet import Outlet, Outlets
+from firewall.sinks.report import Output
+
+__all__ = ["GRAMMAR", "open_outputs"]
+
+#: What can be named.
+GRAMMAR = (
+    "'-' (stdout), 'off', jsonl:PATH, video:PATH.mp4, mcap:PATH.mcap, audit:FOLDER, mqtt://HOST[:PORT][/PREFIX], "
+    "mqtts://... or can://CHANNEL"
+)
+_STREAMS = ("-", "jsonl:-")
+_ROTATED = ("size", "keep")
+_SUFFIX = {"video": "mp4", "mcap": "mcap"}
+_PICTURES = 8  # reports with pixels in a queue, each some megabytes
+
+
+def open_outputs(
+    named: Sequence[str],
+    *,
+    camera: str,
+    operator: bool = False,
+    lossless: bool = False,
+    say: Callable[[str], None] = lambda _: None,
+) -> Outlets:
+    """Open all outputs, each with a queue and thread of its own.
+
+    Args:
+        named: What GRAMMAR has; `off` is nothing.
+        camera: Name of the camera, for topics.
+        operator: Add suspicion and detector scores to the verdict lines.
+        lossless: Whether the source waits, so that no report need be dropped.
+        say: Prints one line for the operator.
+
+    Returns:
+        The outputs.
+
+    Raises:
+        UsageError: If one can't be understood or written, or stands there twice.
+        MissingExtraError: If the package that one needs is not installed.
+    """
+    wanted = [text for text in named if text != "off"]
+    opened: list[Outlet] = []
+    try:
+        for text in wanted:
+            outlet = _open(text, camera, operator, lossless, say)
+            places = [_place(each.name) for each in opened]
+            opened.append(outlet)
+            if _place(outlet.name) in places:
+                raise UsageError(f"--output {outlet.name} is named twice; name each output once")
+    except BaseException:
+        Outlets(opened).close()
+        raise
+    return Outlets(opened)
+
+
+def _place(name: str) -> str:
+    """Where an output of this name ends up; the same for two spellings of one file."""
+    path = name.partition(":")[2]
+    return name if not path or path.startswith("//") else str(Path(path).resolve())
+
+
+def _open(text: str, camera: str, operator: bool, lossless: bool, say: Callable[[str], None]) -> Outlet:
+    scheme, colon, rest = text.partition(":")
+    if text in _STREAMS:
+        return Outlet("-", lambda: JsonLines(sys.stdout, operator=operator), again=False, lossless=lossless, say=say)
+    if scheme in ("mqtt", "mqtts") and rest.startswith("//"):
+        from firewall.sinks.mqtt import MqttTarget
+
+        broker = MqttTarget(text, camera=camera, operator=operator)
+        return Outlet(broker.name, broker.connect, network=True, lossless=lossless, say=say)
+    if scheme == "can" and rest.startswith("//"):
+        from firewall.sinks.can_bus import CanTarget
+
+        bus = CanTarget(text)
+        return Outlet(bus.name, bus.connect, network=True, lossless=lossless, say=say)
+    if scheme == "audit" and rest:
+        return _audit(text, operator, lossless, say)
+    if scheme not in ("jsonl", "video", "mcap") or not colon or not rest:
+        raise UsageError(f"--output must be {GRAMMAR}, got {shown(text)!r}")
+    path, options = path_and_options(text, _ROTATED)
+    size, keep = options.size("size"), options.whole("keep", 5 if scheme == "jsonl" else 10, 1, 10_000)
+    try:
+        if scheme == "jsonl":
+            lines = partial(JsonLines.append, path, operator=operator, size=size, keep=keep, wait=lossless)
+            # A pipe's reader may come later, and come back.
+            return Outlet(f"jsonl:{path}", lines, network=path.is_fifo() and not lossless, lossless=lossless, say=say)
+        if path.suffix.lower() != f".{_SUFFIX[scheme]}":
+            raise UsageError(f"--output {text}: the file's name must end with .{_SUFFIX[scheme]}")
+        if scheme == "video":
+            from firewall.sinks.video import AnnotatedVideo
+
+            recording: Callable[[], Output] = partial(AnnotatedVideo, path, size=size, keep=keep)
+        else:
+            from firewall.sinks.mcap_file import McapFile
+
+            recording = partial(McapFile, path, camera=camera, operator=operator, size=size, keep=keep)
+        return Outlet(f"{scheme}:{path}", recording, limit=_PICTURES, pixels=True, lossless=lossless, say=say)
+    except OSError as error:
+        what = "verdict lines" if scheme == "jsonl" else scheme
+        raise UsageError(f"can't write {what} to {path}: {error.strerror}") from error
+
+
+def _audit(text: str, operator: bool, lossless: bool, say: Callable[[str], None]) -> Outlet:
+    from firewall.bundle.signature import read_passphrase, read_private
+    from firewall.sinks.audit_log import AuditLog
+
+    folder, options = path_and_options(text, (*_ROTATED, "key", "passphrase_file"))
+    size, keep = options.size("size") or 16 << 20, options.whole("keep", 100, 2, 100_000)
+    file, passphrase = options.text("key", ""), options.text("passphrase_file", "")
+    key = read_private(Path(file), read_passphrase(Path(passphrase) if passphrase else None)) if file else None
+    log = partial(AuditLog, folder, operator=operator, size=size, keep=keep, key=key)
+    return Outlet(f"audit:{folder}", log, lossless=lossless, say=say)
