@@ -113,7 +113,9 @@ def test_lines_of_serve_fit_the_schema(schema: dict[str, Any]) -> None:
     lines = [json.loads(line) for line in printed.splitlines()]
     check(schema, lines, operator=True)
     assert {"release", "withhold"} == {line["decision"] for line in lines}
-    assert {line["camera"] for line in lines} == {"front_left"} and {line["bundle"]["version"] for line in lines} == {4}
+    assert {line["camera"] for line in lines} == {"front_left"} and len(
+        {line["bundle"]["version"] for line in lines}
+    ) == 1
     moments = [line["monotonic_ns"] for line in lines]
     assert moments == sorted(moments)
     times = [line["time"] for line in lines]
