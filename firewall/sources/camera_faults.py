@@ -75,10 +75,12 @@ def _cells(pixels: Pixels, size: int) -> _Cells:
 
 def _is_one_colour(pixels: Pixels, size: int) -> bool:
     """Of cells that have one brightness: have they one colour? Asked of single pixels, whose noise is larger."""
-    some = pixels[::size, ::size].reshape(-1, 3).astype(np.float32)
-    off = np.abs(some - np.median(some, axis=0))
-    noise = np.minimum(np.median(off, axis=0) / _MEDIAN, _LOUDEST)
-    return bool(np.all(np.mean(off > _ONE_COLOUR + 6 * noise, axis=0) <= 2 * _STRAY))
+    some = pixels[::size, ::size].astype(np.float32)
+    off = np.abs(some - np.median(some, axis=(0, 1)))
+    apart = np.abs(np.diff(some, axis=1)).reshape(-1, 3)
+    noise = np.median(apart, axis=0) / (_MEDIAN * math.sqrt(2)) if len(apart) else np.zeros(3)
+    limit = _ONE_COLOUR + 6 * np.minimum(noise, _LOUDEST)
+    return bool(np.all(np.mean(off > limit, axis=(0, 1)) <= 2 * _STRAY))
 
 
 def _detail(cells: _Cells) -> float:

@@ -70,8 +70,8 @@ def test_two_colours_of_one_brightness_are_not_blank() -> None:
 
 
 @pytest.mark.parametrize("size", SIZES)
-@pytest.mark.parametrize("bright", [30, 70, 130, 200])
-@pytest.mark.parametrize("sigma", [0, 2, 5, 10])
+@pytest.mark.parametrize("bright", [30, 130, 200])
+@pytest.mark.parametrize("sigma", [0, 2, 10])
 def test_a_covered_lens_is_blocked(size: tuple[int, int], bright: float, sigma: float) -> None:
     """Whatever the light that comes through, and the noise; as a JPEG of low quality, too."""
     pixels = noisy(shade(*size, 10, bright), sigma)
