@@ -26,8 +26,8 @@ _CELLS = 6000  # of 13x13 pixels in a frame of 1360x800
 _SMALLEST = 4  # pixels: over smaller cells noise doesn't average out
 _ROWS = 4  # of each cell that are looked at
 # All in steps of 0..255.
-_ONE_COLOUR, _WHITE, _DETAIL, _SURE = 6.0, 235.0, 4.0, 16.0
-# Shares of the cells. Stray lights in a blank frame; detail in a blocked one; white in an over-exposed one.
+_ONE_COLOUR, _WHITE, _DETAIL, _SURE, _EDGE = 6.0, 235.0, 4.0, 16.0, 40.0
+# Shares of the cells. Stray lights or edges; detail in a blocked one; white in an over-exposed one.
 _STRAY, _FEATURELESS, _DAZZLED = 0.001, 0.005, 0.6
 # Standard deviations of noise that are never taken for detail, or for a second colour; how they are told by quantiles.
 _NOISE, _MEDIAN, _QUARTILE = 4.0, 0.6745, 0.3186
@@ -54,7 +54,7 @@ def picture_fault(pixels: Pixels) -> str | None:
     if float(np.mean(np.abs(cells - np.median(cells)) > _ONE_COLOUR)) <= _STRAY and _is_one_colour(pixels, size):
         red, green, blue = (round(float(value)) for value in np.median(pixels[::size, ::size], axis=(0, 1)))
         found.append(f"blank: all of the picture has one colour, ({red}, {green}, {blue})")
-    elif not found and _detail(cells) < _FEATURELESS:
+    elif not found and _is_featureless(cells):
         found.append("blocked: there is next to no detail in the picture")
     return ", ".join(found) or None
 
@@ -70,7 +70,8 @@ def _cells(pixels: Pixels, size: int) -> _Cells:
     summed = np.zeros((height, width), np.uint32)
     for column in range(size * 3):  # strided sums are several times faster than a sum over a short last axis
         summed += strips[:, column :: size * 3]
-    return summed.astype(np.float32) / np.float32(len(rows) * size * 3)
+    cells: _Cells = summed.astype(np.float32) / np.float32(len(rows) * size * 3)
+    return cells
 
 
 def _is_one_colour(pixels: Pixels, size: int) -> bool:
@@ -83,13 +84,14 @@ def _is_one_colour(pixels: Pixels, size: int) -> bool:
     return bool(np.all(np.mean(off > limit, axis=(0, 1)) <= 2 * _STRAY))
 
 
-def _detail(cells: _Cells) -> float:
-    """Share of the cells that differ from the mean of their neighbours, left and right or above and below."""
+def _is_featureless(cells: _Cells) -> bool:
+    """Do nearly all cells have the mean brightness of their neighbours, left and right or above and below?"""
     if min(cells.shape) < 3:
-        return 1.0
+        return False
     middle = 2 * cells[1:-1, 1:-1]
     across, down = middle - cells[1:-1, :-2] - cells[1:-1, 2:], middle - cells[:-2, 1:-1] - cells[2:, 1:-1]
     bend = np.maximum(np.abs(across, out=across), np.abs(down, out=down))
     # Noise bends all cells alike, a scene some of them much more than most. So the flattest cells tell the noise.
     noise = float(np.partition(across, across.size // 4, axis=None)[across.size // 4]) / _QUARTILE
-    return float(np.mean(bend > min(max(_DETAIL, _NOISE * noise), _SURE)))
+    detail, edges = (float(np.mean(bend > limit)) for limit in (min(max(_DETAIL, _NOISE * noise), _SURE), _EDGE))
+    return detail < _FEATURELESS and edges <= _STRAY

@@ -117,6 +117,15 @@ def test_real_roads_show_something() -> None:
             assert picture_fault(np.clip(seen * 255, 0, 255).astype(np.uint8)) is None, number
 
 
+def test_a_few_lights_at_night_show_something() -> None:
+    """Six lamps and a lit sign, sharp against the dark: little detail, and no hand has edges."""
+    pixels = noisy(np.full((800, 1360, 3), 4.0), 3)
+    for number in range(6):
+        pixels[100 + 40 * number :, 150 * number + 30 :][:14, :14] = 230
+    pixels[300:330, 1100:1130] = (200, 60, 40)
+    assert picture_fault(pixels) is None
+
+
 def test_the_demo_shows_something(demo_frames: list[Pixels]) -> None:
     """By day and made dark, as it is and with a sensor's noise."""
     for pixels in demo_frames[:40:5]:
