@@ -117,6 +117,13 @@ def test_real_roads_show_something() -> None:
             assert picture_fault(np.clip(seen * 255, 0, 255).astype(np.uint8)) is None, number
 
 
+def test_a_sign_of_the_same_brightness_is_seen() -> None:
+    """Pure red on grey: the sum of the channels is nearly the same, the colour is not."""
+    pixels = np.full((300, 500, 3), 90, np.uint8)
+    pixels[100:140, 200:240] = (255, 0, 0)
+    assert picture_fault(pixels) is None and picture_fault(noisy(pixels, 2)) is None
+
+
 def test_a_few_lights_at_night_show_something() -> None:
     """Six lamps and a lit sign, sharp against the dark: little detail, and no hand has edges."""
     pixels = noisy(np.full((800, 1360, 3), 4.0), 3)
