@@ -5,7 +5,8 @@
     - ConfigError              a settings file or environment variable that does not fit the schema
     - SourceUriError           a source URI that names nothing we can open
   + ImageError                 pixels that can't be judged: wrong shape, type or size, not an image
-    - StaleError               a frame that is not new: its camera repeats a picture, or a part of one
+    - StaleError               a frame that is not new: its time stamp goes back, or it repeats a part of one before
+    - CameraFaultError         a frame of a camera that is frozen, repeating, blank, blocked or over-exposed
   + SourceError                a camera, stream or file that can't be opened or stopped giving frames
   + BundleError                a bundle that is missing, altered, incomplete or of another format version
   + EngineError                a network that can't be loaded, or gave no usable output
@@ -17,6 +18,7 @@ from __future__ import annotations
 
 __all__ = [
     "BundleError",
+    "CameraFaultError",
     "ConfigError",
     "DataError",
     "EngineError",
@@ -56,6 +58,10 @@ class ImageError(FirewallError):
 
 class StaleError(ImageError):
     """A frame that shows what was seen before, not what there is now."""
+
+
+class CameraFaultError(ImageError):
+    """A frame of a camera that doesn't show what is before it, or showed nothing of it a moment ago."""
 
 
 class SourceError(FirewallError):

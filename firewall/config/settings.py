@@ -92,16 +92,21 @@ _HTTP, _OUTPUT = "127.0.0.1:8080", "-"
 
 
 class CaptureSettings(Strict):
-    """How long the firewall waits for a source, in seconds; `stale_rows` is a share. 0 turns the last two off."""
+    """How long the firewall waits for a source, in seconds; and when its frames are refused.
+
+    0 turns `frozen_after`, `stale_rows` and `good_frames` off.
+    """
 
     open_timeout: float = Field(5.0, gt=0, le=120, description="longest wait for a source to open")
     read_timeout: float = Field(2.0, gt=0, le=120, description="longest wait for the next frame of a live source")
     first_delay: float = Field(0.2, gt=0, le=60, description="wait before the first restart of a failed capture")
     longest_delay: float = Field(10.0, gt=0, le=600, description="the wait doubles with each failure up to this")
     frozen_after: float | None = Field(
-        None, ge=0, le=3600, description="live without a new picture: stale; default 2, a network stream 10"
+        None, ge=0, le=3600, description="live without a new picture: a fault; default 2, a network stream 10"
     )
     stale_rows: float = Field(0.125, ge=0, le=1, description="share of its rows a camera may repeat; 0 = any")
+    camera_faults: bool = Field(True, description="withhold what a blank, blocked or over-exposed camera shows")
+    good_frames: int = Field(5, ge=0, le=1000, description="good frames withheld after a camera fault has gone")
 
 
 def load_region_detector(file: Path) -> RegionDetectorSettings:

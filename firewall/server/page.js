@@ -21,6 +21,7 @@
     "bad image": "The image can't be judged.",
     "source error": "The source gave no frame.",
     "stale": "The camera shows an old picture.",
+    "camera fault": "The camera shows nothing new, or next to nothing: it is frozen, blank, blocked or over-exposed.",
     "engine error": "The classifier failed.",
     "detector error": "A detector failed.",
     "unknown": "No reason was given.",
@@ -337,7 +338,7 @@
     if (why) why.textContent = sighting.detail || WHY[sighting.reason] || "";
     const frames = first === last ? `frame ${whole.format(last)}` : `frames ${whole.format(first)} – ${whole.format(last)}`;
     const facts = [clock(sighting.began), frames];
-    if (!["source error", "stale"].includes(sighting.reason)) facts.push(ms(sighting.latency_ms)); // without a frame there is no latency
+    if (!["source error", "stale", "camera fault"].includes(sighting.reason)) facts.push(ms(sighting.latency_ms)); // without a frame there is no latency
     item.querySelector(".meta").textContent = facts.join("  ·  ");
     return item;
   }

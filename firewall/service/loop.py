@@ -35,6 +35,7 @@ _SAMPLED = (
     Reason.DETECTOR_ERROR,
     Reason.ENGINE_ERROR,
 )
+_FAILED = {"failed": Reason.SOURCE_ERROR, "stale": Reason.STALE, "fault": Reason.CAMERA_FAULT}
 #: The drift monitor ignores tracks of fewer frames: many of them are not signs and only flicker.
 _LONG_ENOUGH = 3
 
@@ -213,7 +214,7 @@ class Service:
             failure.source,
             failure.sequence,
             (0, 0, 0, 0),
-            reason=Reason.STALE if failure.stale else Reason.SOURCE_ERROR,
+            reason=_FAILED[failure.kind],
             detail=failure.detail,
             latency_ms=(time.monotonic() - failure.at) * 1e3,
         )

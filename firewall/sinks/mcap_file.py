@@ -32,7 +32,14 @@ _CHUNK = 1 << 18
 _QUALITY = 90  # of the JPEG pictures
 _STATUS_EVERY = 1.0  # seconds
 _OK, _ERROR = 0, 2
-_BROKEN = (Reason.SOURCE_ERROR, Reason.STALE, Reason.ENGINE_ERROR, Reason.BAD_IMAGE, Reason.UNKNOWN)
+_BROKEN = (
+    Reason.SOURCE_ERROR,
+    Reason.STALE,
+    Reason.CAMERA_FAULT,
+    Reason.ENGINE_ERROR,
+    Reason.BAD_IMAGE,
+    Reason.UNKNOWN,
+)
 
 
 class McapFile(Output):

@@ -17,7 +17,7 @@ import time
 from contextlib import suppress
 from dataclasses import asdict, dataclass
 from types import TracebackType
-from typing import TYPE_CHECKING, Any, NamedTuple, final
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple, final
 
 import numpy as np
 
@@ -36,7 +36,8 @@ LONGEST_WAIT = 0.5
 _START_TIMEOUT = 20.0  # for Python and its imports on a busy machine; the source is not touched before
 _GRACE = 0.5  # the capture process knows the time-outs too, and says better what happened
 _CLOSE_TIMEOUT = 2.0
-_TOLD = ("open_timeout", "read_timeout", "frozen_after", "stale_rows")  # what the capture process has to know
+# What the capture process has to know.
+_TOLD = ("open_timeout", "read_timeout", "frozen_after", "stale_rows", "camera_faults", "good_frames")
 _TRIES = 3  # of a file that kills its reader at the same frame again and again
 
 # -I: neither the current folder nor the user's environment may slip modules in; the path is our own.
@@ -56,14 +57,15 @@ class Failure:
         sequence: The number the frame would have had.
         at: `time.monotonic()` in seconds.
         detail: One line.
-        stale: There was a frame, but it shows what was seen before.
+        kind: failed: there was no frame. stale: there was one, but it shows what was seen before. fault: its camera is
+            frozen, repeating, blank, blocked or over-exposed, or was so a moment ago; `detail` begins with which.
     """
 
     source: str
     sequence: int
     at: float
     detail: str
-    stale: bool = False
+    kind: Literal["failed", "stale", "fault"] = "failed"
 
 
 @dataclass(frozen=True)
@@ -233,10 +235,10 @@ class Capture:
             self._wait_for(self._patience)
         elif kind == "frame":
             return self._frame(header, message.body)
-        elif kind in ("bad", "stale"):
+        elif kind in ("bad", "stale", "fault"):
             number = self._count(header)
             source, sequence, detail = self._source(number), self._advance(number), str(header["detail"])
-            return Failure(source, sequence, time.monotonic(), detail, stale=kind == "stale")
+            return Failure(source, sequence, time.monotonic(), detail, "failed" if kind == "bad" else kind)
         elif kind == "end":
             self.close()
             return End()

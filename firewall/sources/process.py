@@ -17,7 +17,7 @@ from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any, Protocol
 
-from firewall.errors import FirewallError, ImageError, StaleError
+from firewall.errors import CameraFaultError, FirewallError, ImageError, StaleError
 from firewall.frame import Pixels, check_pixels
 from firewall.sources.channel import Channel
 from firewall.sources.freshness import Freshness
@@ -27,6 +27,7 @@ __all__ = ["Reader", "main", "open_reader"]
 
 _LONGEST_REQUEST = 1 << 28  # the names of a folder's files go in one
 _FROZEN, _FROZEN_STREAM = 2.0, 10.0
+_NO_CAMERA = ("images", "test")  # neither a still nor the test pattern need show a scene
 _LAST_WORDS = 1.0  # seconds a reader has to close when the process has to end
 
 
@@ -110,8 +111,7 @@ class _Frames:
         except StopIteration:
             return _Reply({"kind": "end"})
         except ImageError as error:
-            kind = "stale" if isinstance(error, StaleError) else "bad"
-            return _Reply({"kind": kind, "index": index, "detail": self._explain(error)})
+            return _Reply({"kind": _kind(error), "index": index, "detail": self._explain(error)})
         except Exception as error:  # whatever a decoder throws: the parent has to hear of it
             return _Reply({"kind": "failed", "detail": self._explain(error)})
         header = {"kind": "frame", "index": index, "shape": pixels.shape, "captured_at": float(captured_at)}
@@ -209,7 +209,13 @@ def _serve(channel: Channel, requests: queue.SimpleQueue[dict[str, Any] | None])
             _pass_over(reader, start, channel)
         # Rows of an earlier frame tell of a sensor alone: what was drawn or coded may well repeat them.
         rows = order["stale_rows"] if getattr(reader, "sensor", False) else 0
-        freshness = Freshness(spec.name, frozen_after=_frozen_after(spec, order["frozen_after"]), stale_rows=rows)
+        freshness = Freshness(
+            spec.name,
+            frozen_after=_frozen_after(spec, order["frozen_after"]),
+            stale_rows=rows,
+            picture_faults=order["camera_faults"] and spec.kind not in _NO_CAMERA,
+            good_frames=order["good_frames"],
+        )
         frames = (_NewestFrame if spec.live else _Frames)(reader, explain, freshness)
     except StopIteration:
         channel.send({"kind": "end"})
@@ -227,6 +233,12 @@ def _serve(channel: Channel, requests: queue.SimpleQueue[dict[str, Any] | None])
                 return
     finally:
         frames.close()
+
+
+def _kind(error: ImageError) -> str:
+    if isinstance(error, CameraFaultError):
+        return "fault"
+    return "stale" if isinstance(error, StaleError) else "bad"
 
 
 def _frozen_after(spec: SourceSpec, asked: float | None) -> float:

@@ -24,6 +24,7 @@ class Reason(str, Enum):
     BAD_IMAGE = "bad image"
     SOURCE_ERROR = "source error"
     STALE = "stale"
+    CAMERA_FAULT = "camera fault"
     ENGINE_ERROR = "engine error"
     DETECTOR_ERROR = "detector error"
     UNKNOWN = "unknown"

@@ -26,8 +26,10 @@ PATIENCE = 60.0
 
 @pytest.fixture
 def settings() -> CaptureSettings:
-    """Patient with a busy machine, quick to start again."""
-    return CaptureSettings(open_timeout=20, read_timeout=20, first_delay=0.05, longest_delay=0.2)
+    """Patient with a busy machine, quick to start again; what tests draw need not show a scene."""
+    return CaptureSettings(
+        open_timeout=20, read_timeout=20, first_delay=0.05, longest_delay=0.2, camera_faults=False, good_frames=0
+    )
 
 
 @pytest.fixture

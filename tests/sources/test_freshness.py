@@ -12,7 +12,7 @@ from PIL import Image
 from pydantic import ValidationError
 
 from firewall.config import CaptureSettings
-from firewall.errors import StaleError
+from firewall.errors import CameraFaultError, StaleError
 from firewall.frame import Frame, Pixels
 from firewall.screening import Firewall
 from firewall.service import Service
@@ -39,7 +39,7 @@ def verdicts(freshness: Freshness, frames: list[Pixels], rate: float = 10) -> li
     def check(number: int, pixels: Pixels) -> str:
         try:
             freshness.check(pixels, 100 + number / rate)
-        except StaleError as error:
+        except (StaleError, CameraFaultError) as error:
             return str(error)
         return ""
 
@@ -50,13 +50,13 @@ def noise(seed: int, height: int = 90, width: int = 160) -> Pixels:
     return np.random.default_rng(seed).integers(0, 256, (height, width, 3), dtype=np.uint8)
 
 
-def test_a_picture_that_stays_is_stale_after_the_time_set() -> None:
+def test_a_picture_that_stays_is_a_fault_after_the_time_set() -> None:
     """Not before; and a new picture is fresh at once. 10 frames a second, 2 s."""
     said = verdicts(sensor(), [noise(0), *[noise(1)] * 30, noise(2), noise(3)])
 
     assert said[:21] == [""] * 21 and said[31:] == ["", ""]
-    assert said[21] == "camera repeats one picture: nothing new for 2.0 s"
-    assert all(said[21:31]) and said[30] == "camera repeats one picture: nothing new for 2.9 s"
+    assert said[21] == "frozen: camera: it repeats one picture, nothing new for 2.0 s"
+    assert all(said[21:31]) and said[30] == "frozen: camera: it repeats one picture, nothing new for 2.9 s"
 
 
 @pytest.mark.parametrize("period", [2, 3, 9, 10, 32, REMEMBERED, REMEMBERED + 1])
@@ -67,7 +67,10 @@ def test_a_few_pictures_by_turns_are_no_new_ones(period: int) -> None:
 
     assert any(said) == (period <= REMEMBERED)
     if any(said):
-        assert said.index(next(filter(None, said))) == period - 1 + 20
+        first = next(filter(None, said))
+        assert said.index(first) == period - 1 + 20
+        shown = min(period, 21)  # what was seen in the 2 s, the newest included
+        assert first == f"repeating: camera: it repeats {shown} pictures by turns, nothing new for 2.0 s"
 
 
 @pytest.mark.parametrize("width", [160, 161, 3, 1])
@@ -186,9 +189,9 @@ def test_what_it_costs() -> None:
     assert min(spent[REMEMBERED:]) < 1e-3
 
 
-def test_a_live_source_that_freezes_is_withheld_as_stale(guard: Firewall, settings: CaptureSettings) -> None:
-    """Through the capture process and the service: verdicts, then nothing but `stale`, with no region and no label, and
-    the source is not restarted for it."""
+def test_a_live_source_that_freezes_is_withheld(guard: Firewall, settings: CaptureSettings) -> None:
+    """Through the capture process and the service: verdicts, then nothing but `camera fault`, with no region and no
+    label, and the source is not restarted for it."""
 
     class Finder:
         def find(self, pixels: Pixels) -> list[tuple[int, int, int, int]]:
@@ -209,13 +212,14 @@ def test_a_live_source_that_freezes_is_withheld_as_stale(guard: Firewall, settin
     with Capture(parse("test://pattern?fps=50&size=64x48&freeze=10"), quick) as capture:
         summary = Service(guard, capture, Finder(), [collector], max_frames=60).run()
     reasons = [verdict.reason for verdict in collector.verdicts]
-    assert set(reasons) == {Reason.NOTHING_FOUND, Reason.STALE} and len(reasons) == 60
-    first = reasons.index(Reason.STALE)
-    assert set(reasons[first:]) == {Reason.STALE} and summary.restarts == 0 and summary.withheld["stale"] == 60 - first
+    assert set(reasons) == {Reason.NOTHING_FOUND, Reason.CAMERA_FAULT} and len(reasons) == 60
+    first = reasons.index(Reason.CAMERA_FAULT)
+    assert set(reasons[first:]) == {Reason.CAMERA_FAULT} and summary.restarts == 0
+    assert summary.withheld["camera fault"] == 60 - first
     last = collector.verdicts[-1].line()
     assert last["decision"] == "withhold" and last["label"] is None and last["region"] == [0, 0, 0, 0]
     assert str(last["reason"]).startswith(
-        "stale: test://pattern?fps=50&size=64x48&freeze=10 repeats one picture: nothing"
+        "camera fault: frozen: test://pattern?fps=50&size=64x48&freeze=10: it repeats one picture, nothing new"
     )
 
 

@@ -211,8 +211,8 @@ def test_time_stamps_have_to_rise(tmp_path: Path, read: ReadAll) -> None:
 
 
 @pytest.mark.parametrize("pictures", [1, 4])
-def test_a_camera_that_shows_its_old_buffers_is_stale(pictures: int, tmp_path: Path, read: ReadAll) -> None:
-    """One picture for ever, or those of four buffers by turns: stale after the time set, fresh with the next one."""
+def test_a_camera_that_shows_its_old_buffers_has_a_fault(pictures: int, tmp_path: Path, read: ReadAll) -> None:
+    """One picture for ever, or those of four buffers by turns: a fault after the time set, gone with the next one."""
     camera = Camera(tmp_path)
     for seed in range(6):
         camera.frame(jpeg(noise(seed)))
@@ -223,12 +223,14 @@ def test_a_camera_that_shows_its_old_buffers_is_stale(pictures: int, tmp_path: P
 
     taken = read(camera.uri, frozen_after=0.2)
     told = kinds(taken)
-    first, last = told.index("stale"), len(told) - 1 - told[::-1].index("stale")
+    first, last = told.index("fault"), len(told) - 1 - told[::-1].index("fault")
     assert told[:first] == ["frame"] * first and first > 6
-    assert set(told[first : last + 1]) == {"stale"} and last == 125
+    assert set(told[first : last + 1]) == {"fault"} and last == 125
     assert told[last + 1 :] == [*["frame"] * 6, "failed"]
-    assert "repeats one picture: nothing new for 0." in taken[first]["detail"]
-    assert "stale" not in kinds(read(camera.uri)), "0 turns it off"
+    said = ("frozen", "one picture") if pictures == 1 else ("repeating", "4 pictures by turns")
+    assert taken[first]["detail"].startswith(f"{said[0]}: ")
+    assert f"it repeats {said[1]}, nothing new for 0." in taken[first]["detail"]
+    assert "fault" not in kinds(read(camera.uri)), "0 turns it off"
 
 
 def test_rows_of_an_earlier_frame_are_stale(tmp_path: Path, read: ReadAll) -> None:
@@ -351,7 +353,7 @@ def test_a_link_is_followed_again_when_the_camera_comes_back(
         link.symlink_to(second.path)
         taken = read_until(capture, lambda item: isinstance(item, Frame) and item.pixels.mean() > 120)
     failures = [item for item in taken if isinstance(item, Failure)]
-    assert failures and "gave no frame; is it still plugged in?" in failures[0].detail and not failures[0].stale
+    assert failures and "gave no frame; is it still plugged in?" in failures[0].detail and failures[0].kind == "failed"
 
 
 def test_a_camera_that_stops_is_a_failure(tmp_path: Path, read: ReadAll) -> None:
@@ -364,14 +366,14 @@ def test_a_camera_that_stops_is_a_failure(tmp_path: Path, read: ReadAll) -> None
     assert kinds(taken) == ["frame", "failed"] and "gave no frame" in taken[-1]["detail"]
 
 
-def test_stale_frames_reach_the_caller_as_such(
+def test_a_fault_reaches_the_caller_as_such(
     tmp_path: Path,
     fake_driver: str,
     monkeypatch: pytest.MonkeyPatch,
     settings: CaptureSettings,
     read_until: Callable[..., Any],
 ) -> None:
-    """Through the capture process: a Failure that says stale, and no restart."""
+    """Through the capture process: a Failure that says fault, and no restart."""
     monkeypatch.setenv("LD_PRELOAD", fake_driver)
     camera = Camera(tmp_path)
     for _ in range(300):
@@ -379,7 +381,7 @@ def test_stale_frames_reach_the_caller_as_such(
 
     with Capture(parse(camera.uri), settings.model_copy(update={"frozen_after": 0.1})) as capture:
         taken = read_until(capture, lambda item: isinstance(item, Failure))
-        assert taken[-1].stale and "repeats one picture" in taken[-1].detail and capture.restarts == 0
+        assert taken[-1].kind == "fault" and "repeats one picture" in taken[-1].detail and capture.restarts == 0
 
 
 def blocks() -> Pixels:
