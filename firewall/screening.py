@@ -230,7 +230,7 @@ class Firewall:
             regions = [(0, 0, width, height)]
         elif not regions:
             return [self._closed(frame, (0, 0, width, height), Reason.NOTHING_FOUND)]
-        cases = [_Case(region, failure=_misplaced(region, width, height)) for region in regions]
+        cases = [_Case(region, failure=self._misfit(region, width, height)) for region in regions]
         self._classify(frame, [case for case in cases if case.failure is None], deadline, stages)
         begun = False
         for case in cases:
@@ -239,6 +239,14 @@ class Firewall:
         late, age = _passed(deadline), _age_ms(frame)
         with stages.timed("policy"):
             return [self._verdict(frame, case, late, age) for case in cases]
+
+    def _misfit(self, region: Region, frame_width: int, frame_height: int) -> tuple[Reason, str] | None:
+        """Why a region can't be judged at all."""
+        x, y, width, height = region
+        if min(width, height) < 1 or min(x, y) < 0 or x + width > frame_width or y + height > frame_height:
+            return Reason.BAD_IMAGE, f"region {region} does not lie within the {frame_width}x{frame_height} frame"
+        unfit = self.rules.unfit(region)
+        return (Reason.UNFIT, unfit) if unfit else None
 
     def _classify(self, frame: Frame, cases: Sequence[_Case], deadline: float | None, stages: Stages) -> None:
         """Classify the regions as they are, all in one batch: that is cheap, and often enough for the verdict."""
@@ -380,13 +388,6 @@ def _failure(error: Exception) -> tuple[Reason, str]:
     if isinstance(error, EngineError):
         return Reason.ENGINE_ERROR, str(error)
     return Reason.UNKNOWN, f"{type(error).__name__} while screening"
-
-
-def _misplaced(region: Region, frame_width: int, frame_height: int) -> tuple[Reason, str] | None:
-    x, y, width, height = region
-    if min(width, height) >= 1 and min(x, y) >= 0 and x + width <= frame_width and y + height <= frame_height:
-        return None
-    return Reason.BAD_IMAGE, f"region {region} does not lie within the {frame_width}x{frame_height} frame"
 
 
 def _passed(deadline: float | None, ahead: float = 0.0) -> bool:

@@ -87,6 +87,8 @@ class ConditionalSpec(Strict):
         groups: One more than edges.
         rate: Share of benign images that may be withheld, for which all this was set.
         level: Share that each limit alone withholds.
+        smallest: The least shorter side, in pixels, that the limits hold for.
+        longest: The longer side may be so many times the shorter one.
         coverage: What was measured.
         fitted: The images that took part.
     """
@@ -98,6 +100,8 @@ class ConditionalSpec(Strict):
     groups: tuple[GroupSpec, ...]
     rate: float = Field(gt=0, lt=1)
     level: float = Field(ge=0, lt=1)
+    smallest: int = Field(1, ge=1)
+    longest: float | None = Field(None, ge=1)
     coverage: tuple[CoverageSpec, ...] = Field((), max_length=4096)
     fitted: tuple[Seen, ...] = ()
 

@@ -10,6 +10,7 @@ from firewall.decision.conditional import Conditional
 from firewall.decision.fusion import Fusion
 from firewall.decision.policy import Policy
 from firewall.detectors import Detector
+from firewall.frame import Region
 
 __all__ = ["Rules"]
 
@@ -62,6 +63,27 @@ class Rules:
         if self.conditional is None:
             return self._plain
         return Policy(self.conditional.rule(self.usual if side is None else side))
+
+    def unfit(self, region: Region) -> str:
+        """Why no limits hold for a region of this shape.
+
+        A sign of a few pixels or a stretched one reads as another one, for the jurors as for the classifier, and no
+        benign image of that kind set a limit.
+
+        Args:
+            region: (x, y, width, height) in pixels.
+
+        Returns:
+            What is wrong with it and what is allowed; "" if nothing is.
+        """
+        if self.conditional is None:
+            return ""
+        spec, (short, long) = self.conditional.spec, sorted(region[2:])
+        if short < spec.smallest:
+            return f"its shorter side is {short} pixels; {spec.smallest} or more are judged"
+        if spec.longest is not None and long > spec.longest * short:
+            return f"it is {long / short:.1f} times as long as wide; up to {spec.longest:g} times is judged"
+        return ""
 
     def shares(self, scores: Mapping[str, float], side: int) -> dict[str, float]:
         """What each score counts, for the operator.

@@ -49,6 +49,7 @@ _JUDGED = frozenset(
         Reason.SUSPICIOUS,
         Reason.NOT_A_SIGN,
         Reason.OBSTRUCTED,
+        Reason.UNFIT,
         Reason.LOW_CONTRAST,
         Reason.CONTRADICTORY,
         Reason.UNCERTIFIED,

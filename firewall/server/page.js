@@ -11,6 +11,7 @@
     "suspicious": "It behaves like an adversarial example.",
     "not a sign": "A second network takes it for no sign at all, or for one of another kind.",
     "obstructed": "Something lies on the sign: a sticker, dirt, a drop or the edge of a shadow.",
+    "unfit region": "It is too small, or too long and narrow, to be judged.",
     "too little contrast": "There is too little to see for a label.",
     "contradictory": "Two boxes of the same place were taken for different things.",
     "not certified": "A sticker could have changed the label.",

@@ -14,6 +14,7 @@ class Reason(str, Enum):
     SUSPICIOUS = "suspicious"
     NOT_A_SIGN = "not a sign"
     OBSTRUCTED = "obstructed"
+    UNFIT = "unfit region"
     LOW_CONTRAST = "too little contrast"
     CONTRADICTORY = "contradictory"
     UNCERTIFIED = "not certified"

@@ -205,6 +205,8 @@ def test_a_score_that_is_no_number_withholds_with_a_reason() -> None:
         ({"power": math.inf}, "power"),
         ({"rate": 0.0}, "rate"),
         ({"groups": ()}, "groups"),
+        ({"smallest": 0}, "smallest"),
+        ({"longest": 0.5}, "longest"),
         ({"surprise": 1}, "surprise"),
     ],
 )
@@ -426,3 +428,28 @@ def test_a_certificate_is_bound_to_it(tmp_path: Path) -> None:
         for name, rate in (("a", 0.01), ("b", 0.02))
     ]
     assert found[0] != found[1]
+
+
+def test_regions_that_no_limit_holds_for_are_not_judged(tmp_path: Path, label: int, benign_sign: Pixels) -> None:
+    """Too small, or too long and narrow: the reason says so and nothing is classified. On the border they are judged,
+    and so are all shapes where the bundle says nothing."""
+    spec = made(detectors=NAMES, groups=(WIDE,), edges=(), smallest=16, longest=2.0)
+    firewall = Firewall.load(write(tmp_path / "a", spec, label), threads=1)
+    frame = Frame(np.tile(benign_sign, (4, 4, 1))[:64, :64], "test", 0, time.monotonic())
+
+    def judged(guard: Firewall, *region: int) -> Verdict:
+        return guard.screen_frame(frame, [region])[0]  # type: ignore[list-item]
+
+    for region in ((0, 0, 16, 16), (0, 0, 16, 32), (3, 3, 32, 16)):
+        assert judged(firewall, *region).reason is Reason.BENIGN
+    small, long = judged(firewall, 0, 0, 15, 16), judged(firewall, 0, 0, 33, 16)
+    assert small.reason is long.reason is Reason.UNFIT and not small.released and small.classified == 0
+    assert small.detail == "its shorter side is 15 pixels; 16 or more are judged"
+    assert long.detail == "it is 2.1 times as long as wide; up to 2 times is judged"
+    beside = firewall.screen_frame(frame, [(0, 0, 15, 16), (0, 0, 32, 32)])
+    assert [verdict.reason for verdict in beside] == [Reason.UNFIT, Reason.BENIGN]
+
+    silent = Firewall.load(write(tmp_path / "b", made(groups=(WIDE,), edges=()), label), threads=1)
+    assert judged(silent, 0, 0, 3, 60).reason is Reason.BENIGN
+    fused = Firewall.load(fused_bundle(), threads=1)
+    assert judged(fused, 0, 0, 3, 60).reason is not Reason.UNFIT

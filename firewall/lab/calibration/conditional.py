@@ -60,6 +60,9 @@ class ConditionalSettings:
         shifts: Shifts of firewall.lab.datasets.shifts; each changes one image of each track.
         shifted: Share of a track's weight that its shifted images have together, 0 to 1.
         seed: Of all draws.
+        smallest: The least shorter side, in pixels, that is judged; smaller benign images lower it.
+        longest: Regions are judged whose longer side is up to so many times the shorter one; longer benign images raise
+            it.
 
     Raises:
         UsageError: A value is outside of what is stated here.
@@ -75,6 +78,8 @@ class ConditionalSettings:
     shifts: Sequence[str] = tuple(SHIFTS)
     shifted: float = 0.2
     seed: int = 0
+    smallest: int = 16
+    longest: float = 2.0
 
     def __post_init__(self) -> None:
         check_rate(self.rate)
@@ -89,6 +94,8 @@ class ConditionalSettings:
                 f"--least-tracks and --frames must be at least 1 and --far at least 0, got {self.least}, {self.frames} "
                 f"and {self.far}"
             )
+        if self.smallest < 1 or self.longest < 1:
+            raise UsageError(f"--smallest and --longest must be at least 1, got {self.smallest} and {self.longest:g}")
         unknown = [name for name in self.shifts if name not in SHIFTS]
         if unknown:
             raise UsageError(f"unknown shift {', '.join(unknown)}; known: {', '.join(SHIFTS)}, or none")
@@ -214,7 +221,13 @@ def conditional(
         aside=whole.take(beside),
         seed=settings.seed,
     )
-    spec = found.spec.model_copy(update={"fitted": tuple(each.seen for each in benign)})
+    shapes = [sorted(each.data.images[place].shape[:2]) for each in benign for place in each.where]
+    known = {
+        "fitted": tuple(each.seen for each in benign),
+        "smallest": min(settings.smallest, *(short for short, _ in shapes)),
+        "longest": max(settings.longest, *(long / short for short, long in shapes)),
+    }
+    spec = found.spec.model_copy(update=known)
     left_out = [name for name in (TRACKS_FILE, DRIFT_FILE, CERTIFICATE_FILE) if name in bundle.files]
     kept = {name: content for name, content in bundle.files.items() if name not in left_out}
     text = spec.model_dump_json(indent=1) + "\n"

@@ -43,6 +43,8 @@ def conditional(
         str, typer.Option(help="Weather and camera to calibrate for, with commas, or all, or none.")
     ] = "all",
     shift_share: Annotated[float, typer.Option(help="How much such images weigh together, 0 to below 1.")] = 0.2,
+    smallest: Annotated[int, typer.Option(help="The least shorter side, in pixels, of regions that are judged.")] = 16,
+    longest: Annotated[float, typer.Option(help="How many times as long as wide a region may be.")] = 2.0,
     also: Annotated[
         str,
         typer.Option(
@@ -88,6 +90,8 @@ def conditional(
         shifts,
         shift_share,
         seed,
+        smallest,
+        longest,
     )
     loaded = load_bundle(bundle)
     found = [benign_images(loaded, name, data) for name in images or ("gtsrb@kept-out", "gtsrb@test/train")]
