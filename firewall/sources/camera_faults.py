@@ -29,7 +29,7 @@ _ROWS = 4  # of each cell that are looked at
 _ONE_COLOUR, _WHITE, _DETAIL, _SURE, _EDGE = 6.0, 235.0, 4.0, 16.0, 40.0
 # Shares of the cells. Stray lights or edges; detail in a blocked one; white in an over-exposed one.
 _STRAY, _FEATURELESS, _DAZZLED = 0.001, 0.005, 0.6
-# Standard deviations of noise that are never taken for detail, or for a second colour; how they are told by quantiles.
+# Standard deviations of noise that are never taken for detail, or for a second colour; and what quantile shows them.
 _NOISE, _MEDIAN = 4.0, 0.6745
 _LOUDEST = 20.0  # noise of single pixels
 
@@ -37,7 +37,7 @@ _Cells = npt.NDArray[np.float32]
 
 
 def picture_fault(pixels: Pixels) -> str | None:
-    """What is wrong with the camera, by one picture. About 0.5 ms for 1360x800.
+    """What is wrong with the camera, by one picture. About 0.5 ms for 1360x800, 1.1 ms where it is blocked.
 
     Args:
         pixels: (H, W, 3) uint8.
