@@ -12,7 +12,7 @@ from firewall.engines import OnnxRuntimeNetwork
 from firewall.errors import UsageError
 from firewall.export.onnx import export_classifier
 from firewall.lab.models import load_network
-from firewall.lab.models.juror import KINDS, Juror, Kind, LocalNormalisation, juror_kind, kind_for
+from firewall.lab.models.juror import CLEAR, KINDS, Juror, Kind, LocalNormalisation, juror_kind, kind_for
 
 
 @pytest.mark.timeout(600)
@@ -49,13 +49,16 @@ def test_edges_cancel_light_that_changes_slowly() -> None:
 def test_kinds_grow_with_the_classifier() -> None:
     """The signs' own sizes at 48 pixels; smaller and larger ones in steps; always a multiple of 8, and the window of
     local normalisation in proportion and odd."""
-    sizes = {side: [kind_for(name, side).size for name in KINDS] for side in (16, 32, 48, 64, 128, 224, 1024)}
+    opinions = [name for name in KINDS if name != CLEAR]
+    sizes = {side: [kind_for(name, side).size for name in opinions] for side in (16, 32, 48, 64, 128, 224, 1024)}
     assert sizes[32] == [32, 24, 32] and sizes[48] == sizes[64] == [48, 32, 48]
     assert sizes[128] == [72, 48, 72] and sizes[224] == sizes[1024] == [96, 64, 96]
     assert [kind_for("edges", side).window for side in (32, 48, 128, 224)] == [7, 11, 17, 21]
     assert KINDS["edges"].window == 11
+    with pytest.raises(UsageError, match="'clear' gives no second opinion"):
+        kind_for(CLEAR, 48)
     for side in (8, 28, 41, 96, 299):
-        for name in KINDS:
+        for name in opinions:
             kind = kind_for(name, side)
             assert kind.size % 8 == 0 and kind.window % 2 == 1
             assert Juror(kind, 3)(torch.rand(2, 3, kind.size, kind.size)).shape == (2, 3)
