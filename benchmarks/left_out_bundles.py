@@ -1,7 +1,7 @@
 """A bundle made without each family of attacks, and one made in the same way with all, for left_out_families.py.
 
     python benchmarks/left_out_bundles.py --out DIR --scenes PACK [--families light,channel,...] [--base default]
-        [--epochs 8] [--every 2] [--data DIR] [--bfloat16]
+        [--epochs 8] [--every 2] [--moving-average 0.99] [--data DIR] [--bfloat16]
 
 For each: a robust juror is trained on a *short schedule*, is put beside `stability`, `confidence` and `contrast` of the
 base bundle, and limits are set on benign images: OUT/FAMILY/bundle, and OUT/nothing/bundle with nothing left out. The
@@ -120,6 +120,8 @@ def main() -> int:
     parser.add_argument("--scenes", type=Path, action="append", default=[])
     parser.add_argument("--epochs", type=int, default=8)
     parser.add_argument("--every", type=int, default=2, help="of a track every so many-th frame is learnt from")
+    # The usual average looks back over 500 steps: on a short schedule that is the first half of the training.
+    parser.add_argument("--moving-average", type=float, default=0.99, help="decay of the weights' average [%(default)s]")
     parser.add_argument("--rate", type=float, default=0.02)
     parser.add_argument("--data", type=Path)
     parser.add_argument("--threads", type=int, default=1)
@@ -131,9 +133,12 @@ def main() -> int:
             raise UsageError(f"unknown family {unknown[0]!r}; known: {NOTHING}, {', '.join(FAMILIES)}")
         if given.epochs < 1 or given.every < 1 or given.threads < 1:
             raise UsageError("--epochs, --every and --threads must be 1 or more")
+        if not 0 <= given.moving_average < 1:
+            raise UsageError(f"--moving-average {given.moving_average:g}: 0 to below 1 is allowed")
         base, data = load_bundle(given.base), data_root(given.data)
         lot = _lot(data, given.scenes, given.every)
-        settings = JurorSettings(kind="robust", epochs=given.epochs, bfloat16=given.bfloat16)
+        average = given.moving_average
+        settings = JurorSettings(kind="robust", epochs=given.epochs, moving_average=average, bfloat16=given.bfloat16)
         for family in families:
             bundle = made(base, family, lot, given.out / family, settings, given.rate, data, given.threads)
             sys.stderr.write(f"{family}: {bundle}\n")
