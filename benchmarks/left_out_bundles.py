@@ -121,7 +121,9 @@ def main() -> int:
     parser.add_argument("--epochs", type=int, default=8)
     parser.add_argument("--every", type=int, default=2, help="of a track every so many-th frame is learnt from")
     # The usual average looks back over 500 steps: on a short schedule that is the first half of the training.
-    parser.add_argument("--moving-average", type=float, default=0.99, help="decay of the weights' average [%(default)s]")
+    parser.add_argument(
+        "--moving-average", type=float, default=0.99, help="decay of the weights' average [%(default)s]"
+    )
     parser.add_argument("--rate", type=float, default=0.02)
     parser.add_argument("--data", type=Path)
     parser.add_argument("--threads", type=int, default=1)
