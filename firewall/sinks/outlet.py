@@ -165,8 +165,7 @@ class Outlet:
             try:
                 self._turn(report)
             except Exception as error:  # whatever a library raises stops this output and no other
-                self._dropped += report is not None
-                self._fail(error)
+                self._fail(error, lost=report is not None)
         output, self._output = self._output, None
         try:
             if output is not None:
@@ -209,13 +208,13 @@ class Outlet:
         if failed:
             self._say(f"output {self.name} works again; it missed {self._dropped} reports")
 
-    def _fail(self, error: Exception) -> None:
+    def _fail(self, error: Exception, *, lost: bool = False) -> None:
         output = self._output
         detail = str(error) if isinstance(error, FirewallError) else f"{type(error).__name__}: {error}"
         with self._changed:
             before, self._detail = self._detail, " ".join(detail.split())
             self._failures += 1
-            self._dropped += len(self._queue)
+            self._dropped += len(self._queue) + lost
             self._queue.clear()
             self._output = None
             self._open_at = time.monotonic() + self._delay if self._again else math.inf

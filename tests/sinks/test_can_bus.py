@@ -103,7 +103,7 @@ def _reasons(database: Any) -> list[Any]:
 
 
 def test_every_reason_has_a_value() -> None:
-    """Whoever adds one is told to add it to the DBC, with a number of its own: none ever changes its meaning."""
+    """A reason without a number of its own in the DBC is a mistake; no number ever changes its meaning."""
     values = {str(choice): choice.value for choice in _reasons(cantools.database.load_file(DBC))}
     assert set(values) == {reason.value for reason in Reason}
     assert len(set(values.values())) == len(values) and max(values.values()) < 32

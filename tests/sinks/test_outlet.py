@@ -14,7 +14,7 @@ from tests.sinks.making import report, until
 
 
 class Kept(Output):
-    """Keeps what it is told, or does what a test wants of it."""
+    """Keeps the reports, or does what a test wants of it."""
 
     every = 0.02
 
@@ -221,7 +221,7 @@ def test_a_file_that_is_missing_at_the_start_is_refused() -> None:
 
 
 def test_the_guard_ends_when_the_last_output_has_failed() -> None:
-    """One of two may fail; when none is left the loop is told, once, with the first one's reason."""
+    """One of two may fail; when none is left the loop gets an error, once, with the first one's reason."""
     one = Outlet("one", lambda: Kept(failing(FirewallError("one is full"), (1,))), again=False)
     two = Outlet("two", lambda: Kept(failing(FirewallError("two is full"), (3,))), again=False)
     outlets = Outlets([one, two])
@@ -267,7 +267,7 @@ def test_without_outputs_there_is_nothing_to_fail() -> None:
 
 @pytest.mark.parametrize("reports", [1, 5])
 def test_the_end_waits_for_nobody_who_takes_nothing(gate: threading.Event, reports: int) -> None:
-    """A reader that hangs: the guard ends in time; what lay in the queue is told as an error, and counted."""
+    """A reader that hangs: the guard ends in time; what lay in the queue is an error, and counted."""
     blocked = Kept(lambda _: gate.wait(60) and None)
     outlets = Outlets([Outlet("pipe", lambda: blocked)])
     for number in range(reports):

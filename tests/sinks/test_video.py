@@ -89,7 +89,7 @@ def test_what_was_written_before_a_crash_can_be_played(tmp_path: Path) -> None:
 
 
 def test_a_disk_that_is_full_is_one_line(tmp_path: Path) -> None:
-    """While it is written, and when it is closed; a folder that isn't there is told at the start."""
+    """While it is written, and when it is closed; a folder that isn't there, at the start."""
     (tmp_path / "full.mp4").symlink_to("/dev/full")
     for frames in (1, 400):
         video = AnnotatedVideo(tmp_path / "full.mp4")

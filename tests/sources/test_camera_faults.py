@@ -1,6 +1,7 @@
+"""A camera that is blank, blocked, over-exposed, frozen or repeating, and one that only looks like it."""
+
 from __future__ import annotations
 
-import time
 from collections.abc import Callable
 from pathlib import Path
 
@@ -10,7 +11,6 @@ import numpy as np
 import pytest
 
 from firewall.config import CaptureSettings
-from firewall.errors import CameraFaultError, StaleError
 from firewall.frame import Pixels
 from firewall.screening import Firewall
 from firewall.service import Service
@@ -20,6 +20,7 @@ from firewall.sources.camera_faults import picture_fault
 from firewall.sources.freshness import Freshness
 from firewall.verdict import Reason, Verdict
 from tests.sources.cameras import Taken
+from tests.sources.judged import judged
 
 SHARED_DATA = Path(__file__).resolve().parents[3] / "shared" / "data"
 SIZES = [(800, 1360), (480, 640)]
@@ -140,30 +141,6 @@ def test_the_demo_shows_something(demo_frames: list[Pixels]) -> None:
         assert picture_fault(pixels) is None and picture_fault(dark) is None and picture_fault(noisy(pixels, 8)) is None
 
 
-def test_what_a_picture_costs() -> None:
-    """About 0.5 ms for 1360x800 on a quiet core; 1 ms is allowed. The best of many, since this machine may be busy."""
-    pixels = np.random.default_rng(0).integers(0, 256, (800, 1360, 3), dtype=np.uint8)
-    spent = []
-    for _ in range(100):
-        started = time.perf_counter()
-        picture_fault(pixels)
-        spent.append(time.perf_counter() - started)
-    assert min(spent) < 1e-3
-
-
-def said(freshness: Freshness, frames: list[Pixels], rate: float = 10) -> list[str]:
-    """What is said of each frame, "" of a good one."""
-
-    def check(number: int, pixels: Pixels) -> str:
-        try:
-            freshness.check(pixels, 100 + number / rate)
-        except (CameraFaultError, StaleError) as error:
-            return str(error)
-        return ""
-
-    return [check(number, pixels) for number, pixels in enumerate(frames)]
-
-
 def judging(good_frames: int = 5, frozen_after: float = 2.0) -> Freshness:
     return Freshness("camera", frozen_after=frozen_after, stale_rows=0, picture_faults=True, good_frames=good_frames)
 
@@ -179,7 +156,7 @@ def textured(seed: int) -> Pixels:
 def test_a_fault_lasts_until_some_good_frames_have_passed(good_frames: int) -> None:
     """So many more are refused, which say what they wait for; a fault in between begins the count again."""
     frames = [textured(0), BLANK, textured(1), BLANK, *(textured(seed) for seed in range(2, 12))]
-    told = said(judging(good_frames), frames)
+    told = judged(judging(good_frames), frames)
     assert told[0] == "" and told[1] == told[3] == "blank: camera: all of the picture has one colour, (0, 0, 0)"
     assert bool(told[2]) == (good_frames > 0)
     assert all(told[4 : 4 + good_frames]) and not any(told[4 + good_frames :])
@@ -192,20 +169,20 @@ def test_a_fault_lasts_until_some_good_frames_have_passed(good_frames: int) -> N
 def test_a_frozen_camera_is_believed_again_after_new_pictures_only() -> None:
     """One that gives a new picture now and then, and repeats it, does not count up good frames by that."""
     frozen = [textured(0)] * 30
-    told = said(judging(), [*frozen, *[textured(1)] * 10, *[textured(2)] * 10, *(textured(n) for n in range(3, 12))])
+    told = judged(judging(), [*frozen, *[textured(1)] * 10, *[textured(2)] * 10, *(textured(n) for n in range(3, 12))])
     assert told[:20] == [""] * 20 and all(told[20:53]) and not any(told[53:])
     assert told[20].startswith("frozen: camera: it repeats one picture") and told[30].startswith("frozen: ")
 
 
 def test_a_blank_camera_stays_blank() -> None:
     """Also when its blank picture has stayed for so long that it could be called frozen."""
-    assert {text.partition(":")[0] for text in said(judging(), [BLANK] * 40)} == {"blank"}
+    assert {text.partition(":")[0] for text in judged(judging(), [BLANK] * 40)} == {"blank"}
 
 
 def test_a_still_camera_with_noise_is_healthy(demo_frames: list[Pixels]) -> None:
     """A minute of one scene, with the noise of a good sensor."""
     frames = [noisy(demo_frames[0][::2, ::2], 0.7, seed) for seed in range(100)]
-    assert not any(said(judging(), frames, rate=100 / 60))
+    assert not any(judged(judging(), frames, rate=100 / 60))
 
 
 @pytest.fixture

@@ -12,7 +12,7 @@ from PIL import Image
 from pydantic import ValidationError
 
 from firewall.config import CaptureSettings
-from firewall.errors import CameraFaultError, StaleError
+from firewall.errors import StaleError
 from firewall.frame import Frame, Pixels
 from firewall.screening import Firewall
 from firewall.service import Service
@@ -22,6 +22,7 @@ from firewall.sources.freshness import REMEMBERED, Freshness
 from firewall.sources.pattern import pattern
 from firewall.sources.process import _frozen_after
 from firewall.verdict import Reason, Verdict
+from tests.sources.judged import judged
 
 Taken = Frame | Failure | Idle | End
 ReadUntil = Callable[[Capture, Callable[[Taken], bool]], list[Taken]]
@@ -33,26 +34,13 @@ def sensor() -> Freshness:
     return Freshness("camera", frozen_after=2.0, stale_rows=0.125)
 
 
-def verdicts(freshness: Freshness, frames: list[Pixels], rate: float = 10) -> list[str]:
-    """What is said of each frame, "" of a fresh one."""
-
-    def check(number: int, pixels: Pixels) -> str:
-        try:
-            freshness.check(pixels, 100 + number / rate)
-        except (StaleError, CameraFaultError) as error:
-            return str(error)
-        return ""
-
-    return [check(number, pixels) for number, pixels in enumerate(frames)]
-
-
 def noise(seed: int, height: int = 90, width: int = 160) -> Pixels:
     return np.random.default_rng(seed).integers(0, 256, (height, width, 3), dtype=np.uint8)
 
 
 def test_a_picture_that_stays_is_a_fault_after_the_time_set() -> None:
     """Not before; and a new picture is fresh at once. 10 frames a second, 2 s."""
-    said = verdicts(sensor(), [noise(0), *[noise(1)] * 30, noise(2), noise(3)])
+    said = judged(sensor(), [noise(0), *[noise(1)] * 30, noise(2), noise(3)])
 
     assert said[:21] == [""] * 21 and said[31:] == ["", ""]
     assert said[21] == "frozen: camera: it repeats one picture, nothing new for 2.0 s"
@@ -63,7 +51,7 @@ def test_a_picture_that_stays_is_a_fault_after_the_time_set() -> None:
 def test_a_few_pictures_by_turns_are_no_new_ones(period: int) -> None:
     """As a driver shows whose buffers nobody fills any more. A longer loop is taken for a film."""
     assert REMEMBERED >= 64
-    said = verdicts(sensor(), [noise(number % period) for number in range(2 * period + 40)])
+    said = judged(sensor(), [noise(number % period) for number in range(2 * period + 40)])
 
     assert any(said) == (period <= REMEMBERED)
     if any(said):
@@ -81,7 +69,7 @@ def test_any_change_is_a_new_picture(width: int) -> None:
         pixels = np.full((90, width, 3), 90, np.uint8)
         pixels[number, number % width, number % 3] = 91
         frames.append(pixels)
-    assert not any(verdicts(Freshness("camera", frozen_after=2.0, stale_rows=0), frames))
+    assert not any(judged(Freshness("camera", frozen_after=2.0, stale_rows=0), frames))
 
 
 def test_things_that_move_in_a_drawn_scene_are_new_pictures() -> None:
@@ -91,7 +79,7 @@ def test_things_that_move_in_a_drawn_scene_are_new_pictures() -> None:
         pixels = np.full((90, 160, 3), 90, np.uint8)
         pixels[number % 9 * 8 :, number % 13 * 8 :][:8, :8] = 255
         frames.append(pixels)
-    assert not any(verdicts(Freshness("camera", frozen_after=2.0, stale_rows=0), frames))
+    assert not any(judged(Freshness("camera", frozen_after=2.0, stale_rows=0), frames))
 
 
 @pytest.mark.parametrize(
@@ -111,7 +99,7 @@ def test_rows_of_an_earlier_frame(part: slice, stale: bool) -> None:
         frames = [noise(seed) for seed in range(REMEMBERED)]
         last = noise(1000)
         last[part] = frames[-back][part]
-        said = verdicts(sensor(), [*frames, last])
+        said = judged(sensor(), [*frames, last])
         assert bool(said[-1]) == stale and not any(said[:-1])
         if stale:
             assert said[-1].endswith("of 90 rows of camera are those of an earlier frame")
@@ -122,13 +110,13 @@ def test_flat_rows_may_stay() -> None:
     frames = [noise(seed) for seed in range(30)]
     for pixels in frames:
         pixels[:30], pixels[60:] = 0, 255
-    assert not any(verdicts(sensor(), frames))
+    assert not any(judged(sensor(), frames))
 
 
 def test_other_sizes_are_not_compared() -> None:
     """The stream changes its size: nothing is said of the first frame of the new one."""
     frames = [noise(0), noise(1), noise(2, 45, 160), noise(3, 45, 160), noise(4, 90, 80)]
-    assert not any(verdicts(sensor(), frames))
+    assert not any(judged(sensor(), frames))
 
 
 def test_time_goes_on() -> None:
@@ -140,7 +128,7 @@ def test_time_goes_on() -> None:
         with pytest.raises(StaleError, match=r"the time stamp of drive\.mp4 goes back"):
             freshness.check(noise(4), stamp)
     fresh = Freshness("drive.mp4", frozen_after=0, stale_rows=0)
-    assert not any(verdicts(fresh, [noise(0)] * 50)), "a recording may show a still"
+    assert not any(judged(fresh, [noise(0)] * 50)), "a recording may show a still"
 
 
 @pytest.mark.parametrize("quality", [95, 75, 40, None])
@@ -161,18 +149,18 @@ def test_a_camera_that_sees_nothing_move_is_healthy(quality: int | None, light: 
                 Image.fromarray(taken).save(file, "JPEG", quality=quality)
                 taken = np.asarray(Image.open(file))
             frames.append(taken)
-        assert not any(verdicts(sensor(), frames))
+        assert not any(judged(sensor(), frames))
 
 
 def test_drawn_and_real_videos_are_healthy(demo_frames: list[Pixels]) -> None:
     """The demo, the test pattern and a real drive: nothing is stale, by the rule of live sources or by a sensor's."""
-    assert not any(verdicts(sensor(), demo_frames))
-    assert not any(verdicts(sensor(), [pattern(number, 320, 240) for number in range(100)]))
+    assert not any(judged(sensor(), demo_frames))
+    assert not any(judged(sensor(), [pattern(number, 320, 240) for number in range(100)]))
     drive = SHARED_DATA / "solidWhiteRight.mp4"
     if drive.exists():
         video = cv2.VideoCapture(str(drive))
         frames = [pixels for good, pixels in (video.read() for _ in range(100)) if good]
-        assert len(frames) == 100 and not any(verdicts(sensor(), frames))
+        assert len(frames) == 100 and not any(judged(sensor(), frames))
 
 
 def test_what_it_costs() -> None:
