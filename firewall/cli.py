@@ -253,7 +253,7 @@ def screen(
         _say(loaded.unsigned_notice)
     if notice := sweep_notice(guard.keyed, named=key is not None):
         _say(notice)
-    stamps = Stamps(BundleStamp(loaded.manifest.name, loaded.manifest.version, loaded.sha256[:12]))
+    stamps = Stamps(BundleStamp.of(loaded.manifest.name, loaded.manifest.version, loaded.sha256))
     unreadable = 0
     for sequence, path in enumerate(paths):
         started, stages, there = time.monotonic(), Stages(), True

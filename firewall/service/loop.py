@@ -115,7 +115,7 @@ class Service:
         self.tracks, self.drift = tracks, drift
         self.summary = Summary()
         bundle = firewall.bundle
-        self.stamps = Stamps(BundleStamp(bundle.manifest.name, bundle.manifest.version, bundle.sha256[:12]), camera)
+        self.stamps = Stamps(BundleStamp.of(bundle.manifest.name, bundle.manifest.version, bundle.sha256), camera)
         self._drift_told, self._drift_every, self._judged = drift_told, max(1, drift_every), 0
         self._heartbeat = heartbeat
         self._stopping = threading.Event()

@@ -36,6 +36,11 @@ class BundleStamp:
     version: int
     hash: str
 
+    @classmethod
+    def of(cls, name: str, version: int, sha256: str) -> BundleStamp:
+        """The stamp of a bundle of this name, version and SHA-256 of its manifest, in hexadecimal."""
+        return cls(name, version, sha256[:12])
+
 
 @dataclass(frozen=True, slots=True)
 class Stamp:
