@@ -59,6 +59,9 @@ def train_juror(
     obstructed: Annotated[
         float, typer.Option(min=0, max=1, help="Share of the versions with something on the sign.")
     ] = 0.4,
+    others: Annotated[
+        float, typer.Option(min=0, max=1, help="Images of no sign in each pass, as a share of the signs.")
+    ] = 0.2,
     training: Training,
 ) -> None:
     """Train a juror for traffic signs (GTSRB), export it to ONNX and measure it.
@@ -81,6 +84,7 @@ def train_juror(
         smooth=usual.smooth if smooth is None else smooth,
         weather=weather,
         obstructed=obstructed,
+        other_share=others,
         start="" if start is None else str(start),
         bfloat16=training.bfloat16,
     )

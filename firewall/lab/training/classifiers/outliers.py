@@ -15,7 +15,7 @@ from firewall.demo.source import ENCOUNTERS
 from firewall.frame import Pixels, Region
 from firewall.regions.sign_finder import UNSURE, SignFinder
 
-__all__ = ["mine", "mine_scenes", "partial"]
+__all__ = ["half", "mine", "mine_scenes", "partial"]
 
 
 def mine(images: Sequence[Pixels]) -> list[Pixels]:
@@ -71,6 +71,23 @@ def partial(pixels: Pixels, generator: np.random.Generator) -> Pixels:
     rows, columns = min(height, max(4, round(height * share))), min(width, max(4, round(width * share)))
     top, left = int(generator.integers(height - rows + 1)), int(generator.integers(width - columns + 1))
     return pixels[top : top + rows, left : left + columns]
+
+
+def half(pixels: Pixels, generator: np.random.Generator) -> Pixels:
+    """One side of a sign, 40 to 62 % of its height or width: the lower half of one sign is that of many others.
+
+    Args:
+        pixels: Uint8 (H, W, 3).
+        generator: What the part is drawn with.
+
+    Returns:
+        A view of `pixels`, a pixel wide or more.
+    """
+    axis, last = int(generator.integers(2)), generator.random() < 0.5
+    whole = pixels.shape[axis]
+    kept = max(1, round(whole * generator.uniform(0.4, 0.62)))
+    rows = slice(whole - kept, whole) if last else slice(0, kept)
+    return pixels[rows] if axis == 0 else pixels[:, rows]
 
 
 def _scenes(count: int) -> Iterator[tuple[Pixels, Region]]:

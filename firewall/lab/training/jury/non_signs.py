@@ -10,7 +10,11 @@ import numpy as np
 
 from firewall.frame import Pixels
 
-__all__ = ["drawn", "inverted"]
+__all__ = ["TURNED", "drawn", "inverted"]
+
+#: Classes of GTSRB that show no sign any more when they are turned by one, two or three right angles. Others look alike
+#: then, or become each other: priority road, no vehicles, no entry, the ends of limits, all arrows.
+TURNED = frozenset(range(33)) - {12, 15, 17, 32}
 
 
 def drawn(size: int, generator: np.random.Generator) -> Pixels:

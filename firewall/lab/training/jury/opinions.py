@@ -11,9 +11,9 @@ from torch import Tensor
 from torch.utils.data import Dataset
 
 from firewall.frame import Pixels
-from firewall.lab.training.classifiers.outliers import partial
+from firewall.lab.training.classifiers.outliers import half, partial
 from firewall.lab.training.classifiers.variety import Variety, version
-from firewall.lab.training.jury.non_signs import drawn, inverted
+from firewall.lab.training.jury.non_signs import TURNED, drawn, inverted
 
 __all__ = ["PLAIN_LIGHT", "Opinions"]
 
@@ -22,6 +22,9 @@ PLAIN_LIGHT = ("cast", "glare", "projector")
 #: Of what is no sign: up to which share it is a crop of `others` (if there are some), a part of a sign, an inverted
 #: sign; the rest is drawn, at this size in pixels.
 _CROPS, _PARTS, _INVERTED, _DRAWN = 0.7, 0.8, 0.86, 64
+#: For who answers for clear signs alone: up to which share of these it is one side of a sign, or a turned sign; the
+#: rest is as for all.
+_HALVES, _TURNED = 0.2, 0.35
 
 
 class Opinions(Dataset[tuple[Tensor, int]]):
@@ -38,7 +41,7 @@ class Opinions(Dataset[tuple[Tensor, int]]):
         variety: How far they differ.
         seed: What is random depends on it.
         clear: Whether a sign with something on it has the label `reject` as well; light that is as on any day leaves it
-            its own (PLAIN_LIGHT).
+            its own (PLAIN_LIGHT). What is no sign is then often one side of a sign, or a turned one.
     """
 
     def __init__(
@@ -73,6 +76,8 @@ class Opinions(Dataset[tuple[Tensor, int]]):
         return torch.from_numpy(pixels.copy()).permute(2, 0, 1).float().div(255), label
 
     def _other(self, generator: np.random.Generator) -> Pixels:
+        if self.clear and (image := self._cut_or_turned(generator)) is not None:
+            return image
         kind = generator.random()
         if self.others and kind < _CROPS:
             return self.others[int(generator.integers(len(self.others)))]
@@ -80,3 +85,14 @@ class Opinions(Dataset[tuple[Tensor, int]]):
         if kind < _PARTS:
             return partial(image, generator)
         return inverted(image) if kind < _INVERTED else drawn(_DRAWN, generator)
+
+    def _cut_or_turned(self, generator: np.random.Generator) -> Pixels | None:
+        kind = generator.random()
+        if kind >= _TURNED:
+            return None
+        index = int(generator.integers(len(self.images)))
+        if kind < _HALVES:
+            return half(self.images[index], generator)
+        if int(self.labels[index]) not in TURNED:
+            return None
+        return np.ascontiguousarray(np.rot90(self.images[index], int(generator.integers(1, 4))))

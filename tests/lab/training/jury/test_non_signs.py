@@ -11,7 +11,7 @@ import pytest
 
 from firewall.errors import DataError
 from firewall.frame import Pixels
-from firewall.lab.training.classifiers.outliers import partial
+from firewall.lab.training.classifiers.outliers import half, partial
 from firewall.lab.training.jury.non_signs import drawn, inverted
 from firewall.lab.training.jury.scenes import crops_without_sign
 from firewall.lab.training.jury.sign_juror import HELD_SCENES, without_sign
@@ -43,6 +43,20 @@ def test_a_part_is_smaller_than_the_sign_down_to_a_pixel(shape: tuple[int, int])
         found = partial(pixels, np.random.default_rng(seed))
         for side, whole in zip(found.shape[:2], shape, strict=True):
             assert min(4, whole) <= side <= max(4, 0.6 * whole)
+
+
+@pytest.mark.parametrize("shape", [(1, 1), (3, 40), (40, 3), (90, 61)])
+def test_a_half_is_cut_along_one_side(shape: tuple[int, int]) -> None:
+    """The other side stays whole; all four halves are drawn; an image of one pixel is no error."""
+    pixels = np.random.default_rng(0).integers(0, 256, (*shape, 3), np.uint8)
+    kept = set()
+    for seed in range(40):
+        found = half(pixels, np.random.default_rng(seed))
+        cut = [side < whole for side, whole in zip(found.shape[:2], shape, strict=True)]
+        assert sum(cut) == 1 or min(shape) == 1
+        assert all(side >= max(1, int(0.39 * whole)) for side, whole in zip(found.shape[:2], shape, strict=True))
+        kept.add((*cut, bool((found[0, 0] == pixels[0, 0]).all())))
+    assert min(shape) == 1 or len(kept) == 4
 
 
 def scene(seed: int, width: int = 320, height: int = 200) -> Pixels:

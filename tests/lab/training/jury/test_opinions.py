@@ -9,6 +9,7 @@ from torch.utils.data import DataLoader
 
 from firewall.frame import Pixels
 from firewall.lab.training.classifiers import variety
+from firewall.lab.training.classifiers.augmentation import STEPS
 from firewall.lab.training.classifiers.variety import Variety, version
 from firewall.lab.training.jury.opinions import PLAIN_LIGHT, Opinions
 
@@ -101,6 +102,28 @@ def test_who_answers_for_clear_signs_alone_rejects_what_lies_on_them() -> None:
     assert labels(("dirt", "shadow"), 0.5, clear=True) == {0, REJECT}
     assert labels(PLAIN_LIGHT, 1.0, clear=True) == labels(("dirt",), 0.0, clear=True) == {0}
     assert labels(("dirt", "shadow"), 1.0, clear=False) == {0}
+
+
+def test_who_answers_for_clear_signs_alone_learns_halves_and_turned_signs_as_no_sign() -> None:
+    """A plain juror's images of no sign stay what they were; of classes that look alike when turned none is turned."""
+    sign = np.zeros((40, 40, 3), np.uint8)
+    sign[:20, :20] = 255  # one bright corner: where it is tells how the sign was turned
+
+    def corners(label: int, *, clear: bool) -> set[tuple[bool, bool]]:
+        plain = Variety(0, (), 0, without=STEPS)
+        data = Opinions([sign], [label], [sign], reject=43, size=40, variety=plain, seed=0, clear=clear)
+        found = set()
+        for epoch in range(80):
+            image, rejected = data[epoch, 1]
+            assert rejected == 43
+            quarters = [float(part.mean()) for part in (image[:, :20, 20:], image[:, 20:, :20], image[:, 20:, 20:])]
+            found |= {tuple(quarter > 0.9 for quarter in quarters)}
+        return found
+
+    on_its_head, upper_half, left_half = (False, False, True), (False, True, False), (True, False, False)
+    assert {on_its_head, upper_half, left_half} <= corners(1, clear=True)
+    assert {upper_half, left_half} <= corners(12, clear=True) and on_its_head not in corners(12, clear=True)
+    assert not {on_its_head, upper_half, left_half} & corners(1, clear=False)
 
 
 @pytest.mark.parametrize("shape", [(1, 1), (7, 200), (1, 400), (400, 1), (2, 3)])
