@@ -120,10 +120,10 @@ def test_who_answers_for_clear_signs_alone_learns_halves_and_turned_signs_as_no_
             found |= {tuple(quarter > 0.9 for quarter in quarters)}
         return found
 
-    on_its_head, upper_half, left_half = (False, False, True), (False, True, False), (True, False, False)
-    assert {on_its_head, upper_half, left_half} <= corners(1, clear=True)
-    assert {upper_half, left_half} <= corners(12, clear=True) and on_its_head not in corners(12, clear=True)
-    assert not {on_its_head, upper_half, left_half} & corners(1, clear=False)
+    on_its_head, upper_half = (False, False, True), (True, False, True)  # the half mirrored: its right side is bright
+    assert {on_its_head, upper_half} <= corners(1, clear=True)
+    assert upper_half in corners(12, clear=True) and on_its_head not in corners(12, clear=True)
+    assert not {on_its_head, upper_half} & corners(1, clear=False)
 
 
 @pytest.mark.parametrize("shape", [(1, 1), (7, 200), (1, 400), (400, 1), (2, 3)])
