@@ -36,8 +36,6 @@ __all__ = ["EDGES", "ConditionalSettings", "Written", "benign_images", "conditio
 
 #: Borders between groups of sizes, pixels of the shorter side.
 EDGES = (20, 24, 32, 40, 55, 80)
-#: Images are not shrunk below this side: nobody reads a sign there.
-_SMALLEST = 12
 
 Pixels = npt.NDArray[np.uint8]
 #: What may happen to an image: (pixels uint8 (h, w, 3), generator) -> pixels.
@@ -327,10 +325,10 @@ def _changed(
 
 
 def _farther(pixels: Pixels, settings: ConditionalSettings, generator: np.random.Generator) -> list[Pixels]:
-    """The same at smaller sizes, each in another group than its own."""
+    """The same at smaller sizes that are judged, each in another group than its own."""
     height, width = pixels.shape[:2]
     side = min(height, width)
-    borders = [_SMALLEST, *(edge for edge in settings.edges if _SMALLEST < edge <= side)]
+    borders = [settings.smallest, *(edge for edge in settings.edges if settings.smallest < edge <= side)]
     below = list(itertools.pairwise(borders))
     drawn = generator.permutation(len(below))[: settings.far]
     smaller = []
