@@ -5,7 +5,8 @@ digits, and signs in inverted colours. Nothing of this was drawn by the code tha
 (firewall/lab/training/jury/non_signs.py), though some kinds are alike. Shapes that are signs when blank (a red ring
 about white, a red triangle standing on its tip, a yellow diamond with a white border) are left out. With --data the
 digits are MNIST's and the inverted signs are GTSDB's, of frames that nothing was trained on; without, scikit-learn's
-digits and the demo's drawn signs stand in.
+digits and the demo's drawn signs stand in. With --data there are also halves of GTSDB's signs, as a bad box cuts them,
+of which only a wrong label counts as released; and signs on their head, but for those that look alike then.
 """
 
 from __future__ import annotations
@@ -42,6 +43,9 @@ _COLOURS: tuple[Colour, ...] = (
 _RED, _WHITE, _YELLOW = _COLOURS[0], _COLOURS[4], _COLOURS[2]
 #: Every so many-th frame of GTSDB's pack is kept for judging (firewall.lab.training.jury.sign_juror.HELD_SCENES).
 _HELD = 5
+#: Classes that look much alike on their head: priority road, no vehicles, no entry, ends of limits, and arrows, which
+#: become other arrows.
+_ALIKE = frozenset({12, 15, 17, 32, *range(33, 43)})
 
 
 def _scenery(size: int, generator: np.random.Generator) -> Pixels:
@@ -184,23 +188,49 @@ def real(data: Path, count: int, seed: int = 0) -> dict[str, list[Pixels]]:
     return {"digits": shown, "inverted colours": signs[:count]}
 
 
-def measure(guard: Firewall, images: dict[str, list[Pixels]]) -> dict[str, Any]:
+def spoilt(data: Path) -> tuple[dict[str, list[Pixels]], dict[str, list[int]]]:
+    """Signs of GTSDB's kept frames as no finder should box them: halves, and on their head.
+
+    Returns:
+        Kind -> pictures, and of the halves the true label of each.
+    """
+    scenes = load_scenes(data)
+    images: dict[str, list[Pixels]] = {"lower halves": [], "upper halves": [], "left halves": [], "on their head": []}
+    labels: list[int] = []
+    for place in range(0, len(scenes), _HELD):
+        for box in scenes.boxes[place]:
+            sign = cut(scenes.frames[place], box, f"frame {place}")
+            rows, columns = (side // 2 for side in sign.shape[:2])
+            images["lower halves"].append(sign[-rows - 1 :])
+            images["upper halves"].append(sign[: rows + 1])
+            images["left halves"].append(sign[:, : columns + 1])
+            labels.append(box.label)
+            if box.label not in _ALIKE:
+                images["on their head"].append(np.ascontiguousarray(sign[::-1, ::-1]))
+    return images, {kind: labels for kind in images if kind.endswith("halves")}
+
+
+def measure(
+    guard: Firewall, images: dict[str, list[Pixels]], labels: dict[str, list[int]] | None = None
+) -> dict[str, Any]:
     """What the firewall makes of each kind.
 
     Args:
         guard: The firewall.
         images: Kind -> pictures, uint8 (h, w, 3) each.
+        labels: Kind -> the label of each picture, where one is right; then only a wrong one counts as released.
 
     Returns:
         Kind -> how often a label was released, and how often it was said to be no sign; ready for JSON.
     """
-    found = {}
+    found, names = {}, guard.bundle.manifest.classifier.labels
     for kind, some in images.items():
         verdicts = [guard.screen(image) for image in some]
-        labels = guard.bundle.manifest.classifier.labels
-        out = Counter(labels[verdict.label] for verdict in verdicts if verdict.label is not None)
+        right = (labels or {}).get(kind, [None] * len(some))
+        wrong = [verdict for verdict, label in zip(verdicts, right, strict=True) if verdict.label not in (None, label)]
+        out = Counter(names[verdict.label] for verdict in wrong if verdict.label is not None)
         found[kind] = {
-            "released": rate([verdict.released for verdict in verdicts]),
+            "released": rate([any(verdict is one for one in wrong) for verdict in verdicts]),
             "not_a_sign": rate([verdict.reason.value == "not a sign" for verdict in verdicts]),
             "withheld_because": dict(Counter(str(v.reason) for v in verdicts if not v.released).most_common()),
             "labels": dict(out.most_common(3)),
@@ -217,10 +247,13 @@ def main() -> None:
     parser.add_argument("--json", type=Path, help="write the figures to this file")
     given = parser.parse_args()
     images = {kind: pictures(kind, given.count) for kind in KINDS}
+    labels: dict[str, list[int]] = {}
     if given.data is not None:
         images |= real(given.data, given.count)
+        cut_or_turned, labels = spoilt(given.data)
+        images |= cut_or_turned
     guard = Firewall.load(given.bundle, threads=1)
-    kinds = measure(guard, images)
+    kinds = measure(guard, images, labels)
     every = sum(len(some) for some in images.values())
     out = sum(round(entry["released"]["rate"] * entry["released"]["n"]) for entry in kinds.values())
     write_json(
