@@ -62,6 +62,10 @@ def train_juror(
     others: Annotated[
         float, typer.Option(min=0, max=1, help="Images of no sign in each pass, as a share of the signs.")
     ] = 0.2,
+    spoilt: Annotated[
+        float,
+        typer.Option(min=0, max=1, help="Of these the share that is half a sign, or a sign on its side or its head."),
+    ] = 0.0,
     training: Training,
 ) -> None:
     """Train a juror for traffic signs (GTSRB), export it to ONNX and measure it.
@@ -85,6 +89,7 @@ def train_juror(
         weather=weather,
         obstructed=obstructed,
         other_share=others,
+        spoilt=spoilt,
         start="" if start is None else str(start),
         bfloat16=training.bfloat16,
     )

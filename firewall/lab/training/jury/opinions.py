@@ -22,9 +22,8 @@ PLAIN_LIGHT = ("cast", "glare", "projector")
 #: Of what is no sign: up to which share it is a crop of `others` (if there are some), a part of a sign, an inverted
 #: sign; the rest is drawn, at this size in pixels.
 _CROPS, _PARTS, _INVERTED, _DRAWN = 0.7, 0.8, 0.86, 64
-#: For who answers for clear signs alone: up to which share of these it is one side of a sign, or a turned sign; the
-#: rest is as for all.
-_HALVES, _TURNED = 0.2, 0.35
+#: Of spoilt signs: the share of those that are one side of a sign; the rest is turned.
+_HALVES = 0.57
 
 
 class Opinions(Dataset[tuple[Tensor, int]]):
@@ -41,7 +40,8 @@ class Opinions(Dataset[tuple[Tensor, int]]):
         variety: How far they differ.
         seed: What is random depends on it.
         clear: Whether a sign with something on it has the label `reject` as well; light that is as on any day leaves it
-            its own (PLAIN_LIGHT). What is no sign is then often one side of a sign, or a turned one.
+            its own (PLAIN_LIGHT).
+        spoilt: Of what is no sign: the share that is one side of a sign, or a sign on its side or its head.
     """
 
     def __init__(
@@ -55,9 +55,11 @@ class Opinions(Dataset[tuple[Tensor, int]]):
         variety: Variety,
         seed: int,
         clear: bool = False,
+        spoilt: float = 0.0,
     ) -> None:
         self.images, self.labels, self.others = images, labels, others
         self.reject, self.size, self.variety, self.seed, self.clear = reject, size, variety, seed, clear
+        self.spoilt = spoilt
 
     def __getitem__(self, key: tuple[int, int]) -> tuple[Tensor, int]:
         cv2.setNumThreads(0)
@@ -76,8 +78,8 @@ class Opinions(Dataset[tuple[Tensor, int]]):
         return torch.from_numpy(pixels.copy()).permute(2, 0, 1).float().div(255), label
 
     def _other(self, generator: np.random.Generator) -> Pixels:
-        if self.clear and (image := self._cut_or_turned(generator)) is not None:
-            return image
+        if self.spoilt and generator.random() < self.spoilt:
+            return self._spoilt(generator)
         kind = generator.random()
         if self.others and kind < _CROPS:
             return self.others[int(generator.integers(len(self.others)))]
@@ -86,13 +88,8 @@ class Opinions(Dataset[tuple[Tensor, int]]):
             return partial(image, generator)
         return inverted(image) if kind < _INVERTED else drawn(_DRAWN, generator)
 
-    def _cut_or_turned(self, generator: np.random.Generator) -> Pixels | None:
-        kind = generator.random()
-        if kind >= _TURNED:
-            return None
+    def _spoilt(self, generator: np.random.Generator) -> Pixels:
         index = int(generator.integers(len(self.images)))
-        if kind < _HALVES:
+        if generator.random() < _HALVES or int(self.labels[index]) not in TURNED:
             return half(self.images[index], generator)
-        if int(self.labels[index]) not in TURNED:
-            return None
         return np.ascontiguousarray(np.rot90(self.images[index], int(generator.integers(1, 4))))

@@ -35,6 +35,7 @@ class JurorSettings(Schedule):
         outputs: How many logits: the classes, then "not a sign".
         label_smoothing: Of the cross-entropy.
         other_share: Images without a sign drawn in each epoch, as a share of the labelled ones.
+        spoilt: Of the images without a sign: the share that is half a sign, or a sign on its side or its head.
         attacked: Share of each batch that is attacked at full band, 0..1.
         smooth: Share of each batch that is attacked smoothly.
         obstructed: Share of the versions with something on the sign.
@@ -49,6 +50,7 @@ class JurorSettings(Schedule):
     outputs: int = 44
     label_smoothing: float = 0.05
     other_share: float = 0.2
+    spoilt: float = 0.0
     attacked: float = 0.4
     smooth: float = 0.25
     obstructed: float = 0.4
@@ -110,6 +112,7 @@ def train_juror(
         variety=variety,
         seed=settings.seed,
         clear=settings.kind == CLEAR,
+        spoilt=settings.spoilt,
     )
     return fit_juror(
         kind,
