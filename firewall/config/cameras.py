@@ -1,0 +1,81 @@
+"""Several cameras: what may be said of each, and where one of them or several are named."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any
+
+from pydantic import AfterValidator, BeforeValidator, Field
+
+from firewall.bundle.strict import Strict
+from firewall.config.texts import Text, numbers
+from firewall.errors import ConfigError
+
+__all__ = ["CAMERA_NAME", "CameraSettings", "Cameras", "laid_over", "of_one_kind"]
+
+#: What a camera may be called.
+CAMERA_NAME = "^[A-Za-z0-9][A-Za-z0-9_-]{0,63}$"
+#: Each has a capture process of its own.
+_MOST = 64
+_ONE = ("source", "camera_name")
+
+
+class CameraSettings(Strict):
+    """One of several cameras. What isn't set is as for all of them."""
+
+    name: Text = Field(pattern=CAMERA_NAME, description="name in verdicts and topics: 1 to 64 letters, digits, _ or -")
+    source: Text = Field(description="camera index, device, file, directory, glob, URL, test:// or demo")
+    regions: Annotated[Text | None, BeforeValidator(numbers)] = Field(
+        None, description="whole, signs, detector or X,Y,W,H; default: as the setting `regions`"
+    )
+    deadline_ms: float | None = Field(
+        None, gt=0, allow_inf_nan=False, description="as the setting `deadline_ms`, for this camera"
+    )
+
+
+def _several(value: Any) -> Any:
+    if not isinstance(value, list | tuple):
+        raise ValueError("it is a list of cameras, each with a name and a source")
+    if not 1 <= len(value) <= _MOST:
+        raise ValueError(f"give 1 to {_MOST} cameras, or leave it out and name one with 'source'")
+    return value
+
+
+def _named_apart(cameras: tuple[CameraSettings, ...]) -> tuple[CameraSettings, ...]:
+    seen: set[str] = set()
+    for camera in cameras:
+        if camera.name in seen:
+            raise ValueError(f"two cameras have the name {camera.name!r}; give each one of its own")
+        seen.add(camera.name)
+    return cameras
+
+
+#: Two or more cameras, as a rule.
+Cameras = Annotated[tuple[CameraSettings, ...], BeforeValidator(_several), AfterValidator(_named_apart)]
+
+
+def of_one_kind(values: dict[str, Any], where: str) -> dict[str, Any]:
+    """Refuse what names one camera and several.
+
+    Args:
+        values: What is set.
+        where: Where, for the message.
+
+    Returns:
+        The values.
+
+    Raises:
+        ConfigError: If both are named.
+    """
+    for key in _ONE:
+        if values.get("cameras") is not None and values.get(key) is not None:
+            raise ConfigError(
+                f"{key!r} and 'cameras' are both set{where}; 'cameras' is a list in which each has its own name and "
+                f"source, so leave {key!r} out"
+            )
+    return values
+
+
+def laid_over(under: dict[str, Any], over: dict[str, Any]) -> dict[str, Any]:
+    """What is left of settings that others are laid over: whoever names a source names all that are guarded."""
+    gone = _ONE if over.get("cameras") is not None else ("cameras",) if over.get("source") is not None else ()
+    return {key: value for key, value in under.items() if key not in gone}
