@@ -8,9 +8,9 @@ from pydantic import AfterValidator, BeforeValidator, Field
 
 from firewall.bundle.strict import Strict
 from firewall.config.texts import Text, numbers
-from firewall.errors import ConfigError
+from firewall.errors import ConfigError, UsageError
 
-__all__ = ["CAMERA_NAME", "CameraSettings", "Cameras", "laid_over", "of_one_kind"]
+__all__ = ["CAMERA_NAME", "CameraSettings", "Cameras", "cameras_named", "laid_over", "of_one_kind"]
 
 #: What a camera may be called.
 CAMERA_NAME = "^[A-Za-z0-9][A-Za-z0-9_-]{0,63}$"
@@ -51,6 +51,30 @@ def _named_apart(cameras: tuple[CameraSettings, ...]) -> tuple[CameraSettings, .
 
 #: Two or more cameras, as a rule.
 Cameras = Annotated[tuple[CameraSettings, ...], BeforeValidator(_several), AfterValidator(_named_apart)]
+
+
+def cameras_named(sources: list[str], names: list[str]) -> dict[str, Any]:
+    """What the command line says of one camera, or of several.
+
+    Args:
+        sources: What is to be guarded; empty: what other settings say.
+        names: The names, in the same order; empty: `camera1`, `camera2` and so on for several.
+
+    Returns:
+        Settings.
+
+    Raises:
+        UsageError: If there are not as many names as sources.
+    """
+    if len(sources) < 2 and len(names) < 2:
+        return {"source": sources[0] if sources else None, "camera_name": names[0] if names else None}
+    if names and len(sources) != len(names):
+        raise UsageError(
+            f"--camera-name is given {len(names)} times for {len(sources)} sources; give one for each, in their order, "
+            "or none"
+        )
+    called = names or [f"camera{number}" for number in range(1, len(sources) + 1)]
+    return {"cameras": [{"name": name, "source": text} for name, text in zip(called, sources, strict=True)]}
 
 
 def of_one_kind(values: dict[str, Any], where: str) -> dict[str, Any]:

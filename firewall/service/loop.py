@@ -17,7 +17,7 @@ from firewall.service.camera import Camera, Summary
 from firewall.sinks import FrameReport, Sink
 from firewall.sources import Capture, End, Failure
 
-__all__ = ["Loop", "Service", "Summary"]
+__all__ = ["Alone", "Loop", "Service", "Summary"]
 
 
 class Loop(ABC):
@@ -91,8 +91,60 @@ class Loop(ABC):
             sink.report(report)
 
 
-class Service(Loop):
-    """Guards one camera. A frame is fetched only when there is time for it, so that none waits here and grows old."""
+class Alone(Loop):
+    """Guards one camera. A frame is fetched only when there is time for it, so that none waits here and grows old.
+
+    Args:
+        firewall: As of Loop.
+        camera: The camera.
+        sinks: As of Loop.
+        max_frames: As of Loop.
+        heartbeat: As of Loop.
+    """
+
+    def __init__(
+        self,
+        firewall: Firewall,
+        camera: Camera,
+        sinks: Sequence[Sink],
+        *,
+        max_frames: int | None = None,
+        heartbeat: Callable[[], None] = lambda: None,
+    ) -> None:
+        self.camera = camera
+        super().__init__(firewall, [camera], sinks, max_frames=max_frames, heartbeat=heartbeat)
+
+    @property
+    def summary(self) -> Summary:
+        """What the run has come to so far."""
+        return self.camera.summary
+
+    def screen(self, frame: Frame) -> FrameReport:
+        """Find and judge the regions of one frame. Whatever goes wrong becomes a verdict that withholds.
+
+        Args:
+            frame: The frame.
+
+        Returns:
+            The report for the sinks.
+        """
+        look = self.camera.look(frame)
+        if isinstance(look, FrameReport):
+            return look
+        verdicts = self.firewall.screen_frame(frame, look.regions, deadline=look.deadline, stages=look.stages)
+        return self.camera.judged(frame, verdicts, look.stages)
+
+    def _turn(self) -> bool:
+        taken = self.camera.capture.read()
+        if isinstance(taken, Frame):
+            self._tell(self.screen(taken))
+        elif isinstance(taken, Failure):
+            self._tell(self.camera.failed(taken))
+        return not isinstance(taken, End)
+
+
+class Service(Alone):
+    """Guards one camera, which is set up with it."""
 
     def __init__(
         self,
@@ -126,7 +178,7 @@ class Service(Loop):
             drift_every: As of Camera.
             camera: Name of the camera, which every verdict line bears.
         """
-        self.camera = Camera(
+        alone = Camera(
             capture,
             finder,
             firewall.bundle,
@@ -137,32 +189,4 @@ class Service(Loop):
             drift_told=drift_told,
             drift_every=drift_every,
         )
-        super().__init__(firewall, [self.camera], sinks, max_frames=max_frames, heartbeat=heartbeat)
-
-    @property
-    def summary(self) -> Summary:
-        """What the run has come to so far."""
-        return self.camera.summary
-
-    def screen(self, frame: Frame) -> FrameReport:
-        """Find and judge the regions of one frame. Whatever goes wrong becomes a verdict that withholds.
-
-        Args:
-            frame: The frame.
-
-        Returns:
-            The report for the sinks.
-        """
-        look = self.camera.look(frame)
-        if isinstance(look, FrameReport):
-            return look
-        verdicts = self.firewall.screen_frame(frame, look.regions, deadline=look.deadline, stages=look.stages)
-        return self.camera.judged(frame, verdicts, look.stages)
-
-    def _turn(self) -> bool:
-        taken = self.camera.capture.read()
-        if isinstance(taken, Frame):
-            self._tell(self.screen(taken))
-        elif isinstance(taken, Failure):
-            self._tell(self.camera.failed(taken))
-        return not isinstance(taken, End)
+        super().__init__(firewall, alone, sinks, max_frames=max_frames, heartbeat=heartbeat)
