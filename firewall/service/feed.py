@@ -14,6 +14,7 @@ from firewall.sources import End, Failure, Idle
 
 __all__ = ["Feed"]
 
+_OLD = 0.05  # seconds: a frame that waits longer is replaced, however late its verdict may be
 _PAUSE = 0.5  # seconds after an error that nobody expected
 _CLOSE_TIMEOUT = 5.0  # seconds: the capture process gets two to end by itself
 
@@ -21,8 +22,8 @@ _CLOSE_TIMEOUT = 5.0  # seconds: the capture process gets two to end by itself
 class Feed:
     """Holds one frame or failure that nobody has taken yet; the source waits, or drops what comes meanwhile.
 
-    A live frame that has waited for half its deadline is replaced as soon as there is a newer one, and counts as
-    dropped. A failure is never replaced.
+    A live frame that has waited for a while (half its deadline) is replaced as soon as there is a newer one, and counts
+    as dropped. A failure is never replaced.
 
     Args:
         camera: The camera. Its capture is used by this thread alone, from `__enter__` to `__exit__`.
@@ -37,8 +38,8 @@ class Feed:
         self.cost = 0.0
         self.ended = False
         self._arrived = arrived
-        deadline = camera.deadline_ms if camera.capture.spec.live else None
-        self._refresh = None if deadline is None else deadline / 2e3
+        half = _OLD if camera.deadline_ms is None else min(_OLD, camera.deadline_ms / 2e3)
+        self._refresh = half if camera.capture.spec.live else None
         self._changed = threading.Condition()
         self._waiting: Frame | Failure | None = None
         self._sequence = 0  # of what comes next

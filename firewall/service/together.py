@@ -97,13 +97,13 @@ class Together(Loop):
                     feed.close()
 
     def _turn(self) -> bool:
+        for feed in [feed for feed in self._going if feed.finished]:
+            self._going.remove(feed)
+            self._ended(feed.camera.name)
+        if not self._going:
+            return False
         ready = [feed for feed in self._going if feed.waiting is not None]
         if not ready:
-            for feed in [feed for feed in self._going if feed.finished]:
-                self._going.remove(feed)
-                self._ended(feed.camera.name)
-            if not self._going:
-                return False
             self._arrived.wait(_LONGEST_WAIT)
             self._arrived.clear()
             return True
