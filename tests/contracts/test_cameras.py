@@ -211,7 +211,7 @@ def test_outputs_keep_cameras_apart(serving: type[Serving], tmp_path: Path, demo
 def test_an_rtsp_camera_beside_a_recording(serving: type[Serving], tmp_path: Path, rtsp: RtspServer) -> None:
     """A server that is killed: only the camera behind it is lost; the recording beside it is read to its end, and the
     guard goes on for the camera, which comes back with the server."""
-    uris = {"road": f"source: 'rtsp://127.0.0.1:{rtsp.port}/test'", "file": "source: 'demo?fps=0&loop=0'"}
+    uris = {"road": f"source: 'rtsp://127.0.0.1:{rtsp.port}/front'", "file": "source: 'demo?fps=0&loop=0'"}
     serve = serving("--config", settings(tmp_path, uris, f"{CALM}regions: whole\n"), "--http", "off")
     lines: list[Line] = []
     until(serve.line, lambda line: line["camera"] == "road" and line["frame_id"] is not None, lines)
