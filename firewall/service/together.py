@@ -138,9 +138,9 @@ class Together(Loop):
         for feed in admitted:
             feed.served = self._turns
             taken = feed.take()
+            if feed.camera.capture.opened and self._closed.pop(feed.camera.name, None) is not None:
+                self._say(f"camera {feed.camera.name} is there")
             if isinstance(taken, Frame):
-                if self._closed.pop(feed.camera.name, None) is not None:
-                    self._say(f"camera {feed.camera.name} is there")
                 started = time.monotonic()
                 look = feed.camera.look(taken)
                 if isinstance(look, FrameReport):

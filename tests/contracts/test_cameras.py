@@ -18,10 +18,13 @@ import av
 import cv2
 import numpy as np
 import pytest
+from jsonschema import Draft202012Validator
 from mcap.reader import make_reader
 
 from firewall.cli import app, run
 from firewall.frame import Pixels
+from firewall.sinks.audit_check import check_audit
+from firewall.verdict import verdict_schema
 from tests.browser import PATIENCE
 from tests.contracts.test_serve import Line, Serving, serving
 from tests.sources.cameras import MjpegServer, RtspServer, rtsp
@@ -191,6 +194,10 @@ def test_outputs_keep_cameras_apart(serving: type[Serving], tmp_path: Path, demo
     assert serve.process.wait(2 * PATIENT) == 0, serve.said
 
     told = [json.loads(line) for line in lines.read_text().splitlines()]
+    schema = Draft202012Validator(verdict_schema())
+    for line in told:
+        schema.validate(line)
+    assert check_audit(log).faults == []
     for name, scale in names.items():
         own = [line for line in told if line["camera"] == name]
         assert {line["sequence"] for line in own} == set(range(12))

@@ -293,6 +293,18 @@ def test_a_camera_that_can_not_be_opened_is_told_once_and_again_when_it_is_there
     with pytest.raises(SourceError, match=r"none of the 2 cameras .*: (one|two): failure 0; (one|two): failure 0"):
         together(guard, sink, *shut).run()
     assert sink.closed == 1
+    dim = Script(failure(0), opened=False)  # opened later, and then its lens is covered: no reason to end
+
+    def covered() -> object:
+        dim.opened = True
+        return failure(1, "fault")
+
+    dim.taken = iter([failure(0), covered])
+    slow = Script(lambda: time.sleep(0.5) or failure(0), frame(benign_sign, 1), opened=False)
+    sink = Kept()
+    together(guard, sink, camera(guard, "dim", dim), camera(guard, "slow", slow)).run()
+    reasons = [report.verdicts[0].reason for report in sink.of("dim")]
+    assert reasons == [Reason.SOURCE_ERROR, Reason.CAMERA_FAULT] and len(sink.of("slow")) == 2
     dark = [camera(guard, name, Script(failure(0, "fault"), opened=True)) for name in ("one", "two")]
     sink = Kept()
     together(guard, sink, *dark).run()
