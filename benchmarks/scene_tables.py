@@ -101,6 +101,7 @@ def cameras() -> str:
                 str(row["cameras"]),
                 "one process" if row["processes"] == 1 else several,
                 f"{row['verdicts_a_second']:.1f}",
+                f"{100 * row['late']:.0f} %",
                 f"{row['age_ms']['p50']:.0f} / {row['age_ms']['p99']:.0f} ms",
                 f"{100 * row['dropped']:.0f} %",
                 cost,
@@ -108,5 +109,13 @@ def cameras() -> str:
                 f"{row['load']:.0f}",
             ]
         )
-    head = ["cameras", "guarded by", "verdicts a second", "age p50 / p99", "frames dropped", "processor time a frame"]
+    head = [
+        "cameras",
+        "guarded by",
+        "verdicts a second",
+        "of them late",
+        "age p50 / p99",
+        "frames dropped",
+        "processor time a frame",
+    ]
     return cells.table([*head, "memory", "load"], rows)
