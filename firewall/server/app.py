@@ -145,6 +145,8 @@ class _Pages:
         drift = self._monitor.drift
         if drift is not None:
             answer["drift"] = {"spoken": drift.spoken, "detail": drift.line()}
+        if (golden := self._monitor.golden) is not None:
+            answer["golden"] = asdict(golden)
         outputs = self._monitor.outputs()
         if outputs:
             answer["outputs"] = [asdict(each) for each in outputs]

@@ -11,6 +11,7 @@ from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metri
 from prometheus_client.registry import Collector
 
 from firewall.decision.drift import DriftState
+from firewall.decision.golden import GoldenState
 from firewall.sinks.outlet import OutputHealth
 from firewall.sinks.report import FrameReport
 from firewall.verdict import Reason
@@ -77,6 +78,7 @@ class Metrics:
         self._dropped_total = 0
         self._restarts_total = 0
         self._drift_total = DriftState()
+        self._golden: _Golden | None = None
 
     def observe(self, report: FrameReport) -> None:
         """Count one report; called from one thread."""
@@ -105,6 +107,13 @@ class Metrics:
         self._drift_signs.inc(max(0, state.values - self._drift_total.values))
         self._drift_failures.inc(max(0, state.failures - self._drift_total.failures))
         self._drift_total = state
+
+    def golden(self, state: GoldenState) -> None:
+        """Take what the golden frames say; without any there are no such series."""
+        if self._golden is None:
+            self._golden = _Golden()
+            self._registry.register(self._golden)
+        self._golden.state = state
 
     def exposition(self) -> bytes:
         """All series in the Prometheus text format 0.0.4."""
@@ -141,3 +150,31 @@ class _Outputs(Collector):
             for each, value in zip(health, values, strict=True):
                 gauge.add_metric([each.name], value)
             yield gauge
+
+
+class _Golden(Collector):
+    """What the golden frames of the bundle say."""
+
+    def __init__(self) -> None:
+        self.state = GoldenState(0)
+
+    def collect(self) -> Iterable[Metric]:
+        """All series."""
+        state = self.state
+        yield GaugeMetricFamily("firewall_golden_frames", "Golden frames of the bundle.", state.frames)
+        yield GaugeMetricFamily(
+            "firewall_golden_passed",
+            "1 while all golden frames have the verdicts that they should, else 0.",
+            not state.fault,
+        )
+        yield CounterMetricFamily(
+            "firewall_golden_rounds", "How often all golden frames were judged.", value=state.rounds
+        )
+        yield CounterMetricFamily(
+            "firewall_golden_failures",
+            "How often a golden frame had another verdict than it should.",
+            value=state.failures,
+        )
+        yield GaugeMetricFamily(
+            "firewall_golden_timestamp_seconds", "Unix time of the newest round; 0 before the first.", state.checked_at
+        )

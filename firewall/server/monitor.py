@@ -11,6 +11,7 @@ from typing import Any
 
 from firewall import __version__
 from firewall.decision.drift import DriftState
+from firewall.decision.golden import GoldenState
 from firewall.server.metrics import Metrics
 from firewall.server.picture import Picture
 from firewall.server.sightings import Sightings, public_line
@@ -78,6 +79,7 @@ class Monitor:
         self._arrivals: deque[float] = deque(maxlen=1000)
         self._first_arrival: float | None = None
         self._drift: DriftState | None = None
+        self._golden: GoldenState | None = None
         self._outputs: Callable[[], list[OutputHealth]] = list
 
     def report(self, report: FrameReport) -> None:
@@ -158,6 +160,18 @@ class Monitor:
         """The newest state of the drift monitor; None if there is none."""
         with self._lock:
             return self._drift
+
+    def set_golden(self, state: GoldenState) -> None:
+        """What the golden frames say; whether the guard is ready is said by `set_ready`."""
+        self.metrics.golden(state)
+        with self._lock:
+            self._golden = state
+
+    @property
+    def golden(self) -> GoldenState | None:
+        """The newest state of the golden frames; None if there are none."""
+        with self._lock:
+            return self._golden
 
     @property
     def unsigned(self) -> bool:

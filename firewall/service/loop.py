@@ -18,6 +18,7 @@ from firewall.errors import EngineError, FirewallError
 from firewall.frame import Frame
 from firewall.regions import RegionFinder
 from firewall.screening import Firewall, Stages
+from firewall.service.golden import SelfTest
 from firewall.sinks import FrameReport, Sink
 from firewall.sources import Capture, End, Failure
 from firewall.verdict import BundleStamp, Reason, Stamps, Verdict
@@ -92,6 +93,7 @@ class Service:
         drift_told: Callable[[DriftState], None] = lambda _: None,
         drift_every: int = 1,
         camera: str | None = None,
+        self_test: SelfTest | None = None,
     ) -> None:
         """Set up a service; `run` starts it.
 
@@ -109,6 +111,7 @@ class Service:
             drift_told: Called with each new state of `drift`.
             drift_every: See `drift`; at least 1.
             camera: Name of the camera, which every verdict line bears.
+            self_test: Judges golden frames between live ones, and withholds all while one is judged wrongly.
         """
         self.firewall, self.capture, self.finder, self.sinks = firewall, capture, finder, sinks
         self.deadline_ms, self.max_frames = deadline_ms, max_frames
@@ -117,7 +120,7 @@ class Service:
         bundle = firewall.bundle
         self.stamps = Stamps(BundleStamp.of(bundle.manifest.name, bundle.manifest.version, bundle.sha256), camera)
         self._drift_told, self._drift_every, self._judged = drift_told, max(1, drift_every), 0
-        self._heartbeat = heartbeat
+        self._heartbeat, self.self_test = heartbeat, self_test
         self._stopping = threading.Event()
 
     def stop(self) -> None:
@@ -142,15 +145,17 @@ class Service:
                 if isinstance(taken, End):
                     break
                 if isinstance(taken, Frame):
+                    if self.self_test is not None and self.self_test.passes_over(taken):
+                        continue
                     self._report(self.screen(taken))
                 elif isinstance(taken, Failure):
                     self._report(self._failed(taken))
-                else:  # nothing new yet
-                    continue
-                reports += 1
+                if self.self_test is not None:
+                    self.self_test.between(taken if isinstance(taken, Frame) else None)
+                reports += isinstance(taken, Frame | Failure)  # or there is nothing new yet
         finally:
             self.summary.seconds = time.monotonic() - started
-            self.summary.dropped, self.summary.restarts = self.capture.dropped, self.capture.restarts
+            self.summary.dropped, self.summary.restarts = self._dropped, self.capture.restarts
             with ExitStack() as closing:  # each of them, also where another can't
                 for sink in reversed(self.sinks):
                     closing.callback(sink.close)
@@ -181,7 +186,11 @@ class Service:
             with stages.timed("tracks"):
                 verdicts = self._over_time(frame, verdicts)
         verdicts = self.stamps.on(verdicts, captured_at=frame.captured_at, stages=stages)
-        return FrameReport(frame, verdicts, dict(stages), self.capture.dropped, self.capture.restarts)
+        return FrameReport(frame, verdicts, dict(stages), self._dropped, self.capture.restarts)
+
+    @property
+    def _dropped(self) -> int:
+        return self.capture.dropped + (0 if self.self_test is None else self.self_test.dropped)
 
     def _over_time(self, frame: Frame, verdicts: list[Verdict]) -> list[Verdict]:
         """The verdicts, with those withheld whose tracks are suspicious. Drift is only reported; it changes nothing."""
@@ -219,9 +228,11 @@ class Service:
             latency_ms=(time.monotonic() - failure.at) * 1e3,
         )
         verdicts = self.stamps.on([verdict], captured_at=failure.at, frame=False)
-        return FrameReport(None, verdicts, {}, self.capture.dropped, self.capture.restarts)
+        return FrameReport(None, verdicts, {}, self._dropped, self.capture.restarts)
 
     def _report(self, report: FrameReport) -> None:
+        if self.self_test is not None and report.frame is not None:
+            report = replace(report, verdicts=self.self_test.on(report.verdicts))
         if self.firewall.bundle.unsigned:
             report = replace(report, verdicts=[replace(verdict, unsigned=True) for verdict in report.verdicts])
         self.summary.frames += report.frame is not None

@@ -9,12 +9,14 @@ from firewall.bundle import load_bundle
 from firewall.bundle.trust import Trust
 from firewall.config import Settings, read_sweep_key
 from firewall.decision.drift import Drift, DriftState
+from firewall.decision.golden import GoldenState
 from firewall.decision.over_time import over_time, served
 from firewall.decision.tracks import Tracks
 from firewall.engines import check_device, open_engine
 from firewall.regions import build
 from firewall.screening import Firewall
 from firewall.server import HostNames, HttpServer, Monitor, create_app, parse_address
+from firewall.service.golden import SelfTest
 from firewall.service.loop import Service
 from firewall.service.signals import reopen_on_hangup, stop_on_signals
 from firewall.sinks import Sink, open_outputs
@@ -101,6 +103,27 @@ def serve(settings: Settings, say: Callable[[str], None]) -> None:
 
         if drift is not None:
             monitor.set_drift(shown)
+
+        def show_golden(state: GoldenState) -> None:
+            before = monitor.golden
+            monitor.set_golden(state)
+            if state.fault or state.rounds > 1:  # before that it says itself when it is ready
+                monitor.set_ready(not state.fault, f"self-test failed: {state.fault}" if state.fault else "guarding")
+            if state.fault != ("" if before is None else before.fault):
+                told = f"failed, everything is withheld: {state.fault}" if state.fault else "passes again"
+                say(f"self-test {told}")
+
+        self_test = None
+        if loaded.manifest.golden:
+            self_test = SelfTest(
+                guard,
+                finder if settings.regions.strip() == "signs" else None,
+                every=60 * settings.golden_minutes or None,
+                deadline=None if deadline_ms is None else deadline_ms / 1e3,
+                live=spec.live,
+                told=show_golden,
+            )
+            self_test.start()
         capture = stack.enter_context(Capture(spec, settings.capture))
         service = Service(
             guard,
@@ -115,9 +138,11 @@ def serve(settings: Settings, say: Callable[[str], None]) -> None:
             drift_told=show_drift,
             drift_every=_DRIFT_EVERY if moving else 1,
             camera=settings.camera_name,
+            self_test=self_test,
         )
         with stop_on_signals(service):
-            monitor.set_ready(True, "guarding")
+            if self_test is None or not self_test.fault:
+                monitor.set_ready(True, "guarding")
             closing.pop_all()
             summary = service.run()
     say(summary.line())

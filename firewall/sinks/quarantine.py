@@ -30,7 +30,9 @@ LONGEST_SIDE = 1280
 _APART = 0.5  # seconds from the picture before to the sighting, and from there to the picture after
 _QUALITY = 90  # of the JPEG pictures
 # Nothing was withheld, or there was no picture, or the next frames say more.
-_NO_CASE = frozenset({Reason.BENIGN, Reason.NOTHING_FOUND, Reason.SOURCE_ERROR, Reason.STALE, Reason.CAMERA_FAULT})
+_NO_CASE = frozenset(
+    {Reason.BENIGN, Reason.NOTHING_FOUND, Reason.SOURCE_ERROR, Reason.STALE, Reason.CAMERA_FAULT, Reason.SELF_TEST}
+)
 _WAITING = frozenset({Reason.UNCONFIRMED, Reason.UNFIT, Reason.LATE})
 _GONE = 30  # reports after which a track that isn't seen is over
 _MOST_TRACKS, _MOST_WAITING = 1024, 16  # that are remembered for a camera; of these with pictures

@@ -13,6 +13,7 @@ from firewall.errors import FirewallError, MissingExtraError, UsageError
 from firewall.sinks import Outlets, open_outputs
 from firewall.sinks.guarding import Guarding
 from firewall.sinks.rotation import numbered, rotate
+from firewall.verdict import Reason, Verdict
 from tests.sinks.making import failure, report, until
 
 
@@ -223,7 +224,7 @@ def test_files_are_moved_up(tmp_path: Path) -> None:
 
 
 def test_labels_may_be_used_while_fresh_frames_come() -> None:
-    """Not before the first frame, not after a failure, not when the newest frame is old."""
+    """Not before the first frame, not after a failure, not when the newest frame is old or a self-test has failed."""
     guarding = Guarding(5.0)
     assert not guarding
     guarding.seen(report(1))
@@ -231,4 +232,6 @@ def test_labels_may_be_used_while_fresh_frames_come() -> None:
     guarding.seen(failure(2))
     assert not guarding
     guarding.seen(report(3, age=6.0))
+    assert not guarding
+    guarding.seen(report(4, Verdict("cam", 4, (0, 0, 9, 9), reason=Reason.SELF_TEST)))
     assert not guarding
