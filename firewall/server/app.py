@@ -153,7 +153,7 @@ class _Pages:
         return _json(answer, 200 if ready else 503)
 
     async def metrics(self, request: Request) -> Response:
-        exposition = self._monitor.metrics.exposition()
+        exposition = await run_in_threadpool(self._monitor.metrics.exposition)  # sensors may take their time
         return Response(exposition, headers={"Content-Type": CONTENT_TYPE_LATEST, "Cache-Control": "no-store"})
 
 

@@ -12,6 +12,7 @@ from prometheus_client.registry import Collector
 
 from firewall.decision.drift import DriftState
 from firewall.decision.golden import GoldenState
+from firewall.host.sensors import Readings, Sensors
 from firewall.sinks.outlet import OutputHealth
 from firewall.sinks.report import FrameReport
 from firewall.verdict import Reason
@@ -25,8 +26,9 @@ BUCKETS = (0.0001, 0.0002, 0.0005, 0.001, 0.002, 0.005, 0.01, 0.015, 0.02, 0.025
 class Metrics:
     """One set of series in a registry of its own, so that two firewalls in one process don't mix."""
 
-    def __init__(self, version: str) -> None:
+    def __init__(self, version: str, sensors: Callable[[], Readings] | None = None) -> None:
         self._registry = registry = CollectorRegistry()
+        registry.register(_Sensors(sensors or Sensors()))
         self._frames = Counter(
             "firewall_frames",
             "Verdicts: one for each region that was judged.",
@@ -178,3 +180,26 @@ class _Golden(Collector):
         yield GaugeMetricFamily(
             "firewall_golden_timestamp_seconds", "Unix time of the newest round; 0 before the first.", state.checked_at
         )
+
+
+class _Sensors(Collector):
+    """What the sensors of the machine say; what there is no sensor for has no series."""
+
+    def __init__(self, sensors: Callable[[], Readings]) -> None:
+        self._sensors = sensors
+
+    def collect(self) -> Iterable[Metric]:
+        """All series that there are."""
+        now = self._sensors()
+        for name, help_, label, values in (
+            ("temperature_celsius", "Temperature of a thermal zone or GPU.", "zone", now.temperatures),
+            ("power_watts", "Power of a rail of the board, or of a GPU.", "rail", now.power),
+            ("gpu_load_ratio", "Share of the time that a GPU is busy, 0 to 1.", "gpu", now.load),
+            ("gpu_clock_hertz", "Clock of a GPU.", "gpu", now.clocks),
+            ("throttled", "1 while a cooling device holds clocks back, else 0.", "device", now.throttling),
+        ):
+            if values:
+                gauge = GaugeMetricFamily(f"firewall_{name}", help_, labels=[label])
+                for each, value in values.items():
+                    gauge.add_metric([each], value)
+                yield gauge
