@@ -22,7 +22,7 @@ from tests.server.reports import SOURCE, Reports
 BOARD: dict[str, Any] = json.loads((resources.files("firewall") / "assets" / "grafana.json").read_text("utf-8"))
 PANELS: list[dict[str, Any]] = [panel for panel in BOARD["panels"] if panel["type"] != "row"]
 QUERIES: list[str] = [target["expr"] for panel in PANELS for target in panel["targets"]]
-#: Served, and on no panel: parts of histograms of which the board shows others. Who adds a metric adds a panel, or this.
+#: Served, and on no panel: parts of histograms of which others are shown. Who adds a metric adds a panel, or this.
 NOT_SHOWN = {
     "firewall_verdict_latency_seconds_sum",
     "firewall_verdict_latency_seconds_count",
