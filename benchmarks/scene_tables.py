@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from benchmarks import cells
 
-__all__ = ["damaged_video", "non_signs", "scenes", "scenes_size"]
+__all__ = ["cameras", "damaged_video", "non_signs", "scenes", "scenes_size"]
 
 
 def scenes() -> str:
@@ -88,3 +88,25 @@ def damaged_video() -> str:
     ]
     head = ["damage", "frames", "handed out whole", "errors", "wrong", "visibly wrong", "labels on wrong frames"]
     return cells.table(head, rows)
+
+
+def cameras() -> str:
+    """Several cameras in one process, and in as many."""
+    rows = []
+    for row in cells.read("cameras.json")["rows"]:
+        several = f"{row['processes']} processes{', the same share of the machine' if row['even'] else ''}"
+        cost = f"{row['processor_ms_a_frame']:.0f} ms"
+        rows.append(
+            [
+                str(row["cameras"]),
+                "one process" if row["processes"] == 1 else several,
+                f"{row['verdicts_a_second']:.1f}",
+                f"{row['age_ms']['p50']:.0f} / {row['age_ms']['p99']:.0f} ms",
+                f"{100 * row['dropped']:.0f} %",
+                cost,
+                f"{row['memory_mb']:.0f} MB",
+                f"{row['load']:.0f}",
+            ]
+        )
+    head = ["cameras", "guarded by", "verdicts a second", "age p50 / p99", "frames dropped", "processor time a frame"]
+    return cells.table([*head, "memory", "load"], rows)

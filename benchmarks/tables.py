@@ -99,6 +99,7 @@ TABLES: dict[str, Callable[[], str]] = {
     "scenes": scene_tables.scenes,
     "scenes-size": scene_tables.scenes_size,
     "non-signs": scene_tables.non_signs,
+    "cameras": scene_tables.cameras,
     # Measures that take long: their tables are made once their results are here.
     "attacked-tracks": _later("default/attacked_tracks.json", jury_tables.attacked_tracks),
     "decision-only": _later("default/decision_only.json", jury_tables.decision_only),

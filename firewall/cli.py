@@ -122,13 +122,15 @@ def _root(
 
 @app.command()
 def serve(
-    camera: Annotated[str | None, typer.Option(metavar="N", help="Number of a camera: /dev/videoN (V4L2).")] = None,
+    camera: Annotated[
+        list[str] | None, typer.Option(metavar="N", help="Number of a camera: /dev/videoN (V4L2); may be repeated.")
+    ] = None,
     source: Annotated[
-        str | None,
+        list[str] | None,
         typer.Option(
             metavar="URI",
-            help="What to guard: N, /dev/videoN, csi://N, rtsp://, http:// (MJPEG, snapshots), a video, an image, a "
-            "directory, a quoted glob, test://pattern or demo.  \\[default: demo]",
+            help="What to guard; may be repeated: N, /dev/videoN, csi://N, rtsp://, http:// (MJPEG, snapshots), a "
+            "video, an image, a directory, a quoted glob, test://pattern or demo.  \\[default: demo]",
         ),
     ] = None,
     bundle: Annotated[str | None, typer.Option(help="'default' or the folder of a bundle.")] = None,
@@ -173,24 +175,31 @@ def serve(
     sweep_key: SweepKey = None,
     threads: Annotated[int | None, typer.Option(help="Threads of the classifier; 0 = one per core.")] = None,
     camera_name: Annotated[
-        str | None, typer.Option(metavar="NAME", help="Name of the camera in verdicts and topics.  \\[default: camera]")
+        list[str] | None,
+        typer.Option(
+            metavar="NAME",
+            help="Name of the camera in verdicts and topics; of several, one for each, in their order.  "
+            "\\[default: camera; of several camera1, camera2 ...]",
+        ),
     ] = None,
     config: Annotated[
         Path | None, typer.Option(metavar="FILE", help="Settings in YAML; the command line's options win over them.")
     ] = None,
 ) -> None:
     """Guard a camera, stream or file: find the signs, judge each, and release or withhold its label."""
-    from firewall.config import load_region_detector, load_settings
+    from firewall.config import cameras_named, load_region_detector, load_settings
     from firewall.service import serving
 
-    if camera is not None and source is not None:
+    if camera and source:
         raise UsageError("give --camera or --source, not both")
-    if camera is not None and not camera.isdecimal():
-        raise UsageError(f"--camera takes a number such as 0 (= /dev/video0), got {camera!r}; use --source for a URI")
+    for number in camera or ():
+        if not number.isdecimal():
+            allowed = "takes a number such as 0 (= /dev/video0)"
+            raise UsageError(f"--camera {allowed}, got {number!r}; use --source for a URI")
     detector = None if region_detector is None else load_region_detector(region_detector)
     settings = load_settings(
         config,
-        source=source if camera is None else camera,
+        **cameras_named(camera or source or [], camera_name or []),
         bundle=bundle,
         trust=trust,
         allow_unsigned=allow_unsigned,
@@ -206,7 +215,6 @@ def serve(
         device=device,
         sweep_key=sweep_key,
         threads=threads,
-        camera_name=camera_name,
     )
     serving.serve(settings, _say)
 

@@ -4,17 +4,19 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
-from dataclasses import dataclass, field
+from contextlib import ExitStack
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
 
 from firewall.bundle import Bundle, PatchSpec, load_bundle
+from firewall.decision.case import Case
 from firewall.decision.correction import Correction
+from firewall.decision.look import Look, Stages
 from firewall.decision.masking import masks_for, stricter
-from firewall.decision.policy import Judgement, Policy, contradictions
+from firewall.decision.policy import contradictions
 from firewall.decision.rules import Rules
 from firewall.detectors import Detector, Evidence, Keyed, build
 from firewall.engines import Engine, OnnxRuntimeEngine, OnnxRuntimeNetwork, check_device, open_engine
@@ -25,66 +27,21 @@ from firewall.sweep.keyed import KeyedSweep
 from firewall.transforms import residual, resize
 from firewall.verdict import Reason, Verdict
 
-__all__ = ["Firewall", "Stages"]
-
-
-class Stages(dict[str, float]):
-    """Seconds spent in each stage, added up."""
-
-    @contextmanager
-    def timed(self, stage: str) -> Iterator[None]:
-        """Add the time of the block to `stage`."""
-        started = time.perf_counter()
-        try:
-            yield
-        finally:
-            self[stage] = self.get(stage, 0.0) + time.perf_counter() - started
+__all__ = ["Firewall", "Look", "Stages"]
 
 
 @dataclass(slots=True)
-class _Case:
-    """One region on its way to a verdict.
+class _Crops:
+    """The regions of one frame that are to be classified, and their images at the classifier's size."""
 
-    Attributes:
-        region: (x, y, width, height) in pixels of the frame.
-        evidence: What the detectors look at, None until the region is classified.
-        contradicted: Whether another region at the same place has another label.
-        variants: Operation -> logits (classes,) of the transformed copies so far; `evidence` has the same dictionary.
-        scores: Detector -> score so far.
-        settled: The scores that the verdict rests on, if more detectors were asked than it needs.
-        corrected: The corrected class, None if there is none.
-        certified: Whether no sticker can have changed the label; None if that was not examined.
-        masked: How many masked images were classified for that.
-        failure: Reason and detail that withhold the label, whatever else is known.
-    """
+    look: Look
+    cases: list[Case]
+    crops: list[Pixels]
+    images: list[Pixels]
 
-    region: Region
-    evidence: Evidence | None = None
-    contradicted: bool = False
-    variants: dict[str, npt.NDArray[np.float32]] = field(default_factory=dict)
-    scores: dict[str, float] = field(default_factory=dict)
-    settled: dict[str, float] | None = None
-    corrected: int | None = None
-    certified: bool | None = None
-    masked: int = 0
-    failure: tuple[Reason, str] | None = None
-
-    @property
-    def known(self) -> dict[str, float]:
-        """The scores that the verdict rests on."""
-        return self.scores if self.settled is None else self.settled
-
-    @property
-    def side(self) -> int:
-        """The shorter side in the region's own pixels."""
-        return min(self.region[2:])
-
-    def judge(
-        self, evidence: Evidence, policy: Policy, *, late: bool = False, certified: bool | None = True
-    ) -> Judgement:
-        """What the policy makes of what is known."""
-        remarks = list(evidence.remarks.values())
-        return policy.judge(self.known, contradicted=self.contradicted, late=late, certified=certified, remarks=remarks)
+    def fail(self, reason: Reason, detail: str) -> None:
+        for case in self.cases:
+            case.failure = reason, detail
 
 
 class Firewall:
@@ -220,25 +177,46 @@ class Firewall:
         Returns:
             A verdict for each region, in order; one verdict if nothing was found or the pixels can't be judged.
         """
-        stages = Stages() if stages is None else stages
+        return next(self.screen_frames([Look(frame, regions, deadline, Stages() if stages is None else stages)]))
+
+    def screen_frames(self, looks: Sequence[Look]) -> Iterator[list[Verdict]]:
+        """Judge the regions of several frames. All are classified in one batch; then frame by frame is judged, and
+        handed out at once. Whatever goes wrong with one frame withholds that frame alone.
+
+        Args:
+            looks: The frames, the most urgent first.
+
+        Yields:
+            For each frame what `screen_frame` returns.
+        """
+        opened = [self._opened(look) for look in looks]
+        shown = [
+            self._shown(look, [c for c in cases if c.failure is None])
+            for look, cases in zip(looks, opened, strict=True)
+        ]
+        self._classify([each for each in shown if each is not None])
+        for look, cases in zip(looks, opened, strict=True):
+            begun = False
+            for case in cases:
+                if case.failure is None and case.evidence is not None:
+                    begun |= self._ask(case, case.evidence, look.deadline, look.stages, first=not begun)
+            late, age = _passed(look.deadline), _age_ms(look.frame)
+            with look.stages.timed("policy"):
+                verdicts = [self._verdict(look.frame, case, late, age) for case in cases]
+            yield verdicts
+
+    def _opened(self, look: Look) -> list[Case]:
+        """A case for each region; if there is none to judge, one that says why."""
         try:
-            check_pixels(frame.pixels)
+            check_pixels(look.frame.pixels)
         except ImageError as error:
-            return [self._closed(frame, (0, 0, 0, 0), Reason.BAD_IMAGE, str(error))]
-        height, width = frame.pixels.shape[:2]
-        if regions is None:
-            regions = [(0, 0, width, height)]
-        elif not regions:
-            return [self._closed(frame, (0, 0, width, height), Reason.NOTHING_FOUND)]
-        cases = [_Case(region, failure=self._misfit(region, width, height)) for region in regions]
-        self._classify(frame, [case for case in cases if case.failure is None], deadline, stages)
-        begun = False
-        for case in cases:
-            if case.failure is None and case.evidence is not None:
-                begun |= self._ask(case, case.evidence, deadline, stages, first=not begun)
-        late, age = _passed(deadline), _age_ms(frame)
-        with stages.timed("policy"):
-            return [self._verdict(frame, case, late, age) for case in cases]
+            return [Case((0, 0, 0, 0), failure=(Reason.BAD_IMAGE, str(error)))]
+        height, width = look.frame.pixels.shape[:2]
+        whole = (0, 0, width, height)
+        regions = [whole] if look.regions is None else look.regions
+        if not regions:
+            return [Case(whole, failure=(Reason.NOTHING_FOUND, ""))]
+        return [Case(region, failure=self._misfit(region, width, height)) for region in regions]
 
     def _misfit(self, region: Region, frame_width: int, frame_height: int) -> tuple[Reason, str] | None:
         """Why a region can't be judged at all."""
@@ -248,29 +226,51 @@ class Firewall:
         unfit = self.rules.unfit(region)
         return (Reason.UNFIT, unfit) if unfit else None
 
-    def _classify(self, frame: Frame, cases: Sequence[_Case], deadline: float | None, stages: Stages) -> None:
-        """Classify the regions as they are, all in one batch: that is cheap, and often enough for the verdict."""
-        failure = (Reason.LATE, "") if _passed(deadline) else None
-        if cases and failure is None:
-            spec = self.bundle.manifest.classifier.input
-            try:
-                with stages.timed("resize"):
-                    crops = [_crop(frame, case.region) for case in cases]
-                    images = np.stack([resize(crop, spec.width, spec.height) for crop in crops])
-                with stages.timed("classify"):
-                    logits = self.engine.classify(images)
-                with stages.timed("policy"):
-                    labels = [int(label) for label in logits.argmax(axis=1)]
-                    contradicted = contradictions([case.region for case in cases], labels)
-                for case, image, row, crop, doubt in zip(cases, images, logits, crops, contradicted, strict=True):
-                    case.evidence = Evidence(image, row, case.variants, residual, crop, resize)
-                    case.contradicted = doubt
-            except Exception as error:
-                failure = _failure(error)
-        for case in cases:
-            case.failure = failure
+    def _shown(self, look: Look, cases: list[Case]) -> _Crops | None:
+        """What the classifier is shown of these regions of a frame; None if that is nothing."""
+        shown, spec = _Crops(look, cases, [], []), self.bundle.manifest.classifier.input
+        try:
+            if not cases or _passed(look.deadline):
+                shown.fail(Reason.LATE, "")
+                return None
+            with look.stages.timed("resize"):
+                shown.crops = [_crop(look.frame, case.region) for case in cases]
+                shown.images = [resize(crop, spec.width, spec.height) for crop in shown.crops]
+        except Exception as error:
+            shown.fail(*_failure(error))
+            return None
+        return shown
 
-    def _ask(self, case: _Case, evidence: Evidence, deadline: float | None, stages: Stages, *, first: bool) -> bool:
+    def _classify(self, shown: Sequence[_Crops]) -> None:
+        """Classify the regions as they are, all in one batch: that is cheap, and often enough for the verdict."""
+        if not shown:
+            return
+        try:
+            with ExitStack() as timing:
+                for each in shown:  # each frame has waited for all of them
+                    timing.enter_context(each.look.stages.timed("classify"))
+                logits = self.engine.classify(np.stack([image for each in shown for image in each.images]))
+            parts = np.split(logits, np.cumsum([len(each.cases) for each in shown])[:-1])
+            for each, rows in zip(shown, parts, strict=True):
+                self._labelled(each, rows)
+        except Exception as error:
+            if len(shown) == 1:
+                shown[0].fail(*_failure(error))
+            else:  # one frame may have spoilt the batch, and the others are not to pay for it
+                for each in shown:
+                    self._classify([each])
+
+    def _labelled(self, shown: _Crops, logits: npt.NDArray[np.float32]) -> None:
+        """Lay down what the classifier says of one frame's regions, logits (N, classes)."""
+        with shown.look.stages.timed("policy"):
+            labels = [int(label) for label in logits.argmax(axis=1)]
+            contradicted = contradictions([case.region for case in shown.cases], labels)
+        parts = zip(shown.cases, shown.images, logits, shown.crops, contradicted, strict=True)
+        for case, image, row, crop, doubt in parts:
+            case.evidence = Evidence(image, row, case.variants, residual, crop, resize)
+            case.contradicted = doubt
+
+    def _ask(self, case: Case, evidence: Evidence, deadline: float | None, stages: Stages, *, first: bool) -> bool:
         """Ask the detectors while the verdict is open and there is time; True if a sweep was begun.
 
         A sweep is not begun if, going by the last ones, it would end after the deadline: that would make the verdicts
@@ -305,7 +305,7 @@ class Firewall:
             case.failure = _failure(error)
         return begun
 
-    def _certify(self, case: _Case, evidence: Evidence, deadline: float | None, stages: Stages) -> bool:
+    def _certify(self, case: Case, evidence: Evidence, deadline: float | None, stages: Stages) -> bool:
         """Find out whether a sticker can have changed a label that would be released; True if that was asked."""
         if self.masks is None or self.patches is None or _passed(deadline):
             return False
@@ -321,7 +321,7 @@ class Firewall:
             )
         return True
 
-    def _correct(self, case: _Case, evidence: Evidence, correction: Correction, stages: Stages) -> None:
+    def _correct(self, case: Case, evidence: Evidence, correction: Correction, stages: Stages) -> None:
         """Find the label that a withheld image would probably have had."""
         if case.judge(evidence, self.rules.policy(case.side)).released:
             return
@@ -329,13 +329,13 @@ class Firewall:
         self._sweep(case, evidence, missing, stages)
         case.corrected = correction.label(evidence.logits, case.variants)
 
-    def _sweep(self, case: _Case, evidence: Evidence, operations: list[str], stages: Stages) -> None:
+    def _sweep(self, case: Case, evidence: Evidence, operations: list[str], stages: Stages) -> None:
         """The classifier's outputs of more transformed copies."""
         if operations:
             logits = self.copies.classify(evidence.image, operations, stages.timed)
             case.variants.update(zip(operations, logits, strict=True))
 
-    def _verdict(self, frame: Frame, case: _Case, late: bool, age_ms: float) -> Verdict:
+    def _verdict(self, frame: Frame, case: Case, late: bool, age_ms: float) -> Verdict:
         evidence = case.evidence
         if case.failure is not None or evidence is None:
             return self._closed(frame, case.region, *(case.failure or (Reason.UNKNOWN, "")))

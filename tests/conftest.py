@@ -31,7 +31,8 @@ def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
     """The firewall's clock stands still unless the test moves it: what is late and what is not is the same on a busy
     machine."""
     clock = Clock()
-    monkeypatch.setattr("firewall.screening.time", clock)
+    for module in ("screening", "decision.look"):
+        monkeypatch.setattr(f"firewall.{module}.time", clock)
     return clock
 
 

@@ -21,7 +21,7 @@ from firewall.detectors.draws import DrawSpec
 from firewall.engines import OnnxRuntimeEngine
 from firewall.errors import EngineError, UsageError
 from firewall.frame import Pixels
-from firewall.screening import Stages
+from firewall.screening import Look, Stages
 from firewall.sweep.keyed import copies, made
 from firewall.transforms import resize
 from firewall.verdict import Reason
@@ -734,3 +734,82 @@ def test_a_key_that_is_too_short_is_refused(keyed: Firewall) -> None:
         Firewall(keyed.bundle, keyed.engine, sweep_key=b"short")
     drawn = Firewall(keyed.bundle, keyed.engine).keyed
     assert drawn is not None and not drawn.own_key
+
+
+def test_several_frames_share_one_classification_and_nothing_else(
+    guard: Firewall, benign_sign: Pixels, two_signs: Pixels, clock: Clock
+) -> None:
+    """Frames of several cameras: the classifier is asked once for all their regions; each gets the verdicts that it
+    would get alone, with its own deadline, in the order given, and the first is handed out before the next one is asked
+    about. Regions at one place of two frames don't contradict each other. Each has waited for the whole batch."""
+    batches: list[int] = []
+
+    def counting(images: npt.NDArray[np.uint8]) -> npt.NDArray[np.float32]:
+        batches.append(len(images))
+        clock.sleep(0.5)
+        return guard.engine.classify(images)
+
+    together = Firewall(guard.bundle, BrokenEngine(counting), threads=1)
+    scores = [detector.score for detector in together.detectors]
+    asked: list[int] = []
+    for detector, score in zip(together.detectors, scores, strict=True):
+
+        def noted(evidence: Evidence, score: Callable[[Evidence], float] = score) -> float:
+            asked.append(len(evidence.logits))
+            return score(evidence)
+
+        detector.score = noted  # type: ignore[method-assign]
+    noise = np.random.default_rng(0).integers(0, 256, benign_sign.shape, np.uint8)
+    now = clock.monotonic()
+    frames = [Frame(pixels, "test", n, now) for n, pixels in enumerate([benign_sign, two_signs, noise, benign_sign])]
+    looks = [
+        Look(frames[0], deadline=now + 600),
+        Look(frames[1], [LEFT, RIGHT]),
+        Look(frames[2]),
+        Look(frames[3], deadline=now - 1),
+    ]
+    handed = together.screen_frames(looks)
+    first = next(handed)
+    assert batches[0] == 4 and first[0].released
+    so_far = len(asked)
+    rest = list(handed)
+    assert 0 < so_far < len(asked), "the others are looked at when their turn comes"
+    alone = [guard.screen_frame(frames[0]), guard.screen_frame(frames[1], [LEFT, RIGHT]), guard.screen_frame(frames[2])]
+    for together_, by_itself in zip([first, *rest[:2]], alone, strict=True):
+        told = [(each.sequence, each.region, each.released, each.label, each.reason) for each in together_]
+        assert told == [(each.sequence, each.region, each.released, each.label, each.reason) for each in by_itself]
+    assert [each.reason for each in rest[2]] == [Reason.LATE]
+    assert [look.stages.get("classify") for look in looks] == [0.5, 0.5, pytest.approx(0.5), None]
+    assert list(together.screen_frames([])) == []
+
+
+def test_what_goes_wrong_with_one_frame_withholds_it_alone(
+    guard: Firewall, benign_sign: Pixels, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Of frames that are judged together one can't be resized, one spoils the batch, one has grey pixels and one has
+    nothing to look at: the good one's label goes out, and a batch of nothing but bad frames releases nothing."""
+    poison = np.full((48, 48, 3), 251, np.uint8)
+
+    def delicate(images: npt.NDArray[np.uint8]) -> npt.NDArray[np.float32]:
+        if (images == 251).all(axis=(1, 2, 3)).any():
+            raise EngineError("that picture again")
+        return guard.engine.classify(images)
+
+    def fragile(pixels: Pixels, width: int, height: int) -> Pixels:
+        if pixels.shape[0] == 31:
+            raise ValueError("can't be resized")
+        return resize(pixels, width, height)
+
+    monkeypatch.setattr("firewall.screening.resize", fragile)
+    together = Firewall(guard.bundle, BrokenEngine(delicate), threads=1)
+    pictures = [poison, benign_sign, np.zeros((31, 31, 3), np.uint8), benign_sign[..., 0], benign_sign]
+    looks = [Look(frame(pixels), [] if place == 4 else None) for place, pixels in enumerate(pictures)]
+    verdicts = [each for (each,) in together.screen_frames(looks)]
+    assert [(each.reason, each.detail) for each in verdicts[:3]] == [
+        (Reason.ENGINE_ERROR, "that picture again"),
+        (Reason.BENIGN, ""),
+        (Reason.UNKNOWN, "ValueError while screening"),
+    ]
+    assert [each.reason for each in verdicts[3:]] == [Reason.BAD_IMAGE, Reason.NOTHING_FOUND]
+    bad = [each for (each,) in together.screen_frames([looks[0], looks[2], Look(frame(poison))])]
+    assert not any(each.released for each in bad)

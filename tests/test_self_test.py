@@ -178,7 +178,7 @@ class Simulated:
             return ""
 
         monkeypatch.setattr(golden, "judged", judge)
-        self.check = SelfTest(guard, every=every, deadline=0.033, live=True)
+        self.check, self.passed_over = SelfTest(guard, every=every, timed=True, live=["front"]), 0
 
     def run(self, seconds: float, *, period: float = 0.040, from_: float = 0.0, to: float = 1e9) -> None:
         """The guard takes the newest frame whenever it is free. There are frames from `from_` to `to` only."""
@@ -191,15 +191,17 @@ class Simulated:
                     self.now += waited + 1e-6
                 else:
                     self.now += 0.5
-                    self.check.between(None)
+                    self.check.between()
                 continue
             last = number
             frame = Frame(BLANK, "live", number, begun + number * period)
-            if self.check.passes_over(frame):
+            if self.check.passes_over(frame, "front", frame.captured_at + 0.033, self.work):
+                self.passed_over += 1
                 continue
             self.now += self.work
             self.ages.append(self.now - frame.captured_at)
-            self.check.between(frame)
+            self.check.seen(frame, "front")
+            self.check.between()
 
 
 def test_no_live_frame_is_pushed_over_its_deadline(monkeypatch: pytest.MonkeyPatch, made: Bundle) -> None:
@@ -209,7 +211,7 @@ def test_no_live_frame_is_pushed_over_its_deadline(monkeypatch: pytest.MonkeyPat
     simulated.check.start()
     simulated.judged.clear()
     simulated.run(100)
-    assert simulated.check.state.rounds == 10 and len(simulated.judged) == 18 and simulated.check.dropped == 0
+    assert simulated.check.state.rounds == 10 and len(simulated.judged) == 18 and simulated.passed_over == 0
     assert max(simulated.ages) == pytest.approx(0.012, abs=1e-4) and len(simulated.ages) == pytest.approx(2500, abs=2)
 
 
@@ -223,7 +225,7 @@ def test_a_guard_without_gaps_passes_a_frame_over_now_and_then(monkeypatch: pyte
     assert simulated.check.state.rounds == 2 and len(simulated.judged) == 2
     assert simulated.judged[0] == pytest.approx(1000 + 300 + 60, abs=1.5)
     assert simulated.judged[1] - simulated.judged[0] >= 1.0
-    assert max(simulated.ages) <= 0.033 + 0.030 and 1 <= simulated.check.dropped <= 2
+    assert max(simulated.ages) <= 0.033 + 0.030 and 1 <= simulated.passed_over <= 2
 
 
 def test_a_lost_source_leaves_time(monkeypatch: pytest.MonkeyPatch, made: Bundle) -> None:
@@ -232,20 +234,41 @@ def test_a_lost_source_leaves_time(monkeypatch: pytest.MonkeyPatch, made: Bundle
         simulated = Simulated(monkeypatch, Firewall.load(made.path), work=0.030, cost=0.025, every=60)
         simulated.check.start()
         simulated.run(300, period=0.033, to=to)
-        assert simulated.check.state.rounds >= 3 and simulated.check.dropped == 0
+        assert simulated.check.state.rounds >= 3 and simulated.passed_over == 0
+
+
+def test_the_camera_whose_frame_comes_first_counts(monkeypatch: pytest.MonkeyPatch, made: Bundle) -> None:
+    """Two cameras: a golden frame has to fit before the next frame of either; one that is lost is not waited for."""
+    simulated = Simulated(monkeypatch, Firewall.load(made.path), work=0.0, cost=0.020, every=60)
+    check = simulated.check
+    check.start()
+    simulated.now += 60
+    for camera, period in (("front", 0.100), ("rear", 0.040)):
+        for number in range(3):
+            check.seen(Frame(BLANK, camera, number, simulated.now - (2 - number) * period), camera)
+    simulated.now += 0.015  # 25 ms until the rear camera's frame, and 30 ms are wanted
+    done = len(simulated.judged)
+    check.between()
+    assert len(simulated.judged) == done
+    simulated.now += 0.030  # its frame is due and not there: it may come at any moment
+    check.between()
+    assert len(simulated.judged) == done
+    simulated.now += 0.410
+    check.seen(Frame(BLANK, "front", 3, simulated.now), "front")
+    check.between()  # it is lost; the front camera leaves time
+    assert len(simulated.judged) == done + 1
 
 
 def test_the_loop_counts_what_it_passed_over(made: Bundle, benign_sign: Pixels) -> None:
     """A live frame that waited too long for a golden one: no verdict, and one more that was dropped."""
     guard = Firewall.load(made.path, threads=1)
-    check = SelfTest(guard, every=3600, deadline=0.033, live=True)
+    check = SelfTest(guard, every=3600, live=[None])
     check.start()
     stale, fresh = frames(benign_sign, benign_sign)
     check._ended_at = stale.captured_at + 1e-6
-    check._work = 10.0
     fresh = Frame(fresh.pixels, fresh.source, 1, time.monotonic())
     sink = Kept()
-    summary = service(guard, Script(stale, Idle(), fresh), sink, self_test=check).run()
+    summary = service(guard, Script(stale, Idle(), fresh), sink, self_test=check, deadline_ms=1e-3).run()
     assert [report.verdicts[0].sequence for report in sink.reports] == [1]
     assert summary.dropped == sink.reports[0].dropped == 3 + 1
 
@@ -301,10 +324,10 @@ def ask(url: str) -> tuple[int, Any]:
         return error.code, error.read()
 
 
-def serving(bundle: Path) -> tuple[subprocess.Popen[str], str]:
-    """`firewall serve` on the demo, and the address of its page."""
+def serving(bundle: Path, *sources: str) -> tuple[subprocess.Popen[str], str]:
+    """`firewall serve` on some sources, and the address of its page."""
     command = [sys.executable, "-m", "firewall", "serve", "--bundle", str(bundle), "--allow-unsigned"]
-    rest = ["--source", "demo?fps=10", "--http", "127.0.0.1:0", "--output", "-"]
+    rest = [*(word for source in sources for word in ("--source", source)), "--http", "127.0.0.1:0", "--output", "-"]
     process = subprocess.Popen([*command, *rest], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
     assert process.stderr is not None
     for line in process.stderr:
@@ -316,7 +339,7 @@ def serving(bundle: Path) -> tuple[subprocess.Popen[str], str]:
 def test_serve_says_that_the_device_can_not_be_relied_on(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     """`firewall lab golden` and `firewall serve`, as a user runs them. A bundle that expects what its network doesn't
     say stands for a device that computes wrongly: every line withholds, readiness and metrics say why. The same bundle
-    with what it does say: guarding, ready."""
+    with what it does say: guarding, ready. With one camera, and with two."""
     good, bad = tmp_path / "good", tmp_path / "bad"
     assert run(app, ["lab", "golden", "--demo", "1", "--out", str(good)], "firewall") == 0
     assert "3 golden frames" in capsys.readouterr().out
@@ -325,8 +348,9 @@ def test_serve_says_that_the_device_can_not_be_relied_on(tmp_path: Path, capsys:
     assert scene.regions == "signs" and scene.released and sign.released and attacked.withheld
     wrong = sign.model_copy(update={"released": ((sign.released[0] + 1) % 43,)})
     rewritten(bundle, bad, {}, golden=(scene, wrong, attacked))
-    for folder, passed in ((good, True), (bad, False)):
-        process, page = serving(folder)
+    one, two = ["demo?fps=10"], ["demo?fps=10", "demo?fps=5"]
+    for folder, passed, sources in ((good, True, one), (bad, False, one), (good, True, two), (bad, False, two)):
+        process, page = serving(folder, *sources)
         with process:
             assert process.stdout is not None
             lines = [json.loads(process.stdout.readline()) for _ in range(8)]

@@ -6,6 +6,7 @@ default. A value means the same in each of them. An empty environment variable c
 
 from __future__ import annotations
 
+import itertools
 import json
 import os
 import reprlib
@@ -24,21 +25,16 @@ from pydantic_settings import (
 
 from firewall.bundle import PatchSpec
 from firewall.bundle.strict import Strict
+from firewall.config.cameras import CAMERA_NAME, Cameras, CameraSettings, laid_over, of_one_kind
 from firewall.config.region_detector import RegionDetectorSettings
 from firewall.config.settings_file import read_settings
+from firewall.config.texts import Text, numbers
 from firewall.errors import ConfigError
 
 __all__ = ["CaptureSettings", "Settings", "load_region_detector", "load_settings"]
 
 
 _OFF = ("off", "false", "no", "none")
-
-
-def _text(value: Any) -> Any:
-    """A number or truth value where text is asked for: what YAML or a program made of `0` or `off`."""
-    if isinstance(value, bool):
-        return "on" if value else "off"
-    return str(value) if isinstance(value, int | float) else value
 
 
 def _switched(default: str) -> AfterValidator:
@@ -51,11 +47,6 @@ def _switched(default: str) -> AfterValidator:
         return default if word in ("on", "true", "yes") else text
 
     return AfterValidator(switched)
-
-
-def _numbers(value: Any) -> Any:
-    """A list of four numbers for a text of them."""
-    return ",".join(map(str, value)) if isinstance(value, list) and len(value) == 4 else value
 
 
 def _names(value: Any) -> Any:
@@ -87,7 +78,6 @@ def _area(value: Any) -> Any:
     return {"area": value} if isinstance(value, str | int | float) and not isinstance(value, bool) else value
 
 
-Text = Annotated[str, BeforeValidator(_text)]
 _HTTP, _OUTPUT = "127.0.0.1:8080", "-"
 
 
@@ -144,16 +134,17 @@ class Settings(BaseSettings):
     source: Text = Field("demo", description="camera index, device, file, directory, glob, URL, test:// or demo")
     camera_name: Text = Field(
         "camera",
-        pattern="^[A-Za-z0-9][A-Za-z0-9_-]{0,63}$",
+        pattern=CAMERA_NAME,
         description="name of the camera in verdicts and topics: 1 to 64 letters, digits, _ or -",
+    )
+    cameras: Cameras | None = Field(
+        None, description="in place of source and camera_name: a list of cameras, each with name and source"
     )
     bundle: Text = Field("default", description="'default' or the folder of a bundle")
     trust: Path | None = Field(None, description="public keys in PEM: a bundle must be signed by one of them")
     allow_unsigned: bool | None = Field(None, description="use a bundle without a signature all the same, and say so")
     trust_state: Path | None = Field(None, description="file that remembers the versions of signed bundles")
-    regions: Annotated[Text, BeforeValidator(_numbers)] = Field(
-        "signs", description="whole, signs, detector or X,Y,W,H"
-    )
+    regions: Annotated[Text, BeforeValidator(numbers)] = Field("signs", description="whole, signs, detector or X,Y,W,H")
     region_detector: RegionDetectorSettings | None = Field(None, description="what `regions: detector` looks with")
     http: Annotated[Text, _switched(_HTTP)] = Field(_HTTP, description="HOST:PORT of the live page, or 'off'")
     http_names: Annotated[tuple[Text, ...], NoDecode, BeforeValidator(_names)] = Field(
@@ -185,6 +176,20 @@ class Settings(BaseSettings):
     )
     capture: CaptureSettings = CaptureSettings()
 
+    @property
+    def guarded(self) -> tuple[CameraSettings, ...]:
+        """All cameras, each with what is set for it or for all."""
+        named = self.cameras or (CameraSettings(name=self.camera_name, source=self.source),)
+        return tuple(
+            camera.model_copy(
+                update={
+                    "regions": self.regions if camera.regions is None else camera.regions,
+                    "deadline_ms": self.deadline_ms if camera.deadline_ms is None else camera.deadline_ms,
+                }
+            )
+            for camera in named
+        )
+
     @classmethod
     def settings_customise_sources(
         cls,
@@ -211,18 +216,24 @@ def load_settings(file: Path | None = None, **given: Any) -> Settings:
     Raises:
         ConfigError: If a value doesn't fit; it names the key, where it was set, what is wrong and what is allowed.
     """
-    said = {key: value for key, value in given.items() if value is not None}
-    environment = _environment()
+    said = of_one_kind({key: value for key, value in given.items() if value is not None}, "")
+    environment = of_one_kind(_environment(), " in the environment")
     values = _without_gaps(read_settings(file, ", ".join(Settings.model_fields)), file) if file else {}
+    below = _merge(laid_over(of_one_kind(values, f" in {file}"), environment), environment)
+    merged = of_one_kind(_merge(laid_over(below, said), said), "")
     try:
-        return Settings(**_merge(_merge(values, environment), said))
+        return Settings(**merged)
     except ValidationError as error:
-        first = error.errors()[0]
+        first = min(
+            error.errors(), key=lambda each: each["type"] != "extra_forbidden"
+        )  # a misspelt key is missing, too
         path = first["loc"]
         if _holds(said, path):
             where = ""
         elif _holds(environment, path):
-            where = f" in the environment (FIREWALL_{'__'.join(str(part) for part in path).upper()})"
+            names = itertools.takewhile(lambda part: isinstance(part, str), path)  # up to a place in a list
+            variable = "__".join(map(str, names)).upper()
+            where = f" in the environment (FIREWALL_{variable})"
         else:
             where = f" in {file}" if file else ""
         raise ConfigError(_one_line(first["type"], path, first["msg"], first["input"], where)) from error
@@ -248,11 +259,9 @@ def _without_gaps(values: dict[str, Any], file: Path) -> dict[str, Any]:
         field = Settings.model_fields.get(key)
         if value is not None or field is None:
             kept[key] = value
-        elif isinstance(field.default, str | bool | int | float) or key == "output":
-            default = _OUTPUT if key == "output" else field.default
-            raise ConfigError(
-                f"setting {key!r} in {file} has no value; give one, or leave the line out for {default!r}"
-            )
+        elif isinstance(field.default, str | bool | int | float) or key in ("output", "cameras"):
+            default = {"output": repr(_OUTPUT), "cameras": "the one that 'source' names"}.get(key, repr(field.default))
+            raise ConfigError(f"setting {key!r} in {file} has no value; give one, or leave the line out for {default}")
     return kept
 
 
@@ -276,8 +285,11 @@ def _holds(values: Any, path: tuple[int | str, ...]) -> bool:
 def _one_line(kind: str, path: tuple[int | str, ...], message: str, value: Any, where: str) -> str:
     key = ".".join(str(part) for part in path)
     if kind == "extra_forbidden":
-        model = RegionDetectorSettings if path[0] == "region_detector" and len(path) == 2 else Settings
+        groups = {("region_detector", 2): RegionDetectorSettings, ("cameras", 3): CameraSettings}
+        model: Any = groups.get((str(path[0]), len(path)), Settings)
         return f"unknown setting {key!r}{where}; known settings: {', '.join(model.model_fields)}"
     if kind == "model_type":
         return f"setting {key!r}{where}: it is a group of 'key: value' lines, got {reprlib.repr(value)}"
+    if path[0] == "cameras" and (isinstance(value, dict | list | tuple) or path[-1] == "source"):
+        return f"setting {key!r}{where}: {message.lower()}"  # a source may hold a password
     return f"setting {key!r}{where}: {message.lower()}, got {reprlib.repr(value)}"

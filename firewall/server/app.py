@@ -33,6 +33,7 @@ _FILES = {
     "/": ("page.html", "text/html"),
     "/page.css": ("page.css", "text/css"),
     "/page.js": ("page.js", "text/javascript"),
+    "/cameras.js": ("cameras.js", "text/javascript"),
     "/icon.svg": ("icon.svg", "image/svg+xml"),
 }
 
@@ -103,13 +104,14 @@ class _Pages:
 
     async def _stream(self, request: Request, reader: Connection) -> AsyncIterator[bytes]:
         stopping = getattr(request.app.state, "stopping", None)
+        camera = request.query_params.get("camera")
         clock = asyncio.get_running_loop().time
         told, told_at = 0, -_LONGEST_GAP
         try:
             yield b"retry: 1000\n\n"
             while not (stopping and stopping.is_set()):
                 if self._monitor.change != told or clock() - told_at >= _LONGEST_GAP:
-                    state = self._monitor.state(told)
+                    state = self._monitor.state(told, camera)
                     told, told_at = state["change"], clock()
                     yield f"data: {json_text(state, compact=True)}\n\n".encode()
                 await asyncio.sleep(_SHORTEST_GAP)
@@ -121,8 +123,12 @@ class _Pages:
         asked = request.query_params.get("sequence")
         if asked is not None and not (asked.isascii() and asked.isdigit() and len(asked) <= 18):
             return PlainTextResponse("sequence must be a whole number, 0 or more", 400)
+        if (camera := self._camera(request)) is not None and camera not in self._monitor.cameras:
+            return self._no_camera()
+        small = request.query_params.get("small") == "1"
+        sequence_asked = None if asked is None else int(asked)
         try:
-            found = await run_in_threadpool(self._monitor.jpeg, None if asked is None else int(asked))
+            found = await run_in_threadpool(self._monitor.jpeg, sequence_asked, camera, small=small)
         except FirewallError as error:
             return PlainTextResponse(readable(str(error)), 503)
         if found is None:
@@ -137,20 +143,35 @@ class _Pages:
         return _json({"live": live}, 200 if live else 503)
 
     async def ready(self, request: Request) -> Response:
-        ready = self._monitor.ready
-        status, detail = self._monitor.status()
-        answer: dict[str, Any] = {"ready": ready, "status": status, "detail": detail}
-        if self._monitor.unsigned:
+        monitor, camera = self._monitor, self._camera(request)
+        if camera is not None and camera not in monitor.cameras:
+            return self._no_camera()
+        answer = self._health(camera)
+        if monitor.unsigned:
             answer["unsigned"] = True
-        drift = self._monitor.drift
-        if drift is not None:
-            answer["drift"] = {"spoken": drift.spoken, "detail": drift.line()}
-        if (golden := self._monitor.golden) is not None:
+        if (golden := monitor.golden) is not None:
             answer["golden"] = asdict(golden)
-        outputs = self._monitor.outputs()
+        if camera is None and len(monitor.cameras) > 1:
+            answer["cameras"] = [{"name": name, **self._health(name)} for name in monitor.cameras]
+            answer.pop("drift", None)
+        outputs = monitor.outputs()
         if outputs:
             answer["outputs"] = [asdict(each) for each in outputs]
-        return _json(answer, 200 if ready else 503)
+        return _json(answer, 200 if answer["ready"] else 503)
+
+    def _health(self, camera: str | None) -> dict[str, Any]:
+        status, detail = self._monitor.status(camera)
+        health: dict[str, Any] = {"ready": self._monitor.ready_of(camera), "status": status, "detail": detail}
+        drift = self._monitor.drift_of(camera)
+        if drift is not None:
+            health["drift"] = {"spoken": drift.spoken, "detail": drift.line()}
+        return health
+
+    def _camera(self, request: Request) -> str | None:
+        return request.query_params.get("camera")
+
+    def _no_camera(self) -> Response:
+        return PlainTextResponse(f"there is no such camera; there are {', '.join(self._monitor.cameras)}", 404)
 
     async def metrics(self, request: Request) -> Response:
         exposition = await run_in_threadpool(self._monitor.metrics.exposition)  # sensors may take their time

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
+from typing import TypeVar
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
@@ -19,96 +20,97 @@ from firewall.verdict import Reason
 
 __all__ = ["BUCKETS", "Metrics"]
 
+_Metric = TypeVar("_Metric", Counter, Gauge, Histogram)
+
 #: Upper bounds in seconds. 33 ms, the usual deadline, is a bound of its own.
 BUCKETS = (0.0001, 0.0002, 0.0005, 0.001, 0.002, 0.005, 0.01, 0.015, 0.02, 0.025, 0.033, 0.05, 0.1, 0.2, 0.5, 1.0)
 
 
 class Metrics:
-    """One set of series in a registry of its own, so that two firewalls in one process don't mix."""
+    """One set of series in a registry of its own, so that two firewalls in one process don't mix.
 
-    def __init__(self, version: str, sensors: Callable[[], Readings] | None = None) -> None:
+    Args:
+        version: Of this package.
+        cameras: Names of several cameras, which the series are then labelled by; empty for one.
+        sensors: Reads the machine's sensors; another than its own is for tests.
+    """
+
+    def __init__(
+        self, version: str, cameras: Sequence[str] = (), sensors: Callable[[], Readings] | None = None
+    ) -> None:
         self._registry = registry = CollectorRegistry()
+        self._golden: _Golden | None = None
         registry.register(_Sensors(sensors or Sensors()))
-        self._frames = Counter(
+        each = ["camera"] if cameras else []
+        frames = Counter(
             "firewall_frames",
             "Verdicts: one for each region that was judged.",
-            ["decision", "reason"],
+            [*each, "decision", "reason"],
             registry=registry,
         )
-        self._verdicts = {
-            (released, reason): self._frames.labels("release" if released else "withhold", reason.value)
-            for reason in Reason
-            for released in ([True] if reason is Reason.BENIGN else [False])
-        }
-        self._dropped = Counter(
-            "firewall_frames_dropped", "Frames of a live source that nobody looked at.", registry=registry
+        dropped = Counter(
+            "firewall_frames_dropped", "Frames of a live source that nobody looked at.", each, registry=registry
         )
-        self._restarts = Counter(
-            "firewall_capture_restarts", "Capture processes that had to be started again.", registry=registry
+        restarts = Counter(
+            "firewall_capture_restarts", "Capture processes that had to be started again.", each, registry=registry
         )
-        self._stages = Histogram(
+        stages = Histogram(
             "firewall_stage_duration_seconds",
             "Time spent in one stage of screening a frame.",
-            ["stage"],
+            [*each, "stage"],
             buckets=BUCKETS,
             registry=registry,
         )
-        self._latency = Histogram(
-            "firewall_verdict_latency_seconds", "From capture to verdict.", buckets=BUCKETS, registry=registry
+        latency = Histogram(
+            "firewall_verdict_latency_seconds", "From capture to verdict.", each, buckets=BUCKETS, registry=registry
         )
-        self._last_frame = Gauge(
+        last_frame = Gauge(
             "firewall_last_frame_timestamp_seconds",
             "Unix time at which the newest frame was captured; 0 before the first.",
+            each,
             registry=registry,
         )
         Gauge("firewall_build_info", "1; the version is a label.", ["version"], registry=registry).labels(version).set(
             1
         )
-        self._drift = Gauge(
+        drift = Gauge(
             "firewall_drift",
             "1 once traffic was found to differ from the calibration set, until then 0.",
+            each,
             registry=registry,
         )
-        self._drift_signs = Counter(
-            "firewall_drift_signs", "Signs that the drift monitor was given, one frame of each.", registry=registry
+        drift_signs = Counter(
+            "firewall_drift_signs",
+            "Signs that the drift monitor was given, one frame of each.",
+            each,
+            registry=registry,
         )
-        self._drift_failures = Counter(
+        drift_failures = Counter(
             "firewall_drift_failures",
             "Of these, signs of which something was missing or not finite.",
+            each,
             registry=registry,
         )
-        self._dropped_total = 0
-        self._restarts_total = 0
-        self._drift_total = DriftState()
-        self._golden: _Golden | None = None
+        labels: list[tuple[str | None, tuple[str, ...]]] = [(name, (name,)) for name in cameras]
+        self._series = {
+            name: _Series(
+                label, frames, dropped, restarts, stages, latency, last_frame, drift, drift_signs, drift_failures
+            )
+            for name, label in labels or [(None, ())]
+        }
+        self._first = next(iter(self._series.values()))
 
     def observe(self, report: FrameReport) -> None:
         """Count one report; called from one thread."""
-        for verdict in report.verdicts:
-            series = self._verdicts.get((verdict.released, verdict.reason))
-            (series or self._frames.labels(verdict.decision, verdict.reason.value)).inc()
-            # Without a frame there was no capture to count from.
-            if report.frame is not None and math.isfinite(verdict.latency_ms):
-                self._latency.observe(verdict.latency_ms / 1000)
-        for stage, seconds in report.stages.items():
-            self._stages.labels(stage).observe(seconds)
-        self._dropped.inc(max(0, report.dropped - self._dropped_total))
-        self._restarts.inc(max(0, report.restarts - self._restarts_total))
-        self._dropped_total = max(self._dropped_total, report.dropped)
-        self._restarts_total = max(self._restarts_total, report.restarts)
-        if report.frame is not None:
-            self._last_frame.set(time.time() - max(0.0, time.monotonic() - report.frame.captured_at))
+        self._series.get(report.camera, self._first).observe(report)
 
     def set_outputs(self, health: Callable[[], list[OutputHealth]]) -> None:
         """Who says how the outputs are; asked when the series are."""
         self._registry.register(_Outputs(health))
 
-    def drift(self, state: DriftState) -> None:
-        """Take the state of the drift monitor; called from one thread."""
-        self._drift.set(state.spoken)
-        self._drift_signs.inc(max(0, state.values - self._drift_total.values))
-        self._drift_failures.inc(max(0, state.failures - self._drift_total.failures))
-        self._drift_total = state
+    def drift(self, state: DriftState, camera: str | None = None) -> None:
+        """Take the state of a camera's drift monitor; called from one thread."""
+        self._series.get(camera, self._first).drift(state)
 
     def golden(self, state: GoldenState) -> None:
         """Take what the golden frames say; without any there are no such series."""
@@ -120,6 +122,63 @@ class Metrics:
     def exposition(self) -> bytes:
         """All series in the Prometheus text format 0.0.4."""
         return generate_latest(self._registry)
+
+
+class _Series:
+    """The series of one camera, and what they have been told."""
+
+    def __init__(
+        self,
+        label: tuple[str, ...],
+        frames: Counter,
+        dropped: Counter,
+        restarts: Counter,
+        stages: Histogram,
+        latency: Histogram,
+        last_frame: Gauge,
+        drift: Gauge,
+        drift_signs: Counter,
+        drift_failures: Counter,
+    ) -> None:
+        def own(metric: _Metric) -> _Metric:
+            return metric.labels(*label) if label else metric
+
+        self._label, self._frames, self._stages = label, frames, stages
+        self._verdicts = {
+            (released, reason): frames.labels(*label, "release" if released else "withhold", reason.value)
+            for reason in Reason
+            for released in ([True] if reason is Reason.BENIGN else [False])
+        }
+        self._dropped, self._restarts = own(dropped), own(restarts)
+        self._latency, self._last_frame = own(latency), own(last_frame)
+        self._drift, self._drift_signs, self._drift_failures = own(drift), own(drift_signs), own(drift_failures)
+        self._dropped_total = 0
+        self._restarts_total = 0
+        self._drift_total = DriftState()
+
+    def observe(self, report: FrameReport) -> None:
+        """Count one report."""
+        for verdict in report.verdicts:
+            series = self._verdicts.get((verdict.released, verdict.reason))
+            (series or self._frames.labels(*self._label, verdict.decision, verdict.reason.value)).inc()
+            # Without a frame there was no capture to count from.
+            if report.frame is not None and math.isfinite(verdict.latency_ms):
+                self._latency.observe(verdict.latency_ms / 1000)
+        for stage, seconds in report.stages.items():
+            self._stages.labels(*self._label, stage).observe(seconds)
+        self._dropped.inc(max(0, report.dropped - self._dropped_total))
+        self._restarts.inc(max(0, report.restarts - self._restarts_total))
+        self._dropped_total = max(self._dropped_total, report.dropped)
+        self._restarts_total = max(self._restarts_total, report.restarts)
+        if report.frame is not None:
+            self._last_frame.set(time.time() - max(0.0, time.monotonic() - report.frame.captured_at))
+
+    def drift(self, state: DriftState) -> None:
+        """Take the state of the drift monitor."""
+        self._drift.set(state.spoken)
+        self._drift_signs.inc(max(0, state.values - self._drift_total.values))
+        self._drift_failures.inc(max(0, state.failures - self._drift_total.failures))
+        self._drift_total = state
 
 
 class _Outputs(Collector):

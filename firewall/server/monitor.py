@@ -2,29 +2,20 @@
 
 from __future__ import annotations
 
-import math
 import threading
 import time
-from collections import Counter, deque
 from collections.abc import Callable, Sequence
 from typing import Any
 
 from firewall import __version__
 from firewall.decision.drift import DriftState
 from firewall.decision.golden import GoldenState
+from firewall.server.camera_view import CameraView, Watched
 from firewall.server.metrics import Metrics
-from firewall.server.picture import Picture
-from firewall.server.sightings import Sightings, public_line
 from firewall.sinks.outlet import OutputHealth
 from firewall.sinks.report import FrameReport
-from firewall.verdict import Reason, Verdict
 
 __all__ = ["Monitor"]
-
-_LATENCIES = 300  # verdicts that the percentiles are taken over
-_TRACE = 120  # verdicts that the page draws
-_RATE_WINDOW = 3.0  # seconds that frames per second are counted over
-_PINNED = 4  # pictures kept for browsers that know of them and may still ask
 
 
 class Monitor:
@@ -35,6 +26,7 @@ class Monitor:
         bundle: Name of the bundle, as it is shown.
         live: Whether the source gives frames even if nobody reads them, so that silence means that it is lost.
         deadline_ms: The deadline in milliseconds, shown beside the latencies.
+        cameras: In place of source, live and deadline_ms: all cameras. Of two or more the metrics bear the name.
         stale_after: Seconds without a frame after which a live source counts as lost.
         hung_after: Seconds without a sign of life after which the loop counts as dead, from the first `beat` on.
         clock: Gives seconds; another than `time.monotonic` is for tests.
@@ -43,44 +35,32 @@ class Monitor:
     def __init__(
         self,
         *,
-        source: str,
         bundle: str,
-        live: bool,
+        source: str = "",
+        live: bool = False,
         deadline_ms: float | None = None,
+        cameras: Sequence[Watched] = (),
         stale_after: float = 3.0,
         hung_after: float = 10.0,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
-        self.metrics = Metrics(__version__)
-        self._about: dict[str, Any] = {
-            "version": __version__,
-            "source": source,
-            "bundle": bundle,
-            "unsigned": False,
-            "live_source": live,
-            "deadline_ms": deadline_ms,
-        }
-        self._live_source, self._stale_after, self._hung_after = live, stale_after, hung_after
-        self._clock = clock
+        watched = cameras or (Watched("camera", source, live, deadline_ms),)
+        self._views = {each.name: CameraView(each, stale_after, clock) for each in watched}
+        self._first = next(iter(self._views.values()))
+        self.metrics = Metrics(__version__, tuple(self._views) if len(self._views) > 1 else ())
+        self._about: dict[str, Any] = {"version": __version__, "bundle": bundle, "unsigned": False}
+        self._hung_after, self._clock = hung_after, clock
         self._lock = threading.Lock()
         self._change = 0
         self._said_ready, self._detail, self._closed = False, "starting", False
         self._beat: float | None = None
-        self._picture: Picture | None = None
-        self._pinned: deque[Picture] = deque(maxlen=_PINNED)
-        self._verdicts: Sequence[Verdict] = ()
-        self._captured_at: float | None = None
-        self._lost: str | None = None
-        self._released, self._withheld = Sightings(), Sightings()
-        self._reasons: Counter[Reason] = Counter()
-        self._frames = self._released_total = self._dropped = self._restarts = 0
-        self._latencies: deque[float] = deque(maxlen=_LATENCIES)
-        self._trace: deque[tuple[float, int]] = deque(maxlen=_TRACE)
-        self._arrivals: deque[float] = deque(maxlen=1000)
-        self._first_arrival: float | None = None
-        self._drift: DriftState | None = None
         self._golden: GoldenState | None = None
         self._outputs: Callable[[], list[OutputHealth]] = list
+
+    @property
+    def cameras(self) -> tuple[str, ...]:
+        """Names of the cameras."""
+        return tuple(self._views)
 
     def report(self, report: FrameReport) -> None:
         """Take one report. No pixels are touched: a JPEG is made when a browser asks for it."""
@@ -90,25 +70,13 @@ class Monitor:
             self._change += 1
             if self._beat is not None:
                 self._beat = now
-            self._dropped, self._restarts = report.dropped, report.restarts
-            if report.frame is None:
-                self._lost = next((v.detail for v in report.verdicts if v.detail), "")
-            else:
-                self._lost = None
-                self._frames += 1
-                self._picture, self._verdicts = Picture(report.frame), tuple(report.verdicts)
-                self._captured_at = report.frame.captured_at
-                self._first_arrival = now if self._first_arrival is None else self._first_arrival
-                self._arrivals.append(now)
-            for verdict in report.verdicts:
-                if verdict.released:
-                    self._released_total += 1
-                else:
-                    self._reasons[verdict.reason] += 1
-                (self._released if verdict.released else self._withheld).add(verdict, self._change, now, wall)
-                if report.frame is not None and math.isfinite(verdict.latency_ms):
-                    self._latencies.append(verdict.latency_ms)
-                    self._trace.append((round(verdict.latency_ms, 2), int(verdict.released)))
+            self._view(report.camera).report(report, self._change, now, wall)
+
+    def ended(self, camera: str | None) -> None:
+        """The source of one of several cameras has no more frames."""
+        with self._lock:
+            self._view(camera).ended = True
+            self._change += 1
 
     def close(self) -> None:
         """The loop has ended: neither live nor ready from now on."""
@@ -147,19 +115,24 @@ class Monitor:
         """How the outputs are."""
         return self._outputs()
 
-    def set_drift(self, state: DriftState) -> None:
-        """What the drift monitor says. It never changes `ready`: drift is news for people, not a failure."""
-        self.metrics.drift(state)
+    def set_drift(self, state: DriftState, camera: str | None = None) -> None:
+        """What a camera's drift monitor says. It never changes `ready`: drift is news for people, not a failure."""
+        self.metrics.drift(state, camera)
         with self._lock:
-            if self._drift is None or state.spoken != self._drift.spoken:
+            view = self._view(camera)
+            if view.drift is None or state.spoken != view.drift.spoken:
                 self._change += 1  # that one more sign was seen is no news
-            self._drift = state
+            view.drift = state
 
     @property
     def drift(self) -> DriftState | None:
-        """The newest state of the drift monitor; None if there is none."""
+        """The newest state of the (first camera's) drift monitor; None if there is none."""
+        return self.drift_of(None)
+
+    def drift_of(self, camera: str | None) -> DriftState | None:
+        """The newest state of a camera's drift monitor; None if there is none."""
         with self._lock:
-            return self._drift
+            return self._view(camera).drift
 
     def set_golden(self, state: GoldenState) -> None:
         """What the golden frames say; whether the guard is ready is said by `set_ready`."""
@@ -192,9 +165,16 @@ class Monitor:
 
     @property
     def ready(self) -> bool:
-        """Frames are judged: the service said so and, for a live source, the newest frame is fresh."""
+        """Frames are judged: the service said so and, for a live source, the newest frame is fresh. Of several cameras
+        all have to be so whose source has not ended."""
+        return self.ready_of(None)
+
+    def ready_of(self, camera: str | None) -> bool:
+        """The same of one camera; None: of all."""
         with self._lock:
-            return self._is_ready()
+            views = self._views.values() if camera is None else (self._view(camera),)
+            going = [view for view in views if not view.ended]
+            return self._is_ready() and bool(going) and all(view.fresh for view in going)
 
     @property
     def change(self) -> int:
@@ -202,106 +182,74 @@ class Monitor:
         with self._lock:
             return self._change
 
-    def status(self) -> tuple[str, str]:
-        """(word, detail): `starting`, `guarding`, `source lost`, `not ready` or `stopped`, and a line for people."""
-        with self._lock:
-            return self._status()
+    def status(self, camera: str | None = None) -> tuple[str, str]:
+        """(word, detail): `starting`, `guarding`, `source lost`, `ended`, `not ready` or `stopped`, and a line for
+        people.
 
-    def jpeg(self, sequence: int | None = None) -> tuple[int, bytes] | None:
+        Args:
+            camera: Whose; None: of all, and then the worst of them, with its name where there are several.
+        """
+        with self._lock:
+            if camera is not None or len(self._views) == 1:
+                return self._status(self._view(camera))
+            told = {name: self._status(view) for name, view in self._views.items()}
+        if len(set(told.values())) == 1:
+            return next(iter(told.values()))
+        for word in ("source lost", "starting", "not ready"):
+            of_these = [f"{name}: {detail}" for name, (said, detail) in told.items() if said == word]
+            if of_these:
+                return word, "; ".join(of_these)
+        return next(each for each in told.values() if each[0] == "guarding")
+
+    def jpeg(
+        self, sequence: int | None = None, camera: str | None = None, *, small: bool = False
+    ) -> tuple[int, bytes] | None:
         """(sequence, JPEG) of that frame if a reader may still ask for it, else of the newest; None before the first.
 
         Raises:
             ImageError: If the frame can't be encoded.
         """
         with self._lock:
-            picture = next((p for p in self._pinned if p.sequence == sequence), self._picture)
-        return (picture.sequence, picture.jpeg()) if picture else None
+            picture = self._view(camera).picture(sequence)
+        if picture is None:
+            return None
+        return picture.sequence, picture.small() if small else picture.jpeg()
 
-    def state(self, after: int = 0) -> dict[str, Any]:
+    def state(self, after: int = 0, camera: str | None = None) -> dict[str, Any]:
         """All that the page shows, ready for JSON.
 
         Args:
             after: The `change` of the state that the reader has; sightings that haven't changed since then are left
                 out.
+            camera: Whose; of the others only what `cameras` has. None, or one that isn't there: the first.
         """
         with self._lock:
-            status, detail = self._status()
-            age = self._age()
+            view = self._view(camera)
+            status, detail = self._status(view)
             return {
                 **self._about,
                 "change": self._change,
                 "full": after == 0,
                 "status": status,
                 "detail": detail,
-                "ready": self._is_ready(),
-                "age_s": None if age is None else round(age, 2),
-                "fps": round(self._rate(), 1),
-                "frame": self._newest_frame(),
-                "totals": {
-                    "frames": self._frames,
-                    "released": self._released_total,
-                    "withheld": sum(self._reasons.values()),
-                    "reasons": {reason.value: count for reason, count in self._reasons.most_common()},
-                    "dropped": self._dropped,
-                    "restarts": self._restarts,
-                },
-                "drift": None
-                if self._drift is None
-                else {"spoken": self._drift.spoken, "signs": self._drift.values, "line": self._drift.line()},
-                "latency_ms": self._latency(),
-                "trace": list(self._trace),
-                "released": self._released.since(after),
-                "withheld": self._withheld.since(after),
+                "ready": self._is_ready() and view.fresh,
+                **view.state(after),
+                "cameras": [self._summary(each) for each in self._views.values()] if len(self._views) > 1 else [],
             }
 
-    def _newest_frame(self) -> dict[str, Any] | None:
-        picture = self._picture
-        if picture is None:
-            return None
-        if picture not in self._pinned:
-            self._pinned.append(picture)
-        verdicts = [public_line(verdict) for verdict in self._verdicts]
-        return {
-            "sequence": picture.sequence,
-            "width": picture.width,
-            "height": picture.height,
-            "verdicts": verdicts,
-        }
+    def _view(self, camera: str | None) -> CameraView:
+        return self._first if camera is None else self._views.get(camera, self._first)
 
-    def _latency(self) -> dict[str, Any]:
-        ordered = sorted(self._latencies)
-        if not ordered:
-            return {"p50": None, "p99": None, "max": None, "count": 0}
-        # Nearest rank: a value that was really measured.
-        p50, p99 = (ordered[math.ceil(share * len(ordered)) - 1] for share in (0.50, 0.99))
-        return {"p50": round(p50, 2), "p99": round(p99, 2), "max": round(ordered[-1], 2), "count": len(ordered)}
-
-    def _rate(self) -> float:
-        if self._first_arrival is None:
-            return 0.0
-        now = self._clock()
-        window = min(_RATE_WINDOW, max(0.5, now - self._first_arrival))
-        return sum(1 for arrival in self._arrivals if now - arrival <= window) / window
-
-    def _age(self) -> float | None:
-        return None if self._captured_at is None else max(0.0, self._clock() - self._captured_at)
-
-    def _is_stale(self) -> bool:
-        age = self._age()
-        return self._live_source and (age is None or age > self._stale_after)
+    def _summary(self, view: CameraView) -> dict[str, Any]:
+        status, detail = self._status(view)
+        return {**view.summary(), "status": status, "detail": detail}
 
     def _is_ready(self) -> bool:
-        return self._said_ready and not self._closed and not self._is_stale()
+        return self._said_ready and not self._closed
 
-    def _status(self) -> tuple[str, str]:
+    def _status(self, view: CameraView) -> tuple[str, str]:
         if self._closed:
             return "stopped", "the firewall has stopped; nothing is released"
         if not self._said_ready:
-            return ("starting" if self._captured_at is None else "not ready"), self._detail
-        if self._lost is not None:
-            return "source lost", self._lost
-        if self._captured_at is None:
-            return "starting", "waiting for the first frame"
-        if self._is_stale():
-            return "source lost", f"no frame for more than {self._stale_after:g} s"
-        return "guarding", self._detail
+            return ("not ready" if view.started else "starting"), self._detail
+        return view.status(self._detail)

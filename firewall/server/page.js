@@ -34,6 +34,7 @@
     "guarding": ["●", "Guarding"],
     "source lost": ["▲", "Source lost"],
     "not ready": ["▲", "Not ready"],
+    "ended": ["■", "Source ended"],
     "stopped": ["■", "Stopped"],
     "disconnected": ["▲", "Not connected"],
   };
@@ -57,6 +58,8 @@
   const saying = (verdict) => (isReleased(verdict) ? labelOf(verdict) : verdict.reason);
 
   let state = null;
+  const chosen = new URLSearchParams(location.search).get("camera"); // of several; null: the first
+  let tiles = null; // the module that shows several, once it is there
 
   // ---- the connection
 
@@ -66,7 +69,7 @@
 
   function connect() {
     disconnect();
-    stream = new EventSource("events");
+    stream = new EventSource(chosen === null ? "events" : `events?camera=${encodeURIComponent(chosen)}`);
     stream.onmessage = (event) => {
       heard();
       show(JSON.parse(event.data));
@@ -108,7 +111,8 @@
     try {
       while (state && state.frame && state.frame.sequence !== drawn) {
         const wanted = state.frame;
-        const answer = await fetch(`frame.jpg?sequence=${wanted.sequence}`, { cache: "no-store" });
+        const ofCamera = state.cameras.length ? `&camera=${encodeURIComponent(state.camera)}` : "";
+        const answer = await fetch(`frame.jpg?sequence=${wanted.sequence}${ofCamera}`, { cache: "no-store" });
         if (!answer.ok) break;
         const sequence = Number(answer.headers.get("X-Sequence"));
         const bitmap = await createImageBitmap(await answer.blob());
@@ -199,10 +203,26 @@
       showBanner("not-ready", "The firewall is not ready.", `${because}Nothing is released.`);
     } else if (status === "stopped") {
       showBanner("stopped", "The firewall has stopped.", "Nothing is released.");
+    } else if (status === "ended") {
+      showBanner("ended", "This source has ended.", "Nothing more is released from it.");
     } else {
-      byId("banner").hidden = true;
+      showOthers();
     }
     showStage();
+  }
+
+  // Several cameras: another one's loss is news on this one's page, too.
+  function showOthers() {
+    const lost = tiles && state ? tiles.lost(state.cameras) : [];
+    const named = lost.map((camera) => `${camera.name}: ${camera.detail || "it gives nothing"}`).join("; ");
+    const title = lost.length === 1 ? "One camera is lost." : `${lost.length} cameras are lost.`;
+    if (lost.length) showBanner("cameras", title, `${named}. Nothing is released from there until frames arrive again.`);
+    else byId("banner").hidden = true;
+  }
+
+  function showCameras() {
+    if (tiles) tiles.show(state.cameras, state.camera);
+    else if (state.cameras.length) import("./cameras.js").then((module) => { tiles = module; });
   }
 
   function showBanner(kind, title, text) {
@@ -217,7 +237,7 @@
 
   function showNumbers() {
     const { totals, latency_ms: latency, deadline_ms: deadline } = state;
-    put("source", state.source);
+    put("source", state.cameras.length ? `${state.camera}: ${state.source}` : state.source);
     byId("source").title = state.source;
     put("bundle", state.unsigned ? `${state.bundle} (unsigned)` : state.bundle);
     byId("bundle").title = state.unsigned ? "No key that is trusted here has signed this bundle" : "";
@@ -359,6 +379,7 @@
   function show(next) {
     if (next.full) drawn = null; // perhaps another run of the firewall
     state = next;
+    showCameras();
     showStatus(state.status, state.detail);
     showNumbers();
     showTrace();

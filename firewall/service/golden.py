@@ -12,8 +12,8 @@ import io
 import math
 import time
 from collections import deque
-from collections.abc import Callable, Sequence
-from dataclasses import replace
+from collections.abc import Callable, Collection
+from dataclasses import dataclass, field, replace
 
 from firewall.bundle import GoldenFrame
 from firewall.decision.golden import GoldenState, difference, outcome
@@ -30,6 +30,7 @@ _AGAIN = 60.0  # seconds between two rounds after a fault, and the longest wait 
 _PASSES = 3  # rounds without a fault, one after the other, after which a fault is over
 _MARGIN = 1.5  # a golden frame may take this much longer than the last time
 _FORCED_EVERY = 1.0  # seconds
+_LOST = 0.4  # seconds after which a frame that was due isn't waited for
 
 
 def judged(firewall: Firewall, finder: RegionFinder | None, frame: GoldenFrame, content: bytes) -> str:
@@ -52,6 +53,20 @@ def judged(firewall: Firewall, finder: RegionFinder | None, frame: GoldenFrame, 
     return difference(frame, outcome(verdicts, stricter=firewall.patches != firewall.bundle.manifest.patches))
 
 
+@dataclass
+class _Coming:
+    """When a camera's next frame is due, by the ones before."""
+
+    captured_at: float
+    sequence: int
+    gaps: deque[float] = field(default_factory=lambda: deque(maxlen=32))
+
+    @property
+    def next_one(self) -> float:
+        """In seconds by the monotonic clock; while that isn't known, when this one was captured."""
+        return self.captured_at + min(self.gaps, default=0.0)
+
+
 class SelfTest:
     """Judges golden frames. Use it from the thread of the frame loop.
 
@@ -59,8 +74,8 @@ class SelfTest:
         firewall: Judges them, and live frames.
         finder: The bundle's finder if the guard looks with it. None: golden frames that need it are left out.
         every: Seconds from the end of a round to the next one. None: only at the start.
-        deadline: Seconds after capture at which a verdict on a live frame is too late. None: nothing is late.
-        live: Whether the source gives frames even if nobody reads them, so that one may be passed over.
+        timed: Whether there is a camera with a deadline, so that frames may not wait.
+        live: Names of cameras that give frames even if nobody reads them, so that one may be passed over.
         told: Called with each new state.
     """
 
@@ -70,25 +85,21 @@ class SelfTest:
         finder: RegionFinder | None = None,
         *,
         every: float | None = None,
-        deadline: float | None = None,
-        live: bool = False,
+        timed: bool = False,
+        live: Collection[str | None] = (),
         told: Callable[[GoldenState], None] = lambda _: None,
     ) -> None:
         self._firewall, self._finder, self._told = firewall, finder, told
-        self._every, self._deadline, self._live = every, deadline, live
+        self._every, self._timed, self._live = every, timed, live
         listed = firewall.bundle.manifest.golden or ()
         self._frames = [frame for frame in listed if frame.regions == "whole" or finder is not None]
         self._costs = [0.0] * len(self._frames)
         self._waiting: list[int] = []  # of this round
         self._wrong = ""  # in this round
         self._passes = 0
-        self._due = self._forced_at = self._ended_at = self._taken_at = -math.inf
-        self._work = 0.0
-        self._last: tuple[float, int] | None = None  # capture in seconds and number of the newest live frame
-        self._gaps: deque[float] = deque(maxlen=32)
+        self._due = self._forced_at = self._ended_at = -math.inf
+        self._coming: dict[str | None, _Coming] = {}
         self.state = GoldenState(len(self._frames))
-        #: Live frames that were passed over.
-        self.dropped = 0
 
     @property
     def fault(self) -> str:
@@ -103,51 +114,51 @@ class SelfTest:
             while self._waiting:
                 self._judge()
 
-    def passes_over(self, frame: Frame) -> bool:
-        """Whether a live frame, which was just taken, waited for a golden one so long that it would be late."""
-        self._taken_at = time.monotonic()
-        if not self._live or self._deadline is None or frame.captured_at >= self._ended_at:
-            return False
-        late = self._taken_at + self._work > frame.captured_at + self._deadline
-        self.dropped += late
-        return late
-
-    def between(self, frame: Frame | None) -> None:
-        """Judge a golden frame if one is due and there is time.
+    def passes_over(self, frame: Frame, camera: str | None, deadline: float | None, cost: float) -> bool:
+        """Whether a live frame, which was just taken, waited for a golden one so long that it would be late.
 
         Args:
-            frame: The frame that has just been reported; None if there was none for a while.
+            frame: The frame.
+            camera: Name of its camera.
+            deadline: `time.monotonic()` in seconds after which its verdict is late. None: never.
+            cost: Seconds that frames of this camera take.
         """
+        waited = deadline is not None and camera in self._live and frame.captured_at < self._ended_at
+        return waited and deadline is not None and time.monotonic() + cost > deadline
+
+    def seen(self, frame: Frame, camera: str | None) -> None:
+        """Learn from a frame that was judged when the next one of its camera comes."""
+        last = self._coming.get(camera)
+        if last is None or frame.sequence <= last.sequence:
+            self._coming[camera] = _Coming(frame.captured_at, frame.sequence)
+            return
+        last.gaps.append((frame.captured_at - last.captured_at) / (frame.sequence - last.sequence))
+        last.captured_at, last.sequence = frame.captured_at, frame.sequence
+
+    def between(self) -> None:
+        """Judge a golden frame if one is due and there is time; to be called when no frame is being judged."""
         now = time.monotonic()
-        if frame is not None:
-            self._learn(frame, now)
         if not self._waiting and self._every is not None and now >= self._due:
             self._waiting = list(range(len(self._frames)))
-        if self._waiting and self._may(now, idle=frame is None):
+        if self._waiting and self._may(now):
             self._judge()
 
-    def on(self, verdicts: Sequence[Verdict]) -> list[Verdict]:
+    def on(self, verdicts: list[Verdict]) -> list[Verdict]:
         """The verdicts on one frame; while there is a fault all of them withhold for it."""
         if not self.fault:
-            return list(verdicts)
+            return verdicts
         return [
             replace(verdict, released=False, label=None, label_name=None, reason=Reason.SELF_TEST, detail=self.fault)
             for verdict in verdicts
         ]
 
-    def _learn(self, frame: Frame, now: float) -> None:
-        self._work = now - self._taken_at
-        last, self._last = self._last, (frame.captured_at, frame.sequence)
-        if last is not None and frame.sequence > last[1]:
-            self._gaps.append((frame.captured_at - last[0]) / (frame.sequence - last[1]))
-
-    def _may(self, now: float, *, idle: bool) -> bool:
-        if self._deadline is None or self.fault:
+    def _may(self, now: float) -> bool:
+        if not self._timed or self.fault:
             return True
-        if self._last is not None and self._gaps:
-            next_one = self._last[0] + min(self._gaps)
-            if now + _MARGIN * self._costs[self._waiting[0]] <= next_one or (idle and now > next_one):
-                return True
+        # A camera that has been silent for longer than that is lost: nobody knows when it comes back.
+        due = [each.next_one for each in self._coming.values() if now <= each.next_one + _LOST]
+        if self._coming and now + _MARGIN * self._costs[self._waiting[0]] <= min(due, default=math.inf):
+            return True
         if now - self._due > min(_AGAIN, self._every or 0.0) and now - self._forced_at >= _FORCED_EVERY:
             self._forced_at = now
             return True

@@ -13,61 +13,67 @@ from firewall.decision.golden import GoldenState
 from firewall.decision.over_time import over_time, served
 from firewall.decision.tracks import Tracks
 from firewall.engines import check_device, open_engine
-from firewall.regions import build
+from firewall.regions import RegionFinder, build
 from firewall.screening import Firewall
 from firewall.server import HostNames, HttpServer, Monitor, create_app, parse_address
+from firewall.service.camera import Camera
 from firewall.service.golden import SelfTest
-from firewall.service.loop import Service
+from firewall.service.guarded import DEADLINE_MS, Guarded
+from firewall.service.loop import Alone, Loop
 from firewall.service.signals import reopen_on_hangup, stop_on_signals
+from firewall.service.together import Together
 from firewall.sinks import Sink, open_outputs
-from firewall.sources import Capture, parse
+from firewall.sources import Capture
 from firewall.sweep.keyed import sweep_notice
 
 __all__ = ["DEADLINE_MS", "serve"]
 
-#: Milliseconds after capture at which a verdict on a live frame is too late: one frame at 30 Hz.
-DEADLINE_MS = 33.0
 #: A moving source without tracks shows one sign in many frames: only each such frame is given to the drift monitor.
 _DRIFT_EVERY = 30
 
 
 def serve(settings: Settings, say: Callable[[str], None]) -> None:
-    """Guard a source until it ends, `max_frames` is reached, or a signal stops it.
+    """Guard one camera or several until all have ended, `max_frames` is reached, or a signal stops it.
 
-    Everything that can be refused is refused before the source is opened.
+    Everything that can be refused is refused before a source is opened.
 
     Args:
         settings: What to guard, with what, and where verdicts go.
         say: Prints one line for the operator.
 
     Raises:
-        FirewallError: If a setting, the device, the bundle, the port or the source can't be used.
+        FirewallError: If a setting, the device, the bundle, the port or the source can't be used; of several sources,
+            if none can.
     """
-    spec = parse(settings.source)
+    cameras = Guarded.of(settings)
+    live = any(camera.spec.live for camera in cameras)
     address = None if settings.http == "off" else parse_address(settings.http)
     HostNames(settings.http, settings.http_names)  # refused before anything is opened
-    deadline_ms = settings.deadline_ms or (DEADLINE_MS if spec.live else None)
     sweep_key = None if settings.sweep_key is None else read_sweep_key(settings.sweep_key)
     # Before anything is opened: if the device or the bundle is refused, nothing is served.
     check_device(settings.device)
     trust = Trust.configured(settings.trust, settings.allow_unsigned, settings.trust_state, vouched=True)
     loaded = load_bundle(settings.bundle, trust=trust)
-    finder = build(
-        settings.regions, settings.region_detector, device=settings.device, threads=settings.threads, bundle=loaded
-    )
+    finders = {  # those that look in the same way share one
+        regions: build(
+            regions, settings.region_detector, device=settings.device, threads=settings.threads, bundle=loaded
+        )
+        for regions in dict.fromkeys(camera.regions for camera in cameras)
+    }
     with ExitStack() as stack:
         outputs = open_outputs(
             settings.output,
-            camera=settings.camera_name,
+            camera=cameras[0].name,
+            others=[camera.name for camera in cameras[1:]],
             operator=settings.operator,
-            lossless=not spec.live,
+            lossless=not live,
             say=say,
         )
         closing = stack.enter_context(ExitStack())
         closing.callback(outputs.close)  # unless the service comes to do it
         stack.enter_context(reopen_on_hangup(outputs))
         sinks: list[Sink] = [outputs]
-        monitor = Monitor(source=spec.name, bundle=settings.bundle, live=spec.live, deadline_ms=deadline_ms)
+        monitor = Monitor(bundle=settings.bundle, cameras=[camera.watched for camera in cameras])
         monitor.set_outputs(outputs.health)
         sinks.append(monitor)
         if address is not None:
@@ -79,70 +85,112 @@ def serve(settings: Settings, say: Callable[[str], None]) -> None:
         engine = open_engine(loaded, device=settings.device, threads=settings.threads)
         guard = Firewall(loaded, engine, patches=settings.patches, threads=settings.threads, sweep_key=sweep_key)
         monitor.set_bundle(loaded.manifest.name, unsigned=loaded.unsigned)
-        say(
-            f"guarding {spec.name} with bundle {guard.bundle.manifest.name} {guard.bundle.sha256[:12]} on "
-            f"{guard.engine.provider}, regions: {settings.regions}, "
-            + (f"deadline {deadline_ms:g} ms" if deadline_ms else "no deadline (not a live source)")
-        )
+        with_what = f"with bundle {guard.bundle.manifest.name} {guard.bundle.sha256[:12]} on {guard.engine.provider}"
+        if len(cameras) == 1:
+            say(f"guarding {cameras[0].spec.name} {with_what}, {cameras[0].line()}")
+        else:
+            say(f"guarding {len(cameras)} cameras {with_what}")
+            for camera in cameras:
+                say(f"camera {camera.name}: {camera.spec.name}, {camera.line()}")
         if loaded.unsigned:
             say(loaded.unsigned_notice)
         if notice := sweep_notice(guard.keyed, named=sweep_key is not None):
             say(notice)
-        tracks, drift = over_time(guard.bundle)
-        # Single pictures don't follow each other, and a box that stays in place while signs pass by is not a sign.
-        moving = spec.live or spec.kind in ("video", "demo")
-        follow = moving and settings.regions.strip() in ("signs", "detector")
-        shown = DriftState()
-
-        def show_drift(state: DriftState) -> None:
-            nonlocal shown
-            monitor.set_drift(state)
-            if state.spoken and not shown.spoken:
-                say(f"drift: {state.line()}; thresholds may not hold here: calibrate on images of this camera")
-            shown = state
-
-        if drift is not None:
-            monitor.set_drift(shown)
-
-        def show_golden(state: GoldenState) -> None:
-            before = monitor.golden
-            monitor.set_golden(state)
-            if state.fault or state.rounds > 1:  # before that it says itself when it is ready
-                monitor.set_ready(not state.fault, f"self-test failed: {state.fault}" if state.fault else "guarding")
-            if state.fault != ("" if before is None else before.fault):
-                told = f"failed, everything is withheld: {state.fault}" if state.fault else "passes again"
-                say(f"self-test {told}")
-
-        self_test = None
-        if loaded.manifest.golden:
-            self_test = SelfTest(
-                guard,
-                finder if settings.regions.strip() == "signs" else None,
-                every=60 * settings.golden_minutes or None,
-                deadline=None if deadline_ms is None else deadline_ms / 1e3,
-                live=spec.live,
-                told=show_golden,
-            )
-            self_test.start()
-        capture = stack.enter_context(Capture(spec, settings.capture))
-        service = Service(
-            guard,
-            capture,
-            finder,
-            sinks,
-            deadline_ms=deadline_ms,
-            max_frames=settings.max_frames,
-            heartbeat=monitor.beat,
-            tracks=Tracks(served(tracks, settings.confirm)) if follow else None,
-            drift=None if drift is None else Drift(drift),
-            drift_told=show_drift,
-            drift_every=_DRIFT_EVERY if moving else 1,
-            camera=settings.camera_name,
-            self_test=self_test,
-        )
+        self_test = _self_test(settings, cameras, guard, finders, monitor, say)
+        service = _service(settings, cameras, guard, finders, sinks, monitor, say, stack, self_test)
         with stop_on_signals(service):
             if self_test is None or not self_test.fault:
                 monitor.set_ready(True, "guarding")
             closing.pop_all()
             summary = service.run()
+    if len(cameras) > 1:
+        for one in service.cameras:
+            say(f"camera {one.name}: {one.summary.line()}")
     say(summary.line())
+
+
+def _self_test(
+    settings: Settings,
+    cameras: tuple[Guarded, ...],
+    guard: Firewall,
+    finders: dict[str, RegionFinder],
+    monitor: Monitor,
+    say: Callable[[str], None],
+) -> SelfTest | None:
+    """The bundle's golden frames, judged for the first time; None if it has none."""
+    if not guard.bundle.manifest.golden:
+        return None
+
+    def show(state: GoldenState) -> None:
+        before = "" if monitor.golden is None else monitor.golden.fault
+        monitor.set_golden(state)
+        if state.fault or state.rounds > 1:  # before that it is said when all is ready
+            monitor.set_ready(not state.fault, f"self-test failed: {state.fault}" if state.fault else "guarding")
+        if state.fault != before:
+            told = f"failed, everything is withheld: {state.fault}" if state.fault else "passes again"
+            say(f"self-test {told}")
+
+    test = SelfTest(
+        guard,
+        next((finder for regions, finder in finders.items() if regions.strip() == "signs"), None),
+        every=60 * settings.golden_minutes or None,
+        timed=any(camera.deadline_ms is not None for camera in cameras),
+        live=[camera.name for camera in cameras if camera.spec.live],
+        told=show,
+    )
+    test.start()
+    return test
+
+
+def _service(
+    settings: Settings,
+    cameras: tuple[Guarded, ...],
+    guard: Firewall,
+    finders: dict[str, RegionFinder],
+    sinks: list[Sink],
+    monitor: Monitor,
+    say: Callable[[str], None],
+    stack: ExitStack,
+    self_test: SelfTest | None,
+) -> Loop:
+    """The loop over one camera, whose source is opened at once, or several."""
+    tracks, drift = over_time(guard.bundle)
+
+    def camera(one: Guarded, capture: Capture) -> Camera:
+        shown, named = DriftState(), f"drift of camera {one.name}" if len(cameras) > 1 else "drift"
+
+        def show_drift(state: DriftState) -> None:
+            nonlocal shown
+            monitor.set_drift(state, one.name)
+            if state.spoken and not shown.spoken:
+                say(f"{named}: {state.line()}; thresholds may not hold here: calibrate on images of this camera")
+            shown = state
+
+        if drift is not None:
+            monitor.set_drift(shown, one.name)
+        return Camera(
+            capture,
+            finders[one.regions],
+            guard.bundle,
+            name=one.name,
+            deadline_ms=one.deadline_ms,
+            tracks=Tracks(served(tracks, settings.confirm)) if one.followed else None,
+            drift=None if drift is None else Drift(drift),
+            drift_told=show_drift,
+            drift_every=_DRIFT_EVERY if one.moving else 1,
+        )
+
+    if len(cameras) == 1:
+        capture = stack.enter_context(Capture(cameras[0].spec, settings.capture))
+        only = camera(cameras[0], capture)
+        return Alone(guard, only, sinks, max_frames=settings.max_frames, heartbeat=monitor.beat, self_test=self_test)
+    return Together(
+        guard,
+        [camera(one, Capture(one.spec, settings.capture, patient=True)) for one in cameras],
+        sinks,
+        max_frames=settings.max_frames,
+        heartbeat=monitor.beat,
+        self_test=self_test,
+        say=say,
+        ended=monitor.ended,
+    )

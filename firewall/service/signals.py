@@ -7,14 +7,14 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from types import FrameType
 
-from firewall.service.loop import Service
+from firewall.service.loop import Loop
 from firewall.sinks import Outlets
 
 __all__ = ["reopen_on_hangup", "stop_on_signals"]
 
 
 @contextmanager
-def stop_on_signals(service: Service) -> Iterator[None]:
+def stop_on_signals(service: Loop) -> Iterator[None]:
     """Inside the block SIGINT and SIGTERM stop a service after the current frame; a second one ends the process.
 
     Args:

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import time
 from collections import Counter
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +19,7 @@ import cv2
 import numpy as np
 
 from firewall import __version__
-from firewall.errors import FirewallError, MissingExtraError
+from firewall.errors import FirewallError, MissingExtraError, UsageError
 from firewall.frame import Pixels
 from firewall.host.output import json_text
 from firewall.sinks import ros_messages as ros
@@ -49,18 +50,35 @@ class McapFile(Output):
     Args:
         path: The file.
         camera: Name of the camera, for topics and headers.
+        others: Names of the cameras besides, each with topics of its own.
         operator: Add the operator's fields to the verdict lines.
         size: Bytes that the file may have; then it becomes NAME.1.mcap, and a new one begins. None: it may grow.
         keep: How many such files are kept.
 
     Raises:
+        UsageError: If two cameras would have the same topics.
         MissingExtraError: If the package mcap is not installed.
         FirewallError: If the file can't be written.
     """
 
     def __init__(
-        self, path: Path, *, camera: str, operator: bool = False, size: int | None = None, keep: int = 10
+        self,
+        path: Path,
+        *,
+        camera: str,
+        others: Sequence[str] = (),
+        operator: bool = False,
+        size: int | None = None,
+        keep: int = 10,
     ) -> None:
+        self._topics: dict[str, str] = {}
+        for each in (camera, *others):
+            if topic_name(each) in self._topics.values():
+                raise UsageError(
+                    f"--output mcap:{path}: ROS has the topic /{topic_name(each)} for camera {each!r} and for another; "
+                    "give them names that differ in more than - and _"
+                )
+            self._topics[each] = topic_name(each)
         try:
             from mcap import writer
         except ImportError as error:
@@ -69,8 +87,8 @@ class McapFile(Output):
             ) from error
         self._mcap = writer
         self._path, self._camera, self._operator, self._size, self._keep = path, camera, operator, size, keep
-        self._counts: Counter[str] = Counter()
-        self._told_at = float("-inf")
+        self._counts: dict[str, Counter[str]] = {each: Counter() for each in self._topics}
+        self._told_at = dict.fromkeys(self._topics, float("-inf"))
         self._open()
 
     def report(self, report: FrameReport) -> None:
@@ -78,20 +96,21 @@ class McapFile(Output):
         stamp = report.verdicts[0].stamp
         when = time.time_ns() if stamp is None or stamp.time_us is None else stamp.time_us * 1000
         when = min(max(when, 0), (2**31 - 1) * 10**9)  # what a ROS time stamp can say
+        name = report.camera if report.camera in self._topics else self._camera
         try:
             if report.frame is not None:
-                self._write(
-                    "image/compressed", when, ros.compressed_image(when, self._camera, _jpeg(report.frame.pixels))
-                )
+                picture = ros.compressed_image(when, name, _jpeg(report.frame.pixels))
+                self._write(name, "image/compressed", when, picture)
             found = [] if report.frame is None else [_detection(verdict) for verdict in report.verdicts]
-            self._write("detections", when, ros.detections(when, self._camera, found))
+            self._write(name, "detections", when, ros.detections(when, name, found))
+            counts = self._counts[name]
             for verdict in report.verdicts:
-                self._write("verdict", when, ros.text(json_text(verdict.line(operator=self._operator))))
-                self._counts["released" if verdict.released else "withheld"] += 1
-            self._counts["frames"] += report.frame is not None
-            if time.monotonic() - self._told_at >= _STATUS_EVERY:
-                self._told_at = time.monotonic()
-                self._write("diagnostics", when, self._status(report, when))
+                self._write(name, "verdict", when, ros.text(json_text(verdict.line(operator=self._operator))))
+                counts["released" if verdict.released else "withheld"] += 1
+            counts["frames"] += report.frame is not None
+            if time.monotonic() - self._told_at[name] >= _STATUS_EVERY:
+                self._told_at[name] = time.monotonic()
+                self._write("", "diagnostics", when, self._status(name, report, when))
             if self._size is not None and self._bytes > self._size:
                 self._end()
                 self._open()
@@ -115,38 +134,38 @@ class McapFile(Output):
         kinds = self._mcap.CompressionType
         self._writer: Any = self._mcap.Writer(self._file, chunk_size=_CHUNK, compression=kinds.NONE)
         self._writer.start(profile="ros2", library=f"perception-firewall {__version__}")
-        base = topic_name(self._camera)
-        topics = {
-            "image/compressed": (f"/{base}/image/compressed", "sensor_msgs/msg/CompressedImage"),
-            "detections": (f"/{base}/detections", "vision_msgs/msg/Detection2DArray"),
-            "verdict": (f"/{base}/verdict", "std_msgs/msg/String"),
-            "diagnostics": ("/diagnostics", "diagnostic_msgs/msg/DiagnosticArray"),
-        }
-        self._channels = {}
-        for name, (topic, kind) in topics.items():
-            schema = self._writer.register_schema(kind, "ros2msg", ros.DEFINITIONS[kind].encode())
-            self._channels[name] = self._writer.register_channel(topic, "cdr", schema, {"offered_qos_profiles": ""})
-        self._sequence: Counter[str] = Counter()
+        topics = {("", "diagnostics"): ("/diagnostics", "diagnostic_msgs/msg/DiagnosticArray")}
+        for camera, base in self._topics.items():
+            topics[camera, "image/compressed"] = (f"/{base}/image/compressed", "sensor_msgs/msg/CompressedImage")
+            topics[camera, "detections"] = (f"/{base}/detections", "vision_msgs/msg/Detection2DArray")
+            topics[camera, "verdict"] = (f"/{base}/verdict", "std_msgs/msg/String")
+        self._channels, schemas = {}, {}
+        for key, (topic, kind) in topics.items():
+            if kind not in schemas:
+                schemas[kind] = self._writer.register_schema(kind, "ros2msg", ros.DEFINITIONS[kind].encode())
+            more = {"offered_qos_profiles": ""}
+            self._channels[key] = self._writer.register_channel(topic, "cdr", schemas[kind], more)
+        self._sequence: Counter[tuple[str, str]] = Counter()
         self._bytes = 0  # of messages: the file itself grows in chunks
 
-    def _write(self, name: str, when: int, data: bytes) -> None:
-        self._sequence[name] += 1
+    def _write(self, camera: str, name: str, when: int, data: bytes) -> None:
+        self._sequence[camera, name] += 1
         self._bytes += len(data)
-        self._writer.add_message(self._channels[name], when, data, when, self._sequence[name])
+        self._writer.add_message(self._channels[camera, name], when, data, when, self._sequence[camera, name])
 
-    def _status(self, report: FrameReport, when: int) -> bytes:
+    def _status(self, camera: str, report: FrameReport, when: int) -> bytes:
         first = report.verdicts[0]
         broken = report.frame is None or first.reason in _BROKEN
         bundle = None if first.stamp is None else first.stamp.bundle
         values = {
-            **{key: str(self._counts[key]) for key in ("frames", "released", "withheld")},
+            **{key: str(self._counts[camera][key]) for key in ("frames", "released", "withheld")},
             "dropped": str(report.dropped),
             "capture restarts": str(report.restarts),
             "bundle": "" if bundle is None else f"{bundle.name} {bundle.version} {bundle.hash}",
         }
         message = first.line()["reason"] if broken else "guarding"
         level = _ERROR if broken else _OK
-        return ros.diagnostics(when, self._camera, f"firewall: {self._camera}", level, str(message), values)
+        return ros.diagnostics(when, camera, f"firewall: {camera}", level, str(message), values)
 
     def _end(self) -> None:
         try:

@@ -1,6 +1,7 @@
 """Verdicts over MQTT 3.1.1, for planners and dashboards on other machines.
 
-Below a prefix, `firewall/CAMERA` unless it is named:
+Below a prefix, `firewall/CAMERA` unless it is named; of several cameras each has a connection, and so a last will, of
+its own, below `PREFIX/CAMERA`:
 
 * `PREFIX/state`, retained, QoS 1: `guarding` while fresh frames are judged, else `withhold`. It is also the last will:
   when the guard or its machine dies, the broker itself says `withhold`.
@@ -38,6 +39,13 @@ _KNOWN = ("stale_ms", "keepalive", "ca", "client_id")
 class MqttTarget:
     """A broker and what goes there: `mqtt://[USER:PASSWORD@]HOST[:PORT][/PREFIX]`, mqtts:// with TLS.
 
+    Args:
+        uri: As above.
+        camera: Name of the camera.
+        below: Whether it stands below a prefix that is named, too, and its client's name ends with it: there are
+            others.
+        operator: Add suspicion and detector scores to the verdict lines.
+
     Attributes:
         name: The URI without credentials and options.
         prefix: Of the topics.
@@ -47,10 +55,11 @@ class MqttTarget:
         MissingExtraError: If paho-mqtt is not installed.
     """
 
-    def __init__(self, uri: str, *, camera: str, operator: bool = False) -> None:
+    def __init__(self, uri: str, *, camera: str, below: bool = False, operator: bool = False) -> None:
         parts = split_uri(uri)
         self.host, self.port, self.tls = _address(parts)
-        self.prefix = unquote(parts.path.strip("/")) or f"firewall/{camera}"
+        named = unquote(parts.path.strip("/"))
+        self.prefix = f"{named or 'firewall'}/{camera}" if below or not named else named
         self.name = f"{parts.scheme}://{self.host}:{self.port}/{self.prefix}"
         if parts.fragment or self.prefix.startswith("$") or any(wild in self.prefix for wild in "+#\0"):
             raise UsageError(f"--output {self.name}: a topic can't hold + or # or begin with $; name a plain prefix")
@@ -63,6 +72,8 @@ class MqttTarget:
         if self.authority is not None and not Path(self.authority).is_file():
             raise UsageError(f"option 'ca' of --output {self.name}: there is no file {self.authority}")
         self.client_id = options.text("client_id", "")
+        if below and self.client_id:
+            self.client_id += f"-{camera}"
         self.operator = operator
         try:
             import paho.mqtt.client as paho

@@ -23,6 +23,7 @@ GRAMMAR = (
 _STREAMS = ("-", "jsonl:-")
 _ROTATED = ("size", "keep")
 _SUFFIX = {"video": "mp4", "mcap": "mcap"}
+_OF_ONE_CAMERA = ("mqtt", "mqtts", "video")
 _PICTURES = 8  # reports with pixels in a queue, each some megabytes
 
 
@@ -30,15 +31,18 @@ def open_outputs(
     named: Sequence[str],
     *,
     camera: str,
+    others: Sequence[str] = (),
     operator: bool = False,
     lossless: bool = False,
     say: Callable[[str], None] = lambda _: None,
 ) -> Outlets:
-    """Open all outputs, each with a queue and thread of its own.
+    """Open all outputs, each with a queue and thread of its own. Of several cameras each has a video, and a connection
+    to a broker, of its own; lines, audit log, MCAP and bus are common, and tell them apart.
 
     Args:
         named: What GRAMMAR has; `off` is nothing.
         camera: Name of the camera, for topics.
+        others: Names of the cameras besides.
         operator: Add suspicion and detector scores to the verdict lines.
         lossless: Whether the source waits, so that no report need be dropped.
         say: Prints one line for the operator.
@@ -54,11 +58,13 @@ def open_outputs(
     opened: list[Outlet] = []
     try:
         for text in wanted:
-            outlet = _open(text, camera, operator, lossless, say)
-            places = [_place(each.name) for each in opened]
-            opened.append(outlet)
-            if _place(outlet.name) in places:
-                raise UsageError(f"--output {outlet.name} is named twice; name each output once")
+            alone = others and text.partition(":")[0] in _OF_ONE_CAMERA
+            for only in (camera, *others) if alone else (None,):
+                outlet = _open(text, (camera, *others), only, operator, lossless, say)
+                places = [_place(each.name) for each in opened]
+                opened.append(outlet)
+                if _place(outlet.name) in places:
+                    raise UsageError(f"--output {outlet.name} is named twice; name each output once")
     except BaseException:
         Outlets(opened).close()
         raise
@@ -71,19 +77,27 @@ def _place(name: str) -> str:
     return name if not path or path.startswith("//") else str(Path(path).resolve())
 
 
-def _open(text: str, camera: str, operator: bool, lossless: bool, say: Callable[[str], None]) -> Outlet:
+def _open(
+    text: str,
+    cameras: tuple[str, ...],
+    only: str | None,
+    operator: bool,
+    lossless: bool,
+    say: Callable[[str], None],
+) -> Outlet:
+    """The output that `text` names; of several cameras for all, or for `only` one."""
     scheme, colon, rest = text.partition(":")
     if text in _STREAMS:
         return Outlet("-", lambda: JsonLines(sys.stdout, operator=operator), again=False, lossless=lossless, say=say)
     if scheme in ("mqtt", "mqtts") and rest.startswith("//"):
         from firewall.sinks.mqtt import MqttTarget
 
-        broker = MqttTarget(text, camera=camera, operator=operator)
-        return Outlet(broker.name, broker.connect, network=True, lossless=lossless, say=say)
+        broker = MqttTarget(text, camera=only or cameras[0], below=only is not None, operator=operator)
+        return Outlet(broker.name, broker.connect, network=True, lossless=lossless, camera=only, say=say)
     if scheme == "can" and rest.startswith("//"):
         from firewall.sinks.can_bus import CanTarget
 
-        bus = CanTarget(text)
+        bus = CanTarget(text, cameras)
         return Outlet(bus.name, bus.connect, network=True, lossless=lossless, say=say)
     if scheme == "audit" and rest:
         return _audit(text, operator, lossless, say)
@@ -103,12 +117,16 @@ def _open(text: str, camera: str, operator: bool, lossless: bool, say: Callable[
         if scheme == "video":
             from firewall.sinks.video import AnnotatedVideo
 
+            path = path if only is None else path.with_name(f"{path.stem}-{only}{path.suffix}")
             recording: Callable[[], Output] = partial(AnnotatedVideo, path, size=size, keep=keep)
         else:
             from firewall.sinks.mcap_file import McapFile
 
-            recording = partial(McapFile, path, camera=camera, operator=operator, size=size, keep=keep)
-        return Outlet(f"{scheme}:{path}", recording, limit=_PICTURES, pixels=True, lossless=lossless, say=say)
+            recording = partial(
+                McapFile, path, camera=cameras[0], others=cameras[1:], operator=operator, size=size, keep=keep
+            )
+        name = f"{scheme}:{path}"
+        return Outlet(name, recording, limit=_PICTURES, pixels=True, lossless=lossless, camera=only, say=say)
     except OSError as error:
         what = "verdict lines" if scheme == "jsonl" else scheme
         raise UsageError(f"can't write {what} to {path}: {error.strerror}") from error

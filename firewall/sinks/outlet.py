@@ -1,10 +1,10 @@
 """A queue and a thread for each output: one that blocks, fails or fills a disk neither delays nor changes a verdict.
 
 The frame loop lays a report into each queue and goes on. A queue is bounded. When that of a live source is full the
-oldest report is dropped and counted; a file waits, since nothing is late there. An output that raises is closed and
-opened again, after 1 s and then ever later up to 30 s; what comes meanwhile is dropped and counted. The guard itself
-ends only when the last of its outputs has failed: then nobody learns its verdicts any more. What goes over a network
-never counts as failed for good, since the other end may come back.
+oldest report is dropped and counted, of several cameras that of the one with most of them; a file waits, since nothing
+is late there. An output that raises is closed and opened again, after 1 s and then ever later up to 30 s; what comes
+meanwhile is dropped and counted. The guard itself ends only when the last of its outputs has failed: then nobody learns
+its verdicts any more. What goes over a network never counts as failed for good, since the other end may come back.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from __future__ import annotations
 import math
 import threading
 import time
-from collections import deque
+from collections import Counter, deque
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
@@ -64,6 +64,7 @@ class Outlet:
         again: Whether it may be opened again after a failure.
         pixels: Whether it needs the frames' pixels; else the queue doesn't hold them.
         aside: It tells nobody what the verdicts are: whether it fails has no say in whether the guard goes on.
+        camera: The only camera whose reports it takes; None: those of all.
         say: Prints one line for the operator.
 
     Raises:
@@ -81,11 +82,12 @@ class Outlet:
         again: bool = True,
         pixels: bool = False,
         aside: bool = False,
+        camera: str | None = None,
         say: Callable[[str], None] = lambda _: None,
     ) -> None:
         self.name, self.aside = name, aside
         self._open, self._network, self._again, self._say = open_output, network, again, say
-        self._limit, self._lossless, self._pixels = limit, lossless, pixels
+        self._limit, self._lossless, self._pixels, self._camera = limit, lossless, pixels, camera
         self._queue: deque[FrameReport] = deque()
         self._changed = threading.Condition()
         self._closing = self._abandoned = False
@@ -110,6 +112,8 @@ class Outlet:
 
     def report(self, report: FrameReport) -> None:
         """Lay a report into the queue. Where nobody takes it now it is dropped: later it would be old."""
+        if self._camera is not None and report.camera != self._camera:
+            return
         if not self._pixels and report.frame is not None:
             report = replace(report, frame=replace(report.frame, pixels=_NO_PIXELS))
         with self._changed:
@@ -119,10 +123,17 @@ class Outlet:
                 self._dropped += 1
                 return
             if len(self._queue) >= self._limit:
-                self._queue.popleft()
+                del self._queue[self._least_missed()]
                 self._dropped += 1
             self._queue.append(report)
             self._changed.notify_all()
+
+    def _least_missed(self) -> int:
+        """Place of the report that goes when the queue is full: the oldest of the camera that has most of it, so that
+        one that floods doesn't cost the others their reports."""
+        cameras = [report.camera for report in self._queue]
+        (most, _), *_ = Counter(cameras).most_common(1)
+        return cameras.index(most)
 
     def reopen(self) -> None:
         """Have its file opened again. May be called from a signal handler."""

@@ -21,8 +21,8 @@ class FrameReport:
         frame: None when the source failed (the verdicts then withhold with a source error).
         verdicts: One or more.
         stages: Seconds spent in each stage of screening this frame.
-        dropped: Frames of a live source since the start that nobody looked at.
-        restarts: Capture processes since the start that had to be started again.
+        dropped: Frames of this live source since the start that nobody looked at.
+        restarts: Capture processes of this source since the start that had to be started again.
     """
 
     frame: Frame | None
@@ -30,6 +30,12 @@ class FrameReport:
     stages: Mapping[str, float] = field(default_factory=dict)
     dropped: int = 0
     restarts: int = 0
+
+    @property
+    def camera(self) -> str | None:
+        """Name of the camera, as its verdicts bear it."""
+        stamp = self.verdicts[0].stamp if self.verdicts else None
+        return None if stamp is None else stamp.camera
 
 
 class Sink(Protocol):

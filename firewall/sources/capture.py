@@ -95,8 +95,16 @@ class Capture:
     from one thread.
     """
 
-    def __init__(self, spec: SourceSpec, settings: CaptureSettings) -> None:
+    def __init__(self, spec: SourceSpec, settings: CaptureSettings, *, patient: bool = False) -> None:
+        """Take a source; it is opened by `with` or the first `read`.
+
+        Args:
+            spec: The source.
+            settings: How long to wait, and when frames are refused.
+            patient: That it can't be opened the first time is a failure as later ones are, and not the end.
+        """
         self.spec, self.settings = spec, settings
+        self._patient = patient
         self.dropped = 0
         self.restarts = 0
         self._child: _Child | None = None
@@ -123,6 +131,11 @@ class Capture:
         """Process id of the capture process, None while there is none."""
         return None if self._child is None else self._child.process.pid
 
+    @property
+    def opened(self) -> bool:
+        """Whether the source could be opened, now or before."""
+        return self._opened
+
     def read(self) -> Frame | Failure | Idle | End:
         """The next frame, or why there is none; returns after LONGEST_WAIT seconds at the latest.
 
@@ -132,7 +145,7 @@ class Capture:
             A frame, a failure, `Idle` if there is nothing yet, or `End`.
 
         Raises:
-            SourceError: If the source can't be opened the first time.
+            SourceError: If the source can't be opened the first time, unless it is `patient`.
         """
         if self._ended:
             return End()
@@ -288,7 +301,7 @@ class Capture:
     def _failed(self, detail: str, *, final: bool = False) -> Failure:
         """The capture process is of no more use. final: nor is the source."""
         self._stop(0)
-        if not self._opened:
+        if not self._opened and not self._patient:
             self._ended = True
             raise SourceError(detail)
         failure = Failure(self._source(self._position - self._first_position), self._sequence, time.monotonic(), detail)

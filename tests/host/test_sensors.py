@@ -67,7 +67,7 @@ def test_a_machine_without_sensors(tmp_path: Path) -> None:
     write(tmp_path, {"sys/class/thermal/thermal_zone0/type": "acpitz\n", "sys/class/thermal/thermal_zone0/temp": "\n"})
     write(tmp_path, {"sys/class/devfreq/gpu/cur_freq": "nan\n", "sys/class/devfreq/gpu/device/load": "much\n"})
     assert read(tmp_path, NONE) == Readings()
-    assert b"firewall_temperature" not in Metrics("1", lambda: read(tmp_path, NONE)).exposition()
+    assert b"firewall_temperature" not in Metrics("1", sensors=lambda: read(tmp_path, NONE)).exposition()
     write(tmp_path, {f"sys/class/thermal/thermal_zone{place}/type": "acpitz\n" for place in (1, 2)})
     write(tmp_path, {f"sys/class/thermal/thermal_zone{place}/temp": f"{place}0000\n" for place in (1, 2)})
     assert read(tmp_path, NONE).temperatures == {"acpitz": 20.0}
@@ -79,7 +79,7 @@ def test_gpus_that_the_driver_tells_of(tmp_path: Path) -> None:
     assert library() == [Gpu("gpu0", 41.0, 250.5, 0.75, 1.98e9), Gpu("gpu1", 42.0, None, None, None)]
     found = read(tmp_path, library)
     assert found == Readings({"gpu0": 41.0, "gpu1": 42.0}, {"gpu0": 250.5}, {"gpu0": 0.75}, {"gpu0": 1.98e9}, {})
-    text = Metrics("1", lambda: found).exposition().decode()
+    text = Metrics("1", sensors=lambda: found).exposition().decode()
     for line in (
         'firewall_temperature_celsius{zone="gpu1"} 42.0',
         'firewall_power_watts{rail="gpu0"} 250.5',

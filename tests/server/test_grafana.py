@@ -36,7 +36,7 @@ def served() -> dict[str, set[str]]:
     """Sample -> its labels, as a scraper reads them from a guard that has all there is: outputs, drift, golden frames
     and sensors."""
     with pytest.MonkeyPatch.context() as patched:
-        patched.setattr(monitor, "Metrics", lambda version: Metrics(version, lambda: _READINGS))
+        patched.setattr(monitor, "Metrics", lambda version, cameras: Metrics(version, cameras, lambda: _READINGS))
         guard = Monitor(source=SOURCE, bundle="hand-made", live=True)
     guard.set_outputs(lambda: [OutputHealth("-", True, "", 3, 0, 0, 0)])
     guard.set_drift(DriftState())

@@ -1,0 +1,61 @@
+"""One region on its way to a verdict."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+import numpy as np
+import numpy.typing as npt
+
+from firewall.decision.policy import Judgement, Policy
+from firewall.detectors import Evidence
+from firewall.frame import Region
+from firewall.verdict import Reason
+
+__all__ = ["Case"]
+
+
+@dataclass(slots=True)
+class Case:
+    """What is known of one region so far.
+
+    Attributes:
+        region: (x, y, width, height) in pixels of the frame.
+        evidence: What the detectors look at, None until the region is classified.
+        contradicted: Whether another region at the same place has another label.
+        variants: Operation -> logits (classes,) of the transformed copies so far; `evidence` has the same dictionary.
+        scores: Detector -> score so far.
+        settled: The scores that the verdict rests on, if more detectors were asked than it needs.
+        corrected: The corrected class, None if there is none.
+        certified: Whether no sticker can have changed the label; None if that was not examined.
+        masked: How many masked images were classified for that.
+        failure: Reason and detail that withhold the label, whatever else is known.
+    """
+
+    region: Region
+    evidence: Evidence | None = None
+    contradicted: bool = False
+    variants: dict[str, npt.NDArray[np.float32]] = field(default_factory=dict)
+    scores: dict[str, float] = field(default_factory=dict)
+    settled: dict[str, float] | None = None
+    corrected: int | None = None
+    certified: bool | None = None
+    masked: int = 0
+    failure: tuple[Reason, str] | None = None
+
+    @property
+    def known(self) -> dict[str, float]:
+        """The scores that the verdict rests on."""
+        return self.scores if self.settled is None else self.settled
+
+    @property
+    def side(self) -> int:
+        """The shorter side in the region's own pixels."""
+        return min(self.region[2:])
+
+    def judge(
+        self, evidence: Evidence, policy: Policy, *, late: bool = False, certified: bool | None = True
+    ) -> Judgement:
+        """What the policy makes of what is known."""
+        remarks = list(evidence.remarks.values())
+        return policy.judge(self.known, contradicted=self.contradicted, late=late, certified=certified, remarks=remarks)

@@ -1,0 +1,67 @@
+"""The cameras that settings name, understood and checked, before anything is opened."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from firewall.config import Settings
+from firewall.server import Watched
+from firewall.sources import SourceSpec, parse
+
+__all__ = ["DEADLINE_MS", "Guarded"]
+
+#: Milliseconds after capture at which a verdict on a live frame is too late: one frame at 30 Hz.
+DEADLINE_MS = 33.0
+
+
+@dataclass(frozen=True)
+class Guarded:
+    """A camera that is to be guarded.
+
+    Attributes:
+        name: Its name.
+        spec: Its source.
+        regions: Where to look, as the setting has it.
+        deadline_ms: Milliseconds after capture at which a verdict is too late; None: there is no such.
+    """
+
+    name: str
+    spec: SourceSpec
+    regions: str
+    deadline_ms: float | None
+
+    @classmethod
+    def of(cls, settings: Settings) -> tuple[Guarded, ...]:
+        """One or more.
+
+        Raises:
+            SourceUriError: If a source names nothing that can be opened.
+            SourceError: If a file can't be read.
+        """
+        cameras = []
+        for camera in settings.guarded:
+            spec = parse(camera.source)
+            deadline = camera.deadline_ms or (DEADLINE_MS if spec.live else None)
+            cameras.append(cls(camera.name, spec, camera.regions or settings.regions, deadline))
+        return tuple(cameras)
+
+    @property
+    def watched(self) -> Watched:
+        """As the page names it."""
+        return Watched(self.name, self.spec.name, self.spec.live, self.deadline_ms)
+
+    @property
+    def moving(self) -> bool:
+        """Its frames follow each other, as those of single pictures don't."""
+        return self.spec.live or self.spec.kind in ("video", "demo")
+
+    @property
+    def followed(self) -> bool:
+        """Its signs are followed from frame to frame. A box that stays in place while signs pass by is not a sign."""
+        return self.moving and self.regions.strip() in ("signs", "detector")
+
+    def line(self) -> str:
+        """Where it looks and by when, for people."""
+        return f"regions: {self.regions}, " + (
+            f"deadline {self.deadline_ms:g} ms" if self.deadline_ms else "no deadline (not a live source)"
+        )
