@@ -11,7 +11,7 @@ from pathlib import Path
 
 from pydantic import BaseModel
 
-from firewall.bench.power import number, rails, text
+from firewall.host.sensors import GPU, number, rails, temperatures, text, throttling
 
 __all__ = ["Clock", "JetPack", "Jetson", "changes", "look"]
 
@@ -29,14 +29,11 @@ _JETPACKS = {
 }
 _RELEASE = re.compile(r"# R(\d+) \(release\), REVISION: ([\d.]+)")
 _MODE = re.compile(r"POWER_MODEL\s+ID=(\d+)\s+NAME=(\S+)")
-_GPU = re.compile(r"(^gpu|\.(gpu|ga10b|gv11b|gp10b|gm20b)$)")
 #: Debian packages of CUDA, cuDNN and TensorRT in JetPack 4 to 7.
 _LIBRARIES = (
     *("cuda-runtime-12-6", "cuda-runtime-13-0", "cuda-runtime-13-2", "libcudnn8", "libcudnn9-cuda-12"),
     *("libcudnn9-cuda-13", "libnvinfer8", "libnvinfer10", "libnvinfer11"),
 )
-#: A sensor of a part that is switched off.
-_OFF = -100.0
 
 
 class Clock(BaseModel):
@@ -133,13 +130,13 @@ def look(root: Path = Path("/")) -> Jetson | None:
         return None
     mode_id, mode = _power_mode(root)
     cpu, gpu = _cpu_clocks(root), _gpu_clocks(root)
-    jetpack, power, temperatures = _jetpack(root), rails(root), _temperatures(root)
+    jetpack, power, heat = _jetpack(root), rails(root), temperatures(root)
     known = {
         "JetPack": jetpack is not None,
         "power mode": mode is not None or mode_id is not None,
         "processor clocks": bool(cpu),
         "GPU clock": bool(gpu),
-        "temperatures": bool(temperatures),
+        "temperatures": bool(heat),
         "power rails": bool(power),
     }
     return Jetson(
@@ -154,8 +151,8 @@ def look(root: Path = Path("/")) -> Jetson | None:
         cpu=cpu,
         gpu=gpu,
         memory_clock=_memory_clock(root),
-        temperatures=temperatures,
-        throttling=_throttling(root),
+        temperatures=heat,
+        throttling=[name for name, held in throttling(root).items() if held],
         trips=_events(root, "sys/devices/platform/*-throttle-alert/thermal_trip_event", "-throttle-alert"),
         over_current=_over_current(root),
         power=power,
@@ -237,7 +234,7 @@ def _cpu_clocks(root: Path) -> dict[str, Clock]:
 
 
 def _gpu_clocks(root: Path) -> dict[str, Clock]:
-    folders = [folder for folder in sorted(root.glob("sys/class/devfreq/*")) if _GPU.search(folder.name)]
+    folders = [folder for folder in sorted(root.glob("sys/class/devfreq/*")) if GPU.search(folder.name)]
     return {folder.name: _clock(folder, "{}_freq", "governor", 1e-6) for folder in folders}
 
 
@@ -260,21 +257,6 @@ def _memory_clock(root: Path) -> float | None:
         if hertz is not None:
             return hertz / 1e6
     return None
-
-
-def _temperatures(root: Path) -> dict[str, float]:
-    found = {}
-    for zone in sorted(root.glob("sys/class/thermal/thermal_zone*")):
-        name, degrees = text(zone / "type"), number(zone / "temp")
-        if name and degrees is not None and degrees / 1e3 > _OFF:
-            found[name.removesuffix("-thermal")] = degrees / 1e3
-    return found
-
-
-def _throttling(root: Path) -> list[str]:
-    devices = sorted(root.glob("sys/class/thermal/cooling_device*"))
-    names = [(text(device / "type") or "", number(device / "cur_state") or 0) for device in devices]
-    return [name for name, state in names if name.endswith("throttle-alert") and state > 0]
 
 
 def _over_current(root: Path) -> dict[str, int]:

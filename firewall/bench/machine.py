@@ -12,8 +12,8 @@ from typing import Any
 
 from firewall import __version__, native
 from firewall.bench.jetson import Jetson
-from firewall.bench.power import text
 from firewall.errors import FirewallError
+from firewall.host.sensors import text
 
 __all__ = ["NOT_A_JETSON", "describe", "peak_memory"]
 

@@ -14,6 +14,7 @@ from types import TracebackType
 
 from firewall.bench.report import Energy
 from firewall.errors import FirewallError
+from firewall.host.sensors import Rails, rails
 
 __all__ = ["Meter", "Rails", "TegrastatsRails", "rails", "source", "tegrastats_rails", "total"]
 
@@ -22,42 +23,6 @@ _INPUTS = ("VDD_IN", "VIN", "POM_5V_IN", "VDD_5V_IN", "5V_IN")
 #: `VDD_IN 4321mW/4310mW` (now/average) of tegrastats, without the unit in JetPack 4.
 _TEGRASTATS = re.compile(r"(?:^|\s)([A-Z][A-Z0-9_]*) (\d+)(?:mW)?/(\d+)(?:mW)?(?=\s|$)")
 _NOT_RAILS = frozenset({"RAM", "SWAP", "IRAM"})
-
-Rails = dict[str, float]
-
-
-def rails(root: Path = Path("/")) -> Rails:
-    """Power of each rail now.
-
-    INA3221 (Xavier, Orin) and INA238 (Thor) by the kernel's hwmon; INA3221 by the iio driver of JetPack 4. What a
-    sensor calls NC is connected to nothing.
-
-    Args:
-        root: Folder with /sys, for tests.
-
-    Returns:
-        Name on the board -> mW; empty where no sensor can be read.
-    """
-    found: Rails = {}
-    for sensor in sorted(root.glob("sys/class/hwmon/hwmon*")):
-        if not (text(sensor / "name") or "").startswith("ina"):
-            continue
-        for file in sorted(sensor.glob("power*_input")):
-            microwatts = number(file)
-            name = text(sensor / file.name.replace("_input", "_label")) or text(sensor / "in1_label") or "VIN"
-            if microwatts is not None:
-                found[name] = microwatts / 1e3
-        for file in sorted(sensor.glob("in*_label")):
-            channel, name = file.name[2:-6], text(file) or ""
-            volts, amperes = number(sensor / f"in{channel}_input"), number(sensor / f"curr{channel}_input")
-            if name in ("", "NC") or "sum of" in name or volts is None or amperes is None:
-                continue  # in4 to in7 are voltages of shunts
-            found.setdefault(name, volts * amperes / 1e3)
-    for file in sorted(root.glob("sys/bus/i2c/drivers/ina3221x/*/iio:device*/rail_name_*")):
-        name, milliwatts = text(file) or "", number(file.with_name(f"in_power{file.name[-1]}_input"))
-        if name not in ("", "NC") and milliwatts is not None:
-            found.setdefault(name, milliwatts)
-    return found
 
 
 def total(found: Rails) -> tuple[float, list[str]]:
@@ -223,33 +188,3 @@ class Meter:
             a_frame=power / 1e3 * self._seconds / frames if frames else None,
             total_of=totals[0][1],
         )
-
-
-def text(file: Path) -> str | None:
-    """What a small file of the kernel holds.
-
-    Args:
-        file: Its path.
-
-    Returns:
-        Its text; None if it can't be read: a zone that is off answers with an error.
-    """
-    try:
-        return file.read_bytes()[:4096].rstrip(b"\0\n ").decode(errors="replace")
-    except OSError:
-        return None
-
-
-def number(file: Path) -> float | None:
-    """The number in a small file of the kernel.
-
-    Args:
-        file: Its path.
-
-    Returns:
-        The number; None if there is none.
-    """
-    try:
-        return float(text(file) or "")
-    except ValueError:
-        return None

@@ -33,7 +33,7 @@ __all__ = ["DEFAULT", "Bundle", "load_bundle", "write_bundle"]
 DEFAULT = Path(__file__).parents[1] / "assets" / "default_bundle"
 _LARGEST_MANIFEST = 16 << 20
 #: Fields of a manifest that older versions don't know.
-_LATER = ("patches", "masked_classifier", "finder", "numerics", "provenance")
+_LATER = ("patches", "masked_classifier", "finder", "golden", "numerics", "provenance")
 
 Part = TypeVar("Part", bound=Strict)
 
@@ -119,7 +119,8 @@ def load_bundle(name: str | Path = "default", *, trust: Trust | None = None) -> 
         signed = trust.keys and os.path.lexists(path / SIGNATURE)
         signature = _read(path / SIGNATURE, SIGNATURE_BYTES, inside) if signed else None
         standing, key = trust.standing(raw, signature, path)
-    for file in (*(network.file for network in manifest.networks), *network_files(manifest.detectors)):
+    pictures = [frame.file for frame in manifest.golden or ()]
+    for file in (*(network.file for network in manifest.networks), *network_files(manifest.detectors), *pictures):
         if file not in manifest.files:
             raise BundleError(
                 f"the manifest of bundle {path} uses {file!r} but doesn't list it; build the bundle again"

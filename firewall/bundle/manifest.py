@@ -11,6 +11,7 @@ from firewall.bundle.numerics import Numerics
 from firewall.bundle.onnx_bytes import Precision
 from firewall.bundle.provenance import Provenance
 from firewall.bundle.strict import Sha256, Strict
+from firewall.verdict import Reason
 
 __all__ = [
     "CONDITIONAL_FILE",
@@ -24,6 +25,7 @@ __all__ = [
     "FinderSpec",
     "FusionSpec",
     "FusionTerm",
+    "GoldenFrame",
     "InputSpec",
     "Manifest",
     "PatchSpec",
@@ -242,6 +244,28 @@ class Calibration(Strict):
     seen: Seen | None = None
 
 
+class GoldenFrame(Strict):
+    """A picture of the bundle, and what the bundle says of it on every device that works: firewall.service.golden.
+
+    Attributes:
+        file: A picture of the bundle, PNG.
+        regions: What is judged: the whole picture, or the regions that the bundle's finder finds in it.
+        released: The classes that are released, 0-based, in ascending order.
+        withheld: The reasons of the other verdicts, in alphabetical order.
+    """
+
+    file: FileName
+    regions: Literal["whole", "signs"] = "whole"
+    released: tuple[int, ...] = ()
+    withheld: tuple[Reason, ...] = ()
+
+    @model_validator(mode="after")
+    def _says_something(self) -> GoldenFrame:
+        if not self.released and not self.withheld:
+            raise ValueError(f"golden frame {self.file} has no verdict; name the classes or reasons that it gets")
+        return self
+
+
 class Manifest(Strict):
     """`manifest.json`, format 1.
 
@@ -260,6 +284,7 @@ class Manifest(Strict):
             trained with masks keeps more labels. It has the classifier's labels and input size.
         finder: Says where in a frame signs are, for '--regions signs'. None: the bundle is of another kind of image.
         calibration: What the thresholds were set on.
+        golden: Pictures that a guard judges at its start and now and then. None: there are none.
         numerics: The margin in the thresholds for another processor's arithmetic. None: there is no margin.
         versions: Versions of the programs that made the bundle.
         citations: Sources of its data and methods.
@@ -278,6 +303,7 @@ class Manifest(Strict):
     masked_classifier: ClassifierSpec | None = None
     finder: FinderSpec | None = None
     calibration: Calibration
+    golden: tuple[GoldenFrame, ...] | None = Field(None, min_length=1, max_length=32)
     numerics: Numerics | None = None
     versions: dict[str, str] = Field(default_factory=dict)
     citations: tuple[str, ...] = ()
@@ -308,6 +334,16 @@ class Manifest(Strict):
                     f"input of {wanted[0]}x{wanted[1]} pixels; it has {len(masked.labels)} labels and "
                     f"{there[0]}x{there[1]} pixels"
                 )
+        return self
+
+    @model_validator(mode="after")
+    def _golden_frames_fit(self) -> Manifest:
+        for frame in self.golden or ():
+            wrong = [label for label in frame.released if not 0 <= label < len(self.classifier.labels)]
+            if wrong:
+                raise ValueError(f"golden frame {frame.file} expects class {wrong[0]}, which there is not")
+            if frame.regions == "signs" and self.finder is None:
+                raise ValueError(f"golden frame {frame.file} needs a finder, and the bundle has none")
         return self
 
     @property

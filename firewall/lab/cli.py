@@ -20,6 +20,8 @@ from firewall.lab.commands.evaluate_scenes import evaluate_scenes
 from firewall.lab.commands.evaluate_tracks import evaluate_tracks
 from firewall.lab.commands.finder import add_finder, train_finder
 from firewall.lab.commands.fuse import fuse
+from firewall.lab.commands.golden import golden
+from firewall.lab.commands.import_evidence import import_evidence
 from firewall.lab.commands.jury import add_jury, jury, train_juror
 from firewall.lab.commands.label_detectors import train_agreement, train_correction, train_stability
 from firewall.lab.commands.over_time import drift, tracks
@@ -84,3 +86,5 @@ evaluate_app.command("attacks")(evaluate_attacks)
 evaluate_app.command("scenes")(evaluate_scenes)
 evaluate_app.command("tracks")(evaluate_tracks)
 app.command()(demo)
+app.command("import-evidence")(import_evidence)
+app.command()(golden)

@@ -149,6 +149,8 @@ class _Pages:
         answer = self._health(camera)
         if monitor.unsigned:
             answer["unsigned"] = True
+        if (golden := monitor.golden) is not None:
+            answer["golden"] = asdict(golden)
         if camera is None and len(monitor.cameras) > 1:
             answer["cameras"] = [{"name": name, **self._health(name)} for name in monitor.cameras]
             answer.pop("drift", None)
@@ -172,7 +174,7 @@ class _Pages:
         return PlainTextResponse(f"there is no such camera; there are {', '.join(self._monitor.cameras)}", 404)
 
     async def metrics(self, request: Request) -> Response:
-        exposition = self._monitor.metrics.exposition()
+        exposition = await run_in_threadpool(self._monitor.metrics.exposition)  # sensors may take their time
         return Response(exposition, headers={"Content-Type": CONTENT_TYPE_LATEST, "Cache-Control": "no-store"})
 
 

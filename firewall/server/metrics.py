@@ -12,6 +12,8 @@ from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metri
 from prometheus_client.registry import Collector
 
 from firewall.decision.drift import DriftState
+from firewall.decision.golden import GoldenState
+from firewall.host.sensors import Readings, Sensors
 from firewall.sinks.outlet import OutputHealth
 from firewall.sinks.report import FrameReport
 from firewall.verdict import Reason
@@ -30,10 +32,15 @@ class Metrics:
     Args:
         version: Of this package.
         cameras: Names of several cameras, which the series are then labelled by; empty for one.
+        sensors: Reads the machine's sensors; another than its own is for tests.
     """
 
-    def __init__(self, version: str, cameras: Sequence[str] = ()) -> None:
+    def __init__(
+        self, version: str, cameras: Sequence[str] = (), sensors: Callable[[], Readings] | None = None
+    ) -> None:
         self._registry = registry = CollectorRegistry()
+        self._golden: _Golden | None = None
+        registry.register(_Sensors(sensors or Sensors()))
         each = ["camera"] if cameras else []
         frames = Counter(
             "firewall_frames",
@@ -104,6 +111,13 @@ class Metrics:
     def drift(self, state: DriftState, camera: str | None = None) -> None:
         """Take the state of a camera's drift monitor; called from one thread."""
         self._series.get(camera, self._first).drift(state)
+
+    def golden(self, state: GoldenState) -> None:
+        """Take what the golden frames say; without any there are no such series."""
+        if self._golden is None:
+            self._golden = _Golden()
+            self._registry.register(self._golden)
+        self._golden.state = state
 
     def exposition(self) -> bytes:
         """All series in the Prometheus text format 0.0.4."""
@@ -197,3 +211,54 @@ class _Outputs(Collector):
             for each, value in zip(health, values, strict=True):
                 gauge.add_metric([each.name], value)
             yield gauge
+
+
+class _Golden(Collector):
+    """What the golden frames of the bundle say."""
+
+    def __init__(self) -> None:
+        self.state = GoldenState(0)
+
+    def collect(self) -> Iterable[Metric]:
+        """All series."""
+        state = self.state
+        yield GaugeMetricFamily("firewall_golden_frames", "Golden frames of the bundle.", state.frames)
+        yield GaugeMetricFamily(
+            "firewall_golden_passed",
+            "1 while all golden frames have the verdicts that they should, else 0.",
+            not state.fault,
+        )
+        yield CounterMetricFamily(
+            "firewall_golden_rounds", "How often all golden frames were judged.", value=state.rounds
+        )
+        yield CounterMetricFamily(
+            "firewall_golden_failures",
+            "How often a golden frame had another verdict than it should.",
+            value=state.failures,
+        )
+        yield GaugeMetricFamily(
+            "firewall_golden_timestamp_seconds", "Unix time of the newest round; 0 before the first.", state.checked_at
+        )
+
+
+class _Sensors(Collector):
+    """What the sensors of the machine say; what there is no sensor for has no series."""
+
+    def __init__(self, sensors: Callable[[], Readings]) -> None:
+        self._sensors = sensors
+
+    def collect(self) -> Iterable[Metric]:
+        """All series that there are."""
+        now = self._sensors()
+        for name, help_, label, values in (
+            ("temperature_celsius", "Temperature of a thermal zone or GPU.", "zone", now.temperatures),
+            ("power_watts", "Power of a rail of the board, or of a GPU.", "rail", now.power),
+            ("gpu_load_ratio", "Share of the time that a GPU is busy, 0 to 1.", "gpu", now.load),
+            ("gpu_clock_hertz", "Clock of a GPU.", "gpu", now.clocks),
+            ("throttled", "1 while a cooling device holds clocks back, else 0.", "device", now.throttling),
+        ):
+            if values:
+                gauge = GaugeMetricFamily(f"firewall_{name}", help_, labels=[label])
+                for each, value in values.items():
+                    gauge.add_metric([each], value)
+                yield gauge

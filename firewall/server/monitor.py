@@ -9,6 +9,7 @@ from typing import Any
 
 from firewall import __version__
 from firewall.decision.drift import DriftState
+from firewall.decision.golden import GoldenState
 from firewall.server.camera_view import CameraView, Watched
 from firewall.server.metrics import Metrics
 from firewall.sinks.outlet import OutputHealth
@@ -53,6 +54,7 @@ class Monitor:
         self._change = 0
         self._said_ready, self._detail, self._closed = False, "starting", False
         self._beat: float | None = None
+        self._golden: GoldenState | None = None
         self._outputs: Callable[[], list[OutputHealth]] = list
 
     @property
@@ -131,6 +133,18 @@ class Monitor:
         """The newest state of a camera's drift monitor; None if there is none."""
         with self._lock:
             return self._view(camera).drift
+
+    def set_golden(self, state: GoldenState) -> None:
+        """What the golden frames say; whether the guard is ready is said by `set_ready`."""
+        self.metrics.golden(state)
+        with self._lock:
+            self._golden = state
+
+    @property
+    def golden(self) -> GoldenState | None:
+        """The newest state of the golden frames; None if there are none."""
+        with self._lock:
+            return self._golden
 
     @property
     def unsigned(self) -> bool:

@@ -23,6 +23,7 @@
     "source error": "The source gave no frame.",
     "stale": "The camera shows an old picture.",
     "camera fault": "The camera shows nothing new, or next to nothing: it is frozen, blank, blocked or over-exposed.",
+    "self-test failed": "The bundle's golden frames are judged otherwise than they should be: this device can't be relied on.",
     "engine error": "The classifier failed.",
     "detector error": "A detector failed.",
     "unknown": "No reason was given.",

@@ -17,6 +17,7 @@ LONGEST_GAP = 2.0
 # Details of these come from the camera, the clock or the file. Any other detail could hold a score, so it stays here.
 _TOLD_DETAILS = frozenset(
     {Reason.LATE, Reason.BAD_IMAGE, Reason.UNFIT, Reason.SOURCE_ERROR, Reason.STALE, Reason.CAMERA_FAULT}
+    | {Reason.SELF_TEST}
 )
 
 

@@ -17,6 +17,7 @@ from firewall.errors import EngineError, FirewallError
 from firewall.frame import Frame
 from firewall.regions import RegionFinder
 from firewall.screening import Look, Stages
+from firewall.service.golden import SelfTest
 from firewall.sinks import FrameReport
 from firewall.sources import Capture, Failure
 from firewall.verdict import BundleStamp, Reason, Stamps, Verdict
@@ -118,6 +119,8 @@ class Camera:
         self.summary = Summary()
         #: Frames that this machine fetched and nobody looked at, besides those that the capture counts.
         self.overtaken = 0
+        #: Withholds everything while golden frames are judged otherwise than they should be; the loop sets it.
+        self.self_test: SelfTest | None = None
         self._unsigned = bundle.unsigned
         self._drift_told, self._drift_every, self._judged = drift_told, max(1, drift_every), 0
 
@@ -143,6 +146,8 @@ class Camera:
         if self.tracks is not None or self.drift is not None:
             with stages.timed("tracks"):
                 verdicts = self._over_time(frame, verdicts)
+        if self.self_test is not None:
+            verdicts = self.self_test.on(verdicts)
         verdicts = self.stamps.on(verdicts, captured_at=frame.captured_at, stages=stages)
         return self._report(FrameReport(frame, verdicts, dict(stages)))
 

@@ -14,6 +14,7 @@ from firewall.frame import Frame
 from firewall.regions import RegionFinder
 from firewall.screening import Firewall
 from firewall.service.camera import Camera, Summary
+from firewall.service.golden import SelfTest
 from firewall.sinks import FrameReport, Sink
 from firewall.sources import Capture, End, Failure
 
@@ -29,6 +30,7 @@ class Loop(ABC):
         sinks: Receive a report on every frame and every failure, in this order. `run` closes them.
         max_frames: Stop after so many reports (frames, or failures to get one) of all cameras. None: never.
         heartbeat: Called on every turn of the loop, at least twice a second while it is alive.
+        self_test: Judges golden frames between live ones, and withholds all while one is judged wrongly.
     """
 
     def __init__(
@@ -39,9 +41,12 @@ class Loop(ABC):
         *,
         max_frames: int | None = None,
         heartbeat: Callable[[], None] = lambda: None,
+        self_test: SelfTest | None = None,
     ) -> None:
         self.firewall, self.cameras, self.sinks, self.max_frames = firewall, cameras, sinks, max_frames
-        self._heartbeat = heartbeat
+        self._heartbeat, self.self_test = heartbeat, self_test
+        for camera in cameras:
+            camera.self_test = self_test
         self._reports = 0
         self._stopping = threading.Event()
 
@@ -100,6 +105,7 @@ class Alone(Loop):
         sinks: As of Loop.
         max_frames: As of Loop.
         heartbeat: As of Loop.
+        self_test: As of Loop.
     """
 
     def __init__(
@@ -110,9 +116,10 @@ class Alone(Loop):
         *,
         max_frames: int | None = None,
         heartbeat: Callable[[], None] = lambda: None,
+        self_test: SelfTest | None = None,
     ) -> None:
-        self.camera = camera
-        super().__init__(firewall, [camera], sinks, max_frames=max_frames, heartbeat=heartbeat)
+        self.camera, self._cost = camera, 0.0
+        super().__init__(firewall, [camera], sinks, max_frames=max_frames, heartbeat=heartbeat, self_test=self_test)
 
     @property
     def summary(self) -> Summary:
@@ -137,10 +144,22 @@ class Alone(Loop):
     def _turn(self) -> bool:
         taken = self.camera.capture.read()
         if isinstance(taken, Frame):
-            self._tell(self.screen(taken))
+            self._take(taken)
         elif isinstance(taken, Failure):
             self._tell(self.camera.failed(taken))
+        if self.self_test is not None:
+            self.self_test.between()
         return not isinstance(taken, End)
+
+    def _take(self, frame: Frame) -> None:
+        started, test = time.monotonic(), self.self_test
+        if test is not None and test.passes_over(frame, self.camera.name, self.camera.deadline(frame), self._cost):
+            self.camera.overtaken += 1
+            return
+        self._tell(self.screen(frame))
+        self._cost = time.monotonic() - started
+        if test is not None:
+            test.seen(frame, self.camera.name)
 
 
 class Service(Alone):
@@ -161,6 +180,7 @@ class Service(Alone):
         drift_told: Callable[[DriftState], None] = lambda _: None,
         drift_every: int = 1,
         camera: str | None = None,
+        self_test: SelfTest | None = None,
     ) -> None:
         """Set up a service; `run` starts it. See Loop and Camera.
 
@@ -177,6 +197,7 @@ class Service(Alone):
             drift_told: As of Camera.
             drift_every: As of Camera.
             camera: Name of the camera, which every verdict line bears.
+            self_test: Judges golden frames between live ones, and withholds all while one is judged wrongly.
         """
         alone = Camera(
             capture,
@@ -189,4 +210,4 @@ class Service(Alone):
             drift_told=drift_told,
             drift_every=drift_every,
         )
-        super().__init__(firewall, alone, sinks, max_frames=max_frames, heartbeat=heartbeat)
+        super().__init__(firewall, alone, sinks, max_frames=max_frames, heartbeat=heartbeat, self_test=self_test)

@@ -9,6 +9,7 @@ from firewall.bundle import load_bundle
 from firewall.bundle.trust import Trust
 from firewall.config import Settings, read_sweep_key
 from firewall.decision.drift import Drift, DriftState
+from firewall.decision.golden import GoldenState
 from firewall.decision.over_time import over_time, served
 from firewall.decision.tracks import Tracks
 from firewall.engines import check_device, open_engine
@@ -16,6 +17,7 @@ from firewall.regions import RegionFinder, build
 from firewall.screening import Firewall
 from firewall.server import HostNames, HttpServer, Monitor, create_app, parse_address
 from firewall.service.camera import Camera
+from firewall.service.golden import SelfTest
 from firewall.service.guarded import DEADLINE_MS, Guarded
 from firewall.service.loop import Alone, Loop
 from firewall.service.signals import reopen_on_hangup, stop_on_signals
@@ -94,15 +96,50 @@ def serve(settings: Settings, say: Callable[[str], None]) -> None:
             say(loaded.unsigned_notice)
         if notice := sweep_notice(guard.keyed, named=sweep_key is not None):
             say(notice)
-        service = _service(settings, cameras, guard, finders, sinks, monitor, say, stack)
+        self_test = _self_test(settings, cameras, guard, finders, monitor, say)
+        service = _service(settings, cameras, guard, finders, sinks, monitor, say, stack, self_test)
         with stop_on_signals(service):
-            monitor.set_ready(True, "guarding")
+            if self_test is None or not self_test.fault:
+                monitor.set_ready(True, "guarding")
             closing.pop_all()
             summary = service.run()
     if len(cameras) > 1:
         for one in service.cameras:
             say(f"camera {one.name}: {one.summary.line()}")
     say(summary.line())
+
+
+def _self_test(
+    settings: Settings,
+    cameras: tuple[Guarded, ...],
+    guard: Firewall,
+    finders: dict[str, RegionFinder],
+    monitor: Monitor,
+    say: Callable[[str], None],
+) -> SelfTest | None:
+    """The bundle's golden frames, judged for the first time; None if it has none."""
+    if not guard.bundle.manifest.golden:
+        return None
+
+    def show(state: GoldenState) -> None:
+        before = "" if monitor.golden is None else monitor.golden.fault
+        monitor.set_golden(state)
+        if state.fault or state.rounds > 1:  # before that it is said when all is ready
+            monitor.set_ready(not state.fault, f"self-test failed: {state.fault}" if state.fault else "guarding")
+        if state.fault != before:
+            told = f"failed, everything is withheld: {state.fault}" if state.fault else "passes again"
+            say(f"self-test {told}")
+
+    test = SelfTest(
+        guard,
+        next((finder for regions, finder in finders.items() if regions.strip() == "signs"), None),
+        every=60 * settings.golden_minutes or None,
+        timed=any(camera.deadline_ms is not None for camera in cameras),
+        live=[camera.name for camera in cameras if camera.spec.live],
+        told=show,
+    )
+    test.start()
+    return test
 
 
 def _service(
@@ -114,6 +151,7 @@ def _service(
     monitor: Monitor,
     say: Callable[[str], None],
     stack: ExitStack,
+    self_test: SelfTest | None,
 ) -> Loop:
     """The loop over one camera, whose source is opened at once, or several."""
     tracks, drift = over_time(guard.bundle)
@@ -145,13 +183,14 @@ def _service(
     if len(cameras) == 1:
         capture = stack.enter_context(Capture(cameras[0].spec, settings.capture))
         only = camera(cameras[0], capture)
-        return Alone(guard, only, sinks, max_frames=settings.max_frames, heartbeat=monitor.beat)
+        return Alone(guard, only, sinks, max_frames=settings.max_frames, heartbeat=monitor.beat, self_test=self_test)
     return Together(
         guard,
         [camera(one, Capture(one.spec, settings.capture, patient=True)) for one in cameras],
         sinks,
         max_frames=settings.max_frames,
         heartbeat=monitor.beat,
+        self_test=self_test,
         say=say,
         ended=monitor.ended,
     )

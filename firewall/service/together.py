@@ -14,6 +14,7 @@ from firewall.frame import Frame
 from firewall.screening import Firewall, Look
 from firewall.service.camera import Camera, Summary
 from firewall.service.feed import Feed
+from firewall.service.golden import SelfTest
 from firewall.service.loop import Loop
 from firewall.sinks import FrameReport, Sink
 
@@ -48,6 +49,7 @@ class Together(Loop):
         sinks: As of Loop.
         max_frames: As of Loop.
         heartbeat: As of Loop.
+        self_test: As of Loop.
         say: Prints one line for the operator.
         ended: Called with the name of a camera whose source has ended.
     """
@@ -60,10 +62,11 @@ class Together(Loop):
         *,
         max_frames: int | None = None,
         heartbeat: Callable[[], None] = lambda: None,
+        self_test: SelfTest | None = None,
         say: Callable[[str], None] = lambda _: None,
         ended: Callable[[str | None], None] = lambda _: None,
     ) -> None:
-        super().__init__(firewall, cameras, sinks, max_frames=max_frames, heartbeat=heartbeat)
+        super().__init__(firewall, cameras, sinks, max_frames=max_frames, heartbeat=heartbeat, self_test=self_test)
         self._summary = Summary()
         self._say, self._ended = say, ended
         self._arrived = threading.Event()
@@ -102,6 +105,8 @@ class Together(Loop):
             self._ended(feed.camera.name)
         if not self._going:
             return False
+        if self.self_test is not None:
+            self.self_test.between()
         ready = [feed for feed in self._going if feed.waiting is not None]
         if not ready:
             self._arrived.wait(_LONGEST_WAIT)
@@ -117,6 +122,8 @@ class Together(Loop):
             one.feed.cost = max(one.seconds + now - started, _FADING * one.feed.cost)
             started = now
             self._tell(one.feed.camera.judged(one.look.frame, verdicts, one.look.stages))
+            if self.self_test is not None:
+                self.self_test.seen(one.look.frame, one.feed.camera.name)
         return True
 
     def _admitted(self, ready: Sequence[Feed]) -> list[Feed]:
@@ -140,7 +147,9 @@ class Together(Loop):
             taken = feed.take()
             if feed.camera.capture.opened and self._closed.pop(feed.camera.name, None) is not None:
                 self._say(f"camera {feed.camera.name} is there")
-            if isinstance(taken, Frame):
+            if isinstance(taken, Frame) and self._passes_over(feed, taken):
+                feed.camera.overtaken += 1
+            elif isinstance(taken, Frame):
                 started = time.monotonic()
                 look = feed.camera.look(taken)
                 if isinstance(look, FrameReport):
@@ -152,6 +161,11 @@ class Together(Loop):
                 if not feed.camera.capture.opened:
                     self._check_open(feed, taken.detail)
         return sorted(seen, key=lambda each: math.inf if each.look.deadline is None else each.look.deadline)
+
+    def _passes_over(self, feed: Feed, frame: Frame) -> bool:
+        """Whether the frame waited for a golden one for too long."""
+        test, camera = self.self_test, feed.camera
+        return test is not None and test.passes_over(frame, camera.name, camera.deadline(frame), feed.cost)
 
     def _check_open(self, feed: Feed, detail: str) -> None:
         name = feed.camera.name

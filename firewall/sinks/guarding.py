@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 
 from firewall.sinks.report import FrameReport
+from firewall.verdict import Reason
 
 __all__ = ["Guarding"]
 
@@ -12,7 +13,7 @@ __all__ = ["Guarding"]
 class Guarding:
     """True while the newest report is of a frame that was captured at most `stale` seconds ago, by the monotonic clock.
 
-    A source that fails, a frame loop that hangs and a guard that was closed all make it false.
+    A source that fails, a frame loop that hangs, a self-test that failed and a guard that was closed all make it false.
     """
 
     def __init__(self, stale: float) -> None:
@@ -21,7 +22,8 @@ class Guarding:
 
     def seen(self, report: FrameReport) -> None:
         """Take a report."""
-        self._captured_at = float("-inf") if report.frame is None else report.frame.captured_at
+        failed = any(verdict.reason is Reason.SELF_TEST for verdict in report.verdicts)
+        self._captured_at = float("-inf") if report.frame is None or failed else report.frame.captured_at
 
     def __bool__(self) -> bool:
         return time.monotonic() - self._captured_at <= self.stale

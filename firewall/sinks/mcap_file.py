@@ -37,6 +37,7 @@ _BROKEN = (
     Reason.SOURCE_ERROR,
     Reason.STALE,
     Reason.CAMERA_FAULT,
+    Reason.SELF_TEST,
     Reason.ENGINE_ERROR,
     Reason.BAD_IMAGE,
     Reason.UNKNOWN,

@@ -1,4 +1,4 @@
-"""What `--output` says, opened: `-`, `jsonl:`, `video:`, `mcap:`, `audit:`, `mqtt://`, `mqtts://` and `can://`."""
+"""What `--output` says, opened; GRAMMAR has all that can be said."""
 
 from __future__ import annotations
 
@@ -17,8 +17,8 @@ __all__ = ["GRAMMAR", "open_outputs"]
 
 #: What can be named.
 GRAMMAR = (
-    "'-' (stdout), 'off', jsonl:PATH, video:PATH.mp4, mcap:PATH.mcap, audit:FOLDER, mqtt://HOST[:PORT][/PREFIX], "
-    "mqtts://... or can://CHANNEL"
+    "'-' (stdout), 'off', jsonl:PATH, video:PATH.mp4, mcap:PATH.mcap, audit:FOLDER, quarantine:FOLDER, "
+    "mqtt://HOST[:PORT][/PREFIX], mqtts://... or can://CHANNEL"
 )
 _STREAMS = ("-", "jsonl:-")
 _ROTATED = ("size", "keep")
@@ -101,6 +101,8 @@ def _open(
         return Outlet(bus.name, bus.connect, network=True, lossless=lossless, say=say)
     if scheme == "audit" and rest:
         return _audit(text, operator, lossless, say)
+    if scheme == "quarantine" and rest:
+        return _quarantine(text, operator, lossless, say)
     if scheme not in ("jsonl", "video", "mcap") or not colon or not rest:
         raise UsageError(f"--output must be {GRAMMAR}, got {shown(text)!r}")
     path, options = path_and_options(text, _ROTATED)
@@ -140,3 +142,13 @@ def _audit(text: str, operator: bool, lossless: bool, say: Callable[[str], None]
     key = read_private(Path(file), read_passphrase(Path(passphrase) if passphrase else None)) if file else None
     log = partial(AuditLog, folder, operator=operator, size=size, keep=keep, key=key)
     return Outlet(f"audit:{folder}", log, lossless=lossless, say=say)
+
+
+def _quarantine(text: str, operator: bool, lossless: bool, say: Callable[[str], None]) -> Outlet:
+    from firewall.sinks.quarantine import Quarantine
+
+    folder, options = path_and_options(text, ("size", "days", "rate"))
+    size = options.size("size", least=1 << 20) or 1 << 30
+    days, rate = options.whole("days", 30, 1, 36_500), options.whole("rate", 60, 1, 100_000)
+    keep = partial(Quarantine, folder, operator=operator, size=size, days=days, rate=rate)
+    return Outlet(f"quarantine:{folder}", keep, limit=_PICTURES, pixels=True, aside=True, lossless=lossless, say=say)

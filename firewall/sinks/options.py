@@ -53,16 +53,17 @@ class Options:
             )
         return int(value)
 
-    def size(self, key: str) -> int | None:
-        """A size in bytes, such as 500K, 10M or 2G (powers of 1024); None if it isn't given."""
+    def size(self, key: str, *, least: int = 4096) -> int | None:
+        """A size in bytes, such as 500K, 10M or 2G (powers of 1024); None if it isn't given. least: 4K, or whole M."""
         value = self._given.get(key)
         if value is None:
             return None
         found = _SIZE.fullmatch(value)
         size = int(found[1]) * _UNITS[found[2].upper()] if found else 0
-        if size < 4096:
+        if size < least:
+            shown = f"{least >> 20}M" if least >> 20 else f"{least >> 10}K"
             raise UsageError(
-                f"option {key!r} of --output {self.output} must be a size of 4K or more such as 10M, got {value!r}"
+                f"option {key!r} of --output {self.output} must be a size of {shown} or more such as 10M, got {value!r}"
             )
         return size
 

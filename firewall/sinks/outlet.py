@@ -63,6 +63,7 @@ class Outlet:
         network: Whether the other end may come back: then it may be missing at the start, and never counts as failed.
         again: Whether it may be opened again after a failure.
         pixels: Whether it needs the frames' pixels; else the queue doesn't hold them.
+        aside: It tells nobody what the verdicts are: whether it fails has no say in whether the guard goes on.
         camera: The only camera whose reports it takes; None: those of all.
         say: Prints one line for the operator.
 
@@ -80,10 +81,11 @@ class Outlet:
         network: bool = False,
         again: bool = True,
         pixels: bool = False,
+        aside: bool = False,
         camera: str | None = None,
         say: Callable[[str], None] = lambda _: None,
     ) -> None:
-        self.name = name
+        self.name, self.aside = name, aside
         self._open, self._network, self._again, self._say = open_output, network, again, say
         self._limit, self._lossless, self._pixels, self._camera = limit, lossless, pixels, camera
         self._queue: deque[FrameReport] = deque()
@@ -257,7 +259,7 @@ class Outlets:
         """
         for outlet in self.outlets:
             outlet.report(report)
-        failed = [outlet.failed for outlet in self.outlets]
+        failed = [outlet.failed for outlet in self.outlets if not outlet.aside]
         if failed and all(failed):
             self._told = True
             raise FirewallError(failed[0])

@@ -26,6 +26,7 @@ class Reason(str, Enum):
     SOURCE_ERROR = "source error"
     STALE = "stale"
     CAMERA_FAULT = "camera fault"
+    SELF_TEST = "self-test failed"
     ENGINE_ERROR = "engine error"
     DETECTOR_ERROR = "detector error"
     UNKNOWN = "unknown"

@@ -53,10 +53,10 @@ def test_the_list_is_bounded(reports: Reports) -> None:
 
 @pytest.mark.parametrize("reason", list(Reason))
 def test_a_detail_is_told_only_if_no_detector_wrote_it(reports: Reports, reason: Reason) -> None:
-    """The reason is the bare enum value; details of camera, clock, file and size are told, all others stay here."""
+    """The reason is the bare enum value; details of camera, clock, file, size and self-test are told, others stay."""
     line = public_line(reports.withheld(reason, detail="3 of 16 agree"))
     own = (Reason.LATE, Reason.BAD_IMAGE, Reason.UNFIT, Reason.SOURCE_ERROR, Reason.STALE, Reason.CAMERA_FAULT)
-    told = reason in own
+    told = reason in (*own, Reason.SELF_TEST)
     assert (line["reason"], line["detail"]) == (reason.value, "3 of 16 agree" if told else "")
 
 

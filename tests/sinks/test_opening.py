@@ -13,6 +13,7 @@ from firewall.errors import FirewallError, MissingExtraError, UsageError
 from firewall.sinks import Outlets, open_outputs
 from firewall.sinks.guarding import Guarding
 from firewall.sinks.rotation import numbered, rotate
+from firewall.verdict import Reason, Verdict
 from tests.sinks.making import failure, report, until
 
 
@@ -31,6 +32,12 @@ from tests.sinks.making import failure, report, until
         ("jsonl:v?days=3", "has no option 'days'; it knows size, keep"),
         ("jsonl:v?keep=3&keep=4", "has an option twice"),
         ("jsonl:?keep=3", "names no file; give jsonl:PATH"),
+        ("quarantine:", "got 'quarantine:'"),
+        ("quarantine:q?size=4K", "'size' of --output quarantine:q must be a size of 1M or more such as 10M, got '4K'"),
+        ("quarantine:q?days=0", "'days' of --output quarantine:q must be a whole number from 1 to 36500, got '0'"),
+        ("quarantine:q?rate=-1", "'rate' of --output quarantine:q must be a whole number from 1 to 100000, got '-1'"),
+        ("quarantine:q?keep=3", "has no option 'keep'; it knows size, days, rate"),
+        ("quarantine:nowhere/q", "can't keep evidence in nowhere/q: No such file"),
         ("video:v.avi", "must end with .mp4"),
         ("mcap:v", "must end with .mcap"),
         ("jsonl:nowhere/v", "can't write verdict lines to nowhere/v: No such file"),
@@ -217,7 +224,7 @@ def test_files_are_moved_up(tmp_path: Path) -> None:
 
 
 def test_labels_may_be_used_while_fresh_frames_come() -> None:
-    """Not before the first frame, not after a failure, not when the newest frame is old."""
+    """Not before the first frame, not after a failure, not when the newest frame is old or a self-test has failed."""
     guarding = Guarding(5.0)
     assert not guarding
     guarding.seen(report(1))
@@ -225,4 +232,6 @@ def test_labels_may_be_used_while_fresh_frames_come() -> None:
     guarding.seen(failure(2))
     assert not guarding
     guarding.seen(report(3, age=6.0))
+    assert not guarding
+    guarding.seen(report(4, Verdict("cam", 4, (0, 0, 9, 9), reason=Reason.SELF_TEST)))
     assert not guarding

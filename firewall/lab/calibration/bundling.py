@@ -11,7 +11,9 @@ from typing import Any
 import numpy as np
 
 from firewall.bundle import Bundle, ClassifierSpec, Seen, write_bundle
+from firewall.bundle.certificate import CERTIFICATE_FILE
 from firewall.bundle.onnx_bytes import Precision, precision_of
+from firewall.decision.over_time import DRIFT_FILE, TRACKS_FILE
 from firewall.errors import DataError, UsageError
 from firewall.export.precision import prepare, to_float16, to_int8, with_whole_weights
 from firewall.frame import Pixels
@@ -31,17 +33,21 @@ from firewall.lab.training.detectors.one_class import ONE_CLASS
 from firewall.sources.uri import printable
 from firewall.transforms import resize
 
-__all__ = ["calibrate_folder", "calibration_tracks", "rewritten", "wired", "with_masked"]
+__all__ = ["calibrate_folder", "calibration_tracks", "rewritten", "wired", "with_masked", "without_golden"]
 
 #: Benign images that say how large activations get; more change little.
 _SCALES_FROM = 256
 _MASKED = "masked.onnx"
+#: Fields and files of a bundle that no verdict on a picture depends on.
+_SAME_VERDICTS = frozenset({"provenance", "version", "name", "created", "calibration", "versions", "citations"})
+_BESIDE_VERDICTS = frozenset({CERTIFICATE_FILE, DRIFT_FILE, TRACKS_FILE})
 
 
 def rewritten(bundle: Bundle, out: Path, files: Mapping[str, bytes], **changed: Any) -> Bundle:
     """Write a bundle with some files and fields changed.
 
     How the given bundle was made is not how the result was: its provenance is left out unless `changed` has another.
+    So are its golden frames, unless `changed` has others, if another verdict could be given on them now.
 
     Args:
         bundle: The bundle.
@@ -54,7 +60,18 @@ def rewritten(bundle: Bundle, out: Path, files: Mapping[str, bytes], **changed: 
     """
     fields = {field: getattr(bundle.manifest, field) for field in type(bundle.manifest).model_fields}
     del fields["files"], fields["provenance"]
-    return write_bundle(out, {**bundle.files, **files}, **{**fields, **changed})
+    kept = bundle.files
+    same = changed.keys() <= _SAME_VERDICTS and files.keys() <= _BESIDE_VERDICTS
+    if "golden" not in changed and not same:
+        kept = without_golden(bundle)
+        fields["golden"] = None
+    return write_bundle(out, {**kept, **files}, **{**fields, **changed})
+
+
+def without_golden(bundle: Bundle) -> dict[str, bytes]:
+    """Name -> content of a bundle's files but its golden frames."""
+    golden = {frame.file for frame in bundle.manifest.golden or ()}
+    return {name: content for name, content in bundle.files.items() if name not in golden}
 
 
 def with_masked(bundle: Bundle, classifier: Path, out: Path) -> Bundle:
