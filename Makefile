@@ -16,9 +16,10 @@ PIP := PIP_DISABLE_PIP_VERSION_CHECK=1 $(BIN)/python -m pip
 # What an install depends on: these decide what is compiled and which packages come with it.
 INSTALLED_FROM := pyproject.toml constraints.txt $(shell find CMakeLists.txt runtime -type f)
 # Debian packages of the tests: a browser for the live page; an RTSP server and files of many codecs for the sources;
-# strace, to see that nothing is sent or kept unasked; openssl, to check a signature by other means; an MQTT broker.
+# strace, to see that nothing is sent or kept unasked; openssl, to check a signature by other means; an MQTT broker;
+# systemd, whose tools check the unit.
 DEBIAN_PACKAGES := chromium ffmpeg gir1.2-gst-rtsp-server-1.0 python3-gi gstreamer1.0-plugins-base \
-	gstreamer1.0-plugins-good gstreamer1.0-plugins-ugly strace openssl mosquitto
+	gstreamer1.0-plugins-good gstreamer1.0-plugins-ugly strace openssl mosquitto systemd
 # A compiler for aarch64 and what runs its programs elsewhere; cmake comes with the 'dev' extra.
 AARCH64_PACKAGES := g++-aarch64-linux-gnu qemu-user-static
 NEEDS := Debian, Ubuntu, JetPack: apt-get install python3 python3-venv python3-dev g++ make
@@ -164,7 +165,7 @@ $(VENV)/.dev: $(VENV)/.python $(INSTALLED_FROM)
 # (CI=...) such a test fails.
 debian-packages:
 	@$(call install,$(DEBIAN_PACKAGES),Skipped without them: browser tests (chromium)$(comma) RTSP tests (gir1.2-gst-*$(comma) \
-		python3-gi$(comma) gstreamer1.0-*)$(comma) codec tests (ffmpeg)$(comma) tests of what is sent and kept (strace)$(comma) MQTT tests (mosquitto).)
+		python3-gi$(comma) gstreamer1.0-*)$(comma) codec tests (ffmpeg)$(comma) tests of what is sent and kept (strace)$(comma) MQTT tests (mosquitto)$(comma) unit tests (systemd).)
 
 aarch64-packages:
 	@if [ "$$(uname -m)" = aarch64 ]; then exit 0; fi; $(call install,$(AARCH64_PACKAGES),)

@@ -11,6 +11,7 @@ from firewall.config import Settings, read_sweep_key
 from firewall.decision.drift import Drift, DriftState
 from firewall.decision.over_time import over_time, served
 from firewall.decision.tracks import Tracks
+from firewall.device.notify import Notifier
 from firewall.engines import check_device, open_engine
 from firewall.regions import build
 from firewall.screening import Firewall
@@ -18,7 +19,7 @@ from firewall.server import HostNames, HttpServer, Monitor, create_app, parse_ad
 from firewall.service.loop import Service
 from firewall.service.signals import reopen_on_hangup, stop_on_signals
 from firewall.sinks import Sink, open_outputs
-from firewall.sources import Capture, parse
+from firewall.sources import Capture, longest_silence, parse
 from firewall.sweep.keyed import sweep_notice
 
 __all__ = ["DEADLINE_MS", "serve"]
@@ -67,7 +68,8 @@ def serve(settings: Settings, say: Callable[[str], None]) -> None:
         sinks: list[Sink] = [outputs]
         monitor = Monitor(source=spec.name, bundle=settings.bundle, live=spec.live, deadline_ms=deadline_ms)
         monitor.set_outputs(outputs.health)
-        sinks.append(monitor)
+        notifier = stack.enter_context(Notifier.from_environment(spec.name, longest_silence(settings.capture)))
+        sinks += [monitor, notifier]
         if address is not None:
             server = HttpServer(create_app(monitor, host=address[0], names=settings.http_names), *address)
             server.start()
@@ -99,6 +101,10 @@ def serve(settings: Settings, say: Callable[[str], None]) -> None:
                 say(f"drift: {state.line()}; thresholds may not hold here: calibrate on images of this camera")
             shown = state
 
+        def beat() -> None:
+            monitor.beat()
+            notifier.beat()
+
         if drift is not None:
             monitor.set_drift(shown)
         capture = stack.enter_context(Capture(spec, settings.capture))
@@ -109,7 +115,7 @@ def serve(settings: Settings, say: Callable[[str], None]) -> None:
             sinks,
             deadline_ms=deadline_ms,
             max_frames=settings.max_frames,
-            heartbeat=monitor.beat,
+            heartbeat=beat,
             tracks=Tracks(served(tracks, settings.confirm)) if follow else None,
             drift=None if drift is None else Drift(drift),
             drift_told=show_drift,
