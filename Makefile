@@ -5,6 +5,7 @@
 PYTHON ?= python3
 ARGS ?=
 PYTEST_ARGS ?=
+PYTHONS ?=
 # A file's tests share what is made for them (databases, trained networks), so that a file stays on one worker.
 # In the order of tests/conftest.py: files with slow tests first, so that no worker is left alone with one at the end.
 PYTEST_WORKERS ?= --numprocesses auto --maxprocesses 4 --dist loadfile --no-loadscope-reorder
@@ -25,7 +26,7 @@ AARCH64_PACKAGES := g++-aarch64-linux-gnu qemu-user-static
 NEEDS := Debian, Ubuntu, JetPack: apt-get install python3 python3-venv python3-dev g++ make
 
 .DEFAULT_GOAL := help
-.PHONY: help serve test unit-test coverage mutation lint docs format native-test cuda-test cuda-check gpu-check gpu-there aarch64-test bench bundle bundle-install wheel clean debian-packages aarch64-packages
+.PHONY: help serve test unit-test coverage mutation lint docs format native-test cuda-test cuda-check gpu-check gpu-there aarch64-test bench bundle bundle-install wheel wheels clean debian-packages aarch64-packages
 # A recipe that fails leaves no stamp behind.
 .DELETE_ON_ERROR:
 
@@ -129,6 +130,9 @@ bundle-install: $(VENV)/.dev  ## put the bundle that 'make bundle' finished in t
 
 wheel: $(VENV)/.edge  ## dist/perception_firewall-*.whl
 	$(PIP) wheel -qq --no-deps --wheel-dir dist .
+
+wheels: $(VENV)/.dev aarch64-packages  ## x86-64 and aarch64 wheels in dist/: make wheels PYTHONS="python3.10 python3.12"
+	@exec $(BIN)/python recipes/wheels.py $(PYTHONS)
 
 clean:  ## remove .venv and all that was built
 	rm -rf $(VENV) build dist mutants .coverage .mypy_cache .pytest_cache .ruff_cache .import_linter_cache .hypothesis
