@@ -67,7 +67,7 @@ def guarding(
     """`firewall serve`, started as systemd starts it; `code` runs first in its process."""
     environment = {**os.environ, "NOTIFY_SOCKET": manager.address, "WATCHDOG_USEC": watchdog, **dict(more)}
     entry = f"{code}\nimport sys\nfrom firewall.cli import main\nsys.argv[0] = 'firewall'\nmain()"
-    command = [sys.executable, "-c", entry, "serve", "--http", "off", *map(str, arguments)]
+    command = [sys.executable, "-X", "faulthandler", "-c", entry, "serve", "--http", "off", *map(str, arguments)]
     return subprocess.Popen(
         command,
         env=environment,

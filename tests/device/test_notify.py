@@ -125,7 +125,8 @@ def test_a_hung_engine_or_source_starves_the_watchdog(
     module: str, owner: str, method: str, listener: Manager, ended: list[subprocess.Popen[str]]
 ) -> None:
     """A call into the engine, or one that asks the source, doesn't come back: no WATCHDOG follows, though the process
-    and its other threads live, and SIGTERM doesn't end it. systemd would kill it then."""
+    and its other threads live, and SIGTERM doesn't end it. With the SIGABRT that systemd sends then it ends, and says
+    where it hung."""
     code = _HANG.format(module=module, owner=owner, method=method)
     ended.append(process := guarding(listener, "--source", "demo?fps=20", "--output", "off", code=code))
     listener.until("READY")
@@ -133,6 +134,9 @@ def test_a_hung_engine_or_source_starves_the_watchdog(
     process.terminate()
     assert listener.starved(quiet=1.0)
     assert process.poll() is None
+    process.send_signal(signal.SIGABRT)
+    _, said = process.communicate(timeout=PATIENT)
+    assert process.returncode == -signal.SIGABRT and "in hanging" in said
 
 
 def test_an_error_is_the_last_status(listener: Manager, ended: list[subprocess.Popen[str]]) -> None:
