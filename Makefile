@@ -5,6 +5,7 @@
 PYTHON ?= python3
 ARGS ?=
 PYTEST_ARGS ?=
+PYTHONS ?=
 # A file's tests share what is made for them (databases, trained networks), so that a file stays on one worker.
 # In the order of tests/conftest.py: files with slow tests first, so that no worker is left alone with one at the end.
 PYTEST_WORKERS ?= --numprocesses auto --maxprocesses 4 --dist loadfile --no-loadscope-reorder
@@ -16,15 +17,16 @@ PIP := PIP_DISABLE_PIP_VERSION_CHECK=1 $(BIN)/python -m pip
 # What an install depends on: these decide what is compiled and which packages come with it.
 INSTALLED_FROM := pyproject.toml constraints.txt $(shell find CMakeLists.txt runtime -type f)
 # Debian packages of the tests: a browser for the live page; an RTSP server and files of many codecs for the sources;
-# strace, to see that nothing is sent or kept unasked; openssl, to check a signature by other means; an MQTT broker.
+# strace, to see that nothing is sent or kept unasked; openssl, to check a signature by other means; an MQTT broker;
+# systemd, whose tools check the unit.
 DEBIAN_PACKAGES := chromium ffmpeg gir1.2-gst-rtsp-server-1.0 python3-gi gstreamer1.0-plugins-base \
-	gstreamer1.0-plugins-good gstreamer1.0-plugins-ugly strace openssl mosquitto
+	gstreamer1.0-plugins-good gstreamer1.0-plugins-ugly strace openssl mosquitto systemd
 # A compiler for aarch64 and what runs its programs elsewhere; cmake comes with the 'dev' extra.
 AARCH64_PACKAGES := g++-aarch64-linux-gnu qemu-user-static
 NEEDS := Debian, Ubuntu, JetPack: apt-get install python3 python3-venv python3-dev g++ make
 
 .DEFAULT_GOAL := help
-.PHONY: help serve test unit-test coverage mutation lint docs format native-test cuda-test cuda-check gpu-check gpu-there aarch64-test bench bundle bundle-install wheel clean debian-packages aarch64-packages
+.PHONY: help serve test unit-test coverage mutation lint docs format native-test cuda-test cuda-check gpu-check gpu-there aarch64-test bench bundle bundle-install wheel wheels clean debian-packages aarch64-packages
 # A recipe that fails leaves no stamp behind.
 .DELETE_ON_ERROR:
 
@@ -129,6 +131,9 @@ bundle-install: $(VENV)/.dev  ## put the bundle that 'make bundle' finished in t
 wheel: $(VENV)/.edge  ## dist/perception_firewall-*.whl
 	$(PIP) wheel -qq --no-deps --wheel-dir dist .
 
+wheels: $(VENV)/.dev aarch64-packages  ## x86-64 and aarch64 wheels in dist/: make wheels PYTHONS="python3.10 python3.12"
+	@exec $(BIN)/python recipes/wheels.py $(PYTHONS)
+
 clean:  ## remove .venv and all that was built
 	rm -rf $(VENV) build dist mutants .coverage .mypy_cache .pytest_cache .ruff_cache .import_linter_cache .hypothesis
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
@@ -164,7 +169,7 @@ $(VENV)/.dev: $(VENV)/.python $(INSTALLED_FROM)
 # (CI=...) such a test fails.
 debian-packages:
 	@$(call install,$(DEBIAN_PACKAGES),Skipped without them: browser tests (chromium)$(comma) RTSP tests (gir1.2-gst-*$(comma) \
-		python3-gi$(comma) gstreamer1.0-*)$(comma) codec tests (ffmpeg)$(comma) tests of what is sent and kept (strace)$(comma) MQTT tests (mosquitto).)
+		python3-gi$(comma) gstreamer1.0-*)$(comma) codec tests (ffmpeg)$(comma) tests of what is sent and kept (strace)$(comma) MQTT tests (mosquitto)$(comma) unit tests (systemd).)
 
 aarch64-packages:
 	@if [ "$$(uname -m)" = aarch64 ]; then exit 0; fi; $(call install,$(AARCH64_PACKAGES),)

@@ -1,4 +1,4 @@
-"""The command line: `firewall serve | screen | doctor | bench | bundle | audit | schema | lab | export`.
+"""The command line: `firewall serve | screen | doctor | bench | bundle | device | audit | schema | lab | export`.
 
 Exit codes: 0 done, 1 failed, 2 wrong use. Verdicts and results go to stdout, everything else to stderr.
 """
@@ -18,6 +18,7 @@ from rich.console import Console
 import firewall
 from firewall.bench.cli import bench_app
 from firewall.bundle.cli import AllowUnsigned, TrustedKeys, bundle_app
+from firewall.device.cli import device_app
 from firewall.errors import EngineError, FirewallError, ImageError, MissingExtraError, UsageError
 from firewall.host.output import close_output, json_text, open_standard_streams, print_line, readable
 
@@ -35,6 +36,7 @@ app = typer.Typer(
 )
 app.add_typer(bench_app, name="bench")
 app.add_typer(bundle_app, name="bundle")
+app.add_typer(device_app, name="device")
 audit_app = typer.Typer(name="audit", help="Check an audit log that 'serve --output audit:FOLDER' wrote.")
 app.add_typer(audit_app)
 _stderr = Console(stderr=True, highlight=False, soft_wrap=True)

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import json
 import os
+import re
+import runpy
 import shutil
 import subprocess
 import sys
@@ -13,7 +16,9 @@ from collections.abc import Iterator
 from email.parser import Parser
 from pathlib import Path
 
+import numpy as np
 import pytest
+from PIL import Image
 
 CHECKOUT = Path(__file__).resolve().parents[1]
 
@@ -35,10 +40,14 @@ def _run(*command: object, **environment: str) -> subprocess.CompletedProcess[st
 
 @pytest.fixture(scope="module")
 def dist(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A folder with the sdist, and the wheel built from that sdist (so the sdist holds all that a build needs)."""
+    """A folder with the sdist, and the wheel built from that sdist (so the sdist holds all that a build needs), tagged
+    as `make wheels` tags it."""
     folder = tmp_path_factory.mktemp("dist")
     done = _run(sys.executable, "-m", "build", "--outdir", folder, CHECKOUT)
     assert done.returncode == 0, done.stdout[-4000:] + done.stderr[-4000:]
+    recipe = runpy.run_path(str(CHECKOUT / "recipes" / "wheels.py"))
+    (path,) = folder.glob("perception_firewall-*.whl")
+    recipe["tagged"](path)
     return folder
 
 
@@ -153,6 +162,19 @@ print(Firewall.load("default", threads=1).screen(noise).decision)
 """
     done = _run(empty / "python", "-c", code)
     assert (done.returncode, done.stdout) == (0, "withhold\n"), done.stderr
+
+
+def test_a_tagged_wheel_is_installed_and_screens_a_file(dist: Path, empty: Path, tmp_path: Path) -> None:
+    """The wheel of this machine as `make wheels` hands it out: a manylinux tag that JetPack 6 (glibc 2.35) takes, and
+    `firewall screen` judges a picture with what was installed from it."""
+    (path,) = dist.glob("perception_firewall-*.whl")
+    tag = re.search(r"-manylinux_2_(\d+)_(x86_64|aarch64)\.whl$", path.name)
+    assert tag is not None and int(tag[1]) <= 35
+    noise = np.random.default_rng(0).integers(0, 256, (64, 64, 3), np.uint8)
+    Image.fromarray(noise).save(tmp_path / "noise.png")
+    done = _run(empty / "firewall", "screen", tmp_path / "noise.png")
+    assert done.returncode == 0, done.stderr
+    assert json.loads(done.stdout)["decision"] == "withhold"
 
 
 def test_the_lab_without_its_extra_says_what_to_install(empty: Path, tmp_path: Path) -> None:

@@ -12,6 +12,7 @@ from firewall.decision.drift import Drift, DriftState
 from firewall.decision.golden import GoldenState
 from firewall.decision.over_time import over_time, served
 from firewall.decision.tracks import Tracks
+from firewall.device.notify import Notifier
 from firewall.engines import check_device, open_engine
 from firewall.regions import RegionFinder, build
 from firewall.screening import Firewall
@@ -23,7 +24,7 @@ from firewall.service.loop import Alone, Loop
 from firewall.service.signals import reopen_on_hangup, stop_on_signals
 from firewall.service.together import Together
 from firewall.sinks import Sink, open_outputs
-from firewall.sources import Capture
+from firewall.sources import Capture, longest_silence
 from firewall.sweep.keyed import sweep_notice
 
 __all__ = ["DEADLINE_MS", "serve"]
@@ -75,7 +76,9 @@ def serve(settings: Settings, say: Callable[[str], None]) -> None:
         sinks: list[Sink] = [outputs]
         monitor = Monitor(bundle=settings.bundle, cameras=[camera.watched for camera in cameras])
         monitor.set_outputs(outputs.health)
-        sinks.append(monitor)
+        watched = cameras[0].spec.name if len(cameras) == 1 else f"{len(cameras)} cameras"
+        notifier = stack.enter_context(Notifier.from_environment(watched, longest_silence(settings.capture)))
+        sinks += [monitor, notifier]
         if address is not None:
             server = HttpServer(create_app(monitor, host=address[0], names=settings.http_names), *address)
             server.start()
@@ -97,7 +100,7 @@ def serve(settings: Settings, say: Callable[[str], None]) -> None:
         if notice := sweep_notice(guard.keyed, named=sweep_key is not None):
             say(notice)
         self_test = _self_test(settings, cameras, guard, finders, monitor, say)
-        service = _service(settings, cameras, guard, finders, sinks, monitor, say, stack, self_test)
+        service = _service(settings, cameras, guard, finders, sinks, monitor, notifier, say, stack, self_test)
         with stop_on_signals(service):
             if self_test is None or not self_test.fault:
                 monitor.set_ready(True, "guarding")
@@ -149,12 +152,17 @@ def _service(
     finders: dict[str, RegionFinder],
     sinks: list[Sink],
     monitor: Monitor,
+    notifier: Notifier,
     say: Callable[[str], None],
     stack: ExitStack,
     self_test: SelfTest | None,
 ) -> Loop:
     """The loop over one camera, whose source is opened at once, or several."""
     tracks, drift = over_time(guard.bundle)
+
+    def beat() -> None:
+        monitor.beat()
+        notifier.beat()
 
     def camera(one: Guarded, capture: Capture) -> Camera:
         shown, named = DriftState(), f"drift of camera {one.name}" if len(cameras) > 1 else "drift"
@@ -183,13 +191,13 @@ def _service(
     if len(cameras) == 1:
         capture = stack.enter_context(Capture(cameras[0].spec, settings.capture))
         only = camera(cameras[0], capture)
-        return Alone(guard, only, sinks, max_frames=settings.max_frames, heartbeat=monitor.beat, self_test=self_test)
+        return Alone(guard, only, sinks, max_frames=settings.max_frames, heartbeat=beat, self_test=self_test)
     return Together(
         guard,
         [camera(one, Capture(one.spec, settings.capture, patient=True)) for one in cameras],
         sinks,
         max_frames=settings.max_frames,
-        heartbeat=monitor.beat,
+        heartbeat=beat,
         self_test=self_test,
         say=say,
         ended=monitor.ended,

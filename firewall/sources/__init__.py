@@ -5,13 +5,13 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from firewall.sources.capture import Capture, End, Failure, Idle
+from firewall.sources.capture import Capture, End, Failure, Idle, longest_silence
 from firewall.sources.uri import SourceSpec, parse
 
 if TYPE_CHECKING:
     from firewall.sources.image import read_image, read_input
 
-__all__ = ["Capture", "End", "Failure", "Idle", "SourceSpec", "parse", "read_image", "read_input"]
+__all__ = ["Capture", "End", "Failure", "Idle", "SourceSpec", "longest_silence", "parse", "read_image", "read_input"]
 
 
 def __getattr__(name: str) -> Any:

@@ -29,7 +29,7 @@ from firewall.sources.uri import SourceSpec, printable
 if TYPE_CHECKING:
     from firewall.config import CaptureSettings
 
-__all__ = ["Capture", "End", "Failure", "Idle"]
+__all__ = ["Capture", "End", "Failure", "Idle", "longest_silence"]
 
 #: Longest time in seconds that `read` keeps its caller waiting.
 LONGEST_WAIT = 0.5
@@ -46,6 +46,16 @@ _MAIN = (
     "from firewall.sources.process import main; main(int(sys.argv[2]), int(sys.argv[3]))"
 )
 _ONE_THREAD = {"OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1"}  # the cores belong to the classifier
+
+
+def longest_silence(settings: CaptureSettings) -> float:
+    """Seconds in which a capture that works gives at least one frame or failure.
+
+    Args:
+        settings: Its time-outs: a process that has to be awaited, started, opened and read, one after the other.
+    """
+    patience = 2 * max(settings.open_timeout, settings.read_timeout) + 2 * _GRACE
+    return settings.longest_delay + _START_TIMEOUT + patience + LONGEST_WAIT
 
 
 @dataclass(frozen=True)
