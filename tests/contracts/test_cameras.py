@@ -35,8 +35,12 @@ if TYPE_CHECKING:
 __all__ = ["rtsp", "serving"]
 
 PATIENT = 60.0  # seconds: the machine may be busy
-#: No label is late here for what else the machine does; what is drawn need not show a scene.
-CALM = "deadline_ms: 20000\ncapture: {camera_faults: false, frozen_after: 0, first_delay: 0.1, longest_delay: 0.5}\n"
+#: No label is late here, or misses frames to agree with, for what else the machine does; drawn pictures are no scenes.
+CALM = """\
+deadline_ms: 20000
+confirm: 1
+capture: {camera_faults: false, frozen_after: 0, first_delay: 0.1, longest_delay: 0.5}
+"""
 
 
 @pytest.fixture
