@@ -24,6 +24,9 @@ _LATENCIES = 300  # verdicts that the percentiles are taken over
 _TRACE = 120  # verdicts that the page draws
 _RATE_WINDOW = 3.0  # seconds that frames per second are counted over
 _PINNED = 4  # pictures kept for browsers that know of them and may still ask
+#: Status while no frame is judged, by the reason of the last report: a camera that gives pictures isn't lost.
+_WITHOUT_FRAME = {Reason.CAMERA_FAULT: "camera fault", Reason.STALE: "stale"}
+_LOST = "source lost"
 
 
 class Monitor:
@@ -69,7 +72,7 @@ class Monitor:
         self._pinned: deque[Picture] = deque(maxlen=_PINNED)
         self._verdicts: Sequence[Verdict] = ()
         self._captured_at: float | None = None
-        self._lost: str | None = None
+        self._lost: tuple[str, str, float] | None = None  # status, detail and time of a report without a frame
         self._released, self._withheld = Sightings(), Sightings()
         self._reasons: Counter[Reason] = Counter()
         self._frames = self._released_total = self._dropped = self._restarts = 0
@@ -90,7 +93,9 @@ class Monitor:
                 self._beat = now
             self._dropped, self._restarts = report.dropped, report.restarts
             if report.frame is None:
-                self._lost = next((v.detail for v in report.verdicts if v.detail), "")
+                told = next((v for v in report.verdicts if v.detail), None)
+                word = _LOST if told is None else _WITHOUT_FRAME.get(told.reason, _LOST)
+                self._lost = (word, "" if told is None else told.detail, now)
             else:
                 self._lost = None
                 self._frames += 1
@@ -189,7 +194,8 @@ class Monitor:
             return self._change
 
     def status(self) -> tuple[str, str]:
-        """(word, detail): `starting`, `guarding`, `source lost`, `not ready` or `stopped`, and a line for people."""
+        """(word, detail): `starting`, `guarding`, `camera fault`, `stale`, `source lost`, `not ready` or `stopped`, and a
+        line for people."""
         with self._lock:
             return self._status()
 
@@ -285,9 +291,15 @@ class Monitor:
         if not self._said_ready:
             return ("starting" if self._captured_at is None else "not ready"), self._detail
         if self._lost is not None:
-            return "source lost", self._lost
+            word, told, at = self._lost
+            silent = self._live_source and self._clock() - at > self._stale_after
+            # What a camera's pictures were like is no news once it gives none.
+            return (word, told) if word == _LOST or not silent else (_LOST, self._silence())
         if self._captured_at is None:
             return "starting", "waiting for the first frame"
         if self._is_stale():
-            return "source lost", f"no frame for more than {self._stale_after:g} s"
+            return _LOST, self._silence()
         return "guarding", self._detail
+
+    def _silence(self) -> str:
+        return f"no frame for more than {self._stale_after:g} s"
