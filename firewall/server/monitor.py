@@ -194,8 +194,8 @@ class Monitor:
             return self._change
 
     def status(self) -> tuple[str, str]:
-        """(word, detail): `starting`, `guarding`, `camera fault`, `stale`, `source lost`, `not ready` or `stopped`, and a
-        line for people."""
+        """(word, detail): `starting`, `guarding`, `camera fault`, `stale`, `source lost`, `not ready` or `stopped`, and
+        a line for people."""
         with self._lock:
             return self._status()
 

@@ -58,7 +58,8 @@ def test_ready_ends_when_a_live_source_falls_silent(clock: Clock, reports: Repor
 
 
 @pytest.mark.parametrize(
-    ("reason", "word"), [(Reason.CAMERA_FAULT, "camera fault"), (Reason.STALE, "stale"), (Reason.BAD_IMAGE, "source lost")]
+    ("reason", "word"),
+    [(Reason.CAMERA_FAULT, "camera fault"), (Reason.STALE, "stale"), (Reason.BAD_IMAGE, "source lost")],
 )
 def test_a_camera_that_gives_pictures_is_not_lost(clock: Clock, reports: Reports, reason: Reason, word: str) -> None:
     """As long as a fault lasts its name is told, also long after the last good frame; not ready by then. Once the
