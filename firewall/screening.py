@@ -122,7 +122,7 @@ class Firewall:
         self.bundle = bundle
         self.engine = engine
         self.exhaustive = exhaustive
-        self._networks: dict[str, OnnxRuntimeNetwork] = {}
+        self.networks: dict[str, OnnxRuntimeNetwork] = {}  # of the detectors, by file
         classes = len(bundle.manifest.classifier.labels)
         self.detectors: list[Detector] = [build(spec, self._network, classes) for spec in bundle.manifest.detectors]
         asked = dict.fromkeys(name for detector in self.detectors for name in detector.operations)
@@ -180,11 +180,11 @@ class Firewall:
         return cls(loaded, engine, exhaustive=exhaustive, threads=threads, sweep_key=sweep_key)
 
     def _network(self, file: str) -> OnnxRuntimeNetwork:
-        if file not in self._networks:
+        if file not in self.networks:
             # They are small: waiting for other threads would cost more than one thread takes.
             named = f"{file} of bundle {self.bundle.path}"
-            self._networks[file] = OnnxRuntimeNetwork(self.bundle.files[file], named, threads=1)
-        return self._networks[file]
+            self.networks[file] = OnnxRuntimeNetwork(self.bundle.files[file], named, threads=1)
+        return self.networks[file]
 
     def screen(self, pixels: Pixels, region: Region | None = None) -> Verdict:
         """Judge one image, or a region of it. Whatever goes wrong becomes a verdict that withholds.

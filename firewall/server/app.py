@@ -145,6 +145,9 @@ class _Pages:
         drift = self._monitor.drift
         if drift is not None:
             answer["drift"] = {"spoken": drift.spoken, "detail": drift.line()}
+        networks = self._monitor.networks
+        if networks:
+            answer["networks"] = networks
         outputs = self._monitor.outputs()
         if outputs:
             answer["outputs"] = [asdict(each) for each in outputs]

@@ -6,7 +6,7 @@ import math
 import threading
 import time
 from collections import Counter, deque
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from firewall import __version__
@@ -82,6 +82,7 @@ class Monitor:
         self._first_arrival: float | None = None
         self._drift: DriftState | None = None
         self._outputs: Callable[[], list[OutputHealth]] = list
+        self._networks: dict[str, str] = {}
 
     def report(self, report: FrameReport) -> None:
         """Take one report. No pixels are touched: a JPEG is made when a browser asks for it."""
@@ -149,6 +150,17 @@ class Monitor:
     def outputs(self) -> list[OutputHealth]:
         """How the outputs are."""
         return self._outputs()
+
+    def set_networks(self, networks: Mapping[str, str]) -> None:
+        """What runs each network: file -> such as "CPUExecutionProvider"."""
+        with self._lock:
+            self._networks = dict(networks)
+
+    @property
+    def networks(self) -> dict[str, str]:
+        """What runs each network; empty before they are loaded."""
+        with self._lock:
+            return dict(self._networks)
 
     def set_drift(self, state: DriftState) -> None:
         """What the drift monitor says. It never changes `ready`: drift is news for people, not a failure."""

@@ -77,9 +77,11 @@ def serve(settings: Settings, say: Callable[[str], None]) -> None:
         engine = open_engine(loaded, device=settings.device, threads=settings.threads)
         guard = Firewall(loaded, engine, patches=settings.patches, threads=settings.threads, sweep_key=sweep_key)
         monitor.set_bundle(loaded.manifest.name, unsigned=loaded.unsigned)
+        monitor.set_networks({**_networks(guard), **finder.networks})
+        looking = ", ".join(f"{file} on {provider}" for file, provider in finder.networks.items())
         say(
             f"guarding {spec.name} with bundle {guard.bundle.manifest.name} {guard.bundle.sha256[:12]} on "
-            f"{guard.engine.provider}, regions: {settings.regions}, "
+            f"{guard.engine.provider}, regions: {settings.regions}{looking and f' ({looking})'}, "
             + (f"deadline {deadline_ms:g} ms" if deadline_ms else "no deadline (not a live source)")
         )
         if loaded.unsigned:
@@ -121,3 +123,12 @@ def serve(settings: Settings, say: Callable[[str], None]) -> None:
             closing.pop_all()
             summary = service.run()
     say(summary.line())
+
+
+def _networks(guard: Firewall) -> dict[str, str]:
+    """File of each of the bundle's networks that judge -> what runs it."""
+    manifest = guard.bundle.manifest
+    found = {manifest.classifier.file: guard.engine.provider}
+    if manifest.masked_classifier is not None and guard.masks is not None:
+        found[manifest.masked_classifier.file] = guard.under_masks.provider
+    return found | {file: network.provider for file, network in guard.networks.items()}
