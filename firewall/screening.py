@@ -263,7 +263,8 @@ class Firewall:
                     labels = [int(label) for label in logits.argmax(axis=1)]
                     contradicted = contradictions([case.region for case in cases], labels)
                 for case, image, row, crop, doubt in zip(cases, images, logits, crops, contradicted, strict=True):
-                    case.evidence = Evidence(image, row, case.variants, residual, crop, resize)
+                    sizes = {(spec.width, spec.height): image}
+                    case.evidence = Evidence(image, row, case.variants, residual, crop, resize, sizes=sizes)
                     case.contradicted = doubt
             except Exception as error:
                 failure = _failure(error)
