@@ -115,6 +115,21 @@ def test_scores_stay_finite_and_rise_with_every_other_class() -> None:
         assert (odds_against(raised, 2) > before).all()
 
 
+@pytest.mark.parametrize("classes", [2, 3, 43, 44, 1001])
+def test_one_row_has_the_score_that_it_has_among_others(classes: int) -> None:
+    """The edge asks about single rows, training about many: the same number to the last bit, of small and huge logits,
+    of two that are equal, and of what is no number."""
+    random = np.random.default_rng(classes)
+    rows = (random.normal(0, 1, (400, classes)) * 10 ** random.uniform(-3, 6, (400, 1))).astype(np.float32)
+    rows[0], rows[1, 0], rows[2, 0], rows[3, :2] = 7.0, np.nan, np.inf, np.float32(3e38)
+    labels = random.integers(0, classes, len(rows))
+    with np.errstate(invalid="ignore"):
+        among = odds_against(rows, labels)
+        alone = np.array([odds_against(row, int(label)) for row, label in zip(rows, labels, strict=True)])
+    assert np.array_equal(among, alone, equal_nan=True) and np.isfinite(alone[4:]).all()
+    assert odds_against(rows[5], 1).shape == () and odds_against(rows[5], 1).dtype == np.float64
+
+
 def test_not_a_sign_counts_against_the_label_and_is_remarked() -> None:
     """The class after the classifier's own is no class to release; it is remarked only where it comes first."""
     found = evidence(0, 1, 0)
