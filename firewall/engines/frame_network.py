@@ -126,6 +126,7 @@ class TensorRTFrames:
         self._loaded = LoadedPlan(plan, target, tensors, memory, file=spec.file)
         self._read = self._given = self._nothing = np.empty(0, np.float32)  # page-locked, as large as was needed
         self._source = self._answer = 0
+        self._refused = ""  # why no more memory was given
         self._size = (0, 0)
         self._try_out()
 
@@ -222,13 +223,19 @@ class TensorRTFrames:
         """Memory for so many numbers in and out. It grows twofold at least: what was there is freed with the rest."""
         if read <= len(self._read):
             return
+        if self._refused:  # asked for again at every frame, what is given in part would pile up
+            raise EngineError(self._refused)
         memory, (high, wide) = self.memory, self._sizes.most
-        memory.activate()
         most = high * wide
         read = min(max(read, 2 * len(self._read)), 3 * most)
         given = min(max(given, 2 * len(self._given)), self._channels * most)
-        self._read = memory.page_locked((read,), np.float32)
-        self._given = memory.page_locked((given,), np.float32)
-        self._nothing = memory.page_locked((given,), np.float32)
+        try:
+            memory.activate()
+            host = [memory.page_locked((count,), np.float32) for count in (read, given, given)]
+            source, answer = memory.allocate(4 * read), memory.allocate(4 * given)
+        except EngineError as error:
+            self._refused = f"{self._loaded.what} gets no memory for frames of this size: {error}"
+            raise EngineError(self._refused) from error
+        # All of it or nothing: what is too small would be written beyond its end.
+        (self._read, self._given, self._nothing), self._source, self._answer = host, source, answer
         self._nothing[:] = np.nan
-        self._source, self._answer = memory.allocate(4 * read), memory.allocate(4 * given)

@@ -112,6 +112,24 @@ def test_every_failure_is_an_error_and_no_old_answer(gpu: FakeGpu, fake: Behavio
     assert len(finder.find(frame)) == 1
 
 
+@pytest.mark.parametrize("function", ["cudaMallocHost", "cudaMalloc"])
+def test_a_frame_that_memory_does_not_suffice_for_withholds(
+    function: str, gpu: FakeGpu, fake: Behaviour, plan: Callable[..., Plan]
+) -> None:
+    """Each time, without asking again and again; smaller frames are judged on, in the memory that there is, and nothing
+    is written beyond its end."""
+    finder, small, large = on(opened(plan())), street(101, 203, [(40, 48)]), street(400, 400, [(80, 80)])
+    gpu.refuse = function
+    held = list[int]()
+    for _ in range(3):
+        with pytest.raises(EngineError, match=rf"no memory for frames of this size: CUDA refuses {function}") as caught:
+            finder.find(large)
+        assert "\n" not in str(caught.value)
+        assert len(finder.find(small)) == 1
+        held.append(len(gpu.memory))
+    assert len(set(held)) == 1
+
+
 @pytest.mark.parametrize(
     ("changes", "words"),
     [
