@@ -37,10 +37,11 @@ from firewall.bundle.onnx_bytes import PRECISIONS
 from firewall.bundle.trust import Trust
 from firewall.demo.source import DemoReader, truth
 from firewall.engines import OnnxRuntimeEngine, OnnxRuntimeNetwork
-from firewall.engines.plan_cache import PlanCache, PlanKey, Profile
+from firewall.engines.plan_cache import FrameSizes, PlanCache, PlanKey, Profile
 from firewall.engines.tensorrt_library import open_tensorrt
 from firewall.errors import FirewallError
-from firewall.export.precision import prepare, with_precision
+from firewall.export.finder_scales import delicate
+from firewall.export.precision import prepare, with_precision, with_whole_weights
 from firewall.host.onnxruntime import ort, ort_module
 from firewall.transforms import resize
 
@@ -87,19 +88,8 @@ def read_by_networks(folder: str, frames: int) -> tuple[dict[str, bytes], dict[s
         height, width = (-(-side // finder.multiple) * finder.multiple for side in scenes[0].shape[:2])
         frames = np.zeros((len(scenes), 3, height, width), np.float32)
         frames[:, :, : scenes[0].shape[0], : scenes[0].shape[1]] = np.stack(scenes).transpose(0, 3, 1, 2)
-        files[finder.file] = at_size(bundle.files[finder.file], height, width, finder.stride)
-        values[finder.file] = frames
+        files[finder.file], values[finder.file] = bundle.files[finder.file], frames
     return files, values
-
-
-def at_size(content: bytes, height: int, width: int, stride: int) -> bytes:
-    """A fully convolutional network with the frame's size written into its file: a plan is for one size."""
-    model = onnx.load_model_from_string(content)
-    for entry, divided in ((model.graph.input[0], 1), (model.graph.output[0], stride)):
-        for side, length in zip(entry.type.tensor_type.shape.dim[2:], (height, width), strict=True):
-            side.dim_value = length // divided
-    written: bytes = model.SerializeToString(deterministic=True)
-    return written
 
 
 def refused(content: bytes, values: Values) -> dict[str, bytes]:
@@ -136,8 +126,11 @@ def build(content: bytes, answer: Any) -> None:
 
     library = open_tensorrt()
     started = time.perf_counter()
-    shape = [dim.dim_value for dim in onnx.load_model_from_string(content).graph.input[0].type.tensor_type.shape.dim]
     graph = onnx.load_model_from_string(content).graph
+    sides = graph.input[0].type.tensor_type.shape.dim
+    shape = tuple(side.dim_value if side.HasField("dim_value") else -1 for side in sides)
+    # A network that takes whole frames of any size is built for sizes, not for batches.
+    frames = FrameSizes(least=(32, 32), best=(736, 1280), most=(2048, 2048)) if shape[-1] == -1 else None
     with tempfile.TemporaryDirectory() as folder:
         key = PlanKey(
             onnx="0" * 64,
@@ -146,7 +139,8 @@ def build(content: bytes, answer: Any) -> None:
             gpu="none",
             compute_capability="0.0",
             precision="fp32",
-            profile=Profile(best=38, most=76),
+            profile=Profile(best=38, most=76) if frames is None else Profile(best=1, most=1),
+            frame=frames,
         )
         cache = PlanCache(Path(folder) / "plans")
         cache.prepare()
@@ -157,7 +151,7 @@ def build(content: bytes, answer: Any) -> None:
                 content,
                 key,
                 cache,
-                tensor=(graph.input[0].name, tuple(shape[1:])),
+                tensor=(graph.input[0].name, shape),
                 what="network",
                 console=Console(stderr=True, quiet=True),
                 cancelled=threading.Event(),
@@ -201,7 +195,13 @@ def main() -> int:
     files, values = read_by_networks(arguments.bundle, arguments.frames)
     results = []
     for file, content in files.items():
-        variants = {precision: with_precision(content, precision, values[file]) for precision in PRECISIONS}
+        # As `export tensorrt` writes them: what reads whole frames keeps three nodes and takes mean scales in int8.
+        whole = values[file].shape[-1] > 512
+        kept = delicate(with_whole_weights(content)) if whole else ()
+        variants = {
+            precision: with_precision(content, precision, values[file], kept=kept, averaged=whole)
+            for precision in PRECISIONS
+        }
         for kind, written in {**variants, **refused(content, values[file])}.items():
             found = {"network": file, "kind": kind, "onnx_bytes": len(written), **in_a_process(written)}
             found["as_expected"] = found["accepted"] is (kind in PRECISIONS)
@@ -215,6 +215,7 @@ def main() -> int:
         "onnxruntime": ort.__version__,
         "bundle": arguments.bundle if arguments.bundle == "default" else Path(arguments.bundle).name,
         "profile": [1, 38, 76],
+        "frames": [[32, 32], [736, 1280], [2048, 2048]],
         "calibration_frames": arguments.frames,
         "results": results,
     }

@@ -61,6 +61,7 @@ def with_precision(
     values: npt.NDArray[np.float32] | None = None,
     *,
     kept: Sequence[str] = (),
+    averaged: bool = False,
 ) -> bytes:
     """The ONNX file for TensorRT in a precision; fp32 is the file itself.
 
@@ -69,6 +70,7 @@ def with_precision(
         precision: What the result computes in.
         values: As in `to_int8`, for int8.
         kept: As in `to_int8`, for int8.
+        averaged: As in `to_int8`, for int8.
     """
     if precision == "fp32":
         return content
@@ -76,7 +78,7 @@ def with_precision(
         return to_float16(content)
     if values is None:
         raise DataError("int8 needs calibration images: benign ones, like those that the device will see")
-    return to_int8(content, values, kept=kept)
+    return to_int8(content, values, kept=kept, averaged=averaged)
 
 
 def prepare(images: npt.NDArray[np.uint8], spec: InputSpec) -> npt.NDArray[np.float32]:

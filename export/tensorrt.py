@@ -1,4 +1,4 @@
-"""A bundle's classifier -> a TensorRT plan, on the device that will run it. Needs no torch.
+"""A bundle's classifier or sign finder -> a TensorRT plan, on the device that will run it. Needs no torch.
 
 One path for TensorRT 10.3 to 11: the network is strongly typed, so its precision is what stands in the ONNX file
 (firewall.export.precision), and what was built is read back (firewall.export.layers) before a plan is kept under that
@@ -10,58 +10,27 @@ from __future__ import annotations
 import hashlib
 import threading
 import time
-from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-from pydantic import ValidationError
 from rich.console import Console
 
 from firewall.bundle import Bundle
-from firewall.bundle.onnx_bytes import Precision
-from firewall.detectors import build as build_detector
-from firewall.engines import OnnxRuntimeNetwork
 from firewall.engines.device_memory import Backend, DeviceMemory, open_device
-from firewall.engines.plan_cache import Plan, PlanCache, PlanKey, Profile
-from firewall.engines.tensorrt_engine import TensorRTEngine
+from firewall.engines.loaded_plan import target_of
+from firewall.engines.plan_cache import Plan, PlanCache, PlanKey
 from firewall.engines.tensorrt_library import Journal, deserialize, open_tensorrt
-from firewall.errors import EngineError, UsageError
+from firewall.errors import EngineError
 from firewall.export.build_progress import BuildProgress, interruptible
 from firewall.export.layers import check_precision, count_types, multiplying
-from firewall.export.precision import prepare, with_precision
-from firewall.frame import Pixels
-from firewall.transforms import resize
+from firewall.export.networks import NetworkName, Subject, Wanted, subject_of
+from firewall.export.precision import with_precision
 
-__all__ = ["Built", "Wanted", "build_plan", "profile_of", "serialize"]
+__all__ = ["Built", "build_plan", "serialize"]
 
 #: Kinds of layers in a network that multiply.
 _PRODUCTS = ("CONVOLUTION", "DECONVOLUTION", "MATRIX_MULTIPLY", "EINSUM")
-
-#: Regions that a frame commonly has; a batch of them is classified before any sweep.
-_REGIONS = 16
-
-
-@dataclass(frozen=True)
-class Wanted:
-    """What to build.
-
-    Attributes:
-        precision: What it computes in.
-        best: Batch sizes, None = of the bundle's sweep.
-        most: The largest batch size; None = that of the bundle's sweep.
-        images: Benign ones of any size (H, W, 3), to calibrate int8.
-        kept: Nodes that stay in float32 there.
-        workspace: MiB that TensorRT may use while it builds, None = all that is free.
-    """
-
-    precision: Precision
-    best: int | None = None
-    most: int | None = None
-    images: Sequence[Pixels] = ()
-    kept: tuple[str, ...] = ()
-    workspace: int | None = None
 
 
 @dataclass(frozen=True)
@@ -84,17 +53,19 @@ class Built:
 def build_plan(
     bundle: Bundle,
     wanted: Wanted,
+    network: NetworkName = "classifier",
     *,
     folder: Path | None = None,
     device_id: int = 0,
     backend: Backend | None = None,
     console: Console | None = None,
 ) -> Built:
-    """Build the plan of a bundle's classifier for this GPU and this TensorRT, or find that it is there.
+    """Build the plan of a bundle's network for this GPU and this TensorRT, or find that it is there.
 
     Args:
         bundle: A verified bundle.
         wanted: What to build.
+        network: Of which of its networks.
         folder: Folder of the plans; None = `plan_folder()`. Nothing is kept unless the engine computes in the wanted
             precision, and runs. Ctrl-C ends it with nothing kept.
         device_id: Number of the GPU, as CUDA counts.
@@ -102,76 +73,41 @@ def build_plan(
         console: Shows the progress.
 
     Raises:
-        UsageError: For batch sizes that don't fit.
+        UsageError: For batch sizes or a frame that don't fit.
+        BundleError: If the bundle has no such network.
         DataError: For calibration images that don't.
         MissingExtraError: If a package isn't here.
         EngineError: For all else.
     """
     library = open_tensorrt()
-    profile = profile_of(bundle, wanted.best, wanted.most)
+    subject = subject_of(bundle, network, wanted)
     memory = open_device(device_id, backend=backend)  # TensorRT crashes where there is none
     try:
         cache, shown = PlanCache(folder), console or Console(stderr=True)
         return interruptible(
-            lambda cancelled: _build(library, memory, bundle, wanted, profile, cache, shown, cancelled)
+            lambda cancelled: _build(library, memory, bundle.manifest.name, subject, wanted, cache, shown, cancelled)
         )
     finally:
         memory.close()
 
 
-def profile_of(bundle: Bundle, best: int | None = None, most: int | None = None) -> Profile:
-    """Batch sizes of a plan.
-
-    Args:
-        bundle: A verified bundle.
-        best: None = the copies that the bundle's detectors have classified.
-        most: None = that, or the regions of a frame if those are more.
-
-    Raises:
-        UsageError: If they don't fit each other.
-    """
-    operations: set[str] = set()
-    for spec in bundle.manifest.detectors:
-        detector = build_detector(spec, lambda file: OnnxRuntimeNetwork(bundle.files[file], file, threads=1))
-        operations.update(detector.operations)
-    best = max(len(operations), 1) if best is None else best
-    most = max(best, _REGIONS) if most is None else most
-    try:
-        return Profile(best=best, most=most)
-    except ValidationError as error:
-        raise UsageError(
-            f"batch sizes of {best} at best and {most} at most don't fit; 1 <= best <= most <= 4096 is needed"
-        ) from error
-
-
 def _build(
     library: Any,
     memory: DeviceMemory,
-    bundle: Bundle,
+    bundle: str,
+    subject: Subject,
     wanted: Wanted,
-    profile: Profile,
     cache: PlanCache,
     console: Console,
     cancelled: threading.Event,
 ) -> Built:
-    spec = bundle.manifest.classifier
-    content = bundle.files[spec.file]
+    content, tensors = subject.content, subject.tensors
     cache.prepare()
     memory.activate()  # which GPU is in use is each thread's own affair
-    key = PlanKey(
-        onnx=hashlib.sha256(content).hexdigest(),
-        output=spec.output,
-        tensorrt=str(library.__version__),
-        gpu=memory.name,
-        compute_capability=memory.compute_capability,
-        precision=wanted.precision,
-        profile=profile,
-    )
-    values = None
-    if wanted.precision == "int8" and wanted.images:
-        sized = [resize(np.ascontiguousarray(image), spec.input.width, spec.input.height) for image in wanted.images]
-        values = prepare(np.stack(sized), spec.input)
-    network = with_precision(content, wanted.precision, values, kept=wanted.kept)
+    target = target_of(content, tensors.output, str(library.__version__), memory)
+    key = PlanKey(**asdict(target), precision=wanted.precision, profile=subject.profile, frame=subject.frame)
+    values = subject.values() if wanted.precision == "int8" else None
+    network = with_precision(content, wanted.precision, values, kept=subject.kept, averaged=subject.averaged)
     digest = hashlib.sha256(network).hexdigest()
     path = cache.folder / f"{key.name}.plan"
     try:
@@ -189,25 +125,25 @@ def _build(
         network,
         key,
         cache,
-        tensor=(spec.input.name, (3, spec.input.height, spec.input.width)),
-        what=spec.file,
+        tensor=(tensors.input, tensors.read),
+        what=subject.file,
         console=console,
         cancelled=cancelled,
         workspace=wanted.workspace,
     )
     seconds = time.monotonic() - started
-    what = f"the {wanted.precision} TensorRT plan of {spec.file}"
+    what = f"the {wanted.precision} TensorRT plan of {subject.file}"
     information = _information(library, journal, serialized, what)
     layers = multiplying(information, products)
-    check_precision(layers, wanted.precision, kept=wanted.kept)
+    check_precision(layers, wanted.precision, kept=subject.kept)
     made = {
-        "bundle": bundle.manifest.name,
+        "bundle": bundle,
         "seconds": round(seconds, 1),
         "calibration_images": 0 if values is None else len(values),
-        "kept_in_float32": list(wanted.kept),
+        "kept_in_float32": list(subject.kept),
     }
     plan = Plan(key, serialized, digest, count_types(layers), made)
-    TensorRTEngine(bundle, plan, memory)  # it has to run, and to tell images apart
+    subject.check(plan, memory)
     if cancelled.is_set():
         raise EngineError("the build was cancelled; nothing is kept")
     cache.store(key, serialized, network=digest, layers=plan.layers, made=made)
@@ -235,7 +171,7 @@ def serialize(
         content: The ONNX file.
         key: Says the output and the batch sizes.
         cache: Keeps what was timed.
-        tensor: Name and shape of one image of the input.
+        tensor: Name and shape of the input, -1 for each side that is free.
         what: The file's name, for messages.
         console: Shows the progress.
         cancelled: Ends the build at its next step once it is set.
@@ -259,8 +195,7 @@ def serialize(
     if workspace is not None:
         config.set_memory_pool_limit(library.MemoryPoolType.WORKSPACE, workspace << 20)
     profile = builder.create_optimization_profile()
-    sizes = (key.profile.least, key.profile.best, key.profile.most)
-    profile.set_shape(name, *((count, *shape) for count in sizes))
+    profile.set_shape(name, *key.shapes(shape))
     config.add_optimization_profile(profile)
     timing = config.create_timing_cache(cache.timing(key.tensorrt, key.gpu))
     if timing is None or not config.set_timing_cache(timing, False):  # of another device or version: begin again
@@ -290,10 +225,11 @@ def _fit(library: Any, network: Any, name: str, shape: tuple[int, ...], output: 
             f"{[tensor.name for tensor in outputs]}; its bundle says {name!r} -> {output!r}"
         )
     found = tuple(inputs[0].shape)
-    if found != (-1, *shape) or inputs[0].dtype != library.DataType.FLOAT:
+    if found != shape or inputs[0].dtype != library.DataType.FLOAT:
+        sides = ", ".join("free" if side == -1 else str(side) for side in shape[1:])
         raise EngineError(
-            f"{what} takes {inputs[0].dtype} {found}; float32 (N, {', '.join(map(str, shape))}) with free N is needed: "
-            "make its first dimension free and build the bundle again"
+            f"{what} takes {inputs[0].dtype} {found}; float32 (N, {sides}) with free N is needed: "
+            "make what has to be free so and build the bundle again"
         )
     for tensor in outputs:
         if tensor.name != output:

@@ -42,7 +42,7 @@ app.add_typer(audit_app)
 _stderr = Console(stderr=True, highlight=False, soft_wrap=True)
 
 Bundle = Annotated[str, typer.Option(help="'default' or the folder of a bundle.")]
-Device = Annotated[str, typer.Option(help="Device of the classifier: cpu, cuda or tensorrt; no other is used.")]
+Device = Annotated[str, typer.Option(help="Device of classifier and sign finder: cpu, cuda or tensorrt; no other.")]
 Patches = Annotated[
     float | None,
     typer.Option(
@@ -172,7 +172,7 @@ def serve(
     ] = None,
     device: Annotated[
         str | None,
-        typer.Option(help="Device of the classifier: cpu, cuda or tensorrt; no other is used.  \\[default: cpu]"),
+        typer.Option(help="Device of classifier and sign finder: cpu, cuda or tensorrt; no other.  \\[default: cpu]"),
     ] = None,
     sweep_key: SweepKey = None,
     threads: Annotated[int | None, typer.Option(help="Threads of the classifier; 0 = one per core.")] = None,

@@ -79,7 +79,7 @@ class Firewall:
         self.bundle = bundle
         self.engine = engine
         self.exhaustive = exhaustive
-        self._networks: dict[str, OnnxRuntimeNetwork] = {}
+        self.networks: dict[str, OnnxRuntimeNetwork] = {}  # of the detectors, by file
         classes = len(bundle.manifest.classifier.labels)
         self.detectors: list[Detector] = [build(spec, self._network, classes) for spec in bundle.manifest.detectors]
         asked = dict.fromkeys(name for detector in self.detectors for name in detector.operations)
@@ -137,11 +137,11 @@ class Firewall:
         return cls(loaded, engine, exhaustive=exhaustive, threads=threads, sweep_key=sweep_key)
 
     def _network(self, file: str) -> OnnxRuntimeNetwork:
-        if file not in self._networks:
+        if file not in self.networks:
             # They are small: waiting for other threads would cost more than one thread takes.
             named = f"{file} of bundle {self.bundle.path}"
-            self._networks[file] = OnnxRuntimeNetwork(self.bundle.files[file], named, threads=1)
-        return self._networks[file]
+            self.networks[file] = OnnxRuntimeNetwork(self.bundle.files[file], named, threads=1)
+        return self.networks[file]
 
     def screen(self, pixels: Pixels, region: Region | None = None) -> Verdict:
         """Judge one image, or a region of it. Whatever goes wrong becomes a verdict that withholds.
@@ -267,7 +267,8 @@ class Firewall:
             contradicted = contradictions([case.region for case in shown.cases], labels)
         parts = zip(shown.cases, shown.images, logits, shown.crops, contradicted, strict=True)
         for case, image, row, crop, doubt in parts:
-            case.evidence = Evidence(image, row, case.variants, residual, crop, resize)
+            sizes = {(image.shape[1], image.shape[0]): image}
+            case.evidence = Evidence(image, row, case.variants, residual, crop, resize, sizes=sizes)
             case.contradicted = doubt
 
     def _ask(self, case: Case, evidence: Evidence, deadline: float | None, stages: Stages, *, first: bool) -> bool:

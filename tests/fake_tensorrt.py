@@ -332,7 +332,8 @@ def fake_tensorrt(version: str, behaviour: Behaviour) -> Any:
         def set_input_shape(self, name: str, shape: tuple[int, ...]) -> bool:
             least, _, most = self._engine._head["shapes"][name]
             self._shape = tuple(shape)
-            fits = least[0] <= shape[0] <= most[0]
+            sides = zip(least, shape, most, strict=True)
+            fits = all(low <= side <= high for low, side, high in sides)
             if not fits or behaviour.wrong == "shape":
                 say(self._engine._logger, f"Static dimension mismatch of {name}")
             return fits and behaviour.wrong != "shape"
@@ -412,7 +413,11 @@ def _layers(graph: Any, generation: int, forced: str) -> list[dict[str, Any]]:
             )
             continue
         read = made.get(node.input[1])
-        kind = "INT8" if read is not None and read.op_type == "DequantizeLinear" else _TYPES[weights[node.input[1]]]
+        if read is not None and read.op_type == "Cast":  # weights that are stored in another type
+            kind = _TYPES[next(field.i for field in read.attribute if field.name == "to")]
+        else:
+            quantised = read is not None and read.op_type == "DequantizeLinear"
+            kind = "INT8" if quantised else _TYPES[weights[node.input[1]]]
         kind = forced or kind
         copy = f"Reformatting CopyNode for Input Tensor 0 to {node.name}"
         layers.append({"Name": copy, "LayerType": "Reformat", "Inputs": [{"Format/Datatype": words["FLOAT"]}]})

@@ -29,7 +29,7 @@ def red_finder(bias: float = -10.0, weight: float = 20.0, *, channels: int = 5) 
     offsets[:5] = [bias, *np.log([WIDE / 16, HIGH / 16, WIDE / 16, HIGH / 16])][:channels]
     nodes = [
         helper.make_node("AveragePool", ["image"], ["means"], kernel_shape=[8, 8], strides=[8, 8]),
-        helper.make_node("Conv", ["means", "kernel", "offsets"], ["map"]),
+        helper.make_node("Conv", ["means", "kernel", "offsets"], ["map"], name="conv"),
     ]
     graph = helper.make_graph(
         nodes,

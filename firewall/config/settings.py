@@ -169,7 +169,9 @@ class Settings(BaseSettings):
     deadline_ms: float | None = Field(
         None, gt=0, allow_inf_nan=False, description="verdicts later than this after capture are withheld"
     )
-    device: Text = Field("cpu", description="what the classifier runs on, and nothing else: cpu, cuda or tensorrt")
+    device: Text = Field(
+        "cpu", description="what classifier and sign finder run on, nothing else: cpu, cuda or tensorrt"
+    )
     threads: int = Field(0, ge=0, le=256, description="threads of the classifier, 0 = one for each core")
     golden_minutes: float = Field(
         10, ge=0, le=1440, description="minutes between two rounds of the bundle's golden frames; 0 = only at the start"

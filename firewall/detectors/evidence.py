@@ -41,6 +41,7 @@ class Evidence:
         drawn: Detector -> the copies that a keyed sweep has drawn for it.
         answers: (file, width, height) of a network that was asked about the crop -> its logits, so that no detector
             asks for them again.
+        sizes: (width, height) -> the crop at that size, so that it isn't made again. Whoever has it adds it.
     """
 
     image: npt.NDArray[np.uint8]
@@ -52,6 +53,7 @@ class Evidence:
     remarks: dict[str, Reason] = field(default_factory=dict)
     drawn: dict[str, Drawn] = field(default_factory=dict)
     answers: dict[tuple[str, int, int], Logits] = field(default_factory=dict)
+    sizes: dict[tuple[int, int], npt.NDArray[np.uint8]] = field(default_factory=dict)
 
     def resized(self, width: int, height: int) -> npt.NDArray[np.uint8]:
         """The crop at another size.
@@ -66,7 +68,10 @@ class Evidence:
         Raises:
             EngineError: If it has another size and there is no `resize`.
         """
-        return self.at(self.image if self.crop is None else self.crop, width, height)
+        found = self.sizes.get((width, height))
+        if found is None:
+            found = self.sizes[width, height] = self.at(self.image if self.crop is None else self.crop, width, height)
+        return found
 
     def at(self, pixels: npt.NDArray[np.uint8], width: int, height: int) -> npt.NDArray[np.uint8]:
         """Pixels (h, w, 3) at another size, (height, width, 3) uint8; raises as `resized`."""

@@ -281,7 +281,14 @@ def _tensorrt() -> list[Check]:
         "only for NVIDIA GPUs: on a Jetson python3-libnvinfer in a venv made with --system-site-packages; elsewhere "
         "pip install 'perception-firewall[tensorrt]'"
     )
-    return [Check("tensorrt", ok, detail, "" if ok else advice)]
+    checks = [Check("tensorrt", ok, detail, "" if ok else advice)]
+    if ok:
+        there, plans = ask("plans")
+        advice = (
+            "" if there else "only for --device tensorrt: firewall export tensorrt --bundle default --precision fp16"
+        )
+        checks.append(Check("tensorrt plans", there, f"of the default bundle: {plans}", advice))
+    return checks
 
 
 def _torch() -> list[Check]:

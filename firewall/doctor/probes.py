@@ -94,6 +94,30 @@ def _device(name: str) -> tuple[bool, str]:
     return True, f"all nodes of a test network ran on {' and '.join(placement(session) or session.get_providers()[:1])}"
 
 
+def _plans() -> tuple[bool, str]:
+    """Of the default bundle: which network has a plan here, in which precisions."""
+    from firewall.bundle import load_bundle
+    from firewall.engines.device_memory import open_device
+    from firewall.engines.loaded_plan import target_of
+    from firewall.engines.plan_cache import PlanCache
+    from firewall.engines.tensorrt_library import open_tensorrt
+    from firewall.errors import EngineError
+
+    memory, version = open_device(), str(open_tensorrt().__version__)
+    bundle, cache = load_bundle("default"), PlanCache()
+    try:
+        keys = cache.entries()
+    except EngineError as error:
+        return False, short(error)
+    told, finder, classifier = [], bundle.manifest.finder, bundle.manifest.classifier
+    networks = [(classifier.file, classifier.output)] + ([] if finder is None else [(finder.file, finder.output)])
+    for file, output in networks:
+        target = target_of(bundle.files[file], output, version, memory)
+        found = sorted({key.precision for key in keys if key.target == target})
+        told.append(f"{file} {' and '.join(found) or 'none'}")
+    return all(not line.endswith("none") for line in told), f"{', '.join(told)} in {cache.folder}"
+
+
 def _cuda_driver() -> tuple[bool, str]:
     library = ctypes.CDLL("libcuda.so.1")
     status = library.cuInit(0)
@@ -137,6 +161,7 @@ _QUESTIONS: dict[str, Callable[..., tuple[bool, str]]] = {
     "device": _device,
     "cuda": _cuda_driver,
     "tensorrt": _tensorrt_import,
+    "plans": _plans,
     "camera": _camera,
 }
 

@@ -134,6 +134,8 @@ class OnnxRuntimeNetwork:
     ) -> None:
         self._what = what
         self._session = open_session(content, what, device=device, threads=threads, optimisation=optimisation)
+        #: What runs it, such as "CPUExecutionProvider".
+        self.provider: str = self._session.get_providers()[0]
         inputs, outputs = self._session.get_inputs(), self._session.get_outputs()
         kinds = [entry.type for entry in (*inputs, *outputs)]
         if len(inputs) != 1 or len(outputs) != 1 or set(kinds) != {"tensor(float)"}:

@@ -28,7 +28,7 @@ from firewall.errors import EngineError, UsageError
 from firewall.host.file_writing import replace_file
 from firewall.host.user_folder import place_of
 
-__all__ = ["Plan", "PlanCache", "PlanKey", "Profile", "Target", "plan_folder", "precision_named"]
+__all__ = ["FrameSizes", "Plan", "PlanCache", "PlanKey", "Profile", "Target", "plan_folder", "precision_named"]
 
 _LARGEST_PLAN = 4 << 30
 _LARGEST_NOTE = 1 << 20
@@ -46,6 +46,22 @@ class Profile(Strict):
     def _in_order(self) -> Profile:
         if not self.least <= self.best <= self.most:
             raise ValueError(f"batch sizes {self.least}, {self.best}, {self.most} must not fall")
+        return self
+
+
+class FrameSizes(Strict):
+    """Sizes of whole frames that a plan takes, each (height, width) in pixels: smallest, the one that it is fastest at,
+    largest."""
+
+    least: tuple[int, int]
+    best: tuple[int, int]
+    most: tuple[int, int]
+
+    @model_validator(mode="after")
+    def _in_order(self) -> FrameSizes:
+        sides = zip(self.least, self.best, self.most, strict=True)
+        if not all(1 <= least <= best <= most for least, best, most in sides):
+            raise ValueError(f"frame sizes {self.least}, {self.best}, {self.most} must not fall")
         return self
 
 
@@ -79,6 +95,7 @@ class PlanKey(Strict):
         compute_capability: Such as "8.7", as CUDA gives it.
         precision: What the plan computes in.
         profile: Batch sizes that it takes.
+        frame: Frames that it takes, if the network reads whole frames of any size. None: the size is fixed.
     """
 
     onnx: Sha256
@@ -88,6 +105,15 @@ class PlanKey(Strict):
     compute_capability: str = Field(pattern=r"^[0-9]+\.[0-9]+$")
     precision: Precision
     profile: Profile
+    frame: FrameSizes | None = None
+
+    def shapes(self, read: tuple[int, ...]) -> list[tuple[int, ...]]:
+        """Smallest, best and largest shape of an input whose shape is `read`, -1 where a side is free."""
+        batches = (self.profile.least, self.profile.best, self.profile.most)
+        if self.frame is None:
+            return [(count, *read[1:]) for count in batches]
+        sides = (self.frame.least, self.frame.best, self.frame.most)
+        return [(count, *read[1:-2], *size) for count, size in zip(batches, sides, strict=True)]
 
     @property
     def target(self) -> Target:
@@ -97,7 +123,8 @@ class PlanKey(Strict):
     @property
     def name(self) -> str:
         """Stem of the plan's files."""
-        digest = hashlib.sha256(json.dumps(self.model_dump(), sort_keys=True).encode()).hexdigest()
+        told = self.model_dump(exclude_none=True)  # plans of before there were frames keep their names
+        digest = hashlib.sha256(json.dumps(told, sort_keys=True).encode()).hexdigest()
         return f"{self.onnx[:12]}-{self.precision}-{digest[:16]}"
 
 
@@ -164,7 +191,7 @@ class PlanCache:
         return Plan(key, content, note.network, note.layers, note.made)
 
     def find(self, target: Target, precision: Precision | None = None) -> Plan:
-        """The one plan for this network and device. Of several profiles the one with the largest batch is taken.
+        """The one plan for this network and device. Of several the one with the largest batch or frame is taken.
 
         Args:
             target: Network and device.
@@ -189,7 +216,7 @@ class PlanCache:
                 f"{self.folder} has plans of precision {', '.join(there)} for network {target.onnx[:12]}; name "
                 "one with FIREWALL_PRECISION, or remove those that are not to be used"
             )
-        return self.load(max(keys, key=lambda key: (key.profile.most, key.profile.best)))
+        return self.load(max(keys, key=_reach))
 
     def entries(self) -> list[PlanKey]:
         """Of all plans whose notes can be read and lie under the right name; the others can't be loaded anyway."""
@@ -299,6 +326,12 @@ def plan_folder() -> Path:
     return folder
 
 
+def _reach(key: PlanKey) -> tuple[int, ...]:
+    """What a plan takes, to choose the one that takes most."""
+    frame = () if key.frame is None else (key.frame.most[0] * key.frame.most[1], *key.frame.best)
+    return (key.profile.most, key.profile.best, *frame)
+
+
 def _check_owner(found: os.stat_result, path: Path) -> None:
     if found.st_uid not in (0, os.geteuid()):
         raise EngineError(
@@ -326,4 +359,6 @@ def _read(path: Path, limit: int) -> bytes:
 
 def _short(key: PlanKey) -> str:
     profile = f"{key.profile.least}-{key.profile.best}-{key.profile.most}"
+    if key.frame is not None:
+        profile += f" of frames up to {key.frame.most[1]}x{key.frame.most[0]}"
     return f"{key.onnx[:12]} {key.precision} {profile} on {key.gpu}, TensorRT {key.tensorrt}"

@@ -2,10 +2,7 @@
 
 from __future__ import annotations
 
-import hashlib
-from dataclasses import fields
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -14,9 +11,10 @@ from firewall.bundle import Bundle
 from firewall.bundle.onnx_bytes import Precision
 from firewall.engines.device_batch import DeviceBatch
 from firewall.engines.device_memory import Backend, DeviceMemory, open_device
-from firewall.engines.plan_cache import Plan, PlanCache, Target, precision_named
+from firewall.engines.loaded_plan import LoadedPlan, Tensors, target_of
+from firewall.engines.plan_cache import Plan, PlanCache, precision_named
 from firewall.engines.preparation import check_images, scale_and_shift
-from firewall.engines.tensorrt_library import Journal, deserialize, open_tensorrt
+from firewall.engines.tensorrt_library import open_tensorrt
 from firewall.errors import EngineError
 
 __all__ = ["TensorRTEngine"]
@@ -49,25 +47,15 @@ class TensorRTEngine:
         # Whoever starts it reads this: whether the thresholds hold for another precision, `export verify` tells.
         other = "" if plan.key.precision == spec.precision else f", thresholds set for {spec.precision}"
         self.provider = f"TensorRT {library.__version__} {plan.key.precision}{other}"
-        self._what = f"the {plan.key.precision} TensorRT plan of {spec.file}"
-        self._check_key(bundle, plan, str(library.__version__))
-        self._input, self._output = spec.input.name, spec.output
         self._shape = (3, spec.input.height, spec.input.width)
         self._classes = len(spec.labels)
+        tensors = Tensors(spec.input.name, (-1, *self._shape), spec.output, (-1, self._classes))
+        target = target_of(bundle.files[spec.file], spec.output, str(library.__version__), memory)
+        self._loaded = LoadedPlan(plan, target, tensors, memory, file=spec.file)
+        self._what = self._loaded.what
         self.most = plan.key.profile.most
         self._preparation = spec.input
         self._scale, self._shift = scale_and_shift(spec.input)
-        memory.activate()
-        self._journal = Journal(library)
-        # The runtime has to outlive its engine, and the engine its context.
-        self._runtime, self._engine = deserialize(library, self._journal, plan.content, self._what)
-        self._check_tensors(library)
-        self._context = self._engine.create_execution_context()
-        if self._context is None:
-            raise EngineError(
-                f"{self._what} gets no memory to run in ({self._journal.told()}); free some, or build it "
-                "with a smaller --max-batch"
-            )
         self.batch = DeviceBatch(memory, self.most, self._shape, self._classes)
         self._try_out()
 
@@ -97,7 +85,8 @@ class TensorRTEngine:
         library = open_tensorrt()
         memory = open_device(device_id, backend=backend)
         try:
-            target = _target(bundle, str(library.__version__), memory)
+            spec = bundle.manifest.classifier
+            target = target_of(bundle.files[spec.file], spec.output, str(library.__version__), memory)
             plan = PlanCache(folder).find(target, precision or precision_named())
             return cls(bundle, plan, memory)
         except BaseException:
@@ -148,48 +137,13 @@ class TensorRTEngine:
 
     def close(self) -> None:
         """Free the GPU's memory; the engine can't be used after."""
-        del self._context, self._engine, self._runtime
+        self._loaded.close()
         self.memory.close()
 
     def _execute(self, address: int, count: int) -> npt.NDArray[np.float32]:
-        context = self._context
         self.batch.blank(count)
-        queued = (
-            context.set_input_shape(self._input, (count, *self._shape))
-            and context.set_tensor_address(self._input, address)
-            and context.set_tensor_address(self._output, self.batch.logits_address)
-            and context.execute_async_v3(self.memory.stream)
-        )
-        if not queued:
-            raise EngineError(f"{self._what} failed on {count} images: {self._journal.told()}")
+        self._loaded.execute((count, *self._shape), address, self.batch.logits_address)
         return self.batch.fetch(count)
-
-    def _check_key(self, bundle: Bundle, plan: Plan, version: str) -> None:
-        there, here = plan.key.target, _target(bundle, version, self.memory)
-        wrong = [field.name for field in fields(Target) if getattr(there, field.name) != getattr(here, field.name)]
-        if wrong:
-            told = ", ".join(f"{name} {getattr(there, name)!r} instead of {getattr(here, name)!r}" for name in wrong)
-            raise EngineError(
-                f"{self._what} was built for {told}; it is not loaded: build it with 'firewall export tensorrt'"
-            )
-
-    def _check_tensors(self, library: Any) -> None:
-        engine, profile = self._engine, self.plan.key.profile
-        found = {}
-        for index in range(engine.num_io_tensors):
-            name = engine.get_tensor_name(index)
-            side = "input" if engine.get_tensor_mode(name) == library.TensorIOMode.INPUT else "output"
-            kind = "float32" if engine.get_tensor_dtype(name) == library.DataType.FLOAT else "another type"
-            found[name] = (side, kind, tuple(engine.get_tensor_shape(name)))
-        expected = {
-            self._input: ("input", "float32", (-1, *self._shape)),
-            self._output: ("output", "float32", (-1, self._classes)),
-        }
-        if found != expected:
-            raise EngineError(f"{self._what} has {found}; its bundle says {expected}")
-        sizes = tuple(int(shape[0]) for shape in engine.get_tensor_profile_shape(self._input, 0))
-        if sizes != (profile.least, profile.best, profile.most):
-            raise EngineError(f"{self._what} takes batches of {sizes}, not those of its key")
 
     def _try_out(self) -> None:
         """The first runs cost most, and a plan that answers the same to everything reads the wrong memory."""
@@ -199,10 +153,3 @@ class TensorRTEngine:
         if np.array_equal(blank, other):
             raise EngineError(f"{self._what} gives the same logits for different images; build it again")
         self.classify(np.repeat(noise, self.most, axis=0))
-
-
-def _target(bundle: Bundle, version: str, memory: DeviceMemory) -> Target:
-    """The bundle's classifier on this GPU and this version of TensorRT."""
-    spec = bundle.manifest.classifier
-    onnx = hashlib.sha256(bundle.files[spec.file]).hexdigest()
-    return Target(onnx, spec.output, version, memory.name, memory.compute_capability)

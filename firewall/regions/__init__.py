@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Mapping
 from typing import Protocol
 
 from firewall.bundle import Bundle
@@ -19,6 +20,9 @@ _FORMS = "whole, signs, detector or a box X,Y,W,H in pixels (for example 40,30,2
 
 class RegionFinder(Protocol):
     """Names the regions of a frame that are classified, each by itself."""
+
+    #: File of each network that it asks, and what runs it, such as "CPUExecutionProvider"; empty if it asks none.
+    networks: Mapping[str, str]
 
     def find(self, pixels: Pixels) -> list[Region]:
         """Regions inside the frame, best first; none if there is nothing to look at.

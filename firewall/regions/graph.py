@@ -79,6 +79,8 @@ class Graph:
             self._session = open_session(content, self.what, device=device, threads=threads, weights=folder)
         except EngineError as error:
             raise EngineError(f"{error} (region_detector.device chooses another for it alone)") from error
+        #: What runs it, such as "CPUExecutionProvider".
+        self.provider: str = self._session.get_providers()[0]
         self.inputs = [_tensor(entry) for entry in self._session.get_inputs()]
         self.outputs = [_tensor(entry) for entry in self._session.get_outputs()]
         self.metadata: dict[str, str] = dict(self._session.get_modelmeta().custom_metadata_map)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import numpy as np
@@ -62,6 +62,7 @@ class OnnxBoxes:
         self.limit = limit
         self._settings = settings
         self._graph = Graph(settings.file, device=settings.device or device, threads=threads)
+        self.networks: Mapping[str, str] = {settings.file.name: self._graph.provider}
         self._input = NetworkInput(self._graph, settings)
         self._odd = Oddities(self._graph.what, tell)
         grey = np.full((self._input.height, self._input.width, 3), GREY, np.uint8)

@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 import cv2
 import numpy as np
 import numpy.typing as npt
 
 from firewall.bundle import Bundle, FinderSpec
-from firewall.engines.sessions import PROVIDERS, has_tensorrt, open_session
+from firewall.engines.frame_network import FrameNetwork, open_frames
 from firewall.errors import BundleError, EngineError
 from firewall.frame import Pixels, Region, check_form
-from firewall.host.causes import told
-from firewall.host.onnxruntime import ort
 from firewall.regions.boxes import as_regions, check_limit
 from firewall.regions.finder_map import CHANNELS, boxes_of
 
@@ -29,6 +29,8 @@ class SignFinder:
     A frame is looked at in its own resolution, filled up with black at its right and bottom; a larger one than
     MOST_PIXELS is made smaller first, nothing is ever enlarged. The same pixels give the same boxes. Use it from one
     thread at a time.
+
+    networks: its file, and what runs it.
     """
 
     def __init__(
@@ -40,6 +42,7 @@ class SignFinder:
         *,
         device: str = "cpu",
         threads: int = 0,
+        network: FrameNetwork | None = None,
     ) -> None:
         """Open the network on a device and run it once.
 
@@ -50,6 +53,7 @@ class SignFinder:
             limit: The most regions for a frame, at least 1.
             device: What it runs on, see firewall.engines.
             threads: Threads on the processor; 0 = one for each core.
+            network: What runs it, if it is open already.
 
         Raises:
             UsageError: If the limit is below 1, or there is no such device.
@@ -58,15 +62,10 @@ class SignFinder:
         check_limit(limit)
         self.limit = limit
         self._spec, self._what = spec, what
-        self._session = open_session(content, what, device=device, threads=threads)
-        inputs = [entry.name for entry in self._session.get_inputs()]
-        outputs = [entry.name for entry in self._session.get_outputs()]
-        if inputs != [spec.input] or outputs != [spec.output]:
-            raise EngineError(
-                f"{what} has inputs {inputs} and outputs {outputs}; its bundle says {spec.input!r} -> {spec.output!r}"
-            )
-        self._input = np.zeros((1, 3, 0, 0), np.float32)
+        self._network = network or open_frames(spec, content, what, CHANNELS, device=device, threads=threads)
+        self.networks: Mapping[str, str] = {spec.file: self._network.provider}
         self._planes = [np.empty((0, 0), np.uint8)] * 3
+        self._input = np.zeros((1, 3, 0, 0), np.float32)
         self.find(np.zeros((spec.multiple, 2 * spec.multiple, 3), np.uint8))
 
     @classmethod
@@ -84,8 +83,7 @@ class SignFinder:
         Args:
             bundle: A verified bundle.
             limit: As of the class.
-            device: What the classifier runs on. The finder runs there too if ONNX Runtime can; where the classifier is
-                a plan of TensorRT's own package and ONNX Runtime has no GPU, on the processor, as the jurors do.
+            device: What the classifier runs on; the finder runs there and nowhere else.
             threads: As of the class.
             threshold: In place of the bundle's own, 0..1.
 
@@ -102,9 +100,6 @@ class SignFinder:
             )
         if threshold is not None:
             spec = spec.model_copy(update={"threshold": threshold})
-        able = ort.get_available_providers()
-        if device == "tensorrt" and has_tensorrt() and not set(PROVIDERS[device]) <= set(able):
-            device = "cuda" if set(PROVIDERS["cuda"]) <= set(able) else "cpu"
         what = f"{spec.file} of bundle {bundle.path}"
         return cls(spec, bundle.files[spec.file], what, limit, device=device, threads=threads)
 
@@ -151,8 +146,7 @@ class SignFinder:
         multiple = self._spec.multiple
         high, wide = pixels.shape[:2]
         height, width = -(-high // multiple) * multiple, -(-wide // multiple) * multiple
-        if self._input.shape[2:] != (height, width):
-            self._input = np.zeros((1, 3, height, width), np.float32)
+        self._input = self._network.frame(height, width)
         # Planes first: floats that are made of bytes side by side take less than half the time.
         if self._planes[0].shape != (high, wide):
             self._planes = [np.empty((high, wide), np.uint8) for _ in range(3)]
@@ -165,10 +159,7 @@ class SignFinder:
     def _map(self) -> npt.NDArray[np.float32]:
         """The network's answer to its input, float32 (5, h, w)."""
         stride, (height, width) = self._spec.stride, self._input.shape[2:]
-        try:
-            answer = self._session.run([self._spec.output], {self._spec.input: self._input})[0]
-        except Exception as error:  # ONNX Runtime raises many types of its own
-            raise EngineError(f"{self._what} failed: {told(error)}") from error
+        answer = self._network.run()
         wanted = (1, CHANNELS, height // stride, width // stride)
         if not isinstance(answer, np.ndarray) or answer.shape != wanted or answer.dtype != np.float32:
             raise EngineError(

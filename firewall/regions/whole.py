@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 from firewall.errors import ImageError, UsageError
 from firewall.frame import Pixels, Region
 
@@ -10,6 +12,8 @@ __all__ = ["Box", "WholeFrame"]
 
 class WholeFrame:
     """The frame is the crop of a sign already."""
+
+    networks: Mapping[str, str] = {}
 
     def find(self, pixels: Pixels) -> list[Region]:
         """The one region that is the frame.
@@ -23,6 +27,8 @@ class WholeFrame:
 
 class Box:
     """A fixed box, for a camera that always has the sign in the same place."""
+
+    networks: Mapping[str, str] = {}
 
     def __init__(self, region: Region) -> None:
         """Take a box.

@@ -154,6 +154,8 @@ class _Pages:
         if camera is None and len(monitor.cameras) > 1:
             answer["cameras"] = [{"name": name, **self._health(name)} for name in monitor.cameras]
             answer.pop("drift", None)
+        if networks := monitor.networks:
+            answer["networks"] = networks
         outputs = monitor.outputs()
         if outputs:
             answer["outputs"] = [asdict(each) for each in outputs]

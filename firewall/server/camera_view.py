@@ -14,12 +14,15 @@ from firewall.server.sightings import Sightings, public_line
 from firewall.sinks.report import FrameReport
 from firewall.verdict import Reason, Verdict
 
-__all__ = ["CameraView", "Watched"]
+__all__ = ["LOST", "WITHOUT_FRAME", "CameraView", "Watched"]
 
 _LATENCIES = 300  # verdicts that the percentiles are taken over
 _TRACE = 120  # verdicts that the page draws
 _RATE_WINDOW = 3.0  # seconds that frames per second are counted over
 _PINNED = 4  # pictures kept for browsers that know of them and may still ask
+#: Status while no frame is judged, by the reason of the last report: a camera that gives pictures isn't lost.
+WITHOUT_FRAME = {Reason.CAMERA_FAULT: "camera fault", Reason.STALE: "stale"}
+LOST = "source lost"
 
 
 @dataclass(frozen=True)
@@ -57,7 +60,7 @@ class CameraView:
         self._pinned: deque[Picture] = deque(maxlen=_PINNED)
         self._verdicts: Sequence[Verdict] = ()
         self._captured_at: float | None = None
-        self._lost: str | None = None
+        self._lost: tuple[str, str, float] | None = None  # status, detail and time of a report without a frame
         self._released, self._withheld = Sightings(), Sightings()
         self._reasons: Counter[Reason] = Counter()
         self._frames = self._released_total = self._dropped = self._restarts = 0
@@ -77,7 +80,9 @@ class CameraView:
         """
         self._dropped, self._restarts = report.dropped, report.restarts
         if report.frame is None:
-            self._lost = next((v.detail for v in report.verdicts if v.detail), "")
+            told = next((verdict for verdict in report.verdicts if verdict.detail), None)
+            word = LOST if told is None else WITHOUT_FRAME.get(told.reason, LOST)
+            self._lost = (word, "" if told is None else told.detail, now)
         else:
             self._lost = None
             self._frames += 1
@@ -114,12 +119,18 @@ class CameraView:
         if self.ended:
             return "ended", "its source has ended"
         if self._lost is not None:
-            return "source lost", self._lost
+            word, told, at = self._lost
+            silent = self.watched.live and self._clock() - at > self._stale_after
+            # What a camera's pictures were like is no news once it gives none.
+            return (LOST, self._silence()) if silent and word != LOST else (word, told)
         if self._captured_at is None:
             return "starting", "waiting for the first frame"
         if self._is_stale():
-            return "source lost", f"no frame for more than {self._stale_after:g} s"
+            return LOST, self._silence()
         return "guarding", detail
+
+    def _silence(self) -> str:
+        return f"no frame for more than {self._stale_after:g} s"
 
     def summary(self) -> dict[str, Any]:
         """What the page shows of each of several cameras."""

@@ -4,6 +4,8 @@ const EVERY = 1000; // ms between two pictures of a tile
 const WORD = {
   "starting": "… starting",
   "guarding": "● guarding",
+  "camera fault": "▲ camera fault",
+  "stale": "▲ old picture",
   "source lost": "▲ source lost",
   "ended": "■ ended",
   "not ready": "▲ not ready",
@@ -98,5 +100,5 @@ export function show(cameras, chosen) {
 
 /** The cameras that give nothing to judge. */
 export function lost(cameras) {
-  return cameras.filter((camera) => camera.status === "source lost");
+  return cameras.filter((camera) => ["camera fault", "stale", "source lost"].includes(camera.status));
 }

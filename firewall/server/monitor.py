@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from firewall import __version__
 from firewall.decision.drift import DriftState
 from firewall.decision.golden import GoldenState
-from firewall.server.camera_view import CameraView, Watched
+from firewall.server.camera_view import LOST, WITHOUT_FRAME, CameraView, Watched
 from firewall.server.metrics import Metrics
 from firewall.sinks.outlet import OutputHealth
 from firewall.sinks.report import FrameReport
@@ -56,6 +56,7 @@ class Monitor:
         self._beat: float | None = None
         self._golden: GoldenState | None = None
         self._outputs: Callable[[], list[OutputHealth]] = list
+        self._networks: dict[str, str] = {}
 
     @property
     def cameras(self) -> tuple[str, ...]:
@@ -114,6 +115,17 @@ class Monitor:
     def outputs(self) -> list[OutputHealth]:
         """How the outputs are."""
         return self._outputs()
+
+    def set_networks(self, networks: Mapping[str, str]) -> None:
+        """What runs each network: file -> such as "CPUExecutionProvider"."""
+        with self._lock:
+            self._networks = dict(networks)
+
+    @property
+    def networks(self) -> dict[str, str]:
+        """What runs each network; empty before they are loaded."""
+        with self._lock:
+            return dict(self._networks)
 
     def set_drift(self, state: DriftState, camera: str | None = None) -> None:
         """What a camera's drift monitor says. It never changes `ready`: drift is news for people, not a failure."""
@@ -183,8 +195,8 @@ class Monitor:
             return self._change
 
     def status(self, camera: str | None = None) -> tuple[str, str]:
-        """(word, detail): `starting`, `guarding`, `source lost`, `ended`, `not ready` or `stopped`, and a line for
-        people.
+        """(word, detail): `starting`, `guarding`, `camera fault`, `stale`, `source lost`, `ended`, `not ready` or
+        `stopped`, and a line for people.
 
         Args:
             camera: Whose; None: of all, and then the worst of them, with its name where there are several.
@@ -195,7 +207,7 @@ class Monitor:
             told = {name: self._status(view) for name, view in self._views.items()}
         if len(set(told.values())) == 1:
             return next(iter(told.values()))
-        for word in ("source lost", "starting", "not ready"):
+        for word in (LOST, *WITHOUT_FRAME.values(), "starting", "not ready"):
             of_these = [f"{name}: {detail}" for name, (said, detail) in told.items() if said == word]
             if of_these:
                 return word, "; ".join(of_these)

@@ -32,6 +32,8 @@
     "connecting": ["…", "Connecting"],
     "starting": ["…", "Starting"],
     "guarding": ["●", "Guarding"],
+    "camera fault": ["▲", "Camera fault"],
+    "stale": ["▲", "Old picture"],
     "source lost": ["▲", "Source lost"],
     "not ready": ["▲", "Not ready"],
     "ended": ["■", "Source ended"],
@@ -197,6 +199,10 @@
     if (status === "disconnected") {
       put("frame-age", "");
       showBanner("connection", "The connection to the firewall is lost.", "What you see here is old. Trying again.");
+    } else if (status === "camera fault") {
+      showBanner("camera", "The camera has a fault.", `${because}Nothing is released until it shows the road again.`);
+    } else if (status === "stale") {
+      showBanner("stale", "The camera shows an old picture.", `${because}Nothing is released until new ones arrive.`);
     } else if (status === "source lost") {
       showBanner("source", "The source is lost.", `${because}Nothing is released until frames arrive again.`);
     } else if (status === "not ready") {

@@ -60,8 +60,8 @@ class Guarded:
         """Its signs are followed from frame to frame. A box that stays in place while signs pass by is not a sign."""
         return self.moving and self.regions.strip() in ("signs", "detector")
 
-    def line(self) -> str:
-        """Where it looks and by when, for people."""
-        return f"regions: {self.regions}, " + (
+    def line(self, looking: str) -> str:
+        """Where it looks, with `looking`, and by when; for people."""
+        return f"regions: {self.regions}{looking and f' ({looking})'}, " + (
             f"deadline {self.deadline_ms:g} ms" if self.deadline_ms else "no deadline (not a live source)"
         )

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from contextlib import ExitStack
 
 from firewall.bundle import load_bundle
@@ -88,13 +88,14 @@ def serve(settings: Settings, say: Callable[[str], None]) -> None:
         engine = open_engine(loaded, device=settings.device, threads=settings.threads)
         guard = Firewall(loaded, engine, patches=settings.patches, threads=settings.threads, sweep_key=sweep_key)
         monitor.set_bundle(loaded.manifest.name, unsigned=loaded.unsigned)
+        monitor.set_networks(_networks(guard, finders.values()))
         with_what = f"with bundle {guard.bundle.manifest.name} {guard.bundle.sha256[:12]} on {guard.engine.provider}"
         if len(cameras) == 1:
-            say(f"guarding {cameras[0].spec.name} {with_what}, {cameras[0].line()}")
+            say(f"guarding {cameras[0].spec.name} {with_what}, {cameras[0].line(_looking(finders, cameras[0]))}")
         else:
             say(f"guarding {len(cameras)} cameras {with_what}")
             for camera in cameras:
-                say(f"camera {camera.name}: {camera.spec.name}, {camera.line()}")
+                say(f"camera {camera.name}: {camera.spec.name}, {camera.line(_looking(finders, camera))}")
         if loaded.unsigned:
             say(loaded.unsigned_notice)
         if notice := sweep_notice(guard.keyed, named=sweep_key is not None):
@@ -110,6 +111,23 @@ def serve(settings: Settings, say: Callable[[str], None]) -> None:
         for one in service.cameras:
             say(f"camera {one.name}: {one.summary.line()}")
     say(summary.line())
+
+
+def _networks(guard: Firewall, finders: Iterable[RegionFinder]) -> dict[str, str]:
+    """File of each network, those that judge and those that look for signs -> what runs it."""
+    manifest = guard.bundle.manifest
+    found = {manifest.classifier.file: guard.engine.provider}
+    if manifest.masked_classifier is not None and guard.masks is not None:
+        found[manifest.masked_classifier.file] = guard.under_masks.provider
+    found |= {file: network.provider for file, network in guard.networks.items()}
+    for finder in finders:
+        found |= finder.networks
+    return found
+
+
+def _looking(finders: dict[str, RegionFinder], camera: Guarded) -> str:
+    """What runs the networks that look for signs in this camera's frames, for people."""
+    return ", ".join(f"{file} on {provider}" for file, provider in finders[camera.regions].networks.items())
 
 
 def _self_test(

@@ -54,6 +54,37 @@ def test_without_a_crop_the_classifiers_image_stands_in() -> None:
     assert np.array_equal(network.values[0].transpose(1, 2, 0), IMAGE / np.float32(255))
 
 
+def test_a_size_is_made_once_for_all_who_look_at_it() -> None:
+    """Two jurors of one size and one of another: two resizes, and each sees what it would have seen alone."""
+    made: list[tuple[int, int]] = []
+
+    def counted(pixels: Pixels, width: int, height: int) -> Pixels:
+        made.append((width, height))
+        return resize(pixels, width, height)
+
+    shared = Evidence(IMAGE, np.zeros(3, np.float32), {}, crop=CROP, resize=counted)
+    for width in (20, 20, 18):
+        network, alone = Asked(0.0, 0.0, 0.0), Asked(0.0, 0.0, 0.0)
+        asked(network, file=f"{len(made)}.onnx", width=width).score(shared)
+        asked(alone, width=width).score(evidence(0, 0, 0))
+        assert np.array_equal(network.values, alone.values)
+    assert made == [(20, 16), (18, 16)]
+
+
+def test_jurors_of_the_classifier_s_size_see_its_image(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The default bundle's jury reads what was resized for the classifier, once a region; scores and verdict are those
+    of jurors that resize for themselves, to the last bit."""
+    guard = Firewall.load("default", exhaustive=True, threads=1)
+    for side in (17, 48, 90):
+        pixels = np.random.default_rng(side).integers(0, 256, (side, side + 5, 3), np.uint8)
+        shared = guard.screen(pixels)
+        with monkeypatch.context() as patched:
+            patched.setattr(Evidence, "resized", lambda self, width, height: self.at(self.crop, width, height))
+            alone = guard.screen(pixels)
+        assert shared.scores == alone.scores and len(shared.scores) >= 8
+        assert (shared.reason, shared.suspected_label) == (alone.reason, alone.suspected_label)
+
+
 def test_evidence_that_can_not_be_resized_is_an_error() -> None:
     """Never a score of other pixels."""
     with pytest.raises(EngineError, match="20x16 pixels and was given no way"):
@@ -82,6 +113,21 @@ def test_scores_stay_finite_and_rise_with_every_other_class() -> None:
         raised = rows.copy()
         raised[:, other] += 0.5
         assert (odds_against(raised, 2) > before).all()
+
+
+@pytest.mark.parametrize("classes", [2, 3, 43, 44, 1001])
+def test_one_row_has_the_score_that_it_has_among_others(classes: int) -> None:
+    """The edge asks about single rows, training about many: the same number to the last bit, of small and huge logits,
+    of two that are equal, and of what is no number."""
+    random = np.random.default_rng(classes)
+    rows = (random.normal(0, 1, (400, classes)) * 10 ** random.uniform(-3, 6, (400, 1))).astype(np.float32)
+    rows[0], rows[1, 0], rows[2, 0], rows[3, :2] = 7.0, np.nan, np.inf, np.float32(3e38)
+    labels = random.integers(0, classes, len(rows))
+    with np.errstate(invalid="ignore"):
+        among = odds_against(rows, labels)
+        alone = np.array([odds_against(row, int(label)) for row, label in zip(rows, labels, strict=True)])
+    assert np.array_equal(among, alone, equal_nan=True) and np.isfinite(alone[4:]).all()
+    assert odds_against(rows[5], 1).shape == () and odds_against(rows[5], 1).dtype == np.float64
 
 
 def test_not_a_sign_counts_against_the_label_and_is_remarked() -> None:

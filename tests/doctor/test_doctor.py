@@ -50,6 +50,19 @@ def test_all_subjects_are_covered(checks: dict[str, Check]) -> None:
     assert any(name.startswith("camera") for name in checks)
 
 
+def test_where_tensorrt_is_there_its_plans_are_looked_for(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Which network has one is told, and how to make what is missing; without TensorRT there is nothing to tell."""
+    answers = {"tensorrt": (True, "11.4"), "plans": (False, "classifier.onnx fp16, finder.onnx none in /plans")}
+    monkeypatch.setattr(doctor, "ask", lambda question, *_, **__: answers[question])
+    _, plans = doctor._tensorrt()
+    assert (plans.name, plans.ok) == ("tensorrt plans", False) and "finder.onnx none" in plans.detail
+    assert "firewall export tensorrt" in plans.advice
+    answers["plans"] = (True, "classifier.onnx fp16, finder.onnx fp16 in /plans")
+    assert doctor._tensorrt()[1].ok is True and not doctor._tensorrt()[1].advice
+    answers["tensorrt"] = (False, "No module named 'tensorrt'")
+    assert [check.name for check in doctor._tensorrt()] == ["tensorrt"]
+
+
 def test_it_says_which_devices_can_be_named(checks: dict[str, Check]) -> None:
     """The processor can, with proof of where the nodes ran; one whose provider is missing can't, for that reason."""
     assert checks["--device cpu"].ok is True and "CPUExecutionProvider" in checks["--device cpu"].detail

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import json
 import os
 from pathlib import Path
 
 import pytest
 
 from firewall.bundle.onnx_bytes import Precision
-from firewall.engines.plan_cache import PlanCache, PlanKey, Profile, Target, plan_folder, precision_named
+from firewall.engines.plan_cache import FrameSizes, PlanCache, PlanKey, Profile, Target, plan_folder, precision_named
 from firewall.errors import EngineError, UsageError
 
 CONTENT = bytes(range(256)) * 8
@@ -65,6 +66,31 @@ def test_each_part_of_the_key_counts(cache: PlanCache, other: PlanKey) -> None:
     with pytest.raises(EngineError, match="for another key"):
         cache.load(other)
     assert cache.entries() == []
+
+
+def test_plans_of_before_there_were_frames_are_still_found(cache: PlanCache) -> None:
+    """A classifier's key and note are what they were in the first version that kept plans."""
+    path = store(cache, key())
+    assert path.stem == "abababababab-fp16-e98385c87ffe4109"
+    note = path.with_suffix(".json")
+    values = json.loads(note.read_text())
+    del values["key"]["frame"]
+    note.write_text(json.dumps(values))
+    assert cache.load(key()).key == key()
+
+
+def test_sizes_of_frames_are_part_of_the_key(cache: PlanCache) -> None:
+    """Other frames, another plan; of several the one for the largest; sizes that fall are refused."""
+    sizes = [FrameSizes(least=(32, 32), best=(64, 64), most=(most, 64)) for most in (64, 128, 96)]
+    keys = [key().model_copy(update={"frame": size}) for size in sizes]
+    assert len({each.name for each in [key(), *keys]}) == 4
+    for each in keys:
+        store(cache, each)
+    assert cache.find(keys[0].target).key == keys[1]
+    assert keys[1].shapes((-1, 3, -1, -1)) == [(1, 3, 32, 32), (4, 3, 64, 64), (8, 3, 128, 64)]
+    assert key().shapes((-1, 3, 48, 40)) == [(1, 3, 48, 40), (4, 3, 48, 40), (8, 3, 48, 40)]
+    with pytest.raises(ValueError, match="must not fall"):
+        FrameSizes(least=(32, 32), best=(64, 16), most=(64, 64))
 
 
 def test_a_changed_byte_is_found_out(cache: PlanCache) -> None:

@@ -26,7 +26,8 @@ from firewall.engines.tensorrt_engine import TensorRTEngine  # noqa: E402
 from firewall.errors import EngineError, UsageError  # noqa: E402
 from firewall.export.build_progress import interruptible  # noqa: E402
 from firewall.export.layers import Layer, check_precision, multiplying  # noqa: E402
-from firewall.export.tensorrt import Built, Wanted, build_plan, profile_of  # noqa: E402
+from firewall.export.networks import Wanted, profile_of  # noqa: E402
+from firewall.export.tensorrt import Built, build_plan  # noqa: E402
 from firewall.frame import Pixels  # noqa: E402
 from firewall.transforms import resize  # noqa: E402
 from tests.fake_cuda import FakeGpu, install_cuda  # noqa: E402

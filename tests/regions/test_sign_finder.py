@@ -19,6 +19,8 @@ from firewall.host.onnxruntime import ort
 from firewall.regions import build
 from firewall.regions.boxes import overlaps
 from firewall.regions.sign_finder import MOST_PIXELS, SignFinder
+from tests.fake_cuda import FakeGpu, install_cuda
+from tests.fake_tensorrt import install_tensorrt
 from tests.finders import HIGH, SPEC, WIDE, bundle_with_finder, finder_folder, red_finder, street
 from tests.fused_bundle import fused_bundle
 from tests.lab.in_process import lab
@@ -211,19 +213,25 @@ def test_the_finder_runs_on_the_device_that_was_asked_for_or_not_at_all(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Where ONNX Runtime has no GPU, cuda and tensorrt are refused in one line, never the processor in their place;
-    but with plans of TensorRT's own package, which hold the classifier alone, the finder is on the processor."""
+    with TensorRT's own package, too, if there is no plan or no GPU. What runs it is told."""
     bundle = bundle_with_finder(tmp_path / "bundle")
     monkeypatch.setattr(ort, "get_available_providers", lambda: [CPU])
     for device in ("cuda", "tensorrt"):
         for package in (False, True) if device == "cuda" else (False,):
-            for place in ("firewall.engines.sessions", "firewall.regions.sign_finder"):
+            for place in ("firewall.engines.sessions", "firewall.engines.frame_network"):
                 monkeypatch.setattr(f"{place}.has_tensorrt", lambda there=package: there)
             with pytest.raises(EngineError, match=f"device '{device}' can't be used") as caught:
                 build("signs", device=device, threads=1, bundle=bundle)
             assert "\n" not in str(caught.value)
-    monkeypatch.setattr("firewall.regions.sign_finder.has_tensorrt", lambda: True)
-    found = build("signs", device="tensorrt", threads=1, bundle=bundle)
-    assert isinstance(found, SignFinder) and found._session.get_providers() == [CPU]
+    assert build("signs", threads=1, bundle=bundle).networks == {"finder.onnx": CPU}
+    monkeypatch.setenv("FIREWALL_PLANS", str(tmp_path / "plans"))
+    install_tensorrt(monkeypatch)
+    monkeypatch.setattr("firewall.engines.frame_network.has_tensorrt", lambda: True)
+    for gpus, words in ((1, "finder.onnx of bundle .* there are no TensorRT plans in"), (0, "CUDA refuses")):
+        install_cuda(monkeypatch, FakeGpu(count=gpus))
+        with pytest.raises(EngineError, match=words) as caught:
+            build("signs", device="tensorrt", threads=1, bundle=bundle)
+        assert "\n" not in str(caught.value)
     with pytest.raises(UsageError, match="cpu, cuda, tensorrt"):
         build("signs", device="npu", threads=1, bundle=bundle)
 

@@ -60,8 +60,10 @@ class Reports:
         stages = {"regions": 0.0004, "classify": 0.006}
         return FrameReport(Frame(pixels, SOURCE, self.sequence, when), verdicts, stages, dropped, restarts)
 
-    def failure(self, detail: str = "the camera is gone", restarts: int = 0) -> FrameReport:
-        """A source that gave no frame."""
+    def failure(
+        self, detail: str = "the camera is gone", restarts: int = 0, *, reason: Reason = Reason.SOURCE_ERROR
+    ) -> FrameReport:
+        """A source that gave no frame that may be judged."""
         self.sequence += 1
-        verdict = Verdict(SOURCE, self.sequence, (0, 0, 0, 0), reason=Reason.SOURCE_ERROR, detail=detail)
+        verdict = Verdict(SOURCE, self.sequence, (0, 0, 0, 0), reason=reason, detail=detail)
         return FrameReport(None, [verdict], {}, 0, restarts)

@@ -92,6 +92,11 @@ def test_health(server: HttpServer, monitor: Monitor, reports: Reports) -> None:
     assert "drift" not in json.loads(body) and "unsigned" not in json.loads(body)
     monitor.set_bundle("b", unsigned=True)
     assert json.loads(fetch(server, "/v2/health/ready")[1])["unsigned"] is True
+    monitor.set_networks({"classifier.onnx": "TensorRT 11.4 fp16", "finder.onnx": "CPUExecutionProvider"})
+    assert json.loads(fetch(server, "/v2/health/ready")[1])["networks"] == {
+        "classifier.onnx": "TensorRT 11.4 fp16",
+        "finder.onnx": "CPUExecutionProvider",
+    }
     assert monitor.state()["unsigned"] is True
     monitor.set_drift(DriftState(spoken=True, since=3, property="label", values=9))
     status, body = fetch(server, "/v2/health/ready")

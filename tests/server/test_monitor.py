@@ -57,6 +57,32 @@ def test_ready_ends_when_a_live_source_falls_silent(clock: Clock, reports: Repor
     assert monitor.status()[0] == "guarding"
 
 
+@pytest.mark.parametrize(
+    ("reason", "word"),
+    [(Reason.CAMERA_FAULT, "camera fault"), (Reason.STALE, "stale"), (Reason.BAD_IMAGE, "source lost")],
+)
+def test_a_camera_that_gives_pictures_is_not_lost(clock: Clock, reports: Reports, reason: Reason, word: str) -> None:
+    """As long as a fault lasts its name is told, also long after the last good frame; not ready by then. Once the
+    reports end too, or the camera is gone, the source is lost; a frame ends it."""
+    monitor = watch(clock)
+    monitor.set_ready(True)
+    monitor.report(reports.frame(captured_at=clock.now))
+    for _ in range(40):
+        clock.now += 0.5
+        monitor.report(reports.failure("frozen: camera 0: it repeats one picture", reason=reason))
+        assert monitor.status() == (word, "frozen: camera 0: it repeats one picture")
+    assert not monitor.ready and monitor.state()["status"] == word
+    clock.now += 3.1
+    if word != "source lost":
+        assert monitor.status() == ("source lost", "no frame for more than 3 s")
+    monitor.report(reports.failure("the camera is gone"))
+    assert monitor.status() == ("source lost", "the camera is gone")
+    monitor.report(reports.failure("blank: camera 0: all black", reason=reason))
+    assert monitor.status() == (word, "blank: camera 0: all black")
+    monitor.report(reports.frame(captured_at=clock.now))
+    assert monitor.status()[0] == "guarding" and monitor.ready
+
+
 def test_silence_without_a_report_is_a_loss_too(clock: Clock, reports: Reports) -> None:
     """A loop that hangs reports nothing; the page must still tell."""
     monitor = watch(clock)

@@ -15,7 +15,8 @@ from firewall.decision.drift import DriftState
 from firewall.server import HttpServer, Monitor, create_app
 from firewall.verdict import Reason, Verdict
 from tests.browser import PATIENCE
-from tests.server.reports import Reports
+from tests.clock import Clock
+from tests.server.reports import SOURCE, Reports
 
 if TYPE_CHECKING:
     from playwright.sync_api import Browser, Page
@@ -119,6 +120,41 @@ def test_a_lost_source_is_told_and_its_old_picture_shows_no_boxes(
     expect(banner).to_be_hidden()
     expect(page.locator('.box[data-decision="release"]')).to_have_count(1)
     assert complaints == []
+
+
+@pytest.mark.parametrize(
+    ("reason", "kind", "word", "title"),
+    [
+        (Reason.CAMERA_FAULT, "camera", "Camera fault", "The camera has a fault."),
+        (Reason.STALE, "stale", "Old picture", "The camera shows an old picture."),
+    ],
+)
+def test_a_camera_fault_is_told_by_its_name_as_long_as_it_lasts(
+    page: Page, reports: Reports, complaints: list[str], clock: Clock, reason: Reason, kind: str, word: str, title: str
+) -> None:
+    """Not "source lost", also long after the last good frame: the camera is there. No box stays. Only when it gives
+    nothing any more it is lost, and a good frame ends it."""
+    monitor = Monitor(source=SOURCE, bundle="hand-made", live=True, stale_after=3.0, hung_after=1e9, clock=clock)
+    monitor.set_ready(True)
+    with HttpServer(create_app(monitor), "127.0.0.1", 0) as server:
+        monitor.report(reports.frame(captured_at=clock.now))
+        page.goto(server.url)
+        expect(page.locator(".box")).to_have_count(1)
+        for _ in range(10):
+            clock.now += 1.0
+            monitor.report(reports.failure("frozen: camera 0: it repeats one picture", reason=reason))
+        banner = page.locator(f'#banner[data-kind="{kind}"]')
+        expect(banner).to_contain_text(f"{title} frozen: camera 0: it repeats one picture.")
+        expect(page.locator("#status-word")).to_have_text(word)
+        expect(page.locator("#stage-note")).to_contain_text("This picture is old.")
+        expect(page.locator(".box")).to_have_count(0)
+        clock.now += 10.0
+        expect(page.locator("#status-word")).to_have_text("Source lost")
+        monitor.report(reports.frame(captured_at=clock.now))
+        expect(page.locator("#banner")).to_be_hidden()
+        expect(page.locator("#status-word")).to_have_text("Guarding")
+    # The server is gone then: what the browser says of that is no complaint about the page.
+    assert [line for line in complaints if "ERR_" not in line] == []
 
 
 def test_a_lost_connection_is_told_and_found_again(

@@ -13,6 +13,7 @@ import pytest
 from firewall.config import CaptureSettings
 from firewall.frame import Pixels
 from firewall.screening import Firewall
+from firewall.server import Monitor
 from firewall.service import Service
 from firewall.sinks import FrameReport
 from firewall.sources import Capture, End, Failure, parse
@@ -203,11 +204,15 @@ def drive(tmp_path: Path, demo_frames: list[Pixels]) -> Callable[[list[Pixels]],
 
 
 class Collector:
-    def __init__(self) -> None:
+    def __init__(self, monitor: Monitor) -> None:
         self.verdicts: list[Verdict] = []
+        self.statuses: list[tuple[str, str]] = []
+        self._monitor = monitor
 
     def report(self, report: FrameReport) -> None:
+        self._monitor.report(report)
         self.verdicts += report.verdicts
+        self.statuses.append(self._monitor.status())
 
     def close(self) -> None:
         pass
@@ -223,19 +228,24 @@ def test_a_faulty_camera_is_withheld_and_comes_back(
     fault: str, guard: Firewall, drive: Callable[[list[Pixels]], Path]
 ) -> None:
     """Through a video, the capture process and the service: each of the 8 bad frames and the 5 good ones after them is
-    withheld, with the reason, the kind and no label; then regions are judged again."""
+    withheld, with the reason, the kind and no label; then regions are judged again. The page names the fault."""
     bad = {
         "blank": np.full((120, 160, 3), 20, np.uint8),
         "blocked": noisy(shade(120, 160, 10, 120), 1),
         "over-exposed": noisy(np.full((120, 160, 3), 252.0), 2),
     }[fault]
-    collector = Collector()
+    monitor = Monitor(source="drive", bundle="fused", live=False)
+    monitor.set_ready(True)
+    collector = Collector(monitor)
     with Capture(parse(str(drive([bad] * 8))), CaptureSettings(open_timeout=20, read_timeout=20)) as capture:
         summary = Service(guard, capture, Whole(), [collector]).run()
     faulty = [verdict for verdict in collector.verdicts if verdict.reason is Reason.CAMERA_FAULT]
     assert [verdict.sequence for verdict in faulty] == list(range(6, 19)) and len(collector.verdicts) == 26
     assert all(not verdict.released and verdict.label is None for verdict in faulty)
     assert all(verdict.detail.startswith(f"{fault}: ") for verdict in faulty)
+    words = ["guarding"] * 6 + ["camera fault"] * 13 + ["guarding"] * 7
+    assert [word for word, _ in collector.statuses] == words
+    assert all(detail.startswith(f"{fault}: ") for word, detail in collector.statuses if word == "camera fault")
     line = faulty[0].line()
     assert line["decision"] == "withhold" and str(line["reason"]).startswith(f"camera fault: {fault}: ")
     assert summary.withheld["camera fault"] == 13 and summary.restarts == 0

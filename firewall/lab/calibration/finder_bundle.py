@@ -9,15 +9,11 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-import numpy.typing as npt
-import onnx
-
 from firewall.bundle import MANIFEST, Bundle, FinderSpec, load_bundle
 from firewall.bundle.onnx_bytes import Precision, precision_of
 from firewall.errors import DataError, UsageError
-from firewall.export.images import spread
-from firewall.export.precision import LEAST_IMAGES, to_float16, to_int8, with_whole_weights
+from firewall.export.finder_scales import delicate, read_frames
+from firewall.export.precision import to_float16, to_int8, with_whole_weights
 from firewall.frame import Pixels
 from firewall.lab.calibration.bundling import rewritten
 from firewall.regions.sign_finder import SignFinder
@@ -26,8 +22,6 @@ __all__ = ["FILE", "finder_in", "read_finder", "with_finder"]
 
 #: What the network is called in a bundle.
 FILE = "finder.onnx"
-#: Frames that say how large activations get in int8; each takes 13 MB.
-_SCALES_FROM = 48
 
 
 def with_finder(
@@ -87,32 +81,9 @@ def finder_in(
     if written == "fp32" and precision == "fp16":
         whole = to_float16(whole)
     elif written == "fp32" and precision == "int8":
-        kept = _delicate(whole)
-        whole = to_int8(whole, _read(frames, spec, content, what), target="cpu", kept=kept, averaged=True)
+        kept = delicate(whole)
+        whole = to_int8(whole, read_frames(frames, spec, content, what), target="cpu", kept=kept, averaged=True)
     return spec.model_copy(update={"precision": precision}), whole
-
-
-def _delicate(content: bytes) -> list[str]:
-    """Convolutions that lose most by 8 bits and cost little: the first two, which see the frame itself, and the last,
-    whose output holds scores and distances in one."""
-    names = [node.name for node in onnx.load_model_from_string(content).graph.node if node.op_type == "Conv"]
-    return [*names[:2], names[-1]] if len(names) > 8 else []
-
-
-def _read(frames: Sequence[Pixels], spec: FinderSpec, content: bytes, what: str) -> npt.NDArray[np.float32]:
-    """What the network reads for frames, float32 (N, 3, H, W), all filled up to the largest of them."""
-    if len(frames) < LEAST_IMAGES:
-        raise DataError(
-            f"int8 needs at least {LEAST_IMAGES} road frames to set its scales on, got {len(frames)}; name more with "
-            "--scenes"
-        )
-    finder = SignFinder(spec, content, what, threads=1)
-    read = [finder.read(frames[place])[0] for place in spread(range(len(frames)), _SCALES_FROM)]
-    height, width = (max(values.shape[side] for values in read) for side in (1, 2))
-    filled = np.zeros((len(read), 3, height, width), np.float32)
-    for target, values in zip(filled, read, strict=True):
-        target[:, : values.shape[1], : values.shape[2]] = values
-    return filled
 
 
 def read_finder(path: Path) -> tuple[FinderSpec, bytes]:

@@ -146,6 +146,57 @@ def test_each_frame_counts_for_what_it_is(run: tuple[dict[str, Any], str, Path])
     assert found["about"]["layout"] == "pack" and found["about"]["classes_by"] == "names"
 
 
+def in_layout(layout: str, scenes: Path, root: Path) -> Path:
+    """The frames of a pack as people keep them: GTSDB's folder with gt.txt, YOLO's, or COCO's."""
+    held = np.load(scenes)
+    images, labels = root / "images", root / "labels"
+    images.mkdir(parents=True)
+    labels.mkdir()
+    lines, listed, boxes = list[str](), list[dict[str, Any]](), list[dict[str, Any]]()
+    for number, row in enumerate(held["boxes"]):
+        blob = held["blob"][held["off"][number] : held["off"][number + 1]].tobytes()
+        name = f"{number:05d}.png"
+        ((root if layout == "gtsdb" else images) / name).write_bytes(blob)
+        width, height = Image.open(io.BytesIO(blob)).size
+        listed.append({"id": number, "file_name": name, "width": width, "height": height})
+        shares = list[str]()
+        for label, left, top, right, bottom in json.loads(row):
+            lines.append(f"{name};{left};{top};{right};{bottom};{label}")
+            wide, high = right - left + 1, bottom - top + 1
+            middle = (left + wide / 2) / width, (top + high / 2) / height
+            shares.append(f"{label} {middle[0]:.8f} {middle[1]:.8f} {wide / width:.8f} {high / height:.8f}")
+            box = {"id": len(boxes), "image_id": number, "category_id": label, "bbox": [left, top, wide, high]}
+            boxes.append(box)
+        if layout == "yolo":
+            (labels / f"{number:05d}.txt").write_text("\n".join(shares))
+    if layout == "gtsdb":
+        (root / "gt.txt").write_text("\n".join(lines) + "\n")
+    if layout == "coco":
+        kinds = [{"id": number, "name": name} for number, name in enumerate(CLASS_NAMES)]
+        (root / "scenes.json").write_text(json.dumps({"images": listed, "annotations": boxes, "categories": kinds}))
+        return root / "scenes.json"
+    return root
+
+
+@pytest.mark.parametrize("layout", ["gtsdb", "yolo", "coco"])
+def test_every_layout_gives_the_same_figures(
+    layout: str, scenes: Path, run: tuple[dict[str, Any], str, Path], tmp_path: Path
+) -> None:
+    """By the command, from the files of each: all that was found of the pack, by class and size too, and all that the
+    format promises, each rate with its interval."""
+    found, page = again(in_layout(layout, scenes, tmp_path / "scenes"), tmp_path / "work", "--threads", 1)
+    for changing in ("latency_ms", "about"):
+        assert set(found.pop(changing)) == set(run[0][changing])
+    assert found == {name: value for name, value in run[0].items() if name not in ("latency_ms", "about")}
+    assert set(found) >= {"frames", "signs", "found", "released_right", "released_wrong", "withheld", "phantoms"}
+    assert set(found) >= {"phantom_frames", "regions_a_frame", "by_class", "by_size"}
+    rates = [*found["found"].values(), found["phantom_frames"], found["released_right"], found["released_wrong"]]
+    for entry in (*found["by_class"].values(), *found["by_size"].values()):
+        rates += [value for value in entry.values() if isinstance(value, dict)]
+    assert len(rates) > 10 and all(set(rate) == RATE and len(rate["ci95"]) == 2 for rate in rates)
+    assert "<h2>Phantoms <small>2</small></h2>" in page
+
+
 def test_regions_are_those_of_the_edge(run: tuple[dict[str, Any], str, Path], drawn: list[Drawn]) -> None:
     """The rows hold what finder and firewall say of the very pixels, and the regions a frame follow from them."""
     found, _, work = run

@@ -1,0 +1,237 @@
+"""Which networks of a bundle become TensorRT plans: the classifier and the sign finder, each with what it needs."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+import numpy as np
+import numpy.typing as npt
+from pydantic import ValidationError
+
+from firewall.bundle import Bundle, FinderSpec
+from firewall.bundle.onnx_bytes import Precision
+from firewall.detectors import build as build_detector
+from firewall.engines import OnnxRuntimeNetwork
+from firewall.engines.device_memory import DeviceMemory
+from firewall.engines.frame_network import FrameNetwork, OnnxRuntimeFrames, TensorRTFrames
+from firewall.engines.loaded_plan import Tensors
+from firewall.engines.plan_cache import FrameSizes, Plan, Profile
+from firewall.engines.tensorrt_engine import TensorRTEngine
+from firewall.errors import BundleError, EngineError, UsageError
+from firewall.export.finder_scales import delicate, read_frames
+from firewall.export.precision import prepare, with_whole_weights
+from firewall.frame import Pixels
+from firewall.regions.finder_map import CHANNELS
+from firewall.regions.sign_finder import MOST_PIXELS, SignFinder
+from firewall.transforms import resize
+
+__all__ = ["NETWORKS", "NetworkName", "Subject", "Wanted", "profile_of", "subject_of"]
+
+NetworkName = Literal["classifier", "finder"]
+NETWORKS: tuple[NetworkName, ...] = ("classifier", "finder")
+
+Values = npt.NDArray[np.float32]
+
+#: Regions that a frame commonly has; a batch of them is classified before any sweep.
+_REGIONS = 16
+#: (height, width) that a finder's plan is fastest at, unless it is said: 1280x720, filled up.
+_COMMON_FRAME = (736, 1280)
+#: Longest side of a plan's frames, in pixels: every frame of at most MOST_PIXELS that is no longer than twice its
+#: height, or the other way round.
+_LONGEST_SIDE = int((2 * MOST_PIXELS) ** 0.5)
+#: Largest difference of the finder's map that is taken for rounding, as a share of its largest number; the mean has to
+#: stay below a tenth of it. On ONNX Runtime, real frames, the default finder: fp16 0.001, int8 0.26, mean 0.016.
+_ROUNDING: dict[Precision, float] = {"fp32": 2e-4, "fp16": 0.01, "int8": 0.5}
+
+
+@dataclass(frozen=True)
+class Wanted:
+    """What to build.
+
+    Attributes:
+        precision: What it computes in.
+        best: Batch sizes, None = of the bundle's sweep.
+        most: The largest batch size; None = that of the bundle's sweep.
+        images: Benign ones of any size (H, W, 3), to calibrate the classifier's int8.
+        kept: Nodes that stay in float32 there.
+        workspace: MiB that TensorRT may use while it builds, None = all that is free.
+        frames: Road frames (H, W, 3), to calibrate the finder's int8.
+        frame: (height, width) of the camera's frames, which the finder's plan is fastest at; None = 720 x 1280.
+    """
+
+    precision: Precision
+    best: int | None = None
+    most: int | None = None
+    images: Sequence[Pixels] = ()
+    kept: tuple[str, ...] = ()
+    workspace: int | None = None
+    frames: Sequence[Pixels] = ()
+    frame: tuple[int, int] | None = None
+
+
+@dataclass(frozen=True)
+class Subject:
+    """A network that a plan is to be built of.
+
+    Attributes:
+        file: Its name in the bundle.
+        content: The ONNX file.
+        tensors: What goes in and comes out.
+        profile: Batch sizes.
+        frame: Sizes of frames, if it reads whole frames.
+        values: Gives what it reads for benign images, for int8; None: there are none.
+        kept: Nodes that stay in float32 in int8.
+        averaged: As in `to_int8`.
+        check: Loads a plan on a GPU and tries it out; raises EngineError.
+    """
+
+    file: str
+    content: bytes
+    tensors: Tensors
+    profile: Profile
+    frame: FrameSizes | None
+    values: Callable[[], Values | None]
+    kept: tuple[str, ...]
+    averaged: bool
+    check: Callable[[Plan, DeviceMemory], None]
+
+
+def subject_of(bundle: Bundle, network: NetworkName, wanted: Wanted) -> Subject:
+    """A bundle's network, as something to build.
+
+    Args:
+        bundle: A verified bundle.
+        network: Which.
+        wanted: What to build of it.
+
+    Raises:
+        UsageError: For batch sizes or a frame that don't fit.
+        BundleError: If the bundle has no finder.
+        EngineError: If it can't be run on ONNX Runtime.
+    """
+    return _finder(bundle, wanted) if network == "finder" else _classifier(bundle, wanted)
+
+
+def profile_of(bundle: Bundle, best: int | None = None, most: int | None = None) -> Profile:
+    """Batch sizes of a classifier's plan.
+
+    Args:
+        bundle: A verified bundle.
+        best: None = the copies that the bundle's detectors have classified.
+        most: None = that, or the regions of a frame if those are more.
+
+    Raises:
+        UsageError: If they don't fit each other.
+    """
+    operations: set[str] = set()
+    for spec in bundle.manifest.detectors:
+        detector = build_detector(spec, lambda file: OnnxRuntimeNetwork(bundle.files[file], file, threads=1))
+        operations.update(detector.operations)
+    best = max(len(operations), 1) if best is None else best
+    most = max(best, _REGIONS) if most is None else most
+    try:
+        return Profile(best=best, most=most)
+    except ValidationError as error:
+        raise UsageError(
+            f"batch sizes of {best} at best and {most} at most don't fit; 1 <= best <= most <= 4096 is needed"
+        ) from error
+
+
+def _classifier(bundle: Bundle, wanted: Wanted) -> Subject:
+    spec = bundle.manifest.classifier
+
+    def values() -> Values | None:
+        if not wanted.images:
+            return None
+        sized = [resize(np.ascontiguousarray(image), spec.input.width, spec.input.height) for image in wanted.images]
+        return prepare(np.stack(sized), spec.input)
+
+    def check(plan: Plan, memory: DeviceMemory) -> None:
+        TensorRTEngine(bundle, plan, memory)  # it has to run, and to tell images apart
+
+    shape = (-1, 3, spec.input.height, spec.input.width)
+    return Subject(
+        file=spec.file,
+        content=bundle.files[spec.file],
+        tensors=Tensors(spec.input.name, shape, spec.output, (-1, len(spec.labels))),
+        profile=profile_of(bundle, wanted.best, wanted.most),
+        frame=None,
+        values=values,
+        kept=wanted.kept,
+        averaged=False,
+        check=check,
+    )
+
+
+def _finder(bundle: Bundle, wanted: Wanted) -> Subject:
+    spec = bundle.manifest.finder
+    if spec is None:
+        raise BundleError(f"bundle {bundle.path} has no sign finder to build; name --network classifier")
+    content, what = bundle.files[spec.file], f"{spec.file} of bundle {bundle.path}"
+    sizes = _sizes(spec, wanted.frame)
+
+    def values() -> Values | None:
+        return read_frames(wanted.frames, spec, content, what, option="--frames") if wanted.frames else None
+
+    def check(plan: Plan, memory: DeviceMemory) -> None:
+        network = TensorRTFrames(spec, content, plan, memory, CHANNELS)
+        SignFinder(spec, content, what, network=network)
+        reference = OnnxRuntimeFrames(spec, content, what)
+        for pixels in wanted.frames[:2] or _made_frames(spec):
+            _same(_map(reference, spec, pixels), _map(network, spec, pixels), plan.key.precision, spec.file)
+
+    return Subject(
+        file=spec.file,
+        content=content,
+        tensors=Tensors(spec.input, (-1, 3, -1, -1), spec.output, (-1, CHANNELS, -1, -1)),
+        profile=Profile(best=1, most=1),
+        frame=sizes,
+        values=values,
+        kept=delicate(with_whole_weights(content)) if wanted.precision == "int8" else (),
+        averaged=True,
+        check=check,
+    )
+
+
+def _sizes(spec: FinderSpec, frame: tuple[int, int] | None) -> FrameSizes:
+    """Sizes that a finder's plan takes, all of them multiples of what the network needs."""
+    step = spec.multiple
+    high, wide = (-(-side // step) * step for side in frame or _COMMON_FRAME)
+    if high * wide > MOST_PIXELS + step * (high + wide):
+        raise UsageError(
+            f"--frame {wide}x{high} is more than the finder looks at: larger frames are made smaller, to "
+            f"{MOST_PIXELS} pixels at most; name their size after that, or leave it out"
+        )
+    longest = -(-_LONGEST_SIDE // step) * step
+    return FrameSizes(least=(step, step), best=(high, wide), most=(max(high, longest), max(wide, longest)))
+
+
+def _made_frames(spec: FinderSpec) -> list[Pixels]:
+    """Two frames that are no road: blocks of colours, large and small."""
+    random = np.random.default_rng(0)
+    side = 8 * spec.multiple
+    return [
+        np.repeat(np.repeat(random.integers(0, 256, (side // block, side // block, 3), np.uint8), block, 0), block, 1)
+        for block in (spec.multiple, 4)
+    ]
+
+
+def _map(network: FrameNetwork, spec: FinderSpec, pixels: Pixels) -> Values:
+    """What a network says of a frame, float32 (1, 5, h, w)."""
+    finder = SignFinder(spec, b"", spec.file, network=network)
+    finder.find(pixels)  # any fault of the answer is an error here
+    return np.asarray(network.run(), np.float32)
+
+
+def _same(expected: Values, found: Values, precision: Precision, file: str) -> None:
+    scale = float(np.abs(expected).max())
+    apart = np.abs(expected.astype(np.float64) - found)
+    allowed = max(1e-3, _ROUNDING[precision] * scale)
+    if not (apart.max() <= allowed and apart.mean() <= allowed / 10):
+        raise EngineError(
+            f"the {precision} TensorRT plan of {file} says something else than ONNX Runtime: a number of its map "
+            f"differs by {apart.max():.3g}, {allowed:.3g} is allowed (mean {apart.mean():.3g}, {allowed / 10:.3g} is); "
+            "it isn't kept: try another precision"
+        )

@@ -1,0 +1,134 @@
+"""A TensorRT plan on a GPU: checked against what it should be, loaded, and run; what all networks on TensorRT share."""
+
+from __future__ import annotations
+
+import hashlib
+from dataclasses import dataclass, fields
+from typing import Any
+
+from firewall.engines.device_memory import DeviceMemory
+from firewall.engines.plan_cache import Plan, Target
+from firewall.engines.tensorrt_library import Journal, deserialize, open_tensorrt
+from firewall.errors import EngineError
+
+__all__ = ["LoadedPlan", "Tensors", "target_of"]
+
+Shape = tuple[int, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Tensors:
+    """What goes in and what comes out, float32 both; -1 stands for a side that is free.
+
+    Attributes:
+        input: Name of the input.
+        read: Its shape.
+        output: Name of the output.
+        given: Its shape.
+    """
+
+    input: str
+    read: Shape
+    output: str
+    given: Shape
+
+
+class LoadedPlan:
+    """A plan of a network with one input and one output. Use it from one thread at a time."""
+
+    def __init__(self, plan: Plan, wanted: Target, tensors: Tensors, memory: DeviceMemory, *, file: str) -> None:
+        """Load a plan; nothing is run yet.
+
+        Args:
+            plan: From a PlanCache, or just built.
+            wanted: The network, GPU and TensorRT that it has to be of.
+            tensors: What the bundle says of the network.
+            memory: The GPU, and the stream that everything is queued on.
+            file: The network's file, for messages.
+
+        Raises:
+            EngineError: If it is a plan of something else, or TensorRT refuses it.
+        """
+        library = open_tensorrt()
+        self.plan, self.memory, self.tensors = plan, memory, tensors
+        self.what = f"the {plan.key.precision} TensorRT plan of {file}"
+        self._check_key(wanted)
+        memory.activate()
+        self._journal = Journal(library)
+        # The runtime has to outlive its engine, and the engine its context.
+        self._runtime, self._engine = deserialize(library, self._journal, plan.content, self.what)
+        self._check_tensors(library)
+        self._context = self._engine.create_execution_context()
+        if self._context is None:
+            raise EngineError(
+                f"{self.what} gets no memory to run in ({self._journal.told()}); free some, or build it "
+                "with a smaller --max-batch or --frame"
+            )
+
+    def execute(self, shape: Shape, source: int, answer: int) -> None:
+        """Queue one run on `memory.stream`.
+
+        Args:
+            shape: Of the input this time.
+            source: Where it lies in device memory.
+            answer: Where the output is to lie there.
+
+        Raises:
+            EngineError: If TensorRT refuses; what fails later is told by `memory.wait`.
+        """
+        context = self._context
+        queued = (
+            context.set_input_shape(self.tensors.input, shape)
+            and context.set_tensor_address(self.tensors.input, source)
+            and context.set_tensor_address(self.tensors.output, answer)
+            and context.execute_async_v3(self.memory.stream)
+        )
+        if not queued:
+            first = f"{shape[0]} images" if self.plan.key.frame is None else f"an input of shape {shape}"
+            raise EngineError(f"{self.what} failed on {first}: {self._journal.told()}")
+
+    def close(self) -> None:
+        """Free what the plan holds; it can't be run after. The memory is its owner's to close."""
+        del self._context, self._engine, self._runtime
+
+    def _check_key(self, here: Target) -> None:
+        there = self.plan.key.target
+        wrong = [field.name for field in fields(Target) if getattr(there, field.name) != getattr(here, field.name)]
+        if wrong:
+            told = ", ".join(f"{name} {getattr(there, name)!r} instead of {getattr(here, name)!r}" for name in wrong)
+            raise EngineError(
+                f"{self.what} was built for {told}; it is not loaded: build it with 'firewall export tensorrt'"
+            )
+
+    def _check_tensors(self, library: Any) -> None:
+        engine, tensors = self._engine, self.tensors
+        found = {}
+        for index in range(engine.num_io_tensors):
+            name = engine.get_tensor_name(index)
+            side = "input" if engine.get_tensor_mode(name) == library.TensorIOMode.INPUT else "output"
+            kind = "float32" if engine.get_tensor_dtype(name) == library.DataType.FLOAT else "another type"
+            found[name] = (side, kind, tuple(engine.get_tensor_shape(name)))
+        expected = {
+            tensors.input: ("input", "float32", tensors.read),
+            tensors.output: ("output", "float32", tensors.given),
+        }
+        if found != expected:
+            raise EngineError(f"{self.what} has {found}; its bundle says {expected}")
+        shapes = [tuple(map(int, shape)) for shape in engine.get_tensor_profile_shape(tensors.input, 0)]
+        if shapes != self.plan.key.shapes(tensors.read):
+            batches = self.plan.key.frame is None
+            sizes = f"batches of {tuple(shape[0] for shape in shapes)}" if batches else f"frames of {shapes}"
+            raise EngineError(f"{self.what} takes {sizes}, not those of its key")
+
+
+def target_of(content: bytes, output: str, version: str, memory: DeviceMemory) -> Target:
+    """A network on this GPU and this TensorRT.
+
+    Args:
+        content: The ONNX file, as the bundle has it.
+        output: Name of the output that counts.
+        version: Of the package tensorrt.
+        memory: The GPU.
+    """
+    digest = hashlib.sha256(content).hexdigest()
+    return Target(digest, output, version, memory.name, memory.compute_capability)
