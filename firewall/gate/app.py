@@ -5,7 +5,8 @@ from __future__ import annotations
 import logging
 import secrets
 import time
-from collections.abc import Awaitable, Callable, Iterable
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from typing import Any
 
 from prometheus_client import CONTENT_TYPE_LATEST
@@ -60,10 +61,21 @@ def create_app(gate: Gate, *, host: str = "127.0.0.1", names: Iterable[str] = ()
     app = Starlette(
         routes=routes,
         middleware=[Middleware(Guard, names=HostNames(host, names))],
+        lifespan=_closing(gate),
         exception_handlers={404: _no_such_page, 405: _no_such_method, Exception: _failed},
     )
     app.router.redirect_slashes = False
     return app
+
+
+def _closing(gate: Gate) -> Callable[[Starlette], AbstractAsyncContextManager[None]]:
+    @asynccontextmanager
+    async def lifespan(_: Starlette) -> AsyncIterator[None]:
+        yield
+        if gate.upstream is not None:
+            gate.upstream.close()
+
+    return lifespan
 
 
 def create_metrics_app(gate: Gate, *, host: str = "127.0.0.1", names: Iterable[str] = ()) -> Starlette:

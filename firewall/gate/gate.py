@@ -67,6 +67,10 @@ class Labeller(Protocol):
         """One class for each image, 0-based. Raises Refusal."""
         ...
 
+    def close(self) -> None:
+        """Close what is kept open, in the event loop."""
+        ...
+
 
 class Gate:
     """What the endpoints share."""

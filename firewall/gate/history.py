@@ -35,7 +35,6 @@ HASHES = 50
 _COMMON = 25
 _WINDOW = 20  # values in a window, the paper's for small images
 _STEP = 50  # brightness levels that become one, the paper's
-_MOST_IMAGES = 4096
 _LONGEST = 600.0  # seconds that an image is remembered
 _MOST_NAMED = 5
 
@@ -100,6 +99,7 @@ class History:
         *,
         after: int,
         withhold: bool = False,
+        most: int = 4096,
         near: Callable[[], None] = lambda: None,
         report: Callable[[], None] = lambda: None,
         clock: Callable[[], float] = time.monotonic,
@@ -111,12 +111,13 @@ class History:
             after: A series of so many near-identical images within ten minutes is reported.
             withhold: Whether the images of a reported series are withheld, as `suspicious`: the one who probes doesn't
                 learn that it was noticed.
+            most: How many images are remembered.
             near: Called for each near-identical image.
             report: Called for each series that is reported, beside the line in the log.
             clock: Seconds.
         """
         self._size, self._after, self._withhold = size, after, withhold
-        self._near, self._report, self._clock = near, report, clock
+        self._most, self._near, self._report, self._clock = most, near, report, clock
         self._secret: Hashes = np.frombuffer(secrets.token_bytes(8 * (_WINDOW + 2)), np.uint64) | np.uint64(1)
         self._digest_key = secrets.token_bytes(16)
         self._images: deque[_Image] = deque()
@@ -152,7 +153,7 @@ class History:
         digest = blake2b(image.tobytes(), key=self._digest_key, digest_size=16).digest()
         hashes = fingerprint(image, self._secret)
         before = self._nearest(hashes)
-        series = _Series() if before is None else before.series
+        series = before or _Series()
         if before is not None and not self._digests[digest]:
             self._near()
             series.times.append(now)
@@ -172,16 +173,22 @@ class History:
         self._remember(_Image(self._count, now, digest, hashes, series))
         return series.reported
 
-    def _nearest(self, hashes: Hashes) -> _Image | None:
-        """The image before that shares most, if it shares enough."""
-        if not len(hashes):
+    def _nearest(self, hashes: Hashes) -> _Series | None:
+        """The series that shares most with the image, if it shares enough.
+
+        A series is asked and not each of its images: what the first and the tenth have in common is noted for the tenth
+        alone.
+        """
+        numbers = [number for each in hashes.tolist() if (number := self._newest.get(each)) is not None]
+        shared = Counter(id(self._by_number[number].series) for number in numbers)
+        if not shared:
             return None
-        counted = Counter(number for each in hashes.tolist() if (number := self._newest.get(each)) is not None)
-        if not counted:
-            return None
-        ((number, common),) = counted.most_common(1)
+        ((_, common),) = shared.most_common(1)
         # A plain image has few different windows: then half of those it has.
-        return self._by_number[number] if common > min(_COMMON, len(hashes) // 2) else None
+        if common <= min(_COMMON, len(hashes) // 2):
+            return None
+        found = (self._by_number[number].series for number in numbers)
+        return max(found, key=lambda series: shared[id(series)])
 
     def _remember(self, image: _Image) -> None:
         self._count += 1
@@ -190,7 +197,7 @@ class History:
         self._digests[image.digest] += 1
         for each in image.hashes.tolist():
             self._newest[each] = image.number
-        if len(self._images) > _MOST_IMAGES:
+        if len(self._images) > self._most:
             self._drop()
 
     def _forget(self, now: float) -> None:

@@ -136,6 +136,10 @@ class Upstream:
         """The model's name."""
         return self._name
 
+    def close(self) -> None:
+        """Close what is kept open, in the event loop."""
+        self._client.close()
+
     async def ready(self) -> bool:
         """Whether the server says that the model is ready, and its metadata can be used. Believed for a second."""
         async with self._asking:

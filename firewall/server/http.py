@@ -136,7 +136,7 @@ class HttpServer:
             http=cast("type[asyncio.Protocol]", partial(Connection, limits=self._limits)),
             loop="asyncio",
             ws="none",
-            lifespan="off",
+            lifespan="on",
             log_config=None,
             log_level=logging.CRITICAL,
             access_log=False,
