@@ -101,7 +101,8 @@ class _Endpoints:
         return _json({"ready": ready}, 200 if ready else 503)
 
     async def openapi(self, _: Request) -> Response:
-        return _json(description(), 200)
+        gate = self._gate
+        return _json(description(gate.model, () if gate.upstream else (gate.version,)), 200)
 
     async def server(self, request: Request) -> Response:
         async def answer() -> Response:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 from firewall.gate.protocol import HEADER_LENGTH, OUTPUTS
@@ -15,8 +15,14 @@ _ALWAYS = (Code.UNAUTHORIZED, Code.NOT_FOUND, Code.METHOD_NOT_ALLOWED, Code.FAIL
 _UPSTREAM = tuple(code for code in Code if code.text.startswith("upstream_"))
 
 
-def description() -> dict[str, Any]:
-    """The description, ready for JSON."""
+def description(model: str | None = None, versions: Sequence[str] = ()) -> dict[str, Any]:
+    """The description, ready for JSON.
+
+    Args:
+        model: The only model that is served; None: any.
+        versions: Its versions, if they are known.
+    """
+    known = {"model": [model] if model else [], "version": list(versions)}
     paths: dict[str, Any] = {
         "/v2": {"get": _get("Name and version of the server", "Server", ())},
         "/v2/health/live": {"get": _get("Whether the gate runs", "Live", (), down="Live", known=())},
@@ -27,7 +33,15 @@ def description() -> dict[str, Any]:
         ("/v2/models/{model}", ["model"]),
         ("/v2/models/{model}/versions/{version}", ["model", "version"]),
     ):
-        named = [{"name": each, "in": "path", "required": True, "schema": {"type": "string"}} for each in parameters]
+        named = [
+            {
+                "name": each,
+                "in": "path",
+                "required": True,
+                "schema": {"type": "string", **({"enum": known[each]} if known[each] else {})},
+            }
+            for each in parameters
+        ]
         paths[path] = {"parameters": named, "get": _get("What the model takes and gives", "Model", _UPSTREAM)}
         paths[f"{path}/ready"] = {
             "parameters": named,
