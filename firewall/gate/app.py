@@ -102,7 +102,7 @@ class _Endpoints:
 
     async def openapi(self, _: Request) -> Response:
         gate = self._gate
-        return _json(description(gate.model, () if gate.upstream else (gate.version,)), 200)
+        return _json(description(gate.model, () if gate.upstream else await gate.versions()), 200)
 
     async def server(self, request: Request) -> Response:
         async def answer() -> Response:
@@ -178,7 +178,8 @@ class _Endpoints:
                     if len(images) > 1:
                         self._gate.rates.take(client, len(images) - 1)
                     answers = await self._gate.answers(images, client, arrived)
-            return self._answered(asked, identity, answers)
+                    version = next(iter(await self._gate.versions()), "")
+            return self._answered(asked, identity, answers, version)
         except Refusal as refusal:
             code = refusal.code.text
             return _refused(refusal, refusal.request_id or identity)
@@ -207,13 +208,13 @@ class _Endpoints:
 
         return await gate.judged(work, arrived + gate.limits.time)
 
-    def _answered(self, asked: Asked, identity: str, answers: list[ImageAnswer]) -> Response:
+    def _answered(self, asked: Asked, identity: str, answers: list[ImageAnswer], version: str) -> Response:
         withheld = [each for each in answers if each.label is None]
         if withheld and not asked.partial:
             many = f"{len(withheld)} of {len(answers)} labels are" if len(answers) > 1 else "the label is"
             raise Refusal(Code.WITHHELD, f"{many} withheld: {withheld[0].reason}", images=answers, request_id=identity)
         parameters = {"unsigned": True} if self._gate.judge.guard.bundle.unsigned else {}
-        body, headers = answer_body(self._gate.model, self._gate.version, identity, asked, answers, parameters)
+        body, headers = answer_body(self._gate.model, version, identity, asked, answers, parameters)
         return Response(body, 200, {**headers, "Cache-Control": "no-store"})
 
 

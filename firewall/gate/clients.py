@@ -54,7 +54,7 @@ class Tokens:
                     f"{named}: line {number} holds no token: at least {_SHORTEST_TOKEN} characters of ASCII without "
                     f"space, after the client's name and a space if it has one; {_MAKE}"
                 )
-            self._names[sha256(token.encode()).digest()] = words[0] if len(words) == 2 else f"token {number}"
+            self._names[sha256(token.encode()).digest()] = _plain(words[0]) if len(words) == 2 else f"token {number}"
         if not self._names:
             raise UsageError(f"{named} holds no token; {_MAKE}")
 
@@ -92,8 +92,13 @@ def client_of(request: Request, tokens: Tokens | None) -> str:
     certificate = connection.transport.get_extra_info("peercert")
     if certificate:
         names = [value for part in certificate.get("subject", ()) for key, value in part if key == "commonName"]
-        return f"certificate {names[0] if names else certificate.get('serialNumber', '')}"
+        return f"certificate {_plain(names[0] if names else certificate.get('serialNumber', ''))}"
     return network(request.client.host) if request.client else "nobody"
+
+
+def _plain(name: str) -> str:
+    """A certificate's name as one word of a log line."""
+    return "".join(each if each.isprintable() and not each.isspace() else "_" for each in name[:64])
 
 
 def is_loopback(host: str) -> bool:

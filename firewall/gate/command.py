@@ -94,8 +94,9 @@ def gate(settings: GateSettings, say: Callable[[str], None]) -> None:
                 raise UsageError(f"{option} is for a gate with --upstream URL; name the upstream too")
     elif settings.model is None:
         raise UsageError("--upstream needs --model NAME: which of its models is guarded")
-    if settings.model is not None and not (settings.model.isprintable() and 1 <= len(settings.model) <= _MOST_NAME):
-        raise UsageError(f"{settings.model!r} is no name of a model; give 1 to {_MOST_NAME} printable characters")
+    name = settings.model
+    if name is not None and not (name.isprintable() and 1 <= len(name) <= _MOST_NAME and "/" not in name):
+        raise UsageError(f"{name!r} is no name of a model; give 1 to {_MOST_NAME} printable characters without /")
     floats: Floats = _chosen("--floats", settings.floats, FLOATS)
     layout = (
         None if settings.upstream_layout is None else _chosen("--upstream-layout", settings.upstream_layout, _LAYOUTS)

@@ -104,7 +104,7 @@ class Gate:
         self.bodies = Bodies(self.limits.body, self.limits.bodies)
         self.metrics.in_hand(lambda: self.places.taken)
         manifest = judge.guard.bundle.manifest
-        self.labels, self.version = manifest.classifier.labels, str(manifest.version)
+        self.labels, self._version = manifest.classifier.labels, str(manifest.version)
 
     async def input(self) -> dict[str, Any]:
         """Name, datatype and shape of the input."""
@@ -116,7 +116,7 @@ class Gate:
     async def versions(self) -> list[str]:
         """The versions that a client may name."""
         if self.upstream is None:
-            return [self.version]
+            return [self._version]
         return [str(each) for each in (await self.upstream.metadata()).get("versions", [])]
 
     async def ready(self) -> bool:

@@ -196,6 +196,8 @@ def test_rates_forget_clients_that_came_long_ago() -> None:
         (["--token", "/nowhere/token"], "can't read --token"),
         (["--withhold-probing", "--probing-after", "0"], "needs --probing-after"),
         (["--model", ""], "is no name of a model"),
+        (["--model", "a/b"], "is no name of a model"),
+        (["--metrics", "x"], "no address for --metrics"),
         (["--bundle", "/nowhere"], "/nowhere"),
     ],
 )
