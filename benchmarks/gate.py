@@ -5,7 +5,7 @@
 
 All four run at the same time, each in a process of its own with the bundle's classifier on one thread, and are asked in
 turn, some requests each, so that a busy machine slows all of them. Before that, MLServer's labels and the gate's are
-compared on every image. The images are the demo's signs at the classifier's size, benign and attacked. MLServer takes
+compared on every image. One client also asks the firewall in the benchmark's own process. The images are the demo's signs at the classifier's size, benign and attacked. MLServer takes
 JSON only; the gate is asked in both forms. p99 needs 662 requests.
 """
 
@@ -29,6 +29,7 @@ from urllib.parse import urlsplit
 import numpy as np
 from machine import machine
 
+from firewall import Firewall
 from firewall.bundle import load_bundle
 from firewall.demo.source import DemoReader, truth
 from firewall.frame import Pixels
@@ -54,7 +55,7 @@ def main() -> None:
         alone = stack.enter_context(gate())
         before = stack.enter_context(gate("--upstream", mlserver, "--model", "pixels"))
         name = bundle.manifest.name
-        subjects = {
+        subjects: dict[str, Asker | Direct] = {
             "MLServer alone, JSON": Asker(mlserver, "pixels", "input", binary=False),
             "gate, JSON": Asker(alone, name, "image", binary=False),
             "gate, binary": Asker(alone, name, "image", binary=True),
@@ -62,7 +63,9 @@ def main() -> None:
         }
         result: dict[str, Any] = {"machine": machine(), "images": len(images), **compare(subjects, images), "rows": []}
         for clients in (int(each) for each in arguments.clients.split(",")):
-            result["rows"] += timed(subjects, images, arguments.requests, clients)
+            # A firewall is for one thread at a time.
+            asked = {**subjects, "verdict, no HTTP": Direct()} if clients == 1 else subjects
+            result["rows"] += timed(asked, images, arguments.requests, clients)
         result["machine"]["load_after"] = os.getloadavg()[0]
     for row in result["rows"]:
         print(json.dumps(row))  # noqa: T201 - a program that prints
@@ -130,7 +133,36 @@ class Asker:
         return answer.status, json.loads(answer.read())
 
 
-def compare(subjects: dict[str, Asker], images: list[Pixels]) -> dict[str, int]:
+class Direct:
+    """The firewall in this process, as if it were a server: what a gate's answer costs without HTTP."""
+
+    def __init__(self) -> None:
+        self._guard = Firewall.load("default", threads=1)
+
+    def connected(self) -> NoConnection:
+        """Nothing that would have to be closed."""
+        return NoConnection()
+
+    def request(self, image: Pixels) -> Pixels:
+        """The image."""
+        return image
+
+    def ask(self, _: Any, request: Pixels) -> tuple[int, Any]:
+        """The status that a gate would answer."""
+        return 200 if self._guard.screen(request).released else 422, None
+
+
+class NoConnection:
+    """Stands for one."""
+
+    def connect(self) -> None:
+        """Nothing to do."""
+
+    def close(self) -> None:
+        """Nothing to do."""
+
+
+def compare(subjects: dict[str, Any], images: list[Pixels]) -> dict[str, int]:
     """How many images each releases; ends the program where two labels differ that should be the same."""
     labels: dict[str, list[int | None]] = {}
     for name, asker in subjects.items():
@@ -154,7 +186,7 @@ def compare(subjects: dict[str, Asker], images: list[Pixels]) -> dict[str, int]:
     return {"released": sum(label is not None for label in labels[gates[0]])}
 
 
-def timed(subjects: dict[str, Asker], images: list[Pixels], requests: int, clients: int) -> list[dict[str, Any]]:
+def timed(subjects: dict[str, Any], images: list[Pixels], requests: int, clients: int) -> list[dict[str, Any]]:
     """A row for each server."""
     prepared = {name: [asker.request(image) for image in images] for name, asker in subjects.items()}
     times: dict[str, list[float]] = {name: [] for name in subjects}
@@ -190,9 +222,7 @@ def timed(subjects: dict[str, Asker], images: list[Pixels], requests: int, clien
     return rows
 
 
-def _turn(
-    asker: Asker, requests: list[tuple[bytes, dict[str, str]]], first: int, count: int, times: list[float]
-) -> None:
+def _turn(asker: Any, requests: list[Any], first: int, count: int, times: list[float]) -> None:
     connection = asker.connected()
     connection.connect()
     for number in range(count):

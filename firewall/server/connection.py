@@ -89,8 +89,9 @@ class Connection(H11Protocol):
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         """Take it in, and send another one away if there are too many."""
         super().connection_made(transport)
-        # Told of every byte that the system doesn't take, so that no more than one piece of an answer waits here.
-        transport.set_write_buffer_limits(high=0)
+        # Told of every byte that the system doesn't take, so that no more than one piece of an answer waits here. With
+        # TLS, asyncio counts from the limit itself: 0 would mean that even nothing is too much.
+        transport.set_write_buffer_limits(high=1 if transport.get_extra_info("sslcontext") else 0, low=0)
         self.address = network(self.client[0] if self.client else "")
         self._settle()
         self._make_room()

@@ -27,6 +27,7 @@ from firewall.gate.clients import Rates, Tokens, is_loopback, tls_context
 from firewall.gate.judge import Judge
 from firewall.gate.refusal import Refusal
 from tests.gate.asking import MODEL, ask, infer, make_gate, plain, request_of, served
+from tests.server.wire import dial, is_closed
 
 TOKEN = "0123456789abcdef0123456789abcdef"
 
@@ -138,8 +139,11 @@ def test_mutual_tls_lets_in_whose_certificate_is_signed(judge: Judge, tmp_path: 
                 context.load_cert_chain(tmp_path / f"{name}.pem", tmp_path / f"{name}.key")
             connection = http.client.HTTPSConnection("127.0.0.1", port, context=context, timeout=60)
             with contextlib.closing(connection):
-                connection.request("POST", f"/v2/models/{MODEL}/infer", json.dumps(request_of(benign_sign)))
-                return connection.getresponse().status
+                for _ in range(3):  # a connection that stays open is answered again and again
+                    connection.request("POST", f"/v2/models/{MODEL}/infer", json.dumps(request_of(benign_sign)))
+                    answer = connection.getresponse()
+                    answer.read()
+                return answer.status
 
         assert asked("client") == 200
         for name in (None, "other"):
@@ -226,3 +230,12 @@ def test_the_command_answers_until_it_is_stopped(tmp_path: Path, benign_sign: Pi
             connection.close()
         process.send_signal(signal.SIGTERM)
         assert process.wait(60) == 0
+
+
+def test_who_agrees_on_no_tls_is_let_go(judge: Judge, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A connection without a handshake is none that the other limits count, so it has a limit of its own."""
+    make_certificates(tmp_path)
+    monkeypatch.setattr("firewall.server.http._HANDSHAKE", 0.3)
+    tls = tls_context(tmp_path / "server.pem", tmp_path / "server.key", None)
+    with served(make_gate(judge), tls=tls) as server, dial(server) as client:
+        assert is_closed(client)
