@@ -5,8 +5,9 @@
 
 All four run at the same time, each in a process of its own with the bundle's classifier on one thread, and are asked in
 turn, some requests each, so that a busy machine slows all of them. Before that, MLServer's labels and the gate's are
-compared on every image. One client also asks the firewall in the benchmark's own process. The images are the demo's signs at the classifier's size, benign and attacked. MLServer takes
-JSON only; the gate is asked in both forms. p99 needs 662 requests.
+compared on every image. One client also asks the firewall in the benchmark's own process. The images are the demo's
+signs at the classifier's size, benign and attacked. MLServer takes JSON only; the gate is asked in both forms. p99
+needs 662 requests.
 """
 
 from __future__ import annotations
