@@ -65,10 +65,12 @@ def main() -> None:
     guard = Firewall.load("default", threads=1)
     spec = guard.bundle.manifest.classifier.input
     size = (spec.width, spec.height)
-    pack = np.load(arguments.data / "gtsrb_train_orig.npz", allow_pickle=False)
-    order = np.lexsort((pack["frame"], pack["track"]))
-    kept = np.unique(pack["track"])[:: max(1, len(np.unique(pack["track"])) // arguments.tracks)]
-    order = order[np.isin(pack["track"][order], kept)]
+    with np.load(arguments.data / "gtsrb_train_orig.npz", allow_pickle=False) as file:
+        pack = dict(file)
+    track = pack["label"].astype(np.int64) * 1000 + pack["track"]  # they are numbered in each class
+    order = np.lexsort((pack["frame"], track))
+    there = np.unique(track)
+    order = order[np.isin(track[order], there[:: max(1, len(there) // arguments.tracks)])]
     frames = [decoded(pack["blob"], *pack["off"][index : index + 2]) for index in order]
     chosen = np.linspace(0, len(frames) - 1, arguments.images).astype(int)
     attacks = {
@@ -80,7 +82,7 @@ def main() -> None:
         "machine": machine(),
         "after": _AFTER,
         "attacks": rows,
-        "tracks": tracks(frames, pack["track"][order], size),
+        "tracks": tracks(frames, track[order], size),
     }
     print(json.dumps(result, indent=1))  # noqa: T201 - a program that prints
     if arguments.json:
