@@ -26,7 +26,7 @@ AARCH64_PACKAGES := g++-aarch64-linux-gnu qemu-user-static
 NEEDS := Debian, Ubuntu, JetPack: apt-get install python3 python3-venv python3-dev g++ make
 
 .DEFAULT_GOAL := help
-.PHONY: help serve test unit-test coverage mutation lint docs format native-test cuda-test cuda-check gpu-check gpu-there aarch64-test bench bundle bundle-install wheel wheels clean debian-packages aarch64-packages
+.PHONY: help serve test unit-test mlserver coverage mutation lint docs format native-test cuda-test cuda-check gpu-check gpu-there aarch64-test bench bundle bundle-install wheel wheels clean debian-packages aarch64-packages
 # A recipe that fails leaves no stamp behind.
 .DELETE_ON_ERROR:
 
@@ -48,8 +48,19 @@ unit-test: | coverage
 debian-packages: | aarch64-packages  # one apt-get at a time
 endif
 
-unit-test: $(VENV)/.dev debian-packages  ## pytest alone: make unit-test PYTEST_ARGS="-k policy"
+unit-test: $(VENV)/.dev debian-packages mlserver  ## pytest alone: make unit-test PYTEST_ARGS="-k policy"
 	$(BIN)/python -m pytest $(PYTEST_WORKERS) $(if $(filter test,$(MAKECMDGOALS)),$(COVERED:%=--ignore=%)) $(PYTEST_ARGS)
+
+# A model server for the gate's tests. Its versions of Starlette and protobuf are not ours, so it stands beside .venv.
+mlserver: | $(VENV)/.dev  ## MLServer in build/mlserver, for the tests of the gate
+	@cmp -s tests/gate/mlserver_model/requirements.txt build/mlserver/.installed || { \
+		echo "Installing MLServer into build/mlserver, for the tests of the gate ..." >&2; \
+		rm -rf build/mlserver && mkdir -p build && $(BIN)/python -m venv build/mlserver && \
+		PIP_DISABLE_PIP_VERSION_CHECK=1 build/mlserver/bin/python -m pip install -qq --only-binary=:all: \
+			-r tests/gate/mlserver_model/requirements.txt && \
+		cp tests/gate/mlserver_model/requirements.txt build/mlserver/.installed; } || { \
+		echo "Not installed: MLServer. Skipped without it: the tests of the gate with a real upstream." >&2; \
+		$(if $(CI)$(filter mlserver,$(MAKECMDGOALS)),exit 1,exit 0); }
 
 # Part of `make test`, which leaves these tests out of unit-test then: none runs twice.
 coverage: $(VENV)/.dev debian-packages  ## every line and branch of screening, decision, bundle and sinks is run by their own tests

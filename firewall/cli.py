@@ -20,6 +20,7 @@ from firewall.bench.cli import bench_app
 from firewall.bundle.cli import AllowUnsigned, TrustedKeys, bundle_app
 from firewall.device.cli import device_app
 from firewall.errors import EngineError, FirewallError, ImageError, MissingExtraError, UsageError
+from firewall.gate.cli import gate_command
 from firewall.host.output import close_output, json_text, open_standard_streams, print_line, readable
 
 if TYPE_CHECKING:
@@ -286,6 +287,9 @@ def screen(
         raise typer.Exit(1)
 
 
+app.command()(gate_command(_say))
+
+
 def _patches(area: float) -> PatchSpec:
     from firewall.bundle import PatchSpec
 
@@ -308,13 +312,18 @@ def doctor(
 
 
 @app.command()
-def schema(what: Annotated[str, typer.Argument(metavar="verdict", help="What the schema is of.")]) -> None:
-    """Print the JSON Schema of what the firewall writes: 'firewall schema verdict' is that of a verdict line."""
+def schema(what: Annotated[str, typer.Argument(metavar="verdict|gate", help="What the schema is of.")]) -> None:
+    """Print the JSON Schema of a verdict line ('verdict'), or the OpenAPI description of the gate ('gate')."""
+    from firewall.gate.openapi import description
     from firewall.verdict import verdict_schema
 
-    if what != "verdict":
-        raise UsageError(f"there is no schema of {what!r}; 'firewall schema verdict' prints that of a verdict line")
-    print_line(json_text(verdict_schema(), indent=2))
+    schemas = {"verdict": verdict_schema, "gate": description}
+    if what not in schemas:
+        raise UsageError(
+            f"there is no schema of {what!r}; 'firewall schema verdict' prints that of a verdict line, 'firewall "
+            "schema gate' the gate's"
+        )
+    print_line(json_text(schemas[what](), indent=2))
 
 
 @audit_app.callback()

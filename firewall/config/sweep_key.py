@@ -2,10 +2,7 @@
 
 from __future__ import annotations
 
-import os
-import stat
-from pathlib import Path
-
+from firewall.config.secret import named_secret, read_secret
 from firewall.errors import UsageError
 
 __all__ = ["LEAST_BYTES", "check_sweep_key", "read_sweep_key"]
@@ -56,36 +53,5 @@ def read_sweep_key(where: str) -> bytes:
     Raises:
         UsageError: If there is none, others may read or replace it, or it is no key (`check_sweep_key`).
     """
-    if where.startswith("env:"):
-        name = where.removeprefix("env:")
-        value = os.environ.get(name)
-        if not name or value is None:
-            raise UsageError(
-                f"--sweep-key {where}: there is no environment variable {name!r}; set it, or name a file with the key"
-            )
-        content, what = os.fsencode(value), f"the sweep key in the environment variable {name}"
-    else:
-        content, what = _read(Path(where)), f"the sweep key in {where}"
-    return check_sweep_key(content.removesuffix(b"\n").removesuffix(b"\r"), what)
-
-
-def _read(path: Path) -> bytes:
-    """The bytes of a plain file that nobody else may read or write; the group of its owner may read it."""
-    try:
-        # A pipe in the place of a file would otherwise be waited for.
-        with os.fdopen(os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC), "rb") as file:
-            found = os.fstat(file.fileno())
-            if not stat.S_ISREG(found.st_mode):
-                raise UsageError(f"--sweep-key {path} is no plain file; name a file with the key, or env:NAME")
-            if found.st_uid not in (0, os.geteuid()):
-                raise UsageError(
-                    f"--sweep-key {path} belongs to user {found.st_uid}; a key must belong to who runs the firewall, "
-                    f"or to root: chown {os.geteuid()} {path}"
-                )
-            if found.st_mode & 0o027:
-                does = "read" if found.st_mode & 0o004 else "change"
-                raise UsageError(f"--sweep-key {path}: others may {does} it, so it is no secret; chmod 600 {path}")
-            return file.read(_MOST_BYTES + 3)
-    except (OSError, ValueError) as error:  # ValueError: a zero byte in the name
-        why = (error.strerror if isinstance(error, OSError) else None) or error
-        raise UsageError(f"can't read --sweep-key {str(path)!r} ({why}); {_MAKE}") from error
+    content = read_secret(where, option="--sweep-key", holds="key", make=_MAKE, most=_MOST_BYTES + 3)
+    return check_sweep_key(content.removesuffix(b"\n").removesuffix(b"\r"), f"the sweep key in {named_secret(where)}")

@@ -27,6 +27,7 @@ class Limits:
     Attributes:
         head_time: From the connection, or from the end of the last answer, to the end of the next request's head; what
             trickles in meanwhile doesn't lengthen it.
+        body_time: From the end of a request's head to the end of its body.
         send_time: What was sent must have been taken by then.
         connections: The most connections at a time.
         for_address: The most of these from one address (a /64 network of IPv6).
@@ -35,6 +36,7 @@ class Limits:
     """
 
     head_time: float = 5.0
+    body_time: float = 10.0
     send_time: float = 10.0
     connections: int = 256
     for_address: int = 64
@@ -75,29 +77,31 @@ class Connection(H11Protocol):
         """As uvicorn makes it. The pages find it as request.state.connection."""
         super().__init__(config, server_state, {**app_state, "connection": self}, _loop)
         self._limits = limits
-        self._head_timer: asyncio.TimerHandle | None = None
+        self._awaited = ""  # "head" or "body" of a request: what we wait for
+        self._wait_timer: asyncio.TimerHandle | None = None
         self._send_timer: asyncio.TimerHandle | None = None
         self._dropped = False
         self._began = False  # some of the next request's head has come
         self.address = ""
-        self.waiting_since: float | None = None  # of the loop's clock: no request is in hand
+        self.waiting_since: float | None = None  # of the loop's clock: no whole request is in hand
         self.stalled_since: float | None = None  # of the loop's clock: what was sent isn't taken
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         """Take it in, and send another one away if there are too many."""
         super().connection_made(transport)
-        # Told of every byte that the system doesn't take, so that no more than one piece of an answer waits here.
-        transport.set_write_buffer_limits(high=0)
+        # Told of every byte that the system doesn't take, so that no more than one piece of an answer waits here. With
+        # TLS, asyncio counts from the limit itself: 0 would mean that even nothing is too much.
+        transport.set_write_buffer_limits(high=1 if transport.get_extra_info("sslcontext") else 0, low=0)
         self.address = network(self.client[0] if self.client else "")
         self._settle()
         self._make_room()
 
     def connection_lost(self, exc: Exception | None) -> None:
         """Nothing of it stays."""
-        for timer in (self._head_timer, self._send_timer):
+        for timer in (self._wait_timer, self._send_timer):
             if timer is not None:
                 timer.cancel()
-        self._head_timer = self._send_timer = None
+        self._wait_timer = self._send_timer = None
         super().connection_lost(exc)
 
     def data_received(self, data: bytes) -> None:
@@ -135,22 +139,25 @@ class Connection(H11Protocol):
         self.transport.abort()
 
     def _settle(self) -> None:
-        """Start or end the wait for a request's head. One that goes on is not started again."""
-        if self.cycle is not None and not self.cycle.response_complete:
-            self.waiting_since = None
-            if self._head_timer is not None:
-                self._head_timer.cancel()
-                self._head_timer = None
-        elif self._head_timer is None and not self.transport.is_closing():
-            self.waiting_since = self.loop.time()
-            self._head_timer = self.loop.call_later(self._limits.head_time, self._waited_enough)
+        """Start or end the wait for a request's head or body. One that goes on is not started again."""
+        if self.cycle is None or self.cycle.response_complete:
+            awaited, most = "head", self._limits.head_time
+        else:
+            awaited, most = "body" if self.cycle.more_body else "", self._limits.body_time
+        if awaited == self._awaited or self.transport.is_closing():
+            return
+        if self._wait_timer is not None:
+            self._wait_timer.cancel()
+        self._awaited = awaited
+        self.waiting_since = self.loop.time() if awaited else None
+        self._wait_timer = self.loop.call_later(most, self._waited_enough) if awaited else None
 
     def _waited_enough(self) -> None:
-        self._head_timer = None
+        awaited, self._awaited, self._wait_timer = self._awaited, "", None
         if self.stalled_since is not None:  # the last answer is still on its way, and has a limit of its own
             self._settle()
             return
-        if self._began:
+        if self._began and (awaited == "head" or not self.cycle.response_started):
             self.transport.write(_TIMED_OUT)
         self.transport.close()
 

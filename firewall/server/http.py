@@ -8,11 +8,12 @@ import ipaddress
 import logging
 import re
 import socket
+import ssl
 import threading
 import time
 from functools import partial
 from types import TracebackType
-from typing import cast, final
+from typing import Any, cast, final
 
 import uvicorn
 from starlette.applications import Starlette
@@ -27,30 +28,36 @@ _ADDRESS = re.compile(r"(?:\[(?P<v6>[0-9A-Fa-f:.]+)\]|(?P<name>[A-Za-z0-9._-]+))
 _START_TIMEOUT = 20.0
 _KEEP_ALIVE = 3600  # seconds; Limits.head_time ends idle connections before that
 _BACKLOG = 64
+_HANDSHAKE = 5.0  # seconds until TLS has to be agreed on
 _SEND_BUFFER = 64 * 1024  # bytes that the system holds for a client that doesn't read, before we see that it doesn't
 
 
-def parse_address(text: str) -> tuple[str, int]:
+def parse_address(text: str, *, option: str = "--http", otherwise: str = ", or off") -> tuple[str, int]:
     """(host, port) of 'HOST:PORT', an IPv6 host in brackets: '[::1]:8080'; of 'PORT', on this machine alone.
 
     Port 0 lets the system choose.
+
+    Args:
+        text: What a user gave.
+        option: The setting, for messages.
+        otherwise: What else may be given, for messages.
 
     Raises:
         UsageError: If it is anything else.
     """
     written = text.strip()
     match = _ADDRESS.fullmatch(f"127.0.0.1:{written}" if written.isdecimal() else written)
-    usage = "give HOST:PORT, for example 127.0.0.1:8080 or [::1]:8080, or off"
+    usage = f"give HOST:PORT, for example 127.0.0.1:8080 or [::1]:8080{otherwise}"
     if match is None:
-        raise UsageError(f"{text!r} is no address for --http; {usage}")
+        raise UsageError(f"{text!r} is no address for {option}; {usage}")
     host, port = match["v6"] or match["name"], int(match["port"])
     if match["v6"]:
         try:
             ipaddress.IPv6Address(host)
         except ValueError:
-            raise UsageError(f"{host!r} in --http {text!r} is no IPv6 address; {usage}") from None
+            raise UsageError(f"{host!r} in {option} {text!r} is no IPv6 address; {usage}") from None
     if port > 65535:
-        raise UsageError(f"port {port} in --http {text!r} is out of range 0..65535; {usage}")
+        raise UsageError(f"port {port} in {option} {text!r} is out of range 0..65535; {usage}")
     return host, port
 
 
@@ -64,6 +71,24 @@ class _Server(uvicorn.Server):
         await asyncio.sleep(0)
 
 
+class _TlsLoop(asyncio.SelectorEventLoop):
+    """Whoever connects and agrees on nothing is no connection yet, so that no limit but this ends it."""
+
+    async def create_server(self, *arguments: Any, **named: Any) -> asyncio.Server:
+        return await super().create_server(*arguments, **{"ssl_handshake_timeout": _HANDSHAKE, **named})
+
+
+def _run(loop: asyncio.AbstractEventLoop, server: _Server, listener: socket.socket) -> None:
+    asyncio.set_event_loop(loop)
+    try:
+        loop.run_until_complete(server.serve(sockets=[listener]))
+        loop.run_until_complete(loop.shutdown_asyncgens())
+        loop.run_until_complete(loop.shutdown_default_executor())
+    finally:
+        asyncio.set_event_loop(None)
+        loop.close()
+
+
 @final
 class HttpServer:
     """Serves `app` between start() and stop(), or as a context manager. Signals stay the caller's.
@@ -73,10 +98,22 @@ class HttpServer:
         host: Name or address to bind, without brackets.
         port: 0 picks a free one; `url` tells which.
         limits: What clients may take.
+        tls: Speak HTTPS with this, else HTTP.
+        otherwise: What to do where it can't listen, for messages.
     """
 
-    def __init__(self, app: Starlette, host: str, port: int, *, limits: Limits | None = None) -> None:
+    def __init__(
+        self,
+        app: Starlette,
+        host: str,
+        port: int,
+        *,
+        limits: Limits | None = None,
+        tls: ssl.SSLContext | None = None,
+        otherwise: str = "name another with --http HOST:PORT or turn the page off with --http off",
+    ) -> None:
         self._app, self._host, self._port = app, host, port
+        self._tls, self._otherwise = tls, otherwise
         self._limits = limits or Limits()
         self._server: _Server | None = None
         self._thread: threading.Thread | None = None
@@ -88,7 +125,7 @@ class HttpServer:
         host = self._host
         if is_any_address(host):
             host = "::1" if ":" in host else "127.0.0.1"
-        return f"http://{f'[{host}]' if ':' in host else host}:{self._port}/"
+        return f"http{'s' if self._tls else ''}://{f'[{host}]' if ':' in host else host}:{self._port}/"
 
     def start(self) -> None:
         """Bind, serve, and return once requests are answered. Raises FirewallError in one line."""
@@ -99,7 +136,7 @@ class HttpServer:
             http=cast("type[asyncio.Protocol]", partial(Connection, limits=self._limits)),
             loop="asyncio",
             ws="none",
-            lifespan="off",
+            lifespan="on",
             log_config=None,
             log_level=logging.CRITICAL,
             access_log=False,
@@ -109,16 +146,17 @@ class HttpServer:
             timeout_keep_alive=_KEEP_ALIVE,
             timeout_graceful_shutdown=1,
         )
+        config.load()
+        config.ssl = self._tls
         self._server = server = _Server(config)
-        self._thread = threading.Thread(
-            target=server.run, kwargs={"sockets": [listener]}, name="firewall-http", daemon=True
-        )
+        loop: asyncio.AbstractEventLoop = _TlsLoop() if self._tls else asyncio.SelectorEventLoop()
+        self._thread = threading.Thread(target=_run, args=(loop, server, listener), name="firewall-http", daemon=True)
         self._thread.start()
         limit = time.monotonic() + _START_TIMEOUT
         while not server.started:
             if not self._thread.is_alive() or time.monotonic() > limit:
                 listener.close()
-                raise FirewallError(f"the page's web server at {self.url} did not start; turn it off with --http off")
+                raise FirewallError(f"the web server at {self.url} did not start; {self._otherwise}")
             time.sleep(0.005)
 
     def stop(self) -> None:
@@ -145,7 +183,7 @@ class HttpServer:
     def _bind(self) -> socket.socket:
         # Bound here and not by uvicorn, which would end the process over a busy port.
         where = f"[{self._host}]:{self._port}" if ":" in self._host else f"{self._host}:{self._port}"
-        otherwise = "name another with --http HOST:PORT or turn the page off with --http off"
+        otherwise = self._otherwise
         try:
             found = socket.getaddrinfo(self._host, self._port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)
         except (OSError, UnicodeError):
