@@ -209,19 +209,20 @@ class Decoder:
         self._number += 1
         # PyAV keeps what is given here by its identity: a number, which others may give too, would get lost.
         packet.opaque = ticket = _Ticket(number)
-        key = packet.is_keyframe or self._every_frame_is_key
+        data = bytes(packet)
+        key = packet.is_keyframe or self._every_frame_is_key or self._payload.is_key(data)
         early = "" if self.started else _EARLY
         self.started = self.started or (key and not ending)
         with heard() as words:
             try:
-                frames = self._context.decode(None if ending else packet)
+                frames = self._decoded(None if ending else packet)
             except self._av.error.EOFError:
                 pass
             except (self._av.error.FFmpegError, ValueError) as error:
                 reason = f"the decoder gave up ({getattr(error, 'strerror', None) or type(error).__name__})"
         if packet.is_corrupt:
             reason = "a packet came incomplete"
-        said = [*words.lost, *filter(None, [reason, self._payload.damage(bytes(packet))])]
+        said = [*words.lost, *filter(None, [reason, self._payload.damage(data)])]
         if key:  # it is decoded from nothing but itself
             said = [reason for reason in said if not _MISSED.search(reason)]
         if self._suspects:
@@ -238,6 +239,16 @@ class Decoder:
             lacks = "" if key or self._recovers else early
             self._pending[number] = _Pending(ticket, packet.pts, why or lacks)
         return self._judged(frames, ending)
+
+    def _decoded(self, packet: av.Packet[av.VideoStream] | None) -> list[av.VideoFrame]:
+        """What FFmpeg gives after a packet. VP9's decoder stays full after an error in a packet of two frames, and would
+        take no other: it is emptied."""
+        try:
+            return self._context.decode(packet)
+        except self._av.error.BlockingIOError:
+            self._harm("the decoder had to begin afresh")
+            self._context.flush_buffers()
+            return self._context.decode(packet)
 
     def convert(self, frame: av.VideoFrame) -> Pixels:
         """(H, W, 3) uint8 RGB of FFmpeg's frame, upright, in its own size, by the colour matrix and range it names
