@@ -26,10 +26,10 @@ __all__ = ["STREAMS", "HttpCamera", "RtspCamera", "multipart", "play_damaged", "
 #: For each codec the transports, and the suffix of the file that is sent.
 STREAMS: dict[str, dict[str, str]] = {
     "mjpeg": {"http": "mjpg", "rtsp": "mjpg"},
-    "h264": {"http": "ts", "rtsp": "h264"},
-    "h264-slices": {"rtsp": "h264"},
+    "h264": {"http": "ts", "rtsp": "mp4"},
+    "h264-slices": {"rtsp": "mp4"},
     "h264-cavlc": {"rtsp": "h264"},
-    "hevc": {"http": "ts", "rtsp": "hevc"},
+    "hevc": {"http": "ts", "rtsp": "mp4"},
     "mpeg4": {"rtsp": "m4v"},
     "mpeg2": {"http": "ts"},
     "vp8": {"rtsp": "webm"},
@@ -81,8 +81,8 @@ def _played(url: str) -> tuple[list[Pixels], int]:
     while True:
         try:
             frames.append(next(reader)[0])
-        except ImageError:  # noqa: PERF203
-            errors += 1
+        except ImageError as error:  # noqa: PERF203
+            errors += "Stream ends prematurely" not in str(error)  # as every server does here
         except SourceError:
             break
     reader.close()

@@ -241,8 +241,8 @@ class Decoder:
         return self._judged(frames, ending)
 
     def _decoded(self, packet: av.Packet[av.VideoStream] | None) -> list[av.VideoFrame]:
-        """What FFmpeg gives after a packet. VP9's decoder stays full after an error in a packet of two frames, and would
-        take no other: it is emptied."""
+        """What FFmpeg gives after a packet. VP9's decoder stays full after an error in a packet of two frames and takes
+        no other: it is emptied."""
         try:
             return self._context.decode(packet)
         except self._av.error.BlockingIOError:
