@@ -31,7 +31,8 @@ __all__ = ["Decoded", "Decoder", "Heard", "ffmpeg", "heard"]
 # Milder words than an error that mean lost data all the same: concealment is no more than an information to FFmpeg,
 # and what a network lost is a warning.
 _LOST = re.compile(
-    r"conceal|corrupt|damaged|missing|missed|invalid|truncat|too late|max delay|error while|partial file|prematurely",
+    r"conceal|corrupt|damaged|missing|missed|invalid|incomplete|truncat|too late|max delay|error while|partial file"
+    r"|prematurely",
     re.IGNORECASE,
 )
 _ADDRESS = re.compile(r"\S+://\S+")  # it may hold a password
@@ -74,10 +75,19 @@ class Heard:
     @property
     def lost(self) -> list[str]:
         """The messages that mean lost data."""
+        return self._lost(None)
+
+    def lost_by(self, speaker: str) -> list[str]:
+        """Those of one part of FFmpeg: the name of a format or of a codec."""
+        return self._lost(speaker)
+
+    def _lost(self, speaker: str | None) -> list[str]:
         import av.logging
 
         found = []
-        for level, _, message in self.lines:
+        for level, name, message in self.lines:
+            if speaker is not None and name != speaker:
+                continue
             if level > av.logging.INFO:
                 grave = message.startswith(_QUIETLY_LOST)
             else:

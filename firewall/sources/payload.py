@@ -31,7 +31,7 @@ _TELLING = (
     _ARITHMETIC
     | _VARIABLE_LENGTH
     | {"h264", "hevc", "mjpeg", "mpeg1video", "mpeg2video", "h261", "prores", "dnxhd", "cfhd"}
-    | {"jpeg2000", "libopenjpeg", "png", "apng", "webp", "ffv1", "rawvideo", "wrapped_avframe"}
+    | {"png", "apng", "webp", "ffv1", "rawvideo", "wrapped_avframe"}
 )
 
 
