@@ -3,7 +3,9 @@
     python benchmarks/damaged_video.py [--json FILE] [--trials N] [--only h264,vp9]
 
 Forty frames of the demo are coded by the `ffmpeg` program for each codec and container, then damaged: the file cut, a
-part of it zeroed, bits flipped, a packet lost. Each file is read as a source of video is. A frame that is handed out is
+part of it zeroed, bits flipped, a packet lost; and the size of the picture changes in its middle, which is no damage.
+Each file is read as a source of video is. The same is done to what comes over HTTP and RTSP (`damaged_streams.py`; of
+forty frames behind thirty whole ones, since the first go into recognising a stream). A frame that is handed out is
 wrong if its pixels differ from those of every frame of the undamaged file by even one level; visibly wrong if they do
 so by more than 2 levels in the mean, and stale if it comes after a later one. Whatever sign the default finder sees in
 a wrong frame is judged by the default bundle: `released` counts labels.
@@ -24,6 +26,8 @@ from typing import Any
 
 import av
 import numpy as np
+from damaged_streams import STREAMS, play_damaged
+from healthy_videos import AV1, GROUP, HEALTHY, MJPEG, PLAIN, VPX, X264, X265
 from machine import machine
 
 from firewall import Firewall
@@ -33,13 +37,9 @@ from firewall.frame import Pixels
 from firewall.regions import build
 from firewall.sources.video import VideoReader
 
-FRAMES, RATE, GROUP = 40, 25, 10
-X264 = ["-c:v", "libx264", "-preset", "veryfast", "-g", str(GROUP), "-sc_threshold", "0", "-bf", "2"]
-X265 = ["-c:v", "libx265", "-preset", "veryfast", "-x265-params", f"keyint={GROUP}:scenecut=0:bframes=2:log-level=none"]
-PLAIN = ["-g", str(GROUP), "-q:v", "4"]
-VPX = ["-deadline", "realtime", "-cpu-used", "8", "-b:v", "2M", "-g", str(GROUP)]
+FRAMES, LEAD, RATE = 40, 30, 25
 CODECS: dict[str, tuple[list[str], list[str]]] = {  # arguments, containers
-    "mjpeg": (["-c:v", "mjpeg", "-q:v", "4", "-pix_fmt", "yuvj420p"], ["mjpg", "avi", "mkv", "mov"]),
+    "mjpeg": (MJPEG, ["mjpg", "avi", "mkv", "mov"]),
     "h264": (X264, ["mp4", "mkv", "ts", "h264"]),
     "h264-slices": ([*X264, "-x264-params", "slices=4"], ["mp4", "ts"]),
     "h264-cavlc": ([*X264, "-profile:v", "baseline", "-bf", "0"], ["mp4", "ts"]),
@@ -48,62 +48,13 @@ CODECS: dict[str, tuple[list[str], list[str]]] = {  # arguments, containers
     "mpeg2": (["-c:v", "mpeg2video", "-bf", "2", *PLAIN], ["ts", "mpg"]),
     "vp8": (["-c:v", "libvpx", *VPX], ["webm"]),
     "vp9": (["-c:v", "libvpx-vp9", *VPX], ["webm"]),
-    "av1": (["-c:v", "libaom-av1", "-usage", "realtime", "-cpu-used", "8", "-g", str(GROUP)], ["mkv", "mp4"]),
+    "av1": (AV1, ["mkv", "mp4"]),
     "ffv1": (["-c:v", "ffv1", "-level", "3", "-slicecrc", "1", "-g", "1"], ["mkv"]),
 }
-LAVFI, PATTERN, SINE = ["-f", "lavfi", "-i"], "testsrc2=size={}:rate=25:duration={}", "sine=frequency=440:duration=3"
-PICTURE = [*LAVFI, PATTERN.format("320x240", 2)]
-SOUND = [*PICTURE, *LAVFI, SINE, "-c:a", "aac"]
-FRAGMENTS = ["-movflags", "frag_keyframe+empty_moov+default_base_moof"]
-#: Name of the file: arguments of ffmpeg. None of them may give an error.
-HEALTHY: dict[str, list[str]] = {
-    "h264.mp4": [*PICTURE, *X264],
-    "h264-open-groups.mp4": [*PICTURE, "-c:v", "libx264", "-g", "12", "-bf", "3", "-x264-params", "open-gop=1"],
-    "h264-intra-refresh.mkv": [*PICTURE, "-c:v", "libx264", "-bf", "0", "-x264-params", "intra-refresh=1:keyint=12"],
-    "h264-fragments.mp4": [*PICTURE, *X264, *FRAGMENTS],
-    "h264-fragments-sound.mp4": [*SOUND, *X264, "-movflags", "frag_keyframe"],
-    "h264-sound-longer.mkv": [*SOUND, *X264],
-    "h264-sound-longer.mp4": [*SOUND, *X264],
-    "h264-sound-longer.avi": [*SOUND, *X264, "-bf", "0"],
-    "h264-sound-longer.flv": [*SOUND, *X264],
-    "h264-late.mov": ["-itsoffset", "0.5", *SOUND, *X264],
-    "h264-variable.mp4": [*PICTURE, "-vf", "select=lt(n\\,20)+not(mod(n\\,7))", "-vsync", "vfr", *X264],
-    "h264-interlaced.ts": [*PICTURE, *X264, "-flags", "+ilme+ildct", "-x264-params", "interlaced=1"],
-    "h264-10-bit.mp4": [*PICTURE, *X264, "-pix_fmt", "yuv420p10le"],
-    "h264-odd.mkv": [*PICTURE, *X264, "-vf", "scale=321:243", "-pix_fmt", "yuv444p"],
-    "h264.h264": [*PICTURE, *X264],
-    "h264.m2ts": [*PICTURE, *X264],
-    "hevc-10-bit.mkv": [*PICTURE, *X265, "-pix_fmt", "yuv420p10le"],
-    "hevc-open-groups.ts": [*PICTURE, "-c:v", "libx265", "-x265-params", "keyint=12:open-gop=1:log-level=none"],
-    "hevc.hevc": [*PICTURE, *X265],
-    "mpeg4-b-frames.avi": [*PICTURE, "-c:v", "mpeg4", "-bf", "2", *PLAIN],
-    "xvid-packed.avi": [*PICTURE, "-c:v", "libxvid", "-bf", "2", *PLAIN],
-    "mpeg2.mpg": [*PICTURE, "-c:v", "mpeg2video", "-bf", "2", *PLAIN],
-    "vp8-variable.webm": [*PICTURE, "-vf", "select=lt(n\\,10)+gt(n\\,30)", "-vsync", "vfr", "-c:v", "libvpx", *VPX],
-    "vp8-hidden-frames.webm": [
-        *PICTURE,
-        "-c:v",
-        "libvpx",
-        "-auto-alt-ref",
-        "1",
-        "-lag-in-frames",
-        "16",
-        "-cpu-used",
-        "5",
-    ],
-    "vp9.webm": [*PICTURE, "-c:v", "libvpx-vp9", *VPX],
-    "vp9-no-duration.webm": [*PICTURE, "-c:v", "libvpx-vp9", *VPX, "-live", "1"],
-    "av1.mp4": [*PICTURE, *CODECS["av1"][0]],
-    "theora.ogv": [*PICTURE, "-c:v", "libtheora", "-q:v", "6"],
-    "mjpeg.mjpg": [*PICTURE, *CODECS["mjpeg"][0]],
-    "mjpeg-422.avi": [*PICTURE, "-c:v", "mjpeg", "-q:v", "4", "-pix_fmt", "yuvj422p"],
-    "mjpeg-limited-range.mkv": [*PICTURE, "-c:v", "mjpeg", "-pix_fmt", "yuv422p", "-strict", "unofficial"],
-    "mjpeg-444-own-tables.mov": [*PICTURE, "-c:v", "mjpeg", "-huffman", "optimal", "-pix_fmt", "yuvj444p"],
-    "ffv1.mkv": [*PICTURE, "-c:v", "ffv1", "-level", "3"],
-    "prores.mov": [*PICTURE, "-c:v", "prores"],
-    "wmv2.wmv": [*PICTURE, "-c:v", "wmv2"],
-    "raw.y4m": PICTURE,
-}
+
+# What a codec is written into before the size changes, and bytes in front that only the first part may have.
+JOINED = {"mjpeg": ("mjpg", 0), "h264": ("h264", 0), "hevc": ("hevc", 0), "mpeg4": ("m4v", 0), "mpeg2": ("m2v", 0)}
+JOINED |= dict.fromkeys(("vp8", "vp9", "av1"), ("ivf", 32))
 
 
 def main() -> None:
@@ -188,27 +139,75 @@ def undamaged(folder: Path) -> dict[str, int]:
 def damaged(folder: Path, codecs: list[str], trials: int) -> list[tuple[Any, ...]]:
     """A row for each codec, container and damage."""
     reader = DemoReader({"fps": "0"})
-    drive = [next(reader)[0] for _ in range(FRAMES)]
+    drive = [next(reader)[0] for _ in range(LEAD + FRAMES)]
     judge = Judge()
-    rows = []
+    rows: list[tuple[Any, ...]] = []
+
+    def add(codec: str, container: str, damage: str, sent: int, counts: Any) -> None:
+        rows.append((codec, container, damage, sent, *map(int, counts)))
+        sys.stderr.write(" ".join(map(str, rows[-1])) + "\n")
+
     for codec in codecs:
         arguments, containers = CODECS[codec]
         for container in containers:
             path = folder / f"whole.{container}"
-            encode(path, arguments, drive)
+            encode(path, arguments, drive[:FRAMES])
             whole, errors = read(path)
             if errors or len(whole) != FRAMES:
                 raise SystemExit(f"{codec} in {container}: {len(whole)} frames and {errors} errors undamaged")
             for damage, inflict in DAMAGES.items():
-                counts = np.zeros(6, int)
-                for trial in range(1 if damage == "cut" else trials):
+                counts, times = np.zeros(6, int), 1 if damage == "cut" else trials
+                for trial in range(times):
                     bad = folder / f"bad.{container}"
                     inflict(path, bad, random.Random(trial))  # noqa: S311
                     frames, errors = read(bad)
                     counts += [len(frames), errors, *judge.wrong(frames, whole)]
-                rows.append((codec, container, damage, FRAMES * (1 if damage == "cut" else trials), *map(int, counts)))
-                sys.stderr.write(" ".join(map(str, rows[-1])) + "\n")
+                add(codec, container, damage, FRAMES * times, counts)
+            if codec.partition("-")[0] in JOINED:
+                whole = resized(folder, codec, bad, drive)
+                frames, errors = read(bad)
+                add(codec, container, "size", FRAMES, [len(frames), errors, *judge.wrong(frames, whole)])
+        for container in STREAMS.get(codec, ()):
+            path = folder / f"stream.{STREAMS[codec][container]}"
+            encode(path, arguments, drive)
+            whole, errors = read(path)
+            parts = [folder / f"part{number}.{JOINED[codec.partition('-')[0]][0]}" for number in (0, len(drive) // 2)]
+            for damage in ("none", *DAMAGES, "size"):
+                counts, times = np.zeros(6, int), trials if damage in ("zeroed", "flipped", "lost") else 1
+                if damage == "size":
+                    whole = resized(folder, codec, path, drive)
+                for trial in range(times):
+                    played = play_damaged(container, path, damage, random.Random(trial), parts)  # noqa: S311
+                    if played is not None:
+                        counts += [len(played[0]), played[1], *judge.wrong(played[0], whole)]
+                if damage == "none" and (counts[1] or counts[2] or not counts[0]):
+                    raise SystemExit(f"{codec} over {container}: {counts} undamaged")
+                if damage != "none" and played is not None:
+                    add(codec, container, damage, (LEAD + FRAMES) * times, counts)
     return rows
+
+
+def resized(folder: Path, codec: str, path: Path, drive: list[Pixels]) -> list[Pixels]:
+    """Writes a video whose second half shows the left half of the scenes; gives the frames it should have."""
+    suffix, front = JOINED[codec.partition("-")[0]]
+    arguments = [part.replace("bframes=2", "bframes=0") for part in CODECS[codec][0]] + ["-bf", "0"]
+    number = len(drive) if path.stem == "stream" else FRAMES
+    halves = drive[: number // 2], [frame[:, : frame.shape[1] // 2] for frame in drive[number // 2 : number]]
+    whole: list[Pixels] = []
+    data = b""
+    for half in halves:
+        part = folder / f"part{len(whole)}.{suffix}"
+        encode(part, arguments, half)
+        whole += read(part)[0]
+        data += part.read_bytes()[front if data else 0 :]
+    joined = folder / f"joined.{suffix}"
+    joined.write_bytes(data)
+    if path.suffix == joined.suffix:
+        path.write_bytes(data)
+    else:
+        times = "setts=pts=N/25/TB:dts=N/25/TB"
+        encode(path, ["-i", str(joined), "-c", "copy", "-bsf:v", times])
+    return whole
 
 
 class Judge:
@@ -273,9 +272,7 @@ def _lost(path: Path, bad: Path, chance: random.Random) -> None:
     number = chance.randrange(3, FRAMES - 3)
     number += number % GROUP == 0  # a key frame that is not there is a gap, no damage
     source = ["-i", str(path), "-c", "copy", "-bsf:v", f"noise=drop=eq(n\\,{number})"]
-    encode(
-        bad, [*source, "-f", {".mjpg": "mjpeg", ".mpg": "mpeg", ".mkv": "matroska"}.get(path.suffix, path.suffix[1:])]
-    )
+    encode(bad, source)
 
 
 DAMAGES: dict[str, Callable[[Path, Path, random.Random], None]] = {

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from benchmarks import cells
 
-__all__ = ["cameras", "damaged_video", "non_signs", "scenes", "scenes_size"]
+__all__ = ["cameras", "damaged_video", "damaged_video_codecs", "non_signs", "scenes", "scenes_size"]
 
 
 def scenes() -> str:
@@ -119,3 +119,20 @@ def cameras() -> str:
         "processor time a frame",
     ]
     return cells.table([*head, "memory", "load"], rows)
+
+
+def damaged_video_codecs() -> str:
+    """For each codec, container and damage: labels released on wrong frames, wrong frames, frames handed out."""
+    result = cells.read("damaged_video.json")
+    columns = result["columns"].split()
+    damages: list[str] = []
+    found: dict[str, dict[str, str]] = {}
+    for row in result["rows"]:
+        values = dict(zip(columns, row.split(), strict=True))
+        if values["damage"] not in damages:
+            damages.append(values["damage"])
+        cell = f"{values['released']} / {values['wrong']} / {values['whole']}"
+        bold = f"**{cell}**" if values["wrong"] != "0" else cell
+        found.setdefault(f"{values['codec']}, {values['container']}", {})[values["damage"]] = bold
+    rows = [[name, *(cells_of.get(damage, "") for damage in damages)] for name, cells_of in found.items()]
+    return cells.table(["codec, container", *damages], rows)

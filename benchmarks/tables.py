@@ -96,6 +96,7 @@ TABLES: dict[str, Callable[[], str]] = {
     "left-out": attack_tables.left_out,
     "classifiers": attack_tables.classifiers,
     "damaged-video": scene_tables.damaged_video,
+    "damaged-video-codecs": scene_tables.damaged_video_codecs,
     "scenes": scene_tables.scenes,
     "scenes-size": scene_tables.scenes_size,
     "non-signs": scene_tables.non_signs,

@@ -31,7 +31,8 @@ __all__ = ["Decoded", "Decoder", "Heard", "ffmpeg", "heard"]
 # Milder words than an error that mean lost data all the same: concealment is no more than an information to FFmpeg,
 # and what a network lost is a warning.
 _LOST = re.compile(
-    r"conceal|corrupt|damaged|missing|missed|invalid|truncat|too late|max delay|error while|partial file|prematurely",
+    r"conceal|corrupt|damaged|missing|missed|invalid|incomplete|truncat|too late|max delay|error while|partial file"
+    r"|prematurely",
     re.IGNORECASE,
 )
 _ADDRESS = re.compile(r"\S+://\S+")  # it may hold a password
@@ -74,10 +75,19 @@ class Heard:
     @property
     def lost(self) -> list[str]:
         """The messages that mean lost data."""
+        return self._lost(None)
+
+    def lost_by(self, speaker: str) -> list[str]:
+        """Those of one part of FFmpeg: the name of a format or of a codec."""
+        return self._lost(speaker)
+
+    def _lost(self, speaker: str | None) -> list[str]:
         import av.logging
 
         found = []
-        for level, _, message in self.lines:
+        for level, name, message in self.lines:
+            if speaker is not None and name != speaker:
+                continue
             if level > av.logging.INFO:
                 grave = message.startswith(_QUIETLY_LOST)
             else:
@@ -209,19 +219,20 @@ class Decoder:
         self._number += 1
         # PyAV keeps what is given here by its identity: a number, which others may give too, would get lost.
         packet.opaque = ticket = _Ticket(number)
-        key = packet.is_keyframe or self._every_frame_is_key
+        data = bytes(packet)
+        key = packet.is_keyframe or self._every_frame_is_key or self._payload.is_key(data)
         early = "" if self.started else _EARLY
         self.started = self.started or (key and not ending)
         with heard() as words:
             try:
-                frames = self._context.decode(None if ending else packet)
+                frames = self._decoded(None if ending else packet)
             except self._av.error.EOFError:
                 pass
             except (self._av.error.FFmpegError, ValueError) as error:
                 reason = f"the decoder gave up ({getattr(error, 'strerror', None) or type(error).__name__})"
         if packet.is_corrupt:
             reason = "a packet came incomplete"
-        said = [*words.lost, *filter(None, [reason, self._payload.damage(bytes(packet))])]
+        said = [*words.lost, *filter(None, [reason, self._payload.damage(data)])]
         if key:  # it is decoded from nothing but itself
             said = [reason for reason in said if not _MISSED.search(reason)]
         if self._suspects:
@@ -238,6 +249,16 @@ class Decoder:
             lacks = "" if key or self._recovers else early
             self._pending[number] = _Pending(ticket, packet.pts, why or lacks)
         return self._judged(frames, ending)
+
+    def _decoded(self, packet: av.Packet[av.VideoStream] | None) -> list[av.VideoFrame]:
+        """What FFmpeg gives after a packet. VP9's decoder stays full after an error in a packet of two frames and takes
+        no other: it is emptied."""
+        try:
+            return self._context.decode(packet)
+        except self._av.error.BlockingIOError:
+            self._harm("the decoder had to begin afresh")
+            self._context.flush_buffers()
+            return self._context.decode(packet)
 
     def convert(self, frame: av.VideoFrame) -> Pixels:
         """(H, W, 3) uint8 RGB of FFmpeg's frame, upright, in its own size, by the colour matrix and range it names

@@ -6,8 +6,9 @@ raw stream, or a recording that was never closed, ends where it ends.
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, BinaryIO
 
 from firewall.sources.decoder import Heard
 
@@ -28,6 +29,10 @@ _SYNC = 0x47
 _UNKNOWN_FRAMES = 1 << 30
 _UNKNOWN_BYTES = 0x7FFF0000
 _OGG_END = 4  # flag of a page
+_HEAD, _BLOCK = 1 << 14, 1 << 20  # bytes that are looked at for headers; that are read at once
+_ASF_PROPERTIES = bytes.fromhex("a1dcab8c47a9cf118ee400c00c205365")
+_BOX = re.compile(rb"[ -~\xa9]{4}")  # the kind of a box of MP4
+_SHORTEST_BOX = 8  # bytes
 
 
 class Extent:
@@ -50,7 +55,7 @@ class Extent:
         self._size = path.stat().st_size
         self._raw = container.format.name == "yuv4mpegpipe"
         self._after = 0  # where the last packet ended, in bytes
-        self.cut = _cut(container.format.name, path)
+        self.cut = _fragments_cut(path) if self._own else _cut(container.format.name, path)
 
     def _states(self, container: InputContainer) -> float:
         if self._own:
@@ -60,7 +65,7 @@ class Extent:
                 return 0.0
             # without its index FFmpeg forgets the length, but not how many frames are due
             return _seconds(self._video, max(self._video.duration or 0, self._video.frames))
-        if {"matroska", "flv", "asf"} & set(container.format.name.split(",")):
+        if {"matroska", "flv", "asf", "mxf"} & set(container.format.name.split(",")):
             return (container.duration or 0) / _MICROSECONDS
         return 0.0  # elsewhere FFmpeg reckons it from the end of the file itself or from its size
 
@@ -97,13 +102,15 @@ def _seconds(stream: object, ticks: int) -> float:
 def _cut(format_name: str, path: Path) -> bool:
     """Whether the bytes themselves tell that the file was cut."""
     with path.open("rb") as file:
-        head = file.read(400)
+        head = file.read(_HEAD)
         size = file.seek(0, 2)
         file.seek(max(0, size - (1 << 17)))
         tail = file.read()
     if format_name == "avi" and head[:4] == b"RIFF":
         stated = int.from_bytes(head[4:8], "little")
         return 0 < stated < _UNKNOWN_BYTES and stated + 8 > size
+    if format_name == "asf":  # FFmpeg takes the stated length only where the size is about as stated, too
+        return _asf_size(head) > size
     if format_name == "mpegts":
         for length, sync in _TS_PACKETS.items():
             if len(head) > sync + length and head[sync] == head[sync + length] == _SYNC:
@@ -112,3 +119,36 @@ def _cut(format_name: str, path: Path) -> bool:
         page = tail.rfind(b"OggS")
         return page >= 0 and not (tail[page + 5] & _OGG_END if page + 5 < len(tail) else 0)
     return False
+
+
+def _fragments_cut(path: Path) -> bool:
+    """Whether the boxes of a file in fragments, which states no length, don't reach its end. Zeros behind them are
+    padding."""
+    size, position, fragments = path.stat().st_size, 0, False
+    with path.open("rb") as file:
+        while position < size:
+            file.seek(position)
+            head = file.read(16)
+            length, kind = int.from_bytes(head[:4], "big"), head[4:8]
+            fragments |= kind == b"moof"
+            if length == 1:  # it stands behind the kind
+                length = int.from_bytes(head[8:], "big")
+            elif length == 0:  # up to the end; or padding
+                return fragments and not _BOX.fullmatch(kind) and _more_than_zeros(file, position)
+            if length < _SHORTEST_BOX or not _BOX.fullmatch(kind):
+                return fragments
+            position += length
+    return fragments and position > size
+
+
+def _more_than_zeros(file: BinaryIO, position: int) -> bool:
+    file.seek(position)
+    return any(block.strip(b"\0") for block in iter(lambda: file.read(_BLOCK), b""))
+
+
+def _asf_size(head: bytes) -> int:
+    """The size of an ASF or WMV file as its header has it; 0 where it wasn't known."""
+    found = head.find(_ASF_PROPERTIES)
+    if found < 0 or len(head) < found + 92 or head[found + 88] & 1:
+        return 0
+    return int.from_bytes(head[found + 40 : found + 48], "little")

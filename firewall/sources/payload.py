@@ -23,6 +23,7 @@ _BLOCK = _RUN // 2
 _ARITHMETIC = frozenset({"vp8", "vp9", "av1", "libdav1d", "libaom-av1"})
 # Their ones may stand for blocks that stay, or fill up a frame: 500,000 bytes, measured. Theora's zeros may, too.
 _VARIABLE_LENGTH = frozenset({"mpeg4", "h263", "flv", "msmpeg4", "msmpeg4v2", "wmv1", "wmv2", "theora"})
+_VP9_MARK = 2  # the first two bits of every frame
 _FILLING = {"theora": b"\0\xff"}
 # What is decoded at all: measured, none gave a visibly wrong picture without an error when packets were zeroed or
 # overwritten in part. Raw video has nothing that could be coded wrongly, and no way to tell. FFV1: with its checksums.
@@ -30,7 +31,7 @@ _TELLING = (
     _ARITHMETIC
     | _VARIABLE_LENGTH
     | {"h264", "hevc", "mjpeg", "mpeg1video", "mpeg2video", "h261", "prores", "dnxhd", "cfhd"}
-    | {"jpeg2000", "libopenjpeg", "png", "apng", "webp", "ffv1", "rawvideo", "wrapped_avframe"}
+    | {"png", "apng", "webp", "ffv1", "rawvideo", "wrapped_avframe"}
 )
 
 
@@ -55,6 +56,7 @@ class Payload:
         """
         self._compact = codec in _ARITHMETIC | _VARIABLE_LENGTH
         self._filling = _FILLING.get(codec, b"\xff") if codec in _VARIABLE_LENGTH else b""
+        self._marks_key = codec == "vp9"
         self._nal = codec in ("h264", "hevc")
         self._numbers = FrameNumbers() if codec == "h264" else None
         self._length = 0  # bytes of a length before each NAL unit; 0: start codes
@@ -64,6 +66,13 @@ class Payload:
             self._length = (extradata[place] & 3) + 1 if len(extradata) > place else 4
         if self._numbers:
             self._numbers.gap(_parameters(extradata) if self._length else _split(extradata))
+
+    def is_key(self, data: bytes) -> bool:
+        """Whether a packet of VP9 is a key frame. That is said of none that came over RTP; of other codecs it is."""
+        if not self._marks_key or not data or data[0] >> 6 != _VP9_MARK:
+            return False
+        kind = data[0] << (1 if data[0] & 0x30 == 0x30 else 0)  # the fourth profile has a bit more before it
+        return kind & 0x0C == 0  # neither a frame that was there already nor one that is predicted
 
     def damage(self, data: bytes) -> str:
         """Why a packet can't be as it was written, or what was lost before it, or nothing."""

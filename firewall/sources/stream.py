@@ -22,7 +22,9 @@ _OPTIONS = {
     "reorder_queue_size": "8",  # else FFmpeg does not look for gaps in what comes over TCP; cameras leave packets out
     "protocol_whitelist": "rtsp,rtsps,rtp,srtp,http,https,httpproxy,tcp,tls,udp,crypto",
 }
-_AT_ONCE = {"fflags": "nobuffer"}  # what was read to recognise the stream is old by then
+# What was read to recognise the stream is old by then. Of MJPEG without an end, five seconds of it would be read.
+_AT_ONCE = {"fflags": "nobuffer"}
+_SOON, _FIRST = {"analyzeduration": "1000000"}, {"analyzeduration": "1"}
 _SNAPSHOTS_A_SECOND = 5.0  # at most: each is a request of its own
 _SUSPECTS = 3  # packets: what was lost may be in the one at hand or in one behind it
 _HEALING = 5.0  # seconds without a key frame after which the stream is opened again: most cameras send one then
@@ -35,12 +37,16 @@ def open_stream(url: str, name: str, *, open_timeout: float, read_timeout: float
         SourceError: If there is no answer, or neither a video nor a picture.
     """
     server = _Server(url, name, open_timeout, read_timeout)
-    container = server.open(_AT_ONCE)
+    container = server.open(_AT_ONCE | (_SOON if url.lower().startswith("http") else {}))
+    kind, video = container.format.name, container.streams.best("video")
+    if kind == "mpjpeg" and video is not None and not video.width:  # parts called image/jpg, or nothing
+        container.close()
+        return StreamReader(server, server.open(_AT_ONCE | _FIRST, "mjpeg"), waits_for_next=True)
     # FFmpeg's formats of still pictures are called jpeg_pipe, png_pipe, ...
-    if not container.format.name.endswith("_pipe"):
+    if not kind.endswith("_pipe"):
         return StreamReader(server, container)
     container.close()
-    return SnapshotReader(server, server.open({}))
+    return SnapshotReader(server, server.open(_FIRST))
 
 
 class _Server:
@@ -51,13 +57,15 @@ class _Server:
         self.open_timeout, self.read_timeout = open_timeout, read_timeout
         self.av = ffmpeg()
 
-    def open(self, options: dict[str, str]) -> Any:
-        """An open container. options: of FFmpeg, besides ours. Raises SourceError."""
+    def open(self, options: dict[str, str], kind: str | None = None) -> Any:
+        """An open container. options: of FFmpeg, besides ours. kind: its format, where it is known. Raises
+        SourceError."""
         started = time.monotonic()
         with heard():
             try:
                 return self.av.open(
                     self.url,
+                    format=kind,
                     options=_OPTIONS | options,
                     timeout=(self.open_timeout, self.read_timeout),
                     metadata_errors="replace",
@@ -70,26 +78,29 @@ class _Server:
             return "the server refuses the user or the password; write them as scheme://USER:PASSWORD@HOST/PATH"
         if isinstance(error, self.av.error.ExitError) or time.monotonic() - started >= 0.9 * self.open_timeout:
             return f"no answer within {self.open_timeout:g} s"
-        return "refused, not found, or not a video stream"
+        told = getattr(error, "strerror", None)  # such as: Server returned 404 Not Found; it holds no address
+        return "refused, not found, or not a video stream" + (f" ({told})" if told else "")
 
 
 class StreamReader:
     """The frames of a stream, without end: when it ends, that is a SourceError. A frame that lacks data is an
     ImageError; the next call goes on."""
 
-    def __init__(self, server: _Server, container: Any) -> None:
+    def __init__(self, server: _Server, container: Any, *, waits_for_next: bool = False) -> None:
         """Take an open stream.
 
         Args:
             server: Where the stream comes from.
             container: The open stream.
+            waits_for_next: A picture is let out once the next one begins: it had come when the one before was.
 
         Raises:
             SourceError: If there is no video in it.
         """
-        self._server, self._container = server, container
+        self._server, self._container, self._waits_for_next = server, container, waits_for_next
         self._ready: deque[Decoded | ImageError] = deque()
         self._came_at = self._whole_at = time.monotonic()  # the newest packet; the newest packet of a whole frame
+        self._captured_at = self._came_at  # the newest packet's picture
         self._begin()
 
     def _begin(self) -> None:
@@ -112,15 +123,16 @@ class StreamReader:
         SourceError when none comes."""
         patience = max(_HEALING, self._server.read_timeout)
         while not self._ready:
-            packet = self._packet()
+            before, packet = self._came_at, self._packet()
             self._came_at = time.monotonic()
+            self._captured_at = before if self._waits_for_next else self._came_at
             self._ready.extend(self._decoder.decode(packet))
             if not self._ready and self._came_at - self._whole_at > patience:
                 self._ready.append(ImageError("no key frame has come yet"))
         result = self._ready.popleft()
         if isinstance(result, Decoded):
             self._whole_at = self._came_at
-            return result.pixels(), self._came_at
+            return result.pixels(), self._captured_at
         if self._came_at - self._whole_at > patience:
             raise SourceError(f"stream {self._server.name} gave no whole frame for {patience:g} s: {result}")
         raise result

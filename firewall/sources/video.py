@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, NoReturn
 
 from firewall.errors import ImageError, SourceError
 from firewall.frame import MAX_SIDE, Pixels
-from firewall.sources.decoder import Decoded, Decoder, ffmpeg, heard
+from firewall.sources.decoder import Decoded, Decoder, Heard, ffmpeg, heard
 from firewall.sources.extent import Extent
 
 if TYPE_CHECKING:
@@ -22,6 +22,8 @@ __all__ = ["VideoReader", "opencv", "rgb"]
 
 _OPTIONS = {"protocol_whitelist": "file"}
 _PLAYLISTS = frozenset({"concat", "dash", "hls", "imf", "sdp"})  # formats that lead to other files
+_HASTY = {"analyzeduration": "1", "fpsprobesize": "0"}  # reads hardly more than the first frame when opening
+_FIRST_PACKETS = 16  # that are read then, at most
 _MOST_ERRORS = 16  # of the container, one after the other: it is then given up
 # Of formats that FFmpeg tells by the name of the file.
 _FORMATS = {
@@ -75,10 +77,11 @@ class VideoReader:
         except UnicodeEncodeError:  # FFmpeg takes UTF-8 only
             target, hint = f"/proc/self/fd/{self._descriptor}", _FORMATS.get(Path(path).suffix.lower())
         try:
-            with heard() as words:
-                self._container = av.open(
-                    target, format=hint, options=dict(_OPTIONS), timeout=timeout, metadata_errors="replace"
-                )
+            words = self._open(target, hint, timeout, {})
+            if self._lost(words):
+                # What the first seconds lack was said while they were looked through, not when they are read.
+                self._container.close()
+                words = self._open(target, hint, timeout, _HASTY)
         except (av.error.FFmpegError, ValueError) as error:
             os.close(self._descriptor)
             raise SourceError(
@@ -97,10 +100,24 @@ class VideoReader:
             self.close()
             raise
         self._stream = stream
+        lost = self._lost(words)
+        if lost:
+            self._decoder.lose(lost[0], _FIRST_PACKETS)
         self._packets = self._demuxed()
         self._ready: deque[Decoded | ImageError] = deque()
         self._read = 0
-        self._trouble = ""  # the last error of the container
+        self._trouble = lost[0] if lost else ""  # the last error of the container
+
+    def _open(self, target: str, kind: str | None, timeout: float, options: dict[str, str]) -> Heard:
+        with heard() as words:
+            self._container = self._av.open(
+                target, format=kind, options=_OPTIONS | options, timeout=timeout, metadata_errors="replace"
+            )
+        return words
+
+    def _lost(self, words: Heard) -> list[str]:
+        """What the container lacks. Decoders complain of every video that begins in the middle."""
+        return words.lost_by(self._container.format.name)
 
     def __iter__(self) -> VideoReader:
         return self
