@@ -143,7 +143,11 @@ def look(
     Raises:
         EngineError: The network doesn't run as asked.
     """
-    engine, size = engine_for(classifier, content), classifier.input
+    size = classifier.input
+    try:
+        engine = engine_for(classifier, content)
+    except EngineError as error:
+        raise _fails(error) from error
     pixels = np.stack([resize(np.ascontiguousarray(image), size.width, size.height) for image in images])
     ways = [("as asked", size.mean, size.std, channels)]
     for name, way in PREPARATIONS.items() if alternatives else ():
@@ -164,9 +168,9 @@ def look(
                 turned = part if order == channels else part[..., ::-1]
                 engine.tensor(len(part))[...] = turned.transpose(0, 3, 1, 2)
                 parts.append(engine.run(len(part)))
-        except EngineError:
+        except EngineError as error:
             if not found:
-                raise
+                raise _fails(error) from error
             continue  # a preparation that drives the network to infinity isn't its own
         found.append(_answers(name, np.concatenate(parts).astype(np.float64), known))
     return found[0], found[1:]
@@ -239,6 +243,13 @@ def check_wiring(
             "labels in the network's order, and is this its preparation?"
         )
     return Wiring(asked, tuple(others), count, refusal, warning)
+
+
+def _fails(error: EngineError) -> EngineError:
+    return EngineError(
+        f"{error}, for pixels prepared as asked; is that how it was trained (--preparation, --channels), and the file "
+        "whole?"
+    )
 
 
 def _answers(name: str, logits: npt.NDArray[np.float64], known: npt.NDArray[np.int64]) -> Answers:

@@ -333,3 +333,17 @@ def test_options_that_say_nothing_sensible(
     assert calibrate(exported(tmp_path / "net.onnx"), benign / "flat", tmp_path / "b", *given) == 2
     error = capsys.readouterr().err.strip()
     assert words in error and len(error.splitlines()) == 1 and not (tmp_path / "b").exists()
+
+
+def test_values_that_are_no_numbers_are_told(benign: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """A network that gives NaN or infinity for the benign images: one line with what to look at, and no bundle."""
+    path = exported(tmp_path / "net.onnx")
+    model = onnx.load(path)
+    output = model.graph.output[0]
+    model.graph.node.append(helper.make_node("Sqrt", [output.name], ["root"]))
+    output.name = "root"
+    onnx.save(model, path)
+    assert calibrate(path, benign / "flat", tmp_path / "b") == 1
+    line = capsys.readouterr().err.splitlines()[-1]
+    assert line.startswith("firewall: error:") and "not finite" in line and "--preparation" in line
+    assert not (tmp_path / "b").exists()
