@@ -56,7 +56,9 @@ def read_settings(file: Path, known: str) -> dict[str, Any]:
         values = yaml.load(file.read_bytes(), _Loader)  # noqa: S506 - a SafeLoader that makes fewer types
     except yaml.YAMLError as error:
         raise ConfigError(f"can't read settings from {file}: {_said(error)}") from error
-    except (OSError, ValueError) as error:
+    except OSError as error:
+        raise ConfigError(f"can't read settings from {file}: {error.strerror or error}; name a YAML file") from error
+    except ValueError as error:
         raise ConfigError(f"can't read settings from {file}: {' '.join(str(error).split())}") from error
     except RecursionError as error:
         raise ConfigError(f"can't read settings from {file}: it is nested too deeply") from error
@@ -68,7 +70,7 @@ def read_settings(file: Path, known: str) -> dict[str, Any]:
 
 
 def _said(error: yaml.YAMLError) -> str:
-    text = " ".join(str(error).split()).replace('in "<byte string>", line', "at line")
+    text = " ".join(str(error).split()).replace('in "<byte string>", ', "at ")
     problem = str(getattr(error, "problem", "") or "")
     if "\\t" in problem:
         return f"{text}; indent with spaces"

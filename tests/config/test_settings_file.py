@@ -206,3 +206,16 @@ def test_what_the_command_line_says_wrong_is_not_blamed_on_the_file(tmp_path: Pa
     with pytest.raises(ConfigError) as caught:
         load_settings(file, threads=-1)
     assert str(file) not in str(caught.value)
+
+
+def test_a_file_that_can_not_be_read(tmp_path: Path) -> None:
+    """Not there, a folder, a picture: the reason once, and what to name."""
+    (tmp_path / "a.png").write_bytes(b"\x89PNG\r\n\x1a\n\0\0")
+    for name, words in (
+        ("none", "No such file or directory; name"),
+        (".", "Is a directory; name"),
+        ("a.png", "at pos"),
+    ):
+        with pytest.raises(ConfigError, match=words) as caught:
+            load_settings(tmp_path / name)
+        assert "Errno" not in str(caught.value) and "byte string" not in str(caught.value)
