@@ -203,7 +203,9 @@ def _read(path: Path, limit: int, inside: Path | None, expected: int | None = No
             content = file.read((limit if expected is None else expected) + 1)
     except (OSError, RuntimeError) as error:  # a loop of links is a RuntimeError before Python 3.13
         why = (error.strerror if isinstance(error, OSError) else None) or error
-        raise BundleError(f"can't read {path} ({why}); name a bundle's folder or 'default' with --bundle") from error
+        missing = "name a bundle's folder or 'default' with --bundle"
+        what = missing if path.name == MANIFEST else "install the bundle again"
+        raise BundleError(f"can't read {path} ({why}); {what}") from error
     if len(content) > limit:
         raise BundleError(f"{path} is larger than {limit} bytes; that is not a file of a bundle")
     return content
@@ -215,10 +217,14 @@ def _parse(raw: bytes, path: Path) -> Manifest:
         found = values.get("format") if isinstance(values, dict) else None
         if found != 1:
             raise BundleError(
-                f"bundle {path} has format {found!r}, this version reads format 1; build the bundle again"
+                f"bundle {path} has format {found!r}, this version reads format 1; install a version that reads it, or "
+                "build the bundle again"
             )
         return Manifest.model_validate(values)
     except ValidationError as error:
-        raise BundleError(f"the manifest of bundle {path} is not valid: {first_fault(error)}") from error
+        raise BundleError(
+            f"the manifest of bundle {path} is not valid: {first_fault(error)}; install it again, or the newer version "
+            "that it was made by"
+        ) from error
     except (UnicodeDecodeError, json.JSONDecodeError, RecursionError) as error:
         raise BundleError(f"the manifest of bundle {path} is not readable JSON ({error}); install it again") from error

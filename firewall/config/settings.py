@@ -13,7 +13,8 @@ import reprlib
 from pathlib import Path
 from typing import Annotated, Any
 
-from pydantic import AfterValidator, BeforeValidator, Field, ValidationError
+from pydantic import AfterValidator, BaseModel, BeforeValidator, Field, ValidationError
+from pydantic_core import ErrorDetails
 from pydantic_settings import (
     BaseSettings,
     EnvSettingsSource,
@@ -53,6 +54,8 @@ def _names(value: Any) -> Any:
     """A list, also if it is one text: names apart by commas or spaces, or JSON."""
     if not isinstance(value, str):
         return value
+    if value.strip().lower() in _OFF:
+        return []
     return _json(value) if value.lstrip().startswith("[") else value.replace(",", " ").split()
 
 
@@ -69,6 +72,18 @@ def _json(text: str) -> Any:
         return text
 
 
+def _zero(value: Any) -> Any:
+    """0 for off, no, false or none."""
+    return 0 if value is False or (isinstance(value, str) and value.strip().lower() in _OFF) else value
+
+
+def _detector(value: Any) -> Any:
+    """A file alone for the group, as of --region-detector; off for none."""
+    if not isinstance(value, str) or value.lstrip().startswith("{"):
+        return value
+    return None if value.strip().lower() in _OFF else {"file": value}
+
+
 def _area(value: Any) -> Any:
     """The area alone for a whole PatchSpec; off for none."""
     if isinstance(value, str):
@@ -78,25 +93,30 @@ def _area(value: Any) -> Any:
     return {"area": value} if isinstance(value, str | int | float) and not isinstance(value, bool) else value
 
 
+_Off = BeforeValidator(_zero)
 _HTTP, _OUTPUT = "127.0.0.1:8080", "-"
 
 
 class CaptureSettings(Strict):
     """How long the firewall waits for a source, in seconds; and when its frames are refused.
 
-    0 turns `frozen_after`, `stale_rows` and `good_frames` off.
+    0 or `off` turns `frozen_after`, `stale_rows` and `good_frames` off.
     """
 
     open_timeout: float = Field(5.0, gt=0, le=120, description="longest wait for a source to open")
     read_timeout: float = Field(2.0, gt=0, le=120, description="longest wait for the next frame of a live source")
     first_delay: float = Field(0.2, gt=0, le=60, description="wait before the first restart of a failed capture")
     longest_delay: float = Field(10.0, gt=0, le=600, description="the wait doubles with each failure up to this")
-    frozen_after: float | None = Field(
+    frozen_after: Annotated[float | None, _Off] = Field(
         None, ge=0, le=3600, description="live without a new picture: a fault; default 2, a network stream 10"
     )
-    stale_rows: float = Field(0.125, ge=0, le=1, description="share of its rows a camera may repeat; 0 = any")
+    stale_rows: Annotated[float, _Off] = Field(
+        0.125, ge=0, le=1, description="share of its rows a camera may repeat; 0 = any"
+    )
     camera_faults: bool = Field(True, description="withhold what a blank, blocked or over-exposed camera shows")
-    good_frames: int = Field(5, ge=0, le=1000, description="good frames withheld after a camera fault has gone")
+    good_frames: Annotated[int, _Off] = Field(
+        5, ge=0, le=1000, description="good frames withheld after a camera fault has gone"
+    )
 
 
 def load_region_detector(file: Path) -> RegionDetectorSettings:
@@ -113,13 +133,13 @@ def load_region_detector(file: Path) -> RegionDetectorSettings:
     """
     if file.suffix.lower() not in (".yaml", ".yml"):
         return RegionDetectorSettings(file=file)
-    values = read_settings(file, ", ".join(Settings.model_fields)).get("region_detector")
+    values = _detector(read_settings(file, ", ".join(Settings.model_fields)).get("region_detector"))
     if values is None:
         raise ConfigError(f"{file} has no region_detector: {{file: ...}}; add it, or name an ONNX file")
     try:
         return RegionDetectorSettings.model_validate(values)
     except ValidationError as error:
-        first = error.errors()[0]
+        first = _telling(error)
         path = ("region_detector", *first["loc"])
         raise ConfigError(_one_line(first["type"], path, first["msg"], first["input"], f" in {file}")) from error
 
@@ -145,7 +165,9 @@ class Settings(BaseSettings):
     allow_unsigned: bool | None = Field(None, description="use a bundle without a signature all the same, and say so")
     trust_state: Path | None = Field(None, description="file that remembers the versions of signed bundles")
     regions: Annotated[Text, BeforeValidator(numbers)] = Field("signs", description="whole, signs, detector or X,Y,W,H")
-    region_detector: RegionDetectorSettings | None = Field(None, description="what `regions: detector` looks with")
+    region_detector: Annotated[RegionDetectorSettings | None, BeforeValidator(_detector)] = Field(
+        None, description="what `regions: detector` looks with"
+    )
     http: Annotated[Text, _switched(_HTTP)] = Field(_HTTP, description="HOST:PORT of the live page, or 'off'")
     http_names: Annotated[tuple[Text, ...], NoDecode, BeforeValidator(_names)] = Field(
         (), description="host names that the page answers to besides addresses: a name, '*.example.org' or '*'"
@@ -226,9 +248,7 @@ def load_settings(file: Path | None = None, **given: Any) -> Settings:
     try:
         return Settings(**merged)
     except ValidationError as error:
-        first = min(
-            error.errors(), key=lambda each: each["type"] != "extra_forbidden"
-        )  # a misspelt key is missing, too
+        first = _telling(error)
         path = first["loc"]
         if _holds(said, path):
             where = ""
@@ -284,11 +304,22 @@ def _holds(values: Any, path: tuple[int | str, ...]) -> bool:
     return bool(path)
 
 
+def _telling(error: ValidationError) -> ErrorDetails:
+    """What to tell first: a key that is unknown is often the one that is missing, in another spelling."""
+    found = error.errors()
+    return next((each for each in found if each["type"] == "extra_forbidden"), found[0])
+
+
 def _one_line(kind: str, path: tuple[int | str, ...], message: str, value: Any, where: str) -> str:
     key = ".".join(str(part) for part in path)
     if kind == "extra_forbidden":
-        groups = {("region_detector", 2): RegionDetectorSettings, ("cameras", 3): CameraSettings}
-        model: Any = groups.get((str(path[0]), len(path)), Settings)
+        groups: dict[tuple[int | str, int], type[BaseModel]] = {
+            ("region_detector", 2): RegionDetectorSettings,
+            ("capture", 2): CaptureSettings,
+            ("patches", 2): PatchSpec,
+            ("cameras", 3): CameraSettings,
+        }
+        model = groups.get((path[0], len(path)), Settings)
         return f"unknown setting {key!r}{where}; known settings: {', '.join(model.model_fields)}"
     if kind == "model_type":
         return f"setting {key!r}{where}: it is a group of 'key: value' lines, got {reprlib.repr(value)}"

@@ -32,16 +32,16 @@ class _Loader(yaml.SafeLoader):
         seen: set[str] = set()
         for key, _ in node.value:
             name = key.value if isinstance(key, yaml.ScalarNode) else ""
-            if name in seen and name != "<<":
+            if name.lower() in seen and name != "<<":
                 raise yaml.constructor.ConstructorError(
                     None, None, f"the key {name!r} stands there twice", key.start_mark
                 )
-            seen.add(name)
+            seen.add(name.lower())
         return super().construct_mapping(node, deep=deep)
 
 
 def read_settings(file: Path, known: str) -> dict[str, Any]:
-    """What a settings file says: texts, None, lists and mappings of these.
+    """What a settings file says: texts, None, lists and mappings of these. The first keys are in lower case.
 
     UTF-8 or UTF-16 with or without a byte order mark, any line ends.
 
@@ -56,7 +56,9 @@ def read_settings(file: Path, known: str) -> dict[str, Any]:
         values = yaml.load(file.read_bytes(), _Loader)  # noqa: S506 - a SafeLoader that makes fewer types
     except yaml.YAMLError as error:
         raise ConfigError(f"can't read settings from {file}: {_said(error)}") from error
-    except (OSError, ValueError) as error:
+    except OSError as error:
+        raise ConfigError(f"can't read settings from {file}: {error.strerror or error}; name a YAML file") from error
+    except ValueError as error:
         raise ConfigError(f"can't read settings from {file}: {' '.join(str(error).split())}") from error
     except RecursionError as error:
         raise ConfigError(f"can't read settings from {file}: it is nested too deeply") from error
@@ -64,11 +66,11 @@ def read_settings(file: Path, known: str) -> dict[str, Any]:
         return {}
     if not isinstance(values, dict) or not all(isinstance(key, str) for key in values):
         raise ConfigError(f"{file} must hold 'key: value' lines; known keys: {known}")
-    return values
+    return {key.lower(): value for key, value in values.items()}
 
 
 def _said(error: yaml.YAMLError) -> str:
-    text = " ".join(str(error).split())
+    text = " ".join(str(error).split()).replace('in "<byte string>", ', "at ")
     problem = str(getattr(error, "problem", "") or "")
     if "\\t" in problem:
         return f"{text}; indent with spaces"

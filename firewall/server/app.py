@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+from collections import Counter
 from collections.abc import AsyncIterator, Iterable
 from dataclasses import asdict
 from importlib import resources
@@ -87,8 +88,9 @@ class _Pages:
         self._readers = [each for each in self._readers if each is not reader and not each.transport.is_closing()]
         near = [each for each in self._readers if each.address == reader.address]
         for among, most in ((near, self._limits.streams_for_address), (self._readers, self._limits.streams)):
-            if len(among) >= most and not self._sent_away(among):
+            if len(among) >= most and not self._sent_away(among) and (among is near or not self._thinned(len(near))):
                 return PlainTextResponse(f"{len(among)} readers are connected; close one", 503, {"Retry-After": "5"})
+        reader.buffer_little()
         self._readers.append(reader)
         return StreamingResponse(self._stream(request, reader), media_type="text/event-stream", headers=headers)
 
@@ -101,6 +103,16 @@ class _Pages:
             longest.drop()
             self._readers.remove(longest)
         return bool(silent)
+
+    def _thinned(self, near: int) -> bool:
+        """Whether the address with the most readers lost its oldest to an address that has `near` of them."""
+        ((crowded, count),) = Counter(each.address for each in self._readers).most_common(1)
+        if count <= near + 1:  # both would have as many afterwards
+            return False
+        oldest = next(each for each in self._readers if each.address == crowded)
+        oldest.drop()
+        self._readers.remove(oldest)
+        return True
 
     async def _stream(self, request: Request, reader: Connection) -> AsyncIterator[bytes]:
         stopping = getattr(request.app.state, "stopping", None)

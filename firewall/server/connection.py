@@ -17,6 +17,8 @@ from uvicorn.server import ServerState
 
 __all__ = ["Connection", "Limits", "network"]
 
+#: Bytes that wait in the system for a reader of events; a state has some kilobytes.
+_LITTLE = 1 << 15
 _TIMED_OUT = b"HTTP/1.1 408 Request Timeout\r\nConnection: close\r\nContent-Length: 0\r\n\r\n"
 
 
@@ -129,6 +131,11 @@ class Connection(H11Protocol):
         if self._send_timer is not None:
             self._send_timer.cancel()
             self._send_timer = None
+
+    def buffer_little(self) -> None:
+        """For an answer without end: else the system would hold megabytes for a client that takes nothing, and it would
+        be minutes before that is seen."""
+        self.transport.get_extra_info("socket").setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, _LITTLE)
 
     def drop(self) -> None:
         """End it at once; what was not sent is lost."""

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from firewall.errors import ImageError, SourceError
 from firewall.frame import Pixels
-from firewall.sources.decoder import Decoded, Decoder, ffmpeg, heard
+from firewall.sources.decoder import Decoded, Decoder, Heard, ffmpeg, heard
 
 if TYPE_CHECKING:
     from av.packet import Packet
@@ -61,7 +61,7 @@ class _Server:
         """An open container. options: of FFmpeg, besides ours. kind: its format, where it is known. Raises
         SourceError."""
         started = time.monotonic()
-        with heard():
+        with heard() as words:
             try:
                 return self.av.open(
                     self.url,
@@ -71,15 +71,23 @@ class _Server:
                     metadata_errors="replace",
                 )
             except (self.av.error.FFmpegError, ValueError) as error:
-                raise SourceError(f"can't open stream {self.name}: {self._reason(error, started)}") from error
+                raise SourceError(f"can't open stream {self.name}: {self._reason(error, started, words)}") from error
 
-    def _reason(self, error: Exception, started: float) -> str:
+    def _reason(self, error: Exception, started: float, words: Heard) -> str:
         if isinstance(error, self.av.error.HTTPUnauthorizedError | self.av.error.HTTPForbiddenError):
             return "the server refuses the user or the password; write them as scheme://USER:PASSWORD@HOST/PATH"
         if isinstance(error, self.av.error.ExitError) or time.monotonic() - started >= 0.9 * self.open_timeout:
             return f"no answer within {self.open_timeout:g} s"
-        told = getattr(error, "strerror", None)  # such as: Server returned 404 Not Found; it holds no address
-        return "refused, not found, or not a video stream" + (f" ({told})" if told else "")
+        if isinstance(error, self.av.error.ConnectionRefusedError):
+            return "the connection is refused; is the camera on, and is it that port?"
+        if isinstance(error, self.av.error.HTTPNotFoundError):
+            return "the server has nothing at that path (404 Not Found)"
+        if any("resolve hostname" in line[2] for line in words.lines):
+            return "no host of that name is known here; give its address"
+        if isinstance(error, self.av.error.InvalidDataError):
+            return "what comes is not a video stream"
+        cause = getattr(error, "strerror", None)
+        return f"not a video stream, or the connection broke{f' ({cause})' if cause else ''}"
 
 
 class StreamReader:

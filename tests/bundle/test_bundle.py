@@ -165,3 +165,21 @@ def test_a_bundle_that_would_fill_the_memory_is_refused(copy: Path, count: int, 
     edit(copy, files={f"f{number}": {"sha256": "0" * 64, "bytes": size} for number in range(count)})
     with pytest.raises(BundleError, match=said):
         load_bundle(copy)
+
+
+def test_what_is_missing_says_what_to_do(tmp_path: Path) -> None:
+    """No bundle at all: name another; a file that is gone from one: install it again; another format or a field that
+    isn't known: a version that reads it."""
+    with pytest.raises(BundleError, match=r"manifest.json .No such file or directory.; name a bundle's folder"):
+        load_bundle(tmp_path / "none")
+    folder = tmp_path / "b"
+    shutil.copytree(DEFAULT, folder)
+    manifest = json.loads((folder / "manifest.json").read_text())
+    for changed, words in (({"format": 2}, "install a version that reads it"), ({"new": 1}, "new: .*newer version")):
+        (folder / "manifest.json").write_text(json.dumps({**manifest, **changed}))
+        with pytest.raises(BundleError, match=words):
+            load_bundle(folder)
+    (folder / "manifest.json").write_text(json.dumps(manifest))
+    (folder / "classifier.onnx").unlink()
+    with pytest.raises(BundleError, match=r"classifier.onnx .No such file or directory.; install the bundle again"):
+        load_bundle(folder)

@@ -47,6 +47,14 @@ def told(settings: Any, keys: str) -> Any:
         ("http_names: firewall", "http_names", ("firewall",)),
         ("http_names: [firewall, '*.lan', 7]", "http_names", ("firewall", "*.lan", "7")),
         ("http_names: a, b", "http_names", ("a", "b")),
+        *((f"http_names: {word}", "http_names", ()) for word in ("off", "no", "none", "null", "[]")),
+        *((f"region_detector: {word}", "region_detector", None) for word in ("off", "no", "none", "~")),
+        ("region_detector: finder.onnx", "region_detector.file", Path("finder.onnx")),
+        *((f"capture: {{frozen_after: {word}}}", "capture.frozen_after", 0.0) for word in ("off", "no", "0")),
+        ("capture: {stale_rows: off}", "capture.stale_rows", 0.0),
+        ("capture: {good_frames: off}", "capture.good_frames", 0),
+        ("capture: {camera_faults: off}", "capture.camera_faults", False),
+        ("HTTP: off", "http", "off"),
         ("trust: null", "trust", None),
         ("trust: ~", "trust", None),
         ("trust:", "trust", None),
@@ -95,6 +103,11 @@ def test_a_file_of_utf16_is_read(tmp_path: Path) -> None:
     [
         ("source: 1\nsource: 2", "'source' stands there twice"),
         ("capture: {open_timeout: 1, open_timeout: 2}", "'open_timeout' stands there twice"),
+        ("http: off\nHTTP: 8080", "'HTTP' stands there twice at line 2"),
+        ("Source:", "'source'.*has no value"),
+        ("capture: {open-timeout: 3}", "'capture.open-timeout'.*known settings: open_timeout"),
+        ("patches: {size: 3}", "'patches.size'.*known settings: area"),
+        ("region_detector: {path: x}", "'region_detector.path'.*known settings: file"),
         ("capture:\n\topen_timeout: 3", "indent with spaces"),
         ("http: [::1]:8080", "must stand in quotes"),
         ("http_names: *.lan", "must stand in quotes"),
@@ -150,6 +163,9 @@ def test_what_can_not_be_meant_is_refused_in_one_line(tmp_path: Path, text: str,
         ("CAPTURE", '{"open_timeout": 4}', "capture.open_timeout", 4.0),
         ("CAPTURE__OPEN_TIMEOUT", "4", "capture.open_timeout", 4.0),
         ("REGION_DETECTOR__THRESHOLD", "0.7", "region_detector.threshold", 0.7),
+        ("REGION_DETECTOR", "other.onnx", "region_detector.file", Path("other.onnx")),
+        ("REGION_DETECTOR", "off", "region_detector", None),
+        ("HTTP_NAMES", "off", "http_names", ()),
     ],
 )
 def test_the_environment_says_the_same(
@@ -166,7 +182,7 @@ def test_the_environment_says_the_same(
     ("name", "text"),
     [
         *(("THREADS", "many"), ("CAPTURE", "off"), ("CAPTURE", "{"), ("CAPTURE__OPEN_TIMEOUT", "x"), ("TRUST", "")),
-        *(("CAPTURE__SURPRISE", "1"), ("DEADLINE_MS", "inf"), ("REGION_DETECTOR", "off"), ("PATCHES", "{")),
+        *(("CAPTURE__SURPRISE", "1"), ("DEADLINE_MS", "inf"), ("REGION_DETECTOR", "{"), ("PATCHES", "{")),
     ],
 )
 def test_an_environment_that_does_not_fit_is_named(
@@ -190,3 +206,16 @@ def test_what_the_command_line_says_wrong_is_not_blamed_on_the_file(tmp_path: Pa
     with pytest.raises(ConfigError) as caught:
         load_settings(file, threads=-1)
     assert str(file) not in str(caught.value)
+
+
+def test_a_file_that_can_not_be_read(tmp_path: Path) -> None:
+    """Not there, a folder, a picture: the reason once, and what to name."""
+    (tmp_path / "a.png").write_bytes(b"\x89PNG\r\n\x1a\n\0\0")
+    for name, words in (
+        ("none", "No such file or directory; name"),
+        (".", "Is a directory; name"),
+        ("a.png", "at pos"),
+    ):
+        with pytest.raises(ConfigError, match=words) as caught:
+            load_settings(tmp_path / name)
+        assert "Errno" not in str(caught.value) and "byte string" not in str(caught.value)

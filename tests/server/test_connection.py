@@ -11,7 +11,7 @@ from collections.abc import Iterator
 import pytest
 
 from firewall.server import HttpServer, Limits, Monitor, create_app
-from firewall.server.connection import network
+from firewall.server.connection import Connection, network
 from tests.server.reports import Reports
 from tests.server.wire import PATIENT, answer, dial, is_closed
 
@@ -167,6 +167,23 @@ def test_a_silent_reader_gives_way_to_a_new_one_before_its_time() -> None:
         let_in_beside_silent_readers(server, 16)
 
 
+def test_little_waits_in_the_system_for_a_reader_of_events(monkeypatch: pytest.MonkeyPatch) -> None:
+    """States have a kilobyte; the system took megabytes of them for a client that takes nothing (4.2 MB, now 0.2 MB),
+    and it was an hour before that was seen."""
+    held = []
+
+    def buffer_little(connection: Connection) -> None:
+        original(connection)
+        ours: socket.socket = connection.transport.get_extra_info("socket")
+        held.append(ours.getsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF))
+
+    original = Connection.buffer_little
+    monkeypatch.setattr(Connection, "buffer_little", buffer_little)
+    with limited(Limits()) as server, listen(server) as client:
+        assert client.recv(12) == b"HTTP/1.1 200"
+    assert len(held) == 1 and held[0] <= 1 << 16
+
+
 def test_readers_of_one_address_leave_room_for_others() -> None:
     """An address that has all of its places keeps nobody else out; all together are bounded too."""
     with limited(Limits(streams_for_address=3, streams=5)) as server, contextlib.ExitStack() as stack:
@@ -176,6 +193,21 @@ def test_readers_of_one_address_leave_room_for_others() -> None:
             told.append(client.recv(12).decode()[-3:])
         assert told == ["200", "200", "200", "503", "200", "200", "503"]
         assert answer(server, PROBE)[0] == 200
+
+
+def test_the_address_with_the_most_readers_gives_way_to_a_new_one() -> None:
+    """All places are taken, four of five by one address: it loses its oldest reader to a third address, which can't be
+    kept out so; no one else loses one."""
+    with limited(Limits(streams_for_address=4, streams=5)) as server, contextlib.ExitStack() as stack:
+        clients = []
+        for source in (*("127.0.0.1",) * 4, "127.0.0.2", "127.0.0.3"):
+            clients.append(stack.enter_context(listen(server, source=source)))
+            assert clients[-1].recv(12) == b"HTTP/1.1 200"
+        for client in clients:
+            client.settimeout(PATIENT)
+        assert is_closed(clients[0])
+        for client in clients[1:]:
+            assert client.recv(1)
 
 
 def test_readers_that_read_stay() -> None:

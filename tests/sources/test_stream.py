@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import socket
+import threading
 import time
 from base64 import b64encode
 from collections.abc import Iterator
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
 import numpy as np
@@ -15,6 +17,7 @@ from firewall.config import CaptureSettings
 from firewall.errors import SourceError
 from firewall.frame import Frame
 from firewall.sources import Capture, Failure, parse
+from firewall.sources.stream import open_stream
 from tests.sources.cameras import MjpegServer, Numbered, ReadUntil, Shown, Taken, is_failure, is_frame
 
 
@@ -99,9 +102,49 @@ def test_nobody_listens(settings: CaptureSettings, read_until: ReadUntil) -> Non
 
     with (
         Capture(parse(f"rtsp://127.0.0.1:{port}/front"), settings) as capture,
-        pytest.raises(SourceError, match=rf"can't open stream rtsp://127.0.0.1:{port}/front: refused, not found"),
+        pytest.raises(
+            SourceError, match=rf"can't open stream rtsp://127.0.0.1:{port}/front: the connection is refused"
+        ),
     ):
         read_until(capture, is_frame)
+
+
+@pytest.mark.parametrize(
+    ("path", "words"),
+    [
+        ("404", r"nothing at that path \(404"),
+        ("401", "user or the password"),
+        ("503", r"not a video stream, or the connection broke \(Server returned 5XX"),
+        ("200", "not a video stream|what comes is not"),
+    ],
+)
+def test_why_a_stream_does_not_open(path: str, words: str) -> None:
+    """What the server answers is told, not a choice of causes; a page is no stream."""
+
+    class Answer(BaseHTTPRequestHandler):
+        def do_GET(self) -> None:
+            self.send_response(int(self.path[1:]))
+            self.send_header("Content-Type", "text/html")
+            self.end_headers()
+            self.wfile.write(b"<html>hello</html>")
+
+        def log_message(self, *_: object) -> None:
+            pass
+
+    with ThreadingHTTPServer(("127.0.0.1", 0), Answer) as server:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        url = f"http://127.0.0.1:{server.server_address[1]}/{path}"
+        with pytest.raises(SourceError, match=words) as caught:
+            open_stream(url, url, open_timeout=30, read_timeout=30)
+        server.shutdown()
+    assert "\n" not in str(caught.value) and str(caught.value).startswith(f"can't open stream {url}: ")
+
+
+def test_a_host_that_nobody_knows() -> None:
+    """The name doesn't resolve: said so."""
+    url = "http://camera.invalid/stream"
+    with pytest.raises(SourceError, match="no host of that name"):
+        open_stream(url, url, open_timeout=30, read_timeout=30)
 
 
 def test_passwords_reach_the_camera_and_nobody_else(

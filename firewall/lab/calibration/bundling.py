@@ -182,8 +182,9 @@ def _from_gtsrb(root: Path, folder: Path, card: Mapping[str, Any], trained: Sequ
 def _from_images(path: Path, spec: ClassifierSpec, settings: CalibrationSettings) -> _Found:
     found = load_images(path)
     check_enough(len(found), settings.rate, settings.detectors)  # before they are all read
-    shown, notes = labelled(path, spec.labels, IMAGES), []
-    read = at_size(found, spec.input.width, spec.input.height)
+    width, height = spec.input.width, spec.input.height
+    shown, notes = labelled(path, spec.labels, IMAGES, keep=lambda image: resize(image, width, height)), []
+    read = at_size(found, width, height)
     if copies := repeated(read):
         say(
             f"{copies} of the {len(read)} images of {path} have the pixels of an earlier one; copies say nothing new: "

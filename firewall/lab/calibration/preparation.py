@@ -39,6 +39,13 @@ _FEW_ERRORS = 1 / 3
 #: Factor by which the mutual information must be larger to be clearly better, without labels. On six networks (ours,
 #: two of CIFAR-10, two of ImageNet, the tests') the best of 12 preparations had at most 1.03 times that of the right.
 _CLEARLY = 1.1
+#: Factor of the mutual information up to which two preparations are alike.
+_ALIKE = 1.05
+#: Without labels: if so little of the information is left, the preparation that was asked for is wrong.
+_LITTLE = 0.6
+#: A better preparation's median confidence, as a share of that of the one that was asked for. Where the images show
+#: two or three classes, a wrong one that scatters them over many, unsurely, has more information than the right one.
+_AS_SURE = 0.8
 #: Spread of an image's logits, by the median image, at which answers are compared: pixels of a larger range make all
 #: answers surer, which says nothing about the images.
 _SPREAD = 2.0
@@ -136,7 +143,11 @@ def look(
     Raises:
         EngineError: The network doesn't run as asked.
     """
-    engine, size = engine_for(classifier, content), classifier.input
+    size = classifier.input
+    try:
+        engine = engine_for(classifier, content)
+    except EngineError as error:
+        raise _fails(error) from error
     pixels = np.stack([resize(np.ascontiguousarray(image), size.width, size.height) for image in images])
     ways = [("as asked", size.mean, size.std, channels)]
     for name, way in PREPARATIONS.items() if alternatives else ():
@@ -157,9 +168,9 @@ def look(
                 turned = part if order == channels else part[..., ::-1]
                 engine.tensor(len(part))[...] = turned.transpose(0, 3, 1, 2)
                 parts.append(engine.run(len(part)))
-        except EngineError:
+        except EngineError as error:
             if not found:
-                raise
+                raise _fails(error) from error
             continue  # a preparation that drives the network to infinity isn't its own
         found.append(_answers(name, np.concatenate(parts).astype(np.float64), known))
     return found[0], found[1:]
@@ -192,8 +203,16 @@ def check_wiring(
     asked, others = look(classifier, content, labelled.images, known, channels=channels, alternatives=alternatives)
     # A difference of a few images is chance: then the mutual information decides.
     nearly = max((other.accuracy or 0.0 for other in others), default=0.0) - _CHANCE
-    others.sort(key=lambda each: ((each.accuracy or 0.0) < nearly, -each.information))
-    better = [other for other in others[:1] if _clearly(other, asked)]
+    # So near to the most, what differs from the asked preparation least is meant: not its order of colours too.
+    most = max((other.information for other in others), default=0.0) / _ALIKE
+    others.sort(
+        key=lambda each: (
+            (each.accuracy or 0.0) < nearly,
+            each.information < most or not each.name.endswith(channels.upper()),
+            -each.information,
+        )
+    )
+    better = [other for other in others if _clearly(other, asked)][:1]
     labels, count = classifier.labels, len(labelled.images)
     refusal = warning = ""
     advice = f"{better[0].name} fits: {_option(better[0].name)}" if better else "see --preparation and --channels"
@@ -208,16 +227,29 @@ def check_wiring(
             f"only {asked.accuracy:.0%} of {len(asked.right)} benign images are named as their labels, prepared as "
             f"asked, {better[0].accuracy:.0%} in another way; {advice}; or say --accept-preparation"
         )
+    elif count >= _LEAST and better and asked.accuracy is None and _far_behind(asked, better[0]):
+        refusal = (
+            f"the network hardly tells {count} benign images apart, prepared as asked, and does in another way; "
+            f"{advice}; or say --accept-preparation"
+        )
     elif _other_order(asked, labelled, len(labels)):
         refusal = _told_order(asked, labelled, labels)
     elif better:
-        warning = f"the network fits another preparation clearly better; {advice}"
+        sure = "" if asked.accuracy is not None else "; folders named as the labels would tell for sure"
+        warning = f"the network fits another preparation clearly better; {advice}{sure}"
     elif asked.accuracy is not None and asked.accuracy < 0.5:
         warning = (
             f"only {asked.accuracy:.0%} of {len(asked.right)} benign images are named as {labelled.how} say; are the "
             "labels in the network's order, and is this its preparation?"
         )
     return Wiring(asked, tuple(others), count, refusal, warning)
+
+
+def _fails(error: EngineError) -> EngineError:
+    return EngineError(
+        f"{error}, for pixels prepared as asked; is that how it was trained (--preparation, --channels), and the file "
+        "whole?"
+    )
 
 
 def _answers(name: str, logits: npt.NDArray[np.float64], known: npt.NDArray[np.int64]) -> Answers:
@@ -255,7 +287,14 @@ def _clearly(other: Answers, asked: Answers) -> bool:
     if asked.accuracy is not None:
         gained, lost = int((other.right & ~asked.right).sum()), int((asked.right & ~other.right).sum())
         return gained - lost > 3 * math.sqrt(gained + lost)  # three standard deviations of a sign test
+    if other.confidence < _AS_SURE * asked.confidence:
+        return False
     return other.information > max(_CLEARLY * asked.information, asked.information + 0.1)
+
+
+def _far_behind(asked: Answers, other: Answers) -> bool:
+    """Whether, without labels, the answers as asked say so little that the other preparation must be the right one."""
+    return asked.information < min(_LITTLE * other.information, other.information - 0.3)
 
 
 def _wrong_by_labels(asked: float | None, other: float | None) -> bool:

@@ -20,6 +20,10 @@ Values = Mapping[str, npt.NDArray[np.generic]]
 _FLOATS = ("float32", "float16")
 #: Operators that don't change what the numbers say.
 _SAME = ("Identity", "Dropout")
+#: Operators that leave the numbers in their places.
+_IN_PLACE = frozenset(
+    {"Cast", "Clip", "Exp", "Log", "LogSoftmax", "Mul", "Div", "Neg", "Reshape", "Sigmoid", "Softmax", "Squeeze"}
+)
 
 
 @dataclass
@@ -63,6 +67,8 @@ def choose(name: str, model: onnx.ModelProto, values: Values, asked: str | None,
     if asked is not None and asked not in entries:
         raise UsageError(f"{name} has no output {asked!r}; it has {told}")
     fit = [output for output in entries if _classes(entries[output], values) >= 2]
+    if asked is None and any(not _sorted(model, output) for output in fit):
+        fit = [output for output in fit if not _sorted(model, output)]
     if asked is None and len(entries) > 1:
         fit = [output for output in fit if not _softmax_of_another(model, output, fit)]
         of_labels = [output for output in fit if _classes(entries[output], values) == labels]
@@ -117,6 +123,11 @@ def tail_of(name: str, model: onnx.ModelProto, output: str, values: npt.NDArray[
         raise DataError(
             f"{name} gives one value an image, {output} {_n(values.shape)}; one a class is needed, so two at least: "
             "give a classifier of yes and no two outputs"
+        )
+    if _sorted(model, output):
+        raise DataError(
+            f"{name} gives its best values sorted, {output} {_n(values.shape)}, so their places say no class; export "
+            "it without its last step (TopK, sort), which gives one value for each class"
         )
     tail = Tail(output, classes)
     maker = _maker(model, output)
@@ -181,6 +192,14 @@ def _maker(model: onnx.ModelProto, value: str) -> onnx.NodeProto | None:
     while node is not None and node.op_type in _SAME:
         node = makers.get(node.input[0])
     return node
+
+
+def _sorted(model: onnx.ModelProto, output: str) -> bool:
+    """Whether an output comes from TopK, as of torch.topk and torch.sort."""
+    node = _maker(model, output)
+    while node is not None and node.op_type in _IN_PLACE:
+        node = _maker(model, node.input[0])
+    return node is not None and node.op_type == "TopK"
 
 
 def _same(model: onnx.ModelProto, value: str) -> str:

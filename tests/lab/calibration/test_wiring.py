@@ -18,13 +18,14 @@ from torch import Tensor, nn
 
 from firewall import Firewall, cli
 from firewall.bundle import PatchSpec, load_bundle
+from firewall.demo.signs import draw_sign
 from firewall.engines import OnnxRuntimeEngine
 from firewall.export.onnx import export_classifier
 from firewall.export.verification import verify
 from firewall.frame import Pixels
 from firewall.lab.calibration.bundling import rewritten
 from firewall.lab.calibration.preparation import check_wiring
-from firewall.lab.datasets.labelled import labelled
+from firewall.lab.datasets.labelled import Labelled, labelled
 from firewall.lab.models import open_classifier
 from firewall.lab.models.options import PREPARATIONS, Options
 from tests.lab.coloured_shapes import SIZE, shapes, trained
@@ -123,15 +124,41 @@ def test_pixels_of_a_larger_range_are_refused_by_their_labels(
     benign: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     """A network of 0..1 that is given 0..255, or ImageNet's numbers, still gets half or more right. That is refused
-    where labels show it, and a warning without labels."""
+    where labels show it. Without labels, it is where answers say far less than in another way, and a warning else."""
     path = exported(tmp_path / "net.onnx")
     for wrong in ("0..255", "imagenet"):
         assert calibrate(path, benign / "named", tmp_path / "b", "--preparation", wrong) == 1
         line = capsys.readouterr().err.splitlines()[-1]
         assert "--preparation 0..1" in line and "--accept-preparation" in line
         assert not (tmp_path / "b").exists()
-    assert calibrate(path, benign / "flat", tmp_path / "b", "--preparation", "0..255") == 0
+    assert calibrate(path, benign / "flat", tmp_path / "b", "--preparation", "0..255") == 1
+    line = capsys.readouterr().err.splitlines()[-1]
+    assert "hardly tells 128 benign images apart" in line and "--preparation 0..1 --channels rgb" in line
+    assert calibrate(path, benign / "flat", tmp_path / "b", "--preparation", "imagenet") == 0
     assert "warning: the network fits another preparation" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("labels", [(14, 17), (38, 40), (1, 2), (17, 13, 35)])
+def test_few_classes_are_no_reason_to_refuse(labels: tuple[int, ...]) -> None:
+    """Images of two or three signs without labels: a wrong preparation scatters them over many classes, unsurely, and
+    so tells them apart better. The right one is not refused for that."""
+    generator = np.random.default_rng(0)
+    images = []
+    for number in range(32):
+        sign = draw_sign(labels[number % len(labels)], 48)
+        image = np.full((60, 60, 3), generator.integers(40, 200, 3), np.uint8)
+        top, left = generator.integers(3, 10, 2)
+        cover = sign[..., 3:] / 255
+        place = image[top : top + 48, left : left + 48]
+        place[...] = place * (1 - cover) + sign[..., :3] * cover * generator.uniform(0.6, 1)
+        noise = generator.integers(-8, 9, image.shape)
+        images.append(np.clip(image.astype(np.int64) + noise, 0, 255).astype(np.uint8))
+    bundle = load_bundle()
+    classifier = bundle.manifest.classifier
+    wiring = check_wiring(classifier, bundle.files[classifier.file], Labelled(images, np.full(32, -1)))
+    most = max(each.information for each in wiring.others)
+    assert wiring.asked.seen == len(labels) and most > 1.1 * wiring.asked.information
+    assert wiring.refusal == ""
 
 
 def test_a_refusal_can_be_overruled_and_the_manifest_says_so(
@@ -306,3 +333,17 @@ def test_options_that_say_nothing_sensible(
     assert calibrate(exported(tmp_path / "net.onnx"), benign / "flat", tmp_path / "b", *given) == 2
     error = capsys.readouterr().err.strip()
     assert words in error and len(error.splitlines()) == 1 and not (tmp_path / "b").exists()
+
+
+def test_values_that_are_no_numbers_are_told(benign: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """A network that gives NaN or infinity for the benign images: one line with what to look at, and no bundle."""
+    path = exported(tmp_path / "net.onnx")
+    model = onnx.load(path)
+    output = model.graph.output[0]
+    model.graph.node.append(helper.make_node("Sqrt", [output.name], ["root"]))
+    output.name = "root"
+    onnx.save(model, path)
+    assert calibrate(path, benign / "flat", tmp_path / "b") == 1
+    line = capsys.readouterr().err.splitlines()[-1]
+    assert line.startswith("firewall: error:") and "not finite" in line and "--preparation" in line
+    assert not (tmp_path / "b").exists()

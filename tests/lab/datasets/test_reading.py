@@ -200,14 +200,28 @@ print(len(images), (resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before)
 """
 
 
-def test_photographs_are_not_held_decoded(tmp_path: Path) -> None:
-    """Sixty photographs of 3 megapixels would be 540 MB decoded; a process that reads them grows by less than half of
-    that."""
+_CALIBRATE = """
+import resource, sys, tempfile
+from pathlib import Path
+from firewall.lab.calibration.bundling import calibrate_folder
+from firewall.lab.calibration.settings import BenignSource, CalibrationSettings, NetworkSettings
+before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+source, settings = BenignSource(images=Path(sys.argv[1])), CalibrationSettings(detectors=["confidence"], rate=0.05)
+with tempfile.TemporaryDirectory() as out:
+    calibrate_folder(Path("default"), Path(out), source, settings, NetworkSettings(accept_preparation=True))
+print(60, (resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before) // 1024)
+"""
+
+
+@pytest.mark.parametrize("code", [_MEASURE, _CALIBRATE], ids=["reading", "calibrating"])
+def test_photographs_are_not_held_decoded(tmp_path: Path, code: str) -> None:
+    """Sixty photographs of 3 megapixels would be 540 MB decoded; a process that reads or calibrates on them grows
+    by less than half of that."""
     picture(width=2000, height=1500).save(tmp_path / "0.jpg", quality=80)
     for number in range(1, 60):
         (tmp_path / f"{number}.jpg").hardlink_to(tmp_path / "0.jpg")
     result = subprocess.run(
-        [sys.executable, "-c", _MEASURE, str(tmp_path)], check=True, capture_output=True, text=True, timeout=300
+        [sys.executable, "-c", code, str(tmp_path)], check=True, capture_output=True, text=True, timeout=300
     )
     count, grown = map(int, result.stdout.split())
     assert count == 60 and grown < 270

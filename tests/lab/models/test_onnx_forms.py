@@ -119,6 +119,12 @@ FORMS: dict[str, Callable[[Path], str]] = {
     "a label and a table, as of skl2onnx": lambda p: net(
         p, [FLAT, LINEAR, ("ArgMax", "y", "label", {"axis": 1, "keepdims": 0})], {"label": (7, ("N",)), "y": SCORES}
     ),
+    "the best three beside the classes": lambda p: net(
+        p,
+        [FLAT, LINEAR, ("TopK", "y k", "best places", {"axis": 1})],
+        {"best": (1, ("N", 3)), "places": (7, ("N", 3)), "y": SCORES},
+        more={"k": np.array([3])},
+    ),
     "logits and their softmax": lambda p: net(
         p, [FLAT, LINEAR, ("Softmax", "y", "p", {"axis": 1})], {"p": SCORES, "y": SCORES}
     ),
@@ -253,6 +259,15 @@ REFUSED: dict[str, tuple[Callable[[Path], str], str]] = {
     "labels alone": (
         lambda p: net(p, [FLAT, LINEAR, ("ArgMax", "y", "label", {"axis": 1, "keepdims": 0})], {"label": (7, ("N",))}),
         r"label int64 \(N,\)",
+    ),
+    "the best three, sorted": (
+        lambda p: net(
+            p,
+            [FLAT, ("MatMul", "f w", "r"), ("TopK", "r k", "best places", {"axis": 1}), ("Softmax", "best", "y")],
+            {"y": (1, ("N", 3)), "places": (7, ("N", 3))},
+            more={"k": np.array([3])},
+        ),
+        r"sorted, y \(N, 3\).*TopK",
     ),
     "too few labels": (
         lambda p: net(p, [FLAT, LINEAR], LOGITS, metadata={"labels": '["a", "b"]'}),
