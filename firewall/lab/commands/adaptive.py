@@ -27,16 +27,23 @@ def attack_adaptive(
     method: Annotated[
         str,
         typer.Option(
-            help="sum, orthogonal, selective, worst: by gradients of the whole firewall; all: these in turn. search: "
-            "by its suspicion, without gradients. decision: seeing only what it releases."
+            help="hinge, sum, orthogonal, selective, worst: by gradients of the whole firewall; all: these in turn. "
+            "search: by its suspicion, without gradients. decision: seeing only what it releases."
         ),
     ] = "all",
     subspace: Annotated[
         str,
         typer.Option(
             help="What the change is made of: pixels, low-frequency; with --method decision also boundary (a walk of "
-            "noise from other signs' pictures), and shadow, two-bars and other draws, which --eps doesn't bound.  "
-            "[default: pixels; for search and decision low-frequency]"
+            "noise from other signs' pictures); with search and decision --family's names.  [default: pixels; for "
+            "search and decision low-frequency]"
+        ),
+    ] = "",
+    family: Annotated[
+        str,
+        typer.Option(
+            help="What lies on the sign, which --eps doesn't bound: shadow, two-bars, dirt, drops or another draw; "
+            "any: all four. Searched for with the firewall's own scores, or with --method decision without them."
         ),
     ] = "",
     frequencies: Annotated[
@@ -68,15 +75,22 @@ def attack_adaptive(
     from firewall.lab.attacks.adaptive import Attacker, Plan
     from firewall.lab.attacks.adaptive.ball import NORMS, Ball
     from firewall.lab.attacks.adaptive.descent import WAYS
-    from firewall.lab.attacks.adaptive.search import Search
+    from firewall.lab.attacks.adaptive.search import EVERY, Search
     from firewall.lab.attacks.adaptive.whole import Walk
     from firewall.lab.certification.journal import Journal
+    from firewall.lab.datasets.obstructions import DRAWS
     from firewall.lab.evaluation.adaptive_attack import attack_bundle, open_images, settings_of, victims
 
     if norm not in NORMS:
         raise UsageError(f"--norm must be one of {', '.join(NORMS)}, got {norm!r}")
     if not 0 < eps < 1e6:
         raise UsageError(f"--eps must be above 0 and below 1000000, got {eps:g}")
+    if family and subspace:
+        raise UsageError(f"give --family or --subspace, got both: {family}, {subspace}")
+    if family:
+        if family not in (*DRAWS, EVERY):
+            raise UsageError(f"--family must be one of {', '.join((*DRAWS, EVERY))}, got {family!r}")
+        subspace, method = family, "search" if method == "all" else method
     blind = method in ("search", "decision")
     subspace = subspace or ("low-frequency" if blind else "pixels")
     low = subspace == "low-frequency" and not blind

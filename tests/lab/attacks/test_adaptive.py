@@ -64,7 +64,7 @@ def won(bundle: Bundle, how: Plan, count: int = COUNT) -> list[bool]:
 
 
 def test_a_plain_second_network_is_broken_by_every_way(jury: Bundle) -> None:
-    """An attack on the classifier alone is often stopped by it; each of the four ways that know it gets through."""
+    """An attack on the classifier alone is often stopped by it; each of the five ways that know it gets through."""
     for way in WAYS:
         assert sum(won(jury, plan(24, way))) >= 0.8 * COUNT, way
 
@@ -225,16 +225,21 @@ def test_what_has_no_gradient_is_said_once(masked: Bundle, tmp_path: Path) -> No
         (("--eps", "0"), "--eps must be above 0"),
         (("--eps", "nan"), "--eps must be above 0"),
         (("--eps", "-3"), "--eps must be above 0"),
-        (("--method", "magic"), "--method must be one of all, sum"),
+        (("--method", "magic"), "--method must be one of all, hinge, sum"),
         (("--subspace", "round"), "the subspaces pixels, low-frequency, boundary, shadow"),
-        (("--subspace", "shadow"), "--subspace shadow is for --method decision"),
-        (("--subspace", "boundary"), "--subspace boundary is for --method decision"),
+        (("--subspace", "shadow"), "shadow is for --method search or decision, got 'all'"),
+        (("--subspace", "boundary"), "boundary is for --method decision"),
+        (("--method", "decision", "--family", "any"), "any is for --method search, got 'decision'"),
+        (("--method", "hinge", "--family", "drops"), "drops is for --method search or decision, got 'hinge'"),
+        (("--family", "rainbow"), "--family must be one of shadow"),
+        (("--family", "boundary"), "--family must be one of shadow"),
+        (("--family", "drops", "--subspace", "pixels"), "give --family or --subspace, got both: drops, pixels"),
         (("--dataset", "gtsrb/middle"), "gtsrb has the parts"),
         (("--dataset", "signs"), "unknown data set 'signs'"),
         (("--min-side", "500"), "a smaller --min-side"),
     ],
 )
-def test_wrong_use(jury: Bundle, tmp_path: Path, options: tuple[str, str], said: str) -> None:
+def test_wrong_use(jury: Bundle, tmp_path: Path, options: tuple[str, ...], said: str) -> None:
     """One line that names the value and what is allowed; nothing is written."""
     folder = shape_folder(tmp_path / "shapes", 2)
     command = ["attack", "adaptive", "--bundle", jury.path, "--json", tmp_path / "out.json"]
