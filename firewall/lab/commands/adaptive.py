@@ -56,6 +56,13 @@ def attack_adaptive(
         int, typer.Option(min=0, help="Transformed copies in each step, drawn at random; 0: all of a detector's.")
     ] = 5,
     queries: Annotated[int, typer.Option(min=1, help="For search and decision: images shown to the firewall.")] = 1000,
+    through: Annotated[
+        str,
+        typer.Option(
+            help="A channel that images go through before the attack, such as contrast-15 or jpeg-75; --eps counts "
+            "from there, and the classifier has to be right there."
+        ),
+    ] = "",
     min_side: Annotated[int, typer.Option(min=0, help="Only images whose shorter side has so many pixels.")] = 0,
     seed: Seed = 0,
     threads: Threads = 1,
@@ -77,9 +84,10 @@ def attack_adaptive(
     from firewall.lab.attacks.adaptive.descent import WAYS
     from firewall.lab.attacks.adaptive.search import EVERY, Search
     from firewall.lab.attacks.adaptive.whole import Walk
+    from firewall.lab.attacks.channels import parse_channel
     from firewall.lab.certification.journal import Journal
     from firewall.lab.datasets.obstructions import DRAWS
-    from firewall.lab.evaluation.adaptive_attack import attack_bundle, open_images, settings_of, victims
+    from firewall.lab.evaluation.adaptive_attack import attack_bundle, open_images, received, settings_of, victims
 
     if norm not in NORMS:
         raise UsageError(f"--norm must be one of {', '.join(NORMS)}, got {norm!r}")
@@ -100,11 +108,13 @@ def attack_adaptive(
     plan = Plan(ball, method, walk, Search(queries, subspace), seed)
     torch.set_num_threads(threads)
     loaded = load_bundle(bundle)
-    images, chosen = victims(loaded, open_images(dataset, data), limit, seed, min_side)
+    images = open_images(dataset, data)
+    images = received(images, parse_channel(through), seed) if through else images
+    images, chosen = victims(loaded, images, limit, seed, min_side)
     attacker = Attacker(loaded, plan)
     for notice in attacker.notices:
         typer.echo(f"firewall: {notice}", err=True)
-    settings = settings_of(loaded, dataset, plan, min_side)
+    settings = settings_of(loaded, dataset, plan, min_side, through)
     journal = Journal(json_file, settings)
     folder = None if json_file is None else json_file.with_suffix(".images")
 

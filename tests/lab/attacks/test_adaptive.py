@@ -23,6 +23,7 @@ from firewall.lab.attacks.adaptive.descent import WAYS
 from firewall.lab.attacks.adaptive.gate import Gate
 from firewall.lab.attacks.adaptive.search import Search
 from firewall.lab.attacks.adaptive.whole import Walk
+from firewall.lab.attacks.channels import parse_channel
 from firewall.verdict import Verdict
 from tests.lab.in_process import lab
 from tests.lab.tiny_firewall import (
@@ -208,6 +209,22 @@ def test_the_command_goes_on_after_a_kill(jury: Bundle, tmp_path: Path, monkeypa
         assert (found.verdict.released, found.verdict.label) == (row["released"], row["released_label"])
 
 
+def test_images_that_went_through_a_channel_first(jury: Bundle, tmp_path: Path) -> None:
+    """Each is attacked as it came out of the channel: the change counts from there, and the head says which it was."""
+    folder = shape_folder(tmp_path / "shapes")
+    command = ("attack", "adaptive", "--bundle", jury.path, "--dataset", f"folder:{folder}", "--steps", "4")
+    result = lab(*command, "--limit", "3", "--eps", "3", "--through", "contrast-60", "--json", tmp_path / "out.json")
+    assert result.returncode == 0, result.stderr
+    found, channel = json.loads((tmp_path / "out.json").read_text()), parse_channel("contrast-60")
+    originals = [np.asarray(Image.open(path)) for path in sorted(folder.rglob("*.png"))]
+    pale = [channel.through(pixels, np.random.default_rng(0)).astype(int) for pixels in originals]
+    assert found["through"] == "contrast-60" and len(found["rows"]) == 3
+    for row in found["rows"]:
+        stored = np.asarray(Image.open(tmp_path / row["file"])).astype(int)
+        assert min(np.abs(stored - pixels).max() for pixels in pale) <= 3
+        assert min(np.abs(stored - pixels).max() for pixels in originals) > 3
+
+
 def test_what_has_no_gradient_is_said_once(masked: Bundle, tmp_path: Path) -> None:
     """One line on stderr, whatever the number of images; and the run is done."""
     folder = shape_folder(tmp_path / "shapes", 3)
@@ -237,6 +254,8 @@ def test_what_has_no_gradient_is_said_once(masked: Bundle, tmp_path: Path) -> No
         (("--dataset", "gtsrb/middle"), "gtsrb has the parts"),
         (("--dataset", "signs"), "unknown data set 'signs'"),
         (("--min-side", "500"), "a smaller --min-side"),
+        (("--through", "fog"), "no channel is named 'fog'"),
+        (("--through", "contrast-0"), "it must lie in 1..100"),
     ],
 )
 def test_wrong_use(jury: Bundle, tmp_path: Path, options: tuple[str, ...], said: str) -> None:

@@ -10,7 +10,7 @@ does.
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from itertools import count
 
@@ -29,6 +29,8 @@ from firewall.lab.attacks.adaptive.picture import Picture
 __all__ = ["Found", "Walk", "walk"]
 
 Pixels = npt.NDArray[np.uint8]
+#: Labels, int64 (N,), and a point for each to start from, float (N, 3, h, w).
+Candidates = tuple[Tensor, Tensor]
 
 #: A candidate is shown to the real firewall if its largest demand is below this, in a detector's unit: where the
 #: demands are the edge's, and where copies are a sample, or something has no gradient.
@@ -36,9 +38,9 @@ _EXACT, _WORTH_ASKING = 0.05, 0.5
 #: Candidates of the first heat for each target that is left at its end. Those that miss so many times as much as the
 #: best one are left out sooner.
 _FIELD, _NEAR = 6, 2.0
-#: Turns until half of the candidates go on; then the last ones' turns: of a heat with many candidates, and of one that
-#: goes on from the best points.
-_RUNGS, _LAST, _SHORT = (4, 8, 16), 32, 16
+#: Turns after each of which half of the candidates go on. A heat ends where a rung of so many turns or more has not
+#: brought the best one nearer than to this share of what it missed before.
+_RUNGS, _LONG, _STALE = (4, 8, 16, 16, 16, 16), 16, 0.95
 
 
 @dataclass(frozen=True)
@@ -138,43 +140,55 @@ class _Race:
         return Found(best.attempt, best.way, best.target, self.taken)
 
     def run(self) -> None:
-        """Heat after heat: the first way with many candidates, each other way from the best points, and again."""
-        settings = self.settings
+        """Heat after heat, until one has won or the budget is used up."""
         aims = aims_of(
-            self.picture, self.centre, self.gate.label, self.ball, most=settings.most, generator=self.generator
+            self.picture, self.centre, self.gate.label, self.ball, most=self.settings.most, generator=self.generator
         )
         if len(aims.labels) == 0:  # no label but the right one can be released
             return
-        for number in count():
-            way, longer = settings.ways[number % len(settings.ways)], 2 ** (number // len(settings.ways))
-            if number == 0:
-                self._heat(way, *self._field(aims), (*_RUNGS, _LAST))
-            elif way == settings.ways[0]:
-                self._heat(way, *self._again(), [longer * turns for turns in (*_RUNGS, _LAST)])
-            else:
-                self._heat(way, *self._nearest(), [longer * _SHORT])
+        for way, (labels, starts), longer in self._heats(aims):
+            self._heat(way, labels, starts, longer)
             if self.over:
                 return
 
-    def _heat(self, way: str, aims: Tensor, starts: Tensor, rungs: Sequence[int]) -> None:
+    def _heats(self, aims: Aims) -> Iterator[tuple[str, Candidates, int]]:
+        """Way, candidates, and how many times as long as at first, without end.
+
+        The first way with the nearest labels and with the next ones; then each other way from the best points, the
+        first way with labels that have not been tried, or from random starts, and so on.
+        """
+        first, *others = self.settings.ways
+        yield first, self._field(aims), 1
+        for turn in count():
+            yield first, self._untried(aims) or self._again(), 2 ** max(0, turn - 1)
+            for way in others:
+                yield way, self._nearest(), 2**turn
+
+    def _heat(self, way: str, labels: Tensor, starts: Tensor, longer: int) -> None:
         descent = Descent(
-            self.picture, way, self.ball, self.centre, aims, starts, most=self.settings.most, generator=self.generator
+            self.picture, way, self.ball, self.centre, labels, starts, most=self.settings.most, generator=self.generator
         )
-        for turns in rungs:
-            for _ in range(turns):
-                self.over = self.over or self.taken + len(descent.aims) > self.settings.budget
+        before = math.inf
+        for turns in _RUNGS:
+            for _ in range(longer * turns):
+                if self.taken + len(descent.aims) > self.settings.budget:
+                    self.over = True
+                else:
+                    self.taken += len(descent.aims)
+                    self.over = self._shown(way, descent.aims, descent.turn())
                 if self.over:
                     return
-                self.taken += len(descent.aims)
-                self.over = self._shown(way, descent.aims, descent.turn())
             for label, missed, point in zip(descent.aims.tolist(), descent.least.tolist(), descent.best, strict=True):
-                if missed < self.ranked.get(label, (math.inf, point))[0]:
+                if label not in self.ranked or missed < self.ranked[label][0]:
                     self.ranked[label] = (missed, point)
-            order = descent.least.argsort()
-            near = int((descent.least <= _NEAR * descent.least.min()).sum())
-            descent.keep(order[: min(near, max(self.settings.targets, len(order) // 2))])
+            least = float(descent.least.min())
+            if turns >= _LONG and least > _STALE * before:
+                return
+            before, order = least, descent.least.argsort()
+            near = int((descent.least <= _NEAR * least).sum())
+            descent.keep(order[: max(1, min(near, max(self.settings.targets, len(order) // 2)))])
 
-    def _field(self, aims: Aims) -> tuple[Tensor, Tensor]:
+    def _field(self, aims: Aims) -> Candidates:
         """The nearest labels, and random starts for the nearest of them."""
         targets = self.settings.targets
         near = max(2 * targets, int((aims.missed <= _NEAR * aims.missed.min()).sum()))
@@ -182,12 +196,21 @@ class _Race:
         more = list(dict.fromkeys(labels.tolist()))[:targets] * (self.settings.restarts - 1)
         return torch.cat([labels, torch.tensor(more, dtype=torch.int64)]), torch.cat([points, self._random(more)])
 
-    def _again(self) -> tuple[Tensor, Tensor]:
+    def _untried(self, aims: Aims) -> Candidates | None:
+        """The nearest of the labels that have not been tried; None: all have been."""
+        places: dict[int, int] = {}
+        for place, label in enumerate(aims.labels.tolist()):
+            if label not in self.ranked:
+                places.setdefault(label, place)
+        chosen = list(places.values())[: _FIELD * self.settings.targets]
+        return (aims.labels[chosen], aims.points[chosen]) if chosen else None
+
+    def _again(self) -> Candidates:
         """The nearest labels so far, from random starts."""
         labels = [label for label, _ in self._order()[: 2 * self.settings.targets]] * self.settings.restarts
         return torch.tensor(labels), self._random(labels)
 
-    def _nearest(self) -> tuple[Tensor, Tensor]:
+    def _nearest(self) -> Candidates:
         """The nearest labels so far, each from its best point."""
         best = self._order()[: self.settings.targets]
         return torch.tensor([label for label, _ in best]), torch.stack([point for _, (_, point) in best])
