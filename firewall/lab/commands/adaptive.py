@@ -49,9 +49,9 @@ def attack_adaptive(
     frequencies: Annotated[
         int, typer.Option(min=1, help="By gradient in the low-frequency subspace: rows and columns of the cosines.")
     ] = 12,
-    steps: Annotated[int, typer.Option(min=1, help="Steps of each way by gradient.")] = 60,
+    steps: Annotated[int, typer.Option(min=1, help="Steps by gradient, for each way, target and start.")] = 60,
     restarts: Annotated[int, typer.Option(min=1, help="Starts for each target class.")] = 2,
-    targets: Annotated[int, typer.Option(min=1, help="Near wrong classes that are aimed at.")] = 3,
+    targets: Annotated[int, typer.Option(min=1, help="Wrong classes that are aimed at to the end.")] = 3,
     copies: Annotated[
         int, typer.Option(min=0, help="Transformed copies in each step, drawn at random; 0: all of a detector's.")
     ] = 5,

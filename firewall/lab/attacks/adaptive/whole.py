@@ -141,6 +141,8 @@ class _Race:
 
     def run(self) -> None:
         """Heat after heat, until one has won or the budget is used up."""
+        if self._best.attempt.wrong:  # without any change
+            return
         aims = aims_of(
             self.picture, self.centre, self.gate.label, self.ball, most=self.settings.most, generator=self.generator
         )
