@@ -39,8 +39,9 @@ _EXACT, _WORTH_ASKING = 0.05, 0.5
 #: best one are left out sooner.
 _FIELD, _NEAR = 6, 2.0
 #: Turns after each of which half of the candidates go on. A heat ends where a rung of so many turns or more has not
-#: brought the best one nearer than to this share of what it missed before.
-_RUNGS, _LONG, _STALE = (4, 8, 16, 16, 16, 16), 16, 0.95
+#: brought the best one nearer than to this share of what it missed before, or where it misses so many times as much as
+#: the best one of all heats.
+_RUNGS, _LONG, _STALE, _HOPELESS = (4, 8, 16, 16, 16, 16), 16, 0.95, 3.0
 
 
 @dataclass(frozen=True)
@@ -156,15 +157,16 @@ class _Race:
     def _heats(self, aims: Aims) -> Iterator[tuple[str, Candidates, int]]:
         """Way, candidates, and how many times as long as at first, without end.
 
-        The first way with the nearest labels and with the next ones; then each other way from the best points, the
-        first way with labels that have not been tried, or from random starts, and so on.
+        The first way with the nearest labels; then again and again the first way with labels that have not been tried,
+        or from random starts, and one of the other ways from the best points.
         """
         first, *others = self.settings.ways
         yield first, self._field(aims), 1
         for turn in count():
-            yield first, self._untried(aims) or self._again(), 2 ** max(0, turn - 1)
-            for way in others:
-                yield way, self._nearest(), 2**turn
+            longer = 2 ** (turn // max(1, len(others)))
+            yield first, self._untried(aims) or self._again(), longer
+            if others:
+                yield others[turn % len(others)], self._nearest(), longer
 
     def _heat(self, way: str, labels: Tensor, starts: Tensor, longer: int) -> None:
         descent = Descent(
@@ -184,7 +186,8 @@ class _Race:
                 if label not in self.ranked or missed < self.ranked[label][0]:
                     self.ranked[label] = (missed, point)
             least = float(descent.least.min())
-            if turns >= _LONG and least > _STALE * before:
+            known = min(missed for missed, _ in self.ranked.values())
+            if least > _HOPELESS * known or (turns >= _LONG and least > _STALE * before):
                 return
             before, order = least, descent.least.argsort()
             near = int((descent.least <= _NEAR * least).sum())
