@@ -39,8 +39,8 @@ from firewall.detectors.draws import DrawSpec
 from firewall.engines import OnnxRuntimeEngine
 from firewall.frame import Pixels
 from firewall.lab.attacks.adaptive import Attacker, Plan
+from firewall.lab.attacks.adaptive.aims import Aims
 from firewall.lab.attacks.adaptive.ball import Ball
-from firewall.lab.attacks.adaptive.fooling import Fooled
 from firewall.lab.attacks.adaptive.whole import Walk
 from firewall.lab.calibration.bundling import rewritten
 from firewall.lab.calibration.conditional import ConditionalSettings, benign_images, scored
@@ -153,7 +153,8 @@ def attacker_of(bundle: Bundle, variant: str, options: argparse.Namespace) -> At
 def started(pixels: Pixels, aim: int) -> Iterator[None]:
     """Attacks inside start from this image and aim at this class."""
     point = torch.from_numpy(pixels.copy()).permute(2, 0, 1)[None].float().div(255)
-    with patch("firewall.lab.attacks.adaptive.whole.fool", lambda *_: Fooled(torch.tensor([aim]), point, True)):
+    aims = Aims(torch.tensor([aim]), point, torch.zeros(1))
+    with patch("firewall.lab.attacks.adaptive.whole.aims_of", lambda *_, **__: aims):
         yield
 
 

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, overload
 
 import numpy as np
 import numpy.typing as npt
@@ -14,13 +14,14 @@ from PIL import Image
 from firewall.bundle import Bundle
 from firewall.errors import DataError, UsageError
 from firewall.lab.attacks.adaptive import Attacker, Plan
+from firewall.lab.attacks.channels import Channel
 from firewall.lab.datasets import open_dataset
 from firewall.lab.datasets.classes import matched
 from firewall.lab.datasets.dataset import Dataset
 from firewall.lab.measurement.intervals import rate_interval
 from firewall.lab.models import open_classifier
 
-__all__ = ["attack_bundle", "open_images", "settings_of", "victims"]
+__all__ = ["attack_bundle", "open_images", "received", "settings_of", "victims"]
 
 Row = dict[str, Any]
 Pixels = npt.NDArray[np.uint8]
@@ -46,6 +47,37 @@ def open_images(spec: str, root: Path | None = None) -> Dataset:
         return open_dataset(spec, root)
     name, _, part = spec.partition("/")
     return open_dataset(name, root, part=part or "test")
+
+
+class _Received(Sequence[Pixels]):
+    """Images after a channel, each sent when it is looked at."""
+
+    def __init__(self, images: Sequence[Pixels], channel: Channel, seed: int) -> None:
+        self._images, self._channel, self._seed = images, channel, seed
+
+    def __len__(self) -> int:
+        return len(self._images)
+
+    @overload
+    def __getitem__(self, index: int) -> Pixels: ...
+    @overload
+    def __getitem__(self, index: slice) -> Sequence[Pixels]: ...
+    def __getitem__(self, index: int | slice) -> Pixels | Sequence[Pixels]:
+        if isinstance(index, slice):
+            raise TypeError("images are looked at one by one")
+        draws = np.random.default_rng([self._seed, int(index), 29])
+        return self._channel.through(_colour(self._images[index]), draws)
+
+
+def received(data: Dataset, channel: Channel, seed: int) -> Dataset:
+    """A data set whose images have gone through a channel, before anything is done to them.
+
+    Args:
+        data: The data set.
+        channel: What they go through.
+        seed: What its random choices depend on, with an image's number.
+    """
+    return replace(data, images=_Received(data.images, channel, seed))
 
 
 def victims(bundle: Bundle, data: Dataset, limit: int, seed: int, least: int = 0) -> tuple[Dataset, list[int]]:
@@ -95,7 +127,7 @@ def victims(bundle: Bundle, data: Dataset, limit: int, seed: int, least: int = 0
     return data, chosen
 
 
-def settings_of(bundle: Bundle, dataset: str, plan: Plan, least: int) -> Row:
+def settings_of(bundle: Bundle, dataset: str, plan: Plan, least: int, through: str = "") -> Row:
     """What rows depend on, ready for JSON.
 
     Args:
@@ -103,12 +135,14 @@ def settings_of(bundle: Bundle, dataset: str, plan: Plan, least: int) -> Row:
         dataset: As it was named.
         plan: What is done.
         least: See `victims`.
+        through: The channel that the images have gone through before, see `received`; empty: none.
     """
     return {
         "bundle": bundle.manifest.name,
         "bundle_sha256": bundle.sha256,
         "dataset": dataset,
         "min_side": least,
+        "through": through,
         **asdict(plan),
     }
 

@@ -23,6 +23,7 @@ from firewall.lab.attacks.adaptive.descent import WAYS
 from firewall.lab.attacks.adaptive.gate import Gate
 from firewall.lab.attacks.adaptive.search import Search
 from firewall.lab.attacks.adaptive.whole import Walk
+from firewall.lab.attacks.channels import parse_channel
 from firewall.verdict import Verdict
 from tests.lab.in_process import lab
 from tests.lab.tiny_firewall import (
@@ -64,7 +65,7 @@ def won(bundle: Bundle, how: Plan, count: int = COUNT) -> list[bool]:
 
 
 def test_a_plain_second_network_is_broken_by_every_way(jury: Bundle) -> None:
-    """An attack on the classifier alone is often stopped by it; each of the four ways that know it gets through."""
+    """An attack on the classifier alone is often stopped by it; each of the five ways that know it gets through."""
     for way in WAYS:
         assert sum(won(jury, plan(24, way))) >= 0.8 * COUNT, way
 
@@ -208,6 +209,22 @@ def test_the_command_goes_on_after_a_kill(jury: Bundle, tmp_path: Path, monkeypa
         assert (found.verdict.released, found.verdict.label) == (row["released"], row["released_label"])
 
 
+def test_images_that_went_through_a_channel_first(jury: Bundle, tmp_path: Path) -> None:
+    """Each is attacked as it came out of the channel: the change counts from there, and the head says which it was."""
+    folder = shape_folder(tmp_path / "shapes")
+    command = ("attack", "adaptive", "--bundle", jury.path, "--dataset", f"folder:{folder}", "--steps", "4")
+    result = lab(*command, "--limit", "3", "--eps", "3", "--through", "contrast-60", "--json", tmp_path / "out.json")
+    assert result.returncode == 0, result.stderr
+    found, channel = json.loads((tmp_path / "out.json").read_text()), parse_channel("contrast-60")
+    originals = [np.asarray(Image.open(path)) for path in sorted(folder.rglob("*.png"))]
+    pale = [channel.through(pixels, np.random.default_rng(0)).astype(int) for pixels in originals]
+    assert found["through"] == "contrast-60" and len(found["rows"]) == 3
+    for row in found["rows"]:
+        stored = np.asarray(Image.open(tmp_path / row["file"])).astype(int)
+        assert min(np.abs(stored - pixels).max() for pixels in pale) <= 3
+        assert min(np.abs(stored - pixels).max() for pixels in originals) > 3
+
+
 def test_what_has_no_gradient_is_said_once(masked: Bundle, tmp_path: Path) -> None:
     """One line on stderr, whatever the number of images; and the run is done."""
     folder = shape_folder(tmp_path / "shapes", 3)
@@ -225,16 +242,23 @@ def test_what_has_no_gradient_is_said_once(masked: Bundle, tmp_path: Path) -> No
         (("--eps", "0"), "--eps must be above 0"),
         (("--eps", "nan"), "--eps must be above 0"),
         (("--eps", "-3"), "--eps must be above 0"),
-        (("--method", "magic"), "--method must be one of all, sum"),
+        (("--method", "magic"), "--method must be one of all, hinge, sum"),
         (("--subspace", "round"), "the subspaces pixels, low-frequency, boundary, shadow"),
-        (("--subspace", "shadow"), "--subspace shadow is for --method decision"),
-        (("--subspace", "boundary"), "--subspace boundary is for --method decision"),
+        (("--subspace", "shadow"), "shadow is for --method search or decision, got 'all'"),
+        (("--subspace", "boundary"), "boundary is for --method decision"),
+        (("--method", "decision", "--family", "any"), "any is for --method search, got 'decision'"),
+        (("--method", "hinge", "--family", "drops"), "drops is for --method search or decision, got 'hinge'"),
+        (("--family", "rainbow"), "--family must be one of shadow"),
+        (("--family", "boundary"), "--family must be one of shadow"),
+        (("--family", "drops", "--subspace", "pixels"), "give --family or --subspace, got both: drops, pixels"),
         (("--dataset", "gtsrb/middle"), "gtsrb has the parts"),
         (("--dataset", "signs"), "unknown data set 'signs'"),
         (("--min-side", "500"), "a smaller --min-side"),
+        (("--through", "fog"), "no channel is named 'fog'"),
+        (("--through", "contrast-0"), "it must lie in 1..100"),
     ],
 )
-def test_wrong_use(jury: Bundle, tmp_path: Path, options: tuple[str, str], said: str) -> None:
+def test_wrong_use(jury: Bundle, tmp_path: Path, options: tuple[str, ...], said: str) -> None:
     """One line that names the value and what is allowed; nothing is written."""
     folder = shape_folder(tmp_path / "shapes", 2)
     command = ["attack", "adaptive", "--bundle", jury.path, "--json", tmp_path / "out.json"]

@@ -22,7 +22,7 @@ from firewall.transforms import resize
 
 Pixels = npt.NDArray[np.uint8]
 
-EVERY = (*CHANNELS, "blur-0.7+h264-30", "resize-75@jpeg-60@noise-2.5")
+EVERY = (*CHANNELS, "contrast-15", "blur-0.7+h264-30", "resize-75@jpeg-60@noise-2.5")
 
 
 def pictures(height: int, width: int, count: int = 1, channels: int = 3) -> Pixels:
@@ -57,7 +57,7 @@ def test_the_stand_in_is_the_channel_with_a_gradient(name: str, channels: int) -
     assert torch.isfinite(gradient).all() and gradient.abs().max() > 0
 
 
-@pytest.mark.parametrize("name", ["jpeg-90", "jpeg-75", "jpeg-50", "resize", "blur"])
+@pytest.mark.parametrize("name", ["jpeg-90", "jpeg-75", "jpeg-50", "resize", "blur", "contrast"])
 def test_what_gradients_see_is_near_the_channel(name: str) -> None:
     """The smooth form loses about what the channel loses, and not something else."""
     pixels, channel = pictures(48, 64), parse_channel(name)
@@ -67,8 +67,8 @@ def test_what_gradients_see_is_near_the_channel(name: str) -> None:
 
 
 def test_channels_are_what_their_names_say() -> None:
-    """JPEG is Pillow's file read again, resize the edge's resize there and back, blur Pillow's, noise as loud as asked;
-    a chain is the one after the other."""
+    """JPEG is Pillow's file read again, resize the edge's resize there and back, blur Pillow's, noise as loud as asked,
+    contrast as low as asked; a chain is the one after the other."""
     pixels = pictures(45, 70)
     image = Image.fromarray(pixels[0])
     for quality in (90, 75, 50):
@@ -83,6 +83,9 @@ def test_channels_are_what_their_names_say() -> None:
     noisy = sent(parse_channel("noise-9"), grey, 0).astype(float)
     assert 8.5 < (noisy - 128).std() < 9.5 and abs(noisy.mean() - 128) < 0.5
     assert not np.array_equal(noisy, sent(parse_channel("noise-9"), grey, 1))
+    pale = sent(parse_channel("contrast-30"), pixels, 0)[0].astype(float)
+    assert np.allclose(pale.std((0, 1)), 0.3 * pixels[0].std((0, 1)), rtol=0.02)
+    assert np.allclose(pale.mean((0, 1)), pixels[0].mean((0, 1)), atol=0.5)
     both = sent(parse_channel("blur+jpeg-75"), pixels, 0)
     assert np.array_equal(both, sent(parse_channel("jpeg-75"), blur[None], 0))
     assert not np.array_equal(both, sent(parse_channel("jpeg-75+blur"), pixels, 0))
@@ -122,7 +125,7 @@ def test_h264_brings_colours_and_places_back() -> None:
     [
         *("", "jpeg", "jpeg-0", "jpeg-101", "jpeg-7.5", "jpeg--5", "h264", "h264-52", "webp-90", "blur+", "+blur"),
         *("noise-0", "noise-101", "resize-4", "resize-401", "blur-0", "blur-21", "blur-nan", "blur jpeg-75", "Blur"),
-        *("jpeg-٩٠", "noise-1e2", "blur-1\n"),
+        *("jpeg-٩٠", "noise-1e2", "blur-1\n", "contrast-0", "contrast-0.5", "contrast-101"),
     ],
 )
 def test_names_of_no_channel(name: str) -> None:

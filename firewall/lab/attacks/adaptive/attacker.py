@@ -55,11 +55,9 @@ class Plan:
     def __post_init__(self) -> None:
         if self.method not in METHODS:
             raise UsageError(f"--method must be one of {', '.join(METHODS)}, got {self.method!r}")
-        if self.search.decides and self.method != "decision":
-            raise UsageError(
-                f"--subspace {self.search.subspace} is for --method decision, got {self.method!r}: it has no gradient "
-                "here"
-            )
+        allowed = self.search.methods
+        if allowed and self.method not in allowed:
+            raise UsageError(f"{self.search.subspace} is for --method {' or '.join(allowed)}, got {self.method!r}")
 
     @property
     def by_gradient(self) -> tuple[str, ...]:

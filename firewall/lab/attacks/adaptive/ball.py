@@ -50,6 +50,11 @@ class Ball:
                 "eps above 0 and finite, frequencies 0 (all) or more"
             )
 
+    @property
+    def reach(self) -> float:
+        """How far a stored image may be changed: for `linf` the radius in whole levels of 255."""
+        return math.floor(self.eps * 255 + 1e-6) / 255 if self.norm == "linf" else self.eps
+
     def project(self, points: Tensor, centre: Tensor) -> Tensor:
         """Allowed images near the given ones: the nearest ones, if only one of norm, frequencies and range binds.
 
@@ -60,15 +65,15 @@ class Ball:
         Returns:
             Float (N, 3, h, w) in 0..1, within the ball.
         """
-        change = self._low(points - centre)
+        change, reach = self._low(points - centre), self.reach
         if self.norm == "linf":
             for _ in range(_ROUNDS if self.frequencies else 0):
-                change = self._low(change.clamp(-self.eps, self.eps))
+                change = self._low(change.clamp(-reach, reach))
             if self.frequencies:  # cutting what is left would add high frequencies
-                change = change * (self.eps / change.abs().amax((1, 2, 3), keepdim=True).clamp_min(1e-12)).clamp_max(1)
-            change = change.clamp(-self.eps, self.eps)
+                change = change * (reach / change.abs().amax((1, 2, 3), keepdim=True).clamp_min(1e-12)).clamp_max(1)
+            change = change.clamp(-reach, reach)
         else:
-            change = change * (self.eps / _length(change).clamp_min(1e-12)).clamp_max(1)
+            change = change * (reach / _length(change).clamp_min(1e-12)).clamp_max(1)
         return (centre + change).clamp(0, 1)
 
     def direction(self, gradient: Tensor) -> Tensor:
@@ -105,7 +110,7 @@ class Ball:
         """
         change = point.detach().mul(255).permute(1, 2, 0).numpy().astype(np.float64) - original
         if self.norm == "linf":
-            whole = math.floor(self.eps * 255 + 1e-6)
+            whole = round(self.reach * 255)
             levels = original + np.clip(np.rint(change), -whole, whole)
             return _bytes(levels)
         levels = np.rint(change)

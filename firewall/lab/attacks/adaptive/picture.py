@@ -67,6 +67,21 @@ class Picture:
         if bundle.manifest.patches is not None:
             self.blind["masks"] = "a label has to hold under each of them"
 
+    def exact(self, most: int) -> bool:
+        """Whether `see` demands what the edge does: all has a gradient, no copy is left out, no key is drawn.
+
+        Args:
+            most: Of `see`.
+        """
+        asked = [
+            len(spec.parameters.get(name) or ())  # of the two kinds of copies
+            for spec in self.bundle.manifest.detectors
+            for name in ("operations", "qualities")
+            if spec.name != "statistics"
+        ]
+        keyed = any(spec.name == "keyed" for spec in self.bundle.manifest.detectors)
+        return not (self.blind or keyed or 0 < most < max(asked, default=0))
+
     def classify(self, crops: Tensor) -> Tensor:
         """The classifier's logits (N, classes) alone, of crops as `see` takes them."""
         size = self.bundle.manifest.classifier.input

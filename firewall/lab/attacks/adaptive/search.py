@@ -17,10 +17,11 @@ from firewall.lab.attacks.adaptive.ball import Ball
 from firewall.lab.attacks.adaptive.blind import search_draws, walk_boundary
 from firewall.lab.attacks.adaptive.gate import Attempt, Gate
 from firewall.lab.attacks.adaptive.proposals import SUBSPACES, Change, changed, draw
+from firewall.lab.attacks.adaptive.scored import ANY, search_scores
 from firewall.lab.attacks.adaptive.whole import Found
 from firewall.lab.datasets.obstructions import DRAWS
 
-__all__ = ["BOUNDARY", "Search", "decide", "search"]
+__all__ = ["BOUNDARY", "EVERY", "Search", "decide", "search"]
 
 Pixels = npt.NDArray[np.uint8]
 #: How near an attempt came; larger is nearer.
@@ -30,6 +31,8 @@ _FRESH, _PATIENCE = 0.35, 60
 
 #: The walk along the border of what is released wrongly.
 BOUNDARY = "boundary"
+#: All of `scored.ANY`.
+EVERY = "any"
 
 
 @dataclass(frozen=True)
@@ -38,8 +41,8 @@ class Search:
 
     Args:
         queries: How many images are shown to the firewall at most, 1 or more.
-        subspace: One of `proposals.SUBSPACES`; for `decide` also BOUNDARY, or a family of draws, a key of
-            firewall.lab.datasets.obstructions.DRAWS.
+        subspace: One of `proposals.SUBSPACES`, or a family of draws, a key of
+            firewall.lab.datasets.obstructions.DRAWS; for `decide` also BOUNDARY, for `search` also EVERY.
 
     Raises:
         UsageError: A parameter is out of its range.
@@ -49,16 +52,23 @@ class Search:
     subspace: str = "low-frequency"
 
     def __post_init__(self) -> None:
-        if self.queries < 1 or self.subspace not in (*SUBSPACES, BOUNDARY, *DRAWS):
+        if self.queries < 1 or self.subspace not in (*SUBSPACES, BOUNDARY, *DRAWS, EVERY):
             raise UsageError(
                 f"queries {self.queries}, subspace {self.subspace}; allowed are queries >= 1 and the subspaces "
-                f"{', '.join((*SUBSPACES, BOUNDARY, *DRAWS))}"
+                f"{', '.join((*SUBSPACES, BOUNDARY, *DRAWS, EVERY))}"
             )
 
     @property
-    def decides(self) -> bool:
-        """Whether the subspace is for `decide` alone."""
-        return self.subspace not in SUBSPACES
+    def families(self) -> tuple[str, ...]:
+        """The families of draws that are searched; none where random changes are."""
+        return ANY if self.subspace == EVERY else (self.subspace,) if self.subspace in DRAWS else ()
+
+    @property
+    def methods(self) -> tuple[str, ...]:
+        """Which methods the subspace is for; none: all of them."""
+        if self.subspace == BOUNDARY:
+            return ("decision",)
+        return ("search",) if self.subspace == EVERY else ("search", "decision") if self.families else ()
 
 
 def decide(
@@ -105,11 +115,13 @@ def search(
         settings: How long to try.
         seed: What all random choices depend on.
         behind: By how much the right label leads in the classifier's logits, below 0 if another one does.
-        start: Where to start from, such as the best that gradients came to.
+        start: Where to start from, such as the best that gradients came to; not of draws.
 
     Returns:
         The first success, or the candidate that came nearest.
     """
+    if settings.families:
+        return search_scores(gate, pixels, settings.families, settings.queries, seed, behind)
 
     def nearness(found: Attempt) -> float:
         suspicion = found.verdict.suspicion

@@ -1,4 +1,4 @@
-"""Channels without a codec: another resolution, blur, a sensor's noise."""
+"""Channels without a codec: another resolution, blur, a sensor's noise, less contrast."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from firewall.lab.attacks.channels.channel import Pixels
 from firewall.lab.attacks.resampling import resized
 from firewall.transforms import gaussian_blur, resize
 
-__all__ = ["Blur", "Noise", "Resolution", "blurred"]
+__all__ = ["Blur", "Contrast", "Noise", "Resolution", "blurred"]
 
 
 @dataclass(frozen=True)
@@ -111,6 +111,38 @@ class Noise:
     def smooth(self, images: Tensor) -> Tensor:
         """See Channel: noise that doesn't depend on the image changes no gradient."""
         return images
+
+    def check(self) -> None:
+        """See Channel: always."""
+
+
+@dataclass(frozen=True)
+class Contrast:
+    """Less contrast, as haze has it: all values move towards the image's mean colour.
+
+    Args:
+        percent: What is left of each value's distance from the mean, 1..100.
+
+    Raises:
+        UsageError: It is out of range.
+    """
+
+    percent: float = 15
+
+    def __post_init__(self) -> None:
+        if not 1 <= self.percent <= 100:
+            raise UsageError(f"channel contrast: {self.percent} percent; it must lie in 1..100, as in contrast-15")
+
+    def through(self, pixels: Pixels, generator: np.random.Generator) -> Pixels:
+        """See Channel."""
+        mean = pixels.mean((0, 1))
+        received: Pixels = np.clip(np.rint(mean + (pixels - mean) * self.percent / 100), 0, 255).astype(np.uint8)
+        return received
+
+    def smooth(self, images: Tensor) -> Tensor:
+        """See Channel."""
+        mean = images.mean((2, 3), keepdim=True)
+        return mean + (images - mean) * self.percent / 100
 
     def check(self) -> None:
         """See Channel: always."""
