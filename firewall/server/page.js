@@ -221,7 +221,7 @@
   function showOthers() {
     const lost = tiles && state ? tiles.lost(state.cameras) : [];
     const named = lost.map((camera) => `${camera.name}: ${camera.detail || "it gives nothing"}`).join("; ");
-    const title = lost.length === 1 ? "One camera is lost." : `${lost.length} cameras are lost.`;
+    const title = lost.length === 1 ? "One camera gives nothing to judge." : `${lost.length} cameras give nothing to judge.`;
     if (lost.length) showBanner("cameras", title, `${named}. Nothing is released from there until frames arrive again.`);
     else byId("banner").hidden = true;
   }

@@ -288,7 +288,7 @@ def test_a_browser_sees_all_cameras(
     expect(page.locator("#status-word")).to_have_text("Source lost")
     page.locator('.tile[data-camera="front"]').click()
     expect(page.locator("#status-word")).to_have_text("Guarding")
-    expect(page.locator('#banner[data-kind="cameras"]')).to_contain_text("One camera is lost. rear: ")
+    expect(page.locator('#banner[data-kind="cameras"]')).to_contain_text("One camera gives nothing to judge. rear: ")
     network_camera.start()
     expect(page.locator("#banner")).to_be_hidden()
     expect(page.locator('.tile[data-camera="rear"] .word')).to_have_text("● guarding")
