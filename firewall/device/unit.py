@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import re
 import sys
+from collections.abc import Sequence
 from dataclasses import dataclass
 from importlib import resources
 from pathlib import Path
@@ -61,16 +62,16 @@ def install(name: str, *, root: Path = Path("/"), python: Path | None = None) ->
         raise UsageError(f"unset {', '.join(here)} and try again: for the unit only {file} counts")
     settings = load_settings(file)
     _check_paths(settings, file)
-    spec = parse(settings.source)
+    specs = [parse(camera.source) for camera in settings.guarded]
     groups = root / "etc/group"
     render = groups.is_file() and re.search("^render:", groups.read_text(errors="replace"), re.MULTILINE) is not None
     unit = f"perception-firewall@{name}"
     files = {
         root / UNITS / _TEMPLATE: service(python or _this_python()),
-        root / UNITS / f"{unit}.service.d" / "camera.conf": addition(settings, spec, render=render),
+        root / UNITS / f"{unit}.service.d" / "camera.conf": addition(settings, specs, render=render),
     }
     commands = ["systemctl daemon-reload", f"systemctl enable --now {unit}"]
-    if spec.kind == "camera":
+    if any(spec.kind == "camera" for spec in specs):
         files[root / RULES] = _packaged("perception-firewall.rules")
         commands[1:1] = ["udevadm control --reload", "udevadm trigger --subsystem-match=video4linux --settle"]
     for path, content in files.items():
@@ -97,25 +98,26 @@ def service(python: Path) -> str:
     return _packaged(_TEMPLATE).replace("@PYTHON@", text)
 
 
-def addition(settings: Settings, spec: SourceSpec, *, render: bool = False) -> str:
-    """What the unit needs for this camera: what it is started after, and what else it may use.
+def addition(settings: Settings, specs: Sequence[SourceSpec], *, render: bool = False) -> str:
+    """What the unit needs for these cameras: what it is started after, and what else it may use.
 
     Args:
         settings: The guard's settings.
-        spec: Its source.
+        specs: The sources of its cameras.
         render: Whether there is a group `render`, which a GPU's files may belong to.
     """
     unit: list[str] = []
     service = []
-    if spec.kind == "camera":
-        unit = _after(device_unit(spec.target))
-    elif spec.kind == "csi":
+    kinds = {spec.kind for spec in specs}
+    for target in dict.fromkeys(spec.target for spec in specs if spec.kind == "camera"):
+        unit += _after(device_unit(target))
+    if "csi" in kinds:
         # Started again with the daemon: the socket of a new one is another file.
-        unit = [*_after("nvargus-daemon.service"), "PartOf=nvargus-daemon.service"]
+        unit += [*_after("nvargus-daemon.service"), "PartOf=nvargus-daemon.service"]
         service.append("BindPaths=-/tmp/argus_socket")
-    elif spec.kind == "stream":
-        unit = _after("network-online.target")
-    if spec.kind == "csi" or settings.device != "cpu":
+    if "stream" in kinds:
+        unit += _after("network-online.target")
+    if "csi" in kinds or settings.device != "cpu":
         # Which devices a Jetson's or a card's driver has differs by its version: their own permissions decide. Drivers
         # compile for the GPU while they run.
         service += ["DevicePolicy=auto", "DeviceAllow=", "MemoryDenyWriteExecute=no"]
@@ -125,7 +127,9 @@ def addition(settings: Settings, spec: SourceSpec, *, render: bool = False) -> s
         service.append("RestrictAddressFamilies=AF_CAN")
     parts = [("Unit", unit), ("Service", service)]
     written = [f"[{head}]\n" + "".join(f"{line}\n" for line in lines) for head, lines in parts if lines]
-    return f"# Written by `firewall device install` for {spec.name}.\n" + "\n".join(written)
+    return f"# Written by `firewall device install` for {', '.join(spec.name for spec in specs)}.\n" + "\n".join(
+        written
+    )
 
 
 def device_unit(path: str) -> str:

@@ -76,6 +76,11 @@ def test_a_camera_gets_a_unit_a_rule_and_the_next_commands(tmp_path: Path) -> No
         ("source: 0\ndevice: cuda", ["DevicePolicy=auto", "MemoryDenyWriteExecute=no"], []),
         ("source: 0\noutput: [can://can0, '-']", ["RestrictAddressFamilies=AF_CAN"], ["DevicePolicy"]),
         ("source: demo", [], ["[Unit]", "[Service]"]),
+        (
+            "cameras: [{name: a, source: 1}, {name: b, source: 'rtsp://cam/1'}, {name: c, source: 3}]",
+            ["After=dev-video1.device", "After=dev-video3.device", "After=network-online.target"],
+            ["nvargus", "DevicePolicy"],
+        ),
     ],
 )
 def test_each_kind_of_source(text: str, wanted: list[str], unwanted: list[str], tmp_path: Path) -> None:
@@ -217,6 +222,6 @@ def test_more_that_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -
 def test_without_a_group_for_gpus(tmp_path: Path) -> None:
     """A group that isn't there would keep the unit from starting."""
     wanted = Settings(source="0", device="cuda")
-    assert "render" not in addition(wanted, parse("0"))
-    assert "render" in addition(wanted, parse("0"), render=True)
-    assert addition(Settings(), SourceSpec("demo", "", False, "demo")).count("\n") == 1
+    assert "render" not in addition(wanted, [parse("0")])
+    assert "render" in addition(wanted, [parse("0")], render=True)
+    assert addition(Settings(), [SourceSpec("demo", "", False, "demo")]).count("\n") == 1
