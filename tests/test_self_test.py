@@ -103,6 +103,7 @@ def test_a_device_that_errs_withholds_everything_until_it_has_recovered(
     capture = Script()
     capture.taken = source()
     summary = service(guard, capture, sink, self_test=check).run()
+    assert [report.verdicts[0].source for report in sink.reports] == ["test"] * 41, "no golden frame is among them"
     reasons = [report.verdicts[0].reason for report in sink.reports]
     first = reasons.index(Reason.SELF_TEST)
     back = len(reasons) - reasons[::-1].index(Reason.SELF_TEST)
