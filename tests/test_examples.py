@@ -6,6 +6,7 @@ import json
 import os
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import cv2
@@ -17,6 +18,7 @@ from firewall.bundle import DEFAULT
 from firewall.demo.scene import Encounter, render
 from firewall.demo.signs import DRAWN
 from firewall.frame import Pixels
+from firewall.verdict import BundleStamp, Reason, Stamps, Verdict
 from tests.regions.detector_graphs import scene
 from tests.regions.test_layouts import AS_EXPORTED, near
 
@@ -75,7 +77,26 @@ def test_verdict_lines_are_read(tmp_path: Path) -> None:
     told = done.stdout.splitlines()
     assert sum(line.startswith("demo ") for line in told) == released
     counted = sum(int(line.split()[1]) for line in told if line.startswith("withheld"))
-    assert counted == len(verdicts) - released > 0
+    assert counted == len(verdicts) - released > 0 and told[-1] == "0 frames are missing"
+
+
+def test_a_reader_leaves_out_what_is_old_repeated_or_out_of_order(tmp_path: Path) -> None:
+    """Of four released lines of one camera the second is a frame of before, the third comes after a gap, the fourth was
+    captured long ago; another camera's frames are counted by themselves. Without a number age doesn't count."""
+
+    def line(camera: str, sequence: int, age: float) -> str:
+        stamps = Stamps(BundleStamp("b", 1, "0123456789ab"), camera)
+        verdict = Verdict("cam", sequence, (0, 0, 9, 9), True, 14, f"stop {sequence}", Reason.BENIGN)
+        return json.dumps(stamps.on([verdict], captured_at=time.monotonic() - age)[0].line())
+
+    lines = [line("a", 5, 30.0), line("a", 3, 31.0), line("a", 9, 29.0), line("b", 1, 500.0), line("b", 2, 499.0)]
+    text = "".join(each + "\n" for each in lines)
+    for oldest, labels in (([], [5, 9, 1, 2]), (["400000"], [5, 9]), (["1"], [])):
+        done = run(EXAMPLES / "read_verdicts.py", *oldest, text=text, cwd=tmp_path)
+        assert done.returncode == 0, done.stderr
+        told = done.stdout.splitlines()
+        assert [int(each.split("stop ")[1].split()[0]) for each in told if each.startswith("cam ")] == labels
+        assert "withheld 1 times: older than the frame before it" in told and told[-1] == "3 frames are missing"
 
 
 @pytest.mark.slow

@@ -9,6 +9,7 @@ import time
 import urllib.error
 import urllib.request
 from collections.abc import Iterator
+from dataclasses import replace
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
@@ -102,6 +103,7 @@ def test_a_device_that_errs_withholds_everything_until_it_has_recovered(
     capture = Script()
     capture.taken = source()
     summary = service(guard, capture, sink, self_test=check).run()
+    assert [report.verdicts[0].source for report in sink.reports] == ["test"] * 41, "no golden frame is among them"
     reasons = [report.verdicts[0].reason for report in sink.reports]
     first = reasons.index(Reason.SELF_TEST)
     back = len(reasons) - reasons[::-1].index(Reason.SELF_TEST)
@@ -152,6 +154,33 @@ def test_what_can_not_be_judged_is_a_fault(
     frame = GoldenFrame(file="golden-00.png", regions="signs", released=(14,))
     said = golden.judged(guard, Finder(), frame, made.files["golden-00.png"])
     assert said == "golden-00.png: ValueError while looking for regions"
+
+
+def test_a_device_that_repeats_an_old_answer_is_found() -> None:
+    """The package's own bundle: an engine that gives its first answer again and again, as one does that reads a stale
+    buffer, fails the golden frames, whichever of them it saw first; one that works passes."""
+    bundle = load_bundle()
+    engine = OnnxRuntimeEngine(bundle, threads=1)
+
+    class Stuck:
+        provider = engine.provider
+
+        def __init__(self) -> None:
+            self.first: Any = None
+
+        def classify(self, images: Pixels) -> Any:
+            if self.first is None:
+                self.first = engine.classify(images)[:1]
+            return np.repeat(self.first, len(images), axis=0)
+
+    assert len({frame.released for frame in bundle.manifest.golden or () if frame.released}) > 1
+    listed = bundle.manifest.golden or ()
+    for turn, works in ((0, True), (0, False), (1, False), (2, False), (5, False)):
+        turned = bundle.manifest.model_copy(update={"golden": listed[turn:] + listed[:turn]})
+        judging = engine if works else Stuck()
+        check = SelfTest(Firewall(replace(bundle, manifest=turned), judging, threads=1))  # type: ignore[arg-type]
+        check.start()
+        assert (check.fault == "") == works, check.fault
 
 
 def test_a_stricter_demand_of_the_user_is_no_fault(made: Bundle, benign_sign: Pixels) -> None:

@@ -9,6 +9,7 @@ import pytest
 
 from firewall.config import cameras_named, load_settings
 from firewall.errors import ConfigError, UsageError
+from firewall.service.guarded import Guarded
 
 TWO = """\
 cameras:
@@ -115,3 +116,21 @@ def test_a_fault_in_the_environment_names_the_variable(file: Path, monkeypatch: 
     monkeypatch.setenv("FIREWALL_CAMERA_NAME", "front")
     with pytest.raises(ConfigError, match="'camera_name' and 'cameras' are both set"):
         load_settings(file)
+
+
+@pytest.mark.parametrize(
+    ("source", "given", "expected"),
+    [
+        ("test://pattern", {}, 33.0),
+        ("rtsp://camera/", {}, 33.0),
+        ("demo", {}, None),
+        ("test://pattern", {"deadline_ms": 50}, 50.0),
+        ("demo", {"deadline_ms": 50}, 50.0),
+    ],
+)
+def test_a_live_camera_has_a_deadline_unless_one_is_set(
+    source: str, given: dict[str, float], expected: float | None
+) -> None:
+    """One frame at 30 Hz; a recording waits, and has one only if it is set."""
+    (camera,) = Guarded.of(load_settings(source=source, **given))
+    assert camera.deadline_ms == expected
