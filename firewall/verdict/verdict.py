@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
 
-from firewall.frame import Region
 from firewall.verdict.line import SCHEMA, VerdictLine
 from firewall.verdict.reason import Reason
 from firewall.verdict.stamp import Stamp
+
+if TYPE_CHECKING:  # a bundle names reasons, and is described without NumPy
+    from firewall.frame import Region
 
 __all__ = ["Reason", "Verdict"]
 
