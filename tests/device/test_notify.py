@@ -108,7 +108,7 @@ import threading
 import {module} as module
 done, whole = [0], module.{owner}.{method}
 def hanging(*given, **named):
-    if done[0] == 5:
+    if done[0] == 20:  # behind the golden frames
         threading.Event().wait()
     found = whole(*given, **named)
     done[0] += type(found).__name__ in ("Frame", "list")
