@@ -107,8 +107,10 @@ def order(known: list[dict[str, Any]], seed: int, count: int) -> list[int]:
     numbers = sorted({each["drive"] for each in known})
     drives = [[at for at, each in enumerate(known) if each["drive"] == number] for number in numbers]
     shown = [at for at in chance.choice(drives) if known[at]["label"] is None] * _BEGIN
-    while len(shown) < count:
-        shown += chance.choice(drives)
+    last = None
+    while len(shown) < count:  # no drive twice in a row: its pictures are to tell of the moment
+        last = chance.choice([drive for drive in drives if drive is not last])
+        shown += last
     return shown
 
 

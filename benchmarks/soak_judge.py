@@ -1,7 +1,7 @@
 """What the run of soak.py came to: every released label against what its camera showed, and what was written down.
 
 A verdict line bears the moment of capture by the monotonic clock, which the cameras' logs bear as well. A released
-label is right if one of the pictures sent in the second before its capture has a sign of that class at that place.
+label is right if one of the pictures sent in the half second before its capture has a sign of that class at that place.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from soak_camera import RECORD
 
 __all__ = ["Shown", "fits", "judge", "judge_label"]
 
-_WINDOW = 1.0  # seconds before its capture in which a picture was sent
+_WINDOW = 0.5  # seconds before its capture in which a picture was sent
 _LONG_AGO = 60.0  # seconds in which the picture of an old label is looked for
 _OVERLAP = 0.4  # of the region and the sign's true box: intersection over union
 _GRACE = 3.0  # seconds until a camera that was killed must not be called ready any more
