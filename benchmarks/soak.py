@@ -1,7 +1,7 @@
 """Half an hour of everything at once: twice the rate that the machine sustains, cameras, outputs and clock that fail.
 
-    python benchmarks/soak.py [--minutes 30] [--json FILE] [--folder DIR]
-    python benchmarks/soak.py --folder DIR --judge [--json FILE]
+    python -m benchmarks.soak [--minutes 30] [--json FILE] [--folder DIR]
+    python -m benchmarks.soak --folder DIR --judge [--json FILE]
 
 A real `firewall serve` guards network cameras whose pictures are drawn, so that for each of them the truth is known.
 First it is measured how many frames a second the machine judges when the cameras give far more; the cameras then send
@@ -38,10 +38,11 @@ from pathlib import Path
 from typing import Any
 
 import paho.mqtt.client as paho
-from machine import machine
-from soak_calm import Calm
-from soak_camera import draw
-from soak_judge import judge, read
+
+from benchmarks.machine import machine
+from benchmarks.soak_calm import Calm
+from benchmarks.soak_camera import draw
+from benchmarks.soak_judge import judge, read
 
 HERE = Path(__file__).parent
 CAMERAS = ("front", "left", "rear")

@@ -10,8 +10,7 @@ import time
 from pathlib import Path
 from typing import Any
 
-from soak_judge import fits
-
+from benchmarks.soak_judge import fits
 from firewall import Firewall
 from firewall.frame import Frame
 from firewall.regions import build

@@ -1,7 +1,8 @@
 """What the run of soak.py came to: every released label against what its camera showed, and what was written down.
 
 A verdict line bears the moment of capture by the monotonic clock, which the cameras' logs bear as well. A released
-label is right if one of the pictures sent in the half second before its capture has a sign of that class at that place.
+label is right if a picture sent in the half second before its capture, or until it was handed out, has a sign of that
+class at that place.
 """
 
 from __future__ import annotations
@@ -15,9 +16,10 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from soak_camera import RECORD
 
-__all__ = ["Shown", "fits", "judge", "judge_label"]
+from benchmarks.soak_camera import RECORD
+
+__all__ = ["Shown", "fits", "judge", "judge_label", "overlap", "read"]
 
 _WINDOW = 0.5  # seconds before its capture in which a picture was sent
 _LONG_AGO = 60.0  # seconds in which the picture of an old label is looked for
@@ -53,8 +55,8 @@ class Shown:
         return [(self._at[place], self._truth[self._pictures[place]]) for place in reversed(places)]
 
 
-def judge_label(line: Line, shown: Shown) -> tuple[str, float]:
-    """What a released label is, and the seconds from sending to capture of the picture that it fits best.
+def judge_label(line: Line, shown: Shown) -> tuple[str, float, float]:
+    """What a released label is, and how old.
 
     Args:
         line: A verdict line that releases.
@@ -62,27 +64,33 @@ def judge_label(line: Line, shown: Shown) -> tuple[str, float]:
 
     Returns:
         right; attacked (the true class of a sign that was attacked); stale (it fits what was shown longer ago); wrong
-        label; no sign. Seconds are nan unless it fits.
+        label; or no sign. Then, of pictures that the label fits, seconds from sending to capture of the one that it
+        fits best (below 0: the guard took it for older than it was), and from sending to handing out of the newest
+        one; nan if there is none.
     """
     captured = line["monotonic_ns"]
-    recent = shown.between(captured - int(_WINDOW * 1e9), captured)
+    out = captured + int(line["age_ms"] * 1e6)
+    recent = shown.between(captured - int(_WINDOW * 1e9), out)
     fitting = [each for each in recent if fits(line, each[1])]
     if fitting:
-        at, known = max(fitting, key=lambda each: _overlap(line["region"], each[1]["box"]))
-        return "attacked" if known["attack"] else "right", (captured - at) / 1e9
-    before = shown.between(captured - int(_LONG_AGO * 1e9), captured - int(_WINDOW * 1e9))
-    if any(fits(line, known) for _, known in before):
-        return "stale", float("nan")
-    there = any(known["box"] and _overlap(line["region"], known["box"]) >= _OVERLAP for _, known in recent)
-    return "wrong label" if there else "no sign", float("nan")
+        before = [each for each in fitting if each[0] <= captured] or fitting
+        at, known = max(before, key=lambda each: overlap(line["region"], each[1]["box"]))
+        return "attacked" if known["attack"] else "right", (captured - at) / 1e9, (out - fitting[0][0]) / 1e9
+    earlier = shown.between(captured - int(_LONG_AGO * 1e9), captured - int(_WINDOW * 1e9))
+    old = next((at for at, known in earlier if fits(line, known)), None)
+    if old is not None:
+        return "stale", (captured - old) / 1e9, (out - old) / 1e9
+    there = any(known["box"] and overlap(line["region"], known["box"]) >= _OVERLAP for _, known in recent)
+    return "wrong label" if there else "no sign", float("nan"), float("nan")
 
 
 def fits(line: Line, known: dict[str, Any]) -> bool:
     """Whether a released label is true of a picture: its class, at its place."""
-    return bool(known["label"] == line["label"] and known["box"] and _overlap(line["region"], known["box"]) >= _OVERLAP)
+    return bool(known["label"] == line["label"] and known["box"] and overlap(line["region"], known["box"]) >= _OVERLAP)
 
 
-def _overlap(one: Sequence[int], other: Sequence[int]) -> float:
+def overlap(one: Sequence[int], other: Sequence[int]) -> float:
+    """Intersection over union of two boxes [x, y, width, height]."""
     across = min(one[0] + one[2], other[0] + other[2]) - max(one[0], other[0])
     down = min(one[1] + one[3], other[1] + other[3]) - max(one[1], other[1])
     common = max(0, across) * max(0, down)
@@ -125,11 +133,12 @@ def read(path: Path) -> list[Line]:
 
 def _released(lines: list[Line], shown: dict[str, Shown], deadline_ms: float) -> tuple[dict[str, Any], list[Line]]:
     found: Counter[str] = Counter({"right": 0, "attacked": 0, "stale": 0, "wrong label": 0, "no sign": 0})
-    lags, examples, drives = [], [], set()
+    lags, seen, examples, drives = [], [], [], set()
     out = [line for line in lines if line["decision"] == "release"]
     for line in out:
-        what, lag = judge_label(line, shown[line["camera"]])
+        what, lag, age = judge_label(line, shown[line["camera"]])
         found[what] += 1
+        seen.append(age)
         drives.add((line["camera"], line["track"]))
         if what in ("right", "attacked"):
             lags.append(lag)
@@ -142,6 +151,7 @@ def _released(lines: list[Line], shown: dict[str, Shown], deadline_ms: float) ->
         **found,
         "judged_late": sum(line["latency_ms"] > deadline_ms for line in out),
         "handed_out_late": sum(age > deadline_ms for age in ages),
+        "sent_longer_ago_than_deadline": sum(1e3 * age > deadline_ms for age in seen),
         "age_ms": _percentiles(ages),
         "sent_to_capture_ms": _percentiles([1e3 * lag for lag in lags] or [float("nan")]),
     }, examples
