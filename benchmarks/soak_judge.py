@@ -236,7 +236,8 @@ def _ready(polls: list[Line], events: list[Line]) -> dict[str, Any]:
         until_told, until_not, until_again = [], [], []
         for kill in (kill for kill in kills if kill["what"].endswith(kind)):
             name, at = kill["camera"], kill["at"]
-            back = next((x["at"] for x in backs if x["camera"] == name and x["at"] >= at), at)
+            again_from = [x["at"] for x in backs if x["camera"] == name and x["at"] >= at and kind == "server"]
+            back = min(again_from, default=at)
             after = [poll for poll in polls if at <= poll["at"] < back + 40 and poll["status"]]
             told = next((poll["at"] for poll in after if poll["words"].get(name) != "guarding"), None)
             until_told += [] if told is None else [told - at]
