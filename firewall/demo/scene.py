@@ -47,10 +47,11 @@ class Encounter:
     attack: str | None = None
 
 
-def render(encounter: Encounter, step: int) -> tuple[Pixels, Region]:
+def render(encounter: Encounter, step: int, *, empty: bool = False) -> tuple[Pixels, Region]:
     """The frame at `step` (0 .. steps - 1), (400, 640, 3) uint8 RGB, and the box of its sign.
 
-    The same encounter and step always give the same pixels; `attack` changes nothing here.
+    The same encounter and step always give the same pixels; `attack` changes nothing here. `empty`: the same road
+    without its sign, whose box is (0, 0, 0, 0).
 
     Raises:
         UsageError: If the encounter doesn't have this step.
@@ -63,7 +64,7 @@ def render(encounter: Encounter, step: int) -> tuple[Pixels, Region]:
     side = 1 / (1 / _FAR + nearness * (1 / _NEAR - 1 / _FAR))  # even speed: the distance shrinks evenly
     scene = stage.scenery(side)
     stage.draw_road(scene, side)
-    box = stage.put_sign(scene, side, generator)
+    box = (0, 0, 0, 0) if empty else stage.put_sign(scene, side, generator)
     lit = cv2.LUT(scene, stage.light)
     blur = stage.softness * float(generator.uniform(0.8, 1.25))
     blurred = cv2.GaussianBlur(lit, (0, 0), blur * (1 + 0.7 * nearness), sigmaY=blur)  # the sign drifts outwards

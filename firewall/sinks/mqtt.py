@@ -102,6 +102,7 @@ class MqttTarget:
                 client.tls_set(ca_certs=self.authority)
             client.connect(self.host, self.port, self.keepalive)
         except (OSError, ValueError) as error:
+            connection.forget()
             raise FirewallError(f"can't connect to {self.name}: {error}") from error
         client.loop_start()
         try:
@@ -159,6 +160,11 @@ class Mqtt(Output):
         self._client.disconnect()
         self._ended.wait(_GOODBYE)
         self._client.loop_stop()
+        self.forget()
+
+    def forget(self) -> None:
+        """Let go of the client, whose sockets are closed with it: at once, and not when Python looks for cycles."""
+        self._client.on_connect = self._client.on_disconnect = None
 
     def _state(self) -> None:
         state = GUARDING if self._guarding else WITHHOLD

@@ -6,7 +6,6 @@ the monotonic clock. A file that is there when the guard starts is kept, as NAME
 
 from __future__ import annotations
 
-import errno
 from fractions import Fraction
 from pathlib import Path
 from typing import Any
@@ -81,7 +80,8 @@ class AnnotatedVideo(Output):
     def _begin(self, picture: Pixels) -> None:
         if self._path.is_file() and self._path.stat().st_size > 0:
             rotate(self._path, self._keep)
-        self._container = av.open(str(self._path), "w", format="mp4", options=_FRAGMENTS)
+        self._file = _File(self._path)
+        self._container = av.open(self._file, "w", format="mp4", options=_FRAGMENTS)
         stream = self._container.add_stream(_CODEC, rate=30, options=_FAST if _CODEC == "libx264" else {})
         self._shape = picture.shape[:2]
         stream.height, stream.width = self._shape
@@ -110,9 +110,36 @@ class AnnotatedVideo(Output):
         try:
             container.mux(self._stream.encode(None))
         finally:
-            container.close()
-        if self._path.is_file() and self._path.stat().st_size < self._bytes:  # the muxer doesn't tell of its last write
-            raise OSError(errno.EIO, "its end could not be written; the disk may be full")
+            try:
+                container.close()
+            finally:
+                self._file.close()
+
+
+class _File:
+    """What FFmpeg writes to. FFmpeg itself never closes a file whose end it could not write."""
+
+    def __init__(self, path: Path) -> None:
+        self._file = path.open("wb", buffering=0)  # FFmpeg has a buffer, and a crash may cost no second one
+        self.seek, self.tell = self._file.seek, self._file.tell
+        self._refused: tuple[int | None, str | None] | None = None
+
+    def write(self, data: bytes) -> int:
+        """Write all of it, or raise OSError, of which FFmpeg doesn't always tell."""
+        rest = memoryview(data)
+        try:
+            while rest:
+                rest = rest[self._file.write(rest) :]
+        except OSError as error:
+            self._refused = error.errno, error.strerror  # the error itself would keep all that it came through
+            raise
+        return len(data)
+
+    def close(self) -> None:
+        """Close it; OSError if anything could not be written."""
+        self._file.close()
+        if self._refused is not None:
+            raise OSError(*self._refused)
 
 
 def _fitted(picture: Pixels, shape: tuple[int, int]) -> Pixels:

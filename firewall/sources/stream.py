@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from firewall.errors import ImageError, SourceError
 from firewall.frame import Pixels
+from firewall.sources.arrivals import Arrivals
 from firewall.sources.decoder import Decoded, Decoder, Heard, ffmpeg, heard
 
 if TYPE_CHECKING:
@@ -108,6 +109,7 @@ class StreamReader:
         self._server, self._container, self._waits_for_next = server, container, waits_for_next
         self._ready: deque[Decoded | ImageError] = deque()
         self._came_at = self._whole_at = time.monotonic()  # the newest packet; the newest packet of a whole frame
+        self._arrivals, self._arrived_at = Arrivals(), self._came_at
         self._captured_at = self._came_at  # the newest packet's picture
         self._begin()
 
@@ -131,9 +133,11 @@ class StreamReader:
         SourceError when none comes."""
         patience = max(_HEALING, self._server.read_timeout)
         while not self._ready:
-            before, packet = self._came_at, self._packet()
-            self._came_at = time.monotonic()
-            self._captured_at = before if self._waits_for_next else self._came_at
+            before = self._arrived_at
+            self._arrivals.asking()
+            packet = self._packet()
+            self._came_at, self._arrived_at = time.monotonic(), self._arrivals.came()
+            self._captured_at = before if self._waits_for_next else self._arrived_at
             self._ready.extend(self._decoder.decode(packet))
             if not self._ready and self._came_at - self._whole_at > patience:
                 self._ready.append(ImageError("no key frame has come yet"))

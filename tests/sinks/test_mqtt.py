@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import json
 import shutil
 import signal
@@ -249,3 +250,46 @@ def test_passwords_and_tls(tmp_path: Path, program: str) -> None:
             target(f"mqtts://guard:right@127.0.0.1:{broker.port}").connect()
     finally:
         broker.kill()
+
+
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")  # paho leaves a refused socket open
+@pytest.mark.parametrize("kind", ["left", "killed", "refused", "mute", "no TLS"])
+def test_a_connection_that_is_gone_leaves_nothing_open(
+    broker: Broker, monkeypatch: pytest.MonkeyPatch, kind: str
+) -> None:
+    """Left in peace, killed, refused, never answered, no TLS: as many files and threads are open as before, at once;
+    not only when Python looks for cycles, which a guard in its daily work may not do for hours."""
+    monkeypatch.setattr("firewall.sinks.mqtt._PATIENCE", 0.2)
+    mute = socket.create_server(("127.0.0.1", 0))
+
+    def once() -> None:
+        if kind == "left":
+            target(broker.uri).connect().close()
+            return
+        if kind == "killed":
+            broker.start()
+            connection = target(broker.uri).connect()
+            broker.kill()
+            until(lambda: connection._lost)
+            connection.close()
+            return
+        port = mute.getsockname()[1] if kind == "mute" else broker.port if kind == "no TLS" else 1
+        with pytest.raises(FirewallError):
+            target(f"{'mqtts' if kind == 'no TLS' else 'mqtt'}://127.0.0.1:{port}").connect()
+
+    if kind == "killed":
+        broker.kill()
+    once()
+    gc.collect()
+    gc.disable()
+    try:
+        before, threads = len(list(Path("/proc/self/fd").iterdir())), threading.active_count()
+        for _ in range(4):
+            once()
+        if kind == "mute":
+            until(lambda: threading.active_count() <= threads)
+        assert len(list(Path("/proc/self/fd").iterdir())) <= before
+        assert threading.active_count() <= threads
+    finally:
+        gc.enable()
+        mute.close()

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import resource
+from contextlib import suppress
 from pathlib import Path
 
 import av
@@ -108,13 +109,37 @@ def test_a_disk_that_fills_up_at_the_end_is_one_line(tmp_path: Path) -> None:
     soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
     resource.setrlimit(resource.RLIMIT_FSIZE, (4000, hard))
     try:
-        with pytest.raises(FirewallError, match=r"can't write video to .*v\.mp4: its end could not be written"):
+        with pytest.raises(FirewallError, match=r"can't write video to .*v\.mp4: File too large"):
             video.close()
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
 
 
+def test_a_disk_that_is_full_again_and_again_leaves_no_file_open(tmp_path: Path) -> None:
+    """A guard opens an output that failed again, for as long as it runs: what failed is closed at once."""
+    (tmp_path / "full.mp4").symlink_to("/dev/full")
+
+    def once() -> None:
+        video = AnnotatedVideo(tmp_path / "full.mp4")
+        with pytest.raises(FirewallError, match="No space left"):
+            _fill(video, 1)
+        with suppress(FirewallError):
+            video.close()
+
+    once()
+    before = len(list(Path("/proc/self/fd").iterdir()))
+    for _ in range(5):
+        once()
+    assert len(list(Path("/proc/self/fd").iterdir())) <= before
+
+
 def _fill(video: AnnotatedVideo, frames: int) -> None:
-    for number in range(frames):
-        video.report(at(number, number / 30))
+    """Until it fails, and then as an outlet does: close it all the same."""
+    try:
+        for number in range(frames):
+            video.report(at(number, number / 30))
+    except FirewallError:
+        with suppress(FirewallError):
+            video.close()
+        raise
     video.close()
