@@ -32,7 +32,7 @@ from firewall.sources.freshness import Freshness
 from firewall.verdict import BundleStamp, Reason, Stamps, Verdict
 
 OK, ERROR, STALE = 0, 2, 3  # diagnostic_msgs/DiagnosticStatus
-STALE_AFTER = 0.5  # seconds: an image that is older isn't judged, and longer silence is told
+STALE_AFTER = 0.5  # seconds: an image that is older isn't judged, and longer silence is reported
 DEADLINE = 0.1  # seconds after the image's stamp; what is judged later is withheld
 CHANNELS = {"rgb8": (0, 1, 2), "bgr8": (2, 1, 0), "rgba8": (0, 1, 2), "bgra8": (2, 1, 0), "mono8": (0, 0, 0)}
 BROKEN = (Reason.STALE, Reason.CAMERA_FAULT, Reason.BAD_IMAGE, Reason.ENGINE_ERROR, Reason.UNKNOWN)

@@ -88,7 +88,7 @@ class Notifier:
     """A Sink that tells systemd how the guard is. Call `beat` on every turn of the frame loop, from its thread.
 
     Args:
-        to: Whom it is told.
+        to: Where the states go.
         source: Name of the source, without credentials.
         watchdog: Seconds after which systemd kills a silent process; None: it doesn't.
         patience: Seconds without a frame or a failure after which turns of the loop don't count any more.

@@ -74,7 +74,7 @@ class LoadedPlan:
             answer: Where the output is to lie there.
 
         Raises:
-            EngineError: If TensorRT refuses; what fails later is told by `memory.wait`.
+            EngineError: If TensorRT refuses; what fails later is raised by `memory.wait`.
         """
         context = self._context
         queued = (

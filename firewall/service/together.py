@@ -139,8 +139,8 @@ class Together(Loop):
         return admitted
 
     def _looked(self, admitted: Sequence[Feed]) -> list[_Seen]:
-        """The frames of this turn in which there is something to judge, the most urgent first; of all others is told at
-        once."""
+        """The frames of this turn in which there is something to judge, the most urgent first; the others are reported
+        at once."""
         seen = []
         for feed in admitted:
             feed.served = self._turns

@@ -51,7 +51,7 @@ def test_all_subjects_are_covered(checks: dict[str, Check]) -> None:
 
 
 def test_where_tensorrt_is_there_its_plans_are_looked_for(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Which network has one is told, and how to make what is missing; without TensorRT there is nothing to tell."""
+    """It says which network has one, and how to make what is missing; without TensorRT there is nothing to tell."""
     answers = {"tensorrt": (True, "11.4"), "plans": (False, "classifier.onnx fp16, finder.onnx none in /plans")}
     monkeypatch.setattr(doctor, "ask", lambda question, *_, **__: answers[question])
     _, plans = doctor._tensorrt()

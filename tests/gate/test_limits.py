@@ -119,7 +119,7 @@ def test_a_rate_is_kept_for_each_client(judge: Judge) -> None:
 
 
 def test_places_are_bounded_and_no_client_takes_all(judge: Judge) -> None:
-    """One client has at most half of the places; who comes in vain is told at once, and places come back."""
+    """One client has at most half of the places; who comes in vain gets an answer at once, and places come back."""
     gate = make_gate(judge, limits=limits(in_hand=2))
     held, free = threading.Event(), threading.Event()
 

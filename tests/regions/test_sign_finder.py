@@ -213,7 +213,7 @@ def test_the_finder_runs_on_the_device_that_was_asked_for_or_not_at_all(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Where ONNX Runtime has no GPU, cuda and tensorrt are refused in one line, never the processor in their place;
-    with TensorRT's own package, too, if there is no plan or no GPU. What runs it is told."""
+    with TensorRT's own package, too, if there is no plan or no GPU. It says what runs it."""
     bundle = bundle_with_finder(tmp_path / "bundle")
     monkeypatch.setattr(ort, "get_available_providers", lambda: [CPU])
     for device in ("cuda", "tensorrt"):

@@ -119,7 +119,7 @@ def test_nobody_listens(settings: CaptureSettings, read_until: ReadUntil) -> Non
     ],
 )
 def test_why_a_stream_does_not_open(path: str, words: str) -> None:
-    """What the server answers is told, not a choice of causes; a page is no stream."""
+    """The error says what the server answered, not a choice of causes; a page is no stream."""
 
     class Answer(BaseHTTPRequestHandler):
         def do_GET(self) -> None:
