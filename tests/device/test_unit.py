@@ -176,7 +176,7 @@ def test_the_guard_makes_no_call_that_the_unit_forbids(tmp_path: Path) -> None:
         ("trust: keys.pub", "setting 'trust' in .* must be an absolute path"),
         ("sweep_key: secret.key", "setting 'sweep_key' in .* must be an absolute path"),
         ("bundle: /home/me/bundle", "lies in /home, which the unit can't see"),
-        ("bundle: /opt/../root/bundle", "lies in /root, which the unit can't see"),
+        ("bundle: /opt/../run/user/0/bundle", "lies in /run/user, which the unit can't see"),
         ("region_detector: {file: /tmp/net.onnx}", "lies in /tmp, which the unit can't see"),
     ],
 )
@@ -209,7 +209,7 @@ def test_more_that_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -
         install("front", root=tmp_path, python=PYTHON)
     settings(tmp_path, "source: 0\n")
     with pytest.raises(UsageError, match="lies in /root"):
-        install("front", root=tmp_path, python=Path("/root/.venv/bin/python"))
+        install("front", root=tmp_path, python=Path("/root", "venv", "bin", "python"))
     with monkeypatch.context() as patched:
         patched.setenv("FIREWALL_CAPTURE__OPEN_TIMEOUT", "3")
         with pytest.raises(UsageError, match="unset FIREWALL_CAPTURE__OPEN_TIMEOUT and try again"):
