@@ -11,6 +11,8 @@ from firewall.demo.source import DemoReader, truth
 from firewall.frame import Pixels
 from tests.browser import browser, complaints, page
 from tests.clock import Clock
+from tests.fake_cuda import FakeGpu, install_cuda
+from tests.fake_tensorrt import Behaviour, install_tensorrt
 from tests.fused_bundle import fused_bundle
 from tests.in_ci import pytest_make_collect_report, pytest_runtest_makereport
 
@@ -34,6 +36,20 @@ def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
     for module in ("screening", "decision.look"):
         monkeypatch.setattr(f"firewall.{module}.time", clock)
     return clock
+
+
+@pytest.fixture
+def gpu(monkeypatch: pytest.MonkeyPatch) -> FakeGpu:
+    """A GPU that isn't there, behind packages of CUDA that aren't either; see tests.fake_cuda."""
+    gpu = FakeGpu()
+    install_cuda(monkeypatch, gpu)
+    return gpu
+
+
+@pytest.fixture
+def fake(gpu: FakeGpu, monkeypatch: pytest.MonkeyPatch) -> Behaviour:
+    """How a TensorRT on that GPU behaves; see tests.fake_tensorrt."""
+    return install_tensorrt(monkeypatch)
 
 
 @pytest.fixture(scope="session")

@@ -28,6 +28,7 @@ from firewall.service.serving import serve
 from firewall.sinks import FrameReport
 from firewall.sources import Capture, End, Failure, Idle, parse
 from firewall.verdict import Reason, Verdict
+from tests.kept import Kept
 
 
 class Script:
@@ -40,20 +41,6 @@ class Script:
 
     def read(self) -> object:
         return next(self.taken, End())
-
-
-class Kept:
-    """A sink that keeps what it is told."""
-
-    def __init__(self) -> None:
-        self.reports: list[FrameReport] = []
-        self.closed = 0
-
-    def report(self, report: FrameReport) -> None:
-        self.reports.append(report)
-
-    def close(self) -> None:
-        self.closed += 1
 
 
 def frames(*pictures: Pixels, age: float = 0.0) -> list[Frame]:

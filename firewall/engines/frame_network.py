@@ -10,9 +10,9 @@ import numpy.typing as npt
 
 from firewall.bundle import FinderSpec
 from firewall.bundle.onnx_bytes import Precision
-from firewall.engines.device_memory import Backend, DeviceMemory, open_device
-from firewall.engines.loaded_plan import LoadedPlan, Tensors, target_of
-from firewall.engines.plan_cache import Plan, PlanCache, precision_named
+from firewall.engines.device_memory import Backend, DeviceMemory
+from firewall.engines.loaded_plan import LoadedPlan, Tensors, kept_plan, target_of
+from firewall.engines.plan_cache import Plan
 from firewall.engines.sessions import has_tensorrt, open_session
 from firewall.engines.tensorrt_library import open_tensorrt
 from firewall.errors import EngineError
@@ -159,18 +159,16 @@ class TensorRTFrames:
             EngineError: If there is no such plan. Nothing is built here, and no other device or precision is used.
             MissingExtraError: If TensorRT or the package for the GPU's memory isn't installed.
         """
-        library = open_tensorrt()
-        memory = open_device(device_id, backend=backend)
-        try:
-            target = target_of(content, spec.output, str(library.__version__), memory)
-            try:
-                plan = PlanCache(folder).find(target, precision or precision_named())
-            except EngineError as error:
-                raise EngineError(f"{what}: {error}") from error
+        with kept_plan(
+            content,
+            spec.output,
+            what=what,
+            precision=precision,
+            folder=folder,
+            device_id=device_id,
+            backend=backend,
+        ) as (plan, memory):
             return cls(spec, content, plan, memory, channels)
-        except BaseException:
-            memory.close()
-            raise
 
     def frame(self, height: int, width: int) -> Floats:
         """As of FrameNetwork: page-locked memory. Sizes beyond those that the plan was built for are refused."""

@@ -3,15 +3,19 @@
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, fields
+from pathlib import Path
 from typing import Any
 
-from firewall.engines.device_memory import DeviceMemory
-from firewall.engines.plan_cache import Plan, Target
+from firewall.bundle.onnx_bytes import Precision
+from firewall.engines.device_memory import Backend, DeviceMemory, open_device
+from firewall.engines.plan_cache import Plan, PlanCache, Target, precision_named
 from firewall.engines.tensorrt_library import Journal, deserialize, open_tensorrt
 from firewall.errors import EngineError
 
-__all__ = ["LoadedPlan", "Tensors", "target_of"]
+__all__ = ["LoadedPlan", "Tensors", "kept_plan", "target_of"]
 
 Shape = tuple[int, ...]
 
@@ -119,6 +123,46 @@ class LoadedPlan:
             batches = self.plan.key.frame is None
             sizes = f"batches of {tuple(shape[0] for shape in shapes)}" if batches else f"frames of {shapes}"
             raise EngineError(f"{self.what} takes {sizes}, not those of its key")
+
+
+@contextmanager
+def kept_plan(
+    content: bytes,
+    output: str,
+    *,
+    what: str = "",
+    precision: Precision | None = None,
+    folder: Path | None = None,
+    device_id: int = 0,
+    backend: Backend | None = None,
+) -> Iterator[tuple[Plan, DeviceMemory]]:
+    """The plan that was built for a network on this GPU, and the GPU. Its memory is closed again if the block fails.
+
+    Args:
+        content: The network's ONNX file.
+        output: Name of the output that counts.
+        what: Its name, which begins the message where there is no plan; empty: none does.
+        precision: Precision of the plan; None = FIREWALL_PRECISION, or the only one for which there is a plan.
+        folder: Folder of the plans; None = `plan_folder()`.
+        device_id: Number of the GPU, as CUDA counts.
+        backend: Package for its memory, see DeviceMemory.
+
+    Raises:
+        EngineError: If there is no such plan. Nothing is built here, and no other device or precision is used.
+        MissingExtraError: If TensorRT or the package for the GPU's memory isn't installed.
+    """
+    library = open_tensorrt()
+    memory = open_device(device_id, backend=backend)
+    try:
+        target = target_of(content, output, str(library.__version__), memory)
+        try:
+            plan = PlanCache(folder).find(target, precision or precision_named())
+        except EngineError as error:
+            raise EngineError(f"{what}: {error}" if what else str(error)) from error
+        yield plan, memory
+    except BaseException:
+        memory.close()
+        raise
 
 
 def target_of(content: bytes, output: str, version: str, memory: DeviceMemory) -> Target:

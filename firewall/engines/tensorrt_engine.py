@@ -10,9 +10,9 @@ import numpy.typing as npt
 from firewall.bundle import Bundle
 from firewall.bundle.onnx_bytes import Precision
 from firewall.engines.device_batch import DeviceBatch
-from firewall.engines.device_memory import Backend, DeviceMemory, open_device
-from firewall.engines.loaded_plan import LoadedPlan, Tensors, target_of
-from firewall.engines.plan_cache import Plan, PlanCache, precision_named
+from firewall.engines.device_memory import Backend, DeviceMemory
+from firewall.engines.loaded_plan import LoadedPlan, Tensors, kept_plan, target_of
+from firewall.engines.plan_cache import Plan
 from firewall.engines.preparation import check_images, scale_and_shift
 from firewall.engines.tensorrt_library import open_tensorrt
 from firewall.errors import EngineError
@@ -82,16 +82,12 @@ class TensorRTEngine:
             EngineError: If there is no such plan. Nothing is built here, and no other device or precision is used.
             MissingExtraError: If TensorRT or the package for the GPU's memory isn't installed.
         """
-        library = open_tensorrt()
-        memory = open_device(device_id, backend=backend)
-        try:
-            spec = bundle.manifest.classifier
-            target = target_of(bundle.files[spec.file], spec.output, str(library.__version__), memory)
-            plan = PlanCache(folder).find(target, precision or precision_named())
+        spec = bundle.manifest.classifier
+        content = bundle.files[spec.file]
+        with kept_plan(
+            content, spec.output, precision=precision, folder=folder, device_id=device_id, backend=backend
+        ) as (plan, memory):
             return cls(bundle, plan, memory)
-        except BaseException:
-            memory.close()
-            raise
 
     def classify(self, images: npt.NDArray[np.uint8]) -> npt.NDArray[np.float32]:
         """Logits (N, classes) of uint8 images (N, H, W, 3); see Engine.classify."""

@@ -18,23 +18,11 @@ from firewall.engines.plan_cache import FrameSizes, Plan, PlanCache, PlanKey, Pr
 from firewall.errors import EngineError
 from firewall.regions.finder_map import CHANNELS
 from firewall.regions.sign_finder import SignFinder
-from tests.fake_cuda import FakeGpu, install_cuda
-from tests.fake_tensorrt import VERSIONS, Behaviour, install_tensorrt
+from tests.fake_cuda import FakeGpu
+from tests.fake_tensorrt import VERSIONS, Behaviour
 from tests.finders import SPEC, red_finder, street
 
 SIZES = FrameSizes(least=(32, 32), best=(128, 224), most=(416, 416))
-
-
-@pytest.fixture
-def gpu(monkeypatch: pytest.MonkeyPatch) -> FakeGpu:
-    gpu = FakeGpu()
-    install_cuda(monkeypatch, gpu)
-    return gpu
-
-
-@pytest.fixture
-def fake(gpu: FakeGpu, monkeypatch: pytest.MonkeyPatch) -> Behaviour:
-    return install_tensorrt(monkeypatch)
 
 
 @pytest.fixture

@@ -36,18 +36,6 @@ from tests.fake_tensorrt import VERSIONS, Behaviour, check_surface, fake_tensorr
 TYPES = {"fp32": "float32", "fp16": "float16", "int8": "int8"}
 
 
-@pytest.fixture
-def gpu(monkeypatch: pytest.MonkeyPatch) -> FakeGpu:
-    gpu = FakeGpu()
-    install_cuda(monkeypatch, gpu)
-    return gpu
-
-
-@pytest.fixture
-def fake(gpu: FakeGpu, monkeypatch: pytest.MonkeyPatch) -> Behaviour:
-    return install_tensorrt(monkeypatch)
-
-
 @pytest.fixture(scope="module")
 def images(demo_frames: list[Pixels]) -> list[Pixels]:
     return [np.ascontiguousarray(pixels[:200, :200]) for pixels in demo_frames[:40]]

@@ -33,18 +33,6 @@ TYPES = {"fp32": "float32", "fp16": "float16", "int8": "int8"}
 
 
 @pytest.fixture
-def gpu(monkeypatch: pytest.MonkeyPatch) -> FakeGpu:
-    gpu = FakeGpu()
-    install_cuda(monkeypatch, gpu)
-    return gpu
-
-
-@pytest.fixture
-def fake(gpu: FakeGpu, monkeypatch: pytest.MonkeyPatch) -> Behaviour:
-    return install_tensorrt(monkeypatch)
-
-
-@pytest.fixture
 def red(tmp_path: Path) -> Bundle:
     """The default bundle with the small finder of the tests."""
     return bundle_with_finder(tmp_path / "red")

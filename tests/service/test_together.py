@@ -17,9 +17,9 @@ from firewall.frame import Pixels, Region
 from firewall.regions import build
 from firewall.service import Camera, Together
 from firewall.service.feed import Feed
-from firewall.sinks import FrameReport
 from firewall.sources import End, Failure, Idle, parse
 from firewall.verdict import Reason
+from tests.kept import Kept
 
 PATIENT = 60.0  # seconds: the machine may be busy
 
@@ -38,23 +38,6 @@ class Script:
 
     def close(self) -> None:
         self.closed += 1
-
-
-class Kept:
-    """A sink that keeps what it is told, and may stop the service."""
-
-    def __init__(self) -> None:
-        self.reports: list[FrameReport] = []
-        self.closed = 0
-
-    def report(self, report: FrameReport) -> None:
-        self.reports.append(report)
-
-    def close(self) -> None:
-        self.closed += 1
-
-    def of(self, name: str) -> list[FrameReport]:
-        return [report for report in self.reports if report.camera == name]
 
 
 def frame(pixels: Pixels, number: int = 0, age: float = 0.0) -> Frame:
