@@ -15,7 +15,7 @@ from typing import Literal, get_args
 
 from firewall.errors import BundleError
 
-__all__ = ["PRECISIONS", "Precision", "has_external_data", "precision_of"]
+__all__ = ["PRECISIONS", "Precision", "fields", "has_external_data", "precision_of"]
 
 #: What a network computes in.
 Precision = Literal["fp32", "fp16", "int8"]
@@ -61,7 +61,7 @@ def has_external_data(content: bytes, what: str) -> bool:
             message, part, depth = waiting.pop()
             if depth > _DEEPEST:
                 raise ValueError("it nests too deep")
-            for field, kind, value in _fields(part):
+            for field, kind, value in fields(part):
                 if message == "tensor":
                     if field == _EXTERNAL_DATA or (field == _DATA_LOCATION and value != 0):
                         return True
@@ -89,13 +89,13 @@ def precision_of(content: bytes, what: str) -> Precision:
     """
     found: Precision = "fp32"
     try:
-        for field, _, graph in _fields(memoryview(content)):
+        for field, _, graph in fields(memoryview(content)):
             if field != _GRAPH or isinstance(graph, int):
                 continue
-            for number, _, part in _fields(graph):
+            for number, _, part in fields(graph):
                 if number not in (_NODE, _INITIALIZER) or isinstance(part, int):
                     continue
-                for name, _, value in _fields(part):
+                for name, _, value in fields(part):
                     if number == _NODE and name == _OPERATOR and not isinstance(value, int):
                         if bytes(value) in _INTEGER:
                             return "int8"
@@ -110,7 +110,7 @@ def _unreadable(what: str, error: Exception) -> BundleError:
     return BundleError(f"{what} is not a readable ONNX file ({error}); it is not used: export it again")
 
 
-def _fields(part: memoryview) -> Iterator[tuple[int, int, int | memoryview]]:
+def fields(part: memoryview) -> Iterator[tuple[int, int, int | memoryview]]:
     """(field number, wire type, value) of each field of a protobuf message; ValueError or IndexError if it is none."""
     at = 0
     while at < len(part):

@@ -19,7 +19,17 @@ from firewall.errors import EngineError, UsageError
 from firewall.host.causes import told
 from firewall.host.onnxruntime import ort
 
-__all__ = ["CPU", "DEVICES", "PROVIDERS", "Optimisation", "check_device", "check_names", "open_session", "placement"]
+__all__ = [
+    "CPU",
+    "DEVICES",
+    "PROVIDERS",
+    "Optimisation",
+    "check_device",
+    "check_names",
+    "open_session",
+    "placement",
+    "threads_of",
+]
 
 CPU, CUDA, TENSORRT = "CPUExecutionProvider", "CUDAExecutionProvider", "TensorrtExecutionProvider"
 
@@ -68,6 +78,11 @@ def _check_providers(device: str) -> None:
         )
 
 
+def threads_of(threads: int) -> int:
+    """How many threads are meant: 0 = one for each core that this process may run on."""
+    return threads or len(os.sched_getaffinity(0))
+
+
 def has_tensorrt() -> bool:
     """Whether the package tensorrt is installed: then plans are run by it, not by ONNX Runtime's provider."""
     return importlib.util.find_spec("tensorrt") is not None
@@ -109,7 +124,7 @@ def open_session(
     _check_providers(device)
     settings = ort.SessionOptions()
     # The pool's own guess is the machine's physical cores, whatever this process may use of them (taskset, cgroups).
-    settings.intra_op_num_threads = threads or len(os.sched_getaffinity(0))
+    settings.intra_op_num_threads = threads_of(threads)
     settings.inter_op_num_threads = 1
     settings.graph_optimization_level = _LEVELS[optimisation]
     settings.execution_mode = ort.ExecutionMode.ORT_SEQUENTIAL

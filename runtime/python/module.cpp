@@ -5,6 +5,7 @@
 #include "firewall/simd.hpp"
 #include "firewall/version.hpp"
 #include "jpeg_sweep.hpp"
+#include "network.hpp"
 #include "operations.hpp"
 
 namespace nb = nanobind;
@@ -17,5 +18,6 @@ NB_MODULE(_native, module) {
       "Vector instructions that this machine offers: 'avx512', 'avx2', 'sse2', 'neon' or 'scalar'.");
   init_cuda(module);
   init_jpeg_sweep(module);
+  init_network(module);
   init_operations(module);
 }

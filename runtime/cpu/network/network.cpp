@@ -1,0 +1,436 @@
+#include "network.hpp"
+
+#include <algorithm>
+#include <cmath>
+#include <memory>
+#include <new>
+
+#include "loops.hpp"
+#include "prepare.hpp"
+#include "tiles.hpp"
+
+namespace firewall {
+namespace {
+
+std::ptrdiff_t apart(std::size_t value) noexcept { return static_cast<std::ptrdiff_t>(value); }
+
+bool all_finite(const float* numbers, std::size_t count) noexcept {
+  return std::all_of(numbers, numbers + count, [](float x) { return std::isfinite(x); });
+}
+
+std::size_t places_of(int tile) noexcept {
+  return static_cast<std::size_t>(tile + 2) * static_cast<std::size_t>(tile + 2);
+}
+
+int tile_of(const Layer& layer) noexcept {
+  if (layer.kernel != 3 || layer.stride != 1 || layer.padding != 1 || layer.from_channels % kGroup != 0) return 0;
+  return layer.side % 4 == 0 ? 4 : layer.side % 3 == 0 ? 3 : layer.side % 2 == 0 ? 2 : 0;
+}
+
+template <int N>
+void filter(double* result, const float* kernel) noexcept {
+  double half[N + 2][3];
+  for (int i = 0; i < N + 2; ++i) {
+    for (int x = 0; x < 3; ++x) {
+      half[i][x] = 0;
+      for (int y = 0; y < 3; ++y) half[i][x] += Tile<N>::filter[i][y] * static_cast<double>(kernel[3 * y + x]);
+    }
+  }
+  for (int i = 0; i < N + 2; ++i) {
+    for (int j = 0; j < N + 2; ++j) {
+      double sum = 0;
+      for (int x = 0; x < 3; ++x) sum += Tile<N>::filter[j][x] * half[i][x];
+      result[i * (N + 2) + j] = sum;
+    }
+  }
+}
+
+// Weights in the order in which the products read them: [place][group][input][lane], one place if it is direct.
+void pack(Layer& layer, const float* weights, std::size_t channels) {
+  const std::size_t inputs = layer.from_channels, window = layer.kernel * layer.kernel;
+  if (layer.kind == FIREWALL_LAYER_WHOLE) {
+    const std::size_t copies = channels / inputs;
+    layer.weights.assign(window * channels, 0);
+    for (std::size_t c = 0; c < channels; ++c) {
+      const std::size_t at = (c % copies) * inputs + c / copies;
+      for (std::size_t i = 0; i < window; ++i) layer.weights[i * channels + at] = weights[c * window + i];
+    }
+  } else if (layer.tile == 0) {
+    layer.weights.assign(layer.channels * inputs * window, 0);
+    for (std::size_t c = 0; c < channels; ++c) {
+      float* group = &layer.weights[(c / kGroup) * window * inputs * kGroup + c % kGroup];
+      for (std::size_t i = 0; i < inputs; ++i) {
+        for (std::size_t w = 0; w < window; ++w) {
+          group[(w * inputs + i) * kGroup] = weights[(c * inputs + i) * window + w];
+        }
+      }
+    }
+  } else {
+    const std::size_t places = places_of(layer.tile);
+    layer.weights.assign(places * layer.channels * inputs, 0);
+    for (std::size_t c = 0; c < channels; ++c) {
+      for (std::size_t i = 0; i < inputs; ++i) {
+        double numbers[36];
+        const float* kernel = weights + (c * inputs + i) * window;
+        (layer.tile == 2 ? filter<2> : layer.tile == 3 ? filter<3> : filter<4>)(numbers, kernel);
+        for (std::size_t p = 0; p < places; ++p) {
+          layer.weights[((p * layer.groups() + c / kGroup) * inputs + i) * kGroup + c % kGroup] =
+              static_cast<float>(numbers[p]);
+        }
+      }
+    }
+  }
+}
+
+// What the layers' numbers are before the slots are known; FIREWALL_OK if they fit together.
+int add_layer(Model& network, const firewall_layer& asked, bool last) {
+  const auto number = static_cast<std::int32_t>(network.layers.size());
+  if (asked.kind != FIREWALL_LAYER_CONVOLUTION && asked.kind != FIREWALL_LAYER_WHOLE) return FIREWALL_BAD_PARAMETER;
+  if (asked.weights == nullptr || asked.bias == nullptr) return FIREWALL_NULL_POINTER;
+  if (asked.input < -1 || asked.input >= number || asked.added < -1 || asked.added >= number) return FIREWALL_BAD_SIZE;
+  if (asked.channels < 1 || asked.channels > FIREWALL_NETWORK_MOST_CHANNELS || asked.stride < 1 || asked.stride > 4 ||
+      asked.padding < 0 || asked.padding >= asked.kernel || (!last && asked.channels % 16 != 0)) {
+    return FIREWALL_BAD_SIZE;
+  }
+  Layer layer{};
+  layer.kind = asked.kind;
+  layer.input = asked.input;
+  layer.added = asked.added;
+  layer.rectified = asked.rectified != 0;
+  layer.kernel = static_cast<std::size_t>(asked.kernel);
+  layer.stride = static_cast<std::size_t>(asked.stride);
+  layer.padding = static_cast<std::size_t>(asked.padding);
+  const auto channels = static_cast<std::size_t>(asked.channels);
+  layer.channels = (channels + kGroup - 1) / kGroup * kGroup;
+  if (asked.input < 0) {
+    layer.from_side = network.side;
+    layer.from_channels = 3;
+  } else {
+    const Layer& from = network.layers[static_cast<std::size_t>(asked.input)];
+    layer.from_side = from.side;
+    layer.from_channels = from.channels;
+  }
+  if (layer.kernel > layer.padded()) return FIREWALL_BAD_SIZE;
+  layer.side = (layer.padded() - layer.kernel) / layer.stride + 1;
+  std::size_t numbers = channels * layer.kernel * layer.kernel;
+  if (asked.kind == FIREWALL_LAYER_WHOLE) {
+    if (layer.kernel != layer.from_side || layer.padding != 0 || layer.from_channels % kGroup != 0 ||
+        channels % layer.from_channels != 0 || layer.added >= 0) {
+      return FIREWALL_BAD_SIZE;
+    }
+  } else {
+    if (layer.kernel > 16) return FIREWALL_BAD_SIZE;
+    numbers *= layer.from_channels;
+  }
+  if (layer.added >= 0) {
+    const Layer& added = network.layers[static_cast<std::size_t>(layer.added)];
+    if (added.side != layer.side || added.channels != layer.channels) return FIREWALL_BAD_SIZE;
+  }
+  if (!all_finite(asked.weights, numbers) || !all_finite(asked.bias, channels)) return FIREWALL_BAD_PARAMETER;
+  layer.tile = layer.kind == FIREWALL_LAYER_CONVOLUTION ? tile_of(layer) : 0;
+  pack(layer, asked.weights, channels);
+  layer.bias.assign(layer.channels, 0);
+  if (layer.kind == FIREWALL_LAYER_WHOLE) {
+    const std::size_t copies = channels / layer.from_channels;
+    for (std::size_t c = 0; c < channels; ++c) layer.bias[(c % copies) * layer.from_channels + c / copies] = asked.bias[c];
+  } else {
+    std::copy(asked.bias, asked.bias + channels, layer.bias.begin());
+  }
+  network.layers.push_back(std::move(layer));
+  return FIREWALL_OK;
+}
+
+// Outputs that nobody reads any more give their memory to later ones.
+void place(Model& network) {
+  std::vector<Layer>& layers = network.layers;
+  std::vector<std::size_t> last(layers.size(), 0);
+  for (std::size_t i = 0; i < layers.size(); ++i) {
+    last[i] = std::max(last[i], i);
+    for (const std::int32_t read : {layers[i].input, layers[i].added}) {
+      if (read >= 0) last[static_cast<std::size_t>(read)] = i;
+    }
+  }
+  std::vector<std::size_t> free_after;  // of each slot
+  for (std::size_t i = 0; i < layers.size(); ++i) {
+    std::size_t slot = 0;
+    while (slot < free_after.size() && free_after[slot] >= i) ++slot;
+    if (slot == free_after.size()) free_after.push_back(0);
+    free_after[slot] = last[i];
+    layers[i].slot = slot;
+    network.slot_size = std::max(network.slot_size, layers[i].size());
+    const std::size_t padded = layers[i].padded();
+    network.padded_size = std::max(network.padded_size, padded * padded * layers[i].from_channels);
+  }
+  for (const Layer& layer : layers) {
+    if (layer.tile == 0) continue;
+    const std::size_t numbers = places_of(layer.tile) * kTiles;
+    network.before_size = std::max(network.before_size, numbers * layer.from_channels);
+    network.after_size = std::max(network.after_size, numbers * layer.channels);
+  }
+  network.slots = free_after.size();
+}
+
+// Memory of its own for what shares the layers.
+std::unique_ptr<firewall_network> ready(std::shared_ptr<const Model> model) {
+  auto network = std::make_unique<firewall_network>();
+  network->slots.resize(model->slots * kTogether * model->slot_size);
+  network->input.resize(kTogether * 3 * model->side * model->side);
+  const std::size_t own = kTogether * model->padded_size + model->before_size + model->after_size;
+  network->scratch.resize(std::max(own, contrast_memory(model->side)));
+  network->model = std::move(model);
+  return network;
+}
+
+// Runs the layers on `count` images, at most kTogether.
+class Run {
+ public:
+  Run(firewall_network& network, std::size_t count) noexcept
+      : network_(network), model_(*network.model), count_(count), loops_(network_loops()) {}
+
+  void prepare(const float* input) noexcept {
+    const std::size_t pixels = model_.side * model_.side;
+    for (std::size_t n = 0; n < count_; ++n) {
+      float* destination = network_.input.data() + n * 3 * pixels;
+      const float* planes = input + n * 3 * pixels;
+      if (model_.prepare == FIREWALL_PREPARE_SHIFTED) {
+        prepare_shifted(destination, planes, pixels, model_.first, model_.second);
+      } else {
+        prepare_local_contrast(destination, planes, model_.side, static_cast<std::size_t>(model_.first),
+                               model_.second, network_.scratch.data());
+      }
+    }
+  }
+
+  void layer(const Layer& layer) noexcept {
+    if (layer.kind == FIREWALL_LAYER_WHOLE) {
+      whole(layer);
+      return;
+    }
+    pad(layer);
+    if (layer.tile == 0) {
+      direct(layer);
+    } else {
+      tiled(layer);
+    }
+  }
+
+  void give(float* output) const noexcept {
+    const Layer& last = model_.layers.back();
+    for (std::size_t n = 0; n < count_; ++n) {
+      std::copy_n(image(last, n), model_.outputs, output + n * model_.outputs);
+    }
+  }
+
+ private:
+  float* image(const Layer& layer, std::size_t n) const noexcept {
+    return network_.slots.data() + (layer.slot * kTogether + n) * model_.slot_size;
+  }
+
+  const float* source(const Layer& layer, std::size_t n) const noexcept {
+    if (layer.input < 0) return network_.input.data() + n * 3 * model_.side * model_.side;
+    return image(model_.layers[static_cast<std::size_t>(layer.input)], n);
+  }
+
+  const float* added(const Layer& layer, std::size_t n) const noexcept {
+    return layer.added < 0 ? nullptr : image(model_.layers[static_cast<std::size_t>(layer.added)], n);
+  }
+
+  // The input with zeros around it, or as it is where none are asked for.
+  const float* padded(const Layer& layer, std::size_t n) const noexcept {
+    return layer.padding == 0 ? source(layer, n) : network_.scratch.data() + n * model_.padded_size;
+  }
+
+  void pad(const Layer& layer) noexcept {
+    if (layer.padding == 0) return;
+    const std::size_t row = layer.from_side * layer.from_channels, line = layer.padded() * layer.from_channels;
+    const std::size_t edge = layer.padding * layer.from_channels;
+    for (std::size_t n = 0; n < count_; ++n) {
+      float* to = network_.scratch.data() + n * model_.padded_size;
+      const float* from = source(layer, n);
+      std::fill_n(to, layer.padding * line + edge, 0.0F);
+      to += layer.padding * line + edge;
+      for (std::size_t y = 0; y < layer.from_side; ++y) {
+        std::copy_n(from + y * row, row, to);
+        to += row;
+        std::fill_n(to, y + 1 < layer.from_side ? 2 * edge : edge + layer.padding * line, 0.0F);
+        to += 2 * edge;
+      }
+    }
+  }
+
+  void multiply(Product& product, const Layer& layer, std::size_t inputs, int rows, const float* weights,
+                bool finished) noexcept {
+    const std::size_t column = inputs * kGroup;
+    product.column = apart(column);
+    for (std::size_t group = 0; group < layer.groups();) {
+      const std::size_t groups = std::min(layer.groups() - group, static_cast<std::size_t>(loops_.columns));
+      product.weights = weights + group * column;
+      product.bias = finished ? layer.bias.data() + group * kGroup : nullptr;
+      loops_.multiply(product, rows, static_cast<int>(groups));
+      group += groups;
+      for (int row = 0; row < rows; ++row) {
+        product.results[row] += groups * kGroup;
+        if (product.added[row] != nullptr) product.added[row] += groups * kGroup;
+      }
+    }
+  }
+
+  void direct(const Layer& layer) noexcept {
+    const std::size_t line = layer.padded() * layer.from_channels, pixels = layer.side * layer.side;
+    Product product{};
+    product.segments = static_cast<int>(layer.kernel);
+    product.length = apart(layer.kernel * layer.from_channels);
+    product.apart = apart(line);
+    product.rectified = layer.rectified;
+    const std::size_t inputs = layer.kernel * layer.kernel * layer.from_channels, all = count_ * pixels;
+    for (std::size_t at = 0; at < all;) {
+      int rows = 0;
+      for (; rows < kRows && at < all; ++rows, ++at) {
+        const std::size_t n = at / pixels, pixel = at % pixels;
+        const std::size_t y = pixel / layer.side, x = pixel % layer.side;
+        product.rows[rows] = padded(layer, n) + layer.stride * (y * line + x * layer.from_channels);
+        product.results[rows] = image(layer, n) + pixel * layer.channels;
+        product.added[rows] = layer.added < 0 ? nullptr : added(layer, n) + pixel * layer.channels;
+      }
+      multiply(product, layer, inputs, rows, layer.weights.data(), true);
+    }
+  }
+
+  void tiled(const Layer& layer) noexcept {
+    const auto tile = static_cast<std::size_t>(layer.tile);
+    const std::size_t across = layer.side / tile, each = across * across, places = places_of(layer.tile);
+    const std::size_t line = layer.padded() * layer.from_channels, row = layer.side * layer.channels;
+    float* before = network_.scratch.data() + kTogether * model_.padded_size;
+    float* after = before + model_.before_size;
+    const std::size_t all = count_ * each;
+    for (std::size_t start = 0; start < all; start += kTiles) {
+      const std::size_t tiles = std::min(kTiles, all - start);
+      for (std::size_t t = 0; t < tiles; ++t) {
+        const std::size_t n = (start + t) / each, y = (start + t) % each / across, x = (start + t) % across;
+        const float* corner = padded(layer, n) + tile * (y * line + x * layer.from_channels);
+        loops_.into(before + t * layer.from_channels, apart(tiles * layer.from_channels), corner, apart(line),
+                    apart(layer.from_channels), layer.tile);
+      }
+      Product product{};
+      product.segments = 1;
+      product.length = apart(layer.from_channels);
+      for (std::size_t place = 0; place < places; ++place) {
+        for (std::size_t t = 0; t < tiles;) {
+          int rows = 0;
+          for (; rows < kRows && t < tiles; ++rows, ++t) {
+            product.rows[rows] = before + (place * tiles + t) * layer.from_channels;
+            product.results[rows] = after + (place * tiles + t) * layer.channels;
+          }
+          multiply(product, layer, layer.from_channels, rows,
+                   layer.weights.data() + place * layer.channels * layer.from_channels, false);
+        }
+      }
+      for (std::size_t t = 0; t < tiles; ++t) {
+        const std::size_t n = (start + t) / each, y = (start + t) % each / across, x = (start + t) % across;
+        const std::size_t at = tile * (y * row + x * layer.channels);
+        const float* more = added(layer, n);
+        loops_.out_of(image(layer, n) + at, apart(row), after + t * layer.channels, apart(tiles * layer.channels),
+                      apart(layer.channels), layer.tile, layer.bias.data(), more == nullptr ? nullptr : more + at,
+                      layer.rectified);
+      }
+    }
+  }
+
+  void whole(const Layer& layer) noexcept {
+    const std::size_t channels = layer.from_channels, copies = layer.channels / channels;
+    float* together = network_.scratch.data();
+    for (std::size_t n = 0; n < count_; ++n) {
+      loops_.whole(together, source(layer, n), apart(layer.kernel * layer.kernel), apart(channels),
+                   static_cast<int>(copies), layer.weights.data(), layer.bias.data(), layer.rectified);
+      float* result = image(layer, n);
+      for (std::size_t copy = 0; copy < copies; ++copy) {
+        for (std::size_t c = 0; c < channels; ++c) result[c * copies + copy] = together[copy * channels + c];
+      }
+    }
+  }
+
+  firewall_network& network_;
+  const Model& model_;
+  std::size_t count_;
+  const NetworkLoops& loops_;
+};
+
+int open(Model& network, std::int32_t side, std::int32_t prepare, float first, float second,
+         const firewall_layer* layers, std::int32_t layers_count) {
+  if (side < 1 || side > FIREWALL_NETWORK_MOST_SIDE || layers_count < 1 ||
+      layers_count > FIREWALL_NETWORK_MOST_LAYERS) {
+    return FIREWALL_BAD_SIZE;
+  }
+  if (!std::isfinite(first) || !std::isfinite(second)) return FIREWALL_BAD_PARAMETER;
+  if (prepare == FIREWALL_PREPARE_LOCAL_CONTRAST) {
+    const auto window = static_cast<std::int32_t>(std::min(std::max(first, 0.0F), 64.0F));
+    if (static_cast<float>(window) != first || window % 2 == 0 || window > 63 || !(second > 0)) {
+      return FIREWALL_BAD_PARAMETER;
+    }
+  } else if (prepare != FIREWALL_PREPARE_SHIFTED) {
+    return FIREWALL_BAD_PARAMETER;
+  }
+  network.side = static_cast<std::size_t>(side);
+  network.prepare = prepare;
+  network.first = first;
+  network.second = second;
+  for (std::int32_t i = 0; i < layers_count; ++i) {
+    const int status = add_layer(network, layers[i], i + 1 == layers_count);
+    if (status != FIREWALL_OK) return status;
+  }
+  if (network.layers.back().side != 1) return FIREWALL_BAD_SIZE;
+  network.outputs = static_cast<std::size_t>(layers[layers_count - 1].channels);
+  place(network);
+  return FIREWALL_OK;
+}
+
+}  // namespace
+}  // namespace firewall
+
+int firewall_network_open(firewall_network** network, int32_t side, int32_t prepare, float first, float second,
+                          const firewall_layer* layers, int32_t layers_count) {
+  if (network == nullptr) return FIREWALL_NULL_POINTER;
+  *network = nullptr;
+  if (layers == nullptr) return FIREWALL_NULL_POINTER;
+  try {
+    auto model = std::make_shared<firewall::Model>();
+    const int status = firewall::open(*model, side, prepare, first, second, layers, layers_count);
+    if (status == FIREWALL_OK) *network = firewall::ready(std::move(model)).release();
+    return status;
+  } catch (const std::bad_alloc&) {
+    return FIREWALL_BAD_SIZE;
+  }
+}
+
+int firewall_network_share(firewall_network** network, const firewall_network* other) {
+  if (network == nullptr) return FIREWALL_NULL_POINTER;
+  *network = nullptr;
+  if (other == nullptr) return FIREWALL_NULL_POINTER;
+  try {
+    *network = firewall::ready(other->model).release();
+    return FIREWALL_OK;
+  } catch (const std::bad_alloc&) {
+    return FIREWALL_BAD_SIZE;
+  }
+}
+
+void firewall_network_close(firewall_network* network) { delete network; }
+
+int32_t firewall_network_outputs(const firewall_network* network) {
+  return network == nullptr ? 0 : static_cast<int32_t>(network->model->outputs);
+}
+
+int firewall_network_run(firewall_network* network, float* output, const float* input, int32_t count) {
+  using namespace firewall;
+  if (network == nullptr || (count > 0 && (output == nullptr || input == nullptr))) return FIREWALL_NULL_POINTER;
+  if (count < 0) return FIREWALL_BAD_SIZE;
+  const Model& model = *network->model;
+  const std::size_t numbers = 3 * model.side * model.side, all = static_cast<std::size_t>(count);
+  for (std::size_t start = 0; start < all; start += kTogether) {
+    Run run(*network, std::min(kTogether, all - start));
+    run.prepare(input + start * numbers);
+    for (const Layer& layer : model.layers) run.layer(layer);
+    run.give(output + start * model.outputs);
+  }
+  return FIREWALL_OK;
+}
