@@ -4,7 +4,7 @@ from firewall.transforms.gaussian_blur import gaussian_blur
 from firewall.transforms.jpeg import SUBSAMPLINGS, SWEEP_16, SWEEP_76, jpeg_sweep, jpeg_sweep_normalised
 from firewall.transforms.operations import OPERATIONS_38, apply_operations, apply_operations_normalised
 from firewall.transforms.residual import residual
-from firewall.transforms.resize import resize
+from firewall.transforms.resize import crops, resize
 from firewall.transforms.rotate import rotate
 from firewall.transforms.scale import scale
 
@@ -16,6 +16,7 @@ __all__ = [
     "apply_operations",
     "apply_operations_normalised",
     "gaussian_blur",
+    "crops",
     "jpeg_sweep",
     "jpeg_sweep_normalised",
     "residual",

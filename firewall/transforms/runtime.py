@@ -13,7 +13,7 @@ from PIL import Image
 from firewall import native
 from firewall.errors import FirewallError
 
-__all__ = ["MAX_SIDE", "by_pillow", "rows", "runtime"]
+__all__ = ["MAX_SIDE", "by_pillow", "packed", "rows", "runtime"]
 
 #: The longest side of an image that the runtime takes, in pixels; Pillow does larger ones.
 MAX_SIDE = 16384
@@ -42,11 +42,16 @@ def rows(images: npt.NDArray[np.uint8]) -> npt.NDArray[np.uint8]:
     Args:
         images: (N, H, W, 3). A region of a frame is used where it lies; what is mirrored or thinned out is copied.
     """
+    return images if packed(images) else np.ascontiguousarray(images)
+
+
+def packed(images: npt.NDArray[np.uint8]) -> bool:
+    """Whether the runtime can read images (N, H, W, 3) where they lie, see `rows`."""
     count, height, width, _ = images.shape
     image, row, pixel, byte = images.strides
-    packed = byte == 1 and (pixel == 3 or width == 1)
+    side_by_side = byte == 1 and (pixel == 3 or width == 1)
     apart = (height == 1 or row >= 3 * width) and (count == 1 or image >= height * max(row, 3 * width))
-    return images if packed and apart else np.ascontiguousarray(images)
+    return side_by_side and apart
 
 
 def by_pillow(

@@ -3,7 +3,10 @@
 
 #include <nanobind/ndarray.h>
 
+#include <algorithm>
+
 #include "calls.hpp"
+#include "firewall/crops.h"
 #include "firewall/gaussian_blur.h"
 #include "firewall/residual.h"
 #include "firewall/rotate.h"
@@ -90,6 +93,32 @@ void tensor(const Images& pixels, const Channels& mean, const Channels& std, con
   run([&] { return firewall_tensor(out.data(), &images, mean.data(), std.data()); });
 }
 
+using Regions = nb::ndarray<const std::int32_t, nb::shape<-1, 4>, nb::c_contig, nb::device::cpu>;
+using Crops = nb::ndarray<std::uint8_t, nb::shape<-1, -1, -1, 3>, nb::c_contig, nb::device::cpu>;
+
+void crops(const Images& frame, const Regions& regions, const Crops& out) {
+  const firewall_images images = images_of(frame);
+  if (out.shape(0) != regions.shape(0) || out.shape(0) > 0x7fffffff) {
+    throw nb::value_error("out must be of shape (regions, height, width, 3)");
+  }
+  for (std::size_t i = 1; i < 3; ++i) {
+    if (out.shape(i) > FIREWALL_MAX_SIDE) throw nb::value_error(firewall_status_text(FIREWALL_BAD_SIZE));
+  }
+  static_assert(sizeof(firewall_region) == 4 * sizeof(std::int32_t));
+  const auto* wanted = reinterpret_cast<const firewall_region*>(regions.data());
+  const auto count = static_cast<std::int32_t>(regions.shape(0));
+  const auto height = static_cast<std::int32_t>(out.shape(1)), width = static_cast<std::int32_t>(out.shape(2));
+  std::int32_t rows = 1, columns = 1;
+  for (std::int32_t i = 0; i < count; ++i) {
+    rows = std::max(rows, std::min(wanted[i].height, images.height));
+    columns = std::max(columns, std::min(wanted[i].width, images.width));
+  }
+  Scratch& scratch = scratch_of(firewall_crops_scratch(rows, columns, height, width));
+  run([&] {
+    return firewall_crops(out.data(), &images, wanted, count, height, width, scratch.data.get(), scratch.size);
+  });
+}
+
 }  // namespace
 
 void init_operations(nb::module_& module) {
@@ -105,6 +134,8 @@ void init_operations(nb::module_& module) {
   module.def("residual_coded", &residual<std::uint8_t, firewall_residual_coded>, "pixels"_a.noconvert(),
              "shares"_a.noconvert(), "down"_a, "up"_a, "out"_a.noconvert(),
              "Residual images in bytes; see firewall/residual.h.");
+  module.def("crops", &crops, "frame"_a.noconvert(), "regions"_a.noconvert(), "out"_a.noconvert(),
+             "Regions of a frame at another size; see firewall/crops.h.");
   module.def("tensor", &tensor, "pixels"_a.noconvert(), "mean"_a.noconvert(), "std"_a.noconvert(), "out"_a.noconvert(),
              "Pixels as a network reads them; see firewall/tensor.h.");
 }
