@@ -5,26 +5,28 @@ from __future__ import annotations
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
 
 from firewall.bundle import Bundle, PatchSpec, load_bundle
-from firewall.decision.case import Case
+from firewall.decision.case import Case, failure_of
 from firewall.decision.correction import Correction
 from firewall.decision.look import Look, Stages
+from firewall.decision.look import passed as _passed
 from firewall.decision.masking import masks_for, stricter
 from firewall.decision.policy import contradictions
 from firewall.decision.rules import Rules
 from firewall.detectors import Detector, Evidence, Keyed, build
 from firewall.engines import Engine, OnnxRuntimeEngine, OnnxRuntimeNetwork, check_device, open_engine
-from firewall.errors import EngineError, ImageError
+from firewall.errors import ImageError
 from firewall.frame import Frame, Pixels, Region, check_pixels
+from firewall.sweep.asking import Asking
 from firewall.sweep.copies import open_copies
 from firewall.sweep.keyed import KeyedSweep
-from firewall.transforms import residual, resize
+from firewall.transforms import crops, residual, resize
 from firewall.verdict import Reason, Verdict
 
 __all__ = ["Firewall", "Look", "Stages"]
@@ -36,8 +38,7 @@ class _Crops:
 
     look: Look
     cases: list[Case]
-    crops: list[Pixels]
-    images: list[Pixels]
+    images: Pixels = field(default_factory=lambda: np.empty((0, 0, 0, 3), np.uint8))
 
     def fail(self, reason: Reason, detail: str) -> None:
         for case in self.cases:
@@ -84,9 +85,9 @@ class Firewall:
         self.detectors: list[Detector] = [build(spec, self._network, classes) for spec in bundle.manifest.detectors]
         asked = dict.fromkeys(name for detector in self.detectors for name in detector.operations)
         self.copies = open_copies(engine, bundle.manifest.classifier.input, tuple(asked))
-        self._draws = {each.name: each.draw for each in self.detectors if isinstance(each, Keyed)}
-        self.keyed = KeyedSweep(engine, sweep_key) if self._draws else None
-        self._sweep_cost = 0.0
+        self.draws = {each.name: each.draw for each in self.detectors if isinstance(each, Keyed)}
+        self.keyed = KeyedSweep(engine, sweep_key) if self.draws else None
+        self._asking = Asking(self)
         self.patches = stricter(bundle.manifest.patches, patches)
         size = bundle.manifest.classifier.input
         self.masks = (
@@ -196,10 +197,9 @@ class Firewall:
         ]
         self._classify([each for each in shown if each is not None])
         for look, cases in zip(looks, opened, strict=True):
-            begun = False
+            self._asking.ask(cases, look)
             for case in cases:
-                if case.failure is None and case.evidence is not None:
-                    begun |= self._ask(case, case.evidence, look.deadline, look.stages, first=not begun)
+                self._conclude(case, look)
             late, age = _passed(look.deadline), _age_ms(look.frame)
             with look.stages.timed("policy"):
                 verdicts = [self._verdict(look.frame, case, late, age) for case in cases]
@@ -228,16 +228,15 @@ class Firewall:
 
     def _shown(self, look: Look, cases: list[Case]) -> _Crops | None:
         """What the classifier is shown of these regions of a frame; None if that is nothing."""
-        shown, spec = _Crops(look, cases, [], []), self.bundle.manifest.classifier.input
+        shown, spec = _Crops(look, cases), self.bundle.manifest.classifier.input
         try:
             if not cases or _passed(look.deadline):
                 shown.fail(Reason.LATE, "")
                 return None
             with look.stages.timed("resize"):
-                shown.crops = [_crop(look.frame, case.region) for case in cases]
-                shown.images = [resize(crop, spec.width, spec.height) for crop in shown.crops]
+                shown.images = crops(look.frame.pixels, [case.region for case in cases], spec.width, spec.height)
         except Exception as error:
-            shown.fail(*_failure(error))
+            shown.fail(*failure_of(error))
             return None
         return shown
 
@@ -249,13 +248,15 @@ class Firewall:
             with ExitStack() as timing:
                 for each in shown:  # each frame has waited for all of them
                     timing.enter_context(each.look.stages.timed("classify"))
-                logits = self.engine.classify(np.stack([image for each in shown for image in each.images]))
+                logits = self.engine.classify(
+                    shown[0].images if len(shown) == 1 else np.concatenate([each.images for each in shown])
+                )
             parts = np.split(logits, np.cumsum([len(each.cases) for each in shown])[:-1])
             for each, rows in zip(shown, parts, strict=True):
                 self._labelled(each, rows)
         except Exception as error:
             if len(shown) == 1:
-                shown[0].fail(*_failure(error))
+                shown[0].fail(*failure_of(error))
             else:  # one frame may have spoilt the batch, and the others are not to pay for it
                 for each in shown:
                     self._classify([each])
@@ -265,46 +266,23 @@ class Firewall:
         with shown.look.stages.timed("policy"):
             labels = [int(label) for label in logits.argmax(axis=1)]
             contradicted = contradictions([case.region for case in shown.cases], labels)
-        parts = zip(shown.cases, shown.images, logits, shown.crops, contradicted, strict=True)
-        for case, image, row, crop, doubt in parts:
+        for case, image, row, doubt in zip(shown.cases, shown.images, logits, contradicted, strict=True):
+            x, y, width, height = case.region
+            crop = shown.look.frame.pixels[y : y + height, x : x + width]
             sizes = {(image.shape[1], image.shape[0]): image}
             case.evidence = Evidence(image, row, case.variants, residual, crop, resize, sizes=sizes)
             case.contradicted = doubt
 
-    def _ask(self, case: Case, evidence: Evidence, deadline: float | None, stages: Stages, *, first: bool) -> bool:
-        """Ask the detectors while the verdict is open and there is time; True if a sweep was begun.
-
-        A sweep is not begun if, going by the last ones, it would end after the deadline: that would make the verdicts
-        that are already known late too. The first sweep of a frame is always tried.
-        """
-        begun, policy = False, self.rules.policy(case.side)
+    def _conclude(self, case: Case, look: Look) -> None:
+        """What follows once the detectors have spoken: certificate and correction."""
+        if case.failure is not None or case.evidence is None:
+            return
         try:
-            for detector in self.detectors:
-                with stages.timed("policy"):
-                    settled = case.contradicted or policy.settled(case.scores)
-                if settled and case.settled is None:
-                    case.settled = dict(case.scores)
-                if (settled and not self.exhaustive) or _passed(deadline):
-                    break
-                missing = [operation for operation in detector.operations if operation not in case.variants]
-                draw = self._draws.get(detector.name)
-                if missing or draw is not None:
-                    if not first and _passed(deadline, self._sweep_cost):
-                        break
-                    begun, started = True, time.monotonic()
-                    self._sweep(case, evidence, missing, stages)
-                    if draw is not None and self.keyed is not None:
-                        evidence.drawn[detector.name] = self.keyed.of(evidence.image, draw, stages.timed)
-                    # The slowest recent sweep counts, but one slow sweep must not count for ever.
-                    self._sweep_cost = max(time.monotonic() - started, 0.9 * self._sweep_cost)
-                with stages.timed("detect"):
-                    case.scores[detector.name] = float(detector.score(evidence))
-            begun |= self._certify(case, evidence, deadline, stages)
-            if self.exhaustive and self.correction is not None and not _passed(deadline):
-                self._correct(case, evidence, self.correction, stages)
+            self._certify(case, case.evidence, look.deadline, look.stages)
+            if self.exhaustive and self.correction is not None and not _passed(look.deadline):
+                self._correct(case, case.evidence, self.correction, look)
         except Exception as error:
-            case.failure = _failure(error)
-        return begun
+            case.failure = failure_of(error)
 
     def _certify(self, case: Case, evidence: Evidence, deadline: float | None, stages: Stages) -> bool:
         """Find out whether a sticker can have changed a label that would be released; True if that was asked."""
@@ -322,19 +300,13 @@ class Firewall:
             )
         return True
 
-    def _correct(self, case: Case, evidence: Evidence, correction: Correction, stages: Stages) -> None:
+    def _correct(self, case: Case, evidence: Evidence, correction: Correction, look: Look) -> None:
         """Find the label that a withheld image would probably have had."""
         if case.judge(evidence, self.rules.policy(case.side)).released:
             return
         missing = [operation for operation in correction.operations if operation not in case.variants]
-        self._sweep(case, evidence, missing, stages)
+        self._asking.sweep(case, evidence, missing, look)
         case.corrected = correction.label(evidence.logits, case.variants)
-
-    def _sweep(self, case: Case, evidence: Evidence, operations: list[str], stages: Stages) -> None:
-        """The classifier's outputs of more transformed copies."""
-        if operations:
-            logits = self.copies.classify(evidence.image, operations, stages.timed)
-            case.variants.update(zip(operations, logits, strict=True))
 
     def _verdict(self, frame: Frame, case: Case, late: bool, age_ms: float) -> Verdict:
         evidence = case.evidence
@@ -377,23 +349,6 @@ class Firewall:
             latency_ms=_age_ms(frame),
             unsigned=self.bundle.unsigned,
         )
-
-
-def _crop(frame: Frame, region: Region) -> Pixels:
-    x, y, width, height = region
-    return frame.pixels[y : y + height, x : x + width]
-
-
-def _failure(error: Exception) -> tuple[Reason, str]:
-    """Reason and detail of a failure. Closed by default: an unexpected one must not release either."""
-    if isinstance(error, EngineError):
-        return Reason.ENGINE_ERROR, str(error)
-    return Reason.UNKNOWN, f"{type(error).__name__} while screening"
-
-
-def _passed(deadline: float | None, ahead: float = 0.0) -> bool:
-    """The deadline has passed, or will have passed `ahead` seconds from now."""
-    return deadline is not None and time.monotonic() + ahead > deadline
 
 
 def _age_ms(frame: Frame) -> float:

@@ -9,10 +9,11 @@ import numpy.typing as npt
 
 from firewall.decision.policy import Judgement, Policy
 from firewall.detectors import Evidence
+from firewall.errors import EngineError
 from firewall.frame import Region
 from firewall.verdict import Reason
 
-__all__ = ["Case"]
+__all__ = ["Case", "failure_of"]
 
 
 @dataclass(slots=True)
@@ -59,3 +60,10 @@ class Case:
         """What the policy makes of what is known."""
         remarks = list(evidence.remarks.values())
         return policy.judge(self.known, contradicted=self.contradicted, late=late, certified=certified, remarks=remarks)
+
+
+def failure_of(error: Exception) -> tuple[Reason, str]:
+    """Reason and detail of a failure. Closed by default: an unexpected one must not release either."""
+    if isinstance(error, EngineError):
+        return Reason.ENGINE_ERROR, str(error)
+    return Reason.UNKNOWN, f"{type(error).__name__} while screening"

@@ -3,26 +3,36 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
+from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 
 from firewall.frame import Frame, Region
 
-__all__ = ["Look", "Stages"]
+__all__ = ["Look", "Stages", "passed"]
+
+
+class _Timed:
+    """Adds the time of a block to its stage."""
+
+    __slots__ = ("_stage", "_stages", "_started")
+
+    def __init__(self, stages: Stages, stage: str) -> None:
+        self._stages, self._stage, self._started = stages, stage, 0.0
+
+    def __enter__(self) -> None:
+        self._started = time.perf_counter()
+
+    def __exit__(self, *_: object) -> None:
+        self._stages[self._stage] = self._stages.get(self._stage, 0.0) + time.perf_counter() - self._started
 
 
 class Stages(dict[str, float]):
     """Seconds spent in each stage, added up."""
 
-    @contextmanager
-    def timed(self, stage: str) -> Iterator[None]:
+    def timed(self, stage: str) -> AbstractContextManager[None]:
         """Add the time of the block to `stage`."""
-        started = time.perf_counter()
-        try:
-            yield
-        finally:
-            self[stage] = self.get(stage, 0.0) + time.perf_counter() - started
+        return _Timed(self, stage)
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,3 +50,8 @@ class Look:
     regions: Sequence[Region] | None = None
     deadline: float | None = None
     stages: Stages = field(default_factory=Stages)
+
+
+def passed(deadline: float | None) -> bool:
+    """The deadline, `time.monotonic()` in seconds, has passed."""
+    return deadline is not None and time.monotonic() > deadline

@@ -21,9 +21,11 @@ from firewall.detectors.evidence import Evidence, Network
 from firewall.errors import BundleError, EngineError
 from firewall.verdict import Reason
 
-__all__ = ["Juror", "JurorParameters", "answer", "is_juror", "odds_against"]
+__all__ = ["Juror", "JurorParameters", "answer", "asked_together", "is_juror", "odds_against"]
 
 _NAME = re.compile(r"juror-[a-z0-9]+(-[a-z0-9]+)*")
+#: A byte as the networks read it: value / 255 in float32.
+_SHARES = np.arange(256, dtype=np.float32) / np.float32(255)
 #: Scores lie within this; a network that is certain gives no infinite score.
 _LARGEST = 1e6
 
@@ -90,10 +92,38 @@ def answer(evidence: Evidence, juror: JurorParameters, network: Network) -> npt.
     """
     key = (juror.file, juror.width, juror.height)
     if key not in evidence.answers:
-        pixels = evidence.resized(juror.width, juror.height)
-        batch = np.ascontiguousarray(pixels.transpose(2, 0, 1)[np.newaxis], np.float32) / np.float32(255)
-        evidence.answers[key] = network(batch)
+        evidence.answers[key] = network(shares_of(evidence.resized(juror.width, juror.height)[np.newaxis]))
     return evidence.answers[key]
+
+
+def shares_of(images: npt.NDArray[np.uint8]) -> npt.NDArray[np.float32]:
+    """Images (N, H, W, 3) as jurors read them: float32 (N, 3, H, W), value / 255."""
+    shares: npt.NDArray[np.float32] = _SHARES[np.ascontiguousarray(images.transpose(0, 3, 1, 2))]
+    return shares
+
+
+def asked_together(detector: object, evidences: Sequence[Evidence]) -> None:
+    """Ask a detector's networks about several regions, each in one batch, so that `answer` finds what they say.
+
+    Nothing is raised: what a network could not answer is asked for again region by region, and fails there.
+
+    Args:
+        detector: Any; if it asks no networks, nothing happens.
+        evidences: Of the regions.
+    """
+    asks: Sequence[tuple[JurorParameters, Network]] = getattr(detector, "asks", ())
+    for juror, network in asks:
+        key = (juror.file, juror.width, juror.height)
+        missing = [evidence for evidence in evidences if key not in evidence.answers]
+        if len(missing) < 2:
+            continue
+        try:
+            images = np.stack([evidence.resized(juror.width, juror.height) for evidence in missing])
+            rows = network(shares_of(images))
+        except Exception:  # noqa: S112 - see above
+            continue
+        for evidence, row in zip(missing, rows, strict=True):
+            evidence.answers[key] = row[np.newaxis]
 
 
 class Juror:
@@ -116,7 +146,7 @@ class Juror:
     def __init__(self, name: str, parameters: dict[str, object], network: Network, classes: int | None = None) -> None:
         self.name = name
         self.parameters = parameters_of(JurorParameters, parameters, f"detector {name!r}")
-        self._network = network
+        self.asks = ((self.parameters, network),)
         if classes is not None:
             blank = np.zeros((self.parameters.height, self.parameters.width, 3), np.uint8)
             try:
@@ -139,7 +169,7 @@ class Juror:
 
     def _logits(self, evidence: Evidence) -> npt.NDArray[np.float32]:
         """(classes,) or (classes + 1,)."""
-        classes, logits = len(evidence.logits), answer(evidence, self.parameters, self._network)
+        classes, logits = len(evidence.logits), answer(evidence, *self.asks[0])
         if logits.shape not in ((1, classes), (1, classes + 1)):
             raise _MisfitError(
                 f"the network {self.parameters.file} of {self.name} gave shape {logits.shape}, expected "

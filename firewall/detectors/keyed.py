@@ -20,7 +20,7 @@ from pydantic import Field
 from firewall.bundle.strict import Strict, parameters_of
 from firewall.detectors.draws import DrawSpec
 from firewall.detectors.evidence import Evidence, Network
-from firewall.detectors.juror import JurorParameters, odds_against
+from firewall.detectors.juror import JurorParameters, odds_against, shares_of
 from firewall.errors import BundleError, EngineError
 
 __all__ = ["Keyed", "KeyedParameters"]
@@ -103,8 +103,7 @@ def _answers(
     juror: JurorParameters, network: Network, pixels: npt.NDArray[np.uint8], classes: int
 ) -> npt.NDArray[np.float32]:
     """(N, classes) or (N, classes + 1) of N images, all in one batch."""
-    batch = np.ascontiguousarray(pixels.transpose(0, 3, 1, 2), np.float32) / np.float32(255)
-    logits = network(batch)
+    logits = network(shares_of(pixels))
     if logits.shape not in ((len(pixels), classes), (len(pixels), classes + 1)):
         raise _MisfitError(
             f"the network {juror.file} of the keyed sweep gave shape {logits.shape} for {len(pixels)} copies, expected "

@@ -72,7 +72,7 @@ class Rejection:
         self.parameters = parameters_of(RejectionParameters, parameters, f"detector {self.name!r}")
         if open_network is None:
             raise BundleError(f"detector {self.name!r} asks jurors, and there is no bundle to take their networks from")
-        self._networks = [open_network(juror.file) for juror in self.parameters.jurors]
+        self.asks = tuple((juror, open_network(juror.file)) for juror in self.parameters.jurors)
         if classes is not None:
             blank = np.zeros((8, 8, 3), np.uint8)
             evidence = Evidence(blank, np.zeros(classes, np.float32), {}, resize=_blank)
@@ -88,7 +88,7 @@ class Rejection:
             EngineError: If a juror's network gives another number of classes, or the crop can't be resized.
         """
         classes, odds = len(evidence.logits), []
-        for juror, network in zip(self.parameters.jurors, self._networks, strict=True):
+        for juror, network in self.asks:
             logits = answer(evidence, juror, network)
             if logits.shape != (1, classes + 1):
                 raise _NoSuchClassError(

@@ -20,8 +20,8 @@ __all__ = ["OnnxRuntimeEngine", "OnnxRuntimeNetwork"]
 
 class OnnxRuntimeEngine:
     """The classifier of a bundle, loaded from the bytes that were verified. A TensorEngine: on the processor the
-    network reads and writes the engine's own memory, and nothing is copied on the way. Small networks are run there by the
-    native runtime (firewall.engines.small_network).
+    network reads and writes the engine's own memory, and nothing is copied on the way. Small networks are run there by
+    the native runtime (firewall.engines.small_network).
 
     Args:
         bundle: A verified bundle.
@@ -158,7 +158,7 @@ class OnnxRuntimeNetwork:
         try:
             if self._small is not None and values.shape[1:] == self._small.image:
                 answer = np.full((len(values), self._small.outputs), np.nan, np.float32)
-                self._small.run(values, answer)
+                self._small.run(np.ascontiguousarray(values, np.float32), answer)
             else:
                 answer = self._session.run(None, {self._input: values})[0]
         except Exception as error:  # ONNX Runtime raises many types of its own

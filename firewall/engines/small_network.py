@@ -1,4 +1,4 @@
-"""Small convolutional networks by the native runtime: the same numbers as ONNX Runtime's, to rounding, in half the time.
+"""Small convolutional networks by the native runtime: ONNX Runtime's numbers, to rounding, in less time.
 
 ONNX Runtime multiplies every weight with every pixel. The runtime computes 3 x 3 convolutions by Winograd's minimal
 filtering (firewall/network.h), with a quarter to a half of the multiplications. It knows what networks of signs are
