@@ -29,7 +29,8 @@ size_t firewall_crops_scratch(int32_t region_height, int32_t region_width, int32
   if (image_size(region_height, region_width) == 0 || image_size(height, width) == 0) return 0;
   // The turned region, two steps of the resampling, the weights of both sides and what aligns them.
   const std::size_t numbers = weights_memory(region_height, height) + weights_memory(region_width, width) + 1;
-  return image_size(region_height, region_width) + 2 * image_size(region_height, width) + numbers * sizeof(std::int32_t);
+  return image_size(region_height, region_width) + 2 * image_size(region_height, width) +
+         numbers * sizeof(std::int32_t);
 }
 
 int firewall_crops(uint8_t* destination, const firewall_images* frame, const firewall_region* regions, int32_t count,

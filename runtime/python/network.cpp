@@ -47,7 +47,8 @@ class Network {
                             static_cast<std::size_t>(asked.kernel);
       if (asked.kind == FIREWALL_LAYER_CONVOLUTION) {
         if (asked.input >= static_cast<int>(plain.size())) refuse(FIREWALL_BAD_SIZE);
-        numbers *= asked.input < 0 ? 3 : static_cast<std::size_t>(plain[static_cast<std::size_t>(asked.input)].channels);
+        numbers *=
+            asked.input < 0 ? 3 : static_cast<std::size_t>(plain[static_cast<std::size_t>(asked.input)].channels);
       }
       if (each.weights != numbers) throw nb::value_error("a layer has too few or too many weights");
       plain.push_back(asked);
@@ -77,7 +78,8 @@ class Network {
       throw nb::value_error("the output must be of shape (images, outputs)");
     }
     run([&] {
-      return firewall_network_run(network_.get(), output.data(), input.data(), static_cast<std::int32_t>(input.shape(0)));
+      return firewall_network_run(network_.get(), output.data(), input.data(),
+                                  static_cast<std::int32_t>(input.shape(0)));
     });
   }
 
@@ -96,20 +98,23 @@ class Network {
 void init_network(nb::module_& module) {
   using namespace nb::literals;
   nb::class_<Layer>(module, "Layer", "A layer of a network; see firewall/network.h.")
-      .def("__init__",
-           [](Layer* self, int kind, int input, int added, int kernel, int stride, int padding, bool rectified,
-              const Numbers& weights, const Numbers& bias) {
-             new (self) Layer(layer(kind, input, added, kernel, stride, padding, rectified, weights, bias));
-           },
-           "kind"_a, "input"_a, "added"_a, "kernel"_a, "stride"_a, "padding"_a, "rectified"_a, "weights"_a.noconvert(),
-           "bias"_a.noconvert());
+      .def(
+          "__init__",
+          [](Layer* self, int kind, int input, int added, int kernel, int stride, int padding, bool rectified,
+             const Numbers& weights, const Numbers& bias) {
+            new (self) Layer(layer(kind, input, added, kernel, stride, padding, rectified, weights, bias));
+          },
+          "kind"_a, "input"_a, "added"_a, "kernel"_a, "stride"_a, "padding"_a, "rectified"_a, "weights"_a.noconvert(),
+          "bias"_a.noconvert());
   nb::class_<Network>(module, "Network", "A small convolutional network; see firewall/network.h.")
       .def(nb::init<int, int, float, float, const std::vector<Layer>&>(), "side"_a, "prepare"_a, "first"_a, "second"_a,
            "layers"_a)
-      .def("share", [](const Network& self) { return std::make_unique<Network>(self); },
-           "Another one with the same weights: the two may run at the same time.")
+      .def(
+          "share", [](const Network& self) { return std::make_unique<Network>(self); },
+          "Another one with the same weights: the two may run at the same time.")
       .def_prop_ro("outputs", &Network::outputs)
       .def("run", &Network::run_on, "input"_a.noconvert(), "output"_a.noconvert(),
            "Runs a batch. Never from two threads at a time.");
-  module.def("fast_networks", &firewall::fast_networks, "Whether networks are worth running on this machine's vectors.");
+  module.def("fast_networks", &firewall::fast_networks,
+             "Whether networks are worth running on this machine's vectors.");
 }

@@ -80,7 +80,8 @@ std::vector<double> expected(const Network& network, const float* input) {
   };
   std::vector<double> prepared(input, input + network.input_size());
   if (network.prepare == FIREWALL_PREPARE_SHIFTED) {
-    for (double& each : prepared) each = (each - static_cast<double>(network.first)) * static_cast<double>(network.second);
+    for (double& each : prepared)
+      each = (each - static_cast<double>(network.first)) * static_cast<double>(network.second);
   } else {
     const int reach = static_cast<int>(network.first) / 2;
     const auto mean = [&](const std::vector<double>& image, int c, int y, int x) {
@@ -287,7 +288,8 @@ void refuses() {
   EXPECT(changed(4, &firewall_layer::added, 4) == FIREWALL_BAD_SIZE);
   EXPECT(changed(4, &firewall_layer::added, 1) == FIREWALL_BAD_SIZE);
   EXPECT(changed(8, &firewall_layer::added, 0) == FIREWALL_BAD_SIZE);
-  for (const int channels : {0, -16, 24, 528}) EXPECT(changed(1, &firewall_layer::channels, channels) == FIREWALL_BAD_SIZE);
+  for (const int channels : {0, -16, 24, 528})
+    EXPECT(changed(1, &firewall_layer::channels, channels) == FIREWALL_BAD_SIZE);
   for (const int kernel : {0, -1, 17, 100}) EXPECT(changed(1, &firewall_layer::kernel, kernel) != FIREWALL_OK);
   for (const int stride : {0, 5}) EXPECT(changed(1, &firewall_layer::stride, stride) == FIREWALL_BAD_SIZE);
   for (const int padding : {-1, 3}) EXPECT(changed(1, &firewall_layer::padding, padding) == FIREWALL_BAD_SIZE);

@@ -94,19 +94,19 @@ void into_tile(float* destination, std::ptrdiff_t apart, const float* source, st
     for (int x = 0; x < kPlaces; ++x) {
       Lanes column[kPlaces];
       for (int y = 0; y < kPlaces; ++y) column[y] = load(source + y * line + x * channels + c);
-FIREWALL_UNROLL
+      FIREWALL_UNROLL
       for (int i = 0; i < kPlaces; ++i) {
         Lanes sum = fill(0);
-FIREWALL_UNROLL
+        FIREWALL_UNROLL
         for (int k = 0; k < kPlaces; ++k) sum = accumulate(sum, Tile<N>::into[i][k], column[k]);
         half[i][x] = sum;
       }
     }
     for (int i = 0; i < kPlaces; ++i) {
-FIREWALL_UNROLL
+      FIREWALL_UNROLL
       for (int j = 0; j < kPlaces; ++j) {
         Lanes sum = fill(0);
-FIREWALL_UNROLL
+        FIREWALL_UNROLL
         for (int k = 0; k < kPlaces; ++k) sum = accumulate(sum, Tile<N>::into[j][k], half[i][k]);
         store(destination + (i * kPlaces + j) * apart + c, sum);
       }
@@ -123,20 +123,20 @@ void out_of_tile(float* destination, std::ptrdiff_t line, const float* source, s
     for (int x = 0; x < kPlaces; ++x) {
       Lanes column[kPlaces];
       for (int y = 0; y < kPlaces; ++y) column[y] = load(source + (y * kPlaces + x) * apart + c);
-FIREWALL_UNROLL
+      FIREWALL_UNROLL
       for (int i = 0; i < N; ++i) {
         Lanes sum = fill(0);
-FIREWALL_UNROLL
+        FIREWALL_UNROLL
         for (int k = 0; k < kPlaces; ++k) sum = accumulate(sum, Tile<N>::out_of[i][k], column[k]);
         half[i][x] = sum;
       }
     }
     const Lanes first = load(bias + c);
     for (int i = 0; i < N; ++i) {
-FIREWALL_UNROLL
+      FIREWALL_UNROLL
       for (int j = 0; j < N; ++j) {
         Lanes sum = first;
-FIREWALL_UNROLL
+        FIREWALL_UNROLL
         for (int k = 0; k < kPlaces; ++k) sum = accumulate(sum, Tile<N>::out_of[j][k], half[i][k]);
         const std::ptrdiff_t at = i * line + j * channels + c;
         if (added != nullptr) sum = add(sum, load(added + at));

@@ -132,7 +132,8 @@ int add_layer(Model& network, const firewall_layer& asked, bool last) {
   layer.bias.assign(layer.channels, 0);
   if (layer.kind == FIREWALL_LAYER_WHOLE) {
     const std::size_t copies = channels / layer.from_channels;
-    for (std::size_t c = 0; c < channels; ++c) layer.bias[(c % copies) * layer.from_channels + c / copies] = asked.bias[c];
+    for (std::size_t c = 0; c < channels; ++c)
+      layer.bias[(c % copies) * layer.from_channels + c / copies] = asked.bias[c];
   } else {
     std::copy(asked.bias, asked.bias + channels, layer.bias.begin());
   }
@@ -195,8 +196,8 @@ class Run {
       if (model_.prepare == FIREWALL_PREPARE_SHIFTED) {
         prepare_shifted(destination, planes, pixels, model_.first, model_.second);
       } else {
-        prepare_local_contrast(destination, planes, model_.side, static_cast<std::size_t>(model_.first),
-                               model_.second, network_.scratch.data());
+        prepare_local_contrast(destination, planes, model_.side, static_cast<std::size_t>(model_.first), model_.second,
+                               network_.scratch.data());
       }
     }
   }

@@ -18,9 +18,9 @@ inline constexpr std::size_t kTiles = 18;
 struct Layer {
   std::int32_t kind;
   std::int32_t input, added;
-  std::size_t slot;                     // where the output lies
-  std::size_t side, channels;           // of the output; channels filled up to a multiple of kGroup
-  std::size_t from_side, from_channels; // of the input
+  std::size_t slot;                      // where the output lies
+  std::size_t side, channels;            // of the output; channels filled up to a multiple of kGroup
+  std::size_t from_side, from_channels;  // of the input
   std::size_t kernel, stride, padding;
   int tile;  // of Winograd's filtering; 0: direct
   bool rectified;

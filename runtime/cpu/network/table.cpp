@@ -2,11 +2,10 @@
 
 #include "loops.hpp"
 
-
 namespace firewall {
 
-#define FIREWALL_DECLARE(ISA)       \
-  namespace ISA {                   \
+#define FIREWALL_DECLARE(ISA)      \
+  namespace ISA {                  \
   extern const NetworkLoops loops; \
   }
 FIREWALL_DECLARE(scalar)

@@ -1,5 +1,5 @@
-// Winograd's matrices of filters of 3 for tiles of 2, 3 and 4 (Lavin and Gray, "Fast algorithms for convolutional neural
-// networks", 2016, with the points 0, 1, -1 and 2, -2 of larger tiles). Internal.
+// Winograd's matrices of filters of 3 for tiles of 2, 3 and 4 (Lavin and Gray, "Fast algorithms for convolutional
+// neural networks", 2016, with the points 0, 1, -1 and 2, -2 of larger tiles). Internal.
 #pragma once
 
 namespace firewall {
@@ -31,7 +31,8 @@ template <>
 struct Tile<4> {
   static constexpr float into[6][6] = {{4, 0, -5, 0, 1, 0},  {0, -4, -4, 1, 1, 0}, {0, 4, -4, -1, 1, 0},
                                        {0, -2, -1, 2, 1, 0}, {0, 2, -1, -2, 1, 0}, {0, 4, 0, -5, 0, 1}};
-  static constexpr float out_of[4][6] = {{1, 1, 1, 1, 1, 0}, {0, 1, -1, 2, -2, 0}, {0, 1, 1, 4, 4, 0}, {0, 1, -1, 8, -8, 1}};
+  static constexpr float out_of[4][6] = {
+      {1, 1, 1, 1, 1, 0}, {0, 1, -1, 2, -2, 0}, {0, 1, 1, 4, 4, 0}, {0, 1, -1, 8, -8, 1}};
   static constexpr double filter[6][3] = {{1.0 / 4, 0, 0},
                                           {-1.0 / 6, -1.0 / 6, -1.0 / 6},
                                           {-1.0 / 6, 1.0 / 6, -1.0 / 6},

@@ -1,8 +1,8 @@
 /* A small convolutional network on one thread of the processor: what classifies signs and their copies.
  *
- * Convolutions of 3 x 3 with stride 1 are computed by Winograd's minimal filtering (Lavin and Gray 2016), with a half to
- * a quarter of the multiplications, all others directly. Numbers are float32. Every set of vector instructions gives the
- * same bits, and an image gets the same bits whatever other images are in the batch. */
+ * Convolutions of 3 x 3 with stride 1 are computed by Winograd's minimal filtering (Lavin and Gray 2016), with a half
+ * to a quarter of the multiplications, all others directly. Numbers are float32. Every set of vector instructions gives
+ * the same bits, and an image gets the same bits whatever other images are in the batch. */
 #ifndef FIREWALL_NETWORK_H
 #define FIREWALL_NETWORK_H
 
@@ -17,7 +17,8 @@ extern "C" {
 
 /* Convolution of all channels, with bias; zeros beyond the borders. A matrix product is one of 1 x 1 on one pixel. */
 #define FIREWALL_LAYER_CONVOLUTION 0
-/* One window as large as the image, for each channel by itself: output c reads channel c / (channels / those before). */
+/* One window as large as the image, for each channel by itself: output c reads channel c / (channels / those before).
+ */
 #define FIREWALL_LAYER_WHOLE 1
 
 /* What is done to the input's numbers before the first layer. */
@@ -39,8 +40,9 @@ typedef struct firewall_layer {
   int32_t stride;    /* 1 to 4 */
   int32_t padding;   /* pixels of zeros on each side, below kernel */
   int32_t rectified; /* not 0: what is below 0 becomes 0, after the addition */
-  const float* weights; /* CONVOLUTION: channels x input channels x kernel x kernel; WHOLE: channels x kernel x kernel */
-  const float* bias;    /* channels */
+  const float*
+      weights;       /* CONVOLUTION: channels x input channels x kernel x kernel; WHOLE: channels x kernel x kernel */
+  const float* bias; /* channels */
 } firewall_layer;
 
 typedef struct firewall_network firewall_network;
@@ -52,8 +54,8 @@ typedef struct firewall_network firewall_network;
 int firewall_network_open(firewall_network** network, int32_t side, int32_t prepare, float first, float second,
                           const firewall_layer* layers, int32_t layers_count);
 
-/* Another one with the same weights, which it shares, and memory of its own: the two may run at the same time. Allocates.
- * Returns FIREWALL_OK, FIREWALL_NULL_POINTER, or FIREWALL_BAD_SIZE where there is no memory. */
+/* Another one with the same weights, which it shares, and memory of its own: the two may run at the same time.
+ * Allocates. Returns FIREWALL_OK, FIREWALL_NULL_POINTER, or FIREWALL_BAD_SIZE where there is no memory. */
 int firewall_network_share(firewall_network** network, const firewall_network* other);
 
 /* Frees it; null is allowed. What shares its weights can still be run. */
