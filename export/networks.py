@@ -17,13 +17,14 @@ from firewall.detectors import build as build_detector
 from firewall.engines import OnnxRuntimeNetwork
 from firewall.engines.device_memory import DeviceMemory
 from firewall.engines.device_network import detector_tensors, network_on_tensorrt
-from firewall.engines.frame_network import FrameNetwork, OnnxRuntimeFrames, TensorRTFrames
+from firewall.engines.frame_network import OnnxRuntimeFrames, TensorRTFrames
 from firewall.engines.loaded_plan import Tensors
 from firewall.engines.networks import detector_files
 from firewall.engines.plan_cache import FrameSizes, Plan, Profile
 from firewall.engines.sessions import LARGEST_BATCH
 from firewall.engines.tensorrt_engine import TensorRTEngine
 from firewall.errors import BundleError, EngineError, UsageError
+from firewall.export.finder_parity import compare_maps, made_frames, map_of
 from firewall.export.finder_scales import delicate, read_frames
 from firewall.export.images import spread
 from firewall.export.precision import prepare, with_whole_weights
@@ -50,9 +51,6 @@ _COMMON_FRAME = (736, 1280)
 #: Longest side of a plan's frames, in pixels: every frame of at most MOST_PIXELS that is no longer than twice its
 #: height, or the other way round.
 _LONGEST_SIDE = int((2 * MOST_PIXELS) ** 0.5)
-#: Largest difference of the finder's map that is taken for rounding, as a share of its largest number; the mean has to
-#: stay below a tenth of it. On ONNX Runtime, real frames, the default finder: fp16 0.001, int8 0.26, mean 0.016.
-_ROUNDING: dict[Precision, float] = {"fp32": 2e-4, "fp16": 0.01, "int8": 0.5}
 
 
 @dataclass(frozen=True)
@@ -252,8 +250,17 @@ def _finder(bundle: Bundle, wanted: Wanted) -> Subject:
         network = TensorRTFrames(spec, content, plan, memory, CHANNELS)
         SignFinder(spec, content, what, network=network)
         reference = OnnxRuntimeFrames(spec, content, what)
-        for pixels in wanted.frames[:2] or _made_frames(spec):
-            _same(_map(reference, spec, pixels), _map(network, spec, pixels), plan.key.precision, spec.file)
+        maps = [
+            [map_of(each, spec, pixels) for pixels in wanted.frames[:2] or made_frames(spec)]
+            for each in (reference, network)
+        ]
+        precision = plan.key.precision
+        try:
+            compare_maps(maps[0], maps[1], precision).check(
+                f"the {precision} TensorRT plan of {spec.file} says something else than ONNX Runtime"
+            )
+        except EngineError as error:
+            raise EngineError(f"{error}; it isn't kept: try another precision") from error
 
     return Subject(
         file=spec.file,
@@ -279,32 +286,3 @@ def _sizes(spec: FinderSpec, frame: tuple[int, int] | None) -> FrameSizes:
         )
     longest = -(-_LONGEST_SIDE // step) * step
     return FrameSizes(least=(step, step), best=(high, wide), most=(max(high, longest), max(wide, longest)))
-
-
-def _made_frames(spec: FinderSpec) -> list[Pixels]:
-    """Two frames that are no road: blocks of colours, large and small."""
-    random = np.random.default_rng(0)
-    side = 8 * spec.multiple
-    return [
-        np.repeat(np.repeat(random.integers(0, 256, (side // block, side // block, 3), np.uint8), block, 0), block, 1)
-        for block in (spec.multiple, 4)
-    ]
-
-
-def _map(network: FrameNetwork, spec: FinderSpec, pixels: Pixels) -> Values:
-    """What a network says of a frame, float32 (1, 5, h, w)."""
-    finder = SignFinder(spec, b"", spec.file, network=network)
-    finder.find(pixels)  # any fault of the answer is an error here
-    return np.asarray(network.run(), np.float32)
-
-
-def _same(expected: Values, found: Values, precision: Precision, file: str) -> None:
-    scale = float(np.abs(expected).max())
-    apart = np.abs(expected.astype(np.float64) - found)
-    allowed = max(1e-3, _ROUNDING[precision] * scale)
-    if not (apart.max() <= allowed and apart.mean() <= allowed / 10):
-        raise EngineError(
-            f"the {precision} TensorRT plan of {file} says something else than ONNX Runtime: a number of its map "
-            f"differs by {apart.max():.3g}, {allowed:.3g} is allowed (mean {apart.mean():.3g}, {allowed / 10:.3g} is); "
-            "it isn't kept: try another precision"
-        )

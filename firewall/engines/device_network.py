@@ -38,13 +38,22 @@ class DeviceNetwork:
         memory: The GPU, and the stream that everything is queued on. Its owner closes it.
         queue: Queues one run on the stream.
         provider: What runs it, for people.
+        precision: What it computes in.
         what: The network's name, for messages.
     """
 
     def __init__(
-        self, tensors: Tensors, most: int, memory: DeviceMemory, queue: Queue, *, provider: str, what: str
+        self,
+        tensors: Tensors,
+        most: int,
+        memory: DeviceMemory,
+        queue: Queue,
+        *,
+        provider: str,
+        precision: Precision,
+        what: str,
     ) -> None:
-        self.provider = provider
+        self.provider, self.precision = provider, precision
         self._what, self._most, self._memory, self._queue = what, most, memory, queue
         memory.activate()
         self._read: Floats = memory.page_locked((most, *tensors.read[1:]), np.float32)
@@ -83,13 +92,12 @@ class DeviceNetwork:
             raise EngineError(f"{self._what} gave no finite number for each of {len(values)} inputs")
         return found
 
-    def prove(self, reference: OnnxRuntimeNetwork, precision: Precision) -> None:
+    def prove(self, reference: OnnxRuntimeNetwork) -> None:
         """Run it on two inputs in turns, four times each: recorded, and replayed. It must give the processor's answers,
         and the same ones each time; else it reads, or answers, what was there before.
 
         Args:
             reference: The same network on the processor.
-            precision: What it computes in here.
 
         Raises:
             EngineError: If it doesn't.
@@ -105,7 +113,7 @@ class DeviceNetwork:
                     raise EngineError(
                         f"{self._what} gives another answer in run {again + 2} on the GPU; it is not used"
                     )
-                share = _APART.get(precision)
+                share = _APART.get(self.precision)
                 if share is None:
                     continue
                 apart, allowed = float(np.abs(found - wanted).max()), share * max(1.0, float(np.abs(wanted).max()))
@@ -117,12 +125,13 @@ class DeviceNetwork:
                     )
 
 
-def detector_tensors(content: bytes, what: str) -> Tensors:
+def detector_tensors(content: bytes, what: str, *, free: bool = False) -> Tensors:
     """What goes into a detector's network and comes out of it, by ONNX Runtime on the processor.
 
     Args:
         content: The ONNX file.
         what: Its name, for messages.
+        free: Take any shape: -1 stands for a side that is free.
 
     Raises:
         EngineError: If it can't be loaded, or is not one that a GPU can be given memory for: one float32 input and
@@ -135,13 +144,13 @@ def detector_tensors(content: bytes, what: str) -> Tensors:
         raise EngineError(f"{what} has inputs and outputs {kinds}; a detector's network has one float32 each")
     shapes = []
     for entry in (inputs[0], outputs[0]):
-        free, *sides = entry.shape or (1,)
-        if isinstance(free, int) or not all(isinstance(side, int) and side > 0 for side in sides):
+        rows, *sides = [side if isinstance(side, int) and side > 0 else -1 for side in entry.shape or (1,)]
+        if not free and (rows != -1 or -1 in sides):
             raise EngineError(
                 f"{what}: {entry.name!r} has shape {entry.shape}; on a GPU the first side has to be free and the "
                 "others fixed: export it so, or use --device cpu"
             )
-        shapes.append((-1, *sides))
+        shapes.append((rows, *sides))
     return Tensors(inputs[0].name, shapes[0], outputs[0].name, shapes[1])
 
 
@@ -163,8 +172,8 @@ def network_on_cuda(content: bytes, what: str, memory: DeviceMemory) -> DeviceNe
     def queue(count: int, source: int, answer: int) -> None:
         session.execute(names, (count, *read), (count, *given), source, answer)
 
-    network = DeviceNetwork(tensors, LARGEST_BATCH, memory, queue, provider=CUDA, what=what)
-    network.prove(OnnxRuntimeNetwork(content, what, threads=1), "fp32")
+    network = DeviceNetwork(tensors, LARGEST_BATCH, memory, queue, provider=CUDA, precision="fp32", what=what)
+    network.prove(OnnxRuntimeNetwork(content, what, threads=1))
     return network
 
 
@@ -188,6 +197,6 @@ def network_on_tensorrt(content: bytes, what: str, plan: Plan, memory: DeviceMem
 
     precision, most = plan.key.precision, plan.key.profile.most
     provider = f"TensorRT {version} {precision}"
-    network = DeviceNetwork(tensors, most, memory, queue, provider=provider, what=loaded.what)
-    network.prove(OnnxRuntimeNetwork(content, what, threads=1), precision)
+    network = DeviceNetwork(tensors, most, memory, queue, provider=provider, precision=precision, what=loaded.what)
+    network.prove(OnnxRuntimeNetwork(content, what, threads=1))
     return network
