@@ -194,34 +194,44 @@ def export_verify(
     ] = None,
     json_file: JsonFile = None,
 ) -> None:
-    """Compare torch, ONNX Runtime and TensorRT on a bundle's classifier: logits, labels and the firewall's verdicts.
-    TensorRT is tried in every precision that a plan was built for on this device. For a classifier of masked images
-    only the logits are compared.
+    """Compare torch, ONNX Runtime and TensorRT on all networks of a bundle: what each says, and the firewall's labels
+    and verdicts. A GPU is tried by ONNX Runtime's CUDA provider, if it is installed, and by TensorRT in every precision
+    that a plan was built for on this device.
 
     Exit code 1 if they differ by more than rounding, or in any label or verdict.
     """
     from firewall.bundle import load_bundle
     from firewall.bundle.trust import Trust
     from firewall.export.images import read_images
-    from firewall.export.verification import open_plans, verify
+    from firewall.export.on_device import open_cuda, open_finders, open_plans
+    from firewall.export.verification import Verified, verify
 
     loaded = load_bundle(bundle, trust=Trust.configured(trust, allow_unsigned, remember=False))
     found = read_images(images, limit)
     opened, missing = open_plans(loaded, folder=plans)
-    results = verify(loaded, found, threads=threads, plans=opened)
+    finders, no_finder = open_finders(loaded, folder=plans)
+    on_cuda, cuda_finders, no_cuda = open_cuda(loaded)
+    results = verify(loaded, found, threads=threads, plans=[*opened, *on_cuda], finders=[*finders, *cuda_finders])
     for result in results:
-        parity = result.logits
         table = Table(f"{result.network}: {result.reference} against {result.runtime}", "", box=None)
-        _add_parity(table, parity, f"of {images.name}" + (" under masks" if result.score is None else ""))
-        if result.score is not None:
-            table.add_row("same verdict", f"{parity.images - len(result.apart)} of {parity.images}")
-            table.add_row("largest difference of a score", f"{result.score:.3g}")
+        if isinstance(result, Verified):
+            beside = result.score is None
+            _add_parity(table, result.logits, f"asked for {images.name}" if beside else f"of {images.name}")
+            if not beside:
+                table.add_row("same verdict", f"{result.logits.images - len(result.apart)} of {result.logits.images}")
+                table.add_row("largest difference of a score", f"{result.score:.3g}")
+        else:
+            table.add_row("largest difference", f"{result.maps.largest:.3g} (allowed {result.maps.allowed:.3g})")
+            table.add_row("mean difference", f"{result.maps.mean:.3g}")
+            table.add_row("same boxes and verdicts", f"{result.frames - len(result.apart)} of {result.frames} frames")
         Console().print(table)
-    if missing:
-        typer.echo(f"TensorRT: {missing}")
+    reasons = {"TensorRT": missing, "TensorRT, sign finder": "" if missing == no_finder else no_finder, "CUDA": no_cuda}
+    for what, why in reasons.items():
+        if why:
+            typer.echo(f"{what}: {why}")
     if json_file is not None:
         compared = [result.to_json() for result in results]
-        content = {"bundle": loaded.manifest.name, "sha256": loaded.sha256, "compared": compared, "TensorRT": missing}
+        content = {"bundle": loaded.manifest.name, "sha256": loaded.sha256, "compared": compared, **reasons}
         json_file.write_text(json.dumps(content, indent=1) + "\n", encoding="utf-8")
     for result in results:
         result.check()

@@ -26,11 +26,15 @@ def export_tensorrt(
         typer.Option(metavar="DIR", help="Folder of the plans. [$FIREWALL_PLANS, or one in the user's cache]"),
     ] = None,
     network: Annotated[
-        str, typer.Option(help="Which network: classifier, finder or all, those that the bundle has.")
+        str,
+        typer.Option(
+            help="Which network: classifier, finder, masked (the classifier of masked images), detectors, or all "
+            "that the bundle has."
+        ),
     ] = "all",
     images: Annotated[
         Path | None,
-        typer.Option(metavar="DIR", help="For the classifier's int8: benign images to calibrate on, at least 32."),
+        typer.Option(metavar="DIR", help="For int8 of all but the finder: benign images to calibrate on, at least 32."),
     ] = None,
     frames: Annotated[
         Path | None,
@@ -63,15 +67,15 @@ def export_tensorrt(
     allow_unsigned: AllowUnsigned = None,
     json_file: Annotated[Path | None, typer.Option("--json", metavar="FILE", help="Write the result as JSON.")] = None,
 ) -> None:
-    """Build a bundle's classifier and sign finder with TensorRT, for this GPU and version. Run it on the device; it
-    needs no torch. An existing plan that fits is used. A plan that doesn't compute in the wanted precision is refused.
-    Plans are code: never copy one from elsewhere."""
+    """Build a bundle's networks with TensorRT, for this GPU and version. Run it on the device; it needs no torch. An
+    existing plan that fits is used. A plan that doesn't compute in the wanted precision is refused. Plans are code:
+    never copy one from elsewhere."""
     from firewall.bundle import load_bundle
     from firewall.bundle.onnx_bytes import PRECISIONS
     from firewall.bundle.trust import Trust
     from firewall.engines.device_memory import BACKENDS
     from firewall.export.images import read_images
-    from firewall.export.networks import NETWORKS, Wanted
+    from firewall.export.networks import NETWORKS, Wanted, plans_of
     from firewall.export.tensorrt import build_plan
 
     chosen = next((known for known in PRECISIONS if known == precision), None)
@@ -86,11 +90,9 @@ def export_tensorrt(
     if chosen != "int8" and (images is not None or frames is not None):
         raise UsageError(f"--images and --frames are to calibrate int8; fp32 and fp16 take none, got {chosen}")
     if chosen == "int8" and network != "finder" and images is None:
-        raise UsageError("int8 needs --images, benign images to calibrate the classifier on, or --network finder")
+        raise UsageError("int8 needs --images, benign images to calibrate on, or --network finder")
     loaded = load_bundle(bundle, trust=Trust.configured(trust, allow_unsigned, remember=False))
-    built_of = [each for each in NETWORKS if network in (each, "all")]
-    if network == "all" and loaded.manifest.finder is None:
-        built_of.remove("finder")
+    built_of = plans_of(loaded, network)
     if chosen == "int8" and "finder" in built_of and frames is None:
         raise UsageError("int8 needs --frames, road frames to calibrate the sign finder on, or --network classifier")
     wanted = Wanted(

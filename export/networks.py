@@ -1,4 +1,4 @@
-"""Which networks of a bundle become TensorRT plans: the classifier and the sign finder, each with what it needs."""
+"""Which networks of a bundle become TensorRT plans: all of them, each with what it needs."""
 
 from __future__ import annotations
 
@@ -10,30 +10,40 @@ import numpy as np
 import numpy.typing as npt
 from pydantic import ValidationError
 
-from firewall.bundle import Bundle, FinderSpec
+from firewall.bundle import Bundle, ClassifierSpec, FinderSpec, PatchSpec
 from firewall.bundle.onnx_bytes import Precision
+from firewall.decision.masking import masks_for
 from firewall.detectors import build as build_detector
 from firewall.engines import OnnxRuntimeNetwork
 from firewall.engines.device_memory import DeviceMemory
-from firewall.engines.frame_network import FrameNetwork, OnnxRuntimeFrames, TensorRTFrames
+from firewall.engines.device_network import detector_tensors, network_on_tensorrt
+from firewall.engines.frame_network import OnnxRuntimeFrames, TensorRTFrames
 from firewall.engines.loaded_plan import Tensors
+from firewall.engines.networks import detector_files
 from firewall.engines.plan_cache import FrameSizes, Plan, Profile
+from firewall.engines.sessions import LARGEST_BATCH
 from firewall.engines.tensorrt_engine import TensorRTEngine
 from firewall.errors import BundleError, EngineError, UsageError
+from firewall.export.finder_parity import compare_maps, made_frames, map_of
 from firewall.export.finder_scales import delicate, read_frames
+from firewall.export.images import spread
 from firewall.export.precision import prepare, with_whole_weights
+from firewall.export.recorded import recorded_inputs
 from firewall.frame import Pixels
 from firewall.regions.finder_map import CHANNELS
 from firewall.regions.sign_finder import MOST_PIXELS, SignFinder
 from firewall.transforms import resize
 
-__all__ = ["NETWORKS", "NetworkName", "Subject", "Wanted", "profile_of", "subject_of"]
+__all__ = ["NETWORKS", "NetworkName", "Subject", "Wanted", "plans_of", "profile_of", "subject_of"]
 
-NetworkName = Literal["classifier", "finder"]
-NETWORKS: tuple[NetworkName, ...] = ("classifier", "finder")
+#: What a bundle's networks are for: "masked" is the classifier of masked images, "detectors" are jurors and the like.
+NetworkName = Literal["classifier", "finder", "masked", "detectors"]
+NETWORKS: tuple[NetworkName, ...] = ("classifier", "finder", "masked", "detectors")
 
 Values = npt.NDArray[np.float32]
 
+#: Images that a detector's network is calibrated on for int8.
+_MOST_RECORDED = 128
 #: Regions that a frame commonly has; a batch of them is classified before any sweep.
 _REGIONS = 16
 #: (height, width) that a finder's plan is fastest at, unless it is said: 1280x720, filled up.
@@ -41,9 +51,6 @@ _COMMON_FRAME = (736, 1280)
 #: Longest side of a plan's frames, in pixels: every frame of at most MOST_PIXELS that is no longer than twice its
 #: height, or the other way round.
 _LONGEST_SIDE = int((2 * MOST_PIXELS) ** 0.5)
-#: Largest difference of the finder's map that is taken for rounding, as a share of its largest number; the mean has to
-#: stay below a tenth of it. On ONNX Runtime, real frames, the default finder: fp16 0.001, int8 0.26, mean 0.016.
-_ROUNDING: dict[Precision, float] = {"fp32": 2e-4, "fp16": 0.01, "int8": 0.5}
 
 
 @dataclass(frozen=True)
@@ -98,20 +105,56 @@ class Subject:
     check: Callable[[Plan, DeviceMemory], None]
 
 
-def subject_of(bundle: Bundle, network: NetworkName, wanted: Wanted) -> Subject:
+def plans_of(bundle: Bundle, network: str) -> list[str]:
+    """Which networks `subject_of` is to be asked for.
+
+    Args:
+        bundle: A verified bundle.
+        network: One of NETWORKS, or "all": those that the bundle has.
+
+    Returns:
+        "classifier", "finder", "masked", and files of detectors' networks.
+
+    Raises:
+        BundleError: If the bundle has no such network.
+    """
+    manifest = bundle.manifest
+    parts: dict[str, list[str]] = {
+        "classifier": ["classifier"],
+        "finder": [] if manifest.finder is None else ["finder"],
+        "masked": [] if manifest.masked_classifier is None else ["masked"],
+        "detectors": detector_files(bundle),
+    }
+    if network != "all" and not parts[network]:
+        kind = {"finder": "sign finder", "masked": "classifier for masked images"}.get(network, "detector's network")
+        raise BundleError(f"bundle {bundle.path} has no {kind} to build; name --network classifier")
+    return [part for name in NETWORKS if network in (name, "all") for part in parts[name]]
+
+
+def subject_of(bundle: Bundle, network: str, wanted: Wanted) -> Subject:
     """A bundle's network, as something to build.
 
     Args:
         bundle: A verified bundle.
-        network: Which.
+        network: Which, as of `plans_of`.
         wanted: What to build of it.
 
     Raises:
         UsageError: For batch sizes or a frame that don't fit.
-        BundleError: If the bundle has no finder.
+        BundleError: If the bundle has no such network.
         EngineError: If it can't be run on ONNX Runtime.
     """
-    return _finder(bundle, wanted) if network == "finder" else _classifier(bundle, wanted)
+    masked = bundle.manifest.masked_classifier
+    if network == "finder":
+        return _finder(bundle, wanted)
+    if network == "masked" and masked is not None:
+        return _classifier(bundle, wanted, masked, _masked_profile(bundle, masked, wanted.most))
+    if network == "classifier":
+        spec = bundle.manifest.classifier
+        return _classifier(bundle, wanted, spec, profile_of(bundle, wanted.best, wanted.most))
+    if network not in detector_files(bundle):
+        raise BundleError(f"bundle {bundle.path} has no network {network!r} to build; name --network classifier")
+    return _detector(bundle, network, wanted)
 
 
 def profile_of(bundle: Bundle, best: int | None = None, most: int | None = None) -> Profile:
@@ -139,9 +182,14 @@ def profile_of(bundle: Bundle, best: int | None = None, most: int | None = None)
         ) from error
 
 
-def _classifier(bundle: Bundle, wanted: Wanted) -> Subject:
-    spec = bundle.manifest.classifier
+def _masked_profile(bundle: Bundle, spec: ClassifierSpec, most: int | None) -> Profile:
+    """Fastest at one round of masks: those of the bundle's demand, or of stickers of 2 % of the sign."""
+    patches = bundle.manifest.patches or PatchSpec(area=0.02)
+    masks = len(masks_for(spec.input.height, spec.input.width, patches.area, patches.masks, patches.fill))
+    return Profile(best=min(masks, LARGEST_BATCH), most=max(most or 0, min(masks, LARGEST_BATCH)))
 
+
+def _classifier(bundle: Bundle, wanted: Wanted, spec: ClassifierSpec, profile: Profile) -> Subject:
     def values() -> Values | None:
         if not wanted.images:
             return None
@@ -149,17 +197,40 @@ def _classifier(bundle: Bundle, wanted: Wanted) -> Subject:
         return prepare(np.stack(sized), spec.input)
 
     def check(plan: Plan, memory: DeviceMemory) -> None:
-        TensorRTEngine(bundle, plan, memory)  # it has to run, and to tell images apart
+        TensorRTEngine(bundle, plan, memory, spec=spec)  # it has to run, and to tell images apart
 
     shape = (-1, 3, spec.input.height, spec.input.width)
     return Subject(
         file=spec.file,
         content=bundle.files[spec.file],
         tensors=Tensors(spec.input.name, shape, spec.output, (-1, len(spec.labels))),
-        profile=profile_of(bundle, wanted.best, wanted.most),
+        profile=profile,
         frame=None,
         values=values,
-        kept=wanted.kept,
+        kept=wanted.kept if spec == bundle.manifest.classifier else (),
+        averaged=False,
+        check=check,
+    )
+
+
+def _detector(bundle: Bundle, file: str, wanted: Wanted) -> Subject:
+    content, what = bundle.files[file], f"{file} of bundle {bundle.path}"
+
+    def values() -> Values | None:
+        few = list(spread(wanted.images, _MOST_RECORDED))  # each is judged whole, by every detector
+        return recorded_inputs(bundle, few).get(file) if few else None
+
+    def check(plan: Plan, memory: DeviceMemory) -> None:
+        network_on_tensorrt(content, what, plan, memory)  # it is compared with the processor
+
+    return Subject(
+        file=file,
+        content=content,
+        tensors=detector_tensors(content, what),
+        profile=Profile(best=1, most=_REGIONS),  # they are asked region by region
+        frame=None,
+        values=values,
+        kept=(),
         averaged=False,
         check=check,
     )
@@ -179,8 +250,17 @@ def _finder(bundle: Bundle, wanted: Wanted) -> Subject:
         network = TensorRTFrames(spec, content, plan, memory, CHANNELS)
         SignFinder(spec, content, what, network=network)
         reference = OnnxRuntimeFrames(spec, content, what)
-        for pixels in wanted.frames[:2] or _made_frames(spec):
-            _same(_map(reference, spec, pixels), _map(network, spec, pixels), plan.key.precision, spec.file)
+        maps = [
+            [map_of(each, spec, pixels) for pixels in wanted.frames[:2] or made_frames(spec)]
+            for each in (reference, network)
+        ]
+        precision = plan.key.precision
+        try:
+            compare_maps(maps[0], maps[1], precision).check(
+                f"the {precision} TensorRT plan of {spec.file} says something else than ONNX Runtime"
+            )
+        except EngineError as error:
+            raise EngineError(f"{error}; it isn't kept: try another precision") from error
 
     return Subject(
         file=spec.file,
@@ -206,32 +286,3 @@ def _sizes(spec: FinderSpec, frame: tuple[int, int] | None) -> FrameSizes:
         )
     longest = -(-_LONGEST_SIDE // step) * step
     return FrameSizes(least=(step, step), best=(high, wide), most=(max(high, longest), max(wide, longest)))
-
-
-def _made_frames(spec: FinderSpec) -> list[Pixels]:
-    """Two frames that are no road: blocks of colours, large and small."""
-    random = np.random.default_rng(0)
-    side = 8 * spec.multiple
-    return [
-        np.repeat(np.repeat(random.integers(0, 256, (side // block, side // block, 3), np.uint8), block, 0), block, 1)
-        for block in (spec.multiple, 4)
-    ]
-
-
-def _map(network: FrameNetwork, spec: FinderSpec, pixels: Pixels) -> Values:
-    """What a network says of a frame, float32 (1, 5, h, w)."""
-    finder = SignFinder(spec, b"", spec.file, network=network)
-    finder.find(pixels)  # any fault of the answer is an error here
-    return np.asarray(network.run(), np.float32)
-
-
-def _same(expected: Values, found: Values, precision: Precision, file: str) -> None:
-    scale = float(np.abs(expected).max())
-    apart = np.abs(expected.astype(np.float64) - found)
-    allowed = max(1e-3, _ROUNDING[precision] * scale)
-    if not (apart.max() <= allowed and apart.mean() <= allowed / 10):
-        raise EngineError(
-            f"the {precision} TensorRT plan of {file} says something else than ONNX Runtime: a number of its map "
-            f"differs by {apart.max():.3g}, {allowed:.3g} is allowed (mean {apart.mean():.3g}, {allowed / 10:.3g} is); "
-            "it isn't kept: try another precision"
-        )

@@ -1,4 +1,4 @@
-"""A bundle's classifier or sign finder -> a TensorRT plan, on the device that will run it. Needs no torch.
+"""A bundle's network -> a TensorRT plan, on the device that will run it. Needs no torch.
 
 One path for TensorRT 10.3 to 11: the network is strongly typed, so its precision is what stands in the ONNX file
 (firewall.export.precision), and what was built is read back (firewall.export.layers) before a plan is kept under that
@@ -24,7 +24,7 @@ from firewall.engines.tensorrt_library import Journal, deserialize, open_tensorr
 from firewall.errors import EngineError
 from firewall.export.build_progress import BuildProgress, interruptible
 from firewall.export.layers import check_precision, count_types, multiplying
-from firewall.export.networks import NetworkName, Subject, Wanted, subject_of
+from firewall.export.networks import Subject, Wanted, subject_of
 from firewall.export.precision import with_precision
 
 __all__ = ["Built", "build_plan", "serialize"]
@@ -53,7 +53,7 @@ class Built:
 def build_plan(
     bundle: Bundle,
     wanted: Wanted,
-    network: NetworkName = "classifier",
+    network: str = "classifier",
     *,
     folder: Path | None = None,
     device_id: int = 0,
@@ -65,7 +65,7 @@ def build_plan(
     Args:
         bundle: A verified bundle.
         wanted: What to build.
-        network: Of which of its networks.
+        network: Of which of its networks, as of `plans_of`.
         folder: Folder of the plans; None = `plan_folder()`. Nothing is kept unless the engine computes in the wanted
             precision, and runs. Ctrl-C ends it with nothing kept.
         device_id: Number of the GPU, as CUDA counts.

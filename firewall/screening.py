@@ -20,7 +20,7 @@ from firewall.decision.masking import masks_for, stricter
 from firewall.decision.policy import contradictions
 from firewall.decision.rules import Rules
 from firewall.detectors import Detector, Evidence, Keyed, build
-from firewall.engines import Engine, OnnxRuntimeEngine, OnnxRuntimeNetwork, check_device, open_engine
+from firewall.engines import Engine, Network, Networks, check_device, open_engine
 from firewall.errors import ImageError
 from firewall.frame import Frame, Pixels, Region, check_pixels
 from firewall.sweep.asking import Asking
@@ -67,8 +67,8 @@ class Firewall:
                 the same.
             patches: Release only labels that no such sticker can have changed. If the bundle asks for that too, the
                 stricter demand counts.
-            threads: Threads of the bundle's classifier for masked images, if it has one. It runs on the processor;
-                0 = one for each core.
+            threads: Threads of the bundle's classifier for masked images, if it has one, on the processor; 0 = one for
+                each core. It and the detectors' networks run where the engine runs.
             sweep_key: The device's secret that a keyed sweep is drawn by, 16 bytes at least. None: one is drawn for
                 this run. It is asked only if the bundle has the detector `keyed`.
 
@@ -80,9 +80,10 @@ class Firewall:
         self.bundle = bundle
         self.engine = engine
         self.exhaustive = exhaustive
-        self.networks: dict[str, OnnxRuntimeNetwork] = {}  # of the detectors, by file
+        beside = Networks(bundle, engine, threads=threads)
+        self.networks: dict[str, Network] = beside.opened  # of the detectors, by file
         classes = len(bundle.manifest.classifier.labels)
-        self.detectors: list[Detector] = [build(spec, self._network, classes) for spec in bundle.manifest.detectors]
+        self.detectors: list[Detector] = [build(spec, beside.network, classes) for spec in bundle.manifest.detectors]
         asked = dict.fromkeys(name for detector in self.detectors for name in detector.operations)
         self.copies = open_copies(engine, bundle.manifest.classifier.input, tuple(asked))
         self.draws = {each.name: each.draw for each in self.detectors if isinstance(each, Keyed)}
@@ -96,8 +97,7 @@ class Firewall:
             else masks_for(size.height, size.width, self.patches.area, self.patches.masks, self.patches.fill)
         )
         masked = bundle.manifest.masked_classifier
-        own = masked is None or self.masks is None
-        self.under_masks: Engine = engine if own else OnnxRuntimeEngine(bundle, threads=threads, spec=masked)
+        self.under_masks = engine if masked is None or self.masks is None else beside.classifier(masked)
         self.correction = None if bundle.manifest.correction is None else Correction(bundle.manifest.correction)
         self.rules = Rules(bundle)
         self.fusion = self.rules.fusion
@@ -119,7 +119,7 @@ class Firewall:
 
         Args:
             bundle: `default`, or a bundle's folder.
-            device: What the classifier runs on, and nothing else: "cpu", "cuda" or "tensorrt".
+            device: What the networks run on, and nothing else: "cpu", "cuda" or "tensorrt".
             threads: Threads of the classifier on the processor; 0 = one for each core.
             exhaustive: See Firewall.
             sweep_key: See Firewall.
@@ -136,13 +136,6 @@ class Firewall:
         loaded = load_bundle(bundle)
         engine = open_engine(loaded, device=device, threads=threads)
         return cls(loaded, engine, exhaustive=exhaustive, threads=threads, sweep_key=sweep_key)
-
-    def _network(self, file: str) -> OnnxRuntimeNetwork:
-        if file not in self.networks:
-            # They are small: waiting for other threads would cost more than one thread takes.
-            named = f"{file} of bundle {self.bundle.path}"
-            self.networks[file] = OnnxRuntimeNetwork(self.bundle.files[file], named, threads=1)
-        return self.networks[file]
 
     def screen(self, pixels: Pixels, region: Region | None = None) -> Verdict:
         """Judge one image, or a region of it. Whatever goes wrong becomes a verdict that withholds.

@@ -176,6 +176,41 @@ def compare(
         raise FirewallError(f"{b} is slower than {a} by more than {100 * limit:g} %: {', '.join(slower)}")
 
 
+@bench_app.command("jetson-sheet")
+def jetson_sheet(
+    out: Annotated[
+        Path, typer.Option(metavar="DIR", help="Folder of the sheet; one that was begun there goes on.")
+    ] = Path("jetson-sheet"),
+    watts: Annotated[
+        str, typer.Option(metavar="LIST|off", help="Power modes to measure in; off: only the one that is set.")
+    ] = "15,30,60",
+    yes: Annotated[bool, typer.Option("--yes", help="Change the power mode without asking.")] = False,
+    quick: Annotated[bool, typer.Option("--quick", help="A few frames alone, to try the sheet itself.")] = False,
+) -> None:
+    """On a Jetson: check the board, build plans, compare every runtime with the processor, and measure in each power
+    mode, which is put back at the end and at Ctrl-C. Leaves sheet.json and sheet.md to send back, without names,
+    addresses or serial numbers. Exit code 1 if a step failed.
+    """
+    import sys
+
+    from firewall.bench.sheet import Orders, run_sheet
+
+    compact = watts.replace(" ", "")
+    numbers = () if compact == "off" else tuple(int(part) for part in compact.split(",") if part.isdecimal())
+    if compact != "off" and (len(numbers) != len(compact.split(",")) or not all(1 <= each <= 200 for each in numbers)):
+        raise UsageError(f"--watts takes whole watts, 1 to 200, such as 15,30,60, or off; got {watts!r}")
+
+    def ask(question: str) -> bool:
+        return typer.confirm(question, err=True)
+
+    def say(line: str) -> None:
+        typer.echo(line, err=True)
+
+    orders = Orders(out, watts=numbers, yes=yes, quick=quick)
+    if not run_sheet(orders, ask=ask if sys.stdin.isatty() else None, say=say):
+        raise typer.Exit(1)
+
+
 def _rates(text: str) -> tuple[float, ...]:
     if text.strip() in ("off", "0", ""):
         return ()

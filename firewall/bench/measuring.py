@@ -23,6 +23,7 @@ from firewall.bench.machine import NOT_A_JETSON, describe, peak_memory
 from firewall.bench.power import Meter, source
 from firewall.bench.report import ColdStart, DeviceTimes, Energy, FixedRate, FullRate, Memory, Report
 from firewall.bench.subjects import INSIDE, OUTSIDE, Guarded, Subject, Unguarded
+from firewall.engines import what_runs
 from firewall.frame import Pixels
 from firewall.regions import build
 from firewall.screening import Firewall
@@ -267,6 +268,7 @@ def _bundle(guard: Firewall, device: str) -> dict[str, Any]:
         "detectors": [spec.name for spec in manifest.detectors],
         "device": device,
         "provider": guard.engine.provider,
+        "networks": what_runs(guard.bundle, guard.engine, guard.under_masks, guard.networks),
         "unsigned": guard.bundle.unsigned,
     }
 

@@ -9,6 +9,7 @@ from firewall.bench.fields import Summary
 from firewall.bench.machine import NOT_A_JETSON
 from firewall.bench.report import FullRate, Report
 from firewall.bench.subjects import STAGES
+from firewall.engines import on_processor
 
 __all__ = ["render"]
 
@@ -47,7 +48,9 @@ def _head(report: Report, console: Console) -> None:
     _say(
         console,
         f"{machine['label']}, {machine['cpu'] or machine['architecture']}, {report.threads} threads, load "
-        f"{machine['load']:.1f}; {bundle['provider']}, bundle {bundle['name']} {bundle['sha256'][:12]}",
+        f"{machine['load']:.1f}; {bundle['provider']}"
+        f"{on_processor(bundle.get('networks', {}), bundle['provider'])}, bundle {bundle['name']} "
+        f"{bundle['sha256'][:12]}",
     )
     if machine["load"] > machine["usable_cores"]:
         _say(console, "the machine was busy before this began: expect shorter times on a quiet one", "bold red")

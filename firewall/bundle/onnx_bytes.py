@@ -15,7 +15,7 @@ from typing import Literal, get_args
 
 from firewall.errors import BundleError
 
-__all__ = ["PRECISIONS", "Precision", "fields", "has_external_data", "precision_of"]
+__all__ = ["PRECISIONS", "Precision", "fields", "has_external_data", "is_classical", "precision_of"]
 
 #: What a network computes in.
 Precision = Literal["fp32", "fp16", "int8"]
@@ -40,6 +40,8 @@ _QUANTISING = (b"QuantizeLinear", b"DequantizeLinear", b"DynamicQuantizeLinear")
 _INTEGER = frozenset((*_QUANTISING, b"QLinearConv", b"QLinearMatMul", b"ConvInteger", b"MatMulInteger"))
 # ModelProto.graph, GraphProto.node and .initializer, NodeProto.op_type, TensorProto.data_type; the number of FLOAT16.
 _GRAPH, _NODE, _INITIALIZER, _OPERATOR, _TYPE, _FLOAT16 = 7, 1, 5, 4, 2, 10
+# NodeProto.domain, and the domain of trees, support vectors and the like.
+_DOMAIN, _CLASSICAL = 7, b"ai.onnx.ml"
 
 
 def has_external_data(content: bytes, what: str) -> bool:
@@ -104,6 +106,35 @@ def precision_of(content: bytes, what: str) -> Precision:
     except (ValueError, IndexError) as error:
         raise _unreadable(what, error) from error
     return found
+
+
+def is_classical(content: bytes, what: str) -> bool:
+    """Whether an ONNX file has nodes of classical machine learning (trees, support vectors): neither TensorRT nor ONNX
+    Runtime's CUDA provider has code for those.
+
+    Args:
+        content: The whole file.
+        what: The file's name, for the message.
+
+    Raises:
+        BundleError: If the bytes can't be read as protobuf.
+    """
+    try:
+        return any(
+            bytes(domain) == _CLASSICAL
+            for graph in _parts(memoryview(content), _GRAPH)
+            for node in _parts(graph, _NODE)
+            for domain in _parts(node, _DOMAIN)
+        )
+    except (ValueError, IndexError) as error:
+        raise _unreadable(what, error) from error
+
+
+def _parts(message: memoryview, number: int) -> Iterator[memoryview]:
+    """The values of a field of bytes."""
+    for field, _, value in fields(message):
+        if field == number and not isinstance(value, int):
+            yield value
 
 
 def _unreadable(what: str, error: Exception) -> BundleError:

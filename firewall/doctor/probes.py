@@ -98,7 +98,9 @@ def _plans() -> tuple[bool, str]:
     """Of the default bundle: which network has a plan here, in which precisions."""
     from firewall.bundle import load_bundle
     from firewall.engines.device_memory import open_device
+    from firewall.engines.device_network import detector_tensors
     from firewall.engines.loaded_plan import target_of
+    from firewall.engines.networks import detector_files
     from firewall.engines.plan_cache import PlanCache
     from firewall.engines.tensorrt_library import open_tensorrt
     from firewall.errors import EngineError
@@ -109,8 +111,9 @@ def _plans() -> tuple[bool, str]:
         keys = cache.entries()
     except EngineError as error:
         return False, short(error)
-    told, finder, classifier = [], bundle.manifest.finder, bundle.manifest.classifier
-    networks = [(classifier.file, classifier.output)] + ([] if finder is None else [(finder.file, finder.output)])
+    told, manifest = [], bundle.manifest
+    detectors = [(file, detector_tensors(bundle.files[file], file).output) for file in detector_files(bundle)]
+    networks = [*((network.file, network.output) for network in manifest.networks), *detectors]
     for file, output in networks:
         target = target_of(bundle.files[file], output, version, memory)
         found = sorted({key.precision for key in keys if key.target == target})

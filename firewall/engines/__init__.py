@@ -2,6 +2,7 @@
 
 from firewall.bundle import Bundle
 from firewall.engines.device_memory import has_device_memory, open_device
+from firewall.engines.networks import Network, Networks, on_processor, what_runs
 from firewall.engines.onnx_runtime import OnnxRuntimeEngine, OnnxRuntimeNetwork
 from firewall.engines.protocol import DeviceEngine, Engine, TensorEngine
 from firewall.engines.sessions import DEVICES, check_device, has_tensorrt
@@ -10,11 +11,15 @@ __all__ = [
     "DEVICES",
     "DeviceEngine",
     "Engine",
+    "Network",
+    "Networks",
     "OnnxRuntimeEngine",
     "OnnxRuntimeNetwork",
     "TensorEngine",
     "check_device",
+    "on_processor",
     "open_engine",
+    "what_runs",
 ]
 
 

@@ -43,6 +43,8 @@ class OnnxRuntimeEngine:
     ) -> None:
         spec = bundle.manifest.classifier if spec is None else spec
         self._spec = spec
+        #: What the bundle's other networks are opened on, see firewall.engines.networks.
+        self.device = device
         self._classes = len(spec.labels)
         self._scale, self._shift = scale_and_shift(spec.input)
         self._session = open_session(

@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 
-from firewall.bundle import Bundle
+from firewall.bundle import Bundle, ClassifierSpec
 from firewall.bundle.onnx_bytes import Precision
 from firewall.engines.device_batch import DeviceBatch
 from firewall.engines.device_memory import Backend, DeviceMemory
@@ -32,18 +32,24 @@ class TensorRTEngine:
             queues on the same.
     """
 
-    def __init__(self, bundle: Bundle, plan: Plan, memory: DeviceMemory) -> None:
+    #: What the bundle's other networks are opened on, see firewall.engines.networks.
+    device = "tensorrt"
+
+    def __init__(self, bundle: Bundle, plan: Plan, memory: DeviceMemory, *, spec: ClassifierSpec | None = None) -> None:
         """Load a plan and run it once.
 
         Args:
             bundle: A verified bundle.
             plan: From a PlanCache, or just built; it must be of this bundle's classifier, this GPU and this TensorRT.
             memory: The GPU, and the stream that everything is queued on.
+            spec: Another classifier of the bundle; None: the one that it protects.
         """
-        spec = bundle.manifest.classifier
+        spec = bundle.manifest.classifier if spec is None else spec
         library = open_tensorrt()
         self.memory = memory
         self.plan = plan
+        #: Where the plans of the bundle's other networks lie; None = `plan_folder()`.
+        self.folder: Path | None = None
         # Whoever starts it reads this: whether the thresholds hold for another precision, `export verify` tells.
         other = "" if plan.key.precision == spec.precision else f", thresholds set for {spec.precision}"
         self.provider = f"TensorRT {library.__version__} {plan.key.precision}{other}"
@@ -87,7 +93,9 @@ class TensorRTEngine:
         with kept_plan(
             content, spec.output, precision=precision, folder=folder, device_id=device_id, backend=backend
         ) as (plan, memory):
-            return cls(bundle, plan, memory)
+            engine = cls(bundle, plan, memory)
+            engine.folder = folder
+            return engine
 
     def classify(self, images: npt.NDArray[np.uint8]) -> npt.NDArray[np.float32]:
         """Logits (N, classes) of uint8 images (N, H, W, 3); see Engine.classify."""

@@ -15,7 +15,7 @@ from typing import TypeVar
 from firewall.bundle import PatchSpec, load_bundle
 from firewall.bundle.trust import Trust
 from firewall.config import read_sweep_key
-from firewall.engines import check_device, open_engine
+from firewall.engines import check_device, on_processor, open_engine, what_runs
 from firewall.errors import UsageError
 from firewall.gate.app import create_app, create_metrics_app
 from firewall.gate.clients import Tokens, is_loopback, tls_context
@@ -164,9 +164,11 @@ def gate(settings: GateSettings, say: Callable[[str], None]) -> None:
             say(loaded.unsigned_notice)
         if notice := sweep_notice(guard.keyed, named=sweep_key is not None):
             say(notice)
+        runs = what_runs(loaded, guard.engine, guard.under_masks, guard.networks)
         say(
             f"gate: {server.url}v2/models/{shared.model}, bundle {loaded.manifest.name} {loaded.sha256[:12]} on "
-            f"{guard.engine.provider}, " + (f"upstream {settings.upstream}" if upstream else "no upstream")
+            f"{guard.engine.provider}{on_processor(runs, guard.engine.provider)}, "
+            + (f"upstream {settings.upstream}" if upstream else "no upstream")
         )
         stop.wait()
     say("gate: stopped")

@@ -13,7 +13,7 @@ from firewall.decision.golden import GoldenState
 from firewall.decision.over_time import over_time, served
 from firewall.decision.tracks import Tracks
 from firewall.device.notify import Notifier
-from firewall.engines import check_device, open_engine
+from firewall.engines import check_device, on_processor, open_engine, what_runs
 from firewall.regions import RegionFinder, build
 from firewall.screening import Firewall
 from firewall.server import HostNames, HttpServer, Monitor, create_app, parse_address
@@ -88,8 +88,10 @@ def serve(settings: Settings, say: Callable[[str], None]) -> None:
         engine = open_engine(loaded, device=settings.device, threads=settings.threads)
         guard = Firewall(loaded, engine, patches=settings.patches, threads=settings.threads, sweep_key=sweep_key)
         monitor.set_bundle(loaded.manifest.name, unsigned=loaded.unsigned)
-        monitor.set_networks(_networks(guard, finders.values()))
+        runs = _networks(guard, finders.values())
+        monitor.set_networks(runs)
         with_what = f"with bundle {guard.bundle.manifest.name} {guard.bundle.sha256[:12]} on {guard.engine.provider}"
+        with_what += on_processor(runs, guard.engine.provider)
         if len(cameras) == 1:
             say(f"guarding {cameras[0].spec.name} {with_what}, {cameras[0].line(_looking(finders, cameras[0]))}")
         else:
@@ -115,11 +117,7 @@ def serve(settings: Settings, say: Callable[[str], None]) -> None:
 
 def _networks(guard: Firewall, finders: Iterable[RegionFinder]) -> dict[str, str]:
     """File of each network, those that judge and those that look for signs -> what runs it."""
-    manifest = guard.bundle.manifest
-    found = {manifest.classifier.file: guard.engine.provider}
-    if manifest.masked_classifier is not None and guard.masks is not None:
-        found[manifest.masked_classifier.file] = guard.under_masks.provider
-    found |= {file: network.provider for file, network in guard.networks.items()}
+    found = what_runs(guard.bundle, guard.engine, guard.under_masks, guard.networks)
     for finder in finders:
         found |= finder.networks
     return found

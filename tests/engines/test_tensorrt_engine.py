@@ -16,12 +16,15 @@ onnx = pytest.importorskip("onnx", reason="the export extra is not installed")
 
 from firewall import Firewall  # noqa: E402
 from firewall.bundle import Bundle  # noqa: E402
-from firewall.engines import OnnxRuntimeEngine, TensorEngine  # noqa: E402
+from firewall.engines import OnnxRuntimeEngine, TensorEngine, on_processor, what_runs  # noqa: E402
 from firewall.engines.device_memory import open_device  # noqa: E402
+from firewall.engines.networks import detector_files  # noqa: E402
 from firewall.engines.plan_cache import Plan, PlanCache, PlanKey, Profile  # noqa: E402
 from firewall.engines.tensorrt_engine import TensorRTEngine  # noqa: E402
 from firewall.engines.tensorrt_library import open_tensorrt  # noqa: E402
 from firewall.errors import EngineError, MissingExtraError  # noqa: E402
+from firewall.export.networks import Wanted  # noqa: E402
+from firewall.export.tensorrt import build_plan  # noqa: E402
 from firewall.frame import Pixels  # noqa: E402
 from firewall.verdict import Reason  # noqa: E402
 from tests.fake_cuda import FakeGpu, install_cuda  # noqa: E402
@@ -74,6 +77,15 @@ def engine(guard: Firewall, fake: Behaviour, plan: Callable[..., Plan]) -> Tenso
     return TensorRTEngine(guard.bundle, plan(), open_device())
 
 
+@pytest.fixture
+def beside(guard: Firewall, engine: TensorRTEngine, tmp_path: Path) -> TensorRTEngine:
+    """The engine, with plans of the detectors' networks in a folder that it looks in."""
+    for file in detector_files(guard.bundle):
+        build_plan(guard.bundle, Wanted("fp32"), file, folder=tmp_path / "beside")
+    engine.folder = tmp_path / "beside"
+    return engine
+
+
 def noise(bundle: Bundle, count: int) -> npt.NDArray[np.uint8]:
     size = bundle.manifest.classifier.input
     return np.random.default_rng(count).integers(0, 256, (count, size.height, size.width, 3), np.uint8)
@@ -109,10 +121,15 @@ def test_what_is_written_in_place_or_on_the_device_is_classified(guard: Firewall
 
 
 def test_a_firewall_on_it_gives_the_same_verdicts(
-    guard: Firewall, engine: TensorRTEngine, demo_frames: list[Pixels]
+    guard: Firewall, beside: TensorRTEngine, demo_frames: list[Pixels], version: str
 ) -> None:
-    """To the label, the reason and nearly the same scores."""
-    other = Firewall(guard.bundle, engine)
+    """To the label, the reason and nearly the same scores; every network runs there, none on the processor."""
+    other = Firewall(guard.bundle, beside)
+    runs = what_runs(other.bundle, other.engine, other.under_masks, other.networks)
+    assert sorted(runs) == ["classifier.onnx", "image-cnn.onnx", "residual.onnx"] and set(runs.values()) == {
+        f"TensorRT {version} fp32"
+    }
+    assert on_processor(runs, other.engine.provider) == ""
     for pixels in demo_frames[:60:20]:
         crop = np.ascontiguousarray(pixels[:160, :160])
         one, two = guard.screen(crop), other.screen(crop)
@@ -121,17 +138,18 @@ def test_a_firewall_on_it_gives_the_same_verdicts(
 
 
 def test_every_failure_is_an_error_and_no_old_answer(
-    guard: Firewall, engine: TensorRTEngine, fake: Behaviour, gpu: FakeGpu
+    guard: Firewall, beside: TensorRTEngine, fake: Behaviour, gpu: FakeGpu
 ) -> None:
     """What isn't written is refused, even though the batch before was answered; a refused shape; CUDA's errors; images
     of another size. A firewall withholds."""
-    images = noise(guard.bundle, 3)
+    images, engine = noise(guard.bundle, 3), beside
     engine.classify(images)
+    other = Firewall(guard.bundle, engine)
     for wrong, words in (("nan", "not finite"), ("shape", "failed on 3 images: Static dimension mismatch")):
         fake.wrong = wrong
         with pytest.raises(EngineError, match=words):
             engine.classify(images)
-        verdict = Firewall(guard.bundle, engine).screen(np.ascontiguousarray(images[0]))
+        verdict = other.screen(np.ascontiguousarray(images[0]))
         assert not verdict.released and verdict.reason is Reason.ENGINE_ERROR
     fake.wrong = ""
     for function in ("cudaMemcpyAsync", "cudaStreamSynchronize"):

@@ -343,7 +343,10 @@ def test_the_command_needs_no_torch_and_verify_compares_the_plans(
     verify = ("verify", "--images", signs, "--limit", 3, "--plans", plans, "--json", told, "--threads", 1)
     assert command(*verify) == 0
     compared = json.loads(told.read_text())["compared"]
-    assert [entry["runtime"].split(",")[0].split()[-1] for entry in compared] == ["fp16", "fp32"]
+    files = ("masked", "juror-robust", "juror-edges", "juror-clear", "finder")
+    ran = [(entry["network"], entry["runtime"].split(",")[0].split()[-1]) for entry in compared]
+    assert ran[:2] == [("classifier.onnx", "fp16"), ("classifier.onnx", "fp32")]
+    assert set(ran[2:]) == {(f"{file}.onnx", precision) for file in files for precision in ("fp16", "fp32")}
     assert {entry["reference"].split()[0] for entry in compared} == {"onnxruntime"}
     assert compared[0]["logits"]["largest"] > compared[1]["logits"]["largest"] >= 0
     plan = plans / found["plan"]  # the classifier's

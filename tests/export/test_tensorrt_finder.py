@@ -19,7 +19,7 @@ from firewall.cli import app, run  # noqa: E402
 from firewall.demo.source import truth  # noqa: E402
 from firewall.doctor import probes  # noqa: E402
 from firewall.errors import BundleError, DataError, EngineError, UsageError  # noqa: E402
-from firewall.export.networks import Wanted  # noqa: E402
+from firewall.export.networks import Wanted, plans_of  # noqa: E402
 from firewall.export.tensorrt import Built, build_plan  # noqa: E402
 from firewall.frame import Pixels  # noqa: E402
 from firewall.regions import build as build_regions  # noqa: E402
@@ -145,15 +145,15 @@ def command(*arguments: object) -> int:
     return run(app, [*map(str, arguments)], "firewall")
 
 
-def test_the_command_builds_both_and_everything_then_runs_on_them(
+def test_the_command_builds_all_and_everything_then_runs_on_them(
     red: Bundle,
     fake: Behaviour,
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
     capfd: pytest.CaptureFixture[str],
 ) -> None:
-    """Without torch: a plan of the classifier and one of the finder. `screen` and `serve` name what runs what; with the
-    finder's plan gone they don't begin: no processor in its place."""
+    """Without torch: a plan of each network. `screen` and `serve` name what runs what; with a juror's or the finder's
+    plan gone they don't begin: no processor in its place, and the command that builds it."""
     monkeypatch.setitem(sys.modules, "torch", None)
     plans, told, scene = tmp_path / "plans", tmp_path / "told.json", tmp_path / "scene.png"
     monkeypatch.setenv("FIREWALL_PLANS", str(plans))
@@ -162,7 +162,9 @@ def test_the_command_builds_both_and_everything_then_runs_on_them(
     said, found = capfd.readouterr().out, json.loads(told.read_text())
     assert "classifier in fp32 for Orin" in said and "batches of 1 to 2" in said
     assert "finder in fp32 for Orin" in said and "frames of up to 2048x2048, best at 224x128" in said
-    assert [each["network"] for each in found["plans"]] == ["classifier", "finder"] and fake.builds == 2
+    detectors = [f"juror-{name}.onnx" for name in ("robust", "edges", "clear")]
+    assert [each["network"] for each in found["plans"]] == ["classifier", "finder", "masked", *detectors]
+    assert fake.builds == 6
     assert found["key"] == found["plans"][0]["key"] and found["plans"][1]["key"]["frame"]["best"] == [128, 224]
 
     frame = np.full((100, 200, 3), 90, np.uint8)
@@ -179,12 +181,14 @@ def test_the_command_builds_both_and_everything_then_runs_on_them(
         f"on TensorRT {VERSIONS[-1]} fp32, regions: signs (finder.onnx on TensorRT {VERSIONS[-1]} fp32)" in written.err
     )
 
-    (plans / found["plans"][1]["plan"]).unlink()
-    for arguments in (("screen", scene, *common), served):
-        assert command(*arguments) == 1
-        written = capfd.readouterr()
-        assert not written.out and "finder.onnx" in written.err and "firewall export tensorrt" in written.err
-        assert len(written.err.strip().splitlines()) == 1
+    for place, file in ((3, "juror-robust.onnx"), (1, "finder.onnx")):
+        note = (plans / found["plans"][place]["plan"]).with_suffix(".json")
+        note.unlink()
+        for arguments in (("screen", scene, *common), served):
+            assert command(*arguments) == 1
+            written = capfd.readouterr()
+            assert not written.out and file in written.err and "firewall export tensorrt" in written.err
+            assert len(written.err.strip().splitlines()) == 1
 
 
 def test_wrong_options_are_told(
@@ -193,7 +197,7 @@ def test_wrong_options_are_told(
     """Exit code 2, nothing built."""
     base = ("export", "tensorrt", "--bundle", red.path, "--allow-unsigned", "--out", tmp_path / "plans", "--precision")
     for arguments, words in (
-        (("fp16", "--network", "jurors"), "--network must be one of classifier, finder, all"),
+        (("fp16", "--network", "jurors"), "--network must be one of classifier, finder, masked, detectors, all"),
         (("fp16", "--frames", tmp_path), "fp32 and fp16 take none, got fp16"),
         (("int8", "--frames", tmp_path), "needs --images"),
         (("int8", "--network", "finder"), "needs --frames"),
@@ -216,7 +220,12 @@ def test_the_doctor_says_which_networks_have_plans(
     assert not ok and "no TensorRT plans in" in detail
     build(load_bundle(), tmp_path / "plans", "fp16")
     ok, detail = probes._plans()
-    assert not ok and detail.startswith("classifier.onnx none, finder.onnx fp16 in ")
+    names = ("classifier", "masked", "finder", "juror-robust", "juror-edges", "juror-clear")
+    listed = ", ".join(f"{name}.onnx {'fp16' if name == 'finder' else 'none'}" for name in names)
+    assert not ok and detail.startswith(f"{listed} in ")
     for precision in ("fp16", "fp32"):
         build_plan(load_bundle(), Wanted(precision, best=2, most=2), folder=tmp_path / "plans")  # type: ignore[arg-type]
-    assert probes._plans()[0] and "classifier.onnx fp16 and fp32" in probes._plans()[1]
+    assert not probes._plans()[0] and "classifier.onnx fp16 and fp32" in probes._plans()[1]
+    for network in plans_of(load_bundle(), "all")[2:]:
+        build_plan(load_bundle(), Wanted("fp16"), network, folder=tmp_path / "plans")
+    assert probes._plans()[0]

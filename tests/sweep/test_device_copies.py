@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 
 from firewall import Firewall, native
-from firewall.engines import DeviceEngine, Engine, OnnxRuntimeEngine, cuda_engine, open_engine
+from firewall.engines import DeviceEngine, Engine, OnnxRuntimeEngine, cuda_session, open_engine
 from firewall.engines.cuda_engine import CudaEngine
 from firewall.errors import EngineError
 from firewall.frame import Pixels
@@ -126,7 +126,7 @@ def cuda_engine_of(guard: Firewall, monkeypatch: pytest.MonkeyPatch, reads: str 
         opened.update(given)
         return FakeSession(session, memory, reads)
 
-    monkeypatch.setattr(cuda_engine, "open_session", fake)
+    monkeypatch.setattr(cuda_session, "open_session", fake)
     return CudaEngine(guard.bundle, memory, **options), memory, opened
 
 
@@ -154,7 +154,7 @@ def test_a_replay_that_reads_what_was_recorded_is_refused(guard: Firewall, monke
     with pytest.raises(EngineError, match="same logits for different images"):
         cuda_engine_of(guard, monkeypatch, "recorded")
     engine, _, opened = cuda_engine_of(guard, monkeypatch, "recorded", graphs=False)
-    assert opened["cuda"]["enable_cuda_graph"] == "0" and not engine._session.graphs
+    assert opened["cuda"]["enable_cuda_graph"] == "0" and not engine._network.session.graphs
 
 
 def test_graphs_are_of_one_address_and_one_size(guard: Firewall, sign: Pixels, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -163,7 +163,7 @@ def test_graphs_are_of_one_address_and_one_size(guard: Firewall, sign: Pixels, m
     images = apply_operations(sign, OPERATIONS_38)
     for count in (*range(1, 21), 3, 20):
         assert np.allclose(engine.classify(images[:count]), guard.engine.classify(images[:count]), atol=1e-4)
-    assert len(engine._session.graphs) == 16
+    assert len(engine._network.session.graphs) == 16
     spec = guard.bundle.manifest.classifier.input
     both = DeviceCopies(engine, spec, transforms=FakeTransforms(memory))
     both.prove(MIXED)
@@ -173,7 +173,8 @@ def test_an_answer_that_was_not_written(guard: Firewall, sign: Pixels, monkeypat
     """It is not the answer to the image before."""
     engine, memory, _ = cuda_engine_of(guard, monkeypatch)
     engine.classify(sign[None])
-    monkeypatch.setattr(engine._session, "run_with_iobinding", lambda binding, options: memory.queue("-", lambda: None))
+    session = engine._network.session
+    monkeypatch.setattr(session, "run_with_iobinding", lambda binding, options: memory.queue("-", lambda: None))
     with pytest.raises(EngineError, match="not finite"):
         engine.classify(sign[None])
 
