@@ -10,7 +10,7 @@ import time
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import Annotated, Any
 
 import typer
 from rich.console import Console
@@ -18,13 +18,11 @@ from rich.console import Console
 import firewall
 from firewall.bench.cli import bench_app
 from firewall.bundle.cli import AllowUnsigned, TrustedKeys, bundle_app
+from firewall.bundle.patch_options import Patches, PatchRule, Tau, asked_of_patches
 from firewall.device.cli import device_app
 from firewall.errors import EngineError, FirewallError, ImageError, MissingExtraError, UsageError
 from firewall.gate.cli import gate_command
 from firewall.host.output import close_output, json_text, open_standard_streams, print_line, readable
-
-if TYPE_CHECKING:
-    from firewall.bundle import PatchSpec
 
 __all__ = ["app", "main"]
 
@@ -44,13 +42,6 @@ _stderr = Console(stderr=True, highlight=False, soft_wrap=True)
 
 Bundle = Annotated[str, typer.Option(help="'default' or the folder of a bundle.")]
 Device = Annotated[str, typer.Option(help="Device of classifier and sign finder: cpu, cuda or tensorrt; no other.")]
-Patches = Annotated[
-    float | None,
-    typer.Option(
-        metavar="AREA",
-        help="Release only labels that no sticker of up to this area can have changed, a share (0 to 1) of the region.",
-    ),
-]
 RegionDetector = Annotated[
     Path | None,
     typer.Option(
@@ -163,6 +154,8 @@ def serve(
     ] = None,
     max_frames: Annotated[int | None, typer.Option(help="Stop after this many frames.")] = None,
     patches: Patches = None,
+    tau: Tau = None,
+    patch_rule: PatchRule = None,
     deadline_ms: Annotated[
         float | None,
         typer.Option(help="Withhold labels later than this after capture.  \\[default: 33 if live, else none]"),
@@ -211,7 +204,7 @@ def serve(
         http=http,
         http_names=http_name or None,
         output=output or None,
-        patches=None if patches is None else {"area": patches},
+        patches=asked_of_patches(patches, tau, patch_rule),
         max_frames=max_frames,
         deadline_ms=deadline_ms,
         operator=operator,
@@ -235,13 +228,15 @@ def screen(
     ] = None,
     region_detector: RegionDetector = None,
     patches: Patches = None,
+    tau: Tau = None,
+    patch_rule: PatchRule = None,
     operator: Annotated[bool, typer.Option("--operator", help="Add the detectors' scores; keep them secret.")] = False,
     device: Device = "cpu",
     sweep_key: SweepKey = None,
     threads: Threads = 0,
 ) -> None:
     """Judge image files: one JSON line per region of each image. Exit code 1 if an image could not be judged."""
-    from firewall.bundle import load_bundle
+    from firewall.bundle import PatchSpec, load_bundle
     from firewall.bundle.trust import Trust
     from firewall.config import load_region_detector, read_sweep_key
     from firewall.engines import check_device, open_engine
@@ -251,7 +246,8 @@ def screen(
     from firewall.sweep.keyed import sweep_notice
     from firewall.verdict import BundleStamp, Reason, Stamps, Verdict
 
-    wanted = None if patches is None else _patches(patches)
+    asked = asked_of_patches(patches, tau, patch_rule)
+    wanted = None if asked is None else PatchSpec.model_validate(asked)
     detector = None if region_detector is None else load_region_detector(region_detector)
     place = regions or ("whole" if detector is None else "detector")
     check_device(device)
@@ -288,14 +284,6 @@ def screen(
 
 
 app.command()(gate_command(_say))
-
-
-def _patches(area: float) -> PatchSpec:
-    from firewall.bundle import PatchSpec
-
-    if not 0 < area < 1:
-        raise UsageError(f"--patches is a share of the region's area between 0 and 1, got {area:g}; 0.02 is 2 %")
-    return PatchSpec(area=area)
 
 
 @app.command()

@@ -12,13 +12,15 @@ import numpy as np
 import numpy.typing as npt
 
 from firewall.bundle import Bundle, PatchSpec, load_bundle
+from firewall.bundle.stickers import resolved
 from firewall.decision.case import Case, failure_of
 from firewall.decision.correction import Correction
+from firewall.decision.dial import stricter
 from firewall.decision.look import Look, Stages
 from firewall.decision.look import passed as _passed
-from firewall.decision.masking import masks_for, stricter
 from firewall.decision.policy import contradictions
 from firewall.decision.rules import Rules
+from firewall.decision.stickers import Stickers
 from firewall.detectors import Detector, Evidence, Keyed, build
 from firewall.engines import Engine, Network, Networks, check_device, open_engine
 from firewall.errors import ImageError
@@ -65,7 +67,7 @@ class Firewall:
             engine: The bundle's classifier on a device.
             exhaustive: Ask every detector even if the verdict is settled, and correct withheld labels. The decision is
                 the same.
-            patches: Release only labels that no such sticker can have changed. If the bundle asks for that too, the
+            patches: Release only labels that pass under masks over such stickers. If the bundle asks for that too, the
                 stricter demand counts.
             threads: Threads of the bundle's classifier for masked images, if it has one, on the processor; 0 = one for
                 each core. It and the detectors' networks run where the engine runs.
@@ -89,15 +91,13 @@ class Firewall:
         self.draws = {each.name: each.draw for each in self.detectors if isinstance(each, Keyed)}
         self.keyed = KeyedSweep(engine, sweep_key) if self.draws else None
         self._asking = Asking(self)
-        self.patches = stricter(bundle.manifest.patches, patches)
-        size = bundle.manifest.classifier.input
-        self.masks = (
-            None
-            if self.patches is None
-            else masks_for(size.height, size.width, self.patches.area, self.patches.masks, self.patches.fill)
-        )
+        self.patches = stricter(resolved(bundle.manifest.patches, bundle), resolved(patches, bundle))
         masked = bundle.manifest.masked_classifier
-        self.under_masks = engine if masked is None or self.masks is None else beside.classifier(masked)
+        self._stickers = None if self.patches is None else Stickers(self.patches, masked or bundle.manifest.classifier)
+        self.masks = None if self._stickers is None else self._stickers.masks
+        self.under_masks = engine if masked is None or self._stickers is None else beside.classifier(masked)
+        if self._stickers is not None:
+            self._stickers.check(self.under_masks.classify, bundle.path)
         self.correction = None if bundle.manifest.correction is None else Correction(bundle.manifest.correction)
         self.rules = Rules(bundle)
         self.fusion = self.rules.fusion
@@ -279,18 +279,12 @@ class Firewall:
 
     def _certify(self, case: Case, evidence: Evidence, deadline: float | None, stages: Stages) -> bool:
         """Find out whether a sticker can have changed a label that would be released; True if that was asked."""
-        if self.masks is None or self.patches is None or _passed(deadline):
+        if self._stickers is None or _passed(deadline):
             return False
         if not case.judge(evidence, self.rules.policy(case.side)).released:
             return False
         with stages.timed("masks"):
-            case.certified, case.masked = self.masks.kept(
-                evidence.image,
-                int(evidence.logits.argmax()),
-                self.under_masks.classify,
-                self.patches.rounds,
-                expired=lambda: _passed(deadline),
-            )
+            case.kept = self._stickers.kept(evidence, self.under_masks.classify, expired=lambda: _passed(deadline))
         return True
 
     def _correct(self, case: Case, evidence: Evidence, correction: Correction, look: Look) -> None:
@@ -309,8 +303,8 @@ class Firewall:
         # If a detector was not asked although the verdict was open, there was no time for it.
         policy = self.rules.policy(case.side)
         open_ended = not policy.settled(case.known) and len(case.known) < len(self.detectors)
-        certified = True if self.masks is None else case.certified
-        judgement = case.judge(evidence, policy, late=late or open_ended, certified=certified)
+        passes = True if self._stickers is None else case.passes
+        judgement = case.judge(evidence, policy, late=late or open_ended, certified=passes)
         spec = self.bundle.manifest.classifier
         drawn = list(evidence.drawn.values())
         return Verdict(
@@ -327,7 +321,11 @@ class Firewall:
             evidence=self.rules.shares(case.scores, case.side),
             suspected_label=label,
             corrected_label=case.corrected,
-            classified=1 + len(case.variants) + case.masked + sum(len(each.pixels) for each in drawn),
+            certified=case.kept.certified if case.kept is not None and judgement.released else None,
+            classified=1
+            + len(case.variants)
+            + (case.kept.seen if case.kept else 0)
+            + sum(len(d.pixels) for d in drawn),
             nonce=drawn[0].nonce.hex() if drawn else None,
             unsigned=self.bundle.unsigned,
         )

@@ -35,6 +35,7 @@ def test_scores_are_for_the_operator_alone() -> None:
     public = [
         *("source", "sequence", "region", "decision", "label", "label_name", "reason", "latency_ms"),
         *("schema", "time", "monotonic_ns", "camera", "frame_id", "track", "frames_seen", "bundle", "age_ms"),
+        "certified",
     ]
     assert list(verdict.line()) == public
     assert list(verdict.line(operator=True)) == [

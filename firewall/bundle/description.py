@@ -11,6 +11,7 @@ from rich.text import Text
 from firewall.bundle import Bundle, Seen
 from firewall.bundle.certificate import certificate
 from firewall.bundle.conditional import conditional_spec
+from firewall.bundle.sticker_description import described, render_stickers
 from firewall.errors import BundleError
 
 __all__ = ["describe", "render", "render_conditional"]
@@ -68,6 +69,7 @@ def describe(bundle: Bundle) -> dict[str, Any]:
         if manifest.numerics is None
         else {**manifest.numerics.model_dump(mode="json"), "says": manifest.numerics.line()},
         "certificate": _certificate(bundle),
+        "stickers": described(bundle),
         "files": {name: file.model_dump(mode="json") for name, file in manifest.files.items()},
         "versions": manifest.versions,
         "citations": list(manifest.citations),
@@ -126,6 +128,8 @@ def render(card: dict[str, Any], console: Console) -> None:
         render_conditional(card["conditional"], console)
     if card["certificate"] is not None:
         _render_certificate(card["certificate"], console)
+    if card["stickers"] is not None:
+        render_stickers(card["stickers"], console)
     files = Table("file", "bytes", "SHA-256", box=None)
     for name, file in card["files"].items():
         files.add_row(_plain(name), str(file["bytes"]), f"{file['sha256'][:16]}...")

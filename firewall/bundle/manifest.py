@@ -9,6 +9,7 @@ from pydantic import AfterValidator, Field, model_validator
 
 from firewall.bundle.numerics import Numerics
 from firewall.bundle.onnx_bytes import Precision
+from firewall.bundle.patch_spec import PatchSpec
 from firewall.bundle.provenance import Provenance
 from firewall.bundle.strict import Sha256, Strict
 from firewall.verdict import Reason
@@ -201,23 +202,6 @@ class FusionSpec(Strict):
     fitted: Seen | None = None
 
 
-class PatchSpec(Strict):
-    """Release only labels that no sticker can have changed, see firewall.decision.masking.
-
-    Attributes:
-        area: Area of the largest square sticker, as a share (0..1) of the region's area.
-        masks: Masks along each side, so there are masks * masks of them.
-        rounds: 1: the label must hold under every mask. 2: it must hold under every pair of masks, which also means
-            that double masking finds this label whatever sticker is added.
-        fill: Grey value of a mask, 0..255.
-    """
-
-    area: float = Field(gt=0, lt=1)
-    masks: int = Field(6, ge=2, le=16)
-    rounds: int = Field(1, ge=1, le=2)
-    fill: int = Field(128, ge=0, le=255)
-
-
 class Calibration(Strict):
     """What the thresholds were set on, and what was measured with them.
 
@@ -281,7 +265,7 @@ class Manifest(Strict):
         correction: Parameters of firewall.decision.correction, None if withheld labels are not corrected.
         patches: Release only labels that no sticker of this size can have changed. None: that isn't asked for.
         masked_classifier: Asked instead of the classifier whether a label holds under masks. A network that was
-            trained with masks keeps more labels. It has the classifier's labels and input size.
+            trained with masks keeps more labels. It has the classifier's labels; its input may have a size of its own.
         finder: Says where in a frame signs are, for '--regions signs'. None: the bundle is of another kind of image.
         calibration: What the thresholds were set on.
         golden: Pictures that a guard judges at its start and now and then. None: there are none.
@@ -326,14 +310,11 @@ class Manifest(Strict):
     @model_validator(mode="after")
     def _masked_classifier_answers_the_same_question(self) -> Manifest:
         masked, own = self.masked_classifier, self.classifier
-        if masked is not None:
-            wanted, there = ((spec.input.width, spec.input.height, spec.labels) for spec in (own, masked))
-            if wanted != there or masked.file == own.file:
-                raise ValueError(
-                    f"the masked classifier {masked.file} needs a file of its own, the classifier's labels and its "
-                    f"input of {wanted[0]}x{wanted[1]} pixels; it has {len(masked.labels)} labels and "
-                    f"{there[0]}x{there[1]} pixels"
-                )
+        if masked is not None and (masked.labels != own.labels or masked.file == own.file):
+            raise ValueError(
+                f"the masked classifier {masked.file} needs a file of its own and the classifier's "
+                f"{len(own.labels)} labels in the same order; it has {len(masked.labels)} labels"
+            )
         return self
 
     @model_validator(mode="after")

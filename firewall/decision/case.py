@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 import numpy as np
 import numpy.typing as npt
 
+from firewall.decision.masking import Kept
 from firewall.decision.policy import Judgement, Policy
 from firewall.detectors import Evidence
 from firewall.errors import EngineError
@@ -28,8 +29,7 @@ class Case:
         scores: Detector -> score so far.
         settled: The scores that the verdict rests on, if more detectors were asked than it needs.
         corrected: The corrected class, None if there is none.
-        certified: Whether no sticker can have changed the label; None if that was not examined.
-        masked: How many masked images were classified for that.
+        kept: Whether the label passes under masks; None if that was not examined.
         failure: Reason and detail that withhold the label, whatever else is known.
     """
 
@@ -40,14 +40,23 @@ class Case:
     scores: dict[str, float] = field(default_factory=dict)
     settled: dict[str, float] | None = None
     corrected: int | None = None
-    certified: bool | None = None
-    masked: int = 0
+    kept: Kept | None = None
     failure: tuple[Reason, str] | None = None
 
     @property
     def known(self) -> dict[str, float]:
         """The scores that the verdict rests on."""
         return self.scores if self.settled is None else self.settled
+
+    @property
+    def passes(self) -> bool | None:
+        """Whether the label passes under masks; None if that isn't known."""
+        return None if self.kept is None else self.kept.holds
+
+    @property
+    def masked(self) -> int:
+        """How many masked images were classified."""
+        return 0 if self.kept is None else self.kept.seen
 
     @property
     def side(self) -> int:

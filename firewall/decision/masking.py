@@ -13,7 +13,7 @@ the same mask. So:
 What is certified: any change of the pixels within one square of `side` pixels of the network's input, parallel to its
 axes, anywhere. So every sticker that fits into such a square is covered, of any shape. Not covered are a longer and
 thinner sticker of the same area, two stickers, and glare or dirt over the whole sign. In the camera's image the square
-is smaller, since resizing spreads a pixel over its neighbours: (side - 2) / input side of the region's width.
+is smaller, since resizing spreads a pixel over its neighbours: see `largest_sticker`.
 """
 
 from __future__ import annotations
@@ -22,14 +22,15 @@ import math
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from itertools import combinations, combinations_with_replacement
+from typing import NamedTuple
 
 import numpy as np
 import numpy.typing as npt
 
-from firewall.bundle import PatchSpec
+from firewall.decision.dial import Dial, named
 from firewall.errors import UsageError
 
-__all__ = ["BATCH", "Classify", "Masks", "masks_for", "starts", "stricter"]
+__all__ = ["BATCH", "Classify", "Kept", "Masks", "largest_sticker", "masks_for", "starts"]
 
 #: Images that are made and classified at a time.
 BATCH = 64
@@ -38,6 +39,7 @@ Pixels = npt.NDArray[np.uint8]
 Labels = npt.NDArray[np.int64]
 #: Logits (N, classes) of images (N, H, W, 3) uint8.
 Classify = Callable[[Pixels], npt.NDArray[np.float32]]
+_PLAIN = Dial()
 
 
 def starts(length: int, side: int, count: int) -> tuple[int, list[int]]:
@@ -55,6 +57,40 @@ def starts(length: int, side: int, count: int) -> tuple[int, list[int]]:
     mask = side + stride - 1
     places = sorted({min(index * stride, length - mask) for index in range(count)})
     return mask, places
+
+
+def largest_sticker(side: int, length: int, region: int) -> int:
+    """The widest box in a region's own pixels that changes no more than one square of the network's input.
+
+    A pixel of the input is made of those within max(1, region / length) pixels of its centre (transforms.resize).
+
+    Args:
+        side: Side of the square in pixels of the input.
+        length: Length of the input along this axis, in pixels.
+        region: Length of the region along this axis, in pixels.
+
+    Returns:
+        Width of the box in pixels; 0 if a single pixel spreads further.
+    """
+    if region == length:
+        return side
+    scale = region / length
+    return max(0, math.floor(side * scale + 1 - 2 * max(1.0, scale) + 1e-9))
+
+
+class Kept(NamedTuple):
+    """Whether a label may be released as far as masks are concerned.
+
+    Attributes:
+        holds: Whether the rule releases it; None if the time was up first.
+        certified: Whether every mask names it surely: so it is what the classifier surely names with one mask over the
+            sticker, whatever and wherever that is. False: released, it was only not objected to.
+        seen: How many images were classified.
+    """
+
+    holds: bool | None
+    certified: bool
+    seen: int
 
 
 @dataclass(frozen=True)
@@ -101,7 +137,7 @@ class Masks:
         Returns:
             (masks,), the class under each mask.
         """
-        return self._labels(image, [(index, index) for index in range(len(self))], classify)
+        return self._labels(image, self._singles(), classify)
 
     def pairs(self, image: Pixels, classify: Classify) -> npt.NDArray[np.int64]:
         """The labels under pairs of masks.
@@ -120,6 +156,18 @@ class Masks:
         labels[columns, rows] = labels[rows, columns]
         return labels
 
+    def logits(self, image: Pixels, classify: Classify) -> npt.NDArray[np.float32]:
+        """What `kept` looks at in one round, so that many rules can be asked of it.
+
+        Args:
+            image: (H, W, 3) uint8.
+            classify: Gives the logits of a batch.
+
+        Returns:
+            (masks, classes), the logits under each mask.
+        """
+        return np.concatenate(list(self._batches(image, self._singles(), classify)))
+
     def kept(
         self,
         image: Pixels,
@@ -127,8 +175,9 @@ class Masks:
         classify: Classify,
         rounds: int,
         expired: Callable[[], bool] = lambda: False,
-    ) -> tuple[bool | None, int]:
-        """Whether a label holds under all masks. Stops at the first batch in which it doesn't.
+        dial: Dial = _PLAIN,
+    ) -> Kept:
+        """Whether a label passes under all masks. Stops at the first batch in which it doesn't.
 
         Pairs of the masks that lower the label's margin most come first, so that a failure is found early.
 
@@ -138,25 +187,33 @@ class Masks:
             classify: Gives the logits of a batch.
             rounds: 1: under every mask. 2: under every pair of masks too.
             expired: Asked after each batch whether the time is up.
+            dial: What a mask has to say of the label.
 
         Returns:
-            Whether the label holds, None if the time was up first; and how many images were classified.
+            Whether the label passes.
+
+        Raises:
+            EngineError: A logit is not finite.
         """
-        wanted = [(index, index) for index in range(len(self))]
+        wanted, sure = self._singles(), True
         seen, margins = 0, list[npt.NDArray[np.float32]]()
         for number in range(rounds):
             if number:
                 wanted = self._hardest_first(np.concatenate(margins))
             for logits in self._batches(image, wanted, classify):
                 seen += len(logits)
-                if (logits.argmax(axis=1) != label).any():
-                    return False, seen
+                if not dial.permits(logits, label).all():
+                    return Kept(False, False, seen)
                 if expired():
-                    return None, seen
+                    return Kept(None, False, seen)
+                sure = sure and bool(dial.sure(named(logits, label)).all())
                 if number == 0 and rounds == 2:
                     others = np.delete(logits, label, axis=1)
                     margins.append(logits[:, label] - others.max(axis=1, initial=-np.inf))
-        return True, seen
+        return Kept(True, sure, seen)
+
+    def _singles(self) -> list[tuple[int, int]]:
+        return [(index, index) for index in range(len(self))]
 
     def _hardest_first(self, margins: npt.NDArray[np.float32]) -> list[tuple[int, int]]:
         """Every pair of masks. margins: those of the label under each single mask, (masks,)."""
@@ -227,18 +284,3 @@ def masks_for(height: int, width: int, area: float, count: int = 6, fill: int = 
     tall, tops = starts(height, side, count)
     wide, lefts = starts(width, side, count)
     return Masks(side, tuple((top, left, tall, wide) for top in tops for left in lefts), fill)
-
-
-def stricter(first: PatchSpec | None, second: PatchSpec | None) -> PatchSpec | None:
-    """What satisfies both of two demands: the larger sticker, and two rounds if either asks for two.
-
-    Args:
-        first: The bundle's demand, None if it has none.
-        second: The operator's demand, None if there is none. Number and grey value of the masks are taken from it.
-
-    Returns:
-        The combined demand, None if there is none.
-    """
-    if first is None or second is None:
-        return first or second
-    return second.model_copy(update={"area": max(first.area, second.area), "rounds": max(first.rounds, second.rounds)})

@@ -126,8 +126,8 @@ class Policy:
             scores: Detector -> score, higher is more suspicious.
             contradicted: Whether another region at the same place has another label.
             late: Whether the deadline has passed.
-            certified: Whether no sticker can have changed the label (firewall.decision.masking); True if that isn't
-                asked for, None if there was no time to find out.
+            certified: Whether the label passes under masks (firewall.decision.masking); True if that isn't asked for,
+                None if there was no time to find out.
             remarks: What detectors said beside their scores. It never releases or withholds, and only names the reason
                 of what is suspicious.
 

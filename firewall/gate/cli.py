@@ -9,6 +9,7 @@ from typing import Annotated
 import typer
 
 from firewall.bundle.cli import AllowUnsigned, TrustedKeys
+from firewall.bundle.patch_options import Patches, PatchRule, Tau, asked_of_patches
 from firewall.errors import UsageError
 
 __all__ = ["gate_command"]
@@ -78,10 +79,9 @@ def gate_command(say: Callable[[str], None]) -> Callable[..., None]:
         withhold_probing: Annotated[
             bool, typer.Option("--withhold-probing", help="Withhold the labels of images that probe.")
         ] = False,
-        patches: Annotated[
-            float | None,
-            typer.Option(metavar="AREA", help="Release only labels that no sticker of this share can have changed."),
-        ] = None,
+        patches: Patches = None,
+        tau: Tau = None,
+        patch_rule: PatchRule = None,
         device: Annotated[str, typer.Option(help="Device of the classifier: cpu, cuda or tensorrt.")] = "cpu",
         sweep_key: Annotated[
             str | None, typer.Option(metavar="FILE|env:NAME", help="Secret that keyed sweeps are drawn by.")
@@ -94,8 +94,7 @@ def gate_command(say: Callable[[str], None]) -> Callable[..., None]:
         from firewall.gate.command import gate as run
         from firewall.gate.gate import GateLimits
 
-        if patches is not None and not 0 < patches < 1:
-            raise UsageError(f"--patches is a share of the image's area between 0 and 1, got {patches:g}")
+        asked = asked_of_patches(patches, tau, patch_rule)
         if withhold_probing and not probing_after:
             raise UsageError("--withhold-probing needs --probing-after above 0")
         run(
@@ -118,7 +117,7 @@ def gate_command(say: Callable[[str], None]) -> Callable[..., None]:
                 client_ca=client_ca,
                 probing_after=probing_after,
                 withhold_probing=withhold_probing,
-                patches=None if patches is None else PatchSpec(area=patches),
+                patches=None if asked is None else PatchSpec.model_validate(asked),
                 device=device,
                 threads=threads,
                 sweep_key=sweep_key,

@@ -180,4 +180,4 @@ class Gate:
             return ImageAnswer(None, "", verdict.reason.value)
         if label != verdict.label or not 0 <= label < len(self.labels):
             return ImageAnswer(None, "", Reason.CONTRADICTORY.value)
-        return ImageAnswer(label, self.labels[label], verdict.reason.value)
+        return ImageAnswer(label, self.labels[label], verdict.reason.value, verdict.certified)

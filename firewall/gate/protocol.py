@@ -27,7 +27,7 @@ __all__ = [
 #: How long the JSON in front of binary data is, in bytes.
 HEADER_LENGTH = "Inference-Header-Content-Length"
 #: What the gate answers: name -> datatype, one element for each image.
-OUTPUTS = {"label": "INT64", "label_name": "BYTES", "decision": "BYTES", "reason": "BYTES"}
+OUTPUTS = {"label": "INT64", "label_name": "BYTES", "decision": "BYTES", "reason": "BYTES", "certified": "BYTES"}
 
 _ID = re.compile(r"[\x20-\x7e]{0,128}")
 _LENGTH = re.compile("[0-9]{1,10}")
@@ -184,6 +184,7 @@ def answer_body(
         "label_name": [each.name for each in images],
         "decision": [each.decision for each in images],
         "reason": [each.reason for each in images],
+        "certified": ["null" if each.certified is None else str(each.certified).lower() for each in images],
     }
     outputs, blobs = [], []
     for name, binary in asked.outputs:

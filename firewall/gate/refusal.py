@@ -49,11 +49,13 @@ class ImageAnswer:
         label: The class, 0-based; None unless released.
         name: Its name; empty unless released.
         reason: Why it was released or withheld, a `firewall.verdict.Reason`.
+        certified: Whether every mask names it, as in a `firewall.verdict.Verdict`; None if withheld or not asked.
     """
 
     label: int | None
     name: str
     reason: str
+    certified: bool | None = None
 
     @property
     def decision(self) -> str:

@@ -79,6 +79,13 @@ class VerdictLine(TypedDict):
     age_ms: Annotated[
         float | None, Field(ge=0, description="milliseconds from capture until the verdict was handed to the outputs")
     ]
+    certified: Annotated[
+        bool | None,
+        Field(
+            description="with stickers guarded against: true if every mask names the label, false if none objected to "
+            "it; null if withheld or not asked"
+        ),
+    ]
     unsigned: NotRequired[
         Annotated[Literal[True], Field(description="only there if nobody who is trusted here vouches for the bundle")]
     ]
@@ -114,7 +121,9 @@ def verdict_schema() -> dict[str, Any]:
         **schema,
         "if": released,
         "then": {"properties": {"label": {"type": "integer"}, "reason": {"pattern": f"^{Reason.BENIGN}(: |$)"}}},
-        "else": {"properties": {"label": {"type": "null"}, "label_name": {"type": "null"}}},
+        "else": {
+            "properties": {"label": {"type": "null"}, "label_name": {"type": "null"}, "certified": {"type": "null"}}
+        },
     }
 
 

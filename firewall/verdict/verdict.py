@@ -37,6 +37,8 @@ class Verdict:
             the verdict line have this key.
         track: Number of the track that the sign is followed by; None if it isn't followed.
         frames_seen: Frames of the track in which the sign was judged so far.
+        certified: Whether every mask names the released label surely (firewall.decision.masking); False if it was only
+            not objected to. None: it isn't released, or nobody asked.
         stamp: When and where the frame was captured, and what judged it; None until the verdict is handed out. Doesn't
             count when verdicts are compared.
         suspicion: How far the scores lie above what is released; above 0 withholds. None if that isn't known.
@@ -61,6 +63,7 @@ class Verdict:
     unsigned: bool = False
     track: int | None = None
     frames_seen: int | None = None
+    certified: bool | None = None
     stamp: Stamp | None = field(default=None, compare=False)
     suspicion: float | None = None
     scores: dict[str, float] = field(default_factory=dict)
@@ -104,6 +107,7 @@ class Verdict:
             "frames_seen": self.frames_seen,
             "bundle": None if bundle is None else {"name": bundle.name, "version": bundle.version, "hash": bundle.hash},
             "age_ms": _finite(stamp.age_ms, 3),
+            "certified": self.certified if self.released else None,
         }
         if self.unsigned:
             line["unsigned"] = True

@@ -18,7 +18,8 @@ from firewall import Firewall, Frame, cli
 from firewall.bundle import Bundle, PatchSpec, load_bundle, write_bundle
 from firewall.bundle.certificate import judges
 from firewall.config import load_settings
-from firewall.decision.masking import BATCH, Masks, masks_for, starts, stricter
+from firewall.decision.dial import stricter
+from firewall.decision.masking import BATCH, Masks, masks_for, starts
 from firewall.decision.policy import Policy
 from firewall.errors import BundleError, ConfigError, EngineError, UsageError
 from firewall.frame import Pixels
@@ -103,7 +104,7 @@ def _example(seed: int, strength: int) -> tuple[Linear, Pixels, int, bool]:
     label = int(classify(image[None]).argmax())
     slope = classify.weights[:, label].reshape(image.shape)
     image = np.clip(image + strength * np.sign(slope), 0, 255).astype(np.uint8)
-    certified, _ = masks_for(12, 12, 4 / 144, 3).kept(image, label, classify, 2)
+    certified = masks_for(12, 12, 4 / 144, 3).kept(image, label, classify, 2).holds
     return classify, image, label, certified is True
 
 
@@ -122,7 +123,7 @@ def test_no_patch_changes_a_certified_label(seed: int, strength: int) -> None:
         found = masks.recovered(patched, classify)
         if certified:
             assert found == label
-        released, _ = masks.kept(patched, target, classify, 1)
+        released = masks.kept(patched, target, classify, 1).holds
         if released and (np.diag(pairs) == label).all():
             assert target == label
 
@@ -160,11 +161,11 @@ def test_every_two_masks_are_looked_at() -> None:
     pairs = list(itertools.combinations(range(4), 2))
     for first, second in pairs:
         lost = masks.covered(image, first, second).tobytes()
-        assert masks.kept(image, 0, _losing(lost, []), 1) == (True, 4)
-        assert masks.kept(image, 0, _losing(lost, []), 2) == (False, 10)
+        assert masks.kept(image, 0, _losing(lost, []), 1) == (True, True, 4)
+        assert masks.kept(image, 0, _losing(lost, []), 2) == (False, False, 10)
 
     many, seen = masks_for(12, 12, 4 / 144, 5), list[bytes]()
-    assert many.kept(image, 0, _losing(b"", seen), 2) == (True, 16 + 120)
+    assert many.kept(image, 0, _losing(b"", seen), 2) == (True, True, 16 + 120)
     assert seen[16:] == [many.covered(image, *pair).tobytes() for pair in itertools.combinations(range(16), 2)]
 
 
@@ -172,7 +173,7 @@ def test_a_classifier_of_one_class_keeps_it() -> None:
     """There is no other label that could come closer."""
     masks = masks_for(12, 12, 4 / 144, 2)
     image = np.zeros((12, 12, 3), np.uint8)
-    assert masks.kept(image, 0, lambda images: np.ones((len(images), 1), np.float32), 2) == (True, 10)
+    assert masks.kept(image, 0, lambda images: np.ones((len(images), 1), np.float32), 2) == (True, True, 10)
 
 
 def test_labels_under_masks_are_whole_numbers_and_classified_once() -> None:
@@ -207,7 +208,7 @@ def test_time_that_runs_out_is_not_a_certificate() -> None:
         np.zeros((12, 12, 3), np.uint8), 0, lambda images: np.ones((len(images), 1), np.float32), 1, lambda: True
     )
 
-    assert found == (True, 1) and late == (None, 1)
+    assert found == (True, True, 1) and late == (None, False, 1)
 
 
 def test_the_masks_that_cost_most_are_looked_at_first_together() -> None:
@@ -221,9 +222,9 @@ def test_the_masks_that_cost_most_are_looked_at_first_together() -> None:
         hidden = np.stack([(images[:, row : row + 11, row : row + 11] == 128).all(axis=(1, 2, 3)) for row in (10, 30)])
         return np.stack([np.ones(len(images)), 0.9 * hidden.sum(axis=0)], axis=1).astype(np.float32)
 
-    assert {box[2] for box in masks.boxes} == {11} and masks.kept(image, 0, classify, 1) == (True, 81)
+    assert {box[2] for box in masks.boxes} == {11} and masks.kept(image, 0, classify, 1) == (True, True, 81)
     assert classify(masks.covered(image, *weak)[None]).argmax() == 1
-    assert masks.kept(image, 0, classify, 2) == (False, 81 + BATCH)
+    assert masks.kept(image, 0, classify, 2) == (False, False, 81 + BATCH)
 
 
 class Masked:
@@ -366,16 +367,15 @@ def test_a_classifier_for_masks_decides_about_masks_alone(guard: Firewall, bare:
 
 
 def test_a_classifier_for_masks_has_to_fit_the_bundle(bare: Bundle, tmp_path: Path) -> None:
-    """Other labels, another input, the protected file itself, a file that isn't listed and another precision than is
-    written in it are refused; the right one is kept through writing and loading."""
+    """Other labels, the protected file itself, a file that isn't listed and another precision than is written in it are
+    refused; the right one is kept through writing and loading."""
     fields = {field: getattr(bare.manifest, field) for field in type(bare.manifest).model_fields}
     del fields["files"]
     own = bare.manifest.classifier
     spec = own.model_copy(update={"file": "other.onnx"})
     files = {**bare.files, "other.onnx": bare.files[own.file]}
-    smaller = own.input.model_copy(update={"width": 32})
 
-    for wrong in ({"labels": own.labels[1:]}, {"input": smaller}, {"file": own.file}):
+    for wrong in ({"labels": own.labels[1:]}, {"file": own.file}):
         with pytest.raises(BundleError, match="masked classifier"):
             write_bundle(tmp_path / "wrong", files, **{**fields, "masked_classifier": spec.model_copy(update=wrong)})
     with pytest.raises(BundleError, match="doesn't list it"):

@@ -49,7 +49,13 @@ def test_a_benign_image_gets_its_label_and_a_plain_one_a_reason(server: HttpServ
     found = infer(server, request_of(benign_sign, id="one"))
     assert found.status == 200 and found.labels[0] >= 0
     assert found.json["id"] == "one" and found.json["model_name"] == MODEL
-    assert [each["name"] for each in found.json["outputs"]] == ["label", "label_name", "decision", "reason"]
+    assert [each["name"] for each in found.json["outputs"]] == [
+        "label",
+        "label_name",
+        "decision",
+        "reason",
+        "certified",
+    ]
     refused = infer(server, request_of(plain(), id="two"))
     assert refused.status == 422
     assert refused.json["code"] == "withheld" and refused.json["id"] == "two"

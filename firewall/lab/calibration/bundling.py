@@ -13,6 +13,7 @@ import numpy as np
 from firewall.bundle import Bundle, ClassifierSpec, Seen, write_bundle
 from firewall.bundle.certificate import CERTIFICATE_FILE
 from firewall.bundle.onnx_bytes import Precision, precision_of
+from firewall.bundle.stickers import STICKERS_FILE
 from firewall.decision.over_time import DRIFT_FILE, TRACKS_FILE
 from firewall.errors import DataError, UsageError
 from firewall.export.precision import prepare, to_float16, to_int8, with_whole_weights
@@ -40,7 +41,7 @@ _SCALES_FROM = 256
 _MASKED = "masked.onnx"
 #: Fields and files of a bundle that no verdict on a picture depends on.
 _SAME_VERDICTS = frozenset({"provenance", "version", "name", "created", "calibration", "versions", "citations"})
-_BESIDE_VERDICTS = frozenset({CERTIFICATE_FILE, DRIFT_FILE, TRACKS_FILE})
+_BESIDE_VERDICTS = frozenset({CERTIFICATE_FILE, DRIFT_FILE, STICKERS_FILE, TRACKS_FILE})
 
 
 def rewritten(bundle: Bundle, out: Path, files: Mapping[str, bytes], **changed: Any) -> Bundle:
@@ -84,10 +85,12 @@ def with_masked(bundle: Bundle, classifier: Path, out: Path) -> Bundle:
 
     Raises:
         DataError: The folder holds no classifier.
-        BundleError: It has other labels or another input size.
+        BundleError: It has other labels.
     """
     _, spec, content = load_card(classifier)
-    return rewritten(bundle, out, {_MASKED: content}, masked_classifier=spec.model_copy(update={"file": _MASKED}))
+    known = {name: file for name, file in bundle.files.items() if name != STICKERS_FILE}  # of the network before
+    changed = spec.model_copy(update={"file": _MASKED})
+    return rewritten(replace(bundle, files=known), out, {_MASKED: content}, masked_classifier=changed)
 
 
 def calibration_tracks(root: Path, split: dict[str, Any]) -> gtsrb.Gtsrb:

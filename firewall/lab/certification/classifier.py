@@ -24,7 +24,7 @@ from firewall.transforms import resize
 
 __all__ = ["Images", "Subject", "certified", "classified", "open_subject"]
 
-#: index, pixels at the input's size, label.
+#: index, pixels, at the input's size if nothing else is said, label.
 Images = Iterator[tuple[int, npt.NDArray[np.uint8], int]]
 
 
@@ -39,6 +39,7 @@ class Subject:
         width: Of its input, in pixels.
         about: For a result's card.
         masked: The classifier that a bundle uses for masked images, if it has one of its own.
+        masked_size: Height and width of its input in pixels; None: those of the classifier.
     """
 
     engine: Engine
@@ -47,11 +48,17 @@ class Subject:
     width: int
     about: dict[str, Any]
     masked: Engine | None = None
+    masked_size: tuple[int, int] | None = None
 
     @property
     def under_masks(self) -> Engine:
         """The engine that classifies masked images."""
         return self.engine if self.masked is None else self.masked
+
+    @property
+    def size_under_masks(self) -> tuple[int, int]:
+        """Height and width of its input in pixels."""
+        return (self.height, self.width) if self.masked_size is None else self.masked_size
 
 
 def certified(
@@ -65,6 +72,7 @@ def certified(
     *,
     threads: int,
     result: Path | None,
+    own_pixels: bool = False,
 ) -> tuple[dict[str, Any], Journal]:
     """Certificates of a classifier on some images of a data set.
 
@@ -78,6 +86,7 @@ def certified(
         data: As of `classified`.
         threads: Of the engine.
         result: File that the result will be written to; rows are kept beside it. None: nothing is kept.
+        own_pixels: As of `classified`.
 
     Returns:
         The result, with what classifier and images are, and the journal, to be closed once the result is written.
@@ -87,7 +96,7 @@ def certified(
         DataError: The classifier or the data set can't be used.
     """
     subject = open_subject(name, threads)
-    about, images = classified(subject, dataset, part, limit, seed, data)
+    about, images = classified(subject, dataset, part, limit, seed, data, own_pixels=own_pixels)
     # Of a larger limit are the same rows: every image's depends on it and on these alone.
     fixed = {key: about[key] for key in ("dataset", "part", "of")}
     journal = Journal(result, {**subject.about, **fixed, **certify.keywords})
@@ -115,15 +124,15 @@ def open_subject(name: str, threads: int = 1) -> Subject:
         spec = bundle.manifest.classifier
         content = bundle.files[spec.file]
     about = {"classifier": name, "classifier_sha256": hashlib.sha256(content).hexdigest()}
-    engine, masked = engine_for(spec, content, threads), None
+    engine, masked, size = engine_for(spec, content, threads), None, None
     if bundle is not None and (own := bundle.manifest.masked_classifier) is not None:
         about["masked_classifier_sha256"] = bundle.manifest.files[own.file].sha256
-        masked = engine_for(own, bundle.files[own.file], threads)
-    return Subject(engine, spec.labels, spec.input.height, spec.input.width, about, masked)
+        masked, size = engine_for(own, bundle.files[own.file], threads), (own.input.height, own.input.width)
+    return Subject(engine, spec.labels, spec.input.height, spec.input.width, about, masked, size)
 
 
 def classified(
-    subject: Subject, dataset: str, part: str, limit: int, seed: int, data: Path | None
+    subject: Subject, dataset: str, part: str, limit: int, seed: int, data: Path | None, *, own_pixels: bool = False
 ) -> tuple[dict[str, Any], Images]:
     """Some images of a data set, at the classifier's input size.
 
@@ -134,6 +143,7 @@ def classified(
         limit: How many images, 1 or more.
         seed: What their choice depends on.
         data: Folder of the data sets; None: the usual places.
+        own_pixels: Images of their own size, not at the input's.
 
     Returns:
         What is known of the images, and the images.
@@ -158,6 +168,7 @@ def classified(
         for index in chosen.tolist():
             pixels = opened.images[index]
             colour = pixels if pixels.shape[2] == 3 else np.repeat(pixels, 3, axis=2)
-            yield index, resize(colour, subject.width, subject.height), int(opened.labels[index])
+            shown = colour if own_pixels else resize(colour, subject.width, subject.height)
+            yield index, shown, int(opened.labels[index])
 
     return about, images()

@@ -41,14 +41,24 @@ class Subject:
     data: Path | None
     json_file: Path | None
 
-    def certify(self, prove: partial[dict[str, Any]], limit: int) -> None:
+    def certify(
+        self,
+        prove: partial[dict[str, Any]],
+        limit: int,
+        *,
+        own_pixels: bool = False,
+        more: dict[str, Any] | None = None,
+    ) -> dict[str, Any]:
         """Write the certificates of so many images; see firewall.lab.certification.classifier.certified."""
         from firewall.lab.certification.classifier import certified
 
         about = (self.dataset, self.part, limit, self.seed, self.data)
-        found, journal = certified(self.bundle, prove, *about, threads=self.threads, result=self.json_file)
+        options: dict[str, Any] = {"threads": self.threads, "result": self.json_file, "own_pixels": own_pixels}
+        found, journal = certified(self.bundle, prove, *about, **options)
+        found["about"] |= more or {}
         write_json(found, self.json_file)
         journal.done()
+        return found
 
 
 def _subject(
@@ -105,16 +115,41 @@ def certify_patch(
     masks: Annotated[
         int, typer.Option(help="Masks along each side; more masks are smaller, hide less and cost more.")
     ] = 6,
+    rounds: Annotated[
+        int, typer.Option(min=1, max=2, help="1: only what one round releases and certifies, over tau; far quicker.")
+    ] = 2,
+    choose: Annotated[
+        float | None,
+        typer.Option(metavar="SHARE", help="Choose the tau of rule 'object' that releases this share; 0.97 is usual."),
+    ] = None,
+    choose_on: Annotated[str, typer.Option(help="Part of the data set that --choose looks at.")] = "kept-out",
+    out: Annotated[
+        Path | None,
+        typer.Option(metavar="DIR", help="Write the bundle with the curve in it; may be the bundle's own folder."),
+    ] = None,
+    demand: Annotated[
+        bool, typer.Option("--demand", help="With --choose and --out: the bundle asks for these masks and tau itself.")
+    ] = False,
 ) -> None:
-    """Prove by double masking which images keep their label under any sticker within a square of that area.
+    """Prove which images keep their label under any sticker within a square of that area, and what masks release.
 
-    Double masking: PatchCleanser (Xiang et al. 2022).
+    Double masking: PatchCleanser (Xiang et al. 2022); the curve over tau is of one round, see docs/certificates.md.
 
     Stop it at any time; with --json the same command goes on from the last image.
     """
     from firewall.lab.certification.patches import certify_patches
+    from firewall.lab.certification.sticker_bundle import check_wanted, chosen_by, with_curve
 
-    subject.certify(partial(certify_patches, area=area, along=masks), limit)
+    check_wanted(subject.bundle, choose, choose_on, subject.part, out, demand=demand)
+    prove = partial(certify_patches, area=area, along=masks, rounds=rounds)
+    tau, looked_at = None, dict[str, Any]()
+    if choose is not None:
+        about = (subject.dataset, choose_on, limit, subject.seed, subject.data)
+        tau, looked_at = chosen_by(subject.bundle, partial(prove, rounds=1), about, choose, subject.threads)
+    found = subject.certify(prove, limit, own_pixels=True, more={} if tau is None else {"chosen": tau})
+    if out is not None:
+        written = with_curve(subject.bundle, found, out, tau, choose, looked_at, demand=demand)
+        typer.echo(f"{out}: {written.manifest.name}, SHA-256 {written.sha256}", err=True)
 
 
 @certify_app.command("smoothing")
