@@ -188,7 +188,7 @@ class _Pages:
         return PlainTextResponse(f"there is no such camera; there are {', '.join(self._monitor.cameras)}", 404)
 
     async def metrics(self, request: Request) -> Response:
-        exposition = await run_in_threadpool(self._monitor.metrics.exposition)  # sensors may take their time
+        exposition = await run_in_threadpool(self._monitor.exposition)  # sensors may take their time
         return Response(exposition, headers={"Content-Type": CONTENT_TYPE_LATEST, "Cache-Control": "no-store"})
 
 

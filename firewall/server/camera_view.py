@@ -11,18 +11,18 @@ from typing import Any
 from firewall.decision.drift import DriftState
 from firewall.server.picture import Picture
 from firewall.server.sightings import Sightings, public_line
+from firewall.server.states import State
 from firewall.sinks.report import FrameReport
 from firewall.verdict import Reason, Verdict
 
-__all__ = ["LOST", "WITHOUT_FRAME", "CameraView", "Watched"]
+__all__ = ["WITHOUT_FRAME", "CameraView", "Watched"]
 
 _LATENCIES = 300  # verdicts that the percentiles are taken over
 _TRACE = 120  # verdicts that the page draws
 _RATE_WINDOW = 3.0  # seconds that frames per second are counted over
 _PINNED = 4  # pictures kept for browsers that know of them and may still ask
-#: Status while no frame is judged, by the reason of the last report: a camera that gives pictures isn't lost.
-WITHOUT_FRAME = {Reason.CAMERA_FAULT: "camera fault", Reason.STALE: "stale"}
-LOST = "source lost"
+#: State while no frame is judged, by the reason of the last report: a camera that gives pictures isn't lost.
+WITHOUT_FRAME = {Reason.CAMERA_FAULT: State.CAMERA_FAULT, Reason.STALE: State.STALE}
 
 
 @dataclass(frozen=True)
@@ -60,7 +60,7 @@ class CameraView:
         self._pinned: deque[Picture] = deque(maxlen=_PINNED)
         self._verdicts: Sequence[Verdict] = ()
         self._captured_at: float | None = None
-        self._lost: tuple[str, str, float] | None = None  # status, detail and time of a report without a frame
+        self._lost: tuple[State, str, float] | None = None  # state, detail and time of a report without a frame
         self._released, self._withheld = Sightings(), Sightings()
         self._reasons: Counter[Reason] = Counter()
         self._frames = self._released_total = self._dropped = self._restarts = 0
@@ -81,8 +81,8 @@ class CameraView:
         self._dropped, self._restarts = report.dropped, report.restarts
         if report.frame is None:
             told = next((verdict for verdict in report.verdicts if verdict.detail), None)
-            word = LOST if told is None else WITHOUT_FRAME.get(told.reason, LOST)
-            self._lost = (word, "" if told is None else told.detail, now)
+            state = State.LOST if told is None else WITHOUT_FRAME.get(told.reason, State.LOST)
+            self._lost = (state, "" if told is None else told.detail, now)
         else:
             self._lost = None
             self._frames += 1
@@ -114,20 +114,18 @@ class CameraView:
         """Frames come, as far as they have to: for a live source, the newest is fresh."""
         return not self.ended and not self._is_stale()
 
-    def status(self, detail: str) -> tuple[str, str]:
-        """(word, line for people) of this camera in a service that is ready; `detail` is of the service."""
-        if self.ended:
-            return "ended", "its source has ended"
+    def seen(self, detail: str) -> tuple[State, str]:
+        """(state, line for people) of this camera in a service that is ready; `detail` is of the service."""
         if self._lost is not None:
-            word, told, at = self._lost
+            state, told, at = self._lost
             silent = self.watched.live and self._clock() - at > self._stale_after
             # What a camera's pictures were like is no news once it gives none.
-            return (LOST, self._silence()) if silent and word != LOST else (word, told)
+            return (State.LOST, self._silence()) if silent and state is not State.LOST else (state, told)
         if self._captured_at is None:
-            return "starting", "waiting for the first frame"
+            return State.STARTING, "waiting for the first frame"
         if self._is_stale():
-            return LOST, self._silence()
-        return "guarding", detail
+            return State.LOST, self._silence()
+        return State.GUARDING, detail
 
     def _silence(self) -> str:
         return f"no frame for more than {self._stale_after:g} s"

@@ -16,14 +16,14 @@ from firewall.device.notify import Notifier
 from firewall.engines import check_device, open_engine
 from firewall.regions import RegionFinder, build
 from firewall.screening import Firewall
-from firewall.server import HostNames, HttpServer, Monitor, create_app, parse_address
+from firewall.server import Change, HostNames, HttpServer, Monitor, create_app, parse_address
 from firewall.service.camera import Camera
 from firewall.service.golden import SelfTest
 from firewall.service.guarded import DEADLINE_MS, Guarded
 from firewall.service.loop import Alone, Loop
 from firewall.service.signals import reopen_on_hangup, stop_on_signals
 from firewall.service.together import Together
-from firewall.sinks import Sink, open_outputs
+from firewall.sinks import Event, Sink, open_outputs
 from firewall.sources import Capture, longest_silence
 from firewall.sweep.keyed import sweep_notice
 
@@ -74,7 +74,13 @@ def serve(settings: Settings, say: Callable[[str], None]) -> None:
         closing.callback(outputs.close)  # unless the service comes to do it
         stack.enter_context(reopen_on_hangup(outputs))
         sinks: list[Sink] = [outputs]
-        monitor = Monitor(bundle=settings.bundle, cameras=[camera.watched for camera in cameras])
+
+        def changed(change: Change) -> None:
+            say(change.line() if len(cameras) == 1 else f"camera {change.camera}: {change.line()}")
+            states = {"state": change.state.value, "before": change.before.value}
+            outputs.event(Event.of("state", camera=change.camera, **states, cause=change.cause))
+
+        monitor = Monitor(bundle=settings.bundle, cameras=[camera.watched for camera in cameras], told=changed)
         monitor.set_outputs(outputs.health)
         watched = cameras[0].spec.name if len(cameras) == 1 else f"{len(cameras)} cameras"
         notifier = stack.enter_context(Notifier.from_environment(watched, longest_silence(settings.capture)))
@@ -209,7 +215,15 @@ def _service(
     if len(cameras) == 1:
         capture = stack.enter_context(Capture(cameras[0].spec, settings.capture))
         only = camera(cameras[0], capture)
-        return Alone(guard, only, sinks, max_frames=settings.max_frames, heartbeat=beat, self_test=self_test)
+        return Alone(
+            guard,
+            only,
+            sinks,
+            max_frames=settings.max_frames,
+            heartbeat=beat,
+            self_test=self_test,
+            ending=monitor.close,
+        )
     return Together(
         guard,
         [camera(one, Capture(one.spec, settings.capture, patient=True)) for one in cameras],
@@ -217,6 +231,7 @@ def _service(
         max_frames=settings.max_frames,
         heartbeat=beat,
         self_test=self_test,
+        ending=monitor.close,
         say=say,
         ended=monitor.ended,
     )

@@ -15,7 +15,6 @@ import fcntl
 import hashlib
 import os
 import re
-import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -24,8 +23,8 @@ from firewall.bundle.signature import sign
 from firewall.errors import FirewallError
 from firewall.host.file_writing import replace_file
 from firewall.host.output import json_text
+from firewall.sinks.event import Event, now
 from firewall.sinks.report import FrameReport, Output
-from firewall.verdict import Stamp
 
 if TYPE_CHECKING:
     from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
@@ -78,15 +77,11 @@ class AuditLog(Output):
 
     def report(self, report: FrameReport) -> None:
         """Write the report's verdicts."""
-        try:
-            self._write(
-                *({"event": "verdict", "verdict": each.line(operator=self._operator)} for each in report.verdicts)
-            )
-            if self._bytes >= self._size:
-                self._end("full")
-                self._begin()
-        except OSError as error:
-            raise self._refused(error) from error
+        self._take(*({"event": "verdict", "verdict": each.line(operator=self._operator)} for each in report.verdicts))
+
+    def event(self, event: Event) -> None:
+        """Write what happened to the guard."""
+        self._take(event.record())
 
     def close(self) -> None:
         """End the newest file."""
@@ -98,6 +93,15 @@ class AuditLog(Output):
         finally:
             self._release()
 
+    def _take(self, *records: dict[str, Any]) -> None:
+        try:
+            self._write(*records)
+            if self._bytes >= self._size:
+                self._end("full")
+                self._begin()
+        except OSError as error:
+            raise self._refused(error) from error
+
     def _begin(self) -> None:
         there = audit_files(self._folder)
         last = max(there, default=0)
@@ -108,7 +112,7 @@ class AuditLog(Output):
         self._file = os.open(self._path, flags, 0o600)
         self._previous, self._number, self._bytes = previous, 0, 0
         try:
-            self._write({"event": "start", "schema": "firewall.audit/1", "version": __version__, **_now()})
+            self._write({"event": "start", "schema": "firewall.audit/1", "version": __version__, **now()})
         except OSError:  # a full disk: no trail of empty files, for which older ones would have to go
             self._path.unlink()
             os.close(self._file)
@@ -132,7 +136,7 @@ class AuditLog(Output):
     def _end(self, why: str) -> None:
         file = self._file
         try:
-            self._write({"event": "stop", "why": why, **_now()})
+            self._write({"event": "stop", "why": why, **now()})
             os.fsync(file)
         finally:
             self._file = -1
@@ -163,7 +167,3 @@ def seal(record: dict[str, Any]) -> tuple[bytes, str]:
     text = json_text(record, compact=True).encode()
     digest = hashlib.sha256(text).hexdigest()
     return text[:-1] + f',"hash":"{digest}"}}'.encode(), digest
-
-
-def _now() -> dict[str, Any]:
-    return {"time": Stamp(time_us=time.time_ns() // 1000).time, "monotonic_ns": time.monotonic_ns()}

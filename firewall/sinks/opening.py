@@ -141,7 +141,7 @@ def _audit(text: str, operator: bool, lossless: bool, say: Callable[[str], None]
     file, passphrase = options.text("key", ""), options.text("passphrase_file", "")
     key = read_private(Path(file), read_passphrase(Path(passphrase) if passphrase else None)) if file else None
     log = partial(AuditLog, folder, operator=operator, size=size, keep=keep, key=key)
-    return Outlet(f"audit:{folder}", log, lossless=lossless, say=say)
+    return Outlet(f"audit:{folder}", log, events=True, lossless=lossless, say=say)
 
 
 def _quarantine(text: str, operator: bool, lossless: bool, say: Callable[[str], None]) -> Outlet:

@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from typing import Protocol
 
 from firewall.frame import Frame
+from firewall.sinks.event import Event
 from firewall.verdict import Verdict
 
 __all__ = ["FrameReport", "Output", "Sink"]
@@ -64,6 +65,9 @@ class Output(ABC):
     @abstractmethod
     def close(self) -> None:
         """Flush and release; called once, also after a failure."""
+
+    def event(self, event: Event) -> None:  # noqa: B027 - most outputs tell of verdicts alone
+        """Take what happened to the guard itself."""
 
     def tick(self) -> None:  # noqa: B027 - most outputs have nothing to do
         """What has to be done now and then."""
