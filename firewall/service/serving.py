@@ -21,9 +21,10 @@ from firewall.service.camera import Camera
 from firewall.service.golden import SelfTest
 from firewall.service.guarded import DEADLINE_MS, Guarded
 from firewall.service.loop import Alone, Loop
+from firewall.service.records import about, bundle_checks, golden_check, network_checks, told_if_refused
 from firewall.service.signals import reopen_on_hangup, stop_on_signals
 from firewall.service.together import Together
-from firewall.sinks import Event, Sink, open_outputs
+from firewall.sinks import Event, Outlets, Sink, open_outputs
 from firewall.sources import Capture, longest_silence
 from firewall.sweep.keyed import sweep_notice
 
@@ -46,32 +47,36 @@ def serve(settings: Settings, say: Callable[[str], None]) -> None:
         FirewallError: If a setting, the device, the bundle, the port or the source can't be used; of several sources,
             if none can.
     """
-    cameras = Guarded.of(settings)
-    live = any(camera.spec.live for camera in cameras)
-    address = None if settings.http == "off" else parse_address(settings.http)
-    HostNames(settings.http, settings.http_names)  # refused before anything is opened
-    sweep_key = None if settings.sweep_key is None else read_sweep_key(settings.sweep_key)
-    # Before anything is opened: if the device or the bundle is refused, nothing is served.
-    check_device(settings.device)
-    trust = Trust.configured(settings.trust, settings.allow_unsigned, settings.trust_state, vouched=True)
-    loaded = load_bundle(settings.bundle, trust=trust)
-    finders = {  # those that look in the same way share one
-        regions: build(
-            regions, settings.region_detector, device=settings.device, threads=settings.threads, bundle=loaded
-        )
-        for regions in dict.fromkeys(camera.regions for camera in cameras)
-    }
-    with ExitStack() as stack:
+    with told_if_refused(settings):
+        cameras = Guarded.of(settings)
+        address = None if settings.http == "off" else parse_address(settings.http)
+        HostNames(settings.http, settings.http_names)  # refused before anything is opened
+        sweep_key = None if settings.sweep_key is None else read_sweep_key(settings.sweep_key)
+        # Before anything is opened: if the device or the bundle is refused, nothing is served.
+        check_device(settings.device)
+        trust = Trust.configured(settings.trust, settings.allow_unsigned, settings.trust_state, vouched=True)
+        loaded = load_bundle(settings.bundle, trust=trust)
+        finders = {  # those that look in the same way share one
+            regions: build(
+                regions, settings.region_detector, device=settings.device, threads=settings.threads, bundle=loaded
+            )
+            for regions in dict.fromkeys(camera.regions for camera in cameras)
+        }
         outputs = open_outputs(
             settings.output,
             camera=cameras[0].name,
             others=[camera.name for camera in cameras[1:]],
             operator=settings.operator,
-            lossless=not live,
+            lossless=not any(camera.spec.live for camera in cameras),
+            about=about(settings, loaded),
             say=say,
         )
+    with ExitStack() as stack:
         closing = stack.enter_context(ExitStack())
         closing.callback(outputs.close)  # unless the service comes to do it
+        stack.enter_context(told_if_refused(settings, outputs))
+        for check in bundle_checks(loaded):
+            outputs.event(check)
         stack.enter_context(reopen_on_hangup(outputs))
         sinks: list[Sink] = [outputs]
 
@@ -94,7 +99,10 @@ def serve(settings: Settings, say: Callable[[str], None]) -> None:
         engine = open_engine(loaded, device=settings.device, threads=settings.threads)
         guard = Firewall(loaded, engine, patches=settings.patches, threads=settings.threads, sweep_key=sweep_key)
         monitor.set_bundle(loaded.manifest.name, unsigned=loaded.unsigned)
-        monitor.set_networks(_networks(guard, finders.values()))
+        networks = _networks(guard, finders.values())
+        monitor.set_networks(networks)
+        for check in network_checks(guard.engine, networks):
+            outputs.event(check)
         with_what = f"with bundle {guard.bundle.manifest.name} {guard.bundle.sha256[:12]} on {guard.engine.provider}"
         if len(cameras) == 1:
             say(f"guarding {cameras[0].spec.name} {with_what}, {cameras[0].line(_looking(finders, cameras[0]))}")
@@ -106,7 +114,7 @@ def serve(settings: Settings, say: Callable[[str], None]) -> None:
             say(loaded.unsigned_notice)
         if notice := sweep_notice(guard.keyed, named=sweep_key is not None):
             say(notice)
-        self_test = _self_test(settings, cameras, guard, finders, monitor, say)
+        self_test = _self_test(settings, cameras, guard, finders, outputs, monitor, say)
         service = _service(settings, cameras, guard, finders, sinks, monitor, notifier, say, stack, self_test)
         with stop_on_signals(service):
             if self_test is None or not self_test.fault:
@@ -141,6 +149,7 @@ def _self_test(
     cameras: tuple[Guarded, ...],
     guard: Firewall,
     finders: dict[str, RegionFinder],
+    outputs: Outlets,
     monitor: Monitor,
     say: Callable[[str], None],
 ) -> SelfTest | None:
@@ -149,8 +158,11 @@ def _self_test(
         return None
 
     def show(state: GoldenState) -> None:
-        before = "" if monitor.golden is None else monitor.golden.fault
+        last = monitor.golden or GoldenState(0)
+        before = last.fault
         monitor.set_golden(state)
+        if state.rounds > last.rounds or state.fault != before:
+            outputs.event(golden_check(state))
         if state.fault or state.rounds > 1:  # before that it is said when all is ready
             monitor.set_ready(not state.fault, f"self-test failed: {state.fault}" if state.fault else "guarding")
         if state.fault != before:

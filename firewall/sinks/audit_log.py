@@ -15,6 +15,7 @@ import fcntl
 import hashlib
 import os
 import re
+from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -48,6 +49,7 @@ class AuditLog(Output):
         size: Bytes after which the next file begins.
         keep: How many files are kept; the oldest are deleted.
         key: What files are signed with when they end. None: they are only chained.
+        about: What the first record of each file says besides: what is in use, ready for JSON.
 
     Raises:
         FirewallError: If the folder can't be written, or another guard writes there.
@@ -61,7 +63,9 @@ class AuditLog(Output):
         size: int = 16 << 20,
         keep: int = 100,
         key: Ed25519PrivateKey | None = None,
+        about: Mapping[str, Any] | None = None,
     ) -> None:
+        self._about = dict(about or {})
         self._folder, self._operator, self._size, self._keep, self._key = folder, operator, size, keep, key
         self._lock = self._file = -1
         try:
@@ -112,7 +116,9 @@ class AuditLog(Output):
         self._file = os.open(self._path, flags, 0o600)
         self._previous, self._number, self._bytes = previous, 0, 0
         try:
-            self._write({"event": "start", "schema": "firewall.audit/1", "version": __version__, **now()})
+            self._write(
+                {"event": "start", "schema": "firewall.audit/1", "version": __version__, **self._about, **now()}
+            )
         except OSError:  # a full disk: no trail of empty files, for which older ones would have to go
             self._path.unlink()
             os.close(self._file)

@@ -310,10 +310,12 @@ class Outlets:
         Raises:
             FirewallError: If one of them has failed and not recovered, unless `report` has said so.
         """
-        for outlet in self.outlets:
-            outlet.end()
-        for outlet in self.outlets:
-            outlet.close()
+        for some in (True, False):  # what lies aside first: the others have to tell of what it keeps at its end
+            those = [outlet for outlet in self.outlets if outlet.aside is some]
+            for outlet in those:
+                outlet.end()
+            for outlet in those:
+                outlet.close()
         failed = [outlet.failed for outlet in self.outlets if outlet.failed]
         if failed and not self._told:
             raise FirewallError(failed[0])
