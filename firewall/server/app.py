@@ -161,6 +161,8 @@ class _Pages:
         answer = self._health(camera)
         if monitor.unsigned:
             answer["unsigned"] = True
+        if warning := monitor.warning:
+            answer["warning"] = warning
         if (golden := monitor.golden) is not None:
             answer["golden"] = asdict(golden)
         if camera is None and len(monitor.cameras) > 1:

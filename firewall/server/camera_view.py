@@ -60,6 +60,7 @@ class CameraView:
         self._pinned: deque[Picture] = deque(maxlen=_PINNED)
         self._verdicts: Sequence[Verdict] = ()
         self._captured_at: float | None = None
+        self._returning = ""
         self._lost: tuple[State, str, float] | None = None  # state, detail and time of a report without a frame
         self._released, self._withheld = Sightings(), Sightings()
         self._reasons: Counter[Reason] = Counter()
@@ -79,6 +80,7 @@ class CameraView:
             wall: Unix time in seconds.
         """
         self._dropped, self._restarts = report.dropped, report.restarts
+        self._returning = report.returning
         if report.frame is None:
             told = next((verdict for verdict in report.verdicts if verdict.detail), None)
             state = State.LOST if told is None else WITHOUT_FRAME.get(told.reason, State.LOST)
@@ -111,8 +113,8 @@ class CameraView:
 
     @property
     def fresh(self) -> bool:
-        """Frames come, as far as they have to: for a live source, the newest is fresh."""
-        return not self.ended and not self._is_stale()
+        """Frames come, as far as they have to (of a live source the newest is fresh), and are trusted."""
+        return not self.ended and not self._returning and not self._is_stale()
 
     def seen(self, detail: str) -> tuple[State, str]:
         """(state, line for people) of this camera in a service that is ready; `detail` is of the service."""
@@ -125,6 +127,8 @@ class CameraView:
             return State.STARTING, "waiting for the first frame"
         if self._is_stale():
             return State.LOST, self._silence()
+        if self._returning:
+            return State.RETURNING, self._returning
         return State.GUARDING, detail
 
     def _silence(self) -> str:

@@ -7,6 +7,7 @@ const WORD = {
   "camera fault": "▲ camera fault",
   "stale": "▲ old picture",
   "source lost": "▲ source lost",
+  "returning": "▲ coming back",
   "ended": "■ ended",
   "not ready": "▲ not ready",
   "stopped": "■ stopped",

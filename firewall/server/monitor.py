@@ -20,7 +20,7 @@ from firewall.sinks.report import FrameReport
 __all__ = ["Monitor"]
 
 #: Of several cameras the worst state is that of all.
-_WORST_FIRST = (State.LOST, State.CAMERA_FAULT, State.STALE, State.STARTING, State.NOT_READY)
+_WORST_FIRST = (State.LOST, State.CAMERA_FAULT, State.STALE, State.RETURNING, State.STARTING, State.NOT_READY)
 
 
 class Monitor:
@@ -68,6 +68,7 @@ class Monitor:
         self._golden: GoldenState | None = None
         self._outputs: Callable[[], list[OutputHealth]] = list
         self._networks: dict[str, str] = {}
+        self._warning = ""
 
     @property
     def cameras(self) -> tuple[str, ...]:
@@ -141,6 +142,17 @@ class Monitor:
         with self._lock:
             self._networks = dict(networks)
 
+    def set_warning(self, text: str) -> None:
+        """What whoever asks for health should know, one line; it changes nothing else."""
+        with self._lock:
+            self._warning = text
+
+    @property
+    def warning(self) -> str:
+        """What `set_warning` was told; empty if nothing."""
+        with self._lock:
+            return self._warning
+
     @property
     def networks(self) -> dict[str, str]:
         """What runs each network; empty before they are loaded."""
@@ -198,8 +210,8 @@ class Monitor:
 
     @property
     def ready(self) -> bool:
-        """Frames are judged: the service said so and, for a live source, the newest frame is fresh. Of several cameras
-        all have to be so whose source has not ended."""
+        """Frames are judged and trusted: the service said so and, for a live source, the newest frame is fresh. Of
+        several cameras all have to be so whose source has not ended."""
         return self.ready_of(None)
 
     def ready_of(self, camera: str | None) -> bool:

@@ -35,6 +35,7 @@
     "camera fault": ["▲", "Camera fault"],
     "stale": ["▲", "Old picture"],
     "source lost": ["▲", "Source lost"],
+    "returning": ["▲", "Coming back"],
     "not ready": ["▲", "Not ready"],
     "ended": ["■", "Source ended"],
     "stopped": ["■", "Stopped"],
@@ -205,7 +206,7 @@
       showBanner("stale", "The camera shows an old picture.", `${because}Nothing is released until new ones arrive.`);
     } else if (status === "source lost") {
       showBanner("source", "The source is lost.", `${because}Nothing is released until frames arrive again.`);
-    } else if (status === "not ready") {
+    } else if (status === "not ready" || status === "returning") {
       showBanner("not-ready", "The firewall is not ready.", `${because}Nothing is released.`);
     } else if (status === "stopped") {
       showBanner("stopped", "The firewall has stopped.", "Nothing is released.");

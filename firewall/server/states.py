@@ -22,6 +22,7 @@ class State(str, Enum):
     CAMERA_FAULT = "camera fault"
     STALE = "stale"
     LOST = "source lost"
+    RETURNING = "returning"
     NOT_READY = "not ready"
     ENDED = "ended"
     STOPPED = "stopped"
@@ -32,15 +33,18 @@ class State(str, Enum):
 
 _BROKEN = frozenset({State.CAMERA_FAULT, State.STALE, State.LOST, State.NOT_READY})
 _OVER = frozenset({State.ENDED, State.STOPPED})
+#: What may follow where nothing was released: frames are judged, or they have come back and are not trusted yet.
+_MENDED = frozenset({State.GUARDING, State.RETURNING}) | _BROKEN | _OVER
 #: State -> those that may follow it.
 ALLOWED: Mapping[State, frozenset[State]] = {
     State.STARTING: frozenset({State.GUARDING}) | _BROKEN | _OVER,
     State.GUARDING: _BROKEN | _OVER,
-    State.CAMERA_FAULT: (frozenset({State.GUARDING}) | _BROKEN | _OVER) - {State.CAMERA_FAULT},
-    State.STALE: (frozenset({State.GUARDING}) | _BROKEN | _OVER) - {State.STALE},
-    State.LOST: (frozenset({State.GUARDING}) | _BROKEN | _OVER) - {State.LOST},
+    State.CAMERA_FAULT: _MENDED - {State.CAMERA_FAULT},
+    State.STALE: _MENDED - {State.STALE},
+    State.LOST: _MENDED - {State.LOST},
+    State.RETURNING: _MENDED - {State.RETURNING},
     # Back to `starting` if what was wrong is over before the first frame has come.
-    State.NOT_READY: (frozenset({State.STARTING, State.GUARDING}) | _BROKEN | _OVER) - {State.NOT_READY},
+    State.NOT_READY: (_MENDED | {State.STARTING}) - {State.NOT_READY},
     State.ENDED: frozenset({State.STOPPED}),
     State.STOPPED: frozenset(),
 }

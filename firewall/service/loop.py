@@ -165,7 +165,7 @@ class Alone(Loop):
         elif isinstance(taken, Failure):
             self._tell(self.camera.failed(taken))
         if self.self_test is not None:
-            self.self_test.between()
+            self.self_test.between(idle=self.camera.returning)
         return not isinstance(taken, End)
 
     def _take(self, frame: Frame) -> None:

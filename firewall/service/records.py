@@ -17,7 +17,7 @@ from firewall.sinks.options import shown
 from firewall.sinks.refusal import leave_refusal
 from firewall.sources import without_credentials
 
-__all__ = ["about", "bundle_checks", "golden_check", "network_checks", "told_if_refused"]
+__all__ = ["about", "bundle_checks", "golden_check", "network_checks", "time_check", "told_if_refused"]
 
 _STANDINGS = {
     "package": "it came with the package",
@@ -89,8 +89,25 @@ def golden_check(state: GoldenState) -> Event:
     return Event.of("integrity", what="golden frames", ok=not state.fault, detail=detail, rounds=state.rounds)
 
 
-def _check(what: str, detail: str, **more: Any) -> Event:
-    return Event.of("integrity", what=what, ok=True, detail=detail, **more)
+def time_check(state: GoldenState, deadline_ms: float | None) -> Event | None:
+    """Whether verdicts can come in time, by the golden frames; None if there is no deadline, or nothing was measured.
+
+    It is a lower bound: a live frame is also decoded and waited for, and others are judged beside it.
+
+    Args:
+        state: After the first round.
+        deadline_ms: The shortest that a camera has, in milliseconds after capture.
+    """
+    if deadline_ms is None or not state.rounds:
+        return None
+    took = f"a golden frame takes {state.median_ms:g} ms (median; the slowest {state.slowest_ms:g} ms)"
+    ok = state.median_ms <= deadline_ms
+    than = f"the deadline is {deadline_ms:g} ms after capture"
+    return _check("time per verdict", f"{took}, {than}" + ("" if ok else ": most labels will be late"), ok=ok)
+
+
+def _check(what: str, detail: str, *, ok: bool = True, **more: Any) -> Event:
+    return Event.of("integrity", what=what, ok=ok, detail=detail, **more)
 
 
 @contextmanager

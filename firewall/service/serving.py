@@ -21,8 +21,8 @@ from firewall.service.camera import Camera
 from firewall.service.golden import SelfTest
 from firewall.service.guarded import DEADLINE_MS, Guarded
 from firewall.service.loop import Alone, Loop
-from firewall.service.records import about, bundle_checks, golden_check, network_checks, told_if_refused
-from firewall.service.signals import reopen_on_hangup, stop_on_signals
+from firewall.service.records import about, bundle_checks, golden_check, network_checks, time_check, told_if_refused
+from firewall.service.signals import reopen_on_hangup, self_test_on_signal, stop_on_signals
 from firewall.service.together import Together
 from firewall.sinks import Event, Outlets, Sink, open_outputs
 from firewall.sources import Capture, longest_silence
@@ -116,7 +116,7 @@ def serve(settings: Settings, say: Callable[[str], None]) -> None:
             say(notice)
         self_test = _self_test(settings, cameras, guard, finders, outputs, monitor, say)
         service = _service(settings, cameras, guard, finders, sinks, monitor, notifier, say, stack, self_test)
-        with stop_on_signals(service):
+        with stop_on_signals(service), self_test_on_signal(self_test):
             if self_test is None or not self_test.fault:
                 monitor.set_ready(True, "guarding")
             closing.pop_all()
@@ -168,6 +168,10 @@ def _self_test(
         if state.fault != before:
             told = f"failed, everything is withheld: {state.fault}" if state.fault else "passes again"
             say(f"self-test {told}")
+        elif test.answering and state.rounds > last.rounds:
+            say(
+                f"self-test as asked for: {state.fault or f'{state.frames} golden frames are judged as they should be'}"
+            )
 
     test = SelfTest(
         guard,
@@ -178,6 +182,12 @@ def _self_test(
         told=show,
     )
     test.start()
+    deadlines = [camera.deadline_ms for camera in cameras if camera.deadline_ms is not None]
+    if (check := time_check(test.state, min(deadlines, default=None))) is not None:
+        outputs.event(check)
+        if not check.told["ok"]:
+            monitor.set_warning(check.told["detail"])
+            say(f"warning: {check.told['detail']}")
     return test
 
 

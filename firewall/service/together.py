@@ -116,7 +116,7 @@ class Together(Loop):
         if not self._going:
             return False
         if self.self_test is not None:
-            self.self_test.between()
+            self.self_test.between(idle=all(feed.camera.returning for feed in self._going))
         ready = [feed for feed in self._going if feed.waiting is not None]
         if not ready:
             self._arrived.wait(_LONGEST_WAIT)

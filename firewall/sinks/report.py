@@ -24,6 +24,7 @@ class FrameReport:
         stages: Seconds spent in each stage of screening this frame.
         dropped: Frames of this live source since the start that nobody looked at.
         restarts: Capture processes of this source since the start that had to be started again.
+        returning: Why nothing is released though frames come again after a loss, one line; empty: that isn't so.
     """
 
     frame: Frame | None
@@ -31,6 +32,7 @@ class FrameReport:
     stages: Mapping[str, float] = field(default_factory=dict)
     dropped: int = 0
     restarts: int = 0
+    returning: str = ""
 
     @property
     def camera(self) -> str | None:
