@@ -49,9 +49,19 @@ class CameraView:
         watched: The camera.
         stale_after: Seconds without a frame after which a live source counts as lost.
         clock: Gives seconds.
+        overload: See Monitor.
     """
 
-    def __init__(self, watched: Watched, stale_after: float, clock: Callable[[], float]) -> None:
+    def __init__(
+        self,
+        watched: Watched,
+        stale_after: float,
+        clock: Callable[[], float],
+        overload: tuple[int, int] | None = None,
+    ) -> None:
+        self._most_late, frames = overload or (0, 0)
+        self._late: deque[bool] = deque(maxlen=frames)  # of the last frames: whether a verdict came too late
+        self._overloaded = False
         self.watched, self._stale_after, self._clock = watched, stale_after, clock
         self.drift: DriftState | None = None
         #: The source has no more frames.
@@ -81,6 +91,7 @@ class CameraView:
         """
         self._dropped, self._restarts = report.dropped, report.restarts
         self._returning = report.returning
+        self._count_late(report)
         if report.frame is None:
             told = next((verdict for verdict in report.verdicts if verdict.detail), None)
             state = State.LOST if told is None else WITHOUT_FRAME.get(told.reason, State.LOST)
@@ -101,6 +112,17 @@ class CameraView:
             if report.frame is not None and math.isfinite(verdict.latency_ms):
                 self._latencies.append(verdict.latency_ms)
                 self._trace.append((round(verdict.latency_ms, 2), int(verdict.released)))
+
+    def _count_late(self, report: FrameReport) -> None:
+        """What was late before a loss, or while all is withheld anyway, says nothing of what comes after."""
+        reasons = {verdict.reason for verdict in report.verdicts}
+        if report.frame is None or report.returning or Reason.SELF_TEST in reasons or self._is_stale():
+            self._late.clear()
+            self._overloaded = False
+        if report.frame is not None and self._most_late:
+            self._late.append(Reason.LATE in reasons)
+            late = sum(self._late)
+            self._overloaded = late > self._most_late // 2 if self._overloaded else late >= self._most_late
 
     def picture(self, sequence: int | None) -> Picture | None:
         """The picture of that frame if a reader may still ask for it, else the newest; None before the first."""
@@ -129,6 +151,8 @@ class CameraView:
             return State.LOST, self._silence()
         if self._returning:
             return State.RETURNING, self._returning
+        if self._overloaded:
+            return State.OVERLOADED, f"{sum(self._late)} of {len(self._late)} frames were judged too late"
         return State.GUARDING, detail
 
     def _silence(self) -> str:

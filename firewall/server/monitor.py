@@ -20,7 +20,15 @@ from firewall.sinks.report import FrameReport
 __all__ = ["Monitor"]
 
 #: Of several cameras the worst state is that of all.
-_WORST_FIRST = (State.LOST, State.CAMERA_FAULT, State.STALE, State.RETURNING, State.STARTING, State.NOT_READY)
+_WORST_FIRST = (
+    State.LOST,
+    State.CAMERA_FAULT,
+    State.STALE,
+    State.RETURNING,
+    State.STARTING,
+    State.NOT_READY,
+    State.OVERLOADED,
+)
 
 
 class Monitor:
@@ -33,6 +41,8 @@ class Monitor:
         deadline_ms: The deadline in milliseconds, shown beside the latencies.
         cameras: In place of source, live and deadline_ms: all cameras. Of two or more the metrics bear the name.
         stale_after: Seconds without a frame after which a live source counts as lost.
+        overload: (late, frames): so many of the last so many frames late, and a camera's guard is overloaded; half as
+            many, and it is no longer. None: it never is.
         hung_after: Seconds without a sign of life after which the loop counts as dead, from the first `beat` on.
         told: Called with each change of a camera's state, in their order. A change is noticed with every report and
             beat, and by whoever asks.
@@ -48,12 +58,13 @@ class Monitor:
         deadline_ms: float | None = None,
         cameras: Sequence[Watched] = (),
         stale_after: float = 3.0,
+        overload: tuple[int, int] | None = None,
         hung_after: float = 10.0,
         told: Callable[[Change], None] = lambda _: None,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         watched = cameras or (Watched("camera", source, live, deadline_ms),)
-        self._views = {each.name: CameraView(each, stale_after, clock) for each in watched}
+        self._views = {each.name: CameraView(each, stale_after, clock, overload) for each in watched}
         self._courses = {each.name: Course(each.name) for each in watched}
         self._told, self._changes, self._telling = told, deque[Change](), threading.Lock()
         self._first = next(iter(self._views.values()))

@@ -15,10 +15,11 @@ __all__ = ["ALLOWED", "Change", "Course", "State"]
 
 
 class State(str, Enum):
-    """What a camera's guard is doing. Only in `guarding` are labels released."""
+    """What a camera's guard is doing. Labels are released in `guarding`, and in `overloaded` those that are in time."""
 
     STARTING = "starting"
     GUARDING = "guarding"
+    OVERLOADED = "overloaded"
     CAMERA_FAULT = "camera fault"
     STALE = "stale"
     LOST = "source lost"
@@ -38,13 +39,14 @@ _MENDED = frozenset({State.GUARDING, State.RETURNING}) | _BROKEN | _OVER
 #: State -> those that may follow it.
 ALLOWED: Mapping[State, frozenset[State]] = {
     State.STARTING: frozenset({State.GUARDING}) | _BROKEN | _OVER,
-    State.GUARDING: _BROKEN | _OVER,
+    State.GUARDING: frozenset({State.OVERLOADED}) | _BROKEN | _OVER,
+    State.OVERLOADED: frozenset({State.GUARDING}) | _BROKEN | _OVER,
     State.CAMERA_FAULT: _MENDED - {State.CAMERA_FAULT},
     State.STALE: _MENDED - {State.STALE},
     State.LOST: _MENDED - {State.LOST},
     State.RETURNING: _MENDED - {State.RETURNING},
-    # Back to `starting` if what was wrong is over before the first frame has come.
-    State.NOT_READY: (_MENDED | {State.STARTING}) - {State.NOT_READY},
+    # Back to `starting` if what was wrong is over before the first frame has come, to `overloaded` before the next one.
+    State.NOT_READY: (_MENDED | {State.STARTING, State.OVERLOADED}) - {State.NOT_READY},
     State.ENDED: frozenset({State.STOPPED}),
     State.STOPPED: frozenset(),
 }

@@ -85,7 +85,12 @@ def serve(settings: Settings, say: Callable[[str], None]) -> None:
             states = {"state": change.state.value, "before": change.before.value}
             outputs.event(Event.of("state", camera=change.camera, **states, cause=change.cause))
 
-        monitor = Monitor(bundle=settings.bundle, cameras=[camera.watched for camera in cameras], told=changed)
+        monitor = Monitor(
+            bundle=settings.bundle,
+            cameras=[camera.watched for camera in cameras],
+            overload=(settings.overload.late, settings.overload.frames),
+            told=changed,
+        )
         monitor.set_outputs(outputs.health)
         watched = cameras[0].spec.name if len(cameras) == 1 else f"{len(cameras)} cameras"
         notifier = stack.enter_context(Notifier.from_environment(watched, longest_silence(settings.capture)))
