@@ -19,6 +19,7 @@ import firewall
 from firewall.bench.cli import bench_app
 from firewall.bundle.cli import AllowUnsigned, TrustedKeys, bundle_app
 from firewall.bundle.patch_options import Patches, PatchRule, Tau, asked_of_patches
+from firewall.device.audit_command import audit_app
 from firewall.device.cli import device_app
 from firewall.errors import EngineError, FirewallError, ImageError, MissingExtraError, UsageError
 from firewall.gate.cli import gate_command
@@ -36,8 +37,7 @@ app = typer.Typer(
 app.add_typer(bench_app, name="bench")
 app.add_typer(bundle_app, name="bundle")
 app.add_typer(device_app, name="device")
-audit_app = typer.Typer(name="audit", help="Check an audit log that 'serve --output audit:FOLDER' wrote.")
-app.add_typer(audit_app)
+app.add_typer(audit_app, name="audit")
 _stderr = Console(stderr=True, highlight=False, soft_wrap=True)
 
 Bundle = Annotated[str, typer.Option(help="'default' or the folder of a bundle.")]
@@ -312,28 +312,6 @@ def schema(what: Annotated[str, typer.Argument(metavar="verdict|gate", help="Wha
             "schema gate' the gate's"
         )
     print_line(json_text(schemas[what](), indent=2))
-
-
-@audit_app.callback()
-def _audit() -> None: ...
-
-
-@audit_app.command()
-def verify(
-    folder: Annotated[Path, typer.Argument(metavar="FOLDER", help="The audit log.")],
-    trust: Annotated[
-        Path | None, typer.Option(metavar="KEY.pub", help="Public keys in PEM whose signatures count.")
-    ] = None,
-) -> None:
-    """Find lines that were changed, left out or moved. Exit code 1 if there are any."""
-    from firewall.bundle.signature import read_public
-    from firewall.sinks.audit_check import check_audit
-
-    found = check_audit(folder, () if trust is None else read_public(trust))
-    for line in found.lines(signed=trust is not None):
-        print_line(readable(line))
-    if found.faults:
-        raise FirewallError(f"the audit log {folder} is not as it was written: {len(found.faults)} faults")
 
 
 _PASSED_ON: dict[str, Any] = {"allow_extra_args": True, "ignore_unknown_options": True, "help_option_names": []}

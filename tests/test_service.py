@@ -32,9 +32,10 @@ from tests.kept import Kept
 
 
 class Script:
-    """A capture that gives what a test lists, then ends."""
+    """A capture of a live source, or as `uri` says, that gives what a test lists, then ends."""
 
-    def __init__(self, *taken: object) -> None:
+    def __init__(self, *taken: object, uri: str = "test://pattern") -> None:
+        self.spec = parse(uri)
         self.taken: Iterator[object] = iter(taken)
         self.dropped = 3
         self.restarts = 1

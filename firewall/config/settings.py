@@ -13,7 +13,7 @@ import reprlib
 from pathlib import Path
 from typing import Annotated, Any
 
-from pydantic import AfterValidator, BaseModel, BeforeValidator, Field, ValidationError
+from pydantic import AfterValidator, BaseModel, BeforeValidator, Field, ValidationError, model_validator
 from pydantic_core import ErrorDetails
 from pydantic_settings import (
     BaseSettings,
@@ -23,6 +23,7 @@ from pydantic_settings import (
     SettingsConfigDict,
     SettingsError,
 )
+from typing_extensions import Self
 
 from firewall.bundle import PatchSpec
 from firewall.bundle.strict import Strict
@@ -32,7 +33,7 @@ from firewall.config.settings_file import read_settings
 from firewall.config.texts import Text, numbers
 from firewall.errors import ConfigError
 
-__all__ = ["CaptureSettings", "Settings", "load_region_detector", "load_settings"]
+__all__ = ["CaptureSettings", "OverloadSettings", "Settings", "load_region_detector", "load_settings"]
 
 
 _OFF = ("off", "false", "no", "none")
@@ -119,6 +120,20 @@ class CaptureSettings(Strict):
     )
 
 
+class OverloadSettings(Strict):
+    """When a camera's guard counts as overloaded: so many of its last frames had a verdict that came too late. Half as
+    many end it. 0 or `off` for `late`: never."""
+
+    late: Annotated[int, _Off] = Field(150, ge=0, le=100_000, description="late frames; 0 = it never counts as such")
+    frames: int = Field(300, ge=1, le=100_000, description="of so many frames, the last ones")
+
+    @model_validator(mode="after")
+    def _fits(self) -> Self:
+        if self.late > self.frames:
+            raise ValueError(f"of {self.frames} frames no more than {self.frames} can be late; lower 'late'")
+        return self
+
+
 def load_region_detector(file: Path) -> RegionDetectorSettings:
     """Settings of the user's own region detector.
 
@@ -199,6 +214,7 @@ class Settings(BaseSettings):
         10, ge=0, le=1440, description="minutes between two rounds of the bundle's golden frames; 0 = only at the start"
     )
     capture: CaptureSettings = CaptureSettings()
+    overload: OverloadSettings = OverloadSettings()
 
     @property
     def guarded(self) -> tuple[CameraSettings, ...]:
@@ -316,6 +332,7 @@ def _one_line(kind: str, path: tuple[int | str, ...], message: str, value: Any, 
         groups: dict[tuple[int | str, int], type[BaseModel]] = {
             ("region_detector", 2): RegionDetectorSettings,
             ("capture", 2): CaptureSettings,
+            ("overload", 2): OverloadSettings,
             ("patches", 2): PatchSpec,
             ("cameras", 3): CameraSettings,
         }

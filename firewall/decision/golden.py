@@ -25,6 +25,9 @@ class GoldenState:
         failures: How often one of them had another verdict than it should.
         fault: What is wrong, one line; empty if nothing is.
         checked_at: Unix time in seconds at which the last round ended; 0 before that.
+        median_ms: Milliseconds that a golden frame took in the last round, of those that are looked at as live ones
+            are: by the finder if the guard has one and a golden frame needs it, else by themselves.
+        slowest_ms: The most that one of these took.
     """
 
     frames: int
@@ -32,6 +35,8 @@ class GoldenState:
     failures: int = 0
     fault: str = ""
     checked_at: float = 0.0
+    median_ms: float = 0.0
+    slowest_ms: float = 0.0
 
 
 def outcome(verdicts: Sequence[Verdict], *, stricter: bool = False) -> Outcome:

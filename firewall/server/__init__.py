@@ -6,5 +6,16 @@ from firewall.server.connection import Limits
 from firewall.server.hosts import HostNames
 from firewall.server.http import HttpServer, parse_address
 from firewall.server.monitor import Monitor
+from firewall.server.states import Change, State
 
-__all__ = ["HostNames", "HttpServer", "Limits", "Monitor", "Watched", "create_app", "parse_address"]
+__all__ = [
+    "Change",
+    "HostNames",
+    "HttpServer",
+    "Limits",
+    "Monitor",
+    "State",
+    "Watched",
+    "create_app",
+    "parse_address",
+]

@@ -161,6 +161,8 @@ class _Pages:
         answer = self._health(camera)
         if monitor.unsigned:
             answer["unsigned"] = True
+        if warning := monitor.warning:
+            answer["warning"] = warning
         if (golden := monitor.golden) is not None:
             answer["golden"] = asdict(golden)
         if camera is None and len(monitor.cameras) > 1:
@@ -188,7 +190,7 @@ class _Pages:
         return PlainTextResponse(f"there is no such camera; there are {', '.join(self._monitor.cameras)}", 404)
 
     async def metrics(self, request: Request) -> Response:
-        exposition = await run_in_threadpool(self._monitor.metrics.exposition)  # sensors may take their time
+        exposition = await run_in_threadpool(self._monitor.exposition)  # sensors may take their time
         return Response(exposition, headers={"Content-Type": CONTENT_TYPE_LATEST, "Cache-Control": "no-store"})
 
 

@@ -11,18 +11,18 @@ from typing import Any
 from firewall.decision.drift import DriftState
 from firewall.server.picture import Picture
 from firewall.server.sightings import Sightings, public_line
+from firewall.server.states import State
 from firewall.sinks.report import FrameReport
 from firewall.verdict import Reason, Verdict
 
-__all__ = ["LOST", "WITHOUT_FRAME", "CameraView", "Watched"]
+__all__ = ["WITHOUT_FRAME", "CameraView", "Watched"]
 
 _LATENCIES = 300  # verdicts that the percentiles are taken over
 _TRACE = 120  # verdicts that the page draws
 _RATE_WINDOW = 3.0  # seconds that frames per second are counted over
 _PINNED = 4  # pictures kept for browsers that know of them and may still ask
-#: Status while no frame is judged, by the reason of the last report: a camera that gives pictures isn't lost.
-WITHOUT_FRAME = {Reason.CAMERA_FAULT: "camera fault", Reason.STALE: "stale"}
-LOST = "source lost"
+#: State while no frame is judged, by the reason of the last report: a camera that gives pictures isn't lost.
+WITHOUT_FRAME = {Reason.CAMERA_FAULT: State.CAMERA_FAULT, Reason.STALE: State.STALE}
 
 
 @dataclass(frozen=True)
@@ -49,9 +49,19 @@ class CameraView:
         watched: The camera.
         stale_after: Seconds without a frame after which a live source counts as lost.
         clock: Gives seconds.
+        overload: See Monitor.
     """
 
-    def __init__(self, watched: Watched, stale_after: float, clock: Callable[[], float]) -> None:
+    def __init__(
+        self,
+        watched: Watched,
+        stale_after: float,
+        clock: Callable[[], float],
+        overload: tuple[int, int] | None = None,
+    ) -> None:
+        self._most_late, frames = overload or (0, 0)
+        self._late: deque[bool] = deque(maxlen=frames)  # of the last frames: whether a verdict came too late
+        self._overloaded = False
         self.watched, self._stale_after, self._clock = watched, stale_after, clock
         self.drift: DriftState | None = None
         #: The source has no more frames.
@@ -60,7 +70,8 @@ class CameraView:
         self._pinned: deque[Picture] = deque(maxlen=_PINNED)
         self._verdicts: Sequence[Verdict] = ()
         self._captured_at: float | None = None
-        self._lost: tuple[str, str, float] | None = None  # status, detail and time of a report without a frame
+        self._returning = ""
+        self._lost: tuple[State, str, float] | None = None  # state, detail and time of a report without a frame
         self._released, self._withheld = Sightings(), Sightings()
         self._reasons: Counter[Reason] = Counter()
         self._frames = self._released_total = self._dropped = self._restarts = 0
@@ -79,10 +90,12 @@ class CameraView:
             wall: Unix time in seconds.
         """
         self._dropped, self._restarts = report.dropped, report.restarts
+        self._returning = report.returning
+        self._count_late(report)
         if report.frame is None:
             told = next((verdict for verdict in report.verdicts if verdict.detail), None)
-            word = LOST if told is None else WITHOUT_FRAME.get(told.reason, LOST)
-            self._lost = (word, "" if told is None else told.detail, now)
+            state = State.LOST if told is None else WITHOUT_FRAME.get(told.reason, State.LOST)
+            self._lost = (state, "" if told is None else told.detail, now)
         else:
             self._lost = None
             self._frames += 1
@@ -100,6 +113,17 @@ class CameraView:
                 self._latencies.append(verdict.latency_ms)
                 self._trace.append((round(verdict.latency_ms, 2), int(verdict.released)))
 
+    def _count_late(self, report: FrameReport) -> None:
+        """What was late before a loss, or while all is withheld anyway, says nothing of what comes after."""
+        reasons = {verdict.reason for verdict in report.verdicts}
+        if report.frame is None or report.returning or Reason.SELF_TEST in reasons or self._is_stale():
+            self._late.clear()
+            self._overloaded = False
+        if report.frame is not None and self._most_late:
+            self._late.append(Reason.LATE in reasons)
+            late = sum(self._late)
+            self._overloaded = late > self._most_late // 2 if self._overloaded else late >= self._most_late
+
     def picture(self, sequence: int | None) -> Picture | None:
         """The picture of that frame if a reader may still ask for it, else the newest; None before the first."""
         return next((p for p in self._pinned if p.sequence == sequence), self._picture)
@@ -111,23 +135,25 @@ class CameraView:
 
     @property
     def fresh(self) -> bool:
-        """Frames come, as far as they have to: for a live source, the newest is fresh."""
-        return not self.ended and not self._is_stale()
+        """Frames come, as far as they have to (of a live source the newest is fresh), and are trusted."""
+        return not self.ended and not self._returning and not self._is_stale()
 
-    def status(self, detail: str) -> tuple[str, str]:
-        """(word, line for people) of this camera in a service that is ready; `detail` is of the service."""
-        if self.ended:
-            return "ended", "its source has ended"
+    def seen(self, detail: str) -> tuple[State, str]:
+        """(state, line for people) of this camera in a service that is ready; `detail` is of the service."""
         if self._lost is not None:
-            word, told, at = self._lost
+            state, told, at = self._lost
             silent = self.watched.live and self._clock() - at > self._stale_after
             # What a camera's pictures were like is no news once it gives none.
-            return (LOST, self._silence()) if silent and word != LOST else (word, told)
+            return (State.LOST, self._silence()) if silent and state is not State.LOST else (state, told)
         if self._captured_at is None:
-            return "starting", "waiting for the first frame"
+            return State.STARTING, "waiting for the first frame"
         if self._is_stale():
-            return LOST, self._silence()
-        return "guarding", detail
+            return State.LOST, self._silence()
+        if self._returning:
+            return State.RETURNING, self._returning
+        if self._overloaded:
+            return State.OVERLOADED, f"{sum(self._late)} of {len(self._late)} frames were judged too late"
+        return State.GUARDING, detail
 
     def _silence(self) -> str:
         return f"no frame for more than {self._stale_after:g} s"

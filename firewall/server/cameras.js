@@ -7,6 +7,8 @@ const WORD = {
   "camera fault": "▲ camera fault",
   "stale": "▲ old picture",
   "source lost": "▲ source lost",
+  "returning": "▲ coming back",
+  "overloaded": "▲ overloaded",
   "ended": "■ ended",
   "not ready": "▲ not ready",
   "stopped": "■ stopped",
@@ -89,7 +91,7 @@ export function show(cameras, chosen) {
     else tile.link.removeAttribute("aria-current");
     if (tile.word.textContent !== word) tile.word.textContent = word;
     tile.facts.textContent = `${camera.fps.toFixed(1)} a second · ✓ ${whole.format(camera.released)} · ✕ ${whole.format(camera.withheld)}${camera.drift ? " · ▲ drift" : ""}`;
-    if (camera.status !== "guarding") {
+    if (!["guarding", "overloaded"].includes(camera.status)) {
       tile.boxes.replaceChildren(); // nothing that was said of this picture may be taken for news
       tile.sequence = null;
     } else if (camera.frame) {

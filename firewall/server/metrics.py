@@ -14,6 +14,7 @@ from prometheus_client.registry import Collector
 from firewall.decision.drift import DriftState
 from firewall.decision.golden import GoldenState
 from firewall.host.sensors import Readings, Sensors
+from firewall.server.states import State
 from firewall.sinks.outlet import OutputHealth
 from firewall.sinks.report import FrameReport
 from firewall.verdict import Reason
@@ -73,6 +74,12 @@ class Metrics:
         Gauge("firewall_build_info", "1; the version is a label.", ["version"], registry=registry).labels(version).set(
             1
         )
+        state = Gauge(
+            "firewall_state",
+            "1 for the state that a camera's guard is in, 0 for all others.",
+            [*each, "state"],
+            registry=registry,
+        )
         drift = Gauge(
             "firewall_drift",
             "1 once traffic was found to differ from the calibration set, until then 0.",
@@ -94,7 +101,7 @@ class Metrics:
         labels: list[tuple[str | None, tuple[str, ...]]] = [(name, (name,)) for name in cameras]
         self._series = {
             name: _Series(
-                label, frames, dropped, restarts, stages, latency, last_frame, drift, drift_signs, drift_failures
+                label, frames, dropped, restarts, stages, latency, last_frame, state, drift, drift_signs, drift_failures
             )
             for name, label in labels or [(None, ())]
         }
@@ -107,6 +114,10 @@ class Metrics:
     def set_outputs(self, health: Callable[[], list[OutputHealth]]) -> None:
         """Who says how the outputs are; asked when the series are."""
         self._registry.register(_Outputs(health))
+
+    def state(self, state: State, camera: str | None = None) -> None:
+        """A camera's guard is in this state now."""
+        self._series.get(camera, self._first).state(state)
 
     def drift(self, state: DriftState, camera: str | None = None) -> None:
         """Take the state of a camera's drift monitor; called from one thread."""
@@ -136,6 +147,7 @@ class _Series:
         stages: Histogram,
         latency: Histogram,
         last_frame: Gauge,
+        state: Gauge,
         drift: Gauge,
         drift_signs: Counter,
         drift_failures: Counter,
@@ -152,6 +164,8 @@ class _Series:
         self._dropped, self._restarts = own(dropped), own(restarts)
         self._latency, self._last_frame = own(latency), own(last_frame)
         self._drift, self._drift_signs, self._drift_failures = own(drift), own(drift_signs), own(drift_failures)
+        self._states = {each: state.labels(*label, each.value) for each in State}
+        self.state(State.STARTING)
         self._dropped_total = 0
         self._restarts_total = 0
         self._drift_total = DriftState()
@@ -172,6 +186,11 @@ class _Series:
         self._restarts_total = max(self._restarts_total, report.restarts)
         if report.frame is not None:
             self._last_frame.set(time.time() - max(0.0, time.monotonic() - report.frame.captured_at))
+
+    def state(self, state: State) -> None:
+        """This state and no other."""
+        for each, series in self._states.items():
+            series.set(each is state)
 
     def drift(self, state: DriftState) -> None:
         """Take the state of the drift monitor."""

@@ -4,18 +4,31 @@ from __future__ import annotations
 
 import threading
 import time
+from collections import deque
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from firewall import __version__
 from firewall.decision.drift import DriftState
 from firewall.decision.golden import GoldenState
-from firewall.server.camera_view import LOST, WITHOUT_FRAME, CameraView, Watched
+from firewall.server.camera_view import CameraView, Watched
 from firewall.server.metrics import Metrics
+from firewall.server.states import Change, Course, State
 from firewall.sinks.outlet import OutputHealth
 from firewall.sinks.report import FrameReport
 
 __all__ = ["Monitor"]
+
+#: Of several cameras the worst state is that of all.
+_WORST_FIRST = (
+    State.LOST,
+    State.CAMERA_FAULT,
+    State.STALE,
+    State.RETURNING,
+    State.STARTING,
+    State.NOT_READY,
+    State.OVERLOADED,
+)
 
 
 class Monitor:
@@ -28,7 +41,11 @@ class Monitor:
         deadline_ms: The deadline in milliseconds, shown beside the latencies.
         cameras: In place of source, live and deadline_ms: all cameras. Of two or more the metrics bear the name.
         stale_after: Seconds without a frame after which a live source counts as lost.
+        overload: (late, frames): so many of the last so many frames late, and a camera's guard is overloaded; half as
+            many, and it is no longer. None: it never is.
         hung_after: Seconds without a sign of life after which the loop counts as dead, from the first `beat` on.
+        told: Called with each change of a camera's state, in their order. A change is noticed with every report and
+            beat, and by whoever asks.
         clock: Gives seconds; another than `time.monotonic` is for tests.
     """
 
@@ -41,22 +58,28 @@ class Monitor:
         deadline_ms: float | None = None,
         cameras: Sequence[Watched] = (),
         stale_after: float = 3.0,
+        overload: tuple[int, int] | None = None,
         hung_after: float = 10.0,
+        told: Callable[[Change], None] = lambda _: None,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         watched = cameras or (Watched("camera", source, live, deadline_ms),)
-        self._views = {each.name: CameraView(each, stale_after, clock) for each in watched}
+        self._views = {each.name: CameraView(each, stale_after, clock, overload) for each in watched}
+        self._courses = {each.name: Course(each.name) for each in watched}
+        self._told, self._changes, self._telling = told, deque[Change](), threading.Lock()
         self._first = next(iter(self._views.values()))
         self.metrics = Metrics(__version__, tuple(self._views) if len(self._views) > 1 else ())
         self._about: dict[str, Any] = {"version": __version__, "bundle": bundle, "unsigned": False}
         self._hung_after, self._clock = hung_after, clock
         self._lock = threading.Lock()
         self._change = 0
-        self._said_ready, self._detail, self._closed = False, "starting", False
+        self._said_ready: bool | None = None  # nothing was said yet
+        self._detail, self._closed = "starting", ""
         self._beat: float | None = None
         self._golden: GoldenState | None = None
         self._outputs: Callable[[], list[OutputHealth]] = list
         self._networks: dict[str, str] = {}
+        self._warning = ""
 
     @property
     def cameras(self) -> tuple[str, ...]:
@@ -72,18 +95,26 @@ class Monitor:
             if self._beat is not None:
                 self._beat = now
             self._view(report.camera).report(report, self._change, now, wall)
+        self._look()
 
     def ended(self, camera: str | None) -> None:
         """The source of one of several cameras has no more frames."""
         with self._lock:
             self._view(camera).ended = True
             self._change += 1
+        self._look()
 
-    def close(self) -> None:
-        """The loop has ended: neither live nor ready from now on."""
+    def close(self, why: str = "") -> None:
+        """The loop has ended: neither live nor ready from now on.
+
+        Args:
+            why: One line for people; it counts where nothing was said before.
+        """
         with self._lock:
-            self._closed = True
+            if not self._closed:
+                self._closed = "the firewall has stopped" + (f" ({why})" if why else "") + "; nothing is released"
             self._change += 1
+        self._look()
 
     def set_bundle(self, name: str, *, unsigned: bool = False) -> None:
         """The bundle that was loaded.
@@ -106,6 +137,7 @@ class Monitor:
         with self._lock:
             self._said_ready, self._detail = ready, detail
             self._change += 1
+        self._look()
 
     def set_outputs(self, health: Callable[[], list[OutputHealth]]) -> None:
         """Who says how the outputs are. Like drift that never changes `ready`: verdicts are given all the same."""
@@ -120,6 +152,17 @@ class Monitor:
         """What runs each network: file -> such as "CPUExecutionProvider"."""
         with self._lock:
             self._networks = dict(networks)
+
+    def set_warning(self, text: str) -> None:
+        """What whoever asks for health should know, one line; it changes nothing else."""
+        with self._lock:
+            self._warning = text
+
+    @property
+    def warning(self) -> str:
+        """What `set_warning` was told; empty if nothing."""
+        with self._lock:
+            return self._warning
 
     @property
     def networks(self) -> dict[str, str]:
@@ -168,6 +211,7 @@ class Monitor:
         """The loop turns. From the first beat on, `live` falls if neither a beat nor a report comes for hung_after."""
         with self._lock:
             self._beat = self._clock()
+        self._look()
 
     @property
     def live(self) -> bool:
@@ -177,8 +221,8 @@ class Monitor:
 
     @property
     def ready(self) -> bool:
-        """Frames are judged: the service said so and, for a live source, the newest frame is fresh. Of several cameras
-        all have to be so whose source has not ended."""
+        """Frames are judged and trusted: the service said so and, for a live source, the newest frame is fresh. Of
+        several cameras all have to be so whose source has not ended."""
         return self.ready_of(None)
 
     def ready_of(self, camera: str | None) -> bool:
@@ -195,23 +239,28 @@ class Monitor:
             return self._change
 
     def status(self, camera: str | None = None) -> tuple[str, str]:
-        """(word, detail): `starting`, `guarding`, `camera fault`, `stale`, `source lost`, `ended`, `not ready` or
-        `stopped`, and a line for people.
+        """(state, detail): the word of a State, and a line for people.
 
         Args:
             camera: Whose; None: of all, and then the worst of them, with its name where there are several.
         """
+        self._look()
         with self._lock:
             if camera is not None or len(self._views) == 1:
                 return self._status(self._view(camera))
             told = {name: self._status(view) for name, view in self._views.items()}
         if len(set(told.values())) == 1:
             return next(iter(told.values()))
-        for word in (LOST, *WITHOUT_FRAME.values(), "starting", "not ready"):
-            of_these = [f"{name}: {detail}" for name, (said, detail) in told.items() if said == word]
+        for state in _WORST_FIRST:
+            of_these = [f"{name}: {detail}" for name, (said, detail) in told.items() if said == state.value]
             if of_these:
-                return word, "; ".join(of_these)
-        return next(each for each in told.values() if each[0] == "guarding")
+                return state.value, "; ".join(of_these)
+        return next(each for each in told.values() if each[0] == State.GUARDING.value)
+
+    def exposition(self) -> bytes:
+        """All metrics in the Prometheus text format 0.0.4, of the states as they are now."""
+        self._look()
+        return self.metrics.exposition()
 
     def jpeg(
         self, sequence: int | None = None, camera: str | None = None, *, small: bool = False
@@ -235,6 +284,7 @@ class Monitor:
                 out.
             camera: Whose; of the others only what `cameras` has. None, or one that isn't there: the first.
         """
+        self._look()
         with self._lock:
             view = self._view(camera)
             status, detail = self._status(view)
@@ -257,11 +307,30 @@ class Monitor:
         return {**view.summary(), "status": status, "detail": detail}
 
     def _is_ready(self) -> bool:
-        return self._said_ready and not self._closed
+        return bool(self._said_ready) and not self._closed
 
     def _status(self, view: CameraView) -> tuple[str, str]:
+        course = self._courses[view.watched.name]
+        return course.state.value, course.detail
+
+    def _look(self) -> None:
+        """Let each camera's state be what it is by now, and tell of what has changed."""
+        with self._lock:
+            for view, course in zip(self._views.values(), self._courses.values(), strict=True):
+                if (change := course.to(*self._seen(view))) is not None:
+                    self._changes.append(change)
+                    self._change += 1
+                    self.metrics.state(change.state, change.camera)
+        with self._telling:  # in their order, and outside of the lock: who is told may take its time
+            while self._changes:
+                self._told(self._changes.popleft())
+
+    def _seen(self, view: CameraView) -> tuple[State, str]:
         if self._closed:
-            return "stopped", "the firewall has stopped; nothing is released"
+            return State.STOPPED, self._closed
+        if view.ended:
+            return State.ENDED, "its source has ended"
         if not self._said_ready:
-            return ("not ready" if view.started else "starting"), self._detail
-        return view.status(self._detail)
+            starting = self._said_ready is None and not view.started
+            return (State.STARTING if starting else State.NOT_READY), self._detail
+        return view.seen(self._detail)

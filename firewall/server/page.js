@@ -29,18 +29,18 @@
     "unknown": "No reason was given.",
   };
   const STATUS = {
-    "connecting": ["…", "Connecting"],
-    "starting": ["…", "Starting"],
+    "connecting": ["…", "Connecting"], "starting": ["…", "Starting"],
     "guarding": ["●", "Guarding"],
     "camera fault": ["▲", "Camera fault"],
     "stale": ["▲", "Old picture"],
     "source lost": ["▲", "Source lost"],
+    "returning": ["▲", "Coming back"], "overloaded": ["▲", "Overloaded"],
     "not ready": ["▲", "Not ready"],
-    "ended": ["■", "Source ended"],
-    "stopped": ["■", "Stopped"],
+    "ended": ["■", "Source ended"], "stopped": ["■", "Stopped"],
     "disconnected": ["▲", "Not connected"],
   };
 
+  const judged = (status) => status === "guarding" || status === "overloaded";
   const byId = (id) => document.getElementById(id);
   const put = (id, text) => {
     const element = byId(id);
@@ -108,7 +108,7 @@
   let painted = false;
 
   async function showFrame() {
-    if (fetching || document.body.dataset.status !== "guarding") return;
+    if (fetching || !judged(document.body.dataset.status)) return;
     fetching = true;
     try {
       while (state && state.frame && state.frame.sequence !== drawn) {
@@ -174,10 +174,10 @@
 
   function showStage() {
     const status = document.body.dataset.status;
-    const stage = !painted ? "empty" : status === "guarding" ? "current" : "old";
+    const stage = !painted ? "empty" : judged(status) ? "current" : "old";
     byId("stage").dataset.state = stage;
     if (stage === "empty") {
-      put("stage-note", status === "guarding" || status === "starting" ? "Waiting for the first frame" : "No picture");
+      put("stage-note", judged(status) || status === "starting" ? "Waiting for the first frame" : "No picture");
     }
     if (stage === "old") {
       drawn = null; // nothing that was said of this picture may be taken for news
@@ -205,8 +205,10 @@
       showBanner("stale", "The camera shows an old picture.", `${because}Nothing is released until new ones arrive.`);
     } else if (status === "source lost") {
       showBanner("source", "The source is lost.", `${because}Nothing is released until frames arrive again.`);
-    } else if (status === "not ready") {
+    } else if (status === "not ready" || status === "returning") {
       showBanner("not-ready", "The firewall is not ready.", `${because}Nothing is released.`);
+    } else if (status === "overloaded") {
+      showBanner("overloaded", "The firewall is overloaded.", `${because}What is late is withheld.`);
     } else if (status === "stopped") {
       showBanner("stopped", "The firewall has stopped.", "Nothing is released.");
     } else if (status === "ended") {

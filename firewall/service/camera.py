@@ -38,6 +38,9 @@ _SAMPLED = (
 _FAILED = {"failed": Reason.SOURCE_ERROR, "stale": Reason.STALE, "fault": Reason.CAMERA_FAULT}
 #: The drift monitor ignores tracks of fewer frames: many of them are not signs and only flicker.
 _LONG_ENOUGH = 3
+#: Seconds after a lost source's first frame for which a round of golden frames is waited for, not longer.
+_LONGEST_RETURN = 10.0
+_RETURNING = "the source came back; golden frames are judged first"
 
 
 @dataclass
@@ -121,6 +124,8 @@ class Camera:
         self.overtaken = 0
         #: Withholds everything while golden frames are judged otherwise than they should be; the loop sets it.
         self.self_test: SelfTest | None = None
+        self._awaited: int | None = None  # rounds of golden frames that there are when the source is trusted again
+        self._back_at: float | None = None  # when the first frame came again
         self._unsigned = bundle.unsigned
         self._drift_told, self._drift_every, self._judged = drift_told, max(1, drift_every), 0
 
@@ -146,13 +151,40 @@ class Camera:
         if self.tracks is not None or self.drift is not None:
             with stages.timed("tracks"):
                 verdicts = self._over_time(frame, verdicts)
+        waits = _RETURNING if self._waits() else ""
+        if waits:
+            verdicts = [
+                replace(each, released=False, label=None, label_name=None, reason=Reason.UNCONFIRMED, detail=waits)
+                if each.released
+                else each
+                for each in verdicts
+            ]
         if self.self_test is not None:
             verdicts = self.self_test.on(verdicts)
         verdicts = self.stamps.on(verdicts, captured_at=frame.captured_at, stages=stages)
-        return self._report(FrameReport(frame, verdicts, dict(stages)))
+        return self._report(FrameReport(frame, verdicts, dict(stages), returning=waits))
+
+    @property
+    def returning(self) -> bool:
+        """The source was lost, and no round of golden frames has ended since; nothing of it is released until then."""
+        test = self.self_test
+        return test is not None and self._awaited is not None and test.state.rounds < self._awaited
+
+    def _waits(self) -> bool:
+        """Whether a frame that is there now is not trusted yet. A guard without time for a round waits no longer than
+        `_LONGEST_RETURN`: golden frames go on, and what they say holds."""
+        now = time.monotonic()
+        self._back_at = now if self._back_at is None else self._back_at
+        if not self.returning or now - self._back_at > _LONGEST_RETURN:
+            self._awaited = None
+        return self._awaited is not None
 
     def failed(self, failure: Failure) -> FrameReport:
         """The report on a frame that isn't there."""
+        if failure.kind == "failed" and self.capture.spec.live:
+            self._back_at, test = None, self.self_test
+            if self._awaited is None and test is not None and test.has_frames:
+                self._awaited = test.begin()
         verdict = Verdict(
             failure.source,
             failure.sequence,

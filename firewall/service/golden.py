@@ -4,12 +4,15 @@ every few minutes. While one of them has another verdict than it should, everyth
 A live frame doesn't have to wait for that. One golden frame at a time is judged, in the gap before the next live frame:
 when that comes and how long a golden frame takes is known from the ones before. Where there is never such a gap,
 because the guard is busy all the time, a live frame is passed over once a second instead, as any that comes too fast.
+
+A round can be demanded, too: it begins at once and waits for no gap for longer than a second.
 """
 
 from __future__ import annotations
 
 import io
 import math
+import statistics
 import time
 from collections import deque
 from collections.abc import Callable, Collection
@@ -97,6 +100,9 @@ class SelfTest:
         self._waiting: list[int] = []  # of this round
         self._wrong = ""  # in this round
         self._passes = 0
+        self._asked = self._urgent = False
+        #: The round that is over was demanded; for who is told of it.
+        self.answering = False
         self._due = self._forced_at = self._ended_at = -math.inf
         self._coming: dict[str | None, _Coming] = {}
         self.state = GoldenState(len(self._frames))
@@ -106,10 +112,31 @@ class SelfTest:
         """What is wrong, one line; empty if nothing is."""
         return self.state.fault
 
+    def demand(self) -> None:
+        """Have a new round begin with the next `between`. May be called from a signal handler."""
+        self._asked = True
+
+    def begin(self) -> int:
+        """Begin a new round, also in the place of one that is not over yet.
+
+        Returns:
+            The number of rounds that there will have been when it is over: `state.rounds`.
+        """
+        self._asked, self._urgent = False, True
+        self._waiting = list(range(len(self._frames)))
+        return self.state.rounds + 1
+
+    @property
+    def has_frames(self) -> bool:
+        """Whether there is a golden frame that can be judged here."""
+        return bool(self._frames)
+
     def start(self) -> None:
         """Judge all of them."""
         if self._frames:
-            judged(self._firewall, self._finder, self._frames[0], self._content(0))  # the first one takes longer
+            places = {frame.regions: place for place, frame in reversed(list(enumerate(self._frames)))}
+            for place in places.values():  # the first one of each kind takes longer
+                judged(self._firewall, self._finder, self._frames[place], self._content(place))
             self._waiting = list(range(len(self._frames)))
             while self._waiting:
                 self._judge()
@@ -135,12 +162,19 @@ class SelfTest:
         last.gaps.append((frame.captured_at - last.captured_at) / (frame.sequence - last.sequence))
         last.captured_at, last.sequence = frame.captured_at, frame.sequence
 
-    def between(self) -> None:
-        """Judge a golden frame if one is due and there is time; to be called when no frame is being judged."""
+    def between(self, *, idle: bool = False) -> None:
+        """Judge a golden frame if one is due and there is time; to be called when no frame is being judged.
+
+        Args:
+            idle: There is time whatever comes: no frame that comes may be released before the round is over.
+        """
         now = time.monotonic()
+        if self._asked and self._frames:
+            self.begin()
+            self.answering = True
         if not self._waiting and self._every is not None and now >= self._due:
             self._waiting = list(range(len(self._frames)))
-        if self._waiting and self._may(now):
+        if self._waiting and (idle or self._may(now)):
             self._judge()
 
     def on(self, verdicts: list[Verdict]) -> list[Verdict]:
@@ -159,7 +193,8 @@ class SelfTest:
         due = [each.next_one for each in self._coming.values() if now <= each.next_one + _LOST]
         if self._coming and now + _MARGIN * self._costs[self._waiting[0]] <= min(due, default=math.inf):
             return True
-        if now - self._due > min(_AGAIN, self._every or 0.0) and now - self._forced_at >= _FORCED_EVERY:
+        overdue = self._urgent or now - self._due > min(_AGAIN, self._every or 0.0)
+        if overdue and now - self._forced_at >= _FORCED_EVERY:
             self._forced_at = now
             return True
         return False
@@ -178,13 +213,27 @@ class SelfTest:
         if not self._waiting:
             self._passes += not self._wrong
             over = not self._wrong and (self._passes >= _PASSES or not state.fault)
-            state = replace(state, rounds=state.rounds + 1, fault="" if over else state.fault, checked_at=time.time())
-            self._wrong = ""
+            state = replace(
+                state,
+                rounds=state.rounds + 1,
+                fault="" if over else state.fault,
+                checked_at=time.time(),
+                median_ms=round(1e3 * statistics.median(self._times()), 1),
+                slowest_ms=round(1e3 * max(self._times()), 1),
+            )
+            self._wrong, self._urgent = "", False
             if self._every is not None:
                 self._due = self._ended_at + (min(_AGAIN, self._every) if state.fault else self._every)
         if state != self.state:
-            self.state = state
+            before, self.state = self.state, state
             self._told(state)
+            if state.rounds > before.rounds:
+                self.answering = False
+
+    def _times(self) -> list[float]:
+        """Seconds that golden frames took which are looked at as live ones are."""
+        signs = [cost for frame, cost in zip(self._frames, self._costs, strict=True) if frame.regions == "signs"]
+        return signs or self._costs
 
     def _content(self, place: int) -> bytes:
         return self._firewall.bundle.files[self._frames[place].file]

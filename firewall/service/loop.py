@@ -31,6 +31,7 @@ class Loop(ABC):
         max_frames: Stop after so many reports (frames, or failures to get one) of all cameras. None: never.
         heartbeat: Called on every turn of the loop, at least twice a second while it is alive.
         self_test: Judges golden frames between live ones, and withholds all while one is judged wrongly.
+        ending: Called with why the loop ends, one line, before the sinks are closed.
     """
 
     def __init__(
@@ -42,9 +43,10 @@ class Loop(ABC):
         max_frames: int | None = None,
         heartbeat: Callable[[], None] = lambda: None,
         self_test: SelfTest | None = None,
+        ending: Callable[[str], None] = lambda _: None,
     ) -> None:
         self.firewall, self.cameras, self.sinks, self.max_frames = firewall, cameras, sinks, max_frames
-        self._heartbeat, self.self_test = heartbeat, self_test
+        self._heartbeat, self.self_test, self._ending = heartbeat, self_test, ending
         for camera in cameras:
             camera.self_test = self_test
         self._reports = 0
@@ -68,15 +70,20 @@ class Loop(ABC):
         Raises:
             FirewallError: If the source or a sink fails for good.
         """
-        started = time.monotonic()
+        started, why = time.monotonic(), "it was told to"
         try:
             while not self._stopping.is_set() and self._left() != 0:
                 self._heartbeat()
                 if not self._turn():
+                    why = "all sources have ended"
                     break
+        except BaseException as error:
+            why = str(error) or type(error).__name__
+            raise
         finally:
             for camera in self.cameras:
                 camera.end(time.monotonic() - started)
+            self._ending(why)
             with ExitStack() as closing:  # each of them, also where another can't
                 for sink in reversed(self.sinks):
                     closing.callback(sink.close)
@@ -106,6 +113,7 @@ class Alone(Loop):
         max_frames: As of Loop.
         heartbeat: As of Loop.
         self_test: As of Loop.
+        ending: As of Loop.
     """
 
     def __init__(
@@ -117,9 +125,18 @@ class Alone(Loop):
         max_frames: int | None = None,
         heartbeat: Callable[[], None] = lambda: None,
         self_test: SelfTest | None = None,
+        ending: Callable[[str], None] = lambda _: None,
     ) -> None:
         self.camera, self._cost = camera, 0.0
-        super().__init__(firewall, [camera], sinks, max_frames=max_frames, heartbeat=heartbeat, self_test=self_test)
+        super().__init__(
+            firewall,
+            [camera],
+            sinks,
+            max_frames=max_frames,
+            heartbeat=heartbeat,
+            self_test=self_test,
+            ending=ending,
+        )
 
     @property
     def summary(self) -> Summary:
@@ -148,7 +165,7 @@ class Alone(Loop):
         elif isinstance(taken, Failure):
             self._tell(self.camera.failed(taken))
         if self.self_test is not None:
-            self.self_test.between()
+            self.self_test.between(idle=self.camera.returning)
         return not isinstance(taken, End)
 
     def _take(self, frame: Frame) -> None:

@@ -16,14 +16,15 @@ from firewall.device.notify import Notifier
 from firewall.engines import check_device, on_processor, open_engine, what_runs
 from firewall.regions import RegionFinder, build
 from firewall.screening import Firewall
-from firewall.server import HostNames, HttpServer, Monitor, create_app, parse_address
+from firewall.server import Change, HostNames, HttpServer, Monitor, create_app, parse_address
 from firewall.service.camera import Camera
 from firewall.service.golden import SelfTest
 from firewall.service.guarded import DEADLINE_MS, Guarded
 from firewall.service.loop import Alone, Loop
-from firewall.service.signals import reopen_on_hangup, stop_on_signals
+from firewall.service.records import about, bundle_checks, golden_check, network_checks, time_check, told_if_refused
+from firewall.service.signals import reopen_on_hangup, self_test_on_signal, stop_on_signals
 from firewall.service.together import Together
-from firewall.sinks import Sink, open_outputs
+from firewall.sinks import Event, Outlets, Sink, open_outputs
 from firewall.sources import Capture, longest_silence
 from firewall.sweep.keyed import sweep_notice
 
@@ -46,35 +47,50 @@ def serve(settings: Settings, say: Callable[[str], None]) -> None:
         FirewallError: If a setting, the device, the bundle, the port or the source can't be used; of several sources,
             if none can.
     """
-    cameras = Guarded.of(settings)
-    live = any(camera.spec.live for camera in cameras)
-    address = None if settings.http == "off" else parse_address(settings.http)
-    HostNames(settings.http, settings.http_names)  # refused before anything is opened
-    sweep_key = None if settings.sweep_key is None else read_sweep_key(settings.sweep_key)
-    # Before anything is opened: if the device or the bundle is refused, nothing is served.
-    check_device(settings.device)
-    trust = Trust.configured(settings.trust, settings.allow_unsigned, settings.trust_state, vouched=True)
-    loaded = load_bundle(settings.bundle, trust=trust)
-    finders = {  # those that look in the same way share one
-        regions: build(
-            regions, settings.region_detector, device=settings.device, threads=settings.threads, bundle=loaded
-        )
-        for regions in dict.fromkeys(camera.regions for camera in cameras)
-    }
-    with ExitStack() as stack:
+    with told_if_refused(settings):
+        cameras = Guarded.of(settings)
+        address = None if settings.http == "off" else parse_address(settings.http)
+        HostNames(settings.http, settings.http_names)  # refused before anything is opened
+        sweep_key = None if settings.sweep_key is None else read_sweep_key(settings.sweep_key)
+        # Before anything is opened: if the device or the bundle is refused, nothing is served.
+        check_device(settings.device)
+        trust = Trust.configured(settings.trust, settings.allow_unsigned, settings.trust_state, vouched=True)
+        loaded = load_bundle(settings.bundle, trust=trust)
+        finders = {  # those that look in the same way share one
+            regions: build(
+                regions, settings.region_detector, device=settings.device, threads=settings.threads, bundle=loaded
+            )
+            for regions in dict.fromkeys(camera.regions for camera in cameras)
+        }
         outputs = open_outputs(
             settings.output,
             camera=cameras[0].name,
             others=[camera.name for camera in cameras[1:]],
             operator=settings.operator,
-            lossless=not live,
+            lossless=not any(camera.spec.live for camera in cameras),
+            about=about(settings, loaded),
             say=say,
         )
+    with ExitStack() as stack:
         closing = stack.enter_context(ExitStack())
         closing.callback(outputs.close)  # unless the service comes to do it
+        stack.enter_context(told_if_refused(settings, outputs))
+        for check in bundle_checks(loaded):
+            outputs.event(check)
         stack.enter_context(reopen_on_hangup(outputs))
         sinks: list[Sink] = [outputs]
-        monitor = Monitor(bundle=settings.bundle, cameras=[camera.watched for camera in cameras])
+
+        def changed(change: Change) -> None:
+            say(change.line() if len(cameras) == 1 else f"camera {change.camera}: {change.line()}")
+            states = {"state": change.state.value, "before": change.before.value}
+            outputs.event(Event.of("state", camera=change.camera, **states, cause=change.cause))
+
+        monitor = Monitor(
+            bundle=settings.bundle,
+            cameras=[camera.watched for camera in cameras],
+            overload=(settings.overload.late, settings.overload.frames),
+            told=changed,
+        )
         monitor.set_outputs(outputs.health)
         watched = cameras[0].spec.name if len(cameras) == 1 else f"{len(cameras)} cameras"
         notifier = stack.enter_context(Notifier.from_environment(watched, longest_silence(settings.capture)))
@@ -90,6 +106,8 @@ def serve(settings: Settings, say: Callable[[str], None]) -> None:
         monitor.set_bundle(loaded.manifest.name, unsigned=loaded.unsigned)
         runs = _networks(guard, finders.values())
         monitor.set_networks(runs)
+        for check in network_checks(guard.engine, runs):
+            outputs.event(check)
         with_what = f"with bundle {guard.bundle.manifest.name} {guard.bundle.sha256[:12]} on {guard.engine.provider}"
         with_what += on_processor(runs, guard.engine.provider)
         if len(cameras) == 1:
@@ -102,9 +120,9 @@ def serve(settings: Settings, say: Callable[[str], None]) -> None:
             say(loaded.unsigned_notice)
         if notice := sweep_notice(guard.keyed, named=sweep_key is not None):
             say(notice)
-        self_test = _self_test(settings, cameras, guard, finders, monitor, say)
+        self_test = _self_test(settings, cameras, guard, finders, outputs, monitor, say)
         service = _service(settings, cameras, guard, finders, sinks, monitor, notifier, say, stack, self_test)
-        with stop_on_signals(service):
+        with stop_on_signals(service), self_test_on_signal(self_test):
             if self_test is None or not self_test.fault:
                 monitor.set_ready(True, "guarding")
             closing.pop_all()
@@ -133,6 +151,7 @@ def _self_test(
     cameras: tuple[Guarded, ...],
     guard: Firewall,
     finders: dict[str, RegionFinder],
+    outputs: Outlets,
     monitor: Monitor,
     say: Callable[[str], None],
 ) -> SelfTest | None:
@@ -141,13 +160,20 @@ def _self_test(
         return None
 
     def show(state: GoldenState) -> None:
-        before = "" if monitor.golden is None else monitor.golden.fault
+        last = monitor.golden or GoldenState(0)
+        before = last.fault
         monitor.set_golden(state)
+        if state.rounds > last.rounds or state.fault != before:
+            outputs.event(golden_check(state))
         if state.fault or state.rounds > 1:  # before that it is said when all is ready
             monitor.set_ready(not state.fault, f"self-test failed: {state.fault}" if state.fault else "guarding")
         if state.fault != before:
             told = f"failed, everything is withheld: {state.fault}" if state.fault else "passes again"
             say(f"self-test {told}")
+        elif test.answering and state.rounds > last.rounds:
+            say(
+                f"self-test as asked for: {state.fault or f'{state.frames} golden frames are judged as they should be'}"
+            )
 
     test = SelfTest(
         guard,
@@ -158,6 +184,12 @@ def _self_test(
         told=show,
     )
     test.start()
+    deadlines = [camera.deadline_ms for camera in cameras if camera.deadline_ms is not None]
+    if (check := time_check(test.state, min(deadlines, default=None))) is not None:
+        outputs.event(check)
+        if not check.told["ok"]:
+            monitor.set_warning(check.told["detail"])
+            say(f"warning: {check.told['detail']}")
     return test
 
 
@@ -207,7 +239,15 @@ def _service(
     if len(cameras) == 1:
         capture = stack.enter_context(Capture(cameras[0].spec, settings.capture))
         only = camera(cameras[0], capture)
-        return Alone(guard, only, sinks, max_frames=settings.max_frames, heartbeat=beat, self_test=self_test)
+        return Alone(
+            guard,
+            only,
+            sinks,
+            max_frames=settings.max_frames,
+            heartbeat=beat,
+            self_test=self_test,
+            ending=monitor.close,
+        )
     return Together(
         guard,
         [camera(one, Capture(one.spec, settings.capture, patient=True)) for one in cameras],
@@ -215,6 +255,7 @@ def _service(
         max_frames=settings.max_frames,
         heartbeat=beat,
         self_test=self_test,
+        ending=monitor.close,
         say=say,
         ended=monitor.ended,
     )

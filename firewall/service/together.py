@@ -50,6 +50,7 @@ class Together(Loop):
         max_frames: As of Loop.
         heartbeat: As of Loop.
         self_test: As of Loop.
+        ending: As of Loop.
         say: Prints one line for the operator.
         ended: Called with the name of a camera whose source has ended.
     """
@@ -63,10 +64,19 @@ class Together(Loop):
         max_frames: int | None = None,
         heartbeat: Callable[[], None] = lambda: None,
         self_test: SelfTest | None = None,
+        ending: Callable[[str], None] = lambda _: None,
         say: Callable[[str], None] = lambda _: None,
         ended: Callable[[str | None], None] = lambda _: None,
     ) -> None:
-        super().__init__(firewall, cameras, sinks, max_frames=max_frames, heartbeat=heartbeat, self_test=self_test)
+        super().__init__(
+            firewall,
+            cameras,
+            sinks,
+            max_frames=max_frames,
+            heartbeat=heartbeat,
+            self_test=self_test,
+            ending=ending,
+        )
         self._summary = Summary()
         self._say, self._ended = say, ended
         self._arrived = threading.Event()
@@ -106,7 +116,7 @@ class Together(Loop):
         if not self._going:
             return False
         if self.self_test is not None:
-            self.self_test.between()
+            self.self_test.between(idle=all(feed.camera.returning for feed in self._going))
         ready = [feed for feed in self._going if feed.waiting is not None]
         if not ready:
             self._arrived.wait(_LONGEST_WAIT)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import re
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -13,7 +14,7 @@ from firewall.bundle.signature import PublicKey, verified_by
 from firewall.errors import UsageError
 from firewall.sinks.audit_log import NOTHING, SIGNED, audit_files
 
-__all__ = ["AuditFindings", "check_audit"]
+__all__ = ["AuditFindings", "audit_records", "check_audit"]
 
 _SEALED = re.compile(rb'(.*),"hash":"([0-9a-f]{64})"\}', re.DOTALL)
 
@@ -66,13 +67,7 @@ def check_audit(folder: Path, keys: tuple[PublicKey, ...] = ()) -> AuditFindings
         UsageError: If the folder can't be read or holds no audit log.
     """
     found = AuditFindings()
-    try:
-        files = audit_files(folder)
-        contents = {number: files[number].read_bytes() for number in sorted(files)}
-    except OSError as error:
-        raise UsageError(f"can't read the audit log {folder}: {error.strerror}") from error
-    if not contents:
-        raise UsageError(f"{folder} holds no audit log (audit-00000001.jsonl and so on)")
+    files, contents = _contents(folder)
     first = min(contents)
     if first > 1:
         found.notes.append(f"files 1 to {first - 1} are not there; they were deleted, by the guard or by somebody")
@@ -86,6 +81,31 @@ def check_audit(folder: Path, keys: tuple[PublicKey, ...] = ()) -> AuditFindings
         before = hashlib.sha256(content).hexdigest()
         _check_signature(found, files[number], content, keys)
     return found
+
+
+def audit_records(folder: Path) -> Iterator[tuple[str, dict[str, Any]]]:
+    """All records that were not changed, in their order, each with the name of its file.
+
+    Raises:
+        UsageError: As check_audit.
+    """
+    files, contents = _contents(folder)
+    for number, content in contents.items():
+        for line in content.split(b"\n")[:-1]:
+            if (record := _record(line)) is not None:
+                yield files[number].name, record
+
+
+def _contents(folder: Path) -> tuple[dict[int, Path], dict[int, bytes]]:
+    """Number -> file and its bytes, in their order."""
+    try:
+        files = audit_files(folder)
+        contents = {number: files[number].read_bytes() for number in sorted(files)}
+    except OSError as error:
+        raise UsageError(f"can't read the audit log {folder}: {error.strerror}") from error
+    if not contents:
+        raise UsageError(f"{folder} holds no audit log (audit-00000001.jsonl and so on)")
+    return files, contents
 
 
 def _check_file(found: AuditFindings, path: Path, content: bytes, before: str | None, *, last: bool) -> None:

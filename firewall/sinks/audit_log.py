@@ -15,7 +15,7 @@ import fcntl
 import hashlib
 import os
 import re
-import time
+from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -24,8 +24,8 @@ from firewall.bundle.signature import sign
 from firewall.errors import FirewallError
 from firewall.host.file_writing import replace_file
 from firewall.host.output import json_text
+from firewall.sinks.event import Event, now
 from firewall.sinks.report import FrameReport, Output
-from firewall.verdict import Stamp
 
 if TYPE_CHECKING:
     from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
@@ -49,6 +49,7 @@ class AuditLog(Output):
         size: Bytes after which the next file begins.
         keep: How many files are kept; the oldest are deleted.
         key: What files are signed with when they end. None: they are only chained.
+        about: What the first record of each file says besides: what is in use, ready for JSON.
 
     Raises:
         FirewallError: If the folder can't be written, or another guard writes there.
@@ -62,7 +63,9 @@ class AuditLog(Output):
         size: int = 16 << 20,
         keep: int = 100,
         key: Ed25519PrivateKey | None = None,
+        about: Mapping[str, Any] | None = None,
     ) -> None:
+        self._about = dict(about or {})
         self._folder, self._operator, self._size, self._keep, self._key = folder, operator, size, keep, key
         self._lock = self._file = -1
         try:
@@ -78,15 +81,11 @@ class AuditLog(Output):
 
     def report(self, report: FrameReport) -> None:
         """Write the report's verdicts."""
-        try:
-            self._write(
-                *({"event": "verdict", "verdict": each.line(operator=self._operator)} for each in report.verdicts)
-            )
-            if self._bytes >= self._size:
-                self._end("full")
-                self._begin()
-        except OSError as error:
-            raise self._refused(error) from error
+        self._take(*({"event": "verdict", "verdict": each.line(operator=self._operator)} for each in report.verdicts))
+
+    def event(self, event: Event) -> None:
+        """Write what happened to the guard."""
+        self._take(event.record())
 
     def close(self) -> None:
         """End the newest file."""
@@ -98,6 +97,15 @@ class AuditLog(Output):
         finally:
             self._release()
 
+    def _take(self, *records: dict[str, Any]) -> None:
+        try:
+            self._write(*records)
+            if self._bytes >= self._size:
+                self._end("full")
+                self._begin()
+        except OSError as error:
+            raise self._refused(error) from error
+
     def _begin(self) -> None:
         there = audit_files(self._folder)
         last = max(there, default=0)
@@ -108,7 +116,9 @@ class AuditLog(Output):
         self._file = os.open(self._path, flags, 0o600)
         self._previous, self._number, self._bytes = previous, 0, 0
         try:
-            self._write({"event": "start", "schema": "firewall.audit/1", "version": __version__, **_now()})
+            self._write(
+                {"event": "start", "schema": "firewall.audit/1", "version": __version__, **self._about, **now()}
+            )
         except OSError:  # a full disk: no trail of empty files, for which older ones would have to go
             self._path.unlink()
             os.close(self._file)
@@ -132,7 +142,7 @@ class AuditLog(Output):
     def _end(self, why: str) -> None:
         file = self._file
         try:
-            self._write({"event": "stop", "why": why, **_now()})
+            self._write({"event": "stop", "why": why, **now()})
             os.fsync(file)
         finally:
             self._file = -1
@@ -163,7 +173,3 @@ def seal(record: dict[str, Any]) -> tuple[bytes, str]:
     text = json_text(record, compact=True).encode()
     digest = hashlib.sha256(text).hexdigest()
     return text[:-1] + f',"hash":"{digest}"}}'.encode(), digest
-
-
-def _now() -> dict[str, Any]:
-    return {"time": Stamp(time_us=time.time_ns() // 1000).time, "monotonic_ns": time.monotonic_ns()}

@@ -3,17 +3,19 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 from firewall.errors import UsageError
+from firewall.sinks.event import Event
 from firewall.sinks.json_lines import JsonLines
 from firewall.sinks.options import path_and_options, shown
 from firewall.sinks.outlet import Outlet, Outlets
 from firewall.sinks.report import Output
 
-__all__ = ["GRAMMAR", "open_outputs"]
+__all__ = ["AUDIT_OPTIONS", "GRAMMAR", "open_outputs"]
 
 #: What can be named.
 GRAMMAR = (
@@ -22,6 +24,8 @@ GRAMMAR = (
 )
 _STREAMS = ("-", "jsonl:-")
 _ROTATED = ("size", "keep")
+#: What may follow audit:FOLDER.
+AUDIT_OPTIONS = (*_ROTATED, "key", "passphrase_file")
 _SUFFIX = {"video": "mp4", "mcap": "mcap"}
 _OF_ONE_CAMERA = ("mqtt", "mqtts", "video")
 _PICTURES = 8  # reports with pixels in a queue, each some megabytes
@@ -34,6 +38,7 @@ def open_outputs(
     others: Sequence[str] = (),
     operator: bool = False,
     lossless: bool = False,
+    about: Mapping[str, Any] | None = None,
     say: Callable[[str], None] = lambda _: None,
 ) -> Outlets:
     """Open all outputs, each with a queue and thread of its own. Of several cameras each has a video, and a connection
@@ -45,6 +50,7 @@ def open_outputs(
         others: Names of the cameras besides.
         operator: Add suspicion and detector scores to the verdict lines.
         lossless: Whether the source waits, so that no report need be dropped.
+        about: What the audit log says at its start, see AuditLog.
         say: Prints one line for the operator.
 
     Returns:
@@ -56,11 +62,21 @@ def open_outputs(
     """
     wanted = [text for text in named if text != "off"]
     opened: list[Outlet] = []
+
+    def tell(event: Event) -> None:
+        for outlet in opened:
+            outlet.event(event)
+
     try:
         for text in wanted:
             alone = others and text.partition(":")[0] in _OF_ONE_CAMERA
             for only in (camera, *others) if alone else (None,):
-                outlet = _open(text, (camera, *others), only, operator, lossless, say)
+                if text.startswith("audit:") and text != "audit:":
+                    outlet = _audit(text, operator, lossless, about, say)
+                elif text.startswith("quarantine:") and text != "quarantine:":
+                    outlet = _quarantine(text, operator, lossless, tell, say)
+                else:
+                    outlet = _open(text, (camera, *others), only, operator, lossless, say)
                 places = [_place(each.name) for each in opened]
                 opened.append(outlet)
                 if _place(outlet.name) in places:
@@ -99,10 +115,6 @@ def _open(
 
         bus = CanTarget(text, cameras)
         return Outlet(bus.name, bus.connect, network=True, lossless=lossless, say=say)
-    if scheme == "audit" and rest:
-        return _audit(text, operator, lossless, say)
-    if scheme == "quarantine" and rest:
-        return _quarantine(text, operator, lossless, say)
     if scheme not in ("jsonl", "video", "mcap") or not colon or not rest:
         raise UsageError(f"--output must be {GRAMMAR}, got {shown(text)!r}")
     path, options = path_and_options(text, _ROTATED)
@@ -132,23 +144,27 @@ def _open(
         raise UsageError(f"can't write {what} to {path}: {error.strerror}") from error
 
 
-def _audit(text: str, operator: bool, lossless: bool, say: Callable[[str], None]) -> Outlet:
+def _audit(
+    text: str, operator: bool, lossless: bool, about: Mapping[str, Any] | None, say: Callable[[str], None]
+) -> Outlet:
     from firewall.bundle.signature import read_passphrase, read_private
     from firewall.sinks.audit_log import AuditLog
 
-    folder, options = path_and_options(text, (*_ROTATED, "key", "passphrase_file"))
+    folder, options = path_and_options(text, AUDIT_OPTIONS)
     size, keep = options.size("size") or 16 << 20, options.whole("keep", 100, 2, 100_000)
     file, passphrase = options.text("key", ""), options.text("passphrase_file", "")
     key = read_private(Path(file), read_passphrase(Path(passphrase) if passphrase else None)) if file else None
-    log = partial(AuditLog, folder, operator=operator, size=size, keep=keep, key=key)
-    return Outlet(f"audit:{folder}", log, lossless=lossless, say=say)
+    log = partial(AuditLog, folder, operator=operator, size=size, keep=keep, key=key, about=about)
+    return Outlet(f"audit:{folder}", log, events=True, lossless=lossless, say=say)
 
 
-def _quarantine(text: str, operator: bool, lossless: bool, say: Callable[[str], None]) -> Outlet:
+def _quarantine(
+    text: str, operator: bool, lossless: bool, tell: Callable[[Event], None], say: Callable[[str], None]
+) -> Outlet:
     from firewall.sinks.quarantine import Quarantine
 
     folder, options = path_and_options(text, ("size", "days", "rate"))
     size = options.size("size", least=1 << 20) or 1 << 30
     days, rate = options.whole("days", 30, 1, 36_500), options.whole("rate", 60, 1, 100_000)
-    keep = partial(Quarantine, folder, operator=operator, size=size, days=days, rate=rate)
+    keep = partial(Quarantine, folder, operator=operator, size=size, days=days, rate=rate, told=tell)
     return Outlet(f"quarantine:{folder}", keep, limit=_PICTURES, pixels=True, aside=True, lossless=lossless, say=say)

@@ -20,6 +20,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from firewall.errors import FirewallError
+from firewall.sinks.event import Event
 from firewall.sinks.report import FrameReport, Output
 
 __all__ = ["Outlet", "Outlets", "OutputHealth"]
@@ -65,6 +66,8 @@ class Outlet:
         pixels: Whether it needs the frames' pixels; else the queue doesn't hold them.
         aside: It tells nobody what the verdicts are: whether it fails has no say in whether the guard goes on.
         camera: The only camera whose reports it takes; None: those of all.
+        events: Whether it takes what happens to the guard itself, too. None of that is dropped for reports, or while
+            the output has failed: there is little of it.
         say: Prints one line for the operator.
 
     Raises:
@@ -83,12 +86,14 @@ class Outlet:
         pixels: bool = False,
         aside: bool = False,
         camera: str | None = None,
+        events: bool = False,
         say: Callable[[str], None] = lambda _: None,
     ) -> None:
         self.name, self.aside = name, aside
         self._open, self._network, self._again, self._say = open_output, network, again, say
         self._limit, self._lossless, self._pixels, self._camera = limit, lossless, pixels, camera
-        self._queue: deque[FrameReport] = deque()
+        self._events = events
+        self._queue: deque[FrameReport | Event] = deque()
         self._changed = threading.Condition()
         self._closing = self._abandoned = False
         self._output: Output | None = None
@@ -117,23 +122,39 @@ class Outlet:
         if not self._pixels and report.frame is not None:
             report = replace(report, frame=replace(report.frame, pixels=_NO_PIXELS))
         with self._changed:
-            while self._lossless and self._output is not None and len(self._queue) >= self._limit:
+            while self._lossless and self._output is not None and self._full():
                 self._changed.wait(0.5)
             if self._output is None:
                 self._dropped += 1
                 return
-            if len(self._queue) >= self._limit:
+            if self._full():
                 del self._queue[self._least_missed()]
                 self._dropped += 1
             self._queue.append(report)
             self._changed.notify_all()
 
+    def event(self, event: Event) -> None:
+        """Lay into the queue what happened to the guard, if this output takes that."""
+        if not self._events:
+            return
+        with self._changed:
+            if sum(isinstance(each, Event) for each in self._queue) >= self._limit:
+                self._dropped += 1
+                return
+            self._queue.append(event)
+            self._changed.notify_all()
+
+    def _full(self) -> bool:
+        """Whether there is no room for a report."""
+        waiting = len(self._queue)
+        return waiting >= self._limit and sum(isinstance(each, FrameReport) for each in self._queue) >= self._limit
+
     def _least_missed(self) -> int:
         """Place of the report that goes when the queue is full: the oldest of the camera that has most of it, so that
         one that floods doesn't cost the others their reports."""
-        cameras = [report.camera for report in self._queue]
-        (most, _), *_ = Counter(cameras).most_common(1)
-        return cameras.index(most)
+        cameras = [(place, each.camera) for place, each in enumerate(self._queue) if isinstance(each, FrameReport)]
+        (most, _), *_ = Counter(camera for _, camera in cameras).most_common(1)
+        return next(place for place, camera in cameras if camera == most)
 
     def reopen(self) -> None:
         """Have its file opened again. May be called from a signal handler."""
@@ -174,11 +195,11 @@ class Outlet:
 
     def _run(self) -> None:
         while not self._done():
-            report = self._next()
+            taken = self._next()
             try:
-                self._turn(report)
+                self._turn(taken)
             except Exception as error:  # whatever a library raises stops this output and no other
-                self._fail(error, lost=report is not None)
+                self._fail(error, taken)
         output, self._output = self._output, None
         try:
             if output is not None:
@@ -188,19 +209,19 @@ class Outlet:
 
     def _done(self) -> bool:
         with self._changed:
-            return self._abandoned or (self._closing and not self._queue)
+            return self._abandoned or (self._closing and (not self._queue or self._output is None))
 
-    def _next(self) -> FrameReport | None:
+    def _next(self) -> FrameReport | Event | None:
         with self._changed:
-            if not self._queue and not self._closing:
+            if (not self._queue or self._output is None) and not self._closing:
                 wait = self._open_at - time.monotonic() if self._output is None else self._output.every
                 self._changed.wait(min(max(wait, 0.01), 0.5))
-            if not self._queue:
+            if not self._queue or self._output is None:
                 return None
             self._changed.notify_all()
             return self._queue.popleft()
 
-    def _turn(self, report: FrameReport | None) -> None:
+    def _turn(self, taken: FrameReport | Event | None) -> None:
         output = self._output
         if output is None:
             if time.monotonic() >= self._open_at and not self._closing:
@@ -208,10 +229,13 @@ class Outlet:
                 if self._network:
                     self._works()
             return
-        if report is None:
+        if taken is None:
             output.tick()
+        elif isinstance(taken, Event):
+            output.event(taken)
+            self._works()
         else:
-            output.report(report)
+            output.report(taken)
             self._works()
             self._taken += 1
 
@@ -221,14 +245,16 @@ class Outlet:
         if failed:
             self._say(f"output {self.name} works again; it missed {self._dropped} reports")
 
-    def _fail(self, error: Exception, *, lost: bool = False) -> None:
+    def _fail(self, error: Exception, lost: FrameReport | Event | None = None) -> None:
         output = self._output
         detail = str(error) if isinstance(error, FirewallError) else f"{type(error).__name__}: {error}"
         with self._changed:
             before, self._detail = self._detail, " ".join(detail.split())
             self._failures += 1
-            self._dropped += len(self._queue) + lost
-            self._queue.clear()
+            again = (lost,) if isinstance(error, FirewallError) else ()
+            kept = [each for each in (*again, *self._queue) if isinstance(each, Event)]
+            self._dropped += len(self._queue) + (lost is not None) - len(kept)
+            self._queue = deque(kept)
             self._output = None
             self._open_at = time.monotonic() + self._delay if self._again else math.inf
             self._delay = min(2 * self._delay, _LONGEST_DELAY)
@@ -264,6 +290,11 @@ class Outlets:
             self._told = True
             raise FirewallError(failed[0])
 
+    def event(self, event: Event) -> None:
+        """Lay what happened to the guard into the queues of those that take it. May be called from any thread."""
+        for outlet in self.outlets:
+            outlet.event(event)
+
     def reopen(self) -> None:
         """Have all files opened again. May be called from a signal handler."""
         for outlet in self.outlets:
@@ -279,10 +310,12 @@ class Outlets:
         Raises:
             FirewallError: If one of them has failed and not recovered, unless `report` has said so.
         """
-        for outlet in self.outlets:
-            outlet.end()
-        for outlet in self.outlets:
-            outlet.close()
+        for some in (True, False):  # what lies aside first: the others have to tell of what it keeps at its end
+            those = [outlet for outlet in self.outlets if outlet.aside is some]
+            for outlet in those:
+                outlet.end()
+            for outlet in those:
+                outlet.close()
         failed = [outlet.failed for outlet in self.outlets if outlet.failed]
         if failed and not self._told:
             raise FirewallError(failed[0])

@@ -12,6 +12,7 @@ from __future__ import annotations
 import hashlib
 import time
 from collections import OrderedDict, deque
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -19,6 +20,7 @@ import cv2
 import numpy as np
 
 from firewall.frame import Frame, Pixels, Region
+from firewall.sinks.event import Event
 from firewall.sinks.evidence import Cases, refused
 from firewall.sinks.report import FrameReport, Output
 from firewall.verdict import Reason, Verdict
@@ -111,14 +113,23 @@ class Quarantine(Output):
         days: Cases older than this are removed.
         rate: Most cases in a minute; tracks that only waited have half of it. What was left out is counted in the next
             case.
+        told: Called with each case: where the evidence of which verdict lies.
 
     Raises:
         FirewallError: If the folder can't be written, or another guard writes there.
     """
 
     def __init__(
-        self, folder: Path, *, operator: bool = False, size: int = 1 << 30, days: int = 30, rate: int = 60
+        self,
+        folder: Path,
+        *,
+        operator: bool = False,
+        size: int = 1 << 30,
+        days: int = 30,
+        rate: int = 60,
+        told: Callable[[Event], None] = lambda _: None,
     ) -> None:
+        self._told = told
         self._cases = Cases(folder, size=size, days=days)
         self._operator, self._rate = operator, rate
         self._scenes: dict[str | None, _Scene] = {}
@@ -219,6 +230,18 @@ class Quarantine(Output):
             return
         self._written.append(now)
         self._left_out = 0
+        self._told(
+            Event.of(
+                "evidence",
+                case=case.name,
+                folder=str(case.parent),
+                camera=camera,
+                frame_id=None if verdict.stamp is None else verdict.stamp.frame_id,
+                track=verdict.track,
+                reason=str(verdict.reason),
+                sha256=record["sha256"],
+            )
+        )
         scene.open.append((case, sighting.at))
 
     def _after(self, scene: _Scene, *, ended: bool = False) -> None:

@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from typing import Protocol
 
 from firewall.frame import Frame
+from firewall.sinks.event import Event
 from firewall.verdict import Verdict
 
 __all__ = ["FrameReport", "Output", "Sink"]
@@ -23,6 +24,7 @@ class FrameReport:
         stages: Seconds spent in each stage of screening this frame.
         dropped: Frames of this live source since the start that nobody looked at.
         restarts: Capture processes of this source since the start that had to be started again.
+        returning: Why nothing is released though frames come again after a loss, one line; empty: that isn't so.
     """
 
     frame: Frame | None
@@ -30,6 +32,7 @@ class FrameReport:
     stages: Mapping[str, float] = field(default_factory=dict)
     dropped: int = 0
     restarts: int = 0
+    returning: str = ""
 
     @property
     def camera(self) -> str | None:
@@ -64,6 +67,9 @@ class Output(ABC):
     @abstractmethod
     def close(self) -> None:
         """Flush and release; called once, also after a failure."""
+
+    def event(self, event: Event) -> None:  # noqa: B027 - most outputs tell of verdicts alone
+        """Take what happened to the guard itself."""
 
     def tick(self) -> None:  # noqa: B027 - most outputs have nothing to do
         """What has to be done now and then."""

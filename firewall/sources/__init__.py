@@ -6,12 +6,23 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from firewall.sources.capture import Capture, End, Failure, Idle, longest_silence
-from firewall.sources.uri import SourceSpec, parse
+from firewall.sources.uri import SourceSpec, parse, without_credentials
 
 if TYPE_CHECKING:
     from firewall.sources.image import read_image, read_input
 
-__all__ = ["Capture", "End", "Failure", "Idle", "SourceSpec", "longest_silence", "parse", "read_image", "read_input"]
+__all__ = [
+    "Capture",
+    "End",
+    "Failure",
+    "Idle",
+    "SourceSpec",
+    "longest_silence",
+    "parse",
+    "read_image",
+    "read_input",
+    "without_credentials",
+]
 
 
 def __getattr__(name: str) -> Any:

@@ -23,7 +23,16 @@ from firewall.host.output import readable
 from firewall.sources import pipe
 from firewall.sources.camera_name import is_camera, named_camera, respelled_camera
 
-__all__ = ["GRAMMAR", "IMAGE_SUFFIXES", "VIDEO_SUFFIXES", "SourceSpec", "natural", "parse", "printable"]
+__all__ = [
+    "GRAMMAR",
+    "IMAGE_SUFFIXES",
+    "VIDEO_SUFFIXES",
+    "SourceSpec",
+    "natural",
+    "parse",
+    "printable",
+    "without_credentials",
+]
 
 Kind = Literal["camera", "csi", "stream", "video", "images", "test", "demo"]
 
@@ -81,7 +90,7 @@ def parse(text: str) -> SourceSpec:
         SourceUriError: If the text names nothing that can be opened.
         SourceError: If a file can't be read.
     """
-    name = _shown(text)
+    name = without_credentials(text)
     if text == "demo" or text.startswith("demo?"):
         return _demo(text.partition("?")[2], name)
     scheme = _SCHEME.match(text)
@@ -109,8 +118,8 @@ def _device(path: str) -> str | None:
     return named_camera(path) or named_camera(os.path.normpath(whole)) or (whole if is_camera(path) else None)
 
 
-def _shown(text: str) -> str:
-    """Over-careful: everything before the last @ goes, wherever a user may have put it."""
+def without_credentials(text: str) -> str:
+    """A source as it may be shown. Over-careful: everything before the last @ goes, wherever a user may have put it."""
     scheme = _SCHEME.match(text)
     if scheme is None:
         text = _USER_WITHOUT_SCHEME.sub("***@", text)
@@ -246,7 +255,7 @@ def _path(text: str, name: str) -> SourceSpec:
         if glob.has_magic(text):
             return _glob(text, name)
         if Path(text).is_symlink():
-            leads = _shown(str(Path(text).readlink()))
+            leads = without_credentials(str(Path(text).readlink()))
             raise SourceUriError(f"source {name!r} is a link to {leads!r}, which does not exist") from None
         raise SourceUriError(f"source {name!r} does not exist; allowed: {GRAMMAR}") from None
     if stat.S_ISDIR(mode):
@@ -280,7 +289,7 @@ def _glob(text: str, name: str) -> SourceSpec:
     for path in found:
         if _suffix(path) not in IMAGE_SUFFIXES:
             raise SourceUriError(
-                f"glob {name!r} finds {_shown(path)!r}, but a glob is for images only: "
+                f"glob {name!r} finds {without_credentials(path)!r}, but a glob is for images only: "
                 f"{', '.join(sorted(IMAGE_SUFFIXES))}; name a video by itself"
             )
     return SourceSpec("images", text, False, name, files=tuple(sorted(found, key=natural)))

@@ -157,6 +157,23 @@ def test_a_camera_fault_is_told_by_its_name_as_long_as_it_lasts(
     assert [line for line in complaints if "ERR_" not in line] == []
 
 
+def test_an_overloaded_guard_says_so_and_its_picture_goes_on(page: Page, reports: Reports, clock: Clock) -> None:
+    """Named with how many were late; the picture is no old one, since what is in time is still released."""
+    monitor = Monitor(source=SOURCE, bundle="hand-made", live=True, overload=(2, 2), hung_after=1e9, clock=clock)
+    monitor.set_ready(True)
+    with HttpServer(create_app(monitor), "127.0.0.1", 0) as server:
+        for _ in range(2):
+            monitor.report(reports.frame(lambda: reports.withheld(Reason.LATE), captured_at=clock.now))
+        page.goto(server.url)
+        banner = page.locator('#banner[data-kind="overloaded"]')
+        expect(banner).to_contain_text("The firewall is overloaded. 2 of 2 frames were judged too late.")
+        expect(page.locator("#status-word")).to_have_text("Overloaded")
+        expect(page.locator(".box")).to_have_count(1)
+        monitor.report(reports.frame(captured_at=clock.now))
+        expect(page.locator("#banner")).to_be_hidden()
+        expect(page.locator("#status-word")).to_have_text("Guarding")
+
+
 def test_a_lost_connection_is_told_and_found_again(
     page: Page, server: HttpServer, monitor: Monitor, reports: Reports
 ) -> None:

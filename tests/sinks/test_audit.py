@@ -9,6 +9,7 @@ import resource
 import shutil
 import subprocess
 import sys
+import threading
 from collections.abc import Callable
 from pathlib import Path
 
@@ -17,7 +18,7 @@ import pytest
 from firewall.bundle.signature import PublicKey, generate, read_private, read_public
 from firewall.cli import app, run
 from firewall.errors import FirewallError, UsageError
-from firewall.sinks import Outlet, open_outputs, outlet
+from firewall.sinks import Event, FrameReport, Outlet, Outlets, open_outputs, outlet
 from firewall.sinks.audit_check import check_audit
 from firewall.sinks.audit_log import AuditLog, audit_files
 from tests.sinks.making import report, until
@@ -278,3 +279,73 @@ def test_the_command_says_what_was_found(tmp_path: Path, key: Path, capsys: pyte
     named = f"audit:{tmp_path}/own?key={tmp_path}/own.key&passphrase_file={secret}"
     open_outputs([named], camera="front").close()
     assert list((tmp_path / "own").glob("*.sig"))
+
+
+class _Filling(AuditLog):
+    """Its disk is full while `full`."""
+
+    full = False
+
+    def _write(self, *records: dict[str, object]) -> None:
+        if _Filling.full:
+            raise OSError(28, "No space left on device")
+        super()._write(*records)
+
+
+def test_what_happens_to_the_guard_is_a_record(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Of its own kind, with both clocks of when it happened, in order with the verdicts; outputs of lines don't have
+    it. While the disk is full nothing of it is lost, but for what is more than the queue holds."""
+    monkeypatch.setattr(outlet, "_FIRST_DELAY", 0.02)
+    monkeypatch.setattr(outlet, "_LONGEST_DELAY", 0.02)
+    monkeypatch.setattr(_Filling, "full", False)
+    folder, lines = tmp_path / "log", tmp_path / "lines"
+    queue = Outlet("audit", lambda: _Filling(folder), limit=4, events=True)
+    outlets = Outlets([queue, *open_outputs([f"jsonl:{lines}"], camera="front").outlets])
+    outlets.event(Event.of("state", state="guarding"))
+    outlets.report(report(0))
+    until(lambda: queue.health().taken == 1)
+    _Filling.full = True
+    for number in range(7):
+        outlets.event(Event.of("state", state=f"state {number}"))
+    until(lambda: queue.health().failures > 1)
+    outlets.report(report(1))
+    assert queue.health().dropped >= 3  # two events or three have no room, nor has the report
+    _Filling.full = False
+    until(lambda: queue.health().waiting == 0)
+    outlets.report(report(2))
+    outlets.close()
+    records = [json.loads(line) for number in sorted(audit_files(folder)) for line in _lines(folder, number)]
+    told = [
+        record.get("state") or record["verdict"]["sequence"]
+        for record in records
+        if record["event"] in ("state", "verdict")
+    ]
+    assert told[:3] == ["guarding", 0, 0] and told[-2:] == [2, 2]
+    assert told[3:-2] == [f"state {number}" for number in range(len(told) - 5)] and 3 <= len(told) - 5 <= 5
+    assert all(record["time"].endswith("Z") and record["monotonic_ns"] for record in records if "state" in record)
+    assert check_audit(folder).faults == [] and lines.read_text().count("\n") == 6
+
+
+def test_a_report_makes_room_for_another_and_for_no_event(tmp_path: Path) -> None:
+    """A full queue: the oldest report goes, events stay where they are."""
+    gate = threading.Event()
+
+    class Slow(AuditLog):
+        def report(self, report: FrameReport) -> None:
+            gate.wait(30)
+            super().report(report)
+
+    folder = tmp_path / "log"
+    queue = Outlet("audit", lambda: Slow(folder), limit=2, events=True)
+    queue.report(report(0))
+    until(lambda: queue.health().waiting == 0)
+    queue.event(Event.of("state", state="one"))
+    for number in (1, 2, 3):
+        queue.report(report(number))
+    gate.set()
+    queue.close()
+    records = [json.loads(line) for line in _lines(folder, 1)]
+    told = [
+        each.get("state") or each["verdict"]["sequence"] for each in records if each["event"] in ("state", "verdict")
+    ]
+    assert told == [0, 0, "one", 2, 2, 3, 3]

@@ -415,3 +415,21 @@ def test_a_slow_disk_delays_no_verdict(tmp_path: Path, monkeypatch: pytest.Monke
     assert health.dropped >= 30 and health.waiting <= 8  # a frame loop that waited would have lost none
     monkeypatch.undo()
     outlets.close()
+
+
+def test_where_a_case_lies_is_told_before_the_audit_log_ends(tmp_path: Path) -> None:
+    """Each case is an event: its folder, the frame and track, the pictures' hashes. One that waited until the guard
+    ended is in the audit log too, whichever of the two was named first."""
+    for order in (1, -1):
+        log, kept = tmp_path / f"log{order}", tmp_path / f"kept{order}"
+        outlets = open_outputs([f"audit:{log}", f"quarantine:{kept}"][::order], camera="front")
+        outlets.report(seen(0, withheld(3)))
+        outlets.report(seen(1, withheld(4, Reason.UNCONFIRMED)))
+        outlets.close()
+        told = [json.loads(line) for line in (log / "audit-00000001.jsonl").read_text().splitlines()]
+        evidence = [each for each in told if each["event"] == "evidence"]
+        assert [(each["track"], each["reason"]) for each in evidence] == [(3, "suspicious"), (4, "not confirmed yet")]
+        assert [each["case"] for each in evidence] == [case["path"].name for case in cases(kept)]
+        assert [each["sha256"] for each in evidence] == [case["sha256"] for case in cases(kept)]
+        assert evidence[0]["frame_id"] == cases(kept)[0]["verdict"]["frame_id"]
+        assert evidence[0]["folder"] == str(kept) and evidence[0]["camera"] == "front"
