@@ -67,21 +67,27 @@ def main() -> None:
     cv2.setNumThreads(1)
     guard = Firewall(bundle, open_engine(bundle, threads=1), threads=1)
     result: dict[str, Any] = {"machine": machine(), "bundle": {"name": bundle.manifest.name, "sha256": bundle.sha256}}
+    result["load"] = {}
     with Peer(python, core) as peer:
         result["libraries"] = peer.ask("versions", of=list(_LIBRARIES))
+
+        def keep(part: str, found: Any) -> None:
+            """What was measured is written at once: a run that is stopped leaves its whole parts."""
+            result[part] = found
+            result["load"][part] = os.getloadavg()[0]
+            if arguments.json is not None:
+                arguments.json.write_text(json.dumps(result, indent=1) + "\n", encoding="utf-8")
+
         if "a" in arguments.only and signs is not None:
             images = signs.resized(signs.benign.images[: arguments.images])
-            result["loop"] = against_the_loop(guard, bundle, list(images))
+            keep("loop", against_the_loop(guard, bundle, list(images)))
         if "b" in arguments.only and signs is not None:
-            result["art"] = against_art(guard, bundle, peer, signs, work, arguments.images)
+            keep("art", against_art(guard, bundle, peer, signs, work, arguments.images))
         if "c" in arguments.only:
-            result["copies"] = against_libraries(peer, arguments.rounds)
+            keep("copies", against_libraries(peer, arguments.rounds))
         if "d" in arguments.only:
-            result["guard"] = against_unguarded(guard, bundle, peer, scenes, work, 8, max(1, arguments.rounds // 8))
-    result["machine"]["load_after"] = os.getloadavg()[0]
+            keep("guard", against_unguarded(guard, bundle, peer, scenes, work, 8, max(1, arguments.rounds // 8)))
     sys.stdout.write(json.dumps(result, indent=1) + "\n")
-    if arguments.json is not None:
-        arguments.json.write_text(json.dumps(result, indent=1) + "\n", encoding="utf-8")
 
 
 if __name__ == "__main__":

@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 import pytest
 
+from benchmarks import alternative_tables, cells
 from benchmarks.alternatives import defences, frames, loop, peer
 from benchmarks.alternatives.copies import difference, pictures
 from benchmarks.alternatives.peer import Peer
@@ -214,3 +215,84 @@ def test_an_environment_is_made_once_for_the_pinned_versions(tmp_path: Path, mon
     with pytest.raises(SystemExit, match="can't be installed"):
         peer.environment(folder)
     assert (folder / "requirements.txt").read_text() == "one==2\n"
+
+
+def _timed(processor_ms: float) -> dict[str, float]:
+    return {"ms": 2 * processor_ms, "processor_ms": processor_ms, "p99_ms": 9.0}
+
+
+def _against(value: float) -> dict[str, Any]:
+    return {"ratio": value, "ci95": [value - 0.5, value + 0.5], "by_the_clock": 1.0, "n": 40}
+
+
+def _held(way: str, worst: float) -> dict[str, Any]:
+    rate = {"rate": worst, "n": 192, "ci95": [worst, worst]}
+    calm = {f"benign_{what}": rate for what in ("right", "wrong", "withheld")}
+    shares = {"worst": {"attack": "shadow", **rate}, "mean_wrong_release": worst / 2, **calm}
+    return {"way": way, **shares, **_timed(10 * worst), "against_ours": _against(10 * worst)}
+
+
+MEASURED: dict[str, Any] = {
+    "loop": {
+        "times": {
+            name: _timed(value)
+            for name, value in {
+                "loop": 30,
+                "whole guard": 10,
+                "the same 39 labels": 25,
+                "the 38 copies": 0.5,
+                "the 38 copies by Pillow": 4,
+            }.items()
+        },
+        "ratios": {"whole guard": _against(3), "the same 39 labels": _against(1.2), "the 38 copies": _against(8)},
+    },
+    "art": {
+        "rows": [_held("bare classifier", 0.9), _held("ART all three", 0.7), _held("the firewall", 0.1)],
+        "same_work": {"ours": _timed(1), "art": _timed(2), **_against(2)},
+    },
+    "copies": [
+        {
+            "operation": kind,
+            "side": side,
+            "images": images,
+            "ours": _timed(1),
+            "torchvision": {"psnr": None, "most": 0, **_timed(side), **_against(side / images)},
+            "kornia": {"psnr": 41.6, "most": 30, **_timed(side), **_against(2 * side)},
+        }
+        for kind in ("jpeg", "rotations")
+        for side, images in ((48, 8), (224, 1))
+    ],
+    "guard": {
+        "rows": [
+            {
+                "finder": "our finder",
+                "signs": signs,
+                "without": _timed(20),
+                "with": _timed(20 + 2 * signs),
+                "added": {"share": signs / 10, "ci95": [0, 1], "ms_a_frame": 2 * signs},
+            }
+            for signs in (1, 3, 8)
+        ]
+    },
+}
+
+
+@pytest.mark.parametrize(
+    ("make", "first", "cells_"),
+    [
+        (alternative_tables.alternatives, "39 labels by our sweep", ["**1.2**", "(a) 38 Pillow copies |", "| 25 |"]),
+        (alternative_tables.alternatives_held, "bare classifier", ["**90.0 %", "| 35 % |", "the firewall"]),
+        (alternative_tables.alternatives_copies, "torchvision", ["| equal |", "41.6 dB, 30", "8 of 48x48"]),
+        (alternative_tables.alternatives_guard, "| 8 |", ["**80 %**", "| 2.0 |", "| 20 |"]),
+    ],
+)
+def test_tables_say_what_was_measured_the_worst_first(
+    monkeypatch: pytest.MonkeyPatch, make: Any, first: str, cells_: list[str]
+) -> None:
+    """Rows as wide as the head; processor time; what is farthest from its goal leads."""
+    monkeypatch.setattr(cells, "read", lambda _: MEASURED)
+    text = make()
+    head, _, *rows = text.splitlines()
+    assert rows and all(row.count("|") == head.count("|") for row in rows)
+    assert first in rows[0]
+    assert not [cell for cell in cells_ if cell not in text], text
