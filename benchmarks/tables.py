@@ -15,7 +15,7 @@ from pathlib import Path
 # A program finds only what lies beside it.
 sys.path.append(str(Path(__file__).resolve().parents[1]))
 
-from benchmarks import attack_tables, cells, jury_tables, scene_tables
+from benchmarks import alternative_tables, attack_tables, cells, jury_tables, scene_tables
 
 __all__ = ["TABLES", "filled", "main"]
 
@@ -106,6 +106,10 @@ TABLES: dict[str, Callable[[], str]] = {
     "decision-only": _later("default/decision_only.json", jury_tables.decision_only),
     "left-out-families": _later("left_out_families.json", jury_tables.left_out_families),
     "own-jury": _later("own_jury.json", jury_tables.own_jury),
+    "alternatives": _later("alternatives.json", alternative_tables.alternatives),
+    "alternatives-held": _later("alternatives.json", alternative_tables.alternatives_held),
+    "alternatives-copies": _later("alternatives.json", alternative_tables.alternatives_copies),
+    "alternatives-guard": _later("alternatives.json", alternative_tables.alternatives_guard),
 }
 
 
