@@ -17,7 +17,7 @@ from torch import Tensor, nn
 from firewall.errors import UsageError
 from firewall.lab.certification.guarded_training import guarded_loss
 from firewall.lab.datasets import gtsrb
-from firewall.lab.models.robust_networks import IntervalNetwork
+from firewall.lab.models.robust_networks import INTERVAL_SIZE, IntervalNetwork
 from firewall.lab.training.classifiers.small_signs import begin, loaded, posed, right, write
 from firewall.lab.training.loop import Schedule, Shown, fit
 
@@ -115,7 +115,7 @@ def train_certified(
     torch.manual_seed(settings.seed)
     model = IntervalNetwork(len(gtsrb.CLASS_NAMES)).to(memory_format=torch.channels_last)  # type: ignore[call-overload]
     refines = begin(model, start)
-    fitted, held, about = loaded(data, settings.kept_out, settings.seed)
+    fitted, held, about = loaded(data, INTERVAL_SIZE, settings.kept_out, settings.seed)
     trained = fit(
         model,
         fitted,
@@ -130,4 +130,4 @@ def train_certified(
         device=device,
     )
     training = {**about, "what": "certified", "settings": asdict(settings), "refines": refines}
-    return write(cast(IntervalNetwork, trained).layers, out, data, training, threads=threads)
+    return write(cast(IntervalNetwork, trained).layers, INTERVAL_SIZE, out, data, training, threads=threads)

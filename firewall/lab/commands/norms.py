@@ -83,10 +83,10 @@ def train_certified(
 
     Stop it at any time; the same command goes on from the last finished epoch.
     """
-    from firewall.lab.certification.linf_certificate import eps_of
-    from firewall.lab.datasets import data_root
     from firewall.lab.certification.interval_training import Settings
     from firewall.lab.certification.interval_training import train_certified as train
+    from firewall.lab.certification.linf_certificate import eps_of
+    from firewall.lab.datasets import data_root
 
     settings = Settings(epochs=epochs, learning_rate=learning_rate, seed=training.seed, eps=eps_of(eps), share=share)
     write_json(train(data_root(training.data), out, settings, start=start, **_how(training)), None)

@@ -1,4 +1,8 @@
-"""Small sign classifiers for proofs: one to be run on noise ten thousand times an image, one whose bounds are tight."""
+"""Small sign classifiers for proofs: one to be run on noise ten thousand times an image, one whose bounds are tight.
+
+The first takes 48x48 pixels, as the classifier on the edge does: an l2 radius is one of that input. The second takes
+32x32: how far each value may change doesn't depend on how many there are.
+"""
 
 from __future__ import annotations
 
@@ -9,23 +13,23 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-__all__ = ["SIZE", "IntervalNetwork", "noise_network"]
+__all__ = ["INTERVAL_SIZE", "NOISE_SIZE", "IntervalNetwork", "noise_network"]
 
-#: Height and width of their input, in pixels: that of GTSRB's usual figures.
-SIZE = 32
+#: Height and width of their inputs, in pixels.
+NOISE_SIZE, INTERVAL_SIZE = 48, 32
 
 
 def noise_network(classes: int) -> nn.Module:
-    """Four convolutions with batch normalisation, 4.1 million products an image.
+    """Four convolutions with batch normalisation, 4.8 million products an image.
 
     Args:
         classes: How many.
 
     Returns:
-        Float (N, 3, 32, 32) in 0..1 -> logits.
+        Float (N, 3, 48, 48) in 0..1 -> logits.
     """
     return nn.Sequential(
-        *_normalised(3, 32, 4, 2),
+        *_normalised(3, 32, 6, 3, padding=2),
         *_normalised(32, 48, 4, 2),
         *_normalised(48, 48, 3, 1),
         *_normalised(48, 96, 3, 2),
@@ -33,8 +37,8 @@ def noise_network(classes: int) -> nn.Module:
     )
 
 
-def _normalised(inputs: int, outputs: int, side: int, stride: int) -> tuple[nn.Module, ...]:
-    convolution = nn.Conv2d(inputs, outputs, side, stride, padding=1, bias=False)
+def _normalised(inputs: int, outputs: int, side: int, stride: int, padding: int = 1) -> tuple[nn.Module, ...]:
+    convolution = nn.Conv2d(inputs, outputs, side, stride, padding, bias=False)
     return convolution, nn.BatchNorm2d(outputs), nn.ReLU()
 
 

@@ -1,4 +1,4 @@
-"""Signs at 32x32 pixels to train small networks for proofs on, and the folder that such a network is written to.
+"""Signs of one size to train small networks for proofs on, and the folder that such a network is written to.
 
 A batch is turned, scaled, shifted and lit at random as a whole, which takes a small part of what it takes one by one:
 the networks are small, and their trainings would wait for their images otherwise.
@@ -26,7 +26,6 @@ from firewall.export.onnx import export_classifier
 from firewall.export.precision import to_int8
 from firewall.lab.datasets import gtsrb
 from firewall.lab.measurement.edge import engine_for
-from firewall.lab.models.robust_networks import SIZE
 from firewall.lab.training.classifiers.augmentation import MIRROR
 from firewall.lab.training.loop import CHECKPOINT, read_checkpoint
 from firewall.transforms import resize
@@ -35,15 +34,18 @@ __all__ = ["SmallSigns", "begin", "loaded", "posed", "right", "write"]
 
 
 class SmallSigns(Dataset[tuple[Tensor, int]]):
-    """Signs, uint8 (3, 32, 32), mirrored at random where the mirror image has a class, drawn from (seed, epoch, index).
+    """Signs, uint8 (3, size, size), mirrored at random where the mirror image has a class.
+
+    Which are depends on (seed, epoch, index) alone.
 
     Args:
         signs: The images.
+        size: Height and width, in pixels.
         seed: What mirroring depends on.
     """
 
-    def __init__(self, signs: gtsrb.Gtsrb, seed: int = 0) -> None:
-        small = np.stack([resize(image, SIZE, SIZE) for image in signs.images])
+    def __init__(self, signs: gtsrb.Gtsrb, size: int, seed: int = 0) -> None:
+        small = np.stack([resize(image, size, size) for image in signs.images])
         self.pixels = torch.from_numpy(small).permute(0, 3, 1, 2).contiguous()
         self.labels, self.seed = torch.from_numpy(signs.labels), seed
 
@@ -57,11 +59,12 @@ class SmallSigns(Dataset[tuple[Tensor, int]]):
         return pixels, label
 
 
-def loaded(data: Path, share: float, seed: int) -> tuple[SmallSigns, SmallSigns, dict[str, Any]]:
+def loaded(data: Path, size: int, share: float, seed: int) -> tuple[SmallSigns, SmallSigns, dict[str, Any]]:
     """The training images, split by track.
 
     Args:
         data: Folder of the data sets.
+        size: Height and width, in pixels.
         share: Of the tracks that are kept out.
         seed: What the choice depends on.
 
@@ -75,7 +78,7 @@ def loaded(data: Path, share: float, seed: int) -> tuple[SmallSigns, SmallSigns,
     rest, kept = gtsrb.split_tracks(signs, share, seed)
     fitted = signs.subset(rest)
     about = {"data": "GTSRB", "images": len(fitted), "tracks": len(np.unique(fitted.tracks)), "kept_out_share": share}
-    return SmallSigns(fitted, seed), SmallSigns(signs.subset(kept)), about
+    return SmallSigns(fitted, size, seed), SmallSigns(signs.subset(kept), size), about
 
 
 def posed(pixels: Tensor, strength: float = 1.0) -> Tensor:
@@ -159,6 +162,7 @@ def right(model: nn.Module, signs: SmallSigns, noise: float = 0.0, batch: int = 
 
 def write(
     model: nn.Module,
+    size: int,
     out: Path,
     data: Path,
     training: dict[str, Any],
@@ -170,11 +174,12 @@ def write(
 
     Args:
         model: The network, in evaluation mode.
+        size: Height and width of its input, in pixels.
         out: Folder of the run.
         data: Folder of the data sets.
         training: What the card says of the training.
         threads: Of the engine.
-        scales: Float32 (N, 3, 32, 32), images to choose the scales of eight bits by; None: it stays in float32.
+        scales: Float32 (N, 3, size, size), images to choose the scales of eight bits by; None: it stays in float32.
 
     Returns:
         The card, which is in the folder too.
@@ -183,13 +188,13 @@ def write(
         DataError: The test images are missing or damaged.
     """
     file = out / "classifier.onnx"
-    export_classifier(model, file, size=SIZE, labels=gtsrb.CLASS_NAMES)
+    export_classifier(model, file, size=size, labels=gtsrb.CLASS_NAMES)
     if scales is not None:
         file.write_bytes(to_int8(file.read_bytes(), scales, target="cpu"))
     content = file.read_bytes()
-    spec = ClassifierSpec(file=file.name, input=InputSpec(width=SIZE, height=SIZE), labels=gtsrb.CLASS_NAMES)
+    spec = ClassifierSpec(file=file.name, input=InputSpec(width=size, height=size), labels=gtsrb.CLASS_NAMES)
     engine, test = engine_for(spec, content, threads), gtsrb.load_test(data)
-    small = np.stack([resize(image, SIZE, SIZE) for image in test.images])
+    small = np.stack([resize(image, size, size) for image in test.images])
     parts = [engine.classify(small[at : at + 64]).argmax(axis=1) for at in range(0, len(small), 64)]
     card = {
         "classifier": spec.model_dump(mode="json"),

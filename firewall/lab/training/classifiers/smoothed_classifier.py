@@ -19,7 +19,7 @@ from torch.nn import functional
 
 from firewall.errors import UsageError
 from firewall.lab.datasets import gtsrb
-from firewall.lab.models.robust_networks import noise_network
+from firewall.lab.models.robust_networks import NOISE_SIZE, noise_network
 from firewall.lab.training.classifiers.small_signs import begin, loaded, posed, right, write
 from firewall.lab.training.loop import Schedule, Shown, fit
 
@@ -102,7 +102,7 @@ def train_smoothed(
     torch.manual_seed(settings.seed)
     model = noise_network(len(gtsrb.CLASS_NAMES)).to(memory_format=torch.channels_last)  # type: ignore[call-overload]
     refines = begin(model, start)
-    fitted, held, about = loaded(data, settings.kept_out, settings.seed)
+    fitted, held, about = loaded(data, NOISE_SIZE, settings.kept_out, settings.seed)
     trained = fit(
         model,
         fitted,
@@ -120,7 +120,7 @@ def train_smoothed(
     torch.manual_seed(settings.seed)
     scales = noisy(settings)(trained, fitted.pixels[:: max(1, len(fitted) // _SCALES)], fitted.labels, 1.0)
     floats = scales.contiguous(memory_format=torch.contiguous_format).numpy() if int8 else None
-    return write(trained, out, data, training, threads=threads, scales=floats)
+    return write(trained, NOISE_SIZE, out, data, training, threads=threads, scales=floats)
 
 
 def noisy(settings: Settings) -> Shown:
