@@ -24,6 +24,7 @@ from firewall.lab.commands.golden import golden
 from firewall.lab.commands.import_evidence import import_evidence
 from firewall.lab.commands.jury import add_jury, jury, train_juror
 from firewall.lab.commands.label_detectors import train_agreement, train_correction, train_stability
+from firewall.lab.commands.norms import certify_linf, train_certified, train_smoothed
 from firewall.lab.commands.over_time import drift, tracks
 from firewall.lab.commands.papers import PASSED_ON, paper, paper_pages
 from firewall.lab.commands.pixel_detectors import judge, leave_one_out
@@ -52,6 +53,8 @@ train_app.command("image-cnn")(train_image_cnn)
 train_app.command("residual")(train_residual)
 train_app.command("attention")(train_attention)
 train_app.command("masked")(train_masked)
+train_app.command("smoothed")(train_smoothed)
+train_app.command("certified")(train_certified)
 train_app.command("juror")(train_juror)
 train_app.command("finder")(train_finder)
 app.command()(masked)
@@ -73,6 +76,7 @@ app.command()(drift)
 app.command()(provenance)
 app.add_typer(certify_app, name="certify")
 certify_app.command("spatial")(certify_spatial)
+certify_app.command("linf")(certify_linf)
 app.add_typer(database_app, name="database")
 app.add_typer(report_app, name="report")
 app.command("paper", context_settings=PASSED_ON, add_help_option=False)(paper)

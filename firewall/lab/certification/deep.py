@@ -29,7 +29,7 @@ from firewall.lab.certification.flow_budget import FEW, Floats, checked_budget, 
 from firewall.lab.certification.layers import Layers, MaxPool, Rectified
 from firewall.lab.certification.linear import Capacity
 
-__all__ = ["Moved", "certify_deep", "moved", "unit_bounds"]
+__all__ = ["Moved", "certify_deep", "moved", "through_pool", "through_rectified", "unit_bounds"]
 
 #: Linear functions that are taken back at a time.
 _ROWS = 512
@@ -216,28 +216,40 @@ def _least(network: Layers, region: Moved, bounds: dict[int, Bounds], back: _Bac
         place = back.place - 1
         layer = network.layers[place]
         if isinstance(layer, Rectified):
-            rows, added, magnitude = _through_rectified(back.rows, bounds[place])
+            rows, added, magnitude = through_rectified(back.rows, bounds[place])
         else:
-            rows, added, magnitude = _through_pool(cast(MaxPool, layer), back.rows, bounds[place])
+            rows, added, magnitude = through_pool(cast(MaxPool, layer), back.rows, bounds[place])
         back = _through_linear(network, _Back(rows, back.constant + added, place, back.size + magnitude))
     lost = (back.constant - _SLACK * (1 + back.size)).numpy()
     return np.asarray(region.least(back.rows.flatten(1).numpy(), capacity) + lost)
 
 
-def _through_rectified(rows: Tensor, bounds: Bounds) -> tuple[Tensor, Tensor, Tensor]:
-    """Where a row is positive the unit is replaced by a line below it, elsewhere by the line above it."""
+def through_rectified(rows: Tensor, bounds: Bounds, below: Tensor | None = None) -> tuple[Tensor, Tensor, Tensor]:
+    """Where a row is positive the unit is replaced by a line below it, elsewhere by the line above it.
+
+    Args:
+        rows: Linear functions of what rectified units give, (R, *shape).
+        bounds: Of their input, of that shape.
+        below: Slope of the lines below, each in 0..1; None: 1 where the unit is more often positive, else 0. Where a
+            unit's sign is known the line is the unit itself whatever is given.
+
+    Returns:
+        Linear functions of their input, the constants (R,), and the size of what was added up for these.
+    """
     low, high = bounds[0].clamp(max=0), bounds[1].clamp(min=0)
     above = high / (high - low).clamp(min=1e-300)
-    below = (high > -low).double()
+    below = (high > -low).double() if below is None else torch.where((low < 0) & (high > 0), below, above)
     negative = rows.clamp(max=0)
     taken = rows.clamp(min=0) * below + negative * above
     added = -negative * above * low
     return taken, added.flatten(1).sum(dim=1), added.abs().flatten(1).sum(dim=1)
 
 
-def _through_pool(layer: MaxPool, rows: Tensor, bounds: Bounds) -> tuple[Tensor, Tensor, Tensor]:
-    """Of a window let x_a be the value with the highest lower bound, M what the others can reach. The largest is at
-    least x_a; it is at most max(x_a, M), which is convex in x_a, so that it lies below the line between its ends."""
+def through_pool(layer: MaxPool, rows: Tensor, bounds: Bounds) -> tuple[Tensor, Tensor, Tensor]:
+    """As of `through_rectified`, of max-pooling.
+
+    Of a window let x_a be the value with the highest lower bound, M what the others can reach. The largest is at least
+    x_a; it is at most max(x_a, M), which is convex in x_a, so that it lies below the line between its ends."""
     low, high = bounds
     best, where = functional.max_pool2d(low[None], layer.kernel, layer.stride, return_indices=True)
     if layer.kernel == layer.stride:

@@ -16,6 +16,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from firewall.errors import DataError, UsageError
+from firewall.host.causes import told
 
 __all__ = ["Affine", "Convolution", "Layer", "Layers", "MaxPool", "Rectified", "open_layers"]
 
@@ -201,7 +202,35 @@ def open_layers(spec: str) -> Layers:
         elif node.op_type not in ("Flatten", "Reshape", "Identity", "Dropout"):
             layers.append(_layer(node, values, options, path))
         last = node.output[0]
-    return Layers.of(layers, (int(channels), int(height), int(width)), path.parent.name or path.stem)
+    found = Layers.of(layers, (int(channels), int(height), int(width)), path.parent.name or path.stem)
+    _compare(found, path, entry.name, entry.type.tensor_type.shape.dim[1].dim_value)
+    return found
+
+
+def _compare(network: Layers, path: Path, name: str, channels: int) -> None:
+    """Bounds are of the layers that were read; so these must say what the file says, whatever else is in it.
+
+    Raises:
+        DataError: They say something else, or no numbers.
+    """
+    from firewall.host.onnxruntime import ort
+
+    images = np.random.default_rng(0).random((8, *network.input))
+    images[0], images[1] = 0.0, 1.0
+    given = np.repeat(images, channels // network.input[0], axis=1).astype(np.float32)
+    try:
+        session = ort.InferenceSession(str(path), providers=["CPUExecutionProvider"])
+        outputs = [session.run(None, {name: one[None]}) for one in given]  # some files take one image at a time
+        said = np.concatenate([first for first, *_ in outputs])
+    except Exception as error:  # ONNX Runtime raises many types of its own
+        raise DataError(f"{path} can't be run, so its bounds would be of nothing: {told(error)}") from error
+    ours = network.logits(torch.from_numpy(given[:, : network.input[0]].astype(np.float64))).numpy()
+    scale = 1 + np.abs(ours).max()
+    if len(outputs[0]) != 1 or said.shape != ours.shape or not np.abs(said - ours).max() <= 1e-3 * scale:
+        raise DataError(
+            f"{path} gives other logits than its layers as they were read, or more than one output; bounds of these "
+            f"layers would not hold for it; certified are {_KNOWN}"
+        )
 
 
 def _layer(node: Any, values: dict[str, Any], options: dict[str, Any], path: Path) -> Layer:

@@ -162,6 +162,7 @@ def certify_smoothing(
         float, typer.Option(help="Standard deviation of the noise, as a share of the range of a pixel value.")
     ] = 0.05,
     samples: Annotated[int, typer.Option(help="Noisy copies of each image.")] = 1000,
+    selection: Annotated[int, typer.Option(help="Other noisy copies, by which the class is chosen.")] = 100,
     alpha: Annotated[float, typer.Option(help="Probability that an image's certificate is wrong.")] = 0.001,
 ) -> None:
     """Prove by randomized smoothing the l2 radius within which the smoothed classifier's label can't change.
@@ -172,7 +173,8 @@ def certify_smoothing(
     """
     from firewall.lab.certification.smoothing import certify_smoothing as smoothed
 
-    subject.certify(partial(smoothed, sigma=sigma, samples=samples, alpha=alpha, seed=subject.seed), limit)
+    prove = partial(smoothed, sigma=sigma, samples=samples, alpha=alpha, selection=selection, seed=subject.seed)
+    subject.certify(prove, limit)
 
 
 @certify_app.command("flow")

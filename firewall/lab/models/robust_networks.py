@@ -1,0 +1,118 @@
+"""Small sign classifiers for proofs: one to be run on noise ten thousand times an image, one whose bounds are tight.
+
+The first takes 48x48 pixels, as the classifier on the edge does: an l2 radius is one of that input. The second takes
+32x32: how far each value may change doesn't depend on how many there are.
+"""
+
+from __future__ import annotations
+
+import math
+from typing import cast
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+__all__ = ["INTERVAL_SIZE", "NOISE_SIZE", "IntervalNetwork", "noise_network"]
+
+#: Height and width of their inputs, in pixels.
+NOISE_SIZE, INTERVAL_SIZE = 48, 32
+
+
+def noise_network(classes: int) -> nn.Module:
+    """Four convolutions with batch normalisation, 4.8 million products an image.
+
+    Args:
+        classes: How many.
+
+    Returns:
+        Float (N, 3, 48, 48) in 0..1 -> logits.
+    """
+    return nn.Sequential(
+        *_normalised(3, 32, 6, 3, padding=2),
+        *_normalised(32, 48, 4, 2),
+        *_normalised(48, 48, 3, 1),
+        *_normalised(48, 96, 3, 2),
+        *(nn.Flatten(), nn.Linear(96 * 16, classes)),
+    )
+
+
+def _normalised(inputs: int, outputs: int, side: int, stride: int, padding: int = 1) -> tuple[nn.Module, ...]:
+    convolution = nn.Conv2d(inputs, outputs, side, stride, padding, bias=False)
+    return convolution, nn.BatchNorm2d(outputs), nn.ReLU()
+
+
+class IntervalNetwork(nn.Module):
+    """Three convolutions and two linear layers, and the bounds of interval arithmetic that it is trained with.
+
+    Evaluated it gives its logits. In training it gives (N, 2, classes): the logits, and minus the least margin that
+    the label `labels` has over each class for any values within `radius` of the image's, in 0..1. Batch normalisation
+    takes its statistics from the images as they are, for the bounds too. The weights begin as Shi et al. 2021 ("Fast
+    certified robust training") have them, so that intervals neither grow nor vanish from layer to layer.
+
+    The bounds here are a guide in float32; what a trained network is worth says `firewall lab certify linf`.
+
+    Args:
+        classes: How many.
+    """
+
+    def __init__(self, classes: int) -> None:
+        super().__init__()
+        self.layers = nn.Sequential(
+            *_normalised(3, 24, 4, 2),
+            *_normalised(24, 40, 4, 2),
+            *_normalised(40, 48, 3, 1),
+            *(nn.Flatten(), nn.Linear(48 * 64, 192), nn.ReLU(), nn.Linear(192, classes)),
+        )
+        for layer in self.layers:
+            if isinstance(layer, (nn.Conv2d, nn.Linear)):
+                nn.init.normal_(layer.weight, 0, math.sqrt(2 * math.pi) / layer.weight[0].numel())
+        self.labels = torch.zeros(0, dtype=torch.int64)
+        self.radius = 0.0
+
+    def forward(self, images: Tensor) -> Tensor:
+        """Float (N, 3, 32, 32) in 0..1 -> (N, classes), in training (N, 2, classes)."""
+        if not self.training:
+            logits: Tensor = self.layers(images)
+            return logits
+        low, high = (images - self.radius).clamp_min(0), (images + self.radius).clamp_max(1)
+        values = (images, low + high, high - low)
+        *inner, last = self.layers
+        for layer in inner:
+            values = _through(layer, *values)
+        x, twice, wide = values
+        return torch.stack([last(x), -_margins(cast(nn.Linear, last), twice / 2, wide / 2, self.labels)], dim=1)
+
+
+def _through(layer: nn.Module, x: Tensor, twice: Tensor, wide: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    """Values, the sums of their intervals' ends, and the intervals' widths, behind a layer.
+
+    They are not halved before a convolution, which would be one more pass over all values: such passes are most of what
+    a step takes.
+    """
+    if isinstance(layer, nn.ReLU):
+        low, high = functional.relu(twice - wide), functional.relu(twice + wide)
+        # Twice either end each, so their sum is four times the middle.
+        return functional.relu(x), (low + high) / 2, (high - low) / 2
+    if isinstance(layer, nn.BatchNorm2d):
+        variance, mean = torch.var_mean(x, dim=(0, 2, 3), correction=0)
+        scale = (layer.weight * torch.rsqrt(variance + layer.eps))[:, None, None]
+        shift = 2 * (layer.bias[:, None, None] - mean[:, None, None] * scale)
+        return layer(x), torch.addcmul(shift, twice, scale), wide * scale.abs()
+    if isinstance(layer, nn.Conv2d):
+        size = functional.conv2d(wide, layer.weight.abs(), None, layer.stride, layer.padding)
+        return layer(x), layer(twice), size
+    if isinstance(layer, nn.Linear):
+        return layer(x), layer(twice) + layer.bias, functional.linear(wide, layer.weight.abs())
+    return layer(x), layer(twice), layer(wide)
+
+
+def _margins(last: nn.Linear, middle: Tensor, half: Tensor, labels: Tensor) -> Tensor:
+    """Least margins of the labels over each class, (N, classes), the last layer taken together with the difference."""
+    classes, logits = len(last.weight), last(middle)
+    apart = (last.weight[:, None] - last.weight).abs().flatten(0, 1)
+    loss = functional.linear(half, apart).reshape(-1, classes, classes)[
+        torch.arange(len(labels), device=labels.device), labels
+    ]
+    margins: Tensor = logits.gather(1, labels[:, None]) - logits - loss
+    return margins
