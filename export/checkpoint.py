@@ -72,7 +72,7 @@ def read_trained(path: Path) -> Trained:
         if architecture in ARCHITECTURES:
             return _small(str(architecture), saved)
         if isinstance(settings, Mapping) and "calibration_share" in settings:
-            network = fuse(load_checkpoint(file)[0])  # type: ignore[arg-type]
+            network = fuse(load_checkpoint(file)[0])
             return Trained(network, "sign", INPUT_SIZE, tuple(gtsrb.CLASS_NAMES), "gtsrb")
     except (RuntimeError, KeyError, TypeError) as error:  # what torch raises for weights that don't fit
         raise DataError(f"{file} doesn't hold the weights that its settings promise ({told(error)})") from error

@@ -219,6 +219,29 @@ def train_masked(
     worst: Annotated[
         int, typer.Option(min=1, help="Towards the end, train on the worst of this many pairs of masks.")
     ] = 1,
+    network: Annotated[
+        str, typer.Option(help="'sign': the sign classifier's; 'masks': one that also sees which pixels are hidden.")
+    ] = "sign",
+    size: Annotated[int, typer.Option(help="Width and height of the input in pixels; masks: 48 or 64.")] = 48,
+    extra: Annotated[int, typer.Option(help="masks: residual blocks more at each of the lower resolutions.")] = 0,
+    pairs: Annotated[float, typer.Option(help="Share of the images under two masks, the others under one.")] = 1.0,
+    central: Annotated[float, typer.Option(help="Share of the masks that lie about the middle.")] = 0.0,
+    long: Annotated[float, typer.Option(help="Share of the masks that are long and thin.")] = 0.0,
+    least: Annotated[
+        int, typer.Option(min=0, help="Smallest mask's side in pixels; 0: 3 less than those of --masks.")
+    ] = 0,
+    distil: Annotated[
+        float, typer.Option(help="Weight, 0 to 1, of what the default classifier says of the whole image.")
+    ] = 0.0,
+    smoothing: Annotated[float, typer.Option(min=0, max=1, help="Label smoothing.")] = 0.08,
+    easy: Annotated[float, typer.Option(min=0, max=1, help="Share of the training before --worst begins.")] = 0.6,
+    plain: Annotated[float, typer.Option(help="Share of the images without a mask.")] = 0.15,
+    average: Annotated[float, typer.Option(min=0, max=1, help="What the average of the weights keeps a step.")] = 0.99,
+    obstructed: Annotated[float, typer.Option(help="Share of the versions with something on the sign.")] = 0.0,
+    weather: Annotated[float, typer.Option(help="Share of the versions in bad weather.")] = 0.0,
+    bfloat16: Annotated[
+        bool, typer.Option("--bfloat16", help="Compute in bfloat16, where the processor is fast.")
+    ] = False,
     seed: Seed = 0,
     threads: TorchThreads = 2,
     workers: Workers = 1,
@@ -235,7 +258,28 @@ def train_masked(
     from firewall.lab.training.classifiers.masked_classifier import train_masked as train
 
     settings = MaskedSettings(
-        epochs=epochs, images=images, area=area, masks=masks, learning_rate=rate, worst=worst, seed=seed
+        epochs=epochs,
+        images=images,
+        learning_rate=rate,
+        moving_average=average,
+        seed=seed,
+        area=area,
+        masks=masks,
+        plain=plain,
+        worst=worst,
+        easy=easy,
+        label_smoothing=smoothing,
+        network=network,
+        size=size,
+        extra=extra,
+        pairs=pairs,
+        central=central,
+        long=long,
+        least=least,
+        distil=distil,
+        obstructed=obstructed,
+        weather=weather,
+        bfloat16=bfloat16,
     )
     write_json(train(data_root(data), out, settings, start=start, threads=threads, workers=workers), None)
 

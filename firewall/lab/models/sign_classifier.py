@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+from typing import TypeVar
 
 import numpy as np
 import onnx
@@ -75,7 +76,10 @@ class Residual(nn.Module):
         return torch.relu(x + self.second(self.first(x)))
 
 
-def fuse(model: SignClassifier) -> SignClassifier:
+_Network = TypeVar("_Network", bound=nn.Module)
+
+
+def fuse(model: _Network) -> _Network:
     """A copy with every batch normalisation folded into the convolution before it.
 
     This is the form that is exported, so that the weights of the ONNX file are again those of a torch network.

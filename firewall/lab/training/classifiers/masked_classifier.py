@@ -12,9 +12,9 @@ from __future__ import annotations
 
 import hashlib
 import json
-from dataclasses import dataclass
+from dataclasses import asdict
 from pathlib import Path
-from typing import Any, cast
+from typing import Any
 
 import numpy as np
 import torch
@@ -22,46 +22,25 @@ from torch import Tensor, nn
 from torch.utils.data import Dataset
 
 from firewall.bundle import ClassifierSpec, InputSpec
-from firewall.decision.masking import masks_for
+from firewall.decision.masking import Masks, masks_for
 from firewall.errors import UsageError
 from firewall.export.onnx import export_classifier
 from firewall.lab.datasets import gtsrb
 from firewall.lab.measurement.edge import engine_for
 from firewall.lab.models.classifier_folder import load_card
+from firewall.lab.models.masked_network import MaskedNetwork, refined, restored
 from firewall.lab.models.sign_classifier import INPUT_SIZE, SignClassifier, from_onnx, fuse
+from firewall.lab.training.classifiers.hiding import MaskedSettings, Masking
 from firewall.lab.training.classifiers.sign_training import AugmentedSigns, Settings, accuracy
-from firewall.lab.training.loop import Schedule, fit
+from firewall.lab.training.loop import fit
 from firewall.transforms import resize
 
-__all__ = ["MaskedSettings", "Masking", "train_masked"]
+__all__ = ["NETWORKS", "MaskedSettings", "Masking", "train_masked"]
 
-
-@dataclass(frozen=True)
-class MaskedSettings(Schedule):
-    """What determines a run, besides the schedule.
-
-    Args:
-        images: Images drawn in each epoch.
-        area: Of the patches, as a share of the image: see decision.masking.masks_for.
-        masks: Masks along a side of the covering set.
-        plain: Share of images without a mask, 0..1, below 1.
-        worst: Pairs of masks of which the worst is shown, 1 or more.
-        easy: Share of the training after which the worst pairs are shown.
-        label_smoothing: Of the cross-entropy.
-        calibration_share: Share of the tracks that is kept out.
-    """
-
-    epochs: int = 12
-    images: int = 4000
-    learning_rate: float = 1e-3
-    moving_average: float = 0.99
-    area: float = 0.02
-    masks: int = 6
-    plain: float = 0.15
-    worst: int = 1
-    easy: float = 0.6
-    label_smoothing: float = 0.08
-    calibration_share: float = 0.1
+#: Kinds of network, see MaskedSettings.network.
+NETWORKS = ("sign", "masks")
+#: Images from which a refined network's normalisations get their statistics.
+_SEEN = 384
 
 
 def train_masked(
@@ -88,40 +67,38 @@ def train_masked(
         DataError: `start` is another kind of network, or a checkpoint belongs to other settings.
         UsageError: A setting is out of range.
     """
-    if settings.images < settings.batch:
-        raise UsageError(f"an epoch of {settings.images} images is less than a batch of {settings.batch}")
+    _check(settings)
     torch.set_num_threads(threads)
     torch.manual_seed(settings.seed)
-    masks = masks_for(INPUT_SIZE, INPUT_SIZE, settings.area, settings.masks)
-    if not 0 <= settings.plain < 1:
-        raise UsageError(f"the share of images without a mask must be at least 0 and below 1, got {settings.plain:g}")
-    if settings.worst < 1:
-        raise UsageError(f"at least 1 pair of masks has to be looked at, got {settings.worst}")
-    model, refines = _begin(start)
+    size = settings.size
+    masks = masks_for(size, size, settings.area, settings.masks)
     signs = gtsrb.load_train(data)
     rest, calibration = gtsrb.split_tracks(signs, settings.calibration_share, settings.seed)
     fitted, held = signs.subset(rest), signs.subset(calibration)
+    drawn = _Drawn(fitted, settings)
+    model, refines = _begin(start, settings, drawn)
+    teachers = [_sign_classifier("default")[0]] if settings.distil > 0 else []
+    masking = Masking(settings, masks.boxes[0][2], masks.fill / 255, settings.least or None, teachers)
     trained = fit(
         model,
-        _Drawn(fitted, settings.seed),
+        drawn,
         settings.images,
         settings,
         out,
-        loss=lambda logits, labels: nn.functional.cross_entropy(
-            logits, labels, label_smoothing=settings.label_smoothing
-        ),
-        held=lambda network: accuracy(network, held),
+        loss=masking.loss,
+        held=(lambda network: accuracy(network, held))
+        if isinstance(model, SignClassifier)
+        else (lambda network: _kept(network, held, masks)),
         workers=workers,
-        shown=Masking(settings, masks.boxes[0][2], masks.fill / 255),
+        shown=masking,
+        bfloat16=settings.bfloat16,
     )
     file = out / "classifier.onnx"
-    export_classifier(fuse(cast(SignClassifier, trained)), file, size=INPUT_SIZE, labels=gtsrb.CLASS_NAMES)
+    export_classifier(fuse(trained), file, size=size, labels=gtsrb.CLASS_NAMES)
     content = file.read_bytes()
-    spec = ClassifierSpec(
-        file=file.name, input=InputSpec(width=INPUT_SIZE, height=INPUT_SIZE), labels=gtsrb.CLASS_NAMES
-    )
+    spec = ClassifierSpec(file=file.name, input=InputSpec(width=size, height=size), labels=gtsrb.CLASS_NAMES)
     engine, test = engine_for(spec, content, threads), gtsrb.load_test(data)
-    small = [resize(image, INPUT_SIZE, INPUT_SIZE) for image in test.images]
+    small = [resize(image, size, size) for image in test.images]
     parts = [engine.classify(np.stack(small[at : at + 64])).argmax(axis=1) for at in range(0, len(small), 64)]
     card = {
         "classifier": spec.model_dump(mode="json"),
@@ -139,6 +116,7 @@ def train_masked(
                 "pixels": masks.boxes[0][2],
                 "worst_of": settings.worst,
             },
+            **({} if settings.network == "sign" else {"settings": asdict(settings)}),
         },
         "split": {"by": "track", "seed": settings.seed, "calibration_share": settings.calibration_share},
         "test": {"images": len(test), "accuracy": float((np.concatenate(parts) == test.labels).mean())},
@@ -148,67 +126,76 @@ def train_masked(
     return card
 
 
-def _begin(start: str) -> tuple[SignClassifier, str | None]:
+def _check(settings: MaskedSettings) -> None:
+    """Raises UsageError for a setting that is out of range."""
+    if settings.images < settings.batch:
+        raise UsageError(f"an epoch of {settings.images} images is less than a batch of {settings.batch}")
+    if not 0 <= settings.plain < 1:
+        raise UsageError(f"the share of images without a mask must be at least 0 and below 1, got {settings.plain:g}")
+    if settings.worst < 1:
+        raise UsageError(f"at least 1 pair of masks has to be looked at, got {settings.worst}")
+    for name in ("pairs", "central", "long", "distil", "obstructed", "weather"):
+        share = getattr(settings, name)
+        if not 0 <= share <= 1:
+            raise UsageError(f"--{name} must be a share from 0 to 1, got {share:g}")
+    if settings.network not in NETWORKS:
+        raise UsageError(f"--network must be {' or '.join(NETWORKS)}, got {settings.network!r}")
+    if settings.network == "sign" and (settings.size != INPUT_SIZE or settings.extra):
+        raise UsageError(
+            f"the network sign reads {INPUT_SIZE} pixels and has no extra blocks; --size and --extra are for "
+            "--network masks"
+        )
+    if settings.network == "masks":
+        MaskedNetwork(2, settings.size, settings.extra)  # says which there are
+    largest = masks_for(settings.size, settings.size, settings.area, settings.masks).boxes[0][2]
+    if not 0 <= settings.least <= largest:
+        raise UsageError(f"--least must be at most the covering set's mask of {largest} pixels, got {settings.least}")
+
+
+def _begin(start: str, settings: MaskedSettings, drawn: _Drawn) -> tuple[nn.Module, str | None]:
     """The network to start from, and the SHA-256 of its file if there is one."""
+    classes = len(gtsrb.CLASS_NAMES)
     if start == "none":
-        return SignClassifier(len(gtsrb.CLASS_NAMES)), None
+        own = settings.network == "masks"
+        return MaskedNetwork(classes, settings.size, settings.extra) if own else SignClassifier(classes), None
+    if settings.network == "sign":
+        return _sign_classifier(start)
     _, _, content = load_card(Path(start))
+    model = restored(content) or from_onnx(content)
+    seen = torch.stack([drawn[0, index][0] for index in range(_SEEN)])
+    side = model.size if isinstance(model, MaskedNetwork) else INPUT_SIZE
+    seen = nn.functional.interpolate(seen, (side, side), mode="bilinear", antialias=True)
+    return refined(model, seen, settings.size, settings.extra), hashlib.sha256(content).hexdigest()
+
+
+def _sign_classifier(name: str) -> tuple[SignClassifier, str]:
+    _, _, content = load_card(Path(name))
     return from_onnx(content).requires_grad_(True), hashlib.sha256(content).hexdigest()
+
+
+@torch.no_grad()
+def _kept(model: nn.Module, held: gtsrb.Gtsrb, masks: Masks) -> float:
+    """Share of the tracks whose middle image keeps the right label under every mask."""
+    model.eval()
+    size, kept = masks.boxes[-1][0] + masks.boxes[-1][2], []
+    for track in np.unique(held.tracks).tolist():
+        of_track = np.flatnonzero(held.tracks == track)
+        index = int(of_track[len(of_track) // 2])
+        pixels = resize(held.images[index], size, size)
+        shown = np.stack([masks.covered(pixels, number, number) for number in range(len(masks))])
+        logits = model(torch.from_numpy(shown).permute(0, 3, 1, 2).float().div(255))
+        kept.append(bool((logits.argmax(1) == int(held.labels[index])).all()))
+    return float(np.mean(kept))
 
 
 class _Drawn(Dataset[tuple[Tensor, int]]):
     """A random version of a random image; what it is depends on (seed, epoch, index) alone."""
 
-    def __init__(self, signs: gtsrb.Gtsrb, seed: int) -> None:
-        self.images, self.seed = AugmentedSigns(signs, [], Settings(seed=seed)), seed
+    def __init__(self, signs: gtsrb.Gtsrb, settings: MaskedSettings) -> None:
+        self.seed = settings.seed
+        how = Settings(seed=settings.seed, obstructed=settings.obstructed, weather=settings.weather)
+        self.images = AugmentedSigns(signs, [], how, settings.size)
 
     def __getitem__(self, key: tuple[int, int]) -> tuple[Tensor, int]:
         index = int(np.random.default_rng([self.seed, 1, *key]).integers(len(self.images.signs)))
         return self.images[key[0], index]
-
-
-class Masking:
-    """Hides parts of a batch of images, as `fit` asks for.
-
-    Args:
-        settings: Of the training.
-        side: Of a mask of the covering set, in pixels.
-        fill: Value under a mask, 0..1.
-    """
-
-    def __init__(self, settings: MaskedSettings, side: int, fill: float) -> None:
-        self.settings, self.side, self.fill = settings, side, fill
-
-    def __call__(self, model: nn.Module, images: Tensor, labels: Tensor, done: float) -> Tensor:
-        """The images (N, 3, H, W) under two masks each, except for the share that is shown plain."""
-        shown = self._hidden(images)
-        if self.settings.worst > 1 and done >= self.settings.easy:
-            model.eval()
-            with torch.no_grad():
-                highest = nn.functional.cross_entropy(model(shown), labels, reduction="none")
-                for _ in range(self.settings.worst - 1):
-                    other = self._hidden(images)
-                    loss = nn.functional.cross_entropy(model(other), labels, reduction="none")
-                    shown = torch.where((loss > highest)[:, None, None, None], other, shown)
-                    highest = torch.maximum(highest, loss)
-            model.train()
-        plain = torch.rand(len(images)) < self.settings.plain
-        return torch.where(plain[:, None, None, None], images, shown)
-
-    def _hidden(self, images: Tensor) -> Tensor:
-        """Under two random masks each."""
-        count, _, height, width = images.shape
-        hidden = torch.zeros(count, height, width, dtype=torch.bool)
-        for _ in range(2):
-            tall, tops = self._runs(count, height)
-            wide, lefts = self._runs(count, width)
-            down, across = torch.arange(height)[None, :], torch.arange(width)[None, :]
-            rows = (down >= tops[:, None]) & (down < (tops + tall)[:, None])
-            columns = (across >= lefts[:, None]) & (across < (lefts + wide)[:, None])
-            hidden |= rows[:, :, None] & columns[:, None, :]
-        return images.masked_fill(hidden[:, None], self.fill)
-
-    def _runs(self, count: int, length: int) -> tuple[Tensor, Tensor]:
-        """Lengths and beginnings of random masks on an axis."""
-        runs = torch.randint(self.side - 3, self.side + 2, (count,))
-        return runs, (torch.rand(count) * (length - runs + 1)).long()

@@ -199,10 +199,13 @@ class AugmentedSigns(Dataset[tuple[Tensor, int]]):
         signs: The images.
         outliers: Images without a sign.
         settings: Of the training.
+        size: Width and height of a version in pixels.
     """
 
-    def __init__(self, signs: gtsrb.Gtsrb, outliers: list[npt.NDArray[np.uint8]], settings: Settings) -> None:
-        self.signs, self.outliers = signs, outliers
+    def __init__(
+        self, signs: gtsrb.Gtsrb, outliers: list[npt.NDArray[np.uint8]], settings: Settings, size: int = INPUT_SIZE
+    ) -> None:
+        self.signs, self.outliers, self.size = signs, outliers, size
         self.seed, self.partial_share, self.variety = settings.seed, settings.partial_share, settings.variety()
 
     def __getitem__(self, key: tuple[int, int]) -> tuple[Tensor, int]:
@@ -217,7 +220,7 @@ class AugmentedSigns(Dataset[tuple[Tensor, int]]):
             pixels, label = _crop(self.outliers[int(generator.integers(len(self.outliers)))], generator), -1
         if (label in MIRROR or label < 0) and generator.random() < 0.5:
             pixels, label = np.ascontiguousarray(pixels[:, ::-1]), MIRROR.get(label, label)
-        pixels, _ = version(pixels, INPUT_SIZE, self.variety, generator)
+        pixels, _ = version(pixels, self.size, self.variety, generator)
         return torch.from_numpy(pixels.copy()).permute(2, 0, 1).float().div(255), label
 
 
