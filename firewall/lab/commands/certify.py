@@ -316,5 +316,5 @@ def certify_report(
     from firewall.bundle import load_bundle
     from firewall.lab.reports import certify
 
-    certify.write(certify.collect(results, load_bundle(bundle)), out, json_file, data)
+    certify.write(certify.collect(results, load_bundle(bundle)), out, json_file, data, bundle=bundle)
     typer.echo(str(out))

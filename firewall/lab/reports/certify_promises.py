@@ -1,0 +1,98 @@
+"""The first table of the page of all certificates: what is promised, against whom, at what cost."""
+
+from __future__ import annotations
+
+from typing import Any
+
+__all__ = ["promises"]
+
+
+def promises(found: dict[str, Any]) -> list[dict[str, str]]:
+    """Rows of the table, each in plain words with what was measured.
+
+    Args:
+        found: What `firewall.lab.reports.certify.collect` has read.
+
+    Returns:
+        Rows with: promise, against, cost, measured; what wasn't measured says so.
+    """
+    return [*_stickers(found), _flows(found), _noise(found), _whole(found)]
+
+
+def _stickers(found: dict[str, Any]) -> list[dict[str, str]]:
+    shared = {
+        "against": "whoever puts one sticker within a square of the stated size anywhere on the sign, of any content, "
+        "and knows all of the guard",
+    }
+    kinds = {
+        "agree": "A released label is one that every mask names. On a certified sign no sticker gets another one "
+        "released. (--patches AREA)",
+        "object": "A released label is one that no mask objects to; the verdict says if it is certified too. On a "
+        "certified sign no sticker gets another one released. (--patches AREA --tau T)",
+    }
+    return [{"promise": text, **shared, **_dial(found, rule)} for rule, text in kinds.items()]
+
+
+def _dial(found: dict[str, Any], rule: str) -> dict[str, str]:
+    """Measured, of the result of the most images: the point that releases most without tau, or 97 % with it."""
+    results = found["dial"]
+    if not results:
+        return {"cost": "not measured", "measured": "not measured: 'firewall lab certify patch --rounds 1 --json'"}
+    result = max(results, key=lambda each: (each["summary"]["clean_accuracy"]["total"], -each["about"]["side"]))
+    about, images = result["about"], result["summary"]["clean_accuracy"]["total"]
+    points = [point for point in result["summary"]["curve"] if point["rule"] == rule]
+    enough = [point for point in points if point["released_right"] >= 0.97 * images]
+    if rule == "agree":
+        point = next(point for point in points if point["tau"] is None)
+    else:
+        point = min(enough, key=lambda each: each["tau"]) if enough else max(points, key=lambda each: each["tau"])
+    at = "" if point["tau"] is None else f"tau {point['tau']:g}: "
+    cost = result["cost"]["rounds_1"]
+    return {
+        "cost": f"{1 - point['released_right'] / images:.1%} of clean signs are withheld or wrong; "
+        f"{about['masks']} more images, {cost['processor_ms_p50']:.0f} ms of one core, for each label",
+        "measured": f"{at}{point['certified'] / images:.1%} of {images} signs certified against squares of "
+        f"{about['side']} of {about['input'][0]} pixels; wrong labels released: {point['released_wrong']}",
+    }
+
+
+def _flows(found: dict[str, Any]) -> dict[str, str]:
+    proved = [row for row in found["curve"] if row["certified"] is not None]
+    best = max(proved, key=lambda row: (row["certified"] * row["budget"], row["n"]), default=None)
+    return {
+        "promise": "No distortion within the budget changes the label of a certified image.",
+        "against": "whoever bends the image by a flow field of bounded total variation, and adds a little noise",
+        "cost": "a network that was trained with the bound; proofs are made offline, the edge doesn't run them",
+        "measured": "not measured: 'firewall lab certify spatial --json'"
+        if best is None
+        else f"{best['network']}: {best['certified']:.1%} certified at a budget of {best['budget']:g}, "
+        f"{best['clean']:.1%} right without one, {best['n']} images",
+    }
+
+
+def _noise(found: dict[str, Any]) -> dict[str, str]:
+    curve = [(result, point) for result in found["smoothing"] for point in result["summary"]["curve"]]
+    best = max(curve, key=lambda each: each[1]["certified_accuracy"] * each[1]["radius"], default=None)
+    return {
+        "promise": "No change of the pixels below the radius changes the smoothed classifier's label.",
+        "against": "whoever changes all pixels a little: an l2 norm below a radius, computed for each image",
+        "cost": "thousands of noisy copies of an image; the edge doesn't run it",
+        "measured": "not measured: 'firewall lab certify smoothing --json'"
+        if best is None
+        else f"sigma {best[0]['about']['sigma']:g}: {best[1]['certified_accuracy']:.1%} certified at a radius of "
+        f"{best[1]['radius']:g} (values in 0..1)",
+    }
+
+
+def _whole(found: dict[str, Any]) -> dict[str, str]:
+    spec = found["firewall"]
+    known = spec is not None and "conformal" in spec
+    return {
+        "promise": "Rates of false alarms and of attacked images that are released lie below exact bounds. No proof: "
+        "statistics.",
+        "against": "attacks that were tried, on images like those that were counted",
+        "cost": f"at most {spec['conformal']['rate']:.2%} of benign images withheld" if known else "not measured",
+        "measured": f"section 5, confidence {spec['confidence']:.0%}"
+        if known
+        else "not measured: 'firewall lab certify firewall --out'",
+    }
