@@ -14,6 +14,7 @@ from zipfile import BadZipFile
 import numpy as np
 import numpy.typing as npt
 from jinja2 import Environment, StrictUndefined
+from markupsafe import Markup
 from matplotlib.figure import Figure
 from scipy.ndimage import map_coordinates
 
@@ -22,6 +23,7 @@ from firewall.bundle.certificate import certificate
 from firewall.errors import BundleError, DataError, FirewallError
 from firewall.lab.datasets import open_dataset
 from firewall.lab.measurement import metrics
+from firewall.lab.reports import certify_norms
 from firewall.lab.reports.pictures import data_uri
 
 __all__ = ["NOT_PROMISED", "THESIS", "collect", "write"]
@@ -74,7 +76,12 @@ def collect(folder: Path, bundle: Bundle | None = None) -> dict[str, Any]:
     if not folder.is_dir():
         raise DataError(f"{folder} is not there; write results of 'firewall lab certify ... --json' into it")
     found: dict[str, Any] = {"curve": [], "attacks": [], "spatial": [], "flow": [], "patch": [], "smoothing": []}
-    found |= {"counted": [], "soundness": [], "examples": [str(path) for path in sorted(folder.glob("*examples*.npz"))]}
+    found |= {
+        "linf": [],
+        "counted": [],
+        "soundness": [],
+        "examples": [str(path) for path in sorted(folder.glob("*examples*.npz"))],
+    }
     found["firewall"] = None if bundle is None else _of_bundle(bundle)
     for path in sorted(folder.glob("*.json")):
         try:
@@ -105,6 +112,8 @@ def _of_bundle(bundle: Bundle) -> dict[str, Any] | None:
 
 def _sort(found: dict[str, Any], path: Path, content: Any) -> None:
     """Put a file's content where it belongs; what is no certificate is left out."""
+    if certify_norms.sort(found, path, content):
+        return
     rows = content.get("rows") if isinstance(content, dict) else content
     if isinstance(content, dict) and {"judges", "evaluations"} <= content.keys():
         found["firewall"] = found["firewall"] or content
@@ -195,6 +204,7 @@ def write(found: dict[str, Any], out: Path, json_file: Path | None = None, data:
         curves=data_uri(_curves(found["curve"])) if found["curve"] else None,
         stickers=data_uri(_stickers(widest)) if (widest := _widest(found["patch"])) else None,
         widest=widest,
+        norms=Markup(certify_norms.html(found["linf"])),  # noqa: S704 -- escaped there
         radii=data_uri(_radii(found["smoothing"])) if found["smoothing"] else None,
         digits=data_uri(digits) if (digits := _digits(found, data)) is not None else None,
     )
