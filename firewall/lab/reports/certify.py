@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from jinja2 import Environment, StrictUndefined
+from markupsafe import Markup
 
 from firewall.bundle import Bundle
 from firewall.bundle.certificate import certificate
@@ -15,6 +16,7 @@ from firewall.errors import BundleError, DataError, FirewallError
 from firewall.lab.certification.harmless import Harmless, largest_harmless
 from firewall.lab.measurement import metrics
 from firewall.lab.reports import certify_figures as figures
+from firewall.lab.reports import certify_norms
 from firewall.lab.reports.certify_digits import digits
 from firewall.lab.reports.certify_promises import promises
 from firewall.lab.reports.pictures import data_uri, pixels_uri
@@ -68,7 +70,7 @@ def collect(folder: Path, bundle: Bundle | None = None) -> dict[str, Any]:
     """
     if not folder.is_dir():
         raise DataError(f"{folder} is not there; write results of 'firewall lab certify ... --json' into it")
-    kinds = ("curve", "attacks", "spatial", "flow", "patch", "dial", "sticker_attacks", "smoothing")
+    kinds = ("curve", "attacks", "spatial", "flow", "patch", "dial", "sticker_attacks", "smoothing", "linf")
     found: dict[str, Any] = {kind: [] for kind in kinds}
     found |= {"counted": [], "soundness": [], "examples": [str(path) for path in sorted(folder.glob("*examples*.npz"))]}
     found["firewall"] = None if bundle is None else _of_bundle(bundle)
@@ -102,6 +104,8 @@ def _of_bundle(bundle: Bundle) -> dict[str, Any] | None:
 
 def _sort(found: dict[str, Any], path: Path, content: Any) -> None:
     """Put a file's content where it belongs; what is no certificate is left out."""
+    if certify_norms.sort(found, path, content):
+        return
     rows = content.get("rows") if isinstance(content, dict) else content
     if isinstance(content, dict) and isinstance(content.get("sticker_attacks"), list):
         found["sticker_attacks"] += [{**each, "file": path.name} for each in content["sticker_attacks"]]
@@ -212,6 +216,7 @@ def write(
         curves=data_uri(figures.curves(found["curve"])) if found["curve"] else None,
         stickers=data_uri(figures.stickers(widest)) if (widest := figures.widest(found["patch"])) else None,
         widest=widest,
+        norms=Markup(certify_norms.html(found["linf"])),  # noqa: S704 -- escaped there
         dials=data_uri(figures.dials(found["dial"])) if found["dial"] else None,
         harmless=[{**each.card(), "picture": pixels_uri(each.picture())} for each in harmless],
         radii=data_uri(figures.radii(found["smoothing"])) if found["smoothing"] else None,

@@ -25,6 +25,8 @@ from firewall.lab.certification.linf import interval_margins, line_margins, marg
 from firewall.lab.certification.linf_certificate import Attacked, certify_linf, eps_of
 from firewall.lab.cli import app
 from firewall.lab.models.robust_networks import IntervalNetwork
+from firewall.lab.reports.certify import collect
+from firewall.lab.reports.certify_norms import html
 
 
 def _network(seed: int, *, overlapping: bool = False) -> Layers:
@@ -200,6 +202,11 @@ def test_the_command_writes_what_it_proved_and_goes_on_after_a_stop(
     assert shares == sorted(shares) and shares[-1] > 0 and len(whole["rows"]) == 12
     assert whole["about"]["eps"] == 1 / 255 and whole["about"]["input"] == [3, 8, 8]
 
+    page = collect(tmp_path)
+    text = html(page["linf"])
+    assert len(page["linf"]) == 1 and "1/255" in text and "PGD, 40 steps, 2 restarts" in text
+    assert f"{100 * shares[0]:.1f} %" in text and "Not measured" in html([])
+
     calls: list[int] = []
     real = linf_certificate.margins
 
@@ -371,11 +378,9 @@ def test_a_network_given_its_pixels_in_another_way_is_refused(tmp_path: Path) ->
 
 
 def test_training_with_intervals_makes_a_network_with_proofs(small_gtsrb: Path, tmp_path: Path) -> None:
-    """In a few steps on easy signs most labels that are right are certified; a second call goes on where the first was;
-    its bounds in training are those of the checker."""
+    """In a few steps on easy signs most labels that are right are certified; what a guard would release is counted."""
     settings = Settings(epochs=12, batch=43, warm=0.1, grown=0.5, eps=1 / 255, strength=0.2, moving_average=0.5)
-    card = train_certified(small_gtsrb, tmp_path / "net", settings)
-    assert train_certified(small_gtsrb, tmp_path / "net", settings)["sha256"] == card["sha256"]
+    train_certified(small_gtsrb, tmp_path / "net", settings)
     found, _ = certify_linf(str(tmp_path / "net"), "gtsrb", "test", 20, 1 / 255, data=small_gtsrb, beside="default")
     summary = found["summary"]
     assert summary["certified_accuracy"]["value"] > 0.5 * summary["clean_accuracy"]["value"] > 0.3
