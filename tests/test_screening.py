@@ -1,7 +1,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import nullcontext
 from dataclasses import replace
 from pathlib import Path
@@ -20,7 +20,7 @@ from firewall.detectors import Evidence
 from firewall.detectors.draws import DrawSpec
 from firewall.engines import OnnxRuntimeEngine
 from firewall.errors import EngineError, UsageError
-from firewall.frame import Pixels
+from firewall.frame import Pixels, Region
 from firewall.screening import Look, Stages
 from firewall.sweep.keyed import copies, made
 from firewall.transforms import crops, resize

@@ -1,4 +1,4 @@
-"""Small networks by the native runtime: what ONNX Runtime gives, for the whole default bundle; nothing else is taken."""
+"""Small networks by the native runtime: ONNX Runtime's answers, for the whole default bundle; nothing else is taken."""
 
 from __future__ import annotations
 
