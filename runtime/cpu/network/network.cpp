@@ -24,7 +24,7 @@ std::size_t places_of(int tile) noexcept {
 
 int tile_of(const Layer& layer) noexcept {
   if (layer.kernel != 3 || layer.stride != 1 || layer.padding != 1 || layer.from_channels % kGroup != 0) return 0;
-  return layer.side % 4 == 0 ? 4 : layer.side % 3 == 0 ? 3 : layer.side % 2 == 0 ? 2 : 0;
+  return layer.side % 4 == 0 ? 4 : layer.side % 2 == 0 ? 2 : layer.side % 3 == 0 ? 3 : 0;
 }
 
 template <int N>
