@@ -1,4 +1,4 @@
-// What is done to every frame: crops and planes, from and into buffers of exactly the promised size (a sanitizer sees
+// What is done to every frame: crops, from and into buffers of exactly the promised size (a sanitizer sees
 // what goes beyond), the same bytes at every level of vector instructions, refusals; and no operation allocates while
 // it runs. That crops are Pillow's bytes is held by tests/transforms/test_crops.py.
 #include <cstdint>
@@ -67,27 +67,6 @@ void crops_are_the_same_everywhere() {
   }
 }
 
-void planes_hold_the_values() {
-  using firewall::SimdLevel;
-  constexpr std::size_t kHigh = 64, kWide = 96, kPlane = kHigh * kWide;
-  for (const SimdLevel level : {SimdLevel::scalar, SimdLevel::avx2, SimdLevel::avx512, firewall::simd_level()}) {
-    if (!firewall::use_kernels(level)) continue;
-    std::vector<float> result(3 * kPlane, -1);
-    EXPECT(firewall_planes(result.data(), kHigh, kWide, &kFrame) == FIREWALL_OK);
-    bool right = true;
-    for (std::size_t c = 0; c < 3; ++c) {
-      for (std::size_t y = 0; y < kHigh; ++y) {
-        for (std::size_t x = 0; x < kWide; ++x) {
-          const bool inside = y < kHeight && x < kWidth;
-          const float value = inside ? static_cast<float>(kPixels[y * kRow + 3 * x + c]) : -1.0F;
-          right = right && result[c * kPlane + y * kWide + x] == value;
-        }
-      }
-    }
-    EXPECT(right);
-  }
-}
-
 void refused() {
   Bytes scratch(firewall_crops_scratch(kHeight, kWidth, 4, 4)), result(4 * 4 * 3);
   const firewall_region whole = {0, 0, kWidth, kHeight};
@@ -122,17 +101,6 @@ void refused() {
     EXPECT(crop(&kFrame, &region, 1, 4, 4, out, memory, scratch.size()) == FIREWALL_BAD_PARAMETER);
   }
   EXPECT(firewall_crops_scratch(0, 1, 1, 1) == 0 && firewall_crops_scratch(1, 1, 16385, 1) == 0);
-
-  std::vector<float> planes(3 * kHeight * kWidth);
-  EXPECT(firewall_planes(planes.data(), kHeight, kWidth, &kFrame) == FIREWALL_OK);
-  EXPECT(firewall_planes(nullptr, kHeight, kWidth, &kFrame) == FIREWALL_NULL_POINTER);
-  EXPECT(firewall_planes(planes.data(), kHeight, kWidth, nullptr) == FIREWALL_NULL_POINTER);
-  EXPECT(firewall_planes(planes.data(), kHeight, kWidth, &none) == FIREWALL_NULL_POINTER);
-  EXPECT(firewall_planes(planes.data(), kHeight - 1, kWidth, &kFrame) == FIREWALL_BAD_SIZE);
-  EXPECT(firewall_planes(planes.data(), kHeight, kWidth - 1, &kFrame) == FIREWALL_BAD_SIZE);
-  EXPECT(firewall_planes(planes.data(), kHeight, 0, &kFrame) == FIREWALL_BAD_SIZE);
-  EXPECT(firewall_planes(planes.data(), kHeight, kWidth, &two) == FIREWALL_BAD_SIZE);
-  EXPECT(firewall_planes(planes.data(), kHeight, kWidth, &close) == FIREWALL_BAD_STRIDE);
 }
 
 void nothing_is_allocated() {
@@ -152,7 +120,6 @@ void nothing_is_allocated() {
   const std::size_t size = scratch.size();
   const std::vector<std::function<int()>> operations = {
       [&] { return firewall_crops(result.data(), &kFrame, kRegions.data(), 7, kSide, kSide, memory, size); },
-      [&] { return firewall_planes(numbers.data(), kHeight, kWidth, &kFrame); },
       [&] { return firewall_scale(result.data(), &image, factors, 4, FIREWALL_FILTER_BICUBIC, memory, size); },
       [&] { return firewall_rotate(result.data(), &image, angles, 2); },
       [&] { return firewall_gaussian_blur(result.data(), &image, radii, 2, memory, size); },
@@ -179,7 +146,6 @@ void nothing_is_allocated() {
 
 int main() {
   crops_are_the_same_everywhere();
-  planes_hold_the_values();
   refused();
   nothing_is_allocated();
   if (firewall::testing::failures == 0) std::puts("what is done to every frame: all as expected");
