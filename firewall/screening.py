@@ -25,7 +25,7 @@ from firewall.detectors import Detector, Evidence, Keyed, build
 from firewall.engines import Engine, Network, Networks, check_device, open_engine
 from firewall.errors import ImageError
 from firewall.frame import Frame, Pixels, Region, check_pixels
-from firewall.sweep.asking import Asking
+from firewall.sweep.asking import ask_together
 from firewall.sweep.copies import open_copies
 from firewall.sweep.keyed import KeyedSweep
 from firewall.transforms import crops, residual, resize
@@ -88,9 +88,9 @@ class Firewall:
         self.detectors: list[Detector] = [build(spec, beside.network, classes) for spec in bundle.manifest.detectors]
         asked = dict.fromkeys(name for detector in self.detectors for name in detector.operations)
         self.copies = open_copies(engine, bundle.manifest.classifier.input, tuple(asked))
-        self.draws = {each.name: each.draw for each in self.detectors if isinstance(each, Keyed)}
-        self.keyed = KeyedSweep(engine, sweep_key) if self.draws else None
-        self._asking = Asking(self)
+        self._draws = {each.name: each.draw for each in self.detectors if isinstance(each, Keyed)}
+        self.keyed = KeyedSweep(engine, sweep_key) if self._draws else None
+        self._sweep_cost = 0.0
         self.patches = stricter(resolved(bundle.manifest.patches, bundle), resolved(patches, bundle))
         masked = bundle.manifest.masked_classifier
         self._stickers = None if self.patches is None else Stickers(self.patches, masked or bundle.manifest.classifier)
@@ -190,9 +190,11 @@ class Firewall:
         ]
         self._classify([each for each in shown if each is not None])
         for look, cases in zip(looks, opened, strict=True):
-            self._asking.ask(cases, look)
-            for case in cases:
-                self._conclude(case, look)
+            begun, judged = False, [case for case in cases if case.failure is None and case.evidence is not None]
+            ask_together(self.detectors, self._draws, self.rules, judged, look, exhaustive=self.exhaustive)
+            for case in judged:
+                if case.evidence is not None:
+                    begun |= self._ask(case, case.evidence, look.deadline, look.stages, first=not begun)
             late, age = _passed(look.deadline), _age_ms(look.frame)
             with look.stages.timed("policy"):
                 verdicts = [self._verdict(look.frame, case, late, age) for case in cases]
@@ -266,16 +268,42 @@ class Firewall:
             case.evidence = Evidence(image, row, case.variants, residual, crop, resize, sizes=sizes)
             case.contradicted = doubt
 
-    def _conclude(self, case: Case, look: Look) -> None:
-        """What follows once the detectors have spoken: certificate and correction."""
-        if case.failure is not None or case.evidence is None:
-            return
+    def _ask(self, case: Case, evidence: Evidence, deadline: float | None, stages: Stages, *, first: bool) -> bool:
+        """Ask the detectors while the verdict is open and there is time; True if a sweep was begun.
+
+        A sweep is not begun if, going by the last ones, it would end after the deadline: that would make the verdicts
+        that are already known late too. The first sweep of a frame is always tried.
+        """
+        begun, policy = False, self.rules.policy(case.side)
         try:
-            self._certify(case, case.evidence, look.deadline, look.stages)
-            if self.exhaustive and self.correction is not None and not _passed(look.deadline):
-                self._correct(case, case.evidence, self.correction, look)
+            for detector in self.detectors:
+                if detector.name in case.scores:  # by ask_together
+                    continue
+                with stages.timed("policy"):
+                    settled = case.contradicted or policy.settled(case.scores)
+                if settled and case.settled is None:
+                    case.settled = dict(case.scores)
+                if (settled and not self.exhaustive) or _passed(deadline):
+                    break
+                missing = [operation for operation in detector.operations if operation not in case.variants]
+                draw = self._draws.get(detector.name)
+                if missing or draw is not None:
+                    if not first and _passed(deadline, self._sweep_cost):
+                        break
+                    begun, started = True, time.monotonic()
+                    self._sweep(case, evidence, missing, stages)
+                    if draw is not None and self.keyed is not None:
+                        evidence.drawn[detector.name] = self.keyed.of(evidence.image, draw, stages.timed)
+                    # The slowest recent sweep counts, but one slow sweep must not count for ever.
+                    self._sweep_cost = max(time.monotonic() - started, 0.9 * self._sweep_cost)
+                with stages.timed("detect"):
+                    case.scores[detector.name] = float(detector.score(evidence))
+            begun |= self._certify(case, evidence, deadline, stages)
+            if self.exhaustive and self.correction is not None and not _passed(deadline):
+                self._correct(case, evidence, self.correction, stages)
         except Exception as error:
             case.failure = failure_of(error)
+        return begun
 
     def _certify(self, case: Case, evidence: Evidence, deadline: float | None, stages: Stages) -> bool:
         """Find out whether a sticker can have changed a label that would be released; True if that was asked."""
@@ -287,13 +315,19 @@ class Firewall:
             case.kept = self._stickers.kept(evidence, self.under_masks.classify, expired=lambda: _passed(deadline))
         return True
 
-    def _correct(self, case: Case, evidence: Evidence, correction: Correction, look: Look) -> None:
+    def _correct(self, case: Case, evidence: Evidence, correction: Correction, stages: Stages) -> None:
         """Find the label that a withheld image would probably have had."""
         if case.judge(evidence, self.rules.policy(case.side)).released:
             return
         missing = [operation for operation in correction.operations if operation not in case.variants]
-        self._asking.sweep(case, evidence, missing, look)
+        self._sweep(case, evidence, missing, stages)
         case.corrected = correction.label(evidence.logits, case.variants)
+
+    def _sweep(self, case: Case, evidence: Evidence, operations: list[str], stages: Stages) -> None:
+        """The classifier's outputs of more transformed copies."""
+        if operations:
+            logits = self.copies.classify(evidence.image, operations, stages.timed)
+            case.variants.update(zip(operations, logits, strict=True))
 
     def _verdict(self, frame: Frame, case: Case, late: bool, age_ms: float) -> Verdict:
         evidence = case.evidence

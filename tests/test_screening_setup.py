@@ -73,7 +73,7 @@ def test_networks_of_detectors_take_one_thread(guard: Firewall, tmp_path: Path) 
     bundle = bundle_with(tmp_path / "b", [juror("juror-a")], {"juror-a.onnx": constant_network([0.0] * labels)})
     (detector,) = Firewall(bundle, guard.engine).detectors
 
-    assert threads_of(detector._network) == 1  # type: ignore[attr-defined]
+    assert [threads_of(network) for _, network in detector.asks] == [1]  # type: ignore[attr-defined]
 
 
 @pytest.mark.parametrize(

@@ -51,6 +51,10 @@ class GroupRule:
         self.limits = dict(zip(spec.detectors, group.limits, strict=True))
         self.threshold, self.power = group.threshold, spec.power
         self._summed = set(compress(spec.detectors, spec.counts()))
+        #: Detector, whether it adds to S, median, unit and limit: asked before each detector of each region.
+        self._terms = [
+            (name, name in self._summed, limit.median, limit.unit, limit.limit) for name, limit in self.limits.items()
+        ]
 
     def shares(self, scores: Mapping[str, float]) -> dict[str, float]:
         """How far each score lies above the median, in units of its group.
@@ -76,14 +80,18 @@ class GroupRule:
         Returns:
             The larger of S - threshold and the largest (score - limit) / unit.
         """
-        known = {name: scores[name] for name in self.limits if name in scores and not math.isnan(scores[name])}
+        beyond, alone, known = [], -math.inf, False
+        for name, adds, median, unit, limit in self._terms:
+            score = scores.get(name, math.nan)
+            if math.isnan(score):
+                continue
+            known = True
+            alone = max(alone, (score - limit) / unit)
+            if adds:
+                beyond.append(min(max(0.0, (score - median) / unit), _FARTHEST))
         if not known:
             return -math.inf
-        beyond = [_beyond(self.limits[name], score) for name, score in known.items() if name in self._summed]
-        alone = min(
-            max((score - self.limits[name].limit) / self.limits[name].unit for name, score in known.items()), _FARTHEST
-        )
-        return max(_root(beyond, self.power) - self.threshold, alone)
+        return max(_root(beyond, self.power) - self.threshold, min(alone, _FARTHEST))
 
     def complete(self, scores: Mapping[str, float]) -> bool:
         """Whether every detector has given a finite score: nothing is released before."""

@@ -52,6 +52,6 @@ class Look:
     stages: Stages = field(default_factory=Stages)
 
 
-def passed(deadline: float | None) -> bool:
-    """The deadline, `time.monotonic()` in seconds, has passed."""
-    return deadline is not None and time.monotonic() > deadline
+def passed(deadline: float | None, ahead: float = 0.0) -> bool:
+    """The deadline, `time.monotonic()` in seconds, has passed, or will have passed `ahead` seconds from now."""
+    return deadline is not None and time.monotonic() + ahead > deadline

@@ -3,16 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from types import ModuleType
 
 import cv2
 import numpy as np
 import numpy.typing as npt
 
-from firewall import native
 from firewall.bundle import Bundle, FinderSpec
 from firewall.engines.frame_network import FrameNetwork, open_frames
-from firewall.errors import BundleError, EngineError, FirewallError
+from firewall.errors import BundleError, EngineError
 from firewall.frame import Pixels, Region, check_form
 from firewall.regions.boxes import as_regions, check_limit
 from firewall.regions.finder_map import CHANNELS, boxes_of
@@ -68,7 +66,6 @@ class SignFinder:
         self.networks: Mapping[str, str] = {spec.file: self._network.provider}
         self._planes = [np.empty((0, 0), np.uint8)] * 3
         self._input = np.zeros((1, 3, 0, 0), np.float32)
-        self._native = _runtime()
         self.find(np.zeros((spec.multiple, 2 * spec.multiple, 3), np.uint8))
 
     @classmethod
@@ -150,20 +147,14 @@ class SignFinder:
         high, wide = pixels.shape[:2]
         height, width = -(-high // multiple) * multiple, -(-wide // multiple) * multiple
         self._input = self._network.frame(height, width)
-        self._input[:, :, high:] = 0  # of a frame before, of another size
-        self._input[:, :, :high, wide:] = 0
-        if self._native is not None:
-            try:
-                self._native.planes(pixels[np.newaxis], self._input)
-                return
-            except ValueError:  # rows that don't lie one behind the other, or sides beyond its own
-                pass
         # Planes first: floats that are made of bytes side by side take less than half the time.
         if self._planes[0].shape != (high, wide):
             self._planes = [np.empty((high, wide), np.uint8) for _ in range(3)]
         cv2.split(pixels, self._planes)
         for target, plane in zip(self._input[0, :, :high, :wide], self._planes, strict=True):
             np.copyto(target, plane)
+        self._input[:, :, high:] = 0  # of a frame before, of another size
+        self._input[:, :, :high, wide:] = 0
 
     def _map(self) -> npt.NDArray[np.float32]:
         """The network's answer to its input, float32 (5, h, w)."""
@@ -177,13 +168,6 @@ class SignFinder:
             )
         found: npt.NDArray[np.float32] = answer[0]
         return found
-
-
-def _runtime() -> ModuleType | None:
-    try:
-        return native.load()
-    except FirewallError:
-        return None
 
 
 def _bounded(pixels: Pixels, multiple: int) -> Pixels:

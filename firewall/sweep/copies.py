@@ -83,39 +83,14 @@ class Copies:
             EngineError: If the network fails.
             UsageError: If an operation is unknown.
         """
-        found: npt.NDArray[np.float32] = self.classify_all(image[np.newaxis], operations, timed)[0]
-        return found
-
-    def classify_all(
-        self, images: npt.NDArray[np.uint8], operations: Sequence[str], timed: Timed
-    ) -> npt.NDArray[np.float32]:
-        """Make the copies of several images and classify them all in one batch.
-
-        Args:
-            images: (N, H, W, 3) uint8 at the network's input size.
-            operations: See `classify`.
-            timed: See `classify`.
-
-        Returns:
-            Logits (N, len(operations), classes).
-
-        Raises:
-            EngineError: If the network fails.
-            UsageError: If an operation is unknown.
-        """
-        engine, each = self._direct, len(operations)
-        count = len(images) * each
+        engine = self._direct
         if engine is None:
             with timed("sweep"):
-                pixels = np.concatenate([apply_operations(image, operations) for image in images])
+                pixels = apply_operations(image, operations)
             with timed("classify"):
-                logits = self._engine.classify(pixels)
-        else:
-            with timed("sweep"):
-                tensor = engine.tensor(count)
-                for number, image in enumerate(images):
-                    out = tensor[number * each : (number + 1) * each]
-                    apply_operations_normalised(image, operations, self._mean, self._std, out=out)
-            with timed("classify"):
-                logits = engine.run(count)
-        return logits.reshape(len(images), each, logits.shape[-1])
+                return self._engine.classify(pixels)
+        with timed("sweep"):
+            tensor = engine.tensor(len(operations))
+            apply_operations_normalised(image, operations, self._mean, self._std, out=tensor)
+        with timed("classify"):
+            return engine.run(len(operations))

@@ -123,12 +123,6 @@ class DeviceCopies:
             ]
             return np.concatenate(parts)
 
-    def classify_all(
-        self, images: npt.NDArray[np.uint8], operations: Sequence[str], timed: Timed
-    ) -> npt.NDArray[np.float32]:
-        """The copies of several images, one image after the other; see Copies.classify_all."""
-        return np.stack([self.classify(image, operations, timed) for image in images])
-
     def prove(self, operations: Sequence[str]) -> None:
         """Check that the GPU's copies get the logits that the processor's copies get.
 

@@ -23,23 +23,3 @@ int firewall_tensor(float* destination, const firewall_images* source, const dou
   }
   return FIREWALL_OK;
 }
-
-int firewall_planes(float* destination, int32_t plane_height, int32_t plane_width, const firewall_images* source) {
-  using namespace firewall;
-  const std::size_t plane = image_size(plane_height, plane_width) / 3;
-  if (source == nullptr || destination == nullptr || source->data == nullptr) return FIREWALL_NULL_POINTER;
-  if (plane == 0 || source->count != 1 || source->height > plane_height || source->width > plane_width ||
-      image_size(source->height, source->width) == 0) {
-    return FIREWALL_BAD_SIZE;
-  }
-  std::size_t read = 0;
-  const int status = check_strides(*source, 3, read);
-  if (status != FIREWALL_OK) return status;
-  if (overlap({destination, 3 * plane * sizeof(float)}, {source->data, read})) return FIREWALL_OVERLAP;
-  constexpr float kScale[3] = {1, 1, 1}, kShift[3] = {0, 0, 0};
-  for (std::int32_t y = 0; y < source->height; ++y) {
-    kernels().planes(destination + static_cast<std::size_t>(y) * static_cast<std::size_t>(plane_width), plane,
-                     source->data + y * source->row_stride, static_cast<std::size_t>(source->width), kScale, kShift);
-  }
-  return FIREWALL_OK;
-}

@@ -119,15 +119,6 @@ void crops(const Images& frame, const Regions& regions, const Crops& out) {
   });
 }
 
-void planes(const Images& pixels, const Tensor& out) {
-  const firewall_images images = images_of(pixels);
-  if (out.shape(0) != 1 || out.shape(2) > FIREWALL_MAX_SIDE || out.shape(3) > FIREWALL_MAX_SIDE) {
-    throw nb::value_error("out must be of shape (1, 3, height, width)");
-  }
-  const auto height = static_cast<std::int32_t>(out.shape(2)), width = static_cast<std::int32_t>(out.shape(3));
-  run([&] { return firewall_planes(out.data(), height, width, &images); });
-}
-
 }  // namespace
 
 void init_operations(nb::module_& module) {
@@ -145,8 +136,6 @@ void init_operations(nb::module_& module) {
              "Residual images in bytes; see firewall/residual.h.");
   module.def("crops", &crops, "frame"_a.noconvert(), "regions"_a.noconvert(), "out"_a.noconvert(),
              "Regions of a frame at another size; see firewall/crops.h.");
-  module.def("planes", &planes, "pixels"_a.noconvert(), "out"_a.noconvert(),
-             "A frame's values in the upper left of planes; see firewall/tensor.h.");
   module.def("tensor", &tensor, "pixels"_a.noconvert(), "mean"_a.noconvert(), "std"_a.noconvert(), "out"_a.noconvert(),
              "Pixels as a network reads them; see firewall/tensor.h.");
 }

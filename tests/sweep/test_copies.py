@@ -82,6 +82,9 @@ def test_the_sweep_writes_into_the_memory_that_the_network_reads(
 ) -> None:
     """One address, from the sweep's `out` to the value that ONNX Runtime has bound; classify, which converts pixels,
     isn't called; and what is written there by hand is what the network answers to."""
+    monkeypatch.setattr(
+        engine, "_small", None
+    )  # ONNX Runtime's own way; the other: tests/engines/test_small_network.py
     written: list[npt.NDArray[np.float32]] = []
     sweep = module.apply_operations_normalised
 
@@ -145,6 +148,10 @@ def test_an_answer_that_was_not_written_is_refused(
 ) -> None:
     """If a run left the output as it was, the answer to the images before would come back: it is an error instead."""
     engine.classify(sign[None])
+    monkeypatch.setattr(engine._small, "run", lambda images, out: None)
+    with pytest.raises(EngineError, match="not finite"):
+        engine.classify(sign[None])
+    monkeypatch.setattr(engine, "_small", None)
     monkeypatch.setattr(engine._session, "run_with_iobinding", lambda binding: None)
     with pytest.raises(EngineError, match="not finite"):
         engine.classify(sign[None])

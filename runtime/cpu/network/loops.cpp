@@ -29,7 +29,10 @@ void multiply_block(const Product& product) {
     const std::ptrdiff_t start = segment * product.apart;
     for (std::ptrdiff_t i = start; i < start + product.length; ++i) {
       Lanes taps[groups];
-      for (int group = 0; group < groups; ++group) taps[group] = load(weights + group * product.column);
+      for (int group = 0; group < groups; ++group) {
+        taps[group] = load(weights + group * product.column);
+        __builtin_prefetch(weights + group * product.column + product.ahead);
+      }
       weights += kLanes;
       for (int row = 0; row < count; ++row) {
         const Lanes number = fill(product.rows[row][i]);

@@ -23,6 +23,7 @@ struct Product {
   std::ptrdiff_t apart;
   const float* weights;   // of the first group: segments * length times 16
   std::ptrdiff_t column;  // from one group's weights to the next's
+  std::ptrdiff_t ahead;   // from the weights to those that are worth having in the cache by then
   const float* bias;      // null: 0
   bool rectified;
 };

@@ -12,6 +12,9 @@
 namespace firewall {
 namespace {
 
+// Steps of a direct product by which its weights are fetched ahead of their use.
+constexpr std::size_t kAhead = 12;
+
 std::ptrdiff_t apart(std::size_t value) noexcept { return static_cast<std::ptrdiff_t>(value); }
 
 bool all_finite(const float* numbers, std::size_t count) noexcept {
@@ -24,7 +27,7 @@ std::size_t places_of(int tile) noexcept {
 
 int tile_of(const Layer& layer) noexcept {
   if (layer.kernel != 3 || layer.stride != 1 || layer.padding != 1 || layer.from_channels % kGroup != 0) return 0;
-  return layer.side % 4 == 0 ? 4 : layer.side % 3 == 0 ? 3 : layer.side % 2 == 0 ? 2 : 0;
+  return layer.side % 4 == 0 ? 4 : layer.side % 2 == 0 ? 2 : layer.side % 3 == 0 ? 3 : 0;
 }
 
 template <int N>
@@ -282,6 +285,7 @@ class Run {
     product.segments = static_cast<int>(layer.kernel);
     product.length = apart(layer.kernel * layer.from_channels);
     product.apart = apart(line);
+    product.ahead = apart(kAhead * kGroup);
     product.rectified = layer.rectified;
     const std::size_t inputs = layer.kernel * layer.kernel * layer.from_channels, all = count_ * pixels;
     for (std::size_t at = 0; at < all;) {
@@ -315,6 +319,7 @@ class Run {
       Product product{};
       product.segments = 1;
       product.length = apart(layer.from_channels);
+      product.ahead = apart(layer.channels * layer.from_channels);  // of the next place
       for (std::size_t place = 0; place < places; ++place) {
         for (std::size_t t = 0; t < tiles;) {
           int rows = 0;

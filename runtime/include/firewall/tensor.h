@@ -19,14 +19,6 @@ extern "C" {
  * Returns FIREWALL_OK, or another status with the destination untouched. Needs no scratch. */
 int firewall_tensor(float* destination, const firewall_images* source, const double* mean, const double* std);
 
-/* One image as it is, value by value, into the upper left of planes of plane_height x plane_width, which it may not go
- * beyond: what a network reads that takes a whole frame.
- *
- * destination   3 x plane_height x plane_width numbers, without gaps; those beyond the image are not touched
- * source        one image
- * Returns as firewall_tensor. */
-int firewall_planes(float* destination, int32_t plane_height, int32_t plane_width, const firewall_images* source);
-
 #ifdef __cplusplus
 }
 #endif
