@@ -55,6 +55,8 @@ class Check:
         self.ends = time.monotonic() + limit
         self.work = out / "work"
         self.work.mkdir(parents=True, exist_ok=True)
+        #: Files in the checkout that are only there while this runs.
+        self.lent: list[Path] = []
         self.told: dict[str, Any] = {"format": 1, "steps": {}, "complete": False}
         paths = [str(ROOT), str(self.work / "site")]
         self.environment = {**os.environ, "PYTHONPATH": os.pathsep.join(paths), "PYTHONUNBUFFERED": "1"}
@@ -161,7 +163,7 @@ def machine(check: Check) -> dict[str, Any]:
     return found
 
 
-def packages(check: Check, found: dict[str, Any]) -> None:
+def packages(check: Check) -> None:
     """Put those of the pack that are missing here beside the others."""
     listed = check.pack / "pack.json"
     if not listed.is_file():
@@ -198,7 +200,7 @@ def _whole(check: Check, name: str, wheel: dict[str, Any]) -> Path | None:
 
 
 def build(check: Check, found: dict[str, Any]) -> Path | None:
-    """The runtime with its kernels for this GPU, its test, and the module for this Python; None if it can't be built."""
+    """The runtime with its kernels for this GPU, its test, and the module for this Python. None: it can't be built."""
     missing = [name for name in ("nvcc", "cmake", "g++") if not found[name]]
     if not found["packages"]["nanobind"]:
         missing.append("nanobind")
@@ -214,7 +216,10 @@ def build(check: Check, found: dict[str, Any]) -> Path | None:
     if not check.run("build", ["sh", "-c", f"{configure} && {make}"]):
         return None
     for module in folder.glob("runtime/python/_native*.so"):
-        shutil.copy2(module, ROOT / "firewall")
+        target = ROOT / "firewall" / module.name
+        if not target.exists():  # else it is installed
+            shutil.copy2(module, target)
+            check.lent.append(target)
     return folder
 
 
@@ -246,12 +251,13 @@ def main() -> int:
     parser.add_argument("--out", type=Path, default=Path(os.environ.get("OUT", "build/gpu-check")))
     parser.add_argument("--pack", type=Path, default=ROOT / ".gpu-pack")
     parser.add_argument("--limit", type=float, default=470.0, help="seconds for all of it")
+    parser.add_argument("--kernels", action="store_true", help="the kernels alone: no networks")
     arguments = parser.parse_args()
     check = Check(arguments.out.resolve(), arguments.pack, arguments.limit)
     started = time.monotonic()
     found = machine(check)
     if check.told["steps"]["machine"]["status"] == "done":
-        packages(check, found)
+        packages(check)
         prebuilt = arguments.pack / "gpu_parity"
         if prebuilt.is_file():
             check.run("parity, prebuilt", [prebuilt], skipped=77)
@@ -264,7 +270,8 @@ def main() -> int:
         if folder is not None and found["packages"]["pytest"]:
             tests = ("tests/transforms/test_cuda.py", "tests/sweep/test_device_copies.py")
             check.run("kernels in Python", [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", *tests])
-        networks(check)
+        if not arguments.kernels:
+            networks(check)
         if folder is not None:
             script = ROOT / "benchmarks" / "cuda_jpeg_sweep.py"
             check.run("benchmark", [sys.executable, script, "--results", check.out / "benchmark"])
@@ -272,11 +279,10 @@ def main() -> int:
     check.told |= {"complete": True, "seconds": round(time.monotonic() - started, 1)}
     check.save()
     shutil.rmtree(check.work, ignore_errors=True)  # what goes back is small
-    compared = any(
-        step["status"] == "done"
-        for name, step in check.told["steps"].items()
-        if name.startswith(("parity", "networks"))
-    )
+    for file in check.lent:
+        file.unlink(missing_ok=True)
+    steps = check.told["steps"].items()
+    compared = any(step["status"] == "done" for name, step in steps if name.startswith(("parity", "networks")))
     return 0 if compared and "failed" not in states else 1
 
 

@@ -12,7 +12,6 @@ from __future__ import annotations
 
 import argparse
 import json
-import os
 import statistics
 import sys
 import time
@@ -140,6 +139,15 @@ def timed(guard: Firewall, images: Sequence[Pixels], rounds: int = 20) -> dict[s
     return {"median_ms": statistics.median(times), "p99_ms": float(np.percentile(times, 99)), "verdicts": len(times)}
 
 
+def fault_of(compared: Verified | FinderParity) -> str:
+    """What differs by more than rounding; empty if nothing does."""
+    try:
+        compared.check()
+    except EngineError as error:
+        return str(error)
+    return ""
+
+
 def main() -> int:
     """Open, compare, time."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
@@ -147,7 +155,6 @@ def main() -> int:
     parser.add_argument("--json", type=Path)
     parser.add_argument("--images", type=int, default=32)
     arguments = parser.parse_args()
-    os.environ.setdefault("FIREWALL_PRECISION", "fp16") if arguments.way == "tensorrt" else None
     bundle, images = load_bundle("default"), signs(arguments.images)
     opening: dict[str, Callable[[Bundle], tuple[list[Engine], list[Any], str]]]
     opening = {"cuda": on_cuda, "tensorrt": on_tensorrt, "torch": on_torch}
@@ -167,12 +174,7 @@ def main() -> int:
         told["times"][engine.provider] = {**timed(guard, images), "copies": guard.copies.where, "networks": runs}
         if arguments.json:
             arguments.json.write_text(json.dumps(told, indent=1) + "\n", encoding="utf-8")
-    wrong = []
-    for each in compared:
-        try:
-            each.check()
-        except EngineError as error:
-            wrong.append(str(error))
+    wrong = [line for line in map(fault_of, compared) if line]
     told["wrong"] = wrong
     if arguments.json:
         arguments.json.write_text(json.dumps(told, indent=1) + "\n", encoding="utf-8")

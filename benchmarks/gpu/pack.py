@@ -2,10 +2,10 @@
 
     python benchmarks/gpu/pack.py [--out .gpu-pack] [--python 3.12] [--part-mib 36] [--wheel FILE ...]
 
-The test of the kernels, built for sm_90 (needs nvcc), and wheels of the packages that such machines mostly lack, for one
-version of Python on x86-64. A wheel above --part-mib is cut into parts, to be carried in several calls; check.py puts
-them together. --wheel adds one, such as onnxruntime-gpu's: 244 MiB, of which the code for sm_90 alone takes 73, so that
-no single call of 64 MiB can carry it. pack.json lists all that is in it, with sizes and hashes.
+The test of the kernels, built for sm_90 (needs nvcc), and wheels of the packages that such machines mostly lack, for
+one version of Python on x86-64. A wheel above --part-mib is cut into parts, to be carried in several calls; check.py
+puts them together. --wheel adds one, such as onnxruntime-gpu's: 244 MiB, of which the code for sm_90 alone takes 73, so
+that no single call of 64 MiB can carry it. pack.json lists all that is in it, with sizes and hashes.
 """
 
 from __future__ import annotations

@@ -337,6 +337,8 @@ def test_a_sheet_of_another_version_begins_again(board: Board) -> None:
     assert board.run(watts=())[0] and len(board.ran) == 2 * before
 
 
+@pytest.mark.slow
+@pytest.mark.timeout(600)
 def test_the_real_commands_on_this_machine(board: Board) -> None:
     """Doctor, verify, golden frames and a short benchmark on the processor: all are done, with figures."""
     complete, told = board.run(watts=(), program=(sys.executable, "-m", "firewall"))
