@@ -6,6 +6,7 @@ PYTHON ?= python3
 ARGS ?=
 PYTEST_ARGS ?=
 PYTHONS ?=
+WHEEL ?=
 # A file's tests share what is made for them (databases, trained networks), so that a file stays on one worker.
 # In the order of tests/conftest.py: files with slow tests first, so that no worker is left alone with one at the end.
 PYTEST_WORKERS ?= --numprocesses auto --maxprocesses 4 --dist loadfile --no-loadscope-reorder
@@ -26,7 +27,7 @@ AARCH64_PACKAGES := g++-aarch64-linux-gnu qemu-user-static
 NEEDS := Debian, Ubuntu, JetPack: apt-get install python3 python3-venv python3-dev g++ make
 
 .DEFAULT_GOAL := help
-.PHONY: help serve test unit-test mlserver coverage mutation lint docs format native-test cuda-test cuda-check gpu-check gpu-there aarch64-test bench bundle bundle-install wheel wheels clean debian-packages aarch64-packages
+.PHONY: help serve test unit-test mlserver coverage mutation lint docs format native-test cuda-test cuda-check gpu-check gpu-pack gpu-there aarch64-test bench bundle bundle-install wheel wheels clean debian-packages aarch64-packages
 # A recipe that fails leaves no stamp behind.
 .DELETE_ON_ERROR:
 
@@ -103,14 +104,13 @@ cuda-check: $(VENV)/.dev  ## compile the CUDA kernels for all GPUs; needs nvcc, 
 	@$(BIN)/ctest --test-dir build/cuda-check -R cuda --output-on-failure --no-tests=error
 
 gpu-check: gpu-there $(VENV)/.dev  ## on a machine with an NVIDIA GPU: compare it with the processor, compute-sanitizer, benchmark
-	@$(call cuda_build,build/gpu,native,all)
-	build/gpu/tests/native/gpu_parity
-	@if command -v compute-sanitizer >/dev/null; then for tool in memcheck racecheck synccheck; do \
-		compute-sanitizer --tool $$tool --error-exitcode 1 build/gpu/tests/native/gpu_parity --quick || exit 1; done; \
-	else echo "make: compute-sanitizer was not found; it is part of the CUDA toolkit" >&2; exit 1; fi
 	@$(PIP) install -qq -c constraints.txt -e '.[dev]' -C cmake.define.FIREWALL_CUDA=ON
-	$(BIN)/python -m pytest tests/transforms/test_cuda.py tests/sweep/test_device_copies.py  # the last skips without onnxruntime-gpu
-	$(BIN)/python benchmarks/cuda_jpeg_sweep.py --results benchmarks/results
+	$(BIN)/python benchmarks/gpu/check.py --out build/gpu-check $(ARGS)
+
+# For a machine that has no network: see benchmarks/gpu/pack.py. WHEEL adds another wheel.
+gpu-pack: $(VENV)/.dev  ## what a bare machine needs for benchmarks/gpu/check.py, into .gpu-pack: make gpu-pack [WHEEL=FILE]
+	@$(need_nvcc) && $(call cuda_build,build/gpu-pack,90-real,gpu_parity)
+	@$(BIN)/python benchmarks/gpu/pack.py --parity build/gpu-pack/tests/native/gpu_parity $(if $(WHEEL),--wheel "$(WHEEL)") $(ARGS)
 
 # Before anything is installed for it. Drivers of graphics cards, of Jetsons and of WSL.
 gpu-there:

@@ -329,5 +329,5 @@ class _Steps:
 
 def _parity_program() -> Path | None:
     """The test of the CUDA kernels, if run_sheet.sh could build it."""
-    path = Path("build/gpu/tests/native/gpu_parity")
-    return path.absolute() if path.is_file() else None
+    path = Path(__file__).parents[2] / "build/gpu/tests/native/gpu_parity"
+    return path if path.is_file() else None

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import signal
 import socket
 import stat
@@ -337,6 +338,8 @@ def test_a_sheet_of_another_version_begins_again(board: Board) -> None:
     assert board.run(watts=())[0] and len(board.ran) == 2 * before
 
 
+@pytest.mark.slow
+@pytest.mark.timeout(600)
 def test_the_real_commands_on_this_machine(board: Board) -> None:
     """Doctor, verify, golden frames and a short benchmark on the processor: all are done, with figures."""
     complete, told = board.run(watts=(), program=(sys.executable, "-m", "firewall"))
@@ -347,3 +350,39 @@ def test_the_real_commands_on_this_machine(board: Board) -> None:
     networks = {each["network"] for each in told["steps"]["verify"]["found"]["compared"]}
     assert {"classifier.onnx", "masked.onnx", "juror-robust.onnx", "finder.onnx"} <= networks
     assert str(CHECKOUT) not in (board.sheet / "sheet.json").read_text()
+
+
+SCRIPT = CHECKOUT / "examples" / "jetson" / "run_sheet.sh"
+
+
+def test_shellcheck_has_nothing_to_say() -> None:
+    """Of the script that an owner starts, and of the project's other shell scripts."""
+    program = shutil.which("shellcheck", path=str(Path(sys.executable).parent)) or shutil.which("shellcheck")
+    if program is None:
+        pytest.skip("shellcheck is not installed: the 'dev' extra has it")
+    scripts = (SCRIPT, CHECKOUT / "tests" / "native" / "aarch64.sh")
+    done = subprocess.run([program, *scripts], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stdout
+
+
+def test_the_script_hands_over_to_the_command(tmp_path: Path) -> None:
+    """With what was set up already, and all options; on another machine it ends with one line and does nothing."""
+    python = tmp_path / "venv" / "bin" / "python"
+    boards.write(tmp_path, {"venv/bin/python": '#!/bin/sh\n[ "$1" = -c ] && exit\necho "$@"\n', "tree/empty": ""})
+    python.chmod(0o755)
+    boards.orin_nano(tmp_path / "root")
+    tools = "/usr/bin:/bin"
+    for tree, code, said in (
+        (tmp_path / "root/proc/device-tree", 0, "-m firewall bench jetson-sheet --yes --out a b\n"),
+        (tmp_path / "tree", 2, ""),
+        (tmp_path / "gone", 2, ""),
+    ):
+        done = subprocess.run(
+            ["sh", SCRIPT, "--yes", "--out", "a b"],
+            env={"PATH": tools, "VENV": str(tmp_path / "venv"), "DEVICE_TREE": str(tree), "NO_KERNELS": "1"},
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+        assert (done.returncode, done.stdout) == (code, said), done.stderr
+        assert done.stderr.count("\n") == (code == 2) and ("no Jetson" in done.stderr) == (code == 2)
