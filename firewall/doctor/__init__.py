@@ -24,6 +24,7 @@ from rich.text import Text
 
 import firewall
 from firewall.doctor.probes import CPU, ask, short
+from firewall.host.commit import built_from
 from firewall.host.output import json_text
 
 __all__ = ["Check", "inspect", "render"]
@@ -125,15 +126,28 @@ def _package() -> list[Check]:
     detail = f"{firewall.__version__} from {home}"
     other = next(_firewalld(sys.path), None)
     if other is None:
-        return [Check("package", True, detail)]
+        return [Check("package", True, detail), _commit()]
     return [
+        _commit(),
         Check(
             "package",
             False,
             f"{detail}; but {other} is the package of firewalld, which has the same name",
             f"keep the two apart with a virtual environment without system packages: {_ADVICE_VENV}",
-        )
+        ),
     ]
+
+
+def _commit() -> Check:
+    commit = built_from()
+    if commit is not None:
+        return Check("commit", True, commit)
+    return Check(
+        "commit",
+        None,
+        "not known: it was built without git, or runs from a checkout",
+        "for a build that tells it: make wheels, in a checkout",
+    )
 
 
 def _firewalld(search_path: list[str]) -> Iterator[Path]:

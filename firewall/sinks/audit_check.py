@@ -12,7 +12,7 @@ from typing import Any
 
 from firewall.bundle.signature import PublicKey, verified_by
 from firewall.errors import UsageError
-from firewall.sinks.audit_log import NOTHING, SIGNED, audit_files
+from firewall.sinks.audit_log import HEAD, NOTHING, SIGNED, audit_files
 
 __all__ = ["AuditFindings", "audit_records", "check_audit"]
 
@@ -30,6 +30,7 @@ class AuditFindings:
         faults: What can't have been written so, one line each: a line that was changed, left out or moved.
         notes: What an honest log can show too: a file that a crash cut off, older files that were deleted.
         last: The hash of the last record; whoever notes it down elsewhere notices when the end is cut off.
+        signed_at: When the newest signature was made, if it is one of a file that had not ended.
     """
 
     files: int = 0
@@ -38,11 +39,12 @@ class AuditFindings:
     faults: list[str] = field(default_factory=list)
     notes: list[str] = field(default_factory=list)
     last: str = NOTHING
+    signed_at: str = ""
 
     def lines(self, *, signed: bool) -> list[str]:
         """All of it for people; signed: whether signatures were looked at."""
         vouched = (
-            f"signatures vouch for the first {self.vouched}"
+            f"signatures vouch for the first {self.vouched}" + (self.signed_at and f", the newest of {self.signed_at}")
             if signed
             else "no key was given (--trust), so nothing says that it wasn't written again as a whole"
         )
@@ -77,9 +79,10 @@ def check_audit(folder: Path, keys: tuple[PublicKey, ...] = ()) -> AuditFindings
             found.faults.append(f"{files[number].name}: the file before it is missing")
             before = None
         found.files += 1
-        _check_file(found, files[number], content, before, last=number == max(contents))
+        records = _check_file(found, files[number], content, before, last=number == max(contents))
         before = hashlib.sha256(content).hexdigest()
-        _check_signature(found, files[number], content, keys)
+        if keys:
+            _check_signatures(found, files[number], content, records, keys)
     return found
 
 
@@ -108,13 +111,18 @@ def _contents(folder: Path) -> tuple[dict[int, Path], dict[int, bytes]]:
     return files, contents
 
 
-def _check_file(found: AuditFindings, path: Path, content: bytes, before: str | None, *, last: bool) -> None:
+def _check_file(
+    found: AuditFindings, path: Path, content: bytes, before: str | None, *, last: bool
+) -> list[dict[str, Any] | None]:
+    """The records, None for a line that was changed."""
     *lines, rest = content.split(b"\n")
     if rest:
         found.notes.append(f"{path.name} ends in the middle of a line: a crash, or a full disk")
     stopped, expected = False, before
+    records: list[dict[str, Any] | None] = []
     for number, line in enumerate(lines, 1):
         record = _record(line)
+        records.append(record)
         where = f"{path.name}, line {number}"
         if record is None:
             found.faults.append(f"{where}: it was changed")
@@ -131,6 +139,7 @@ def _check_file(found: AuditFindings, path: Path, content: bytes, before: str | 
         found.notes.append(
             f"{path.name} ends without saying so: " + ("the guard runs, or a crash" if last else "a crash")
         )
+    return records
 
 
 def _record(line: bytes) -> dict[str, Any] | None:
@@ -141,11 +150,53 @@ def _record(line: bytes) -> dict[str, Any] | None:
     return record
 
 
-def _check_signature(found: AuditFindings, path: Path, content: bytes, keys: tuple[PublicKey, ...]) -> None:
-    signature = path.with_name(path.name + SIGNED)
-    if not keys or not signature.is_file():
+def _check_signatures(
+    found: AuditFindings,
+    path: Path,
+    content: bytes,
+    records: list[dict[str, Any] | None],
+    keys: tuple[PublicKey, ...],
+) -> None:
+    """The signature of the whole file, or else that of what there was of it when it was signed last."""
+    signature, head = (path.with_name(path.name + suffix) for suffix in (SIGNED, HEAD))
+    if signature.is_file():
+        if verified_by(content, signature.read_bytes(), keys) is None:
+            found.faults.append(f"{path.name}: its signature is not that of a trusted key over these bytes")
+        else:
+            found.vouched, found.signed_at = found.records, ""
+    elif head.is_file():
+        _check_head(found, path.name, head.read_bytes(), records, keys)
+    elif "signed_every" in ((records[:1] or [None])[0] or {}):
+        # The first signature is made with the first record, before there is another.
+        told = "its signatures are missing, and its first record says that there are some"
+        (found.faults if len(records) > 1 else found.notes).append(f"{path.name}: {told}")
+
+
+def _check_head(
+    found: AuditFindings,
+    name: str,
+    head: bytes,
+    records: list[dict[str, Any] | None],
+    keys: tuple[PublicKey, ...],
+) -> None:
+    text, _, signature = head.rstrip(b"\n").partition(b"\n")
+    try:
+        signer = verified_by(text, bytes.fromhex(signature.decode()), keys)
+    except ValueError:
+        signer = None
+    told = json.loads(text) if signer is not None else {}
+    if told.get("file") != name:
+        found.faults.append(
+            f"{name}: what was signed of it so far does not bear a trusted key's signature of this file"
+        )
         return
-    if verified_by(content, signature.read_bytes(), keys) is None:
-        found.faults.append(f"{path.name}: its signature is not that of a trusted key over these bytes")
-    else:
-        found.vouched = found.records
+    signed, there = int(told["records"]), len(records)
+    if signed > there:
+        found.faults.append(f"{name}: its end was cut off: {signed} records were signed, and {there} are there")
+        return
+    last = records[signed - 1]
+    if last is None or last["hash"] != told["hash"]:
+        found.faults.append(f"{name}, line {signed}: it is not the record that was signed")
+        return
+    found.vouched = found.records - sum(each is not None for each in records[signed:])
+    found.signed_at = str(told["time"])

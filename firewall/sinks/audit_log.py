@@ -4,7 +4,9 @@
 hash of the record before it (`previous`) and, last, the SHA-256 of its own text up to there (`hash`). The first record
 of a file bears the SHA-256 of the whole file before it. So no line can be changed, left out or moved without a trace,
 but for the end of what is not signed yet. A file that is full, or that the guard ended well, gets an Ed25519 signature
-of its exact bytes in a file beside it (`.sig`), as a bundle does; so does all that lies before it, by the chain.
+of its exact bytes in a file beside it (`.sig`), as a bundle does; so does all that lies before it, by the chain. Until
+then a second file (`.head`) says how far it had come when it was signed last: how many records, and the hash of the
+last of them. What it names was on the disk before.
 
 A file that a crash or a full disk cut off stays as it is; the next file vouches for it from then on.
 """
@@ -15,6 +17,7 @@ import fcntl
 import hashlib
 import os
 import re
+import time
 from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -30,18 +33,21 @@ from firewall.sinks.report import FrameReport, Output
 if TYPE_CHECKING:
     from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
-__all__ = ["NOTHING", "SIGNED", "AuditLog", "audit_files", "seal"]
+__all__ = ["HEAD", "NOTHING", "SIGNED", "AuditLog", "audit_files", "seal"]
 
 #: What stands for the hash of what is before the first file.
 NOTHING = "0" * 64
 #: Added to a file's name for its signature.
 SIGNED = ".sig"
+#: Added to it while the file grows: what was signed of it so far, one line, and the signature of that line, in hex.
+HEAD = ".head"
 _NAME = re.compile(r"audit-(\d{8})\.jsonl")
 
 
 class AuditLog(Output):
     """Writes each verdict to the newest file. Every report is handed to the system at once, so that a killed process
-    loses at most the line it was writing; what a machine that loses its power has not put on the disk is lost.
+    loses at most the line it was writing; what a machine that loses its power has not put on the disk is lost: what was
+    written in the last `sync_seconds`.
 
     Args:
         folder: It is made, for its owner alone, if there is none.
@@ -49,6 +55,9 @@ class AuditLog(Output):
         size: Bytes after which the next file begins.
         keep: How many files are kept; the oldest are deleted.
         key: What files are signed with when they end. None: they are only chained.
+        sign_records: Sign what there is after so many records,
+        sign_seconds: or so many seconds after the last time, if something was written since.
+        sync_seconds: Seconds after which what was written is put on the disk; 0: at once.
         about: What the first record of each file says besides: what is in use, ready for JSON.
 
     Raises:
@@ -63,9 +72,15 @@ class AuditLog(Output):
         size: int = 16 << 20,
         keep: int = 100,
         key: Ed25519PrivateKey | None = None,
+        sign_records: int = 1000,
+        sign_seconds: float = 60.0,
+        sync_seconds: float = 10.0,
         about: Mapping[str, Any] | None = None,
     ) -> None:
         self._about = dict(about or {})
+        self._sign_records, self._sign_seconds, self._sync_seconds = sign_records, sign_seconds, sync_seconds
+        if key is not None:
+            self._about |= {"signed_every": {"records": sign_records, "seconds": sign_seconds}}
         self._folder, self._operator, self._size, self._keep, self._key = folder, operator, size, keep, key
         self._lock = self._file = -1
         try:
@@ -87,6 +102,18 @@ class AuditLog(Output):
         """Write what happened to the guard."""
         self._take(event.record())
 
+    def missed(self, reports: int) -> None:
+        """Write that there were reports of which the log has nothing."""
+        self._take({"event": "missed", "reports": reports, **now()})
+
+    def tick(self) -> None:
+        """Sign, and put on the disk, what has waited for long enough."""
+        try:
+            if self._file >= 0:
+                self._keep_up()
+        except OSError as error:
+            raise self._refused(error) from error
+
     def close(self) -> None:
         """End the newest file."""
         try:
@@ -103,6 +130,7 @@ class AuditLog(Output):
             if self._bytes >= self._size:
                 self._end("full")
                 self._begin()
+            self._keep_up()
         except OSError as error:
             raise self._refused(error) from error
 
@@ -119,13 +147,18 @@ class AuditLog(Output):
             self._write(
                 {"event": "start", "schema": "firewall.audit/1", "version": __version__, **self._about, **now()}
             )
+            self._signed = self._synced = 0  # records
+            self._signed_at = self._synced_at = time.monotonic()
+            if self._key is not None:
+                self._sign(self._key)
         except OSError:  # a full disk: no trail of empty files, for which older ones would have to go
             self._path.unlink()
             os.close(self._file)
             self._file = -1
             raise
         for number in sorted(there)[: -self._keep + 1 or None]:
-            there[number].with_name(there[number].name + SIGNED).unlink(missing_ok=True)
+            for beside in (SIGNED, HEAD):
+                _beside(there[number], beside).unlink(missing_ok=True)
             there[number].unlink()
 
     def _write(self, *records: dict[str, Any]) -> None:
@@ -139,6 +172,26 @@ class AuditLog(Output):
         while data:
             data = data[os.write(self._file, data) :]
 
+    def _keep_up(self) -> None:
+        moment = time.monotonic()
+        new, since = self._number - self._signed, moment - self._signed_at
+        if self._key is not None and (new >= self._sign_records or (new and since >= self._sign_seconds)):
+            self._sign(self._key)
+        elif self._number > self._synced and moment - self._synced_at >= self._sync_seconds:
+            self._sync()
+
+    def _sync(self) -> None:
+        os.fsync(self._file)
+        self._synced, self._synced_at = self._number, time.monotonic()
+
+    def _sign(self, key: Ed25519PrivateKey) -> None:
+        self._sync()  # a signature of what a loss of power takes away would look like a log that was cut off
+        head = {"schema": "firewall.audit-head/1", "file": self._path.name, "records": self._number}
+        text = json_text({**head, "hash": self._previous, **now()}, compact=True).encode()
+        signature = sign(text, key)[0].hex().encode()
+        replace_file(_beside(self._path, HEAD), text + b"\n" + signature + b"\n", mode=0o600)
+        self._signed, self._signed_at = self._number, time.monotonic()
+
     def _end(self, why: str) -> None:
         file = self._file
         try:
@@ -148,9 +201,8 @@ class AuditLog(Output):
             self._file = -1
             os.close(file)
         if self._key is not None:
-            replace_file(
-                self._path.with_name(self._path.name + SIGNED), sign(self._path.read_bytes(), self._key)[0], mode=0o600
-            )
+            replace_file(_beside(self._path, SIGNED), sign(self._path.read_bytes(), self._key)[0], mode=0o600)
+            _beside(self._path, HEAD).unlink(missing_ok=True)
 
     def _release(self) -> None:
         for descriptor in (self._file, self._lock):
@@ -160,6 +212,10 @@ class AuditLog(Output):
 
     def _refused(self, error: OSError) -> FirewallError:
         return FirewallError(f"can't write the audit log {self._folder}: {error.strerror}")
+
+
+def _beside(path: Path, suffix: str) -> Path:
+    return path.with_name(path.name + suffix)
 
 
 def audit_files(folder: Path) -> dict[int, Path]:

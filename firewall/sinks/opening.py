@@ -25,7 +25,7 @@ GRAMMAR = (
 _STREAMS = ("-", "jsonl:-")
 _ROTATED = ("size", "keep")
 #: What may follow audit:FOLDER.
-AUDIT_OPTIONS = (*_ROTATED, "key", "passphrase_file")
+AUDIT_OPTIONS = (*_ROTATED, "key", "passphrase_file", "sign_records", "sign_s", "fsync_s")
 _SUFFIX = {"video": "mp4", "mcap": "mcap"}
 _OF_ONE_CAMERA = ("mqtt", "mqtts", "video")
 _PICTURES = 8  # reports with pixels in a queue, each some megabytes
@@ -154,7 +154,12 @@ def _audit(
     size, keep = options.size("size") or 16 << 20, options.whole("keep", 100, 2, 100_000)
     file, passphrase = options.text("key", ""), options.text("passphrase_file", "")
     key = read_private(Path(file), read_passphrase(Path(passphrase) if passphrase else None)) if file else None
-    log = partial(AuditLog, folder, operator=operator, size=size, keep=keep, key=key, about=about)
+    often = {
+        "sign_records": options.whole("sign_records", 1000, 1, 1_000_000),
+        "sign_seconds": options.whole("sign_s", 60, 1, 86_400),
+        "sync_seconds": options.whole("fsync_s", 10, 0, 86_400),
+    }
+    log = partial(AuditLog, folder, operator=operator, size=size, keep=keep, key=key, about=about, **often)
     return Outlet(f"audit:{folder}", log, events=True, lossless=lossless, say=say)
 
 

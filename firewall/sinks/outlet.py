@@ -98,7 +98,7 @@ class Outlet:
         self._closing = self._abandoned = False
         self._output: Output | None = None
         self._detail = ""
-        self._taken = self._dropped = self._failures = 0
+        self._taken = self._dropped = self._told_dropped = self._failures = 0
         self._delay, self._open_at = _FIRST_DELAY, 0.0
         try:
             self._output = open_output()
@@ -203,6 +203,7 @@ class Outlet:
         output, self._output = self._output, None
         try:
             if output is not None:
+                self._tell_missed(output)
                 output.close()
         except Exception as error:
             self._fail(error)
@@ -229,6 +230,7 @@ class Outlet:
                 if self._network:
                     self._works()
             return
+        self._tell_missed(output)
         if taken is None:
             output.tick()
         elif isinstance(taken, Event):
@@ -238,6 +240,13 @@ class Outlet:
             output.report(taken)
             self._works()
             self._taken += 1
+
+    def _tell_missed(self, output: Output) -> None:
+        with self._changed:
+            dropped = self._dropped
+        if dropped > self._told_dropped:
+            output.missed(dropped - self._told_dropped)
+            self._told_dropped = dropped
 
     def _works(self) -> None:
         with self._changed:

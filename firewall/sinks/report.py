@@ -71,6 +71,9 @@ class Output(ABC):
     def event(self, event: Event) -> None:  # noqa: B027 - most outputs tell of verdicts alone
         """Take what happened to the guard itself."""
 
+    def missed(self, reports: int) -> None:  # noqa: B027 - only a log has to be without gaps
+        """So many reports were dropped since the last time, before what comes now."""
+
     def tick(self) -> None:  # noqa: B027 - most outputs have nothing to do
         """What has to be done now and then."""
 
