@@ -24,6 +24,7 @@ from rich.text import Text
 
 import firewall
 from firewall.doctor.probes import CPU, ask, short
+from firewall.host.commit import built_from
 from firewall.host.output import json_text
 
 __all__ = ["Check", "inspect", "render"]
@@ -59,6 +60,7 @@ def inspect() -> list[Check]:
     """Look at this machine, in the order in which things build on each other. Never raises; takes seconds."""
     checks: list[Callable[[], list[Check]]] = [
         _package,
+        _commit,
         _python,
         _machine,
         lambda: [
@@ -132,8 +134,16 @@ def _package() -> list[Check]:
             False,
             f"{detail}; but {other} is the package of firewalld, which has the same name",
             f"keep the two apart with a virtual environment without system packages: {_ADVICE_VENV}",
-        )
+        ),
     ]
+
+
+def _commit() -> list[Check]:
+    commit = built_from()
+    if commit is not None:
+        return [Check("commit", True, commit)]
+    unknown = "not known: it was built without git, or runs from a checkout"
+    return [Check("commit", None, unknown, "for a build that tells it: make wheels, in a checkout")]
 
 
 def _firewalld(search_path: list[str]) -> Iterator[Path]:

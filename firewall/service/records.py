@@ -11,6 +11,7 @@ from typing import Any
 from firewall.bundle import Bundle
 from firewall.config import Settings
 from firewall.decision.golden import GoldenState
+from firewall.host.commit import built_from
 from firewall.host.output import json_text
 from firewall.sinks import Event, Outlets
 from firewall.sinks.options import shown
@@ -33,8 +34,8 @@ def about(settings: Settings, bundle: Bundle | None = None) -> dict[str, Any]:
         bundle: What judges; None: it could not be loaded.
 
     Returns:
-        `settings` without passwords and without the contents of keys, keys in order; `settings_sha256`, of just these
-        as compact JSON in UTF-8; and `bundle`.
+        `commit` that the package was built from, if that is known; `settings` without passwords and without the
+        contents of keys, keys in order; `settings_sha256`, of just these as compact JSON in UTF-8; and `bundle`.
     """
     told = settings.model_dump(mode="json")
     told["source"] = without_credentials(settings.source)
@@ -43,6 +44,7 @@ def about(settings: Settings, bundle: Bundle | None = None) -> dict[str, Any]:
         camera["source"] = without_credentials(camera["source"])
     told = json.loads(json.dumps(told, sort_keys=True))
     found = {
+        "commit": built_from(),
         "settings": told,
         "settings_sha256": hashlib.sha256(json_text(told, compact=True).encode()).hexdigest(),
     }
