@@ -27,7 +27,7 @@ AARCH64_PACKAGES := g++-aarch64-linux-gnu qemu-user-static
 NEEDS := Debian, Ubuntu, JetPack: apt-get install python3 python3-venv python3-dev g++ make
 
 .DEFAULT_GOAL := help
-.PHONY: help serve test unit-test mlserver coverage mutation lint docs format native-test cuda-test cuda-check gpu-check gpu-pack gpu-there aarch64-test bench bundle bundle-install wheel wheels clean debian-packages aarch64-packages
+.PHONY: help serve test unit-test mlserver coverage mutation lint docs format native-test cuda-test cuda-check gpu-check gpu-pack gpu-there aarch64-test bench bundle bundle-install wheel wheels sbom clean debian-packages aarch64-packages
 # A recipe that fails leaves no stamp behind.
 .DELETE_ON_ERROR:
 
@@ -144,6 +144,10 @@ wheel: $(VENV)/.edge  ## dist/perception_firewall-*.whl
 
 wheels: $(VENV)/.dev aarch64-packages  ## x86-64 and aarch64 wheels in dist/: make wheels PYTHONS="python3.10 python3.12"
 	@exec $(BIN)/python recipes/wheels.py $(PYTHONS)
+
+sbom: $(VENV)/.dev  ## dist/*.cdx.json: a CycloneDX bill of materials of the newest wheel in dist/ (make wheels) and all it needs
+	@$(PIP) install -qq -c constraints.txt cyclonedx-bom
+	@exec $(BIN)/python recipes/sbom.py $(ARGS)
 
 clean:  ## remove .venv and all that was built
 	rm -rf $(VENV) build dist mutants .coverage .mypy_cache .pytest_cache .ruff_cache .import_linter_cache .hypothesis

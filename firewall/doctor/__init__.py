@@ -60,6 +60,7 @@ def inspect() -> list[Check]:
     """Look at this machine, in the order in which things build on each other. Never raises; takes seconds."""
     checks: list[Callable[[], list[Check]]] = [
         _package,
+        _commit,
         _python,
         _machine,
         lambda: [
@@ -138,16 +139,12 @@ def _package() -> list[Check]:
     ]
 
 
-def _commit() -> Check:
+def _commit() -> list[Check]:
     commit = built_from()
     if commit is not None:
-        return Check("commit", True, commit)
-    return Check(
-        "commit",
-        None,
-        "not known: it was built without git, or runs from a checkout",
-        "for a build that tells it: make wheels, in a checkout",
-    )
+        return [Check("commit", True, commit)]
+    unknown = "not known: it was built without git, or runs from a checkout"
+    return [Check("commit", None, unknown, "for a build that tells it: make wheels, in a checkout")]
 
 
 def _firewalld(search_path: list[str]) -> Iterator[Path]:
