@@ -26,7 +26,7 @@ _ASKED: dict[str, dict[str, Any]] = {"jpeg": {"qualities": list(SWEEP_16)}, "rot
 
 
 def against_libraries(peer: Peer, rounds: int) -> list[dict[str, Any]]:
-    """A row for each size, batch and operation: first how far the others' copies are from ours, then times in turns.
+    """A row for each size, batch, operation and library: how far its copies are from ours, then times in turns.
 
     Ours are Pillow's bytes, which the project's tests hold; here each difference is one from libjpeg and Pillow.
 
@@ -55,14 +55,19 @@ def against_libraries(peer: Peer, rounds: int) -> list[dict[str, Any]]:
                     rounds,
                     budget=_BUDGET,
                 )
-                row = {"operation": operation, "side": side, "images": batch, "ours": middle(taken["ours"])}
-                for library, copies in theirs.items():
-                    row[library] = {
+                rows += [
+                    {
+                        "operation": operation,
+                        "side": side,
+                        "images": batch,
+                        "library": library,
                         **difference(copies, mine),
-                        **middle(taken[library]),
+                        "ours": middle(taken["ours"]),
+                        "theirs": middle(taken[library]),
                         **ratio(taken[library], taken["ours"]),
                     }
-                rows.append(row)
+                    for library, copies in theirs.items()
+                ]
     return rows
 
 

@@ -141,7 +141,7 @@ def against_art(guard: Firewall, bundle: Bundle, peer: Peer, signs: Signs, folde
         {"way": name, **found, **middle(taken[name]), "against_ours": ratio(taken[name], taken["the firewall"])}
         for name, found in held.items()
     ]
-    rows.sort(key=lambda row: -row["worst"]["rate"])
+    rows.sort(key=lambda row: -row["worst"][0])
     return {
         "images": {"attacked": len(signs.victims), "benign": len(signs.benign), "thresholds": len(signs.setting)},
         "rows": rows,
@@ -182,8 +182,8 @@ def threshold_for(scores: npt.NDArray[np.float64], share: float) -> float:
 
 
 def outcome(labels: dict[str, npt.NDArray[np.int64]], crops: dict[str, Crops]) -> dict[str, Any]:
-    """Shares with their 95 % intervals: wrong labels that go out under each attack, the worst of them, and of benign
-    signs what goes out right, wrong, and not at all.
+    """Shares, each with its 95 % interval behind it: wrong labels that go out under each attack, the worst of them, and
+    of benign signs what goes out right, wrong, and not at all.
 
     Args:
         labels: Set -> label that goes out, -1 for none, (N,). The set "benign" is among them.
@@ -195,20 +195,21 @@ def outcome(labels: dict[str, npt.NDArray[np.int64]], crops: dict[str, Crops]) -
         if name != "benign"
     }
     calm, truth = labels["benign"], crops["benign"]
-    worst = max(wrong, key=lambda name: wrong[name]["rate"])
+    worst = max(wrong, key=lambda name: wrong[name][0])
     return {
-        "worst": {"attack": worst, **wrong[worst]},
-        "wrong_release": {name: entry["rate"] for name, entry in wrong.items()},
-        "mean_wrong_release": float(np.mean([entry["rate"] for entry in wrong.values()])),
+        "attack": worst,
+        "worst": wrong[worst],
+        "wrong_release": {name: entry[0] for name, entry in wrong.items()},
+        "mean_wrong_release": float(np.mean([entry[0] for entry in wrong.values()])),
         "benign_right": _rate(calm == truth.labels, truth),
         "benign_wrong": _rate((calm >= 0) & (calm != truth.labels), truth),
         "benign_withheld": _rate(calm < 0, truth),
     }
 
 
-def _rate(hits: npt.NDArray[np.bool_], crops: Crops) -> dict[str, Any]:
+def _rate(hits: npt.NDArray[np.bool_], crops: Crops) -> list[float]:
     found = rate_of(hits, crops.groups)
-    return {"rate": found.value, "n": found.total, "ci95": [found.low, found.high]}
+    return [found.value, found.low, found.high]
 
 
 def _engine(bundle: Bundle) -> Any:

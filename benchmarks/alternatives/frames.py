@@ -9,8 +9,9 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from benchmarks.alternatives.loop import LIGHTER, lighter
 from benchmarks.alternatives.peer import Peer
-from benchmarks.alternatives.turns import Spent, in_turns, middle
+from benchmarks.alternatives.turns import Spent, here, in_turns, middle
 from firewall import Firewall
 from firewall.bench.subjects import Guarded, Subject, Unguarded
 from firewall.bundle import Bundle
@@ -78,7 +79,8 @@ def frames_with(scenes: Scenes, count: int, frames: int, seed: int = 0) -> list[
 def against_unguarded(
     guard: Firewall, bundle: Bundle, peer: Peer, scenes: Scenes, folder: Path, frames: int, rounds: int
 ) -> dict[str, Any]:
-    """Time frames with the guard and without it in turns, behind YOLO11n and behind the bundle's own finder.
+    """Time frames with the guard and without it in turns, behind YOLO11n and behind the bundle's own finder; with
+    lighter guards too, which says what of it costs what.
 
     Args:
         guard: The whole guard.
@@ -96,33 +98,26 @@ def against_unguarded(
         f"YOLO11n at {YOLO_SIZE}": build("detector", detector, threads=1),
         "our finder": build("signs", bundle=bundle, threads=1),
     }
+    guards = {"whole guard": guard} | {way: lighter(bundle, kept) for way, kept in LIGHTER.items()}
     rows = []
     for count in COUNTS:
         made = frames_with(scenes, count, frames)
         peer.load("frames", np.stack([pixels for pixels, _ in made]))
         for name, finder in finders.items():
-            works = {}
             placed = [Placed(finder, regions) for _, regions in made]
-            guarded = [Guarded(guard, one) for one in placed]
-            stages: dict[str, dict[str, list[float]]] = {"without": {}, "with": {}}
-            for way, subjects in (
-                ("without", [Unguarded(guard, one) for one in placed]),
-                ("with", guarded),
-            ):
-                works[way] = _work(subjects, [pixels for pixels, _ in made], stages[way])
+            guarded = {way: [Guarded(each, one) for one in placed] for way, each in guards.items()}
+            ways: dict[str, Sequence[Subject]] = {"without": [Unguarded(guard, one) for one in placed], **guarded}
+            works = {
+                way: here(lambda item, subjects=subjects, made=made: subjects[item].run(made[item][0]))
+                for way, subjects in ways.items()
+            }
             if name.startswith("YOLO"):
                 works["ultralytics"] = peer.work("ultralytics", "frames")
             taken = in_turns(works, len(made), rounds)
             row = {"finder": name, "signs": count, "found_by_itself": float(np.mean([one.found for one in placed]))}
-            row["released"] = sum(
-                found for one in guarded for said, found in one.decisions.items() if said.startswith("release")
-            ) / sum(one.verdicts for one in guarded)
-            row |= {way: middle(spent) for way, spent in taken.items()}
-            row["added"] = added(taken["without"], taken["with"])
-            row["by_stage_ms"] = {
-                way: {stage: float(np.quantile(values, 0.1)) for stage, values in found.items()}
-                for way, found in stages.items()
-            }
+            row["released"] = share_released(guarded["whole guard"])
+            row["processor_ms"] = {way: middle(spent)["processor_ms"] for way, spent in taken.items()}
+            row["added"] = {way: added(taken["without"], taken[way]) for way in guards}
             rows.append(row)
     return {"frame": list(made[0][0].shape[:2]), "rows": rows}
 
@@ -147,15 +142,7 @@ def _share(pairs: npt.NDArray[np.float64]) -> float:
     return float(np.median(pairs[:, 1] - pairs[:, 0]) / np.median(pairs[:, 0]))
 
 
-def _work(subjects: Sequence[Subject], frames: Sequence[Pixels], stages: dict[str, list[float]]) -> Any:
-    import time
-
-    def work(item: int) -> Spent:
-        busy = time.process_time()
-        seconds, spent = subjects[item].run(frames[item])
-        busy = time.process_time() - busy
-        for stage, value in spent.items():
-            stages.setdefault(stage, []).append(1e3 * value)
-        return seconds, busy
-
-    return work
+def share_released(subjects: Sequence[Guarded]) -> float:
+    """Of all verdicts."""
+    released = sum(found for one in subjects for said, found in one.decisions.items() if said.startswith("release"))
+    return released / sum(one.verdicts for one in subjects)

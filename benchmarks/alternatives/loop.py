@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
@@ -15,11 +14,9 @@ from firewall import Firewall
 from firewall.bundle import Bundle
 from firewall.bundle.manifest import CONDITIONAL_FILE
 from firewall.engines import open_engine
-from firewall.frame import Frame
-from firewall.screening import Stages
 from firewall.transforms import OPERATIONS_38, apply_operations
 
-__all__ = ["LIGHTER", "against_the_loop", "lighter", "stages"]
+__all__ = ["LIGHTER", "against_the_loop", "lighter"]
 
 Pixels = np.ndarray
 #: Guards of fewer detectors -> which.
@@ -78,7 +75,6 @@ def against_the_loop(guard: Firewall, bundle: Bundle, images: Sequence[Pixels]) 
         "times": {name: middle(spent) for name, spent in taken.items()},
         "ratios": {name: ratio(taken["loop"], taken[name]) for name in ours}
         | {"the 38 copies": ratio(taken["the 38 copies by Pillow"], taken["the 38 copies"])},
-        "by_stage_ms": stages(guard, images),
     }
 
 
@@ -90,14 +86,3 @@ def lighter(bundle: Bundle, kept: Sequence[str]) -> Firewall:
     files = {name: content for name, content in bundle.files.items() if name != CONDITIONAL_FILE}
     light = replace(bundle, manifest=manifest, files=files)
     return Firewall(light, open_engine(light, threads=1), threads=1)
-
-
-def stages(guard: Firewall, images: Sequence[Pixels]) -> dict[str, float]:
-    """Milliseconds of each stage of a verdict, by the clock: the 10th percentile, which other programs hardly reach."""
-    found: dict[str, list[float]] = {}
-    for number, image in enumerate(images):
-        spent = Stages()
-        guard.screen_frame(Frame(image, "benchmark", number, time.monotonic()), stages=spent)
-        for stage, seconds in spent.items():
-            found.setdefault(stage, []).append(1e3 * seconds)
-    return {stage: float(np.quantile(values, 0.1)) for stage, values in found.items()}
