@@ -127,9 +127,8 @@ def _package() -> list[Check]:
     detail = f"{firewall.__version__} from {home}"
     other = next(_firewalld(sys.path), None)
     if other is None:
-        return [Check("package", True, detail), _commit()]
+        return [Check("package", True, detail)]
     return [
-        _commit(),
         Check(
             "package",
             False,
