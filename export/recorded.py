@@ -47,6 +47,8 @@ def recorded_inputs(bundle: Bundle, images: Sequence[Pixels], *, threads: int = 
     guard = Firewall(
         bundle, OnnxRuntimeEngine(bundle, threads=threads), exhaustive=True, threads=threads, sweep_key=key_of(0)
     )
+    if not guard.networks:
+        return {}
     heard = {file: _Recording(network) for file, network in guard.networks.items()}
     listening = [build_detector(spec, heard.__getitem__) for spec in bundle.manifest.detectors]
     guard.detectors = guard.rules.in_order(listening)

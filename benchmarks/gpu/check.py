@@ -60,6 +60,10 @@ class Check:
         self.told: dict[str, Any] = {"format": 1, "steps": {}, "complete": False}
         paths = [str(ROOT), str(self.work / "site")]
         self.environment = {**os.environ, "PYTHONPATH": os.pathsep.join(paths), "PYTHONUNBUFFERED": "1"}
+        # CUDA's libraries as PyTorch brings them, for ONNX Runtime's provider.
+        brought = [str(folder) for path in sys.path for folder in sorted(Path(path).glob("nvidia/*/lib"))]
+        listed = os.pathsep.join([*brought, *filter(None, [os.environ.get("LD_LIBRARY_PATH")])])
+        self.environment |= {"LD_LIBRARY_PATH": listed} if listed else {}
         self.environment["FIREWALL_PLANS"] = str(self.work / "plans")
 
     def save(self) -> None:

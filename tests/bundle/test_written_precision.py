@@ -7,12 +7,13 @@ import shutil
 from pathlib import Path
 
 import numpy as np
+import onnx
 import pytest
 from PIL import Image
 
 from firewall import Firewall, cli
 from firewall.bundle import DEFAULT, load_bundle
-from firewall.bundle.onnx_bytes import PRECISIONS, precision_of
+from firewall.bundle.onnx_bytes import PRECISIONS, is_classical, precision_of
 from firewall.errors import BundleError, UsageError
 from firewall.export.precision import prepare, to_float16, to_int8, with_half_weights
 from firewall.frame import Pixels
@@ -35,6 +36,21 @@ def test_each_precision_is_read_back(guard: Firewall, values: np.ndarray) -> Non
     assert precision_of(to_int8(content, values), "it") == "int8"
     with pytest.raises(BundleError, match="not a readable ONNX file"):
         precision_of(content[:-20], "it")
+
+
+def test_classical_networks_are_known_by_their_nodes(guard: Firewall) -> None:
+    """Trees are; a network is not, nor one that only names the trees' operators among its versions; what is no ONNX
+    file is an error in one line."""
+    content = guard.bundle.files[guard.bundle.manifest.classifier.file]
+    assert not is_classical(content, "it")
+    model = onnx.load_model_from_string(content)
+    model.opset_import.append(onnx.helper.make_opsetid("ai.onnx.ml", 3))
+    assert not is_classical(model.SerializeToString(), "it")
+    node = onnx.helper.make_node("Normalizer", ["logits"], ["more"], domain="ai.onnx.ml", norm="MAX")
+    model.graph.node.append(node)
+    assert is_classical(model.SerializeToString(), "it")
+    with pytest.raises(BundleError, match="not a readable ONNX file"):
+        is_classical(content[:-20], "it")
 
 
 def test_weights_stored_in_half_are_no_precision_to_compute_in(guard: Firewall, demo_frames: list[Pixels]) -> None:
