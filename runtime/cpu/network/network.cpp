@@ -131,6 +131,11 @@ int add_layer(Model& network, const firewall_layer& asked, bool last) {
   }
   if (!all_finite(asked.weights, numbers) || !all_finite(asked.bias, channels)) return FIREWALL_BAD_PARAMETER;
   layer.tile = layer.kind == FIREWALL_LAYER_CONVOLUTION ? tile_of(layer) : 0;
+  // What `pack` makes of the weights, with those of the layers before.
+  std::size_t weights = layer.tile == 0 ? numbers / channels * layer.channels
+                                        : places_of(layer.tile) * layer.channels * layer.from_channels;
+  for (const Layer& before : network.layers) weights += before.weights.size();
+  if (weights > FIREWALL_NETWORK_MOST_NUMBERS) return FIREWALL_BAD_SIZE;
   pack(layer, asked.weights, channels);
   layer.bias.assign(layer.channels, 0);
   if (layer.kind == FIREWALL_LAYER_WHOLE) {
@@ -174,13 +179,18 @@ void place(Model& network) {
   network.slots = free_after.size();
 }
 
+// Floats of scratch.
+std::size_t own_memory(const Model& model) noexcept {
+  const std::size_t tiles = model.before_size + model.after_size;
+  return std::max(kTogether * model.padded_size + tiles, contrast_memory(model.side));
+}
+
 // Memory of its own for what shares the layers.
 std::unique_ptr<firewall_network> ready(std::shared_ptr<const Model> model) {
   auto network = std::make_unique<firewall_network>();
   network->slots.resize(model->slots * kTogether * model->slot_size);
   network->input.resize(kTogether * 3 * model->side * model->side);
-  const std::size_t own = kTogether * model->padded_size + model->before_size + model->after_size;
-  network->scratch.resize(std::max(own, contrast_memory(model->side)));
+  network->scratch.resize(own_memory(*model));
   network->model = std::move(model);
   return network;
 }
@@ -387,7 +397,9 @@ int open(Model& network, std::int32_t side, std::int32_t prepare, float first, f
   if (network.layers.back().side != 1) return FIREWALL_BAD_SIZE;
   network.outputs = static_cast<std::size_t>(layers[layers_count - 1].channels);
   place(network);
-  return FIREWALL_OK;
+  std::size_t numbers = own_memory(network) + network.slots * kTogether * network.slot_size;
+  for (const Layer& layer : network.layers) numbers += layer.weights.size();
+  return numbers > FIREWALL_NETWORK_MOST_NUMBERS ? FIREWALL_BAD_SIZE : FIREWALL_OK;
 }
 
 }  // namespace
