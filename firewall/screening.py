@@ -190,11 +190,11 @@ class Firewall:
         ]
         self._classify([each for each in shown if each is not None])
         for look, cases in zip(looks, opened, strict=True):
-            begun, judged = False, [case for case in cases if case.failure is None and case.evidence is not None]
+            begun = False
+            judged = [(case, case.evidence) for case in cases if case.failure is None and case.evidence is not None]
             ask_together(self.detectors, self._draws, self.rules, judged, look, exhaustive=self.exhaustive)
-            for case in judged:
-                if case.evidence is not None:
-                    begun |= self._ask(case, case.evidence, look.deadline, look.stages, first=not begun)
+            for case, evidence in judged:
+                begun |= self._ask(case, evidence, look.deadline, look.stages, first=not begun)
             late, age = _passed(look.deadline), _age_ms(look.frame)
             with look.stages.timed("policy"):
                 verdicts = [self._verdict(look.frame, case, late, age) for case in cases]

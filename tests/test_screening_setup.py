@@ -71,9 +71,11 @@ def test_networks_of_detectors_take_one_thread(guard: Firewall, tmp_path: Path) 
     """They are small, and waiting for other threads would cost more than one takes."""
     labels = len(guard.bundle.manifest.classifier.labels)
     bundle = bundle_with(tmp_path / "b", [juror("juror-a")], {"juror-a.onnx": constant_network([0.0] * labels)})
-    (detector,) = Firewall(bundle, guard.engine).detectors
+    firewall = Firewall(bundle, guard.engine)
+    (detector,) = firewall.detectors
 
     assert [threads_of(network) for _, network in detector.asks] == [1]  # type: ignore[attr-defined]
+    assert firewall._network("juror-a.onnx") is firewall.networks["juror-a.onnx"]  # opened once
 
 
 @pytest.mark.parametrize(

@@ -12,7 +12,7 @@ from collections.abc import Collection, Sequence
 from firewall.decision.case import Case
 from firewall.decision.look import Look, passed
 from firewall.decision.rules import Rules
-from firewall.detectors import Detector
+from firewall.detectors import Detector, Evidence
 from firewall.detectors.juror import asked_together
 
 __all__ = ["ask_together"]
@@ -22,7 +22,7 @@ def ask_together(
     detectors: Sequence[Detector],
     drawing: Collection[str],
     rules: Rules,
-    cases: Sequence[Case],
+    regions: Sequence[tuple[Case, Evidence]],
     look: Look,
     *,
     exhaustive: bool,
@@ -35,11 +35,11 @@ def ask_together(
         detectors: In the order in which they are asked.
         drawing: Names of those that need copies drawn by a key.
         rules: What settles a verdict.
-        cases: Regions of the frame that are classified.
+        regions: Those of the frame that are classified, and what is known of them.
         look: The frame, its deadline and its stages.
         exhaustive: Go on where the verdict is settled.
     """
-    waiting = [(case, case.evidence) for case in cases if case.evidence is not None]
+    waiting = list(regions)
     for detector in detectors:
         if len(waiting) < 2 or detector.operations or detector.name in drawing or passed(look.deadline):
             return

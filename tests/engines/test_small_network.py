@@ -171,6 +171,8 @@ def _input(number: int, place: int, name: str) -> Callable[[onnx.ModelProto], No
         _operator(7, "Sigmoid"),  # another operator
         _operator(1, "Add"),
         _attribute(3, "strides", [2, 1]),
+        _attribute(3, "strides", [0, 0]),
+        _attribute(3, "strides", [2**40, 2**40]),
         _attribute(3, "pads", [1, 1, 0, 0]),
         _attribute(5, "dilations", [2, 2]),
         _attribute(5, "auto_pad", "SAME_UPPER"),
@@ -191,11 +193,9 @@ def _input(number: int, place: int, name: str) -> Callable[[onnx.ModelProto], No
 )
 def test_whatever_else_a_file_holds_is_left_to_onnx_runtime(change: Callable[[onnx.ModelProto], None]) -> None:
     """A strange operator, attribute, type or wiring: the file isn't run here, and nothing is raised."""
-
-    def never(images: Floats) -> Floats:
-        raise AssertionError("it was run")
-
-    assert open_small(small(change), never, SIDE, SIDE) is None
+    run: list[int] = []
+    assert open_small(small(change), lambda images: run.append(len(images)) or images, SIDE, SIDE) is None
+    assert not run  # it was not even tried
 
 
 def test_what_answers_otherwise_is_not_used(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -271,6 +271,13 @@ void refuses() {
     EXPECT(status(good.layers, 48, 1, window, 1) == FIREWALL_BAD_PARAMETER);
   }
   EXPECT(status(good.layers, 48, 1, 3, 0) == FIREWALL_BAD_PARAMETER);
+  Network heavy(16, 0, 0, 1), wide(256, 0, 0, 1);
+  heavy.add(kConvolution, -1, -1, 512, 3, 1, 1, true).add(kConvolution, 0, -1, 512, 3, 1, 1, true);
+  heavy.add(kConvolution, 1, -1, 512, 3, 1, 1, true);  // 2 x 36 x 512 x 512 weights
+  wide.add(kConvolution, -1, -1, 32, 3, 1, 1, true).add(kConvolution, 0, -1, 16, 3, 4, 0, true);
+  wide.add(kConvolution, 1, -1, 16, 3, 4, 0, true).add(kWhole, 2, -1, 16, 16, 1, 0, true);
+  EXPECT(status(heavy.layers, 16) == FIREWALL_BAD_SIZE);
+  EXPECT(status(wide.layers, 256) == FIREWALL_BAD_SIZE);
   std::vector<firewall_layer> many(65, good.layers[0]);
   EXPECT(status(many) == FIREWALL_BAD_SIZE);
   EXPECT(status({good.layers.begin(), good.layers.end() - 2}) == FIREWALL_BAD_SIZE);  // ends with an image

@@ -43,6 +43,17 @@ struct Model {
   std::size_t slot_size = 0, padded_size = 0, before_size = 0, after_size = 0;
 };
 
+inline std::size_t places_of(int tile) noexcept {
+  return static_cast<std::size_t>(tile + 2) * static_cast<std::size_t>(tile + 2);
+}
+
+// Floats of scratch that a run needs.
+std::size_t own_memory(const Model& model) noexcept;
+
+// Fills an empty model, as firewall_network_open says.
+int open(Model& network, std::int32_t side, std::int32_t prepare, float first, float second,
+         const firewall_layer* layers, std::int32_t layers_count);
+
 }  // namespace firewall
 
 struct firewall_network {

@@ -30,6 +30,8 @@ extern "C" {
 #define FIREWALL_NETWORK_MOST_LAYERS 64
 #define FIREWALL_NETWORK_MOST_CHANNELS 512
 #define FIREWALL_NETWORK_MOST_SIDE 256
+/* Numbers in memory, weights and what a run needs: 64 MB. */
+#define FIREWALL_NETWORK_MOST_NUMBERS 16777216
 
 typedef struct firewall_layer {
   int32_t kind;
