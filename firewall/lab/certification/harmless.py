@@ -110,7 +110,7 @@ def largest_harmless(bundle: str, data: Path | None, dial: Dial | None = None) -
     found: dict[int, Harmless] = {}
     for index in np.random.default_rng(0).permutation(len(opened)).tolist():
         label, pixels = int(opened.labels[index]), opened.images[index]
-        if label in found or min(pixels.shape[:2]) < min(height, width) or pixels.shape[2] != 3:
+        if label in found or pixels.shape[2] != 3:
             continue
         image = resize(pixels, width, height)
         found[label] = Harmless(subject.labels[label], image, harmless_side(subject, image, label, dial))

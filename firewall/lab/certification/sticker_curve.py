@@ -16,7 +16,7 @@ from firewall.bundle.stickers import CurveSpec, MeasuredOn, PointSpec
 from firewall.decision.dial import Dial
 from firewall.errors import UsageError
 
-__all__ = ["TAUS", "chosen", "curve", "curve_of"]
+__all__ = ["TAUS", "Row", "chosen", "curve", "curve_of", "point"]
 
 #: What the curve is stated at.
 TAUS = (0.5, 0.6, 0.7, 0.8, 0.9)

@@ -122,7 +122,9 @@ def certify_patch(
         float | None,
         typer.Option(metavar="SHARE", help="Choose the tau of rule 'object' that releases this share; 0.97 is usual."),
     ] = None,
-    choose_on: Annotated[str, typer.Option(help="Part of the data set that --choose looks at.")] = "kept-out",
+    choose_on: Annotated[
+        str, typer.Option(help="Part of the data set that --choose looks at, or folder:PATH.")
+    ] = "kept-out",
     out: Annotated[
         Path | None,
         typer.Option(metavar="DIR", help="Write the bundle with the curve in it; may be the bundle's own folder."),
@@ -144,7 +146,8 @@ def certify_patch(
     prove = partial(certify_patches, area=area, along=masks, rounds=rounds)
     tau, looked_at = None, dict[str, Any]()
     if choose is not None:
-        about = (subject.dataset, choose_on, limit, subject.seed, subject.data)
+        other = (choose_on, "test") if choose_on.startswith("folder:") else (subject.dataset, choose_on)
+        about = (*other, limit, subject.seed, subject.data)
         tau, looked_at = chosen_by(subject.bundle, partial(prove, rounds=1), about, choose, subject.threads)
     found = subject.certify(prove, limit, own_pixels=True, more={} if tau is None else {"chosen": tau})
     if out is not None:

@@ -75,6 +75,9 @@ def collect(folder: Path, bundle: Bundle | None = None) -> dict[str, Any]:
     found |= {"counted": [], "soundness": [], "examples": [str(path) for path in sorted(folder.glob("*examples*.npz"))]}
     found["firewall"] = None if bundle is None else _of_bundle(bundle)
     for path in sorted(folder.glob("*.json")):
+        summary = path.with_name(path.name.replace(".raw.json", ".json"))
+        if summary != path and summary.is_file():
+            continue  # its raw rows
         try:
             content = json.loads(path.read_text(encoding="utf-8"))
         except (OSError, ValueError) as error:

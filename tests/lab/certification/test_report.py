@@ -108,7 +108,7 @@ def test_the_page_shows_what_the_files_say(results: Path, tmp_path: Path) -> Non
     assert "540" in page
     assert len(numbers["curve"]) == 4 and numbers["spatial"][0]["certified"] == 1
     assert numbers["patch"][0]["summary"]["certified"]["total"] == 3 and len(numbers["smoothing"]) == 1
-    assert page.count("<img") == 5 and "rows" not in numbers["patch"][0]
+    assert page.count("<img") == 6 and "rows" not in numbers["patch"][0]
     for line in numbers["not_promised"]:
         assert line[:40] in page
     assert "the bundle has no certificate" in page and "Not measured: &#39;firewall lab certify flow" in page
