@@ -4,7 +4,7 @@ auto_LiRPA is no dependency. It wants an old torch and numpy; what it misses in 
 Run it in an environment of its own that also sees the project's packages:
 
     python -m venv /tmp/lirpa && /tmp/lirpa/bin/pip install --no-deps auto_LiRPA==0.3
-    PYTHONPATH=.venv/lib/python3.11/site-packages /tmp/lirpa/bin/python benchmarks/auto_lirpa.py NETWORK OUT.json
+    PYTHONPATH=.:.venv/lib/python3.11/site-packages /tmp/lirpa/bin/python benchmarks/auto_lirpa.py NETWORK OUT.json
 
 Like is compared with like, without the allowance for float32 engines: intervals, and lines over intervals (CROWN-IBP).
 Theirs are computed in float32 and not rounded outward, so ours may be smaller by that much, and should never be larger
@@ -14,6 +14,7 @@ by more than float32 loses.
 from __future__ import annotations
 
 import argparse
+import importlib
 import json
 import sys
 import types
@@ -35,12 +36,14 @@ def _shimmed() -> Any:
     module = types.ModuleType("numpy.lib.arraysetops")
     vars(module)["isin"] = np.isin
     sys.modules["numpy.lib.arraysetops"] = module
-    from torch.onnx import symbolic_helper, utils
-    from torch.onnx._internal.torchscript_exporter import utils as exporter
-    from torch.onnx._internal.torchscript_exporter._globals import GLOBALS
-
-    vars(symbolic_helper)["_set_opset_version"] = lambda version: setattr(GLOBALS, "export_onnx_opset_version", version)
-    vars(utils).setdefault("_optimize_graph", exporter._optimize_graph)
+    inner = "torch.onnx._internal.torchscript_exporter"
+    known = importlib.import_module(f"{inner}._globals").GLOBALS
+    for name, value in (
+        ("symbolic_helper._set_opset_version", lambda version: setattr(known, "export_onnx_opset_version", version)),
+        ("utils._optimize_graph", importlib.import_module(f"{inner}.utils")._optimize_graph),
+    ):
+        place, attribute = name.split(".")
+        setattr(importlib.import_module(f"torch.onnx.{place}"), attribute, value)
     if not hasattr(torch._C.Node, "__getitem__"):
         torch._C.Node.__getitem__ = lambda node, key: getattr(node, node.kindOf(key))(key)  # type: ignore[attr-defined]
     import auto_LiRPA

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -81,6 +82,8 @@ def train_certified(
 ) -> None:
     """Train a small sign classifier with interval bounds, for 'lab certify linf'.
 
+    The interval grows during training; with --start it is whole from the beginning.
+
     Stop it at any time; the same command goes on from the last finished epoch.
     """
     from firewall.lab.certification.interval_training import Settings
@@ -89,6 +92,8 @@ def train_certified(
     from firewall.lab.datasets import data_root
 
     settings = Settings(epochs=epochs, learning_rate=learning_rate, seed=training.seed, eps=eps_of(eps), share=share)
+    if start is not None:
+        settings = replace(settings, warm=0.0, grown=0.01, moving_average=0.99, strength=0.6)
     write_json(train(data_root(training.data), out, settings, start=start, **_how(training)), None)
 
 

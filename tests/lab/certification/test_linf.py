@@ -385,8 +385,6 @@ def test_training_with_intervals_makes_a_network_with_proofs(small_gtsrb: Path, 
     summary = found["summary"]
     assert summary["certified_accuracy"]["value"] > 0.5 * summary["clean_accuracy"]["value"] > 0.3
     assert summary["as_guard"]["released"]["value"] <= 1.0
-    with pytest.raises(UsageError, match="has no checkpoint"):
-        train_certified(small_gtsrb, tmp_path / "other", settings, start=tmp_path)
     with pytest.raises(UsageError, match="--eps"):
         train_certified(small_gtsrb, tmp_path / "other", Settings(eps=0.0))
 

@@ -16,10 +16,12 @@ from scipy.stats import norm
 
 from firewall import cli
 from firewall.errors import DataError, UsageError
-from firewall.lab.certification.classifier import Subject, open_subject
+from firewall.lab.certification.classifier import Subject
 from firewall.lab.certification.journal import Journal
 from firewall.lab.certification.smoothing import MOST_COPIES, Noise, certified_radius, certify_smoothing, lower_bound
 from firewall.lab.cli import app
+from firewall.lab.models.robust_networks import noise_network
+from firewall.lab.training.classifiers.small_signs import begin
 from firewall.lab.training.classifiers.smoothed_classifier import Settings, consistent_loss, train_smoothed
 
 Pixels = npt.NDArray[np.uint8]
@@ -167,31 +169,44 @@ def test_the_bound_covers_what_it_says() -> None:
 
 
 def test_training_on_noise_makes_a_classifier_of_eight_bits(small_gtsrb: Path, tmp_path: Path) -> None:
-    """Of all levels first, then refined for one; the documented command certifies what it made; a run of other settings
-    isn't gone on with."""
-    data = ["--data", str(small_gtsrb), "--epochs", "1", "--workers", "0", "--threads", "1"]
-    base, fine = tmp_path / "base", tmp_path / "fine"
-    assert (
-        cli.run(app, ["train", "smoothed", "--out", str(base), "--varied", "--sigma", "0.5", *data], "firewall lab")
-        == 0
-    )
-    command = ["train", "smoothed", "--out", str(fine), "--start", str(base), *data]
-    assert cli.run(app, command, "firewall lab") == 0
-    card = json.loads((fine / "card.json").read_text())
-    assert card["training"]["refines"] == json.loads((base / "card.json").read_text())["sha256"] != card["sha256"]
-    operators = {node.op_type for node in onnx.load(str(fine / "classifier.onnx")).graph.node}
+    """By the documented commands; another run can begin with its weights, and goes on only with its own settings."""
+    base, out = tmp_path / "base", tmp_path / "certificates.json"
+    data = [
+        "--data",
+        str(small_gtsrb),
+        "--epochs",
+        "1",
+        "--workers",
+        "0",
+        "--threads",
+        "1",
+        "--varied",
+        "--sigma",
+        "0.5",
+    ]
+    assert cli.run(app, ["train", "smoothed", "--out", str(base), *data], "firewall lab") == 0
+    card = json.loads((base / "card.json").read_text())
+    assert card["training"]["int8"] and card["training"]["settings"]["varied"]
+    operators = {node.op_type for node in onnx.load(str(base / "classifier.onnx")).graph.node}
     assert "DequantizeLinear" in operators
-
-    out = tmp_path / "certificates.json"
-    asked = ["--bundle", str(fine), "--data", str(small_gtsrb), "--limit", "3", "--samples", "200", "--json", str(out)]
+    asked = ["--bundle", str(base), "--data", str(small_gtsrb), "--limit", "3", "--samples", "200", "--json", str(out)]
     assert cli.run(app, ["certify", "smoothing", *asked, "--sigma", "0.25"], "firewall lab") == 0
     found = json.loads(out.read_text())
-    assert found["about"]["input"] == [48, 48] and len(found["rows"]) == 3 and open_subject(str(fine)).height == 48
+    assert found["about"]["input"] == [48, 48] and len(found["rows"]) == 3
 
+    network = noise_network(43)
+    first = next(network.parameters())
+    before = first.detach().clone()
+    assert begin(network, base) == card["sha256"] and begin(network, None) is None
+    assert not torch.equal(first, before)
+    with pytest.raises(DataError, match="another network"):
+        begin(noise_network(12), base)
+    with pytest.raises(UsageError, match="has no checkpoint"):
+        begin(network, tmp_path)
     with pytest.raises(UsageError, match="--sigma"):
         train_smoothed(small_gtsrb, tmp_path / "no", Settings(sigma=0.0))
     with pytest.raises(DataError, match="other settings"):
-        train_smoothed(small_gtsrb, fine, Settings(epochs=2))
+        train_smoothed(small_gtsrb, base, Settings(epochs=2))
 
 
 def test_copies_that_differ_cost_more() -> None:
