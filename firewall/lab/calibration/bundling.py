@@ -12,6 +12,7 @@ import numpy as np
 
 from firewall.bundle import Bundle, ClassifierSpec, Seen, write_bundle
 from firewall.bundle.certificate import CERTIFICATE_FILE
+from firewall.bundle.manifest import network_files
 from firewall.bundle.onnx_bytes import Precision, precision_of
 from firewall.decision.over_time import DRIFT_FILE, TRACKS_FILE
 from firewall.errors import DataError, UsageError
@@ -38,6 +39,8 @@ __all__ = ["calibrate_folder", "calibration_tracks", "rewritten", "wired", "with
 #: Benign images that say how large activations get; more change little.
 _SCALES_FROM = 256
 _MASKED = "masked.onnx"
+#: Its name where a juror already asks the file of the first name about the whole image: that one stays as it is.
+_MASKED_BESIDE = "masks.onnx"
 #: Fields and files of a bundle that no verdict on a picture depends on.
 _SAME_VERDICTS = frozenset({"provenance", "version", "name", "created", "calibration", "versions", "citations"})
 _BESIDE_VERDICTS = frozenset({CERTIFICATE_FILE, DRIFT_FILE, TRACKS_FILE})
@@ -87,7 +90,8 @@ def with_masked(bundle: Bundle, classifier: Path, out: Path) -> Bundle:
         BundleError: It has other labels or another input size.
     """
     _, spec, content = load_card(classifier)
-    return rewritten(bundle, out, {_MASKED: content}, masked_classifier=spec.model_copy(update={"file": _MASKED}))
+    file = _MASKED_BESIDE if _MASKED in network_files(bundle.manifest.detectors) else _MASKED
+    return rewritten(bundle, out, {file: content}, masked_classifier=spec.model_copy(update={"file": file}))
 
 
 def calibration_tracks(root: Path, split: dict[str, Any]) -> gtsrb.Gtsrb:
