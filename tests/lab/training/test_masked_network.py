@@ -191,7 +191,7 @@ def test_the_command_goes_on_from_a_file_of_its_own_kind(
     options = (
         "--network masks --size 64 --epochs 1 --images 128 --pairs 0.3 --central 0.4 --long 0.2 --least 6 --distil 0.1",
         "--smoothing 0.02 --easy 0 --plain 0.2 --average 0.9 --obstructed 0.3 --weather 0.25 --worst 2 --bfloat16",
-        f"--extra 1 --int8 --workers 0 --start {start} --out {out} --data {small_gtsrb}",
+        f"--masks 2 --extra 1 --int8 --workers 0 --start {start} --out {out} --data {small_gtsrb}",
     )
 
     assert cli.run(app, ["train", "masked", *" ".join(options).split()], "firewall lab") == 0
