@@ -190,9 +190,9 @@ def to_int8(
             f"int8 is calibrated on {values.dtype} values of {len(values)} images; finite float32 values of at least "
             f"{LEAST_IMAGES} are needed"
         )
-    unknown = set(kept) - {node.name for node in model.graph.node if node.op_type in _MULTIPLYING}
+    unknown = set(kept) - {node.name for node in model.graph.node}
     if unknown:
-        raise EngineError(f"the network has no convolution or matrix product {min(unknown)!r}; nothing is kept")
+        raise EngineError(f"the network has no node {min(unknown)!r}; nothing is kept")
     _forget_shapes(model)
 
     base: Any = quantization.CalibrationDataReader

@@ -12,6 +12,7 @@ import numpy as np
 
 from firewall.bundle import Bundle, ClassifierSpec, Seen, write_bundle
 from firewall.bundle.certificate import CERTIFICATE_FILE
+from firewall.bundle.manifest import network_files
 from firewall.bundle.onnx_bytes import Precision, precision_of
 from firewall.bundle.stickers import STICKERS_FILE
 from firewall.decision.over_time import DRIFT_FILE, TRACKS_FILE
@@ -39,6 +40,8 @@ __all__ = ["calibrate_folder", "calibration_tracks", "rewritten", "wired", "with
 #: Benign images that say how large activations get; more change little.
 _SCALES_FROM = 256
 _MASKED = "masked.onnx"
+#: Its name where a juror already asks the file of the first name about the whole image: that one stays as it is.
+_MASKED_BESIDE = "masks.onnx"
 #: Fields and files of a bundle that no verdict on a picture depends on.
 _SAME_VERDICTS = frozenset({"provenance", "version", "name", "created", "calibration", "versions", "citations"})
 _BESIDE_VERDICTS = frozenset({CERTIFICATE_FILE, DRIFT_FILE, STICKERS_FILE, TRACKS_FILE})
@@ -89,8 +92,9 @@ def with_masked(bundle: Bundle, classifier: Path, out: Path) -> Bundle:
     """
     _, spec, content = load_card(classifier)
     known = {name: file for name, file in bundle.files.items() if name != STICKERS_FILE}  # of the network before
-    changed = spec.model_copy(update={"file": _MASKED})
-    return rewritten(replace(bundle, files=known), out, {_MASKED: content}, masked_classifier=changed)
+    file = _MASKED_BESIDE if _MASKED in network_files(bundle.manifest.detectors) else _MASKED
+    changed = spec.model_copy(update={"file": file})
+    return rewritten(replace(bundle, files=known), out, {file: content}, masked_classifier=changed)
 
 
 def calibration_tracks(root: Path, split: dict[str, Any]) -> gtsrb.Gtsrb:

@@ -242,6 +242,9 @@ def train_masked(
     average: Annotated[float, typer.Option(min=0, max=1, help="What the average of the weights keeps a step.")] = 0.99,
     obstructed: Annotated[float, typer.Option(help="Share of the versions with something on the sign.")] = 0.0,
     weather: Annotated[float, typer.Option(help="Share of the versions in bad weather.")] = 0.0,
+    int8: Annotated[
+        bool, typer.Option("--int8", help="Write the classifier in 8 bits for the processor, beside 'whole.onnx'.")
+    ] = False,
     bfloat16: Annotated[
         bool, typer.Option("--bfloat16", help="Compute in bfloat16, where the processor is fast.")
     ] = False,
@@ -284,7 +287,8 @@ def train_masked(
         weather=weather,
         bfloat16=bfloat16,
     )
-    write_json(train(data_root(data), out, settings, start=start, threads=threads, workers=workers), None)
+    card = train(data_root(data), out, settings, start=start, int8=int8, threads=threads, workers=workers)
+    write_json(card, None)
 
 
 def masked(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 from pathlib import Path
 
@@ -17,12 +18,12 @@ from firewall.errors import DataError, UsageError
 from firewall.export.onnx import export_classifier
 from firewall.lab.certification.classifier import open_subject
 from firewall.lab.cli import app
+from firewall.lab.datasets import gtsrb
 from firewall.lab.measurement.edge import engine_for
 from firewall.lab.models.classifier_folder import load_card
 from firewall.lab.models.masked_network import MaskedNetwork, refined, restored
 from firewall.lab.models.sign_classifier import SignClassifier, from_onnx, fuse
 from firewall.lab.training.classifiers.hiding import MaskedSettings, Masking
-from firewall.lab.training.classifiers.masked_classifier import train_masked
 
 FILL = 128 / 255
 
@@ -86,20 +87,26 @@ def test_it_begins_with_what_a_sign_classifier_says(extra: int) -> None:
     assert larger(_pixels(2, 64)).shape == (2, 43)
 
 
-def test_an_exported_network_can_be_read_back_and_refined(tmp_path: Path) -> None:
-    """Any batch, the same logits, all its blocks; other files are not taken for one."""
+@pytest.fixture(scope="module")
+def exported(tmp_path_factory: pytest.TempPathFactory) -> tuple[MaskedNetwork, Path]:
+    """A network of 64 pixels with blocks more, and its file."""
     torch.manual_seed(0)
-    network, file = MaskedNetwork(5, 64, 1), tmp_path / "network.onnx"
+    network, file = MaskedNetwork(43, 64, 1), tmp_path_factory.mktemp("exported") / "network.onnx"
     network(torch.rand(32, 3, 64, 64))  # statistics
-    labels = ["a", "b", "c", "d", "e"]
-    export_classifier(fuse(network), file, size=64, labels=labels)
+    export_classifier(fuse(network), file, size=64, labels=gtsrb.CLASS_NAMES)
+    return network.eval(), file
+
+
+def test_an_exported_network_can_be_read_back_and_refined(exported: tuple[MaskedNetwork, Path]) -> None:
+    """Any batch, the same logits, all its blocks; other files are not taken for one."""
+    network, file = exported
 
     again = restored(file.read_bytes())
 
     images = _pixels(7, 64)
     assert again is not None and (again.size, again.extra) == (64, 1)
     with torch.no_grad():
-        wanted = network.eval()(images)
+        wanted = network(images)
         assert torch.allclose(again(images), wanted, atol=1e-4)
         assert torch.allclose(refined(again, images, 64, 2).eval()(images), wanted, atol=1e-3)
     with pytest.raises(UsageError, match="has 1 extra blocks"):
@@ -174,32 +181,39 @@ def test_a_teacher_sees_the_whole_image_and_counts_as_much_as_it_is_given() -> N
     assert seen[0].shape == (6, 3, 48, 48) and not (seen[0] == FILL).all(1).any()
 
 
-def test_the_command_trains_at_64_pixels_and_goes_on_from_its_own_file(small_gtsrb: Path, tmp_path: Path) -> None:
-    """Every option arrives in the card, the engine runs the file at its own size, more blocks refine it."""
-    out = tmp_path / "a"
+@pytest.mark.timeout(300)
+def test_the_command_goes_on_from_a_file_of_its_own_kind(
+    exported: tuple[MaskedNetwork, Path], small_gtsrb: Path, tmp_path: Path
+) -> None:
+    """Every option arrives in the card, and the engine runs the result at its own size and in 8 bits, which say nearly
+    what the whole network says."""
+    out, start = tmp_path / "out", exported[1]
     options = (
         "--network masks --size 64 --epochs 1 --images 128 --pairs 0.3 --central 0.4 --long 0.2 --least 6 --distil 0.1",
         "--smoothing 0.02 --easy 0 --plain 0.2 --average 0.9 --obstructed 0.3 --weather 0.25 --worst 2 --bfloat16",
+        f"--masks 2 --extra 1 --int8 --workers 0 --start {start} --out {out} --data {small_gtsrb}",
     )
-    command = ["train", "masked", *" ".join(options).split(), "--workers", "0"]
 
-    assert cli.run(app, [*command, "--out", str(out), "--data", str(small_gtsrb)], "firewall lab") == 0
+    assert cli.run(app, ["train", "masked", *" ".join(options).split()], "firewall lab") == 0
 
     card = json.loads((out / "card.json").read_text())
     told = card["training"]["settings"]
     assert told == {
-        **told, "network": "masks", "size": 64, "pairs": 0.3, "central": 0.4, "long": 0.2, "least": 6, "distil": 0.1,
-        "label_smoothing": 0.02, "easy": 0, "plain": 0.2, "moving_average": 0.9, "obstructed": 0.3, "weather": 0.25,
-        "bfloat16": True,
+        **told, "network": "masks", "size": 64, "extra": 1, "pairs": 0.3, "central": 0.4, "long": 0.2, "least": 6,
+        "distil": 0.1, "label_smoothing": 0.02, "easy": 0, "plain": 0.2, "moving_average": 0.9, "obstructed": 0.3,
+        "weather": 0.25, "bfloat16": True,
     }  # fmt: skip
-    assert card["training"]["refines"] == load_bundle().manifest.files["classifier.onnx"].sha256
+    assert card["training"]["refines"] == hashlib.sha256(start.read_bytes()).hexdigest() != card["sha256"]
     _, spec, content = load_card(out)
-    assert engine_for(spec, content, 1).classify(np.zeros((36, 64, 64, 3), np.uint8)).shape == (36, 43)
+    pixels = np.random.default_rng(0).integers(0, 256, (36, 64, 64, 3), np.uint8)
+    logits = engine_for(spec, content, 1).classify(pixels)
+    assert spec.precision == "int8" and len(content) < 0.4 * start.stat().st_size
+    whole = restored((out / "whole.onnx").read_bytes())
+    assert whole is not None
+    with torch.no_grad():
+        wanted = whole(torch.from_numpy(pixels).permute(0, 3, 1, 2).float() / 255).numpy()
+    assert np.abs(logits - wanted).mean() < 0.2 * wanted.std()
     assert open_subject(str(out)).width == 64
-
-    settings = MaskedSettings(epochs=1, images=32, batch=32, network="masks", size=64, extra=1)
-    further = train_masked(small_gtsrb, tmp_path / "b", settings, start=str(out), workers=0)
-    assert further["training"]["refines"] == card["sha256"] != further["sha256"]
 
 
 def test_a_label_under_masks_depends_on_what_is_visible_alone() -> None:

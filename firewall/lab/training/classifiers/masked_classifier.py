@@ -13,10 +13,12 @@ from __future__ import annotations
 import hashlib
 import json
 from dataclasses import asdict
+from itertools import takewhile
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import onnx
 import torch
 from torch import Tensor, nn
 from torch.utils.data import Dataset
@@ -25,6 +27,7 @@ from firewall.bundle import ClassifierSpec, InputSpec
 from firewall.decision.masking import Masks, masks_for
 from firewall.errors import UsageError
 from firewall.export.onnx import export_classifier
+from firewall.export.precision import prepare, to_int8
 from firewall.lab.datasets import gtsrb
 from firewall.lab.measurement.edge import engine_for
 from firewall.lab.models.classifier_folder import load_card
@@ -41,10 +44,19 @@ __all__ = ["NETWORKS", "MaskedSettings", "Masking", "train_masked"]
 NETWORKS = ("sign", "masks")
 #: Images from which a refined network's normalisations get their statistics.
 _SEEN = 384
+#: Images under masks from which an 8-bit network's scales come.
+_SCALED = 256
 
 
 def train_masked(
-    data: Path, out: Path, settings: MaskedSettings, *, start: str = "default", threads: int = 1, workers: int = 1
+    data: Path,
+    out: Path,
+    settings: MaskedSettings,
+    *,
+    start: str = "default",
+    int8: bool = False,
+    threads: int = 1,
+    workers: int = 1,
 ) -> dict[str, Any]:
     """Train (or go on training) the masked classifier.
 
@@ -57,6 +69,8 @@ def train_masked(
         settings: Of the training.
         start: The classifier to refine: a bundle, a classifier's folder or an ONNX file; 'none' starts with random
             weights.
+        int8: Whether `classifier.onnx` computes in 8 bits, for the processor; `whole.onnx` is then the network as it
+            was trained, which another training can start from.
         threads: Threads of torch.
         workers: Processes that prepare images.
 
@@ -96,7 +110,16 @@ def train_masked(
     file = out / "classifier.onnx"
     export_classifier(fuse(trained), file, size=size, labels=gtsrb.CLASS_NAMES)
     content = file.read_bytes()
-    spec = ClassifierSpec(file=file.name, input=InputSpec(width=size, height=size), labels=gtsrb.CLASS_NAMES)
+    spec = ClassifierSpec(
+        file=file.name,
+        input=InputSpec(width=size, height=size),
+        labels=gtsrb.CLASS_NAMES,
+        precision="int8" if int8 else "fp32",
+    )
+    if int8:
+        (out / "whole.onnx").write_bytes(content)
+        content = _in_int8(content, fitted, masks, spec.input)
+        file.write_bytes(content)
     engine, test = engine_for(spec, content, threads), gtsrb.load_test(data)
     small = [resize(image, size, size) for image in test.images]
     parts = [engine.classify(np.stack(small[at : at + 64])).argmax(axis=1) for at in range(0, len(small), 64)]
@@ -171,6 +194,17 @@ def _begin(start: str, settings: MaskedSettings, drawn: _Drawn) -> tuple[nn.Modu
 def _sign_classifier(name: str) -> tuple[SignClassifier, str]:
     _, _, content = load_card(Path(name))
     return from_onnx(content).requires_grad_(True), hashlib.sha256(content).hexdigest()
+
+
+def _in_int8(content: bytes, signs: gtsrb.Gtsrb, masks: Masks, spec: InputSpec) -> bytes:
+    """The network in 8 bits; what stands before its first convolution, such as a normalisation, stays in float32."""
+    generator, shown = np.random.default_rng(0), []
+    for index in generator.choice(len(signs), min(_SCALED, len(signs)), replace=False).tolist():
+        number = int(generator.integers(len(masks)))
+        shown.append(masks.covered(resize(signs.images[index], spec.width, spec.height), number, number))
+    nodes = onnx.load_model_from_string(content).graph.node
+    before = [node.name for node in takewhile(lambda node: node.op_type != "Conv", nodes)]
+    return to_int8(content, prepare(np.stack(shown), spec), target="cpu", kept=before)
 
 
 @torch.no_grad()
