@@ -35,6 +35,7 @@ class Settings(Schedule):
         grown: Share of the training by which it is whole.
         strength: Of the changes of pose and light.
         kept_out: Share of the tracks that are not trained on.
+        convolutions: Of the network, 2 or 3.
     """
 
     epochs: int = 40
@@ -47,6 +48,7 @@ class Settings(Schedule):
     grown: float = 0.6
     strength: float = 1.0
     kept_out: float = gtsrb.KEPT_OUT[0]
+    convolutions: int = 3
 
     def checked(self) -> Settings:
         """The same.
@@ -58,6 +60,8 @@ class Settings(Schedule):
             raise UsageError(f"--eps must be above 0 and at most 1, such as 2/255, got {self.eps:g}")
         if not (math.isfinite(self.share) and 0 <= self.share <= 1):
             raise UsageError(f"--share must lie in 0..1, got {self.share:g}")
+        if self.convolutions not in (2, 3):
+            raise UsageError(f"--convolutions must be 2 or 3, got {self.convolutions}")
         return self
 
 
@@ -113,7 +117,8 @@ def train_certified(
     settings = settings.checked()
     torch.set_num_threads(threads)
     torch.manual_seed(settings.seed)
-    model = IntervalNetwork(len(gtsrb.CLASS_NAMES)).to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+    model = IntervalNetwork(len(gtsrb.CLASS_NAMES), settings.convolutions)
+    model = model.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
     refines = begin(model, start)
     fitted, held, about = loaded(data, INTERVAL_SIZE, settings.kept_out, settings.seed)
     trained = fit(

@@ -75,12 +75,13 @@ def train_certified(
         typer.Option(help="Largest change of a value to train against, such as 2.2/255; a little above what counts."),
     ] = "2.2/255",
     share: Annotated[float, typer.Option(help="Share of the loss that the worst case makes up, 0 to 1.")] = 0.6,
+    convolutions: Annotated[int, typer.Option(help="2 or 3; 2 for 'lab certify flow', whose bounds are slow.")] = 3,
     start: Start = None,
     epochs: Epochs = 24,
     learning_rate: Rate = 4e-3,
     training: Training,
 ) -> None:
-    """Train a small sign classifier with interval bounds, for 'lab certify linf'.
+    """Train a small sign classifier with interval bounds, for 'lab certify linf' and 'lab certify flow'.
 
     The interval grows during training; with --start it is whole from the beginning.
 
@@ -91,7 +92,14 @@ def train_certified(
     from firewall.lab.certification.linf_certificate import eps_of
     from firewall.lab.datasets import data_root
 
-    settings = Settings(epochs=epochs, learning_rate=learning_rate, seed=training.seed, eps=eps_of(eps), share=share)
+    settings = Settings(
+        epochs=epochs,
+        learning_rate=learning_rate,
+        seed=training.seed,
+        eps=eps_of(eps),
+        share=share,
+        convolutions=convolutions,
+    )
     if start is not None:
         settings = replace(settings, warm=0.0, grown=0.01, moving_average=0.99, strength=0.6)
     write_json(train(data_root(training.data), out, settings, start=start, **_how(training)), None)

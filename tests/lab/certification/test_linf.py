@@ -378,19 +378,22 @@ def test_training_with_intervals_makes_a_network_with_proofs(small_gtsrb: Path, 
     assert summary["as_guard"]["released"]["value"] <= 1.0
     with pytest.raises(UsageError, match="--eps"):
         train_certified(small_gtsrb, tmp_path / "other", Settings(eps=0.0))
+    with pytest.raises(UsageError, match="--convolutions must be 2 or 3"):
+        train_certified(small_gtsrb, tmp_path / "other", Settings(convolutions=4))
 
 
-def test_bounds_in_training_are_those_of_the_checker(tmp_path: Path) -> None:
+@pytest.mark.parametrize("convolutions", [2, 3])
+def test_bounds_in_training_are_those_of_the_checker(convolutions: int, tmp_path: Path) -> None:
     """In evaluation mode's statistics, as far as float32 agrees; training differs from it by its batch's statistics."""
     torch.manual_seed(0)
-    network, images = IntervalNetwork(5), torch.rand(4, 3, 32, 32)
+    network, images = IntervalNetwork(5, convolutions), torch.rand(4, 3, 32, 32)
     network.labels, network.radius = torch.tensor([0, 1, 2, 3]), 1 / 255
     for layer in network.layers:
         vars(layer)["momentum"] = 1.0
     said = -network(images)[:, 1].detach()
     for layer in network.layers:  # what is kept of a batch is its unbiased variance
         if isinstance(layer, nn.BatchNorm2d) and layer.running_var is not None:
-            places = 4 * {24: 256, 40: 64, 48: 64}[layer.num_features]
+            places = 4 * {16: 256, 24: 256, 32: 64, 40: 64, 48: 64}[layer.num_features]
             layer.running_var *= (places - 1) / places
     export_classifier(network.layers.eval(), tmp_path / "net.onnx", size=32, labels=tuple("abcde"))
     layers = open_layers(str(tmp_path / "net.onnx"))
