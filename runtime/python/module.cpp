@@ -11,6 +11,8 @@
 namespace nb = nanobind;
 
 NB_MODULE(_native, module) {
+  // An object that is still held when Python ends is no fault: its users have no stderr of their own.
+  nb::set_leak_warnings(false);
   module.doc() = "The native runtime of the perception firewall.";
   module.def("version", &firewall::version, "Version of the runtime, 'major.minor.patch'.");
   module.def(
