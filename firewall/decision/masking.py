@@ -166,7 +166,19 @@ class Masks:
         Returns:
             (masks, classes), the logits under each mask.
         """
-        return np.concatenate(list(self._batches(image, self._singles(), classify)))
+        return np.concatenate(list(self.each(image, classify)))
+
+    def each(self, image: Pixels, classify: Classify) -> Iterator[npt.NDArray[np.float32]]:
+        """`logits`, batch by batch, so that one can stop between them.
+
+        Args:
+            image: (H, W, 3) uint8.
+            classify: Gives the logits of a batch.
+
+        Yields:
+            (up to BATCH, classes), the logits under the next masks.
+        """
+        yield from self._batches(image, self._singles(), classify)
 
     def kept(
         self,
