@@ -83,8 +83,9 @@ class Kept(NamedTuple):
 
     Attributes:
         holds: Whether the rule releases it; None if the time was up first.
-        certified: Whether every mask names it surely: so it is what the classifier surely names with one mask over the
-            sticker, whatever and wherever that is. False: released, it was only not objected to.
+        certified: Whether every mask names it surely (in two steps: steps.assured): so it is what the classifier surely
+            names with one mask over the sticker, whatever and wherever that is. False: released, it was only not
+            objected to.
         seen: How many images were classified.
     """
 

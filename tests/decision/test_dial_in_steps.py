@@ -6,6 +6,7 @@ import itertools
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -16,10 +17,11 @@ from hypothesis import strategies as st
 
 from firewall import Firewall
 from firewall.bundle import Bundle, PatchSpec
+from firewall.config import load_settings
 from firewall.decision.dial import SLACK, Dial, against, named, stricter
 from firewall.decision.masking import Kept, Masks, masks_for
 from firewall.decision.steps import Levels, assured, finer_masks, kept_in_steps, unopposed
-from firewall.errors import UsageError
+from firewall.errors import ConfigError, UsageError
 from firewall.frame import Pixels
 from firewall.verdict import Reason
 
@@ -345,3 +347,30 @@ def test_late_between_batches_is_no_release() -> None:
         )
         assert kept.holds is None and not kept.certified
         assert seen is None or kept.seen == seen
+
+
+def test_settings_of_two_steps(tmp_path: Path) -> None:
+    """`finer` with a tau, or with rule object, whose tau is the bundle's; what can't be meant is one line."""
+    file = tmp_path / "settings.yaml"
+    for text, spec in (
+        ("{area: 0.02, tau: 0.9, finer: 4}", PatchSpec(area=0.02, tau=0.9, rule="object", finer=4)),
+        ("{area: 0.02, rule: object, finer: 2}", PatchSpec(area=0.02, rule="object", finer=2)),
+        ("{area: 0.02, tau: 0.9, rule: agree, finer: 6}", PatchSpec(area=0.02, tau=0.9, rule="agree", finer=6)),
+        ("{area: 0.02, finer: 0}", PatchSpec(area=0.02)),
+    ):
+        file.write_text(f"patches: {text}\n")
+        assert load_settings(file).patches == spec
+    for text, said in (
+        ("{area: 0.02, tau: 0.9, finer: 1}", "finer masks are 2 to 6 along a side"),
+        ("{area: 0.02, tau: 0.9, finer: 7}", "patches.finer"),
+        ("{area: 0.02, tau: 0.9, finer: -1}", "patches.finer"),
+        ("{area: 0.02, tau: 0.9, finer: 2.5}", "patches.finer"),
+        ("{area: 0.02, finer: 2}", "finer masks are asked where a mask is unsure: give a tau too"),
+        ("{area: 0.02, tau: 0.9, rule: agree, rounds: 2, finer: 2}", "finer masks are asked in one round"),
+    ):
+        file.write_text(f"patches: {text}\n")
+        with pytest.raises(ConfigError, match=said) as told:
+            load_settings(file)
+        assert "\n" not in str(told.value)
+    assert "finer" not in PatchSpec(area=0.02, tau=0.9).model_dump(mode="json"), "reads and hashes as before"
+    assert PatchSpec(area=0.02, tau=0.9, finer=4).model_dump(mode="json")["finer"] == 4

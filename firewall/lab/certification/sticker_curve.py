@@ -110,6 +110,7 @@ def curve_of(found: dict[str, Any], tau: float | None, wanted: float | None, cho
         chosen_on: `about` of the images that it was chosen on.
     """
     about, cost = found["about"], found["cost"]["rounds_1"]
+    steps = found["summary"].get("images_asked")  # of all images, at the highest tau; the cost is of some
     taus = sorted({*TAUS, *([] if tau is None else [tau])})
     return CurveSpec(
         area=about["area"],
@@ -121,7 +122,7 @@ def curve_of(found: dict[str, Any], tau: float | None, wanted: float | None, cho
         mask_side=about["mask_side"],
         on=_images(about),
         points=tuple(PointSpec.model_validate(each) for each in curve(found["rows"], taus)),
-        images=cost["images"],
+        images=steps[-1]["mean"] if steps else cost["images"],
         processor_ms=cost["processor_ms_p50"],
         chosen=tau,
         chosen_on=None if tau is None else _images(chosen_on),

@@ -49,7 +49,8 @@ def _dial(found: dict[str, Any], rule: str) -> dict[str, str]:
     at = "" if point["tau"] is None else f"tau {point['tau']:g}: "
     cost = result["cost"]["rounds_1"]
     steps = about.get("finer", 0) if rule == "object" else 0
-    more = f"{cost['images']:.0f} more images in the mean" if steps else f"{about['masks']} more images"
+    mean = result["summary"]["images_asked"][-1]["mean"] if steps else 0.0
+    more = f"{mean:.0f} more images in the mean" if steps else f"{about['masks']} more images"
     masks = f", in two steps (finer {steps})" if steps else ""
     return {
         "cost": f"{1 - point['released_right'] / images:.1%} of clean signs are withheld or wrong; "
