@@ -24,7 +24,8 @@ class PatchSpec(Strict):
             is certified. "object": a label that no mask objects to; the verdict says if it is certified too. By default
             "object" if there is a tau, else "agree".
         tau: The confidence from which a mask's label counts. None: "agree" counts every label that leads, "object"
-            takes the tau that the bundle states (firewall.bundle.stickers).
+            takes the tau that the bundle states (firewall.bundle.stickers), and its `finer`.
+        finer: Masks along each side of a mask that is unsure, 2 to 6, see firewall.decision.steps. 0: one step.
     """
 
     area: float = Field(gt=0, lt=1)
@@ -33,6 +34,7 @@ class PatchSpec(Strict):
     fill: int = Field(128, ge=0, le=255)
     rule: Literal["agree", "object"] = "agree"
     tau: float | None = Field(None, gt=0, lt=1)
+    finer: int = Field(0, ge=0, le=6)
 
     @model_validator(mode="before")
     @classmethod
@@ -47,6 +49,16 @@ class PatchSpec(Strict):
             raise ValueError("two rounds ask every pair of masks to agree: rule 'object' has one round")
         return self
 
+    @model_validator(mode="after")
+    def _two_steps_are_of_one_round_with_tau(self) -> PatchSpec:
+        if self.finer == 1:
+            raise ValueError("finer masks are 2 to 6 along a side of an unsure one, or 0 for none, got 1")
+        if self.finer and self.rounds == 2:
+            raise ValueError("finer masks are asked in one round: give rounds 1, or finer 0")
+        if self.finer and self.rule == "agree" and self.tau is None:
+            raise ValueError("finer masks are asked where a mask is unsure: give a tau too, or finer 0")
+        return self
+
     @model_serializer(mode="wrap")
     def _without_a_dial_as_before_it(self, dump: SerializerFunctionWrapHandler) -> dict[str, Any]:
         """What says nothing of a dial reads, and is hashed, as it was before there was one."""
@@ -55,4 +67,6 @@ class PatchSpec(Strict):
             values.pop("tau", None)
             if self.rule == "agree":
                 values.pop("rule", None)
+        if not self.finer:
+            values.pop("finer", None)
         return values

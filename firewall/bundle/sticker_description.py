@@ -43,8 +43,9 @@ def render_stickers(card: dict[str, Any], console: Console) -> None:
         on, (width, height) = curve["on"], curve["input"]
         say(
             f"stickers of {curve['side']}x{curve['side']} pixels of {width}x{height} (area {curve['area']:.4g}), "
-            f"{curve['masks']} masks a side of {curve['mask_side']} pixels: {curve['images']:.4g} images, "
-            f"{curve['processor_ms']:.3g} ms a label; on {on['images']} images of {on['dataset']}, part {on['part']}"
+            f"{curve['masks']} masks a side of {curve['mask_side']} pixels{_finer(curve)}: {curve['images']:.4g} "
+            f"images, {curve['processor_ms']:.3g} ms a label; on {on['images']} images of {on['dataset']}, part "
+            f"{on['part']}"
         )
         if curve["chosen"] is not None:
             chosen = curve["chosen_on"]
@@ -60,3 +61,8 @@ def render_stickers(card: dict[str, Any], console: Console) -> None:
         console.print(table)
     if card["curves"]:
         say("certified: clean images on which no such sticker can get a wrong label released (docs/certificates.md).")
+
+
+def _finer(curve: dict[str, Any]) -> str:
+    """The second step, where there is one."""
+    return f", {curve['finer']} finer ones a side within an unsure one" if curve["finer"] else ""

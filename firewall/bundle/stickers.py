@@ -2,7 +2,7 @@
 
 `firewall lab certify patch --out` makes it, and `firewall bundle show` shows it. It names the network that was asked,
 so figures of another network are refused. It decides nothing but this: the rule "object" without a tau of its own takes
-the tau that was chosen here.
+the tau that was chosen here, and the steps that it was chosen with.
 """
 
 from __future__ import annotations
@@ -73,11 +73,13 @@ class CurveSpec(Strict):
         mask_side: Longer side of a mask in pixels.
         on: The images.
         points: One for each rule and tau.
-        images: Mean number of masked images that were classified for a label that was asked about.
+        images: Mean number of masked images that were classified for a label that was asked about; in two steps, at tau
+            0.95 and where nothing ends it early.
         processor_ms: Median milliseconds of processor time for a label, one thread.
         chosen: The tau for rule "object", None if none was chosen.
         chosen_on: The images that it was chosen on.
         wanted: The share of clean images that it was to release at least, 0..1.
+        finer: Masks along each side of an unsure one, 0 for one step, see firewall.decision.steps.
     """
 
     area: float = Field(gt=0, lt=1)
@@ -93,6 +95,7 @@ class CurveSpec(Strict):
     chosen: float | None = Field(None, gt=0, lt=1)
     chosen_on: MeasuredOn | None = None
     wanted: float | None = Field(None, gt=0, lt=1)
+    finer: int = Field(0, ge=0, le=6)
 
     @model_validator(mode="after")
     def _possible(self) -> CurveSpec:
@@ -144,7 +147,7 @@ def stickers(bundle: Bundle) -> StickersSpec | None:
 
 
 def resolved(spec: PatchSpec | None, bundle: Bundle) -> PatchSpec | None:
-    """A demand with its tau: rule "object" without one takes what the bundle states for these masks.
+    """A demand with its tau: rule "object" without one takes what the bundle states for these masks, `finer` too.
 
     Args:
         spec: What is asked, or None.
@@ -161,11 +164,17 @@ def resolved(spec: PatchSpec | None, bundle: Bundle) -> PatchSpec | None:
         return spec
     known = stickers(bundle)
     chosen = [curve for curve in (() if known is None else known.curves) if curve.chosen is not None]
-    found = next((curve.chosen for curve in chosen if curve.same_masks(spec)), None)
+    found = next((each for each in chosen if each.same_masks(spec) and spec.finer in (0, each.finer)), None)
     if found is None:
-        there = ", ".join(f"area {curve.area:.4g} with {curve.masks} masks a side" for curve in chosen) or "none"
+        there = (
+            ", ".join(f"area {each.area:.4g} with {each.masks} masks a side{_steps(each)}" for each in chosen) or "none"
+        )
         raise UsageError(
             f"rule 'object' needs a tau, and bundle {bundle.path} states none for area {spec.area:g} with {spec.masks} "
-            f"masks a side (it does for: {there}); give one between 0 and 1"
+            f"masks a side{_steps(spec)} (it does for: {there}); give one between 0 and 1"
         )
-    return spec.model_copy(update={"tau": found})
+    return spec.model_copy(update={"tau": found.chosen, "finer": found.finer})
+
+
+def _steps(asked: PatchSpec | CurveSpec) -> str:
+    return f" and finer {asked.finer}" if asked.finer else ""

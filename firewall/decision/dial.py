@@ -28,7 +28,7 @@ import numpy as np
 import numpy.typing as npt
 
 from firewall.bundle import PatchSpec
-from firewall.errors import EngineError
+from firewall.errors import EngineError, UsageError
 
 __all__ = ["SLACK", "Dial", "against", "check_logits", "named", "stricter"]
 
@@ -184,7 +184,8 @@ def stricter(first: PatchSpec | None, second: PatchSpec | None) -> PatchSpec | N
 
     Rules form one line, from `object` with tau near 1, which releases most, over `object` with a lower tau and no dial
     at all to `agree` with tau near 1. Each releases no label that the one before it withholds, and certifies every sign
-    that it certifies.
+    that it certifies. Finer masks (firewall.decision.steps) at tau stand between `object` at tau without them and
+    `agree` at tau without them; with what lies between these two, or with other finer masks, they can't be compared.
 
     Args:
         first: The bundle's demand, None if it has none.
@@ -192,14 +193,33 @@ def stricter(first: PatchSpec | None, second: PatchSpec | None) -> PatchSpec | N
 
     Returns:
         The combined demand, None if there is none.
+
+    Raises:
+        UsageError: Neither rule is the stricter one.
     """
     if first is None or second is None:
         return first or second
     rounds = max(first.rounds, second.rounds)
-    strict = max(first, second, key=_strictness)
-    return second.model_copy(
-        update={"area": max(first.area, second.area), "rounds": rounds, "rule": strict.rule, "tau": strict.tau}
+    strict = _stricter_rule(first, second)
+    area, chosen = max(first.area, second.area), {"rule": strict.rule, "tau": strict.tau, "finer": strict.finer}
+    return second.model_copy(update={"area": area, "rounds": rounds, **chosen})
+
+
+def _stricter_rule(first: PatchSpec, second: PatchSpec) -> PatchSpec:
+    if first.finer == second.finer and (not first.finer or first.tau == second.tau):
+        return max(first, second, key=_strictness)
+    if not (first.finer and second.finer):
+        plain, steps = (second, first) if first.finer else (first, second)
+        if abs(_strictness(plain)) >= abs(_strictness(steps)):
+            return plain if plain.rule == "agree" else steps
+    raise UsageError(
+        f"stickers are asked about by {_told(first)} and by {_told(second)}, and neither is the stricter one: give the "
+        "same tau and finer, or rule 'agree' with that tau and finer 0"
     )
+
+
+def _told(spec: PatchSpec) -> str:
+    return f"rule '{spec.rule}' with tau {'none' if spec.tau is None else f'{spec.tau:g}'} and finer {spec.finer}"
 
 
 def _strictness(spec: PatchSpec) -> float:

@@ -83,8 +83,9 @@ class Kept(NamedTuple):
 
     Attributes:
         holds: Whether the rule releases it; None if the time was up first.
-        certified: Whether every mask names it surely: so it is what the classifier surely names with one mask over the
-            sticker, whatever and wherever that is. False: released, it was only not objected to.
+        certified: Whether every mask names it surely (in two steps: steps.assured): so it is what the classifier surely
+            names with one mask over the sticker, whatever and wherever that is. False: released, it was only not
+            objected to.
         seen: How many images were classified.
     """
 
@@ -166,7 +167,19 @@ class Masks:
         Returns:
             (masks, classes), the logits under each mask.
         """
-        return np.concatenate(list(self._batches(image, self._singles(), classify)))
+        return np.concatenate(list(self.each(image, classify)))
+
+    def each(self, image: Pixels, classify: Classify) -> Iterator[npt.NDArray[np.float32]]:
+        """`logits`, batch by batch, so that one can stop between them.
+
+        Args:
+            image: (H, W, 3) uint8.
+            classify: Gives the logits of a batch.
+
+        Yields:
+            (up to BATCH, classes), the logits under the next masks.
+        """
+        yield from self._batches(image, self._singles(), classify)
 
     def kept(
         self,

@@ -8,6 +8,7 @@ from pathlib import Path
 from firewall.bundle import ClassifierSpec, PatchSpec
 from firewall.decision.dial import Dial, check_logits
 from firewall.decision.masking import Classify, Kept, masks_for
+from firewall.decision.steps import kept_in_steps
 from firewall.detectors import Evidence
 
 __all__ = ["Stickers"]
@@ -44,7 +45,7 @@ class Stickers:
             check_logits(classify, size.height, size.width, f"{self.classifier.file} of bundle {bundle}")
 
     def kept(self, evidence: Evidence, classify: Classify, expired: Callable[[], bool]) -> Kept:
-        """Whether the label of a region passes, see Masks.kept.
+        """Whether the label of a region passes, see Masks.kept and kept_in_steps.
 
         Args:
             evidence: The region. Masks are laid on its own pixels at the input's size.
@@ -53,4 +54,6 @@ class Stickers:
         """
         size = self.classifier.input
         image, label = evidence.resized(size.width, size.height), int(evidence.logits.argmax())
+        if self.spec.finer:
+            return kept_in_steps(self.masks, self.spec.finer, image, label, classify, self.dial, expired)
         return self.masks.kept(image, label, classify, self.spec.rounds, expired, self.dial)

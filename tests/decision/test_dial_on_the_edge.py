@@ -298,6 +298,14 @@ def test_a_bundle_states_its_curve_and_its_tau(
     found = Firewall(bundle, guard.engine, patches=wanted)
     assert found.patches is not None and found.patches.tau == 0.83
     assert resolved(PatchSpec(area=0.02), bundle) == PatchSpec(area=0.02) and resolved(None, bundle) is None
+    with pytest.raises(UsageError, match=r"6 masks a side and finer 4 \(it does for: area 0.02 with 6 masks a side\);"):
+        resolved(PatchSpec(area=0.02, rule="object", finer=4), bundle)
+    in_steps = stated(guard.bundle, tmp_path / "steps", curve_of(guard.bundle, 0.9, finer=4))
+    for finer in (0, 4):
+        both = resolved(PatchSpec(area=0.02, rule="object", finer=finer), in_steps)
+        assert both == PatchSpec(area=0.02, tau=0.9, finer=4)
+    assert cli.run(cli.app, ["bundle", "show", str(in_steps.path)], "firewall") == 0
+    assert "4 finer ones a side within an unsure one" in " ".join(capsys.readouterr().out.split())
     with pytest.raises(UsageError, match=r"needs a tau.*for: area 0.02 with 6 masks a side\); give one"):
         resolved(PatchSpec(area=0.05, rule="object"), bundle)
     with pytest.raises(UsageError, match=r"needs a tau.*for: none"):

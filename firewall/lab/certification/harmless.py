@@ -97,7 +97,10 @@ def largest_harmless(bundle: str, data: Path | None, dial: Dial | None = None) -
     """
     loaded = load_bundle(bundle)
     if dial is None:
-        dial = Dial() if loaded.manifest.patches is None else Dial.of(loaded.manifest.patches)
+        patches = loaded.manifest.patches
+        dial = Dial() if patches is None else Dial.of(patches)
+        if patches is not None and patches.finer:  # where all large masks are sure, finer ones add nothing to any rule
+            dial = Dial("object", patches.tau)
     subject = open_subject(bundle)
     try:
         opened = open_dataset("gtsrb", data, part="test")

@@ -16,9 +16,12 @@ from rich.progress import track
 
 from firewall.decision.dial import Dial, against, named
 from firewall.decision.masking import Masks, masks_for
+from firewall.decision.steps import kept_in_steps
+from firewall.errors import UsageError
 from firewall.lab.certification.classifier import Images, Subject
 from firewall.lab.certification.journal import Journal
-from firewall.lab.certification.sticker_curve import curve
+from firewall.lab.certification.sticker_curve import TAUS, curve
+from firewall.lab.certification.sticker_steps import images_asked, steps_row
 from firewall.lab.measurement import metrics
 from firewall.transforms import resize
 
@@ -36,6 +39,7 @@ def certify_patches(
     along: int = 6,
     fill: int = 128,
     rounds: int = 2,
+    finer: int = 0,
     journal: Journal | None = None,
 ) -> dict[str, Any]:
     """Certificates against square patches.
@@ -54,6 +58,7 @@ def certify_patches(
         along: Masks along a side.
         fill: Value under a mask, 0..255.
         rounds: 1: without double masking, which takes by far the most time.
+        finer: Masks along a side of an unsure mask, 2 to 6, in one round; 0: one step. Rows then have `steps` too.
         journal: Rows that it knows are not made again.
 
     Returns:
@@ -64,10 +69,12 @@ def certify_patches(
     """
     height, width = subject.size_under_masks
     masks = masks_for(height, width, area, along, fill)
-    rows, cost, journal = [], _Cost(rounds), journal or Journal()
+    if finer and (rounds != 1 or not 2 <= finer <= 6):
+        raise UsageError(f"finer masks are 2 to 6 along a side, in one round (--rounds 1); got {finer} with {rounds}")
+    rows, cost, journal = [], _Cost(rounds, finer), journal or Journal()
     for index, pixels, label in track(images, "certifying", count, transient=True):
         shown = resize(pixels, width, height)
-        rows.append(journal.row(index, partial(_row, subject, masks, pixels, shown, label, rounds)))
+        rows.append(journal.row(index, partial(_row, subject, masks, pixels, shown, label, rounds, finer)))
         if len(rows) <= _TIMED:
             cost.measure(subject, masks, shown, int(rows[-1]["predicted"]))
     return {
@@ -83,8 +90,14 @@ def certify_patches(
             "mask_side": max(masks.boxes[0][2:]),
             "fill": fill,
             "rounds": rounds,
+            **({"finer": finer} if finer else {}),
         },
-        "summary": {**_summary(rows), "curve": curve(rows), "by_class": _by_class(rows, subject.labels)},
+        "summary": {
+            **_summary(rows),
+            "curve": curve(rows),
+            **({"images_asked": images_asked(rows, masks, finer, TAUS)} if finer else {}),
+            "by_class": _by_class(rows, subject.labels),
+        },
         "cost": cost.summary(),
         "rows": rows,
     }
@@ -97,11 +110,12 @@ def _row(
     shown: npt.NDArray[np.uint8],
     label: int,
     rounds: int,
+    finer: int,
 ) -> dict[str, Any]:
     classify = subject.under_masks.classify
     predicted = int(subject.engine.classify(resize(pixels, subject.width, subject.height)[None]).argmax())
     logits = masks.logits(shown, classify)
-    row = {
+    row: dict[str, Any] = {
         "label": label,
         "predicted": predicted,
         "unanimous": bool(Dial().permits(logits, predicted).all()),
@@ -110,6 +124,8 @@ def _row(
         "named_true": _number(named(logits, label).min()),
         "against_true": _number(against(logits, label).max()),
     }
+    if finer:
+        row["steps"] = steps_row(masks, finer, shown, logits, classify, (predicted, label))
     if rounds == 1:
         return row
     alone = bool((logits.argmax(axis=1) == label).all())
@@ -153,16 +169,21 @@ def _by_class(rows: list[dict[str, Any]], labels: tuple[str, ...]) -> dict[str, 
 
 class _Cost:
     """Images classified, and milliseconds, that the edge's masks add to a verdict; it stops at the first mask that
-    disagrees."""
+    disagrees. Two steps are asked by rule object at the highest tau of the curve."""
 
-    def __init__(self, rounds: int) -> None:
+    def __init__(self, rounds: int, finer: int) -> None:
+        self._finer = finer
         self._seen: dict[int, list[tuple[int, float, float]]] = {number: [] for number in range(1, rounds + 1)}
 
     def measure(self, subject: Subject, masks: Masks, pixels: npt.NDArray[np.uint8], label: int) -> None:
         """Ask all rounds about one image."""
         for rounds, found in self._seen.items():
             started, busy = time.perf_counter(), time.process_time()
-            seen = masks.kept(pixels, label, subject.under_masks.classify, rounds).seen
+            classify = subject.under_masks.classify
+            if self._finer:
+                seen = kept_in_steps(masks, self._finer, pixels, label, classify, Dial("object", TAUS[-1])).seen
+            else:
+                seen = masks.kept(pixels, label, classify, rounds).seen
             found.append((seen, (time.perf_counter() - started) * 1e3, (time.process_time() - busy) * 1e3))
 
     def summary(self) -> dict[str, Any]:

@@ -95,7 +95,7 @@ def with_curve(
         known = stickers(bundle)
     except BundleError:  # of another network: they say nothing about this one
         known = None
-    spec = PatchSpec(area=own.area, masks=own.masks, fill=own.fill, rule="object", tau=tau)
+    spec = PatchSpec(area=own.area, masks=own.masks, fill=own.fill, rule="object", tau=tau, finer=own.finer)
     others = [curve for curve in (() if known is None else known.curves) if not curve.same_masks(spec)]
     content = StickersSpec(classifier=bundle.manifest.files[asked.file].sha256, curves=(*others, own))
     changed = {"patches": stricter(bundle.manifest.patches, spec)} if demand else {}

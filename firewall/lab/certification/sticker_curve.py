@@ -11,19 +11,23 @@ from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 
 from firewall.bundle.stickers import CurveSpec, MeasuredOn, PointSpec
 from firewall.decision.dial import Dial
+from firewall.decision.steps import assured, unopposed
 from firewall.errors import UsageError
+from firewall.lab.certification.sticker_steps import levels_of
 
 __all__ = ["TAUS", "Row", "chosen", "curve", "curve_of", "point"]
 
 #: What the curve is stated at.
-TAUS = (0.5, 0.6, 0.7, 0.8, 0.9)
+TAUS = (0.5, 0.6, 0.7, 0.8, 0.9, 0.95)
 #: What a tau is chosen from.
 _CHOICES = tuple(round(0.01 * step, 2) for step in range(50, 100))
 
 Row = dict[str, Any]
+_Flags = npt.NDArray[np.bool_]
 
 
 def curve(rows: Sequence[Row], taus: Sequence[float] = TAUS) -> list[dict[str, Any]]:
@@ -43,12 +47,9 @@ def curve(rows: Sequence[Row], taus: Sequence[float] = TAUS) -> list[dict[str, A
 def point(rows: Sequence[Row], dial: Dial) -> PointSpec:
     """Counts at one setting."""
     right = np.array([row["predicted"] == row["label"] for row in rows], bool)
-    sure, unopposed = dial.sure(_column(rows, "named")), ~dial.objects(_column(rows, "against"))
-    released = unopposed if dial.rule == "object" else sure
-    if dial.rule == "object":
-        safe = dial.sure(_column(rows, "named_true"))
-    else:
-        safe = ~dial.objects(_column(rows, "against_true"))
+    sure, free = _passing(rows, dial, "plain")
+    sure_of_true, free_of_true = _passing(rows, dial, "true")
+    released, safe = (free, sure_of_true) if dial.rule == "object" else (sure, free_of_true)
     named = released & sure
     return PointSpec(
         rule="object" if dial.rule == "object" else "agree",
@@ -59,6 +60,16 @@ def point(rows: Sequence[Row], dial: Dial) -> PointSpec:
         named_right=int((named & right).sum()),
         named_wrong=int((named & ~right).sum()),
     )
+
+
+def _passing(rows: Sequence[Row], dial: Dial, key: str) -> tuple[_Flags, _Flags]:
+    """Where rule agree releases the plain or the true label, and where rule object does: (rows,) each. Without tau
+    there is one step only."""
+    if dial.tau is not None and "steps" in rows[0]:
+        levels = levels_of(rows, key)
+        return assured(dial, levels), unopposed(dial, levels)
+    end = "" if key == "plain" else "_true"
+    return dial.sure(_column(rows, f"named{end}")), ~dial.objects(_column(rows, f"against{end}"))
 
 
 def chosen(rows: Sequence[Row], share: float) -> float:
@@ -99,17 +110,19 @@ def curve_of(found: dict[str, Any], tau: float | None, wanted: float | None, cho
         chosen_on: `about` of the images that it was chosen on.
     """
     about, cost = found["about"], found["cost"]["rounds_1"]
+    steps = found["summary"].get("images_asked")  # of all images, at the highest tau; the cost is of some
     taus = sorted({*TAUS, *([] if tau is None else [tau])})
     return CurveSpec(
         area=about["area"],
         masks=about["along"],
         fill=about["fill"],
+        finer=about.get("finer", 0),
         side=about["side"],
         input=(about["input"][0], about["input"][1]),
         mask_side=about["mask_side"],
         on=_images(about),
         points=tuple(PointSpec.model_validate(each) for each in curve(found["rows"], taus)),
-        images=cost["images"],
+        images=steps[-1]["mean"] if steps else cost["images"],
         processor_ms=cost["processor_ms_p50"],
         chosen=tau,
         chosen_on=None if tau is None else _images(chosen_on),

@@ -118,6 +118,12 @@ def certify_patch(
     rounds: Annotated[
         int, typer.Option(min=1, max=2, help="1: only what one round releases and certifies, over tau; far quicker.")
     ] = 2,
+    finer: Annotated[
+        int,
+        typer.Option(
+            help="With --rounds 1: masks along a side, 2 to 6, asked within each mask that is unsure; 0: none."
+        ),
+    ] = 0,
     choose: Annotated[
         float | None,
         typer.Option(metavar="SHARE", help="Choose the tau of rule 'object' that releases this share; 0.97 is usual."),
@@ -143,7 +149,7 @@ def certify_patch(
     from firewall.lab.certification.sticker_bundle import check_wanted, chosen_by, with_curve
 
     check_wanted(subject.bundle, choose, choose_on, subject.part, out, demand=demand)
-    prove = partial(certify_patches, area=area, along=masks, rounds=rounds)
+    prove = partial(certify_patches, area=area, along=masks, rounds=rounds, finer=finer)
     tau, looked_at = None, dict[str, Any]()
     if choose is not None:
         other = (choose_on, "test") if choose_on.startswith("folder:") else (subject.dataset, choose_on)

@@ -48,11 +48,15 @@ def _dial(found: dict[str, Any], rule: str) -> dict[str, str]:
         point = min(enough, key=lambda each: each["tau"]) if enough else max(points, key=lambda each: each["tau"])
     at = "" if point["tau"] is None else f"tau {point['tau']:g}: "
     cost = result["cost"]["rounds_1"]
+    steps = about.get("finer", 0) if rule == "object" else 0
+    mean = result["summary"]["images_asked"][-1]["mean"] if steps else 0.0
+    more = f"{mean:.0f} more images in the mean" if steps else f"{about['masks']} more images"
+    masks = f", in two steps (finer {steps})" if steps else ""
     return {
         "cost": f"{1 - point['released_right'] / images:.1%} of clean signs are withheld or wrong; "
-        f"{about['masks']} more images, {cost['processor_ms_p50']:.0f} ms of one core, for each label",
+        f"{more}, {cost['processor_ms_p50']:.0f} ms of one core, for each label",
         "measured": f"{at}{point['certified'] / images:.1%} of {images} signs certified against squares of "
-        f"{about['side']} of {about['input'][0]} pixels; wrong labels released: {point['released_wrong']}",
+        f"{about['side']} of {about['input'][0]} pixels{masks}; wrong labels released: {point['released_wrong']}",
     }
 
 

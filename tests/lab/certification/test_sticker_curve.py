@@ -19,9 +19,10 @@ from PIL import Image
 
 from firewall import Firewall, cli
 from firewall.bundle import PatchSpec, load_bundle
-from firewall.bundle.stickers import PointSpec, stickers
+from firewall.bundle.stickers import PointSpec, resolved, stickers
 from firewall.decision.dial import Dial
 from firewall.decision.masking import masks_for
+from firewall.decision.steps import kept_in_steps
 from firewall.errors import UsageError
 from firewall.frame import Pixels
 from firewall.lab.certification.classifier import Subject
@@ -76,6 +77,48 @@ def test_one_pass_counts_what_asking_at_each_tau_counts(seed: int) -> None:
             counts["certified"] += dial.shields(masks.logits(image, classify), label)
         assert {**counts, "rule": dial.rule, "tau": dial.tau} == told
     assert len(found["summary"]["curve"]) == 1 + 2 * len(TAUS)
+
+
+def test_the_page_tells_of_two_steps(tmp_path: Path) -> None:
+    """Rule object with its fine masks and the images that they cost in the mean; rule agree without tau has none."""
+    subject, images = Subject(Linear(0), ("a", "b", "c", "d"), 12, 12, {}), signs(1, 30)
+    found: dict[str, Any] = certify_patches(subject, iter(images), len(images), 9 / 144, along=3, rounds=1, finer=2)
+    (tmp_path / "dial.json").write_text(json.dumps(found))
+    agree, object_ = collect(tmp_path)["promises"][:2]
+    assert "in two steps (finer 2)" in object_["measured"] and "two steps" not in agree["measured"]
+    mean = found["summary"]["images_asked"][-1]["mean"]
+    assert mean > 9 and f"{mean:.0f} more images in the mean" in object_["cost"] and "; 9 more images" in agree["cost"]
+
+
+@settings(deadline=None, max_examples=8)
+@given(st.integers(0, 10**6), st.sampled_from((2, 3)))
+def test_one_pass_in_two_steps_counts_what_asking_at_each_tau_counts(seed: int, finer: int) -> None:
+    """Against the edge's own two steps: what is released and called certified of the plain label; certified of the true
+    one is what the mirrored rule releases. Images: as many as it took where nothing ended it early."""
+    subject, images = Subject(Linear(0), ("a", "b", "c", "d"), 12, 12, {}), signs(seed)
+    found = certify_patches(subject, iter(images), len(images), 9 / 144, along=3, rounds=1, finer=finer)
+    masks, classify = masks_for(12, 12, 9 / 144, 3), subject.engine.classify
+
+    for told in found["summary"]["curve"][1:]:
+        dial, counts, seen = Dial(told["rule"], told["tau"]), dict.fromkeys(told, 0), list[int]()
+        mirror = Dial("object" if dial.rule == "agree" else "agree", dial.tau)
+        for _, image, label in images:
+            predicted = int(classify(image[None]).argmax())
+            kept = kept_in_steps(masks, finer, image, predicted, classify, dial)
+            right = "right" if predicted == label else "wrong"
+            counts[f"released_{right}"] += kept.holds is True
+            counts[f"named_{right}"] += kept.holds is True and kept.certified
+            counts["certified"] += kept_in_steps(masks, finer, image, label, classify, mirror).holds is True
+            seen += [kept.seen] if kept.holds else []
+        assert {**counts, "rule": dial.rule, "tau": dial.tau} == told
+        asked = next(each for each in found["summary"]["images_asked"] if each["tau"] == dial.tau)
+        assert max(seen, default=9) <= asked["worst"] <= 9 + 9 * finer**2 and 9 <= asked["mean"] <= asked["worst"]
+        if len(seen) == len(images):
+            assert (np.mean(seen), max(seen)) == (asked["mean"], asked["worst"])
+    with pytest.raises(
+        UsageError, match=r"finer masks are 2 to 6 along a side, in one round \(--rounds 1\); got 1 with 1"
+    ):
+        certify_patches(subject, iter(images), 1, 9 / 144, along=3, rounds=1, finer=1)
 
 
 def test_the_lowest_tau_that_releases_enough_is_chosen() -> None:
@@ -156,12 +199,14 @@ def test_a_command_writes_curve_and_tau_into_a_bundle(
     choose = ["--choose", "0.5", "--choose-on", f"folder:{folder / 'those'}"]
     shared = [*these, *choose, "--out", str(out), "--json", str(tmp_path / "r.json")]
     assert lab(*shared, "--area", "0.01") == 0
-    assert lab(*shared, "--area", "0.02", "--bundle", str(out)) == 0
+    assert lab(*shared, "--area", "0.02", "--bundle", str(out), "--finer", "2") == 0
     assert lab(*shared, "--area", "0.01", "--bundle", str(out), "--demand") == 0
 
     written = load_bundle(out)
     spec = stickers(written)
-    assert spec is not None and [curve.side for curve in spec.curves] == [7, 5]
+    assert spec is not None and [(curve.side, curve.finer) for curve in spec.curves] == [(7, 2), (5, 0)]
+    demand = resolved(PatchSpec(area=0.02, masks=2, rule="object"), written)
+    assert demand == PatchSpec(area=0.02, masks=2, tau=0.5, finer=2)
     own = spec.curves[-1]
     assert own.chosen == 0.5 and own.on.images == 4 and own.chosen_on is not None and own.wanted == 0.5
     assert own.on.dataset.endswith("these") and own.chosen_on.dataset.endswith("those")
