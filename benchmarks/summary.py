@@ -18,7 +18,7 @@ __all__ = ["LINES", "compact", "condense", "write_summary"]
 
 #: All of benchmarks/results together may have so many lines; a test holds it.
 LINES = 3000
-_WIDEST = 400
+_WIDEST = 600  # so that a row stands in a line
 _DIGITS = 4
 _SAMPLES = 24  # a longer list of numbers, other than a figure's, is raw
 
@@ -34,6 +34,8 @@ def condense(content: Any) -> Any:
         content = {**content, "judged": {name: _tracks(part) for name, part in content["judged"].items()}}
     if isinstance(content, dict):
         kept = {key: condense(value) for key, value in content.items() if not _raw(key, value)}
+        if "curve" in kept and "by_class" in kept:  # certificates over tau: the curve says more
+            del kept["by_class"]
         if "key" in kept:  # a row of a paper's table: what is missing is None to its reader
             kept = {key: value for key, value in kept.items() if value is not None}
         for rows in content.values():

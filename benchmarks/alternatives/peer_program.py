@@ -21,6 +21,9 @@ from typing import Any
 
 import numpy as np
 
+# Before anything imports ONNX Runtime, which also ultralytics and torch do: see firewall.host.telemetry.
+os.environ["ORT_DISABLE_TELEMETRY"] = "1"
+
 Pixels = Any
 Work = Callable[[Pixels], Any]
 

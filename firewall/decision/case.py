@@ -54,11 +54,6 @@ class Case:
         return None if self.kept is None else self.kept.holds
 
     @property
-    def masked(self) -> int:
-        """How many masked images were classified."""
-        return 0 if self.kept is None else self.kept.seen
-
-    @property
     def side(self) -> int:
         """The shorter side in the region's own pixels."""
         return min(self.region[2:])
