@@ -5,7 +5,8 @@
 Of every clean image the masks say whether a sticker can get another label released at all (`Dial.shields`), and whether
 one can get it released and called certified. An attacker who commands the protected classifier too (any label, at any
 image) then tries: gradient steps on the least of all masks' say for a target, by random signs; pieces of signs of the
-target's class, of several the one that most masks like best. Every try is judged as the edge judges it. On images where
+target's class, of several the one that most masks like best. A network without gradients, such as one in int8, is
+attacked by those of its twin (--gradients FILE). Every try is judged as the edge judges it. On images where
 nothing was ruled out the same attack shows what it is worth.
 """
 
@@ -26,8 +27,9 @@ from torch import Tensor, nn
 
 from firewall.bundle import load_bundle
 from firewall.decision.dial import Dial
-from firewall.decision.masking import Masks, masks_for
-from firewall.errors import DataError, FirewallError
+from firewall.decision.masking import Kept, Masks, masks_for
+from firewall.decision.steps import kept_in_steps
+from firewall.errors import DataError, FirewallError, UsageError
 from firewall.lab.certification.classifier import Subject, classified, open_subject
 from firewall.lab.commands.output import write_json
 from firewall.lab.models.opening import load_torch
@@ -69,6 +71,7 @@ class Attack:
         dial: The rule of the edge.
         network: The masked classifier with gradients, or None.
         seen: Signs of each class, as an attacker may have them.
+        finer: Finer masks along each side of an unsure one; 0: one step.
     """
 
     subject: Subject
@@ -76,6 +79,7 @@ class Attack:
     dial: Dial
     network: nn.Module | None
     seen: dict[int, list[Pixels]]
+    finer: int = 0
     generator: np.random.Generator = field(default_factory=lambda: np.random.default_rng(0))
 
     def tries(self, shown: Pixels, label: int) -> Iterator[tuple[Pixels, int]]:
@@ -91,6 +95,22 @@ class Attack:
                 yield from ((each, target) for each in self._by_gradient(shown, target, top, left))
             else:
                 yield self._by_pieces(shown, target, top, left), target
+
+    def judged(self, patched: Pixels, target: int) -> Kept:
+        """What the edge says of a label of an image."""
+        classify = self.subject.under_masks.classify
+        if self.finer:
+            return kept_in_steps(self.masks, self.finer, patched, target, classify, self.dial)
+        return self.masks.kept(patched, target, classify, 1, dial=self.dial)
+
+    def ruled_out(self, shown: Pixels, label: int) -> tuple[bool, bool]:
+        """Whether no sticker gets another label released, and none another one called certified, by the theorems."""
+        logits = self.masks.logits(shown, self.subject.under_masks.classify)
+        if not self.finer:
+            called = replace(self.dial, rule="agree").shields(logits, label)
+            return bool(self.dial.shields(logits, label)), bool(called)
+        kept = self.judged(shown, label)
+        return kept.certified, kept.holds is True
 
     def _by_pieces(self, shown: Pixels, target: int, top: int, left: int) -> Pixels:
         side, made = self.masks.side, []
@@ -141,7 +161,18 @@ def _least(logits: Tensor, target: int) -> Tensor:
     return -torch.logsumexp(-(logits[:, target] - others.amax(dim=1)), dim=0)
 
 
-def attack(name: str, area: float, along: int, dial: Dial, tries: int, limit: int, each: int) -> dict[str, Any]:
+def attack(
+    name: str,
+    area: float,
+    along: int,
+    dial: Dial,
+    tries: int,
+    limit: int,
+    each: int,
+    *,
+    finer: int = 0,
+    gradients: Path | None = None,
+) -> dict[str, Any]:
     """Attack images until so many stickers were tried where all was ruled out.
 
     Args:
@@ -152,7 +183,11 @@ def attack(name: str, area: float, along: int, dial: Dial, tries: int, limit: in
         tries: Stickers on images where no wrong label can be released; a fifth of it on the others.
         limit: Images to draw.
         each: The most tries on one image.
+        finer: See Attack; of rule "object" alone.
+        gradients: A twin of the masked classifier that has gradients.
     """
+    if finer and dial.rule != "object":
+        raise UsageError(f"--finer is attacked under rule 'object', got {dial.rule!r}")
     subject = open_subject(name)
     height, width = subject.size_under_masks
     masks = masks_for(height, width, area, along)
@@ -161,11 +196,10 @@ def attack(name: str, area: float, along: int, dial: Dial, tries: int, limit: in
     seen: dict[int, list[Pixels]] = {}
     for _, pixels, label in signs:
         seen.setdefault(label, []).append(pixels)
-    attacker = Attack(subject, masks, dial, _network(name), seen)
+    attacker = Attack(subject, masks, dial, _network(name, gradients), seen, finer)
     promised, called, open_ = Counts(), Counts(), Counts()
     for _, shown, label in signs:
-        logits = masks.logits(shown, subject.under_masks.classify)
-        safe, never_called = dial.shields(logits, label), replace(dial, rule="agree").shields(logits, label)
+        safe, never_called = attacker.ruled_out(shown, label)
         kinds = [promised] if safe else [open_]
         if not safe and never_called:
             kinds.append(called)
@@ -175,7 +209,7 @@ def attack(name: str, area: float, along: int, dial: Dial, tries: int, limit: in
         for number, (patched, target) in enumerate(attacker.tries(shown, label)):
             if number == each:
                 break
-            kept = masks.kept(patched, target, subject.under_masks.classify, 1, dial=dial)
+            kept = attacker.judged(patched, target)
             for kind in kinds:
                 kind.tries += 1
                 kind.released += kept.holds is True
@@ -188,6 +222,7 @@ def attack(name: str, area: float, along: int, dial: Dial, tries: int, limit: in
     return {
         "rule": dial.rule,
         "tau": dial.tau,
+        "finer": finer,
         "side": masks.side,
         "masks": len(masks),
         "gradient": attacker.network is not None,
@@ -198,8 +233,10 @@ def attack(name: str, area: float, along: int, dial: Dial, tries: int, limit: in
     }
 
 
-def _network(name: str) -> nn.Module | None:
-    """The masked classifier with gradients; None where there are none."""
+def _network(name: str, twin: Path | None) -> nn.Module | None:
+    """The masked classifier with gradients, or its twin; None where there are none."""
+    if twin is not None:
+        return load_torch(twin)
     bundle = load_bundle(name)
     spec = bundle.manifest.masked_classifier or bundle.manifest.classifier
     with tempfile.TemporaryDirectory() as folder:
@@ -222,6 +259,8 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--limit", type=int, default=600)
     parser.add_argument("--each", type=int, default=60)
     parser.add_argument("--dial", action="append", metavar="RULE:TAU", help="such as object:0.7; may be repeated")
+    parser.add_argument("--finer", type=int, default=0, help="finer masks along a side of an unsure one")
+    parser.add_argument("--gradients", type=Path, metavar="ONNX", help="a twin of the masked classifier in float32")
     parser.add_argument("--json", type=Path, required=True)
     options = parser.parse_args(arguments)
     torch.set_num_threads(1)
@@ -230,9 +269,8 @@ def main(arguments: list[str] | None = None) -> int:
         for text in options.dial or ["object:0.7", "agree:0.5"]:
             rule, tau = text.split(":")
             dial = Dial(rule, float(tau))
-            found.append(
-                attack(options.bundle, options.area, options.masks, dial, options.tries, options.limit, options.each)
-            )
+            given = (options.bundle, options.area, options.masks, dial, options.tries, options.limit, options.each)
+            found.append(attack(*given, finer=options.finer, gradients=options.gradients))
             write_json({"sticker_attacks": found}, options.json)
     except FirewallError as error:
         sys.stderr.write(f"{error}\n")
