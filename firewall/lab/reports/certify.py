@@ -74,6 +74,8 @@ def collect(folder: Path, bundle: Bundle | None = None) -> dict[str, Any]:
     found: dict[str, Any] = {kind: [] for kind in kinds}
     found |= {"counted": [], "soundness": [], "examples": [str(path) for path in sorted(folder.glob("*examples*.npz"))]}
     found["firewall"] = None if bundle is None else _of_bundle(bundle)
+    asked = None if bundle is None else bundle.manifest.masked_classifier or bundle.manifest.classifier
+    found["under_masks"] = None if bundle is None or asked is None else bundle.manifest.files[asked.file].sha256
     for path in sorted(folder.glob("*.json")):
         summary = path.with_name(path.name.replace(".raw.json", ".json"))
         if summary != path and summary.is_file():
