@@ -5,8 +5,8 @@
 Of every clean image the masks say whether a sticker can get another label released at all (`Dial.shields`), and whether
 one can get it released and called certified. An attacker who commands the protected classifier too (any label, at any
 image) then tries: gradient steps on the least of all masks' say for a target, by random signs; pieces of signs of the
-target's class, of several the one that most masks like best. A network without gradients, such as one in int8, is
-attacked by those of its twin (--gradients FILE). Every try is judged as the edge judges it. On images where
+target's class, of several the one that most masks like best. A network in int8 is
+attacked by the gradients of its twin without rounding. Every try is judged as the edge judges it. On images where
 nothing was ruled out the same attack shows what it is worth.
 """
 
@@ -30,6 +30,7 @@ from firewall.decision.dial import Dial
 from firewall.decision.masking import Kept, Masks, masks_for
 from firewall.decision.steps import kept_in_steps
 from firewall.errors import DataError, FirewallError, UsageError
+from firewall.export.rounded import in_float
 from firewall.lab.certification.classifier import Subject, classified, open_subject
 from firewall.lab.commands.output import write_json
 from firewall.lab.models.opening import load_torch
@@ -171,7 +172,6 @@ def attack(
     each: int,
     *,
     finer: int = 0,
-    gradients: Path | None = None,
 ) -> dict[str, Any]:
     """Attack images until so many stickers were tried where all was ruled out.
 
@@ -184,7 +184,6 @@ def attack(
         limit: Images to draw.
         each: The most tries on one image.
         finer: See Attack; of rule "object" alone.
-        gradients: A twin of the masked classifier that has gradients.
     """
     if finer and dial.rule != "object":
         raise UsageError(f"--finer is attacked under rule 'object', got {dial.rule!r}")
@@ -196,7 +195,7 @@ def attack(
     seen: dict[int, list[Pixels]] = {}
     for _, pixels, label in signs:
         seen.setdefault(label, []).append(pixels)
-    attacker = Attack(subject, masks, dial, _network(name, gradients), seen, finer)
+    attacker = Attack(subject, masks, dial, _network(name), seen, finer)
     promised, called, open_ = Counts(), Counts(), Counts()
     for _, shown, label in signs:
         safe, never_called = attacker.ruled_out(shown, label)
@@ -233,16 +232,14 @@ def attack(
     }
 
 
-def _network(name: str, twin: Path | None) -> nn.Module | None:
-    """The masked classifier with gradients, or its twin; None where there are none."""
-    if twin is not None:
-        return load_torch(twin)
+def _network(name: str) -> nn.Module | None:
+    """The masked classifier with gradients, without rounding; None where there are none."""
     bundle = load_bundle(name)
     spec = bundle.manifest.masked_classifier or bundle.manifest.classifier
     with tempfile.TemporaryDirectory() as folder:
         file = Path(folder) / spec.file
-        file.write_bytes(bundle.files[spec.file])
         try:
+            file.write_bytes(in_float(bundle.files[spec.file], rounding=False))
             return load_torch(file)
         except DataError as error:
             sys.stderr.write(f"no gradients: {error}\n")
@@ -260,7 +257,6 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--each", type=int, default=60)
     parser.add_argument("--dial", action="append", metavar="RULE:TAU", help="such as object:0.7; may be repeated")
     parser.add_argument("--finer", type=int, default=0, help="finer masks along a side of an unsure one")
-    parser.add_argument("--gradients", type=Path, metavar="ONNX", help="a twin of the masked classifier in float32")
     parser.add_argument("--json", type=Path, required=True)
     options = parser.parse_args(arguments)
     torch.set_num_threads(1)
@@ -270,7 +266,7 @@ def main(arguments: list[str] | None = None) -> int:
             rule, tau = text.split(":")
             dial = Dial(rule, float(tau))
             given = (options.bundle, options.area, options.masks, dial, options.tries, options.limit, options.each)
-            found.append(attack(*given, finer=options.finer, gradients=options.gradients))
+            found.append(attack(*given, finer=options.finer))
             write_json({"sticker_attacks": found}, options.json)
     except FirewallError as error:
         sys.stderr.write(f"{error}\n")

@@ -29,6 +29,7 @@ from onnx import TensorProto, helper, numpy_helper
 from firewall.bundle import InputSpec
 from firewall.bundle.onnx_bytes import Precision
 from firewall.errors import DataError, EngineError, MissingExtraError
+from firewall.export.rounded import in_float
 from firewall.host.causes import told
 
 __all__ = [
@@ -66,12 +67,14 @@ def with_precision(
     """The ONNX file for TensorRT in a precision; fp32 is the file itself.
 
     Args:
-        content: The ONNX file.
+        content: The ONNX file. One in the processor's int8 is rounded as before, in that precision; for int8 its
+            weights stay as they were rounded, and its other scales are made again.
         precision: What the result computes in.
         values: As in `to_int8`, for int8.
         kept: As in `to_int8`, for int8.
         averaged: As in `to_int8`, for int8.
     """
+    content = in_float(content, rounding=precision != "int8")
     if precision == "fp32":
         return content
     if precision == "fp16":

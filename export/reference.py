@@ -77,13 +77,15 @@ def _graph_of(content: bytes, input_name: str, output: str) -> tuple[str, Callab
     import torch
     from onnx.reference import ReferenceEvaluator
 
+    from firewall.export.rounded import in_float
     from firewall.lab.models.onnx_network import OnnxNetwork
 
     model = onnx.load_model_from_string(content)
     try:
         network = OnnxNetwork(model, output).eval()
     except (DataError, EngineError):
-        evaluator = ReferenceEvaluator(model)
+        # It has no operators of int8 in older opsets.
+        evaluator = ReferenceEvaluator(onnx.load_model_from_string(in_float(content)))
 
         def evaluate(values: npt.NDArray[np.float32]) -> Any:
             answers: Any = evaluator.run([output], {input_name: values})

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from firewall import Firewall
@@ -62,13 +63,25 @@ def demo_frames() -> list[Pixels]:
 def benign_sign(guard: Firewall) -> Pixels:
     """A crop of a rendered sign that the default bundle releases. Only the demo's first frames are drawn for it."""
     for sequence, (pixels, _) in enumerate(DemoReader({"fps": "0", "loop": "0"})):
-        fact = truth(sequence)
-        x, y, width, height = fact.box
-        margin = width // 10
-        crop = pixels[max(0, y - margin) : y + height + margin, max(0, x - margin) : x + width + margin]
-        if fact.attack is None and guard.screen(crop).released:
+        if truth(sequence).attack is None and guard.screen(crop := _sign(sequence, pixels)).released:
             return crop
     pytest.fail("the default bundle releases no sign of the demo")
+
+
+@pytest.fixture(scope="session")
+def demo_signs(demo_frames: list[Pixels]) -> list[Pixels]:
+    """Crops of all signs of the demo that nobody attacked, of 24 pixels and more."""
+    crops = [_sign(sequence, pixels) for sequence, pixels in enumerate(demo_frames) if truth(sequence).attack is None]
+    return [crop for crop in crops if min(crop.shape[:2]) >= 24]
+
+
+def _sign(sequence: int, pixels: Pixels) -> Pixels:
+    """The sign in a frame of the demo, with a tenth of its width on each side."""
+    x, y, width, height = truth(sequence).box
+    margin = width // 10
+    return np.ascontiguousarray(
+        pixels[max(0, y - margin) : y + height + margin, max(0, x - margin) : x + width + margin]
+    )
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

@@ -137,6 +137,8 @@ def open_session(
     if device != "cpu":
         # ... and a node that only the processor has a kernel for is an error, not a copy forth and back.
         settings.add_session_config_entry("session.disable_cpu_ep_fallback", "1")
+        # A network in the processor's int8 has biases of 32 bits, which no kernel there reads: fold them to float32.
+        settings.add_session_config_entry("session.disable_quant_qdq", "1")
     if weights is not None:
         settings.add_session_config_entry("session.model_external_initializers_file_folder_path", str(weights))
     settings.log_severity_level = 4  # its messages come as exceptions

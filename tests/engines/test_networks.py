@@ -186,8 +186,8 @@ def test_a_plan_that_is_missing_is_named_with_what_builds_it(
     """Each network in turn; once all are there they all run on TensorRT, whoever asks for masks too."""
     monkeypatch.setenv("FIREWALL_PLANS", str(tmp_path))
     plans_in(default, tmp_path, "fp16", "classifier")
-    wanted = ("juror-robust.onnx", "juror-edges.onnx", "masked", "juror-clear.onnx")
-    assert {*wanted, "classifier", "finder"} == set(plans_of(default, "all"))
+    wanted = ("juror-robust.onnx", "juror-edges.onnx", "masked.onnx", "juror-clear.onnx")
+    assert {*wanted, "classifier", "finder", "masked"} == set(plans_of(default, "all"))
     for network in wanted:
         with pytest.raises(EngineError, match=f"^{network}.* of bundle .*no .*plan") as caught:
             Firewall.load("default", device="tensorrt")
@@ -198,6 +198,9 @@ def test_a_plan_that_is_missing_is_named_with_what_builds_it(
     assert len(runs) == 5 and all(runner.startswith(f"TensorRT {VERSIONS[-1]} fp16") for runner in runs.values())
     spec = default.manifest.masked_classifier
     assert spec is not None
+    with pytest.raises(EngineError, match=r"^masks\.onnx of bundle .*no .*plan"):
+        Networks(default, guard.engine).classifier(spec)
+    plans_in(default, tmp_path, "fp16", "masked")
     masked = Networks(default, guard.engine).classifier(spec)
     assert isinstance(masked, TensorRTEngine) and masked.most == 36
 

@@ -37,8 +37,8 @@ TYPES = {"fp32": "float32", "fp16": "float16", "int8": "int8"}
 
 
 @pytest.fixture(scope="module")
-def images(demo_frames: list[Pixels]) -> list[Pixels]:
-    return [np.ascontiguousarray(pixels[:200, :200]) for pixels in demo_frames[:40]]
+def images(demo_signs: list[Pixels]) -> list[Pixels]:
+    return demo_signs[:: len(demo_signs) // 40][:40]
 
 
 def build(bundle: Bundle, folder: Path, precision: Precision = "fp16", **fields: object) -> Built:
@@ -343,7 +343,7 @@ def test_the_command_needs_no_torch_and_verify_compares_the_plans(
     verify = ("verify", "--images", signs, "--limit", 3, "--plans", plans, "--json", told, "--threads", 1)
     assert command(*verify) == 0
     compared = json.loads(told.read_text())["compared"]
-    files = ("masked", "juror-robust", "juror-edges", "juror-clear", "finder")
+    files = ("masks", "masked", "juror-robust", "juror-edges", "juror-clear", "finder")
     ran = [(entry["network"], entry["runtime"].split(",")[0].split()[-1]) for entry in compared]
     assert ran[:2] == [("classifier.onnx", "fp16"), ("classifier.onnx", "fp32")]
     assert set(ran[2:]) == {(f"{file}.onnx", precision) for file in files for precision in ("fp16", "fp32")}

@@ -162,9 +162,9 @@ def test_the_command_builds_all_and_everything_then_runs_on_them(
     said, found = capfd.readouterr().out, json.loads(told.read_text())
     assert "classifier in fp32 for Orin" in said and "batches of 1 to 2" in said
     assert "finder in fp32 for Orin" in said and "frames of up to 2048x2048, best at 224x128" in said
-    detectors = [f"juror-{name}.onnx" for name in ("robust", "edges", "clear")]
+    detectors = ["juror-robust.onnx", "juror-edges.onnx", "masked.onnx", "juror-clear.onnx"]
     assert [each["network"] for each in found["plans"]] == ["classifier", "finder", "masked", *detectors]
-    assert fake.builds == 6
+    assert fake.builds == 7
     assert found["key"] == found["plans"][0]["key"] and found["plans"][1]["key"]["frame"]["best"] == [128, 224]
 
     frame = np.full((100, 200, 3), 90, np.uint8)
@@ -220,7 +220,7 @@ def test_the_doctor_says_which_networks_have_plans(
     assert not ok and "no TensorRT plans in" in detail
     build(load_bundle(), tmp_path / "plans", "fp16")
     ok, detail = probes._plans()
-    names = ("classifier", "masked", "finder", "juror-robust", "juror-edges", "juror-clear")
+    names = ("classifier", "masks", "finder", "juror-robust", "juror-edges", "masked", "juror-clear")
     listed = ", ".join(f"{name}.onnx {'fp16' if name == 'finder' else 'none'}" for name in names)
     assert not ok and detail.startswith(f"{listed} in ")
     for precision in ("fp16", "fp32"):
