@@ -20,6 +20,7 @@ from firewall.frame import Pixels
 PUBLIC = {
     *("source", "sequence", "region", "decision", "label", "label_name", "reason", "latency_ms"),
     *("schema", "time", "monotonic_ns", "camera", "frame_id", "track", "frames_seen", "bundle", "age_ms"),
+    "certified",
 }
 
 

@@ -7,6 +7,7 @@ import os
 import re
 import signal
 import statistics
+import time
 import urllib.error
 import urllib.request
 from collections import Counter
@@ -77,6 +78,14 @@ def health(url: str, query: str = "") -> tuple[int, dict[str, Any]]:
         return error.code, json.load(error)
 
 
+def comes(true: Callable[[], bool]) -> None:
+    """Wait for that: on a busy machine a camera that is well may be out of time for a moment."""
+    limit = time.monotonic() + PATIENT
+    while not true():
+        assert time.monotonic() < limit
+        time.sleep(0.05)
+
+
 def test_a_killed_capture_process_withholds_its_own_camera_alone(
     serving: type[Serving], network_camera: MjpegServer, tmp_path: Path
 ) -> None:
@@ -133,13 +142,15 @@ def test_a_camera_that_comes_later_is_withheld_until_then(
     assert (status, told["ready"], told["status"]) == (503, False, "source lost") and told["detail"].startswith(
         "rear: "
     )
-    by_name = {each["name"]: each for each in told["cameras"]}
-    assert by_name["front"]["ready"] and not by_name["rear"]["ready"] and by_name["rear"]["status"] == "source lost"
-    assert health(url, "?camera=front")[0] == 200 and health(url, "?camera=rear")[0] == 503
+    rear = next(each for each in told["cameras"] if each["name"] == "rear")
+    assert not rear["ready"] and rear["status"] == "source lost"
+    comes(lambda: next(each for each in health(url)[1]["cameras"] if each["name"] == "front")["ready"])
+    comes(lambda: health(url, "?camera=front")[0] == 200)
+    assert health(url, "?camera=rear")[0] == 503
 
     network_camera.start()
     until(serve.line, lambda line: line["camera"] == "rear" and line["decision"] == "release", lines)
-    assert health(url)[0] == 200
+    comes(lambda: health(url)[0] == 200)
     serve.end()
     said = "".join(serve.said)
     assert said.count("camera rear can't be opened") == 1 and "the others are guarded" in said
