@@ -9,18 +9,20 @@ from __future__ import annotations
 import ctypes
 import enum
 import sys
+from collections.abc import Callable
 from types import ModuleType
 from typing import Any
 
 import numpy as np
 import pytest
 
-__all__ = ["FakeGpu", "install_cuda", "install_pycuda"]
+__all__ = ["FakeGpu", "install_cuda", "install_pycuda", "queued"]
 
 
 class FakeGpu:
     """What the fakes share. memory: address -> buffer, of the device and page-locked. refuse: a function that fails
-    from now on."""
+    from now on. recording: what is queued while a graph is recorded; None: nothing is. graphs: those that are not
+    freed, recorded and executable ones."""
 
     def __init__(self, name: str = "Orin", capability: tuple[int, int] = (8, 7), count: int = 1) -> None:
         self.name, self.capability, self.count = name, capability, count
@@ -28,6 +30,16 @@ class FakeGpu:
         self.calls: list[str] = []
         self.refuse = ""
         self.device = -1
+        self.recording: list[Callable[[], None]] | None = None
+        self.invalid = False
+        self.graphs: dict[int, list[Callable[[], None]]] = {}
+        self._number = 0
+
+    def keep(self, work: list[Callable[[], None]]) -> int:
+        """A handle for a graph."""
+        self._number += 1
+        self.graphs[self._number] = work
+        return self._number
 
     def allocate(self, size: int) -> int:
         buffer = (ctypes.c_uint8 * size)(*([0xFF] * min(size, 64)))
@@ -35,19 +47,38 @@ class FakeGpu:
         return ctypes.addressof(buffer)
 
 
-Error = enum.IntEnum("Error", {"cudaSuccess": 0, "cudaErrorMemoryAllocation": 2, "cudaErrorInsufficientDriver": 35})
+_ERRORS = {"cudaSuccess": 0, "cudaErrorMemoryAllocation": 2, "cudaErrorInsufficientDriver": 35}
+Error = enum.IntEnum(
+    "Error", {**_ERRORS, "cudaErrorStreamCaptureUnsupported": 900, "cudaErrorStreamCaptureInvalidated": 901}
+)
+Mode = enum.IntEnum("Mode", {"cudaStreamCaptureModeGlobal": 0, "cudaStreamCaptureModeThreadLocal": 1})
 Kind = enum.IntEnum("Kind", {"cudaMemcpyHostToDevice": 1, "cudaMemcpyDeviceToHost": 2})
+
+
+def queued(work: Callable[[], None], stream: int) -> None:
+    """What a library queues on the stream of the GPU that `install_cuda` put there: done at once, or recorded."""
+    assert int(stream) == 77
+    gpu = getattr(sys.modules.get("cuda.bindings.runtime"), "fake_gpu", None)
+    if gpu is not None and gpu.recording is not None:
+        gpu.recording.append(work)
+    else:
+        work()
 
 
 def install_cuda(monkeypatch: pytest.MonkeyPatch, gpu: FakeGpu) -> None:
     """Make `cuda.bindings.runtime` importable. No GPU: as without a driver."""
     runtime: Any = ModuleType("cuda.bindings.runtime")
     runtime.cudaMemcpyKind, runtime.cudaError_t, runtime.cudaStreamNonBlocking = Kind, Error, 1
+    runtime.cudaStreamCaptureMode, runtime.fake_gpu = Mode, gpu
 
     def called(name: str, *result: Any) -> tuple[Any, ...]:
         gpu.calls.append(name)
         if gpu.count == 0:
             return Error.cudaErrorInsufficientDriver, None
+        if gpu.recording is not None and name not in ("cudaMemcpyAsync", "cudaSetDevice"):
+            # What waits or allocates spoils what is recorded.
+            gpu.invalid = True
+            return Error.cudaErrorStreamCaptureUnsupported, None
         if gpu.refuse == name:
             return Error.cudaErrorMemoryAllocation, None
         return Error.cudaSuccess, *result
@@ -65,8 +96,43 @@ def install_cuda(monkeypatch: pytest.MonkeyPatch, gpu: FakeGpu) -> None:
         assert int(stream) == 77 and isinstance(kind, Kind)
         held = destination if kind is Kind.cudaMemcpyHostToDevice else source
         assert any(start <= held < start + len(buffer) for start, buffer in gpu.memory.items())
-        ctypes.memmove(destination, source, count)
+        queued(lambda: ctypes.memmove(destination, source, count), stream)  # type: ignore[arg-type, return-value]
         return called("cudaMemcpyAsync")
+
+    def begin(stream: Any, mode: Mode) -> tuple[Any, ...]:
+        assert int(stream) == 77 and mode is Mode.cudaStreamCaptureModeThreadLocal
+        answer = called("cudaStreamBeginCapture")
+        if answer[0] == 0:
+            gpu.recording, gpu.invalid = [], False
+        return answer
+
+    def end(stream: Any) -> tuple[Any, ...]:
+        assert int(stream) == 77 and gpu.recording is not None
+        work, gpu.recording = gpu.recording, None
+        if gpu.invalid:
+            gpu.calls.append("cudaStreamEndCapture")
+            return Error.cudaErrorStreamCaptureInvalidated, None
+        return called("cudaStreamEndCapture", *([] if gpu.refuse == "cudaStreamEndCapture" else [gpu.keep(work)]))
+
+    def instantiate(graph: int, flags: int) -> tuple[Any, ...]:
+        assert flags == 0
+        answer = called("cudaGraphInstantiate")
+        return (*answer, gpu.keep(gpu.graphs[graph])) if answer[0] == 0 else answer
+
+    def launch(graph: int, stream: Any) -> tuple[Any, ...]:
+        assert int(stream) == 77 and gpu.recording is None
+        answer = called("cudaGraphLaunch")
+        if answer[0] == 0:
+            for work in gpu.graphs[graph]:
+                work()
+        return answer
+
+    def destroy(name: str) -> Any:
+        def forget(graph: int) -> tuple[Any, ...]:
+            del gpu.graphs[graph]
+            return called(name)
+
+        return forget
 
     def free(name: str) -> Any:
         def release(address: int) -> tuple[Any, ...]:
@@ -85,6 +151,11 @@ def install_cuda(monkeypatch: pytest.MonkeyPatch, gpu: FakeGpu) -> None:
     runtime.cudaMemcpyAsync = copy
     runtime.cudaStreamSynchronize = lambda stream: called("cudaStreamSynchronize")
     runtime.cudaStreamDestroy = lambda stream: called("cudaStreamDestroy")
+    runtime.cudaStreamBeginCapture, runtime.cudaStreamEndCapture = begin, end
+    runtime.cudaGraphInstantiate, runtime.cudaGraphLaunch = instantiate, launch
+    for name in ("cudaGraphDestroy", "cudaGraphExecDestroy"):
+        setattr(runtime, name, destroy(name))
+    runtime.cudaGetLastError = lambda: called("cudaGetLastError")
     runtime.cudaGetErrorString = lambda error: (Error.cudaSuccess, b"the driver is too old, or there is none")
     _install(monkeypatch, ["cuda", "cuda.bindings"], "cuda.bindings.runtime", runtime)
 

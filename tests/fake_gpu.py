@@ -13,6 +13,7 @@ import numpy as np
 import numpy.typing as npt
 
 from firewall.engines import OnnxRuntimeEngine
+from firewall.errors import EngineError
 from firewall.transforms import gaussian_blur, jpeg_sweep_normalised, rotate, scale
 from firewall.transforms.arrays import normalise
 
@@ -64,6 +65,15 @@ class FakeMemory:
         for work in self._queue:
             work()
         self._queue.clear()
+
+    def record(self, queue: Callable[[], None]) -> int:
+        raise EngineError("nothing is recorded here")
+
+    def replay(self, graph: int) -> None:
+        raise EngineError(f"there is no graph {graph}")
+
+    def forget(self, graph: int) -> None:
+        raise EngineError(f"there is no graph {graph}")
 
     def close(self) -> None:
         self.stream = 0

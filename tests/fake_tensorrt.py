@@ -24,6 +24,7 @@ import pytest
 from onnx import TensorProto
 
 from firewall.engines import OnnxRuntimeNetwork
+from tests.fake_cuda import queued
 
 __all__ = ["VERSIONS", "Behaviour", "check_surface", "fake_tensorrt", "install_tensorrt"]
 
@@ -41,13 +42,16 @@ _TYPES = {TensorProto.FLOAT: "FLOAT", TensorProto.FLOAT16: "HALF", TensorProto.I
 
 class Behaviour:
     """What the fake does wrong, and what it was asked. types: builds every product in this type, whatever was written.
-    refuse: "parse", "build" or "deserialize" fails. wrong: "shape", "stale" or "nan" of a run. bare: the inspector
-    tells names alone. interrupt: called at each step of a build."""
+    refuse: "parse", "build", "deserialize" or "record" fails. wrong: "shape", "stale" or "nan" of a run; "recorded",
+    "kept" or "unwritten" of a replay. contexts: those that are given out, at most. runs: of plans, plain and replayed.
+    bare: the inspector tells names alone. interrupt: called at each step of a build."""
 
     def __init__(self) -> None:
         self.types = ""
         self.refuse = ""
         self.wrong = ""
+        self.contexts = 1000
+        self.runs: list[str] = []
         self.bare = False
         self.interrupt: Any = None
         self.builds = 0
@@ -304,7 +308,11 @@ def fake_tensorrt(version: str, behaviour: Behaviour) -> Any:
             assert profile_index == 0
             return list(self._head["shapes"][name])
 
-        def create_execution_context(self) -> IExecutionContext:
+        def create_execution_context(self) -> IExecutionContext | None:
+            if behaviour.contexts == 0:
+                say(self._logger, "Requested amount of GPU memory could not be allocated")
+                return None
+            behaviour.contexts -= 1
             return IExecutionContext(self)
 
         def create_engine_inspector(self) -> EngineInspector:
@@ -328,8 +336,12 @@ def fake_tensorrt(version: str, behaviour: Behaviour) -> Any:
             self._shape: tuple[int, ...] = ()
             self._run = OnnxRuntimeNetwork(_single(engine), "a fake plan", threads=1)
             self._last: Any = None
+            # A change of shape is carried out by the next run, which can't be recorded then.
+            self._settled: tuple[int, ...] = ()
+            self._changes = 0
 
         def set_input_shape(self, name: str, shape: tuple[int, ...]) -> bool:
+            self._changes += tuple(shape) != self._shape
             least, _, most = self._engine._head["shapes"][name]
             self._shape = tuple(shape)
             sides = zip(least, shape, most, strict=True)
@@ -339,21 +351,42 @@ def fake_tensorrt(version: str, behaviour: Behaviour) -> Any:
             return fits and behaviour.wrong != "shape"
 
         def set_tensor_address(self, name: str, memory: int) -> bool:
+            self._changes += self._addresses.get(name) != memory
             self._addresses[name] = memory
             return True
 
         def execute_async_v3(self, stream_handle: int) -> bool:
-            assert stream_handle == 77
+            recorded = _recording()
+            if recorded and (behaviour.refuse == "record" or self._settled != self._shape):
+                say(self._engine._logger, "operation not permitted when stream is capturing")
+                return False
+            self._settled = self._shape
+            changes, old = self._changes, _read(self._addresses[self._engine._tensors[0].name], self._shape)
+            kept: list[Any] = []
+
+            def work() -> None:
+                behaviour.runs.append("replayed" if recorded else "plain")
+                assert not recorded or self._changes == changes, "the context of a graph was changed: undefined"
+                if recorded and behaviour.wrong == "unwritten":
+                    return
+                self._work(old if recorded and behaviour.wrong == "recorded" else None, kept if recorded else [])
+
+            queued(work, stream_handle)
+            return True
+
+        def _work(self, old: Any, kept: list[Any]) -> None:
+            """old: read instead of what lies there. kept: answers of this graph before."""
             first, second = (entry.name for entry in self._engine._tensors)
-            count = int(np.prod(self._shape))
-            values = np.ctypeslib.as_array((ctypes.c_float * count).from_address(self._addresses[first]))
-            answer = np.ascontiguousarray(self._run(values.reshape(self._shape).copy()), np.float32)
+            values = _read(self._addresses[first], self._shape) if old is None else old
+            answer = np.ascontiguousarray(self._run(values), np.float32)
+            kept.append(answer)
+            if behaviour.wrong == "kept":
+                answer = kept[0]
             if behaviour.wrong == "stale":
                 self._last = answer[:1] if self._last is None else self._last
                 answer = np.ascontiguousarray(np.repeat(self._last, len(answer), axis=0))
             if behaviour.wrong != "nan":
                 ctypes.memmove(self._addresses[second], answer.ctypes.data, answer.nbytes)
-            return True
 
     for made in (
         *(Builder, IHostMemory, ITensor, ILayer, INetworkDefinition, ParserError, OnnxParser, ITimingCache),
@@ -385,6 +418,17 @@ def check_surface(module: Any, version: str) -> None:
             if inspect.isfunction(value):
                 arguments = list(inspect.signature(value).parameters)[1:]
                 assert any(arguments == overload[: len(arguments)] for overload in real[member]), (name, member)
+
+
+def _read(address: int, shape: tuple[int, ...]) -> Any:
+    """A copy of the numbers that lie there."""
+    values = np.ctypeslib.as_array((ctypes.c_float * int(np.prod(shape))).from_address(address))
+    return values.reshape(shape).copy()
+
+
+def _recording() -> bool:
+    gpu = getattr(sys.modules.get("cuda.bindings.runtime"), "fake_gpu", None)
+    return gpu is not None and gpu.recording is not None
 
 
 def _single(engine: Any) -> bytes:

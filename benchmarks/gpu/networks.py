@@ -2,7 +2,8 @@
 
     python benchmarks/gpu/networks.py cuda|tensorrt|torch [--json FILE] [--images N]
 
-cuda: ONNX Runtime's CUDA provider. tensorrt: plans in fp16 and fp32, which are built first. torch: PyTorch's kernels in
+cuda: ONNX Runtime's CUDA provider. tensorrt: plans in fp16 and fp32, which are built first; their CUDA graphs are also
+compared with runs that are queued kernel by kernel, and both are timed. torch: PyTorch's kernels in
 device memory that our kernels fill: no runtime of the product, but it needs nothing else, and it tries the product's
 stream, its memory and the copies that are made on the GPU. Exit code 77 where it can't be done here, 1 where a label, a
 verdict or an answer differs by more than rounding.
@@ -139,6 +140,44 @@ def timed(guard: Firewall, images: Sequence[Pixels], rounds: int = 20) -> dict[s
     return {"median_ms": statistics.median(times), "p99_ms": float(np.percentile(times, 99)), "verdicts": len(times)}
 
 
+def replayed(bundle: Bundle, engines: Sequence[Engine], rounds: int = 50) -> list[dict[str, Any]]:
+    """What CUDA graphs of TensorRT plans answer and cost, against the same plans queued kernel by kernel.
+
+    Args:
+        bundle: The bundle that the plans were built from.
+        engines: Those that are no TensorRT plan are left out.
+        rounds: Turns; in each both ways classify the same images, which are others in the next turn.
+
+    Returns:
+        For each plan and size of batch: whether it was recorded, the reason if not, the largest difference of a logit,
+        and the median milliseconds of both ways, copies there and back included.
+    """
+    from firewall.engines.tensorrt_engine import TensorRTEngine
+
+    told = []
+    for engine in (each for each in engines if isinstance(each, TensorRTEngine)):
+        plain = TensorRTEngine(bundle, engine.plan, open_device(), graphs=0)
+        size = bundle.manifest.classifier.input
+        random = np.random.default_rng(0)
+        for count in sorted({1, min(16, engine.most), engine.most}):
+            before, apart = len(engine.graphs), 0.0
+            times: dict[str, list[float]] = {"graph_ms": [], "plain_ms": []}
+            for turn in range(rounds + 3):
+                images = random.integers(0, 256, (count, size.height, size.width, 3), np.uint8)
+                answers = []
+                for way, each in (("graph_ms", engine), ("plain_ms", plain)):
+                    started = time.perf_counter()
+                    answers.append(each.classify(images))
+                    if turn >= 3:  # plain, recorded, and once replayed
+                        times[way].append((time.perf_counter() - started) * 1e3)
+                apart = max(apart, float(np.abs(answers[0] - answers[1]).max()))
+            row = {"plan": engine.provider, "images": count, "apart": apart, "refused": engine.graphs.refused}
+            row |= {way: statistics.median(taken) for way, taken in times.items()}
+            told.append({**row, "recorded": len(engine.graphs) > before or (count == 1 and before > 0)})
+        plain.close()
+    return told
+
+
 def fault_of(compared: Verified | FinderParity) -> str:
     """What differs by more than rounding; empty if nothing does."""
     try:
@@ -174,11 +213,19 @@ def main() -> int:
         told["times"][engine.provider] = {**timed(guard, images), "copies": guard.copies.where, "networks": runs}
         if arguments.json:
             arguments.json.write_text(json.dumps(told, indent=1) + "\n", encoding="utf-8")
+    graphs = told["graphs"] = replayed(bundle, engines)
     wrong = [line for line in map(fault_of, compared) if line]
+    wrong += [
+        f"{row['plan']}: a CUDA graph of {row['images']} images gives logits {row['apart']:.3g} apart"
+        for row in graphs
+        if not row["apart"] <= 1e-3
+    ]
     told["wrong"] = wrong
+    recorded = sum(row["recorded"] for row in graphs)
+    said = f"; {recorded} of {len(graphs)} sizes of batch as CUDA graphs" if graphs else ""
     if arguments.json:
         arguments.json.write_text(json.dumps(told, indent=1) + "\n", encoding="utf-8")
-    sys.stdout.write("".join(f"{line}\n" for line in wrong) or f"{len(compared)} comparisons, all the same\n")
+    sys.stdout.write("".join(f"{line}\n" for line in wrong) or f"{len(compared)} comparisons, all the same{said}\n")
     return 1 if wrong else 0
 
 

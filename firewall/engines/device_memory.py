@@ -1,7 +1,8 @@
 """One GPU's memory and one stream of it, through `cuda.bindings` (of cuda-python) or PyCUDA.
 
 The only module that knows either package. They differ in names, not in what is asked of them: a stream, memory on the
-device, page-locked memory on the host, copies between the two that are queued on the stream, and waiting for it.
+device, page-locked memory on the host, copies between the two that are queued on the stream, and waiting for it. Only
+cuda.bindings can also record what is queued into a CUDA graph.
 """
 
 from __future__ import annotations
@@ -11,6 +12,7 @@ import contextlib
 import ctypes
 import importlib
 import importlib.util
+from collections.abc import Callable
 from typing import Any, Literal, Protocol
 
 import numpy as np
@@ -64,6 +66,25 @@ class DeviceMemory(Protocol):
     def wait(self) -> None:
         """Until everything queued is done; errors of what was queued come here."""
 
+    def record(self, queue: Callable[[], None]) -> int:
+        """Record what is queued on the stream into a CUDA graph; none of it is done yet.
+
+        Args:
+            queue: Queues it, in this thread. It may not wait, allocate or copy memory that isn't page-locked.
+
+        Returns:
+            Number of the graph, for `replay` and `forget`; `close` frees it too. The addresses in it are fixed.
+
+        Raises:
+            EngineError: If it can't be recorded. The stream can be used as before.
+        """
+
+    def replay(self, graph: int) -> None:
+        """Queue all that was recorded."""
+
+    def forget(self, graph: int) -> None:
+        """Free a graph; nothing of it may still be queued."""
+
     def close(self) -> None:
         """Free everything. Twice does no harm."""
 
@@ -111,6 +132,8 @@ class _CudaBindings:
         self._id = device_id
         self._device: list[int] = []
         self._host: list[int] = []
+        self._graphs: dict[int, Any] = {}
+        self._recorded = 0
         self.stream = 0
         (count,) = self._call("cudaGetDeviceCount")
         if not 0 <= device_id < count:
@@ -151,11 +174,47 @@ class _CudaBindings:
     def wait(self) -> None:
         self._call("cudaStreamSynchronize", self._handle)
 
+    def record(self, queue: Callable[[], None]) -> int:
+        # Of this thread alone: a server's other threads may allocate meanwhile.
+        mode = self._cuda.cudaStreamCaptureMode.cudaStreamCaptureModeThreadLocal
+        self._call("cudaStreamBeginCapture", self._handle, mode)
+        failure: BaseException | None = None
+        try:
+            queue()
+        except BaseException as error:
+            failure = error
+        # Ended whatever happened: a stream that is left recording does nothing of what is queued on it.
+        status, *found = self._cuda.cudaStreamEndCapture(self._handle)
+        graph = found[0] if found and found[0] is not None and int(found[0]) else None
+        try:
+            if failure is not None:
+                raise failure
+            self._check("cudaStreamEndCapture", status)
+            (made,) = self._call("cudaGraphInstantiate", graph, 0)
+        except BaseException:
+            # Else the next library that asks for the last error takes this one for its own.
+            self._cuda.cudaGetLastError()
+            raise
+        finally:
+            if graph is not None:
+                self._cuda.cudaGraphDestroy(graph)
+        self._recorded += 1
+        self._graphs[self._recorded] = made
+        return self._recorded
+
+    def replay(self, graph: int) -> None:
+        self._call("cudaGraphLaunch", self._graphs[graph], self._handle)
+
+    def forget(self, graph: int) -> None:
+        self._call("cudaGraphExecDestroy", self._graphs.pop(graph))
+
     def close(self) -> None:
         if not self.stream:
             return
         self.activate()
         self.wait()
+        for graph in list(self._graphs):
+            self.forget(graph)
         while self._device:
             self._call("cudaFree", self._device.pop())
         while self._host:
@@ -166,11 +225,14 @@ class _CudaBindings:
     def _call(self, function: str, *arguments: Any) -> tuple[Any, ...]:
         """Each gives (status, *results)."""
         status, *results = getattr(self._cuda, function)(*arguments)
+        self._check(function, status)
+        return tuple(results)
+
+    def _check(self, function: str, status: Any) -> None:
         if int(status) != 0:
             words = self._cuda.cudaGetErrorString(status)[1]
             text = words.decode(errors="replace") if isinstance(words, bytes) else str(words)
             raise EngineError(f"CUDA refuses {function}: {text} (error {int(status)}); 'firewall doctor' says more")
-        return tuple(results)
 
 
 class _PyCuda:
@@ -217,6 +279,15 @@ class _PyCuda:
 
     def wait(self) -> None:
         self._call(self._stream.synchronize)
+
+    def record(self, queue: Callable[[], None]) -> int:
+        raise EngineError("PyCUDA records no CUDA graphs; cuda-python does: pip install 'perception-firewall[gpu]'")
+
+    def replay(self, graph: int) -> None:
+        raise EngineError(f"there is no CUDA graph {graph}: PyCUDA records none")
+
+    def forget(self, graph: int) -> None:
+        raise EngineError(f"there is no CUDA graph {graph}: PyCUDA records none")
 
     def close(self) -> None:
         if not self.stream:

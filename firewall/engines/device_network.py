@@ -13,6 +13,7 @@ from firewall.engines.device_memory import DeviceMemory
 from firewall.engines.loaded_plan import LoadedPlan, Tensors, target_of
 from firewall.engines.onnx_runtime import OnnxRuntimeNetwork
 from firewall.engines.plan_cache import Plan
+from firewall.engines.plan_graphs import Run
 from firewall.engines.sessions import CUDA, LARGEST_BATCH, open_session
 from firewall.engines.tensorrt_library import open_tensorrt
 from firewall.errors import EngineError
@@ -193,7 +194,7 @@ def network_on_tensorrt(content: bytes, what: str, plan: Plan, memory: DeviceMem
     loaded = LoadedPlan(plan, target_of(content, tensors.output, version, memory), tensors, memory, file=what)
 
     def queue(count: int, source: int, answer: int) -> None:
-        loaded.execute((count, *tensors.read[1:]), source, answer)
+        loaded.execute(Run((count, *tensors.read[1:]), (count, *tensors.given[1:]), source, answer))
 
     precision, most = plan.key.precision, plan.key.profile.most
     provider = f"TensorRT {version} {precision}"

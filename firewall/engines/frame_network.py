@@ -13,6 +13,7 @@ from firewall.bundle.onnx_bytes import Precision
 from firewall.engines.device_memory import Backend, DeviceMemory
 from firewall.engines.loaded_plan import LoadedPlan, Tensors, kept_plan, target_of
 from firewall.engines.plan_cache import Plan
+from firewall.engines.plan_graphs import Run
 from firewall.engines.sessions import has_tensorrt, open_session
 from firewall.engines.tensorrt_library import open_tensorrt
 from firewall.errors import EngineError
@@ -123,7 +124,8 @@ class TensorRTFrames:
         if plan.key.frame is None:
             raise EngineError(f"the TensorRT plan of {spec.file} is of no size of frames; build it again")
         self._sizes = plan.key.frame
-        self._loaded = LoadedPlan(plan, target, tensors, memory, file=spec.file)
+        # A camera has one size; working memory for the largest frames is too much to have many times.
+        self._loaded = LoadedPlan(plan, target, tensors, memory, file=spec.file, graphs=2)
         self._read = self._given = self._nothing = np.empty(0, np.float32)  # page-locked, as large as was needed
         self._source = self._answer = 0
         self._refused = ""  # why no more memory was given
@@ -195,7 +197,7 @@ class TensorRTFrames:
         memory.activate()
         memory.to_device(self._source, self._read[: 3 * height * width])
         memory.to_device(self._answer, self._nothing[:count])
-        self._loaded.execute((1, 3, height, width), self._source, self._answer)
+        self._loaded.execute(Run((1, 3, height, width), shape, self._source, self._answer))
         memory.to_host(self._given[:count], self._answer)
         memory.wait()
         return self._given[:count].reshape(shape).copy()

@@ -12,6 +12,7 @@ from typing import Any
 from firewall.bundle.onnx_bytes import Precision
 from firewall.engines.device_memory import Backend, DeviceMemory, open_device
 from firewall.engines.plan_cache import Plan, PlanCache, Target, precision_named
+from firewall.engines.plan_graphs import MOST_GRAPHS, PlanGraphs, Run
 from firewall.engines.tensorrt_library import Journal, deserialize, open_tensorrt
 from firewall.errors import EngineError
 
@@ -38,9 +39,22 @@ class Tensors:
 
 
 class LoadedPlan:
-    """A plan of a network with one input and one output. Use it from one thread at a time."""
+    """A plan of a network with one input and one output. Use it from one thread at a time.
 
-    def __init__(self, plan: Plan, wanted: Target, tensors: Tensors, memory: DeviceMemory, *, file: str) -> None:
+    Attributes:
+        graphs: What of it is recorded in CUDA graphs.
+    """
+
+    def __init__(
+        self,
+        plan: Plan,
+        wanted: Target,
+        tensors: Tensors,
+        memory: DeviceMemory,
+        *,
+        file: str,
+        graphs: int = MOST_GRAPHS,
+    ) -> None:
         """Load a plan; nothing is run yet.
 
         Args:
@@ -49,6 +63,7 @@ class LoadedPlan:
             tensors: What the bundle says of the network.
             memory: The GPU, and the stream that everything is queued on.
             file: The network's file, for messages.
+            graphs: Runs that get a CUDA graph of their own, at most; each takes the plan's working memory once more.
 
         Raises:
             EngineError: If it is a plan of something else, or TensorRT refuses it.
@@ -62,38 +77,72 @@ class LoadedPlan:
         # The runtime has to outlive its engine, and the engine its context.
         self._runtime, self._engine = deserialize(library, self._journal, plan.content, self.what)
         self._check_tensors(library)
-        self._context = self._engine.create_execution_context()
-        if self._context is None:
-            raise EngineError(
-                f"{self.what} gets no memory to run in ({self._journal.told()}); free some, or build it "
-                "with a smaller --max-batch or --frame"
-            )
+        self.graphs = PlanGraphs(memory, self, self.what, most=graphs)
 
-    def execute(self, shape: Shape, source: int, answer: int) -> None:
-        """Queue one run on `memory.stream`.
+    def execute(self, run: Run) -> None:
+        """Queue one run on `memory.stream`; the second time the same one comes it is recorded, and replayed after.
 
         Args:
-            shape: Of the input this time.
-            source: Where it lies in device memory.
-            answer: Where the output is to lie there.
+            run: Shapes, and where input and output lie.
 
         Raises:
             EngineError: If TensorRT refuses; what fails later is raised by `memory.wait`.
         """
-        context = self._context
-        queued = (
-            context.set_input_shape(self.tensors.input, shape)
-            and context.set_tensor_address(self.tensors.input, source)
-            and context.set_tensor_address(self.tensors.output, answer)
-            and context.execute_async_v3(self.memory.stream)
+        self.graphs.execute(run)
+
+    def context(self) -> Any:
+        """What a plan is run in, with working memory of its own.
+
+        Raises:
+            EngineError: If there is too little memory.
+        """
+        context = self._engine.create_execution_context()
+        if context is None:
+            raise EngineError(
+                f"{self.what} gets no memory to run in ({self._journal.told()}); free some, or build it "
+                "with a smaller --max-batch or --frame"
+            )
+        return context
+
+    def bind(self, context: Any, run: Run) -> None:
+        """Say in a context what is run next.
+
+        Args:
+            context: Of `context()`.
+            run: The run.
+
+        Raises:
+            EngineError: If TensorRT refuses the shape.
+        """
+        bound = (
+            context.set_input_shape(self.tensors.input, run.read)
+            and context.set_tensor_address(self.tensors.input, run.source)
+            and context.set_tensor_address(self.tensors.output, run.answer)
         )
-        if not queued:
-            first = f"{shape[0]} images" if self.plan.key.frame is None else f"an input of shape {shape}"
-            raise EngineError(f"{self.what} failed on {first}: {self._journal.told()}")
+        if not bound:
+            raise self._failed(run)
+
+    def enqueue(self, context: Any, run: Run) -> None:
+        """Queue what was bound on the stream.
+
+        Args:
+            context: As of `bind`.
+            run: What was bound.
+
+        Raises:
+            EngineError: If TensorRT refuses.
+        """
+        if not context.execute_async_v3(self.memory.stream):
+            raise self._failed(run)
 
     def close(self) -> None:
         """Free what the plan holds; it can't be run after. The memory is its owner's to close."""
-        del self._context, self._engine, self._runtime
+        self.graphs.close()
+        del self._engine, self._runtime
+
+    def _failed(self, run: Run) -> EngineError:
+        first = f"{run.read[0]} images" if self.plan.key.frame is None else f"an input of shape {run.read}"
+        return EngineError(f"{self.what} failed on {first}: {self._journal.told()}")
 
     def _check_key(self, here: Target) -> None:
         there = self.plan.key.target

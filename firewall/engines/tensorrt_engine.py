@@ -13,6 +13,7 @@ from firewall.engines.device_batch import DeviceBatch
 from firewall.engines.device_memory import Backend, DeviceMemory
 from firewall.engines.loaded_plan import LoadedPlan, Tensors, kept_plan, target_of
 from firewall.engines.plan_cache import Plan
+from firewall.engines.plan_graphs import MOST_GRAPHS, Run
 from firewall.engines.preparation import check_images, scale_and_shift
 from firewall.engines.tensorrt_library import open_tensorrt
 from firewall.errors import EngineError
@@ -30,12 +31,23 @@ class TensorRTEngine:
         plan: The built engine, see PlanCache.
         memory: The GPU, and the stream that everything is queued on; whoever fills device memory for `classify_at`
             queues on the same.
+
+    Attributes:
+        graphs: Which of its runs are CUDA graphs.
     """
 
     #: What the bundle's other networks are opened on, see firewall.engines.networks.
     device = "tensorrt"
 
-    def __init__(self, bundle: Bundle, plan: Plan, memory: DeviceMemory, *, spec: ClassifierSpec | None = None) -> None:
+    def __init__(
+        self,
+        bundle: Bundle,
+        plan: Plan,
+        memory: DeviceMemory,
+        *,
+        spec: ClassifierSpec | None = None,
+        graphs: int = MOST_GRAPHS,
+    ) -> None:
         """Load a plan and run it once.
 
         Args:
@@ -43,6 +55,7 @@ class TensorRTEngine:
             plan: From a PlanCache, or just built; it must be of this bundle's classifier, this GPU and this TensorRT.
             memory: The GPU, and the stream that everything is queued on.
             spec: Another classifier of the bundle; None: the one that it protects.
+            graphs: Sizes of batch that get a CUDA graph of their own, at most.
         """
         spec = bundle.manifest.classifier if spec is None else spec
         library = open_tensorrt()
@@ -57,7 +70,8 @@ class TensorRTEngine:
         self._classes = len(spec.labels)
         tensors = Tensors(spec.input.name, (-1, *self._shape), spec.output, (-1, self._classes))
         target = target_of(bundle.files[spec.file], spec.output, str(library.__version__), memory)
-        self._loaded = LoadedPlan(plan, target, tensors, memory, file=spec.file)
+        self._loaded = LoadedPlan(plan, target, tensors, memory, file=spec.file, graphs=graphs)
+        self.graphs = self._loaded.graphs
         self._what = self._loaded.what
         self.most = plan.key.profile.most
         self._preparation = spec.input
@@ -146,7 +160,7 @@ class TensorRTEngine:
 
     def _execute(self, address: int, count: int) -> npt.NDArray[np.float32]:
         self.batch.blank(count)
-        self._loaded.execute((count, *self._shape), address, self.batch.logits_address)
+        self._loaded.execute(Run((count, *self._shape), (count, self._classes), address, self.batch.logits_address))
         return self.batch.fetch(count)
 
     def _try_out(self) -> None:

@@ -149,6 +149,7 @@ def test_every_failure_is_an_error_and_no_old_answer(
         fake.wrong = wrong
         with pytest.raises(EngineError, match=words):
             engine.classify(images)
+        gpu.refuse = "cudaGraphLaunch" if wrong == "shape" else ""  # one image is a graph, which has its shape
         verdict = other.screen(np.ascontiguousarray(images[0]))
         assert not verdict.released and verdict.reason is Reason.ENGINE_ERROR
     fake.wrong = ""
