@@ -19,6 +19,7 @@ import firewall
 from firewall.bench.cli import bench_app
 from firewall.bundle.cli import AllowUnsigned, TrustedKeys, bundle_app
 from firewall.bundle.patch_options import Patches, PatchRule, Tau, asked_of_patches
+from firewall.bundle.value_options import Values
 from firewall.device.audit_command import audit_app
 from firewall.device.cli import device_app
 from firewall.errors import EngineError, FirewallError, ImageError, MissingExtraError, UsageError
@@ -156,6 +157,7 @@ def serve(
     patches: Patches = None,
     tau: Tau = None,
     patch_rule: PatchRule = None,
+    values: Values = None,
     deadline_ms: Annotated[
         float | None,
         typer.Option(help="Withhold labels later than this after capture.  \\[default: 33 if live, else none]"),
@@ -183,6 +185,7 @@ def serve(
     ] = None,
 ) -> None:
     """Guard a camera, stream or file: find the signs, judge each, and release or withhold its label."""
+    from firewall.bundle.values import eps_of
     from firewall.config import cameras_named, load_region_detector, load_settings
     from firewall.service import serving
 
@@ -205,6 +208,7 @@ def serve(
         http_names=http_name or None,
         output=output or None,
         patches=asked_of_patches(patches, tau, patch_rule),
+        values=None if values is None else eps_of(values, "--values"),
         max_frames=max_frames,
         deadline_ms=deadline_ms,
         operator=operator,
@@ -230,6 +234,7 @@ def screen(
     patches: Patches = None,
     tau: Tau = None,
     patch_rule: PatchRule = None,
+    values: Values = None,
     operator: Annotated[bool, typer.Option("--operator", help="Add the detectors' scores; keep them secret.")] = False,
     device: Device = "cpu",
     sweep_key: SweepKey = None,
@@ -238,6 +243,7 @@ def screen(
     """Judge image files: one JSON line per region of each image. Exit code 1 if an image could not be judged."""
     from firewall.bundle import PatchSpec, load_bundle
     from firewall.bundle.trust import Trust
+    from firewall.bundle.values import eps_of
     from firewall.config import load_region_detector, read_sweep_key
     from firewall.engines import check_device, open_engine
     from firewall.regions import build
@@ -248,6 +254,7 @@ def screen(
 
     asked = asked_of_patches(patches, tau, patch_rule)
     wanted = None if asked is None else PatchSpec.model_validate(asked)
+    eps = None if values is None else eps_of(values, "--values")
     detector = None if region_detector is None else load_region_detector(region_detector)
     place = regions or ("whole" if detector is None else "detector")
     check_device(device)
@@ -255,7 +262,7 @@ def screen(
     loaded = load_bundle(bundle, trust=Trust.configured(trust, allow_unsigned))
     finder = build(place, detector, device=device, threads=threads, bundle=loaded)
     engine = open_engine(loaded, device=device, threads=threads)
-    guard = Firewall(loaded, engine, exhaustive=operator, patches=wanted, threads=threads, sweep_key=key)
+    guard = Firewall(loaded, engine, exhaustive=operator, patches=wanted, values=eps, threads=threads, sweep_key=key)
     if loaded.unsigned:
         _say(loaded.unsigned_notice)
     if notice := sweep_notice(guard.keyed, named=key is not None):

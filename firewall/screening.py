@@ -21,6 +21,7 @@ from firewall.decision.look import passed as _passed
 from firewall.decision.policy import contradictions
 from firewall.decision.rules import Rules
 from firewall.decision.stickers import Stickers
+from firewall.decision.values import Values
 from firewall.detectors import Detector, Evidence, Keyed, build
 from firewall.engines import Engine, Network, Networks, check_device, open_engine
 from firewall.errors import ImageError
@@ -57,6 +58,7 @@ class Firewall:
         *,
         exhaustive: bool = False,
         patches: PatchSpec | None = None,
+        values: float | None = None,
         threads: int = 0,
         sweep_key: bytes | None = None,
     ) -> None:
@@ -69,15 +71,19 @@ class Firewall:
                 the same.
             patches: Release only labels that pass under masks over such stickers. If the bundle asks for that too, the
                 stricter demand counts.
+            values: Release only labels that are proved for changes of every value by at most this, a share of 0..1, see
+                firewall.decision.values. None: that isn't asked.
             threads: Threads of the bundle's classifier for masked images, if it has one, on the processor; 0 = one for
                 each core. It and the detectors' networks run where the engine runs.
             sweep_key: The device's secret that a keyed sweep is drawn by, 16 bytes at least. None: one is drawn for
                 this run. It is asked only if the bundle has the detector `keyed`.
 
         Raises:
-            BundleError: If a detector is unknown, or its parameters don't fit.
+            BundleError: If a detector is unknown, its parameters don't fit, or nothing can be proved of the network
+                that `values` asks.
             EngineError: If a network of the bundle can't be run.
-            UsageError: If the network's input is too small for such stickers, or the key too short.
+            UsageError: If the network's input is too small for such stickers, the key too short, or the bundle has no
+                network for `values`.
         """
         self.bundle = bundle
         self.engine = engine
@@ -98,6 +104,7 @@ class Firewall:
         self.under_masks = engine if masked is None or self._stickers is None else beside.classifier(masked)
         if self._stickers is not None:
             self._stickers.check(self.under_masks.classify, bundle.path)
+        self.values = None if values is None else Values(bundle, values)
         self.correction = None if bundle.manifest.correction is None else Correction(bundle.manifest.correction)
         self.rules = Rules(bundle)
         self.fusion = self.rules.fusion
@@ -306,11 +313,17 @@ class Firewall:
         return begun
 
     def _certify(self, case: Case, evidence: Evidence, deadline: float | None, stages: Stages) -> bool:
-        """Find out whether a sticker can have changed a label that would be released; True if that was asked."""
-        if self._stickers is None or _passed(deadline):
+        """Find out whether a change that is guarded against can have made a label that would be released; True if that
+        was asked. The proof costs less than masks, which are asked only of what it leaves."""
+        if (self._stickers is None and self.values is None) or _passed(deadline):
             return False
         if not case.judge(evidence, self.rules.policy(case.side)).released:
             return False
+        if self.values is not None:
+            with stages.timed("values"):
+                case.proved = self.values.hold(evidence)
+        if self._stickers is None or case.proved is False or _passed(deadline):
+            return True
         with stages.timed("masks"):
             case.kept = self._stickers.kept(evidence, self.under_masks.classify, expired=lambda: _passed(deadline))
         return True
@@ -337,7 +350,7 @@ class Firewall:
         # If a detector was not asked although the verdict was open, there was no time for it.
         policy = self.rules.policy(case.side)
         open_ended = not policy.settled(case.known) and len(case.known) < len(self.detectors)
-        passes = True if self._stickers is None else case.passes
+        passes = case.certified(values=self.values is not None, masks=self._stickers is not None)
         judgement = case.judge(evidence, policy, late=late or open_ended, certified=passes)
         spec = self.bundle.manifest.classifier
         drawn = list(evidence.drawn.values())
@@ -349,6 +362,7 @@ class Firewall:
             label=label if judgement.released else None,
             label_name=spec.labels[label] if judgement.released else None,
             reason=judgement.reason,
+            detail=self._unproved(case, judgement.reason),
             latency_ms=age_ms,
             suspicion=judgement.suspicion,
             scores=case.scores,
@@ -356,6 +370,7 @@ class Firewall:
             suspected_label=label,
             corrected_label=case.corrected,
             certified=case.kept.certified if case.kept is not None and judgement.released else None,
+            proved_within=None if self.values is None or not judgement.released else self.values.eps,
             classified=1
             + len(case.variants)
             + (case.kept.seen if case.kept else 0)
@@ -363,6 +378,12 @@ class Firewall:
             nonce=drawn[0].nonce.hex() if drawn else None,
             unsigned=self.bundle.unsigned,
         )
+
+    def _unproved(self, case: Case, reason: Reason) -> str:
+        """Which promise could not be given, where there are several."""
+        if self.values is None or reason is not Reason.UNCERTIFIED:
+            return ""
+        return "under masks" if case.proved else f"values within {self.values.told}"
 
     def _closed(self, frame: Frame, region: Region, reason: Reason, detail: str = "") -> Verdict:
         return Verdict(

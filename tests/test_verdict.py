@@ -89,6 +89,7 @@ def test_every_kind_of_line_fits_the_schema() -> None:
     full = Verdict(
         "s", 9, (1, 2, 3, 4), True, 14, "stop", Reason.BENIGN, unsigned=True, track=1, frames_seen=4, nonce="ab"
     )
+    full = replace(full, proved_within=2 / 255)
     line = stamped(replace(full, scores={"a": math.nan, "b": 1.0}), stages={"classify": 0.0061234})
     validator.validate(line)
     assert set(line) == set(verdict_schema()["properties"])

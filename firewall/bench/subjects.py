@@ -19,7 +19,7 @@ from firewall.verdict import Reason
 __all__ = ["INSIDE", "OUTSIDE", "STAGES", "Guarded", "Subject", "Tally", "Unguarded"]
 
 #: In the order in which a frame meets them. `resize` to `policy` are named by firewall.screening; `other` is the rest.
-STAGES = ("regions", "resize", "classify", "sweep", "detect", "masks", "policy", "other")
+STAGES = ("regions", "resize", "classify", "sweep", "detect", "values", "masks", "policy", "other")
 #: What the clock sees, and what it doesn't.
 INSIDE = "a frame in memory: regions, resize, classify, sweep, detectors, policy, until the verdicts are there"
 OUTSIDE = "capture, decoding, the sinks, the live page"

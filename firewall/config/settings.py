@@ -27,11 +27,12 @@ from typing_extensions import Self
 
 from firewall.bundle import PatchSpec
 from firewall.bundle.strict import Strict
+from firewall.bundle.values import eps_of
 from firewall.config.cameras import CAMERA_NAME, Cameras, CameraSettings, laid_over, of_one_kind
 from firewall.config.region_detector import RegionDetectorSettings
 from firewall.config.settings_file import read_settings
 from firewall.config.texts import Text, numbers
-from firewall.errors import ConfigError
+from firewall.errors import ConfigError, UsageError
 
 __all__ = ["CaptureSettings", "OverloadSettings", "Settings", "load_region_detector", "load_settings"]
 
@@ -96,6 +97,18 @@ def _area(value: Any) -> Any:
 
 _Off = BeforeValidator(_zero)
 _HTTP, _OUTPUT = "127.0.0.1:8080", "-"
+
+
+def _eps(value: Any) -> Any:
+    """A share such as "2/255" as a number; off for none."""
+    if not isinstance(value, str):
+        return value
+    if value.strip().lower() in _OFF:
+        return None
+    try:
+        return eps_of(value, "it")
+    except UsageError as error:
+        raise ValueError(str(error)) from error
 
 
 class CaptureSettings(Strict):
@@ -195,6 +208,9 @@ class Settings(BaseSettings):
     operator: bool = Field(False, description="add suspicion and detector scores to the verdict lines")
     patches: Annotated[PatchSpec | None, NoDecode, BeforeValidator(_area)] = Field(
         None, description="release only labels that no sticker can have changed"
+    )
+    values: Annotated[Annotated[float, Field(gt=0, le=1)] | None, BeforeValidator(_eps)] = Field(
+        None, description="release only labels that are proved for changes of every value by this, such as 2/255"
     )
     sweep_key: Text | None = Field(
         None, description="secret that keyed sweeps are drawn by: a file, or env:NAME; default: one for each run"

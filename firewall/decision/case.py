@@ -30,6 +30,7 @@ class Case:
         settled: The scores that the verdict rests on, if more detectors were asked than it needs.
         corrected: The corrected class, None if there is none.
         kept: Whether the label passes under masks; None if that was not examined.
+        proved: Whether the label is proved for changes of every value; None if that was not examined.
         failure: Reason and detail that withhold the label, whatever else is known.
     """
 
@@ -41,6 +42,7 @@ class Case:
     settled: dict[str, float] | None = None
     corrected: int | None = None
     kept: Kept | None = None
+    proved: bool | None = None
     failure: tuple[Reason, str] | None = None
 
     @property
@@ -52,6 +54,21 @@ class Case:
     def passes(self) -> bool | None:
         """Whether the label passes under masks; None if that isn't known."""
         return None if self.kept is None else self.kept.holds
+
+    def certified(self, *, values: bool, masks: bool) -> bool | None:
+        """Whether every promise that is asked for can be given.
+
+        Args:
+            values: Whether changes of every value are asked about.
+            masks: Whether stickers are.
+
+        Returns:
+            True if all can; None if one isn't known and none is refused.
+        """
+        asked = [*([self.proved] if values else []), *([self.passes] if masks else [])]
+        if False in asked:
+            return False
+        return None if None in asked else True
 
     @property
     def side(self) -> int:

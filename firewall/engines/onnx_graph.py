@@ -9,7 +9,7 @@ import numpy.typing as npt
 
 from firewall.bundle.onnx_bytes import fields
 
-__all__ = ["Graph", "Node", "read_graph"]
+__all__ = ["Attribute", "Graph", "Node", "read_graph"]
 
 Array = npt.NDArray[np.float32] | npt.NDArray[np.int64]
 Attribute = int | float | bytes | list[int]

@@ -10,6 +10,7 @@ import typer
 
 from firewall.bundle.cli import AllowUnsigned, TrustedKeys
 from firewall.bundle.patch_options import Patches, PatchRule, Tau, asked_of_patches
+from firewall.bundle.value_options import Values
 from firewall.errors import UsageError
 
 __all__ = ["gate_command"]
@@ -82,6 +83,7 @@ def gate_command(say: Callable[[str], None]) -> Callable[..., None]:
         patches: Patches = None,
         tau: Tau = None,
         patch_rule: PatchRule = None,
+        values: Values = None,
         device: Annotated[str, typer.Option(help="Device of the classifier: cpu, cuda or tensorrt.")] = "cpu",
         sweep_key: Annotated[
             str | None, typer.Option(metavar="FILE|env:NAME", help="Secret that keyed sweeps are drawn by.")
@@ -90,6 +92,7 @@ def gate_command(say: Callable[[str], None]) -> Callable[..., None]:
     ) -> None:
         """Guard a model server: the Open Inference Protocol v2, with a label only where the image is judged benign."""
         from firewall.bundle import PatchSpec
+        from firewall.bundle.values import eps_of
         from firewall.gate.command import GateSettings
         from firewall.gate.command import gate as run
         from firewall.gate.gate import GateLimits
@@ -118,6 +121,7 @@ def gate_command(say: Callable[[str], None]) -> Callable[..., None]:
                 probing_after=probing_after,
                 withhold_probing=withhold_probing,
                 patches=None if asked is None else PatchSpec.model_validate(asked),
+                values=None if values is None else eps_of(values, "--values"),
                 device=device,
                 threads=threads,
                 sweep_key=sweep_key,

@@ -59,6 +59,7 @@ class GateSettings:
     probing_after: int = 100
     withhold_probing: bool = False
     patches: PatchSpec | None = None
+    values: float | None = None
     device: str = "cpu"
     threads: int = 0
     sweep_key: str | None = None
@@ -106,7 +107,13 @@ def gate(settings: GateSettings, say: Callable[[str], None]) -> None:
     check_device(settings.device)
     loaded = load_bundle(settings.bundle, trust=Trust.configured(settings.trust, settings.allow_unsigned, vouched=True))
     engine = open_engine(loaded, device=settings.device, threads=settings.threads)
-    guard = Firewall(loaded, engine, patches=settings.patches, threads=settings.threads, sweep_key=sweep_key)
+    guard = Firewall(
+        *(loaded, engine),
+        patches=settings.patches,
+        values=settings.values,
+        threads=settings.threads,
+        sweep_key=sweep_key,
+    )
     spec = loaded.manifest.classifier
     scale = Scale(floats, spec.input)
     upstream = None

@@ -24,7 +24,7 @@ from firewall.lab.commands.golden import golden
 from firewall.lab.commands.import_evidence import import_evidence
 from firewall.lab.commands.jury import add_jury, jury, train_juror
 from firewall.lab.commands.label_detectors import train_agreement, train_correction, train_stability
-from firewall.lab.commands.norms import certify_linf, train_certified, train_smoothed
+from firewall.lab.commands.norms import add_values, certify_linf, train_certified, train_smoothed
 from firewall.lab.commands.over_time import drift, tracks
 from firewall.lab.commands.papers import PASSED_ON, paper, paper_pages
 from firewall.lab.commands.pixel_detectors import judge, leave_one_out
@@ -61,6 +61,7 @@ app.command()(masked)
 app.command()(jury)
 app.command("add-jury")(add_jury)
 app.command("add-finder")(add_finder)
+app.command("add-values")(add_values)
 train_app.command("spatial")(train_spatial)
 app.add_typer(attack_app, name="attack")
 attack_app.command("database")(attack)

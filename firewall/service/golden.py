@@ -53,7 +53,8 @@ def judged(firewall: Firewall, finder: RegionFinder | None, frame: GoldenFrame, 
     except Exception as error:  # closed by default, as everywhere
         return f"{frame.file}: {type(error).__name__} while looking for regions"
     verdicts = firewall.screen_frame(Frame(pixels, "golden", 0, time.monotonic()), regions)
-    return difference(frame, outcome(verdicts, stricter=firewall.patches != firewall.bundle.manifest.patches))
+    stricter = firewall.values is not None or firewall.patches != firewall.bundle.manifest.patches
+    return difference(frame, outcome(verdicts, stricter=stricter))
 
 
 @dataclass

@@ -102,7 +102,13 @@ def serve(settings: Settings, say: Callable[[str], None]) -> None:
             say(f"live page: {server.url}")
         # After the port is ours: a busy port is reported at once, and the page says that the firewall is starting.
         engine = open_engine(loaded, device=settings.device, threads=settings.threads)
-        guard = Firewall(loaded, engine, patches=settings.patches, threads=settings.threads, sweep_key=sweep_key)
+        guard = Firewall(
+            *(loaded, engine),
+            patches=settings.patches,
+            values=settings.values,
+            threads=settings.threads,
+            sweep_key=sweep_key,
+        )
         monitor.set_bundle(loaded.manifest.name, unsigned=loaded.unsigned)
         runs = _networks(guard, finders.values())
         monitor.set_networks(runs)

@@ -86,6 +86,17 @@ class VerdictLine(TypedDict):
             "it; null if withheld or not asked"
         ),
     ]
+    proved_within: NotRequired[
+        Annotated[
+            float,
+            Field(
+                gt=0,
+                le=1,
+                description="only there if the label is released and proved for changes of every value: how far each "
+                "may have been changed, a share of 0 to 1",
+            ),
+        ]
+    ]
     unsigned: NotRequired[
         Annotated[Literal[True], Field(description="only there if nobody who is trusted here vouches for the bundle")]
     ]
@@ -122,7 +133,10 @@ def verdict_schema() -> dict[str, Any]:
         "if": released,
         "then": {"properties": {"label": {"type": "integer"}, "reason": {"pattern": f"^{Reason.BENIGN}(: |$)"}}},
         "else": {
-            "properties": {"label": {"type": "null"}, "label_name": {"type": "null"}, "certified": {"type": "null"}}
+            "properties": {
+                **{key: {"type": "null"} for key in ("label", "label_name", "certified")},
+                "proved_within": False,
+            }
         },
     }
 

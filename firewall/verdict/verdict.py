@@ -39,6 +39,9 @@ class Verdict:
         frames_seen: Frames of the track in which the sign was judged so far.
         certified: Whether every mask names the released label surely (firewall.decision.masking); False if it was only
             not objected to. None: it isn't released, or nobody asked.
+        proved_within: How far every value of the certified network's input may have been changed without another label
+            having been released (firewall.decision.values), a share of 0..1. None: not released, or nobody asked; then
+            its line has no such key.
         stamp: When and where the frame was captured, and what judged it; None until the verdict is handed out. Doesn't
             count when verdicts are compared.
         suspicion: How far the scores lie above what is released; above 0 withholds. None if that isn't known.
@@ -64,6 +67,7 @@ class Verdict:
     track: int | None = None
     frames_seen: int | None = None
     certified: bool | None = None
+    proved_within: float | None = None
     stamp: Stamp | None = field(default=None, compare=False)
     suspicion: float | None = None
     scores: dict[str, float] = field(default_factory=dict)
@@ -109,6 +113,8 @@ class Verdict:
             "age_ms": _finite(stamp.age_ms, 3),
             "certified": self.certified if self.released else None,
         }
+        if self.released and self.proved_within is not None:
+            line["proved_within"] = round(self.proved_within, 9)
         if self.unsigned:
             line["unsigned"] = True
         if operator:

@@ -15,6 +15,7 @@ from firewall.bundle.certificate import CERTIFICATE_FILE
 from firewall.bundle.manifest import network_files
 from firewall.bundle.onnx_bytes import Precision, precision_of
 from firewall.bundle.stickers import STICKERS_FILE
+from firewall.bundle.values import VALUES_FILE, VALUES_NETWORK
 from firewall.decision.over_time import DRIFT_FILE, TRACKS_FILE
 from firewall.errors import DataError, UsageError
 from firewall.export.precision import prepare, to_float16, to_int8, with_whole_weights
@@ -44,7 +45,7 @@ _MASKED = "masked.onnx"
 _MASKED_BESIDE = "masks.onnx"
 #: Fields and files of a bundle that no verdict on a picture depends on.
 _SAME_VERDICTS = frozenset({"provenance", "version", "name", "created", "calibration", "versions", "citations"})
-_BESIDE_VERDICTS = frozenset({CERTIFICATE_FILE, DRIFT_FILE, STICKERS_FILE, TRACKS_FILE})
+_BESIDE_VERDICTS = frozenset({CERTIFICATE_FILE, DRIFT_FILE, STICKERS_FILE, TRACKS_FILE, VALUES_FILE, VALUES_NETWORK})
 
 
 def rewritten(bundle: Bundle, out: Path, files: Mapping[str, bytes], **changed: Any) -> Bundle:

@@ -1,14 +1,7 @@
-"""Interval bounds of a network that hold as numbers: float64 with every sum's rounding added, also for float32 engines.
+"""Interval bounds of every value in a network of layers, which lines are drawn over (linf.py).
 
-Each value of a layer lies between two numbers (interval bound propagation: Gowal et al. 2018). A sum of n products,
-in any order, with or without fused operations, differs from the exact one by at most g_n times the sum of the
-products' magnitudes, g_n = n u / (1 - n u) with u = 2^-53 (Higham, "Accuracy and Stability of Numerical Algorithms",
-section 3.1). That much is added on each side, twice over for what is lost in computing it. Convolutions are unfolded
-into matrix products, so that no fast algorithm is used for which this isn't so.
-
-The engine that runs the network computes in float32, u = 2^-24. Its sums differ from exact ones by the same formula, so
-`float32` adds that too, layer by layer, and the bounds hold for the logits that such an engine gives, whatever order it
-adds in. Algorithms that are no sums of products (Winograd's convolutions on some GPUs) are not covered.
+What a bound is, and what is added to it for rounding, says `firewall.decision.intervals`: the guard takes its bounds
+from there too. Here they are taken through all layers that certificates know, in torch.
 """
 
 from __future__ import annotations
@@ -17,17 +10,12 @@ from dataclasses import dataclass
 
 import torch
 from torch import Tensor
-from torch.nn import functional
 
+from firewall.decision import intervals as edge
 from firewall.errors import DataError
 from firewall.lab.certification.layers import Affine, Convolution, Layer, Layers, MaxPool, Rectified
 
-__all__ = ["Box", "Intervals", "box_of", "intervals", "linear", "lost_in_float32"]
-
-#: Unit roundoffs, doubled for what is lost in computing the error itself.
-_DOUBLE, _SINGLE = 2.0**-52, 2.0**-23
-#: A product may vanish in float32: less than this is lost of each.
-_TINY = 2.0**-120
+__all__ = ["Box", "Intervals", "box_of", "intervals", "linear", "margins_of"]
 
 
 @dataclass(frozen=True, eq=False)
@@ -79,11 +67,7 @@ def box_of(image: Tensor, eps: float, *, float32: bool = True) -> Box:
     Raises:
         DataError: A value is outside 0..1 or no number.
     """
-    if not bool(((image >= 0) & (image <= 1)).all()):
-        raise DataError("values of an image must lie in 0..1")
-    lost = 2.0**-22 if float32 else 2.0**-51
-    # Rounded outward after it is cut off at 0 and 1: a value of 1 may become 1 + 2^-23 on its way in.
-    return Box((image - eps).clamp_min(0) - lost, (image + eps).clamp_max(1) + lost)
+    return _torch(edge.box_of(image.numpy(), eps, float32=float32))
 
 
 def intervals(network: Layers, box: Box, *, float32: bool = True) -> Intervals:
@@ -122,22 +106,10 @@ def _through(layer: Layer, box: Box, *, float32: bool) -> tuple[Box, Tensor | No
     else:
         raise DataError(f"no sound bound is known of a layer {type(layer).__name__}; nothing is certified")
     found, size = linear(rows, layer.bias, columns)
-    error = lost_in_float32(rows.shape[1], size) if float32 else torch.zeros_like(size)
+    lost = edge.lost_in_float32(rows.shape[1], size.numpy())
+    error = torch.from_numpy(lost) if float32 else torch.zeros_like(size)
     wider = Box((found.low - error).reshape(shape), (found.high + error).reshape(shape))
     return wider, size.reshape(shape), error.reshape(shape) if float32 else None
-
-
-def lost_in_float32(products: int, size: Tensor) -> Tensor:
-    """How far a sum in float32 can be from the exact one.
-
-    Args:
-        products: How many are added.
-        size: The sum of all magnitudes.
-
-    Returns:
-        Of size's shape.
-    """
-    return (products + 2) * (_SINGLE * size + _TINY)
 
 
 def linear(rows: Tensor, bias: Tensor, columns: Box) -> tuple[Box, Tensor]:
@@ -151,18 +123,38 @@ def linear(rows: Tensor, bias: Tensor, columns: Box) -> tuple[Box, Tensor]:
     Returns:
         Bounds (R, places), and the sums of all magnitudes (R, places).
     """
-    positive, negative = rows.clamp_min(0), rows.clamp_max(0)
-    low = positive @ columns.low + negative @ columns.high + bias[:, None]
-    high = positive @ columns.high + negative @ columns.low + bias[:, None]
-    size = rows.abs() @ columns.magnitude + bias.abs()[:, None]
-    lost = (2 * rows.shape[1] + 2) * _DOUBLE * size
-    return Box(low - lost, high + lost), size
+    found, size = edge.Product(rows.numpy(), bias.numpy()).bounds(_numpy(columns))
+    return _torch(found), torch.from_numpy(size)
+
+
+def margins_of(last: Affine, label: int, columns: Box, error: Tensor | None) -> Tensor:
+    """Lower bounds on margins, the last layer taken together with the difference.
+
+    Args:
+        last: The last layer.
+        label: The class.
+        columns: Of its input, (n, 1).
+        error: How far an engine's logits may be from the exact ones of its own input, (classes,); None: not at all.
+
+    Returns:
+        (classes,); infinite for the label itself.
+    """
+    lost = None if error is None else error.numpy()
+    return torch.from_numpy(edge.margins_of(last.weight.numpy(), last.bias.numpy(), label, _numpy(columns), lost))
+
+
+def _numpy(box: Box) -> edge.Box:
+    return edge.Box(box.low.numpy(), box.high.numpy())
+
+
+def _torch(box: edge.Box) -> Box:
+    return Box(torch.from_numpy(box.low), torch.from_numpy(box.high))
 
 
 def _unfolded(layer: Convolution, values: Tensor) -> Tensor:
     """(in, H, W) -> (in * kh * kw, places), 0 around the edge."""
     kernel = (layer.weight.shape[2], layer.weight.shape[3])
-    return functional.unfold(values[None], kernel, padding=layer.padding, stride=layer.stride)[0]
+    return torch.from_numpy(edge.unfolded(values.numpy(), kernel, layer.stride, layer.padding))
 
 
 def _shape(layer: Convolution, values: Tensor) -> tuple[int, ...]:

@@ -22,7 +22,7 @@ from torch import Tensor
 
 from firewall.errors import DataError
 from firewall.lab.certification.deep import through_pool, through_rectified
-from firewall.lab.certification.intervals import Box, Intervals, box_of, intervals, linear
+from firewall.lab.certification.intervals import Box, Intervals, box_of, intervals, margins_of
 from firewall.lab.certification.layers import Affine, Layers, MaxPool, Rectified
 
 __all__ = ["interval_margins", "line_margins", "margins", "tightened"]
@@ -81,11 +81,7 @@ def interval_margins(network: Layers, found: Intervals, label: int) -> Tensor:
         return (found.boxes[-1].low[label] - found.boxes[-1].high).index_fill(0, torch.tensor([label]), torch.inf)
     box = found.boxes[-2]
     columns = Box(box.low.reshape(-1, 1), box.high.reshape(-1, 1))
-    low = linear(last.weight[label] - last.weight, last.bias[label] - last.bias, columns)[0].low[:, 0]
-    error = found.errors[-1]
-    if error is not None:
-        low = low - error - error[label]
-    return low.index_fill(0, torch.tensor([label]), torch.inf)
+    return margins_of(last, label, columns, found.errors[-1])
 
 
 def line_margins(network: Layers, found: Intervals, label: int) -> Tensor:

@@ -13,7 +13,6 @@ all images within eps of x' are within 2 eps of x, and interval bounds over a sm
 
 from __future__ import annotations
 
-import math
 import time
 from dataclasses import dataclass
 from functools import partial
@@ -33,7 +32,7 @@ from firewall.lab.certification.layers import Affine, Convolution, Layers, open_
 from firewall.lab.certification.linf import margins
 from firewall.lab.measurement import metrics
 
-__all__ = ["Attacked", "certify_linf", "eps_of"]
+__all__ = ["Attacked", "certify_linf"]
 
 
 @dataclass(frozen=True)
@@ -88,30 +87,6 @@ def _single(layer: Any) -> Any:
     if isinstance(layer, Affine):
         return Affine(layer.weight.float(), layer.bias.float())
     return layer
-
-
-def eps_of(text: str) -> float:
-    """A change of a value: "2/255" or "0.0078".
-
-    Args:
-        text: As the user wrote it.
-
-    Returns:
-        Above 0, at most 1.
-
-    Raises:
-        UsageError: It is anything else.
-    """
-    whole, slash, part = text.partition("/")
-    try:
-        eps = float(whole) / float(part) if slash else float(whole)
-    except (ValueError, ZeroDivisionError):
-        eps = math.nan
-    if not 0 < eps <= 1:
-        raise UsageError(
-            f"--eps must be above 0 and at most 1, as a share of a value's range, such as 2/255; got {text!r}"
-        )
-    return eps
 
 
 class _Run:

@@ -9,11 +9,11 @@ from typing import Annotated, Any
 import typer
 
 from firewall.lab.commands.certify import DatasetName, Limit, Part
-from firewall.lab.commands.options import Data, Json, Seed
+from firewall.lab.commands.options import Bundle, Data, Json, Seed
 from firewall.lab.commands.output import write_json
 from firewall.lab.commands.training_options import Training, with_training
 
-__all__ = ["certify_linf", "train_certified", "train_smoothed"]
+__all__ = ["add_values", "certify_linf", "train_certified", "train_smoothed"]
 
 Out = Annotated[Path, typer.Option(help="Folder for checkpoint, log, ONNX file and card.")]
 Start = Annotated[Path | None, typer.Option(metavar="DIR", help="Folder of a run of this command to begin with.")]
@@ -87,9 +87,9 @@ def train_certified(
 
     Stop it at any time; the same command goes on from the last finished epoch.
     """
+    from firewall.bundle.values import eps_of
     from firewall.lab.certification.interval_training import Settings
     from firewall.lab.certification.interval_training import train_certified as train
-    from firewall.lab.certification.linf_certificate import eps_of
     from firewall.lab.datasets import data_root
 
     settings = Settings(
@@ -135,6 +135,7 @@ def certify_linf(
 
     Stop it at any time; with --json the same command goes on from the last image.
     """
+    from firewall.bundle.values import eps_of
     from firewall.lab.certification import linf_certificate as linf
 
     found, journal = linf.certify_linf(
@@ -142,7 +143,7 @@ def certify_linf(
         dataset,
         part,
         limit,
-        linf.eps_of(eps),
+        eps_of(eps),
         attack=linf.Attacked(attack, restarts),
         tighten=not quick,
         beside=beside,
@@ -152,3 +153,20 @@ def certify_linf(
     )
     write_json(found, json_file)
     journal.done()
+
+
+def add_values(
+    network: Annotated[Path, typer.Option(metavar="DIR", help="Folder of 'lab train certified'.")],
+    out: Annotated[Path, typer.Option(metavar="DIR", help="The new bundle; may be the bundle's own folder.")],
+    bundle: Bundle = "default",
+) -> None:
+    """Put a network whose labels can be proved into a bundle, for --values on the edge.
+
+    With --values 2/255 the edge releases only labels that are proved by it for all changes of every value by at most
+    that. What that costs says 'lab certify linf --network DIR --beside BUNDLE'. Without --values nothing changes.
+    """
+    from firewall.bundle import load_bundle
+    from firewall.lab.certification.values_bundle import with_values
+
+    written = with_values(load_bundle(bundle), network, out)
+    typer.echo(f"{out}: {written.manifest.name}, SHA-256 {written.sha256}")

@@ -16,6 +16,7 @@ from PIL import Image
 from torch import Tensor, nn
 
 from firewall import cli
+from firewall.bundle.values import eps_of
 from firewall.errors import DataError, FirewallError, UsageError
 from firewall.export.onnx import export_classifier
 from firewall.lab.certification import linf_certificate
@@ -23,7 +24,7 @@ from firewall.lab.certification.interval_training import Settings, train_certifi
 from firewall.lab.certification.intervals import Box, box_of, intervals, linear
 from firewall.lab.certification.layers import Affine, Convolution, Layer, Layers, MaxPool, Rectified, open_layers
 from firewall.lab.certification.linf import interval_margins, line_margins, margins, tightened
-from firewall.lab.certification.linf_certificate import Attacked, certify_linf, eps_of
+from firewall.lab.certification.linf_certificate import Attacked, certify_linf
 from firewall.lab.cli import app
 from firewall.lab.models.robust_networks import IntervalNetwork
 from firewall.lab.reports.certify import collect
