@@ -22,7 +22,7 @@ import numpy.typing as npt
 
 from firewall.errors import DataError
 
-__all__ = ["Box", "Product", "box_of", "lost_in_float32", "margins_of", "unfolded"]
+__all__ = ["Box", "Product", "box_of", "folded", "lost_in_float32", "margins_of", "unfolded"]
 
 Floats = npt.NDArray[np.float64]
 
@@ -151,3 +151,30 @@ def unfolded(values: Floats, kernel: tuple[int, int], stride: tuple[int, int], p
     padded = np.pad(values, ((0, 0), (down, down), (across, across)))
     windows = np.lib.stride_tricks.sliding_window_view(padded, kernel, axis=(1, 2))[:, :: stride[0], :: stride[1]]
     return np.asarray(windows.transpose(0, 3, 4, 1, 2).reshape(len(values) * kernel[0] * kernel[1], -1))
+
+
+def folded(
+    columns: Floats, shape: tuple[int, ...], kernel: tuple[int, int], stride: tuple[int, int], padding: tuple[int, int]
+) -> Floats:
+    """What `unfolded` reads, added up where it was read: its transpose.
+
+    Args:
+        columns: Float64 (R, in * kh * kw, places).
+        shape: Of the values, (in, H, W).
+        kernel: As of `unfolded`.
+        stride: As of `unfolded`.
+        padding: As of `unfolded`.
+
+    Returns:
+        (R, in, H, W).
+    """
+    channels, height, width = shape
+    down, across = padding
+    padded = np.zeros((len(columns), channels, height + 2 * down, width + 2 * across))
+    after = [(padded.shape[2 + axis] - kernel[axis]) // stride[axis] + 1 for axis in (0, 1)]
+    parts = columns.reshape(len(columns), channels, *kernel, *after)
+    for row in range(kernel[0]):
+        for column in range(kernel[1]):
+            ends = (row + after[0] * stride[0], column + after[1] * stride[1])
+            padded[:, :, row : ends[0] : stride[0], column : ends[1] : stride[1]] += parts[:, :, row, column]
+    return padded[:, :, down : down + height, across : across + width]

@@ -23,9 +23,10 @@ from firewall.bundle import PatchSpec, write_bundle  # noqa: E402
 from firewall.bundle.manifest import GoldenFrame  # noqa: E402
 from firewall.bundle.values import VALUES_FILE, ValuesSpec, eps_of, values_of  # noqa: E402
 from firewall.config import load_settings  # noqa: E402
-from firewall.decision import proved_network  # noqa: E402
+from firewall.decision import lines, proved_network  # noqa: E402
 from firewall.decision.case import Case  # noqa: E402
-from firewall.decision.intervals import Box, Product, box_of, lost_in_float32, unfolded  # noqa: E402
+from firewall.decision.intervals import Box, Product, box_of, folded, lost_in_float32, unfolded  # noqa: E402
+from firewall.decision.lines import through_rectified  # noqa: E402
 from firewall.decision.masking import Kept  # noqa: E402
 from firewall.decision.proved_network import ProvedNetwork  # noqa: E402
 from firewall.decision.values import Values  # noqa: E402
@@ -84,11 +85,17 @@ def middle(self: Product, columns: Box) -> Any:
     return Box((box.low + box.high) / 2, (box.low + box.high) / 2), size
 
 
+def steep(rows: Any, low: Any, high: Any, below: float | None = None) -> Any:
+    """In place of lines.through_rectified: the lines above open units run through 0, so they are not above."""
+    taken, _, size = through_rectified(rows, low, high, below)
+    return taken, np.zeros(len(rows)), size
+
+
 @pytest.mark.parametrize("eps", [0.0001, 0.01])
 def test_no_attack_gets_below_a_bound_and_a_wrong_bound_is_caught(eps: float, monkeypatch: pytest.MonkeyPatch) -> None:
     """Every margin of the attack lies above its bound; at the smaller eps not far above, so that a bound that says
-    nothing fails. A bound of a hundredth of eps, and one of the middle of every interval, are no bounds, and the same
-    attack says so."""
+    nothing fails. A bound of a hundredth of eps, one of the middle of every interval, and lines that are not above, are
+    no bounds, and the same attack says so."""
     real = box_of
     for seed in range(2):
         asked, pixels = network(seed), picture(seed)
@@ -104,6 +111,47 @@ def test_no_attack_gets_below_a_bound_and_a_wrong_bound_is_caught(eps: float, mo
         monkeypatch.setattr(Product, "bounds", middle)
         assert (asked.margins(pixels, label, eps) > found)[others].any()
         monkeypatch.undo()
+        monkeypatch.setattr(lines, "through_rectified", steep)
+        assert eps < 0.01 or (asked.margins(pixels, label, eps) > found)[others].any()
+        monkeypatch.undo()
+
+
+def test_lines_prove_what_intervals_leave_open(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Nowhere less, and more somewhere; not tried on a label that the network doesn't give the image itself, nor where
+    very much is open."""
+    asked, closer, tried = network(1), 0, list[int]()
+
+    def counted(*given: Any) -> Any:
+        tried.append(len(given[1]))
+        return lines.least(*given)
+
+    for eps in (0.0005, 0.001, 0.002, 0.01):
+        pixels = picture(5)
+        label = int(asked.logits(in_float(pixels)).argmax())
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(proved_network, "_MOST_OPEN", 0)
+            alone = asked.margins(pixels, label, eps)
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(proved_network, "least", counted)
+            both = asked.margins(pixels, label, eps)
+            assert (both >= alone).all()
+            closer += bool((both > alone).any())
+            known = len(tried)
+            asked.margins(pixels, (label + 1) % CLASSES, eps)
+            assert len(tried) == known
+    assert closer and tried and max(tried) < CLASSES
+
+
+def test_what_is_added_up_where_it_was_read() -> None:
+    """`folded` is the transpose of `unfolded`: the same sum of products either way."""
+    random = np.random.default_rng(0)
+    for shape, window in (((2, 6, 7), ((3, 2), (2, 1), (1, 0))), ((3, 8, 8), ((4, 4), (2, 2), (1, 1)))):
+        values = random.normal(size=shape)
+        columns = unfolded(values, *window)
+        weights = random.normal(size=(2, *columns.shape))
+        back = folded(weights, shape, *window)
+        assert back.shape == (2, *shape)
+        assert (back * values).sum(axis=(1, 2, 3)) == pytest.approx((weights * columns).sum(axis=(1, 2)))
 
 
 def test_whatever_is_done_within_eps_nothing_but_one_label_is_released() -> None:

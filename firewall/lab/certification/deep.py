@@ -23,6 +23,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
+from firewall.decision import lines
 from firewall.errors import DataError
 from firewall.lab.certification.flow_bounds import Changes, MovingImage, checked_image
 from firewall.lab.certification.flow_budget import FEW, Floats, checked_budget, grid_of
@@ -224,25 +225,19 @@ def _least(network: Layers, region: Moved, bounds: dict[int, Bounds], back: _Bac
     return np.asarray(region.least(back.rows.flatten(1).numpy(), capacity) + lost)
 
 
-def through_rectified(rows: Tensor, bounds: Bounds, below: Tensor | None = None) -> tuple[Tensor, Tensor, Tensor]:
-    """Where a row is positive the unit is replaced by a line below it, elsewhere by the line above it.
+def through_rectified(rows: Tensor, bounds: Bounds, below: float | None = None) -> tuple[Tensor, Tensor, Tensor]:
+    """See `firewall.decision.lines.through_rectified`, in torch.
 
     Args:
         rows: Linear functions of what rectified units give, (R, *shape).
         bounds: Of their input, of that shape.
-        below: Slope of the lines below, each in 0..1; None: 1 where the unit is more often positive, else 0. Where a
-            unit's sign is known the line is the unit itself whatever is given.
+        below: Slope of the lines below units whose sign is open; None: of each as it suits.
 
     Returns:
         Linear functions of their input, the constants (R,), and the size of what was added up for these.
     """
-    low, high = bounds[0].clamp(max=0), bounds[1].clamp(min=0)
-    above = high / (high - low).clamp(min=1e-300)
-    below = (high > -low).double() if below is None else torch.where((low < 0) & (high > 0), below, above)
-    negative = rows.clamp(max=0)
-    taken = rows.clamp(min=0) * below + negative * above
-    added = -negative * above * low
-    return taken, added.flatten(1).sum(dim=1), added.abs().flatten(1).sum(dim=1)
+    taken, added, size = lines.through_rectified(rows.numpy(), bounds[0].numpy(), bounds[1].numpy(), below)
+    return torch.from_numpy(taken), torch.from_numpy(added), torch.from_numpy(size)
 
 
 def through_pool(layer: MaxPool, rows: Tensor, bounds: Bounds) -> tuple[Tensor, Tensor, Tensor]:

@@ -20,6 +20,7 @@ from typing import cast
 import torch
 from torch import Tensor
 
+from firewall.decision.lines import SLACK
 from firewall.errors import DataError
 from firewall.lab.certification.deep import through_pool, through_rectified
 from firewall.lab.certification.intervals import Box, Intervals, box_of, intervals, margins_of
@@ -27,8 +28,6 @@ from firewall.lab.certification.layers import Affine, Layers, MaxPool, Rectified
 
 __all__ = ["interval_margins", "line_margins", "margins", "tightened"]
 
-#: More than float64 loses on the way back, for each unit of size of what is added up.
-_SLACK = 1e-9
 #: Linear functions that are taken back at a time.
 _ROWS = 256
 
@@ -153,8 +152,7 @@ def _least(network: Layers, found: Intervals, rows: Tensor, place: int, below: f
         layer, box = network.layers[place], found.boxes[place]
         bounds = (box.low, box.high)
         if isinstance(layer, Rectified):
-            slope = None if below is None else torch.full_like(box.low, below)
-            rows, added, more = through_rectified(rows, bounds, slope)
+            rows, added, more = through_rectified(rows, bounds, below)
         elif isinstance(layer, MaxPool):
             rows, added, more = through_pool(layer, rows, bounds)
         else:
@@ -167,4 +165,4 @@ def _least(network: Layers, found: Intervals, rows: Tensor, place: int, below: f
         size = size + more + (rows.abs() * box.magnitude).flatten(1).sum(dim=1)
     box = found.boxes[0]
     least = (rows.clamp_min(0) * box.low + rows.clamp_max(0) * box.high).flatten(1).sum(dim=1)
-    return least + constant - _SLACK * (1 + size)
+    return least + constant - SLACK * (1 + size)

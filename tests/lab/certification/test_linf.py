@@ -17,6 +17,7 @@ from torch import Tensor, nn
 
 from firewall import cli
 from firewall.bundle.values import eps_of
+from firewall.decision.proved_network import ProvedNetwork
 from firewall.errors import DataError, FirewallError, UsageError
 from firewall.export.onnx import export_classifier
 from firewall.lab.certification import linf_certificate
@@ -367,6 +368,24 @@ def test_a_network_given_its_pixels_in_another_way_is_refused(tmp_path: Path) ->
     (file.parent / "card.json").write_text(json.dumps({"classifier": spec.model_dump(mode="json")}))
     with pytest.raises(DataError, match="in another way than as value / 255"):
         certify_linf(str(file.parent), images, "test", 2, 0.01)
+
+
+def test_the_guard_s_bounds_are_those_of_the_lab(tmp_path: Path) -> None:
+    """Of one file: as good as intervals everywhere, as lines without their last choice where something was open, and
+    never better than both."""
+    file = _exported(tmp_path / "net", _small())
+    layers, edge = open_layers(str(file)), ProvedNetwork.read(file.read_bytes(), "it", 8, 8)
+    colours, closer = np.random.default_rng(0), 0
+    for eps in (0.001, 0.004, 0.01, 0.02):
+        pixels = _coloured(colours)
+        image = torch.from_numpy(pixels.transpose(2, 0, 1) / 255)
+        for label in range(3):
+            found = torch.from_numpy(edge.margins(pixels, label, eps))
+            alone = interval_margins(layers, intervals(layers, box_of(image, eps)), label)
+            assert bool((found >= alone - 1e-9).all())
+            assert bool((found <= torch.maximum(alone, margins(layers, image, label, eps, tighten=False)) + 1e-9).all())
+            closer += bool((found > alone + 1e-9).any())
+    assert closer
 
 
 def test_training_with_intervals_makes_a_network_with_proofs(small_gtsrb: Path, tmp_path: Path) -> None:
