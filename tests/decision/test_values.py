@@ -25,7 +25,7 @@ from firewall.bundle.values import VALUES_FILE, ValuesSpec, eps_of, values_of  #
 from firewall.config import load_settings  # noqa: E402
 from firewall.decision import lines, proved_network  # noqa: E402
 from firewall.decision.case import Case  # noqa: E402
-from firewall.decision.intervals import Box, Product, box_of, folded, lost_in_float32, unfolded  # noqa: E402
+from firewall.decision.intervals import Box, Product, box_of, folded, lost_in_float32, margins_of, unfolded  # noqa: E402
 from firewall.decision.lines import through_rectified  # noqa: E402
 from firewall.decision.masking import Kept  # noqa: E402
 from firewall.decision.proved_network import ProvedNetwork  # noqa: E402
@@ -196,6 +196,14 @@ def test_rounding_never_narrows_a_bound() -> None:
             total += single[0][place] * single[1][place]
         assert abs(float(total) - float(whole[0] @ whole[1])) <= lost
     assert missed > 80
+
+
+def test_the_last_layer_is_taken_with_the_difference() -> None:
+    """By hand: what both logits have in common falls away; what an engine loses of either counts."""
+    weight, bias = np.array([[3.0, 1.0], [3.0, -1.0]]), np.array([0.5, 0.0])
+    columns = Box(np.array([[-9.0], [1.0]]), np.array([[9.0], [2.0]]))
+    assert margins_of(weight, bias, 0, columns, None) == pytest.approx([np.inf, 2.5])
+    assert margins_of(weight, bias, 1, columns, np.array([0.25, 0.5])) == pytest.approx([-5.25, np.inf])
 
 
 def test_a_box_is_what_may_be_seen() -> None:
