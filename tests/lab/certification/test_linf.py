@@ -16,8 +16,11 @@ from PIL import Image
 from torch import Tensor, nn
 
 from firewall import cli
+from firewall.bundle import ClassifierSpec, InputSpec, load_bundle
+from firewall.bundle.trust import Trust
 from firewall.bundle.values import eps_of
 from firewall.decision.proved_network import ProvedNetwork
+from firewall.decision.values import Values
 from firewall.errors import DataError, FirewallError, UsageError
 from firewall.export.onnx import export_classifier
 from firewall.lab.certification import linf_certificate
@@ -357,8 +360,6 @@ def test_a_file_that_says_something_else_than_its_layers_is_refused(change: str,
 
 def test_a_network_given_its_pixels_in_another_way_is_refused(tmp_path: Path) -> None:
     """A card that says mean and standard deviation: eps would be one of other values."""
-    from firewall.bundle import ClassifierSpec, InputSpec
-
     file, images = _exported(tmp_path / "net", _small()), _images(tmp_path / "images", 1)
     spec = ClassifierSpec(
         file=file.name,
@@ -386,6 +387,42 @@ def test_the_guard_s_bounds_are_those_of_the_lab(tmp_path: Path) -> None:
             assert bool((found <= torch.maximum(alone, margins(layers, image, label, eps, tighten=False)) + 1e-9).all())
             closer += bool((found > alone + 1e-9).any())
     assert closer
+
+
+def test_a_network_goes_into_a_bundle_that_a_guard_can_ask(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """`lab add-values`: the bundle keeps its golden frames, the guard opens it; other labels, other preparation and
+    layers without a bound are refused, and nothing is written."""
+    default = load_bundle()
+    labels, torch_network = default.manifest.classifier.labels, IntervalNetwork(43, 2).layers.eval()
+
+    def folder(name: str, network: nn.Module, **changes: object) -> Path:
+        path = tmp_path / name
+        path.mkdir()
+        export_classifier(network, path / "classifier.onnx", size=32, labels=labels)
+        size = InputSpec(width=32, height=32)
+        spec = ClassifierSpec(file="classifier.onnx", input=size, labels=labels).model_copy(update=changes)
+        (path / "card.json").write_text(json.dumps({"classifier": spec.model_dump(mode="json")}))
+        return path
+
+    def add(network: Path) -> int:
+        return cli.run(app, ["add-values", "--network", str(network), "--out", str(tmp_path / "b")], "firewall lab")
+
+    centred = InputSpec(width=32, height=32, mean=(0.5, 0.5, 0.5))
+    for wrong, words in (
+        (folder("labels", torch_network, labels=(*labels[:-1], "another")), "other labels"),
+        (folder("centred", torch_network, input=centred), "in another way than as value / 255"),
+        (
+            folder("sigmoid", nn.Sequential(nn.Sigmoid(), *torch_network)),
+            "no sound bound is known of its layer Sigmoid",
+        ),
+    ):
+        assert add(wrong) == 1
+        told = capsys.readouterr().err
+        assert words in told and len(told.strip().splitlines()) == 1 and not (tmp_path / "b").exists()
+    assert add(folder("good", torch_network)) == 0
+    written = load_bundle(tmp_path / "b", trust=Trust())
+    assert written.manifest.golden == default.manifest.golden
+    assert Values(written, 2 / 255).network.classes == 43
 
 
 def test_training_with_intervals_makes_a_network_with_proofs(small_gtsrb: Path, tmp_path: Path) -> None:
