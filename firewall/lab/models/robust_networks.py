@@ -7,6 +7,7 @@ The first two take 48x48 pixels, as the classifier on the edge does: an l2 radiu
 
 from __future__ import annotations
 
+import copy
 import math
 from typing import cast
 
@@ -71,6 +72,20 @@ class Denoiser(nn.Module):
         """Float (N, 3, H, W), H and W multiples of 4 -> the same shape; values may lie a little outside 0..1."""
         cleaned: Tensor = images + self.layers(images)
         return cleaned
+
+    def as_run(self) -> Denoiser:
+        """A copy that says the same and takes less time in ONNX Runtime.
+
+        Rearranging pixels into squares takes as long as two of the convolutions there. So the first one, of 3 x 3
+        squares, is a convolution of 12 x 12 pixels with the same weights, four pixels apart.
+        """
+        copied = copy.deepcopy(self)
+        first = cast(nn.Conv2d, copied.layers[1])
+        whole = nn.Conv2d(3, first.out_channels, 3 * _SQUARE, _SQUARE, _SQUARE, bias=False).to(first.weight)
+        by_place = first.weight.detach().reshape(-1, 3, _SQUARE, _SQUARE, 3, 3).permute(0, 1, 4, 2, 5, 3)
+        whole.weight = nn.Parameter(by_place.reshape(whole.weight.shape))
+        copied.layers = nn.Sequential(whole, *copied.layers[2:]).train(self.training)
+        return copied
 
 
 class IntervalNetwork(nn.Module):

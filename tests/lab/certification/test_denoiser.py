@@ -97,6 +97,8 @@ def test_a_stopped_run_ends_with_the_same_weights(
         with pytest.raises(KeyboardInterrupt):
             train_denoiser(small_gtsrb, stopped, str(clean), settings, run)
     assert len(asked) > 1 and not (stopped / "card.json").exists()
+    with pytest.raises(UsageError, match=r"has no classifier\.onnx; name the folder of a finished run"):
+        train_denoiser(small_gtsrb, tmp_path / "next", str(clean), settings, Run(start=stopped))
     again = train_denoiser(small_gtsrb, stopped, str(clean), settings, run)
 
     assert again["sha256"] == first["sha256"]
@@ -134,6 +136,18 @@ def test_it_learns_to_take_noise_out_and_then_what_the_classifier_names() -> Non
     assert lessons.loss(right, labels) < 0.01 < lessons.loss(wrong.repeat(2, 1), labels)
     lessons.loss(logits, labels).backward()
     assert all(weight.grad is None for weight in classifier.parameters())
+
+
+def test_as_it_is_run_it_says_the_same() -> None:
+    """Squares taken out of the image by a convolution of pixels, whatever the weights and the statistics."""
+    torch.manual_seed(0)
+    denoiser, images = Denoiser(width=8), torch.rand(2, 3, 48, 48)
+    denoiser(images)
+    denoiser.eval()
+    found = denoiser.as_run()
+    with torch.no_grad():
+        assert torch.allclose(found(images), denoiser(images), atol=1e-5)
+    assert not any(isinstance(layer, nn.PixelUnshuffle) for layer in found.layers) and not found.training
 
 
 def test_one_copy_is_shown_where_none_need_be_named_alike() -> None:

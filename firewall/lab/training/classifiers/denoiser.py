@@ -101,11 +101,11 @@ class Denoised(nn.Module):
     """A denoiser before a classifier. The denoiser alone is trained, saved and averaged.
 
     Args:
-        denoiser: Float (N, 3, H, W) -> the same shape.
+        denoiser: The denoiser.
         classifier: Float (N, 3, H, W) in 0..1 -> logits, in evaluation mode; no weight wants a gradient.
     """
 
-    def __init__(self, denoiser: nn.Module, classifier: nn.Module) -> None:
+    def __init__(self, denoiser: Denoiser, classifier: nn.Module) -> None:
         super().__init__()
         self.denoiser = denoiser
         self._classifier = (classifier,)  # in a tuple it is no part of this module, for torch
@@ -198,4 +198,4 @@ def _whole(trained: nn.Module) -> nn.Module:
     """The trained denoiser and the classifier as one network, with all weights its own."""
     if not isinstance(trained, Denoised):
         raise TypeError(f"a Denoised network is needed, got {type(trained).__name__}")
-    return nn.Sequential(trained.denoiser, trained.classifier)
+    return nn.Sequential(trained.denoiser.as_run(), trained.classifier)
