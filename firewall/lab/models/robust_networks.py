@@ -50,7 +50,8 @@ class Denoiser(nn.Module):
     """Takes noise out of an image: four convolutions, 6.6 million products for 48x48 pixels.
 
     They see a square of four by four pixels as one place with 48 values, so that they look far for little work (after
-    Zhang, Zuo, Zhang, FFDNet, 2018, who take squares of two), and say what to add to each value.
+    Zhang, Zuo, Zhang, FFDNet, 2018, who take squares of two). They give the image, not the noise that is to be taken
+    from it: 32 channels hold what a sign's 48 values are, but not 48 values of noise, most of which would stay.
 
     Args:
         width: Channels between the convolutions.
@@ -70,7 +71,7 @@ class Denoiser(nn.Module):
 
     def forward(self, images: Tensor) -> Tensor:
         """Float (N, 3, H, W), H and W multiples of 4 -> the same shape; values may lie a little outside 0..1."""
-        cleaned: Tensor = images + self.layers(images)
+        cleaned: Tensor = self.layers(images)
         return cleaned
 
     def as_run(self) -> Denoiser:
