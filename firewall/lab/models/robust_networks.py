@@ -85,7 +85,7 @@ class Denoiser(nn.Module):
         whole = nn.Conv2d(3, first.out_channels, 3 * _SQUARE, _SQUARE, _SQUARE, bias=False).to(first.weight)
         by_place = first.weight.detach().reshape(-1, 3, _SQUARE, _SQUARE, 3, 3).permute(0, 1, 4, 2, 5, 3)
         whole.weight = nn.Parameter(by_place.reshape(whole.weight.shape))
-        copied.layers = nn.Sequential(whole, *copied.layers[2:]).train(self.training)
+        copied.layers = nn.Sequential(whole, *list(copied.layers)[2:]).train(self.training)
         return copied
 
 
