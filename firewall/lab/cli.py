@@ -24,7 +24,7 @@ from firewall.lab.commands.golden import golden
 from firewall.lab.commands.import_evidence import import_evidence
 from firewall.lab.commands.jury import add_jury, jury, train_juror
 from firewall.lab.commands.label_detectors import train_agreement, train_correction, train_stability
-from firewall.lab.commands.norms import add_values, certify_linf, train_certified, train_smoothed
+from firewall.lab.commands.norms import add_values, certify_linf, train_certified, train_denoiser, train_smoothed
 from firewall.lab.commands.over_time import drift, tracks
 from firewall.lab.commands.papers import PASSED_ON, paper, paper_pages
 from firewall.lab.commands.pixel_detectors import judge, leave_one_out
@@ -54,6 +54,7 @@ train_app.command("residual")(train_residual)
 train_app.command("attention")(train_attention)
 train_app.command("masked")(train_masked)
 train_app.command("smoothed")(train_smoothed)
+train_app.command("denoiser")(train_denoiser)
 train_app.command("certified")(train_certified)
 train_app.command("juror")(train_juror)
 train_app.command("finder")(train_finder)

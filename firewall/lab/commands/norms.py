@@ -13,12 +13,20 @@ from firewall.lab.commands.options import Bundle, Data, Json, Seed
 from firewall.lab.commands.output import write_json
 from firewall.lab.commands.training_options import Training, with_training
 
-__all__ = ["add_values", "certify_linf", "train_certified", "train_smoothed"]
+__all__ = ["add_values", "certify_linf", "train_certified", "train_denoiser", "train_smoothed"]
 
 Out = Annotated[Path, typer.Option(help="Folder for checkpoint, log, ONNX file and card.")]
 Start = Annotated[Path | None, typer.Option(metavar="DIR", help="Folder of a run of this command to begin with.")]
 Epochs = Annotated[int, typer.Option(min=1, help="Passes over the training images.")]
 Rate = Annotated[float, typer.Option(help="Largest learning rate.")]
+
+
+Varied = Annotated[
+    bool, typer.Option("--varied", help="Noise of all levels up to --sigma, to refine a copy for each from.")
+]
+Consistency = Annotated[float, typer.Option(help="Weight of naming two noisy copies alike.")]
+Average = Annotated[float, typer.Option(min=0, max=1, help="What the average of the weights keeps a step.")]
+Float32 = Annotated[bool, typer.Option("--float32", help="Don't convert the network to eight bits.")]
 
 
 def _how(training: Training) -> dict[str, Any]:
@@ -32,17 +40,19 @@ def train_smoothed(
     *,
     out: Out,
     sigma: Annotated[
-        float, typer.Option(help="Standard deviation of the noise, as a share of the range of a pixel value.")
+        float,
+        typer.Option(
+            help="Standard deviation of the noise, as a share of the range of a pixel value; 0: no noise, for "
+            "'lab train denoiser'."
+        ),
     ] = 0.25,
-    varied: Annotated[
-        bool, typer.Option("--varied", help="Noise of all levels up to --sigma, to refine a copy for each from.")
-    ] = False,
+    varied: Varied = False,
     start: Start = None,
     epochs: Epochs = 24,
     learning_rate: Rate = 4e-3,
-    consistency: Annotated[float, typer.Option(help="Weight of naming two noisy copies alike.")] = 5.0,
-    average: Annotated[float, typer.Option(min=0, max=1, help="What the average of the weights keeps a step.")] = 0.995,
-    float32: Annotated[bool, typer.Option("--float32", help="Don't convert the network to eight bits.")] = False,
+    consistency: Consistency = 5.0,
+    average: Average = 0.995,
+    float32: Float32 = False,
     training: Training,
 ) -> None:
     """Train a small sign classifier on noise, for 'lab certify smoothing'.
@@ -50,7 +60,7 @@ def train_smoothed(
     Stop it at any time; the same command goes on from the last finished epoch.
     """
     from firewall.lab.datasets import data_root
-    from firewall.lab.training.classifiers.smoothed_classifier import Settings
+    from firewall.lab.training.classifiers.smoothed_classifier import Run, Settings
     from firewall.lab.training.classifiers.smoothed_classifier import train_smoothed as train
 
     settings = Settings(
@@ -62,8 +72,60 @@ def train_smoothed(
         varied=varied,
         consistency=consistency,
     )
-    root = data_root(training.data)
-    write_json(train(root, out, settings, start=start, **_how(training), int8=not float32), None)
+    run = Run(start, **_how(training), int8=not float32)
+    write_json(train(data_root(training.data), out, settings, run), None)
+
+
+@with_training
+def train_denoiser(
+    *,
+    out: Out,
+    classifier: Annotated[
+        str,
+        typer.Option(
+            help="The classifier that the denoiser is put before: 'default', a bundle, a folder of 'lab train "
+            "smoothed --sigma 0 --float32', or an ONNX file; 48x48 pixels."
+        ),
+    ] = "default",
+    sigma: Annotated[
+        float, typer.Option(help="Standard deviation of the noise, as a share of the range of a pixel value.")
+    ] = 0.25,
+    varied: Varied = False,
+    start: Start = None,
+    epochs: Epochs = 12,
+    restoring: Annotated[
+        float,
+        typer.Option(help="Share of the training that only restores images; the rest is for the classifier's label."),
+    ] = 0.3,
+    learning_rate: Rate = 3e-3,
+    consistency: Consistency = 2.0,
+    average: Average = 0.995,
+    float32: Float32 = False,
+    training: Training,
+) -> None:
+    """Train a denoiser to put before a classifier that never saw noise, for 'lab certify smoothing'.
+
+    The classifier stays as it is; the folder's ONNX file is both, one behind the other.
+
+    Stop it at any time; the same command goes on from the last finished epoch.
+    """
+    from firewall.lab.datasets import data_root
+    from firewall.lab.training.classifiers.denoiser import DenoiserSettings
+    from firewall.lab.training.classifiers.denoiser import train_denoiser as train
+    from firewall.lab.training.classifiers.smoothed_classifier import Run
+
+    settings = DenoiserSettings(
+        epochs=epochs,
+        learning_rate=learning_rate,
+        moving_average=average,
+        seed=training.seed,
+        sigma=sigma,
+        varied=varied,
+        consistency=consistency,
+        restoring=restoring,
+    )
+    run = Run(start, **_how(training), int8=not float32)
+    write_json(train(data_root(training.data), out, classifier, settings, run), None)
 
 
 @with_training

@@ -81,17 +81,17 @@ def stickers(result: dict[str, Any]) -> Figure:
 
 
 def radii(results: list[dict[str, Any]]) -> Figure:
-    """Certified accuracy over the l2 radius."""
+    """Certified accuracy over the l2 radius, a line for each file: several networks may have the same sigma."""
     figure = Figure(figsize=(7, 3.5), layout="constrained")
     axes = figure.subplots()
     for result in results:
         curve = result["summary"]["curve"]
         values = [[point[key] for point in curve] for key in ("radius", "certified_accuracy")]
-        axes.step(values[0], values[1], where="post", label=f"sigma {result['about']['sigma']:g}")
+        axes.step(values[0], values[1], where="post", label=f"{result['file']}, sigma {result['about']['sigma']:g}")
     axes.set_ylim(0, 1.02)
     axes.set_xlabel("l2 radius, values in 0..1")
     axes.set_ylabel("certified accuracy")
-    axes.legend()
+    axes.legend(fontsize="small")
     axes.grid(alpha=0.3)
     return figure
 

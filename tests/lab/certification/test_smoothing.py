@@ -22,7 +22,7 @@ from firewall.lab.certification.smoothing import MOST_COPIES, Noise, certified_r
 from firewall.lab.cli import app
 from firewall.lab.models.robust_networks import noise_network
 from firewall.lab.training.classifiers.small_signs import begin
-from firewall.lab.training.classifiers.smoothed_classifier import Settings, consistent_loss, train_smoothed
+from firewall.lab.training.classifiers.smoothed_classifier import Run, Settings, consistent_loss, train_smoothed
 
 Pixels = npt.NDArray[np.uint8]
 
@@ -204,9 +204,9 @@ def test_training_on_noise_makes_a_classifier_of_eight_bits(small_gtsrb: Path, t
     with pytest.raises(UsageError, match="has no checkpoint"):
         begin(network, tmp_path)
     with pytest.raises(UsageError, match="--sigma"):
-        train_smoothed(small_gtsrb, tmp_path / "no", Settings(sigma=0.0))
+        train_smoothed(small_gtsrb, tmp_path / "no", Settings(sigma=-0.1), Run())
     with pytest.raises(DataError, match="other settings"):
-        train_smoothed(small_gtsrb, base, Settings(epochs=2))
+        train_smoothed(small_gtsrb, base, Settings(epochs=2), Run())
 
 
 def test_copies_that_differ_cost_more() -> None:

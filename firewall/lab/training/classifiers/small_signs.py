@@ -32,6 +32,9 @@ from firewall.transforms import resize
 
 __all__ = ["SmallSigns", "begin", "loaded", "posed", "right", "write"]
 
+#: The exported network, in the folder of a run.
+_FILE = "classifier.onnx"
+
 
 class SmallSigns(Dataset[tuple[Tensor, int]]):
     """Signs, uint8 (3, size, size), mirrored at random where the mirror image has a class.
@@ -120,20 +123,21 @@ def begin(model: nn.Module, start: Path | None) -> str | None:
         The SHA-256 of that run's network.
 
     Raises:
-        UsageError: The folder holds no run.
+        UsageError: The folder holds no run, or one that isn't finished.
         DataError: The run is of another network.
     """
     if start is None:
         return None
-    if not (start / CHECKPOINT).is_file():
-        raise UsageError(f"--start {start} has no {CHECKPOINT}; name the folder of a run of the same command")
+    for name in (CHECKPOINT, _FILE):
+        if not (start / name).is_file():
+            raise UsageError(f"--start {start} has no {name}; name the folder of a finished run of the same command")
     average = AveragedModel(model, use_buffers=True)
     try:
         average.load_state_dict(read_checkpoint(start / CHECKPOINT)["average"])
     except RuntimeError as error:
         raise DataError(f"{start} is a run of another network; name the folder of a run of the same command") from error
     model.load_state_dict(average.module.state_dict())
-    return hashlib.sha256((start / "classifier.onnx").read_bytes()).hexdigest()
+    return hashlib.sha256((start / _FILE).read_bytes()).hexdigest()
 
 
 @torch.no_grad()
@@ -187,7 +191,7 @@ def write(
     Raises:
         DataError: The test images are missing or damaged.
     """
-    file = out / "classifier.onnx"
+    file = out / _FILE
     export_classifier(model, file, size=size, labels=gtsrb.CLASS_NAMES)
     if scales is not None:
         file.write_bytes(to_int8(file.read_bytes(), scales, target="cpu"))
