@@ -294,7 +294,8 @@ def test_a_stopped_run_goes_on_with_the_next_image(
     named: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Three images are certified, the fourth stops it; the second run certifies what is left and no more."""
-    out, done = tmp_path / "f.json", []
+    out = tmp_path / "f.json"
+    done: list[int] = []
     command = [*named, "--limit", "5", "--attack", "0", "--budget", "0.1", "--json", str(out)]
 
     def stopping(network: Layers, image: Floats, label: int, *rest: float) -> Floats:
