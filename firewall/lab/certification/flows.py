@@ -2,11 +2,15 @@
 
 Each image is also attacked by flows (and noise) within the same threat. That gives the other side, as no more can be
 certified than survives, and it tests the proof: a flow that gets below a proved bound ends the command with an error.
+
+Flows of a budget are among those of every larger one, so a bound that was proved for a larger budget holds as well.
+A curve over budgets is had from the largest downward, each run taking over what the one before has certified.
 """
 
 from __future__ import annotations
 
 import hashlib
+import json
 import time
 from functools import partial
 from pathlib import Path
@@ -23,7 +27,7 @@ from firewall.lab.certification.deep import certify_deep
 from firewall.lab.certification.flow_budget import Floats
 from firewall.lab.certification.image_certificate import Threat
 from firewall.lab.certification.journal import Journal
-from firewall.lab.certification.layers import Convolution, Layers, open_layers
+from firewall.lab.certification.layers import Affine, Convolution, Layers, open_layers
 from firewall.lab.certification.spatial_attack import Search, strongest, within
 from firewall.lab.datasets import open_dataset
 from firewall.lab.measurement import metrics
@@ -77,6 +81,7 @@ def certify_flows(
     noise: float,
     *,
     attack: Search | None = None,
+    proved: Path | None = None,
     seed: int = 0,
     data: Path | None = None,
     result: Path | None = None,
@@ -91,6 +96,7 @@ def certify_flows(
         budget: Cap on L_flow, in pixels, above 0.
         noise: Largest change of each value on top, 0..1, below 1.
         attack: How each image is attacked as well; None: not at all.
+        proved: A result for a larger budget: what it certified is taken over, and neither bounded nor attacked again.
         seed: What the choice of images depends on.
         data: Folder of the data sets; None: the usual places.
         result: File that the result will be written to; rows are kept beside it. None: nothing is kept.
@@ -101,7 +107,8 @@ def certify_flows(
 
     Raises:
         UsageError: A number is out of range.
-        DataError: Bounds can't be taken through the network, or the data set has other classes.
+        DataError: Bounds can't be taken through the network, the data set has other classes, or `proved` is of anything
+            else than a budget at least as large.
         FirewallError: An attack beat a certificate.
     """
     threat = Threat(budget, noise=noise)
@@ -111,7 +118,8 @@ def certify_flows(
     channels, height, width = layers.input
     if len(opened.class_names) != layers.classes:
         raise DataError(f"{dataset} has {len(opened.class_names)} classes, {layers.name} {layers.classes}")
-    weights = b"".join(layer.weight.numpy().tobytes() for layer in layers.layers if isinstance(layer, Convolution))
+    weighted = [layer for layer in layers.layers if isinstance(layer, (Convolution, Affine))]
+    weights = b"".join(part.numpy().tobytes() for layer in weighted for part in (layer.weight, layer.bias))
     about: dict[str, Any] = {
         "network": layers.name,
         "layers": [type(layer).__name__ for layer in layers.layers],
@@ -122,6 +130,7 @@ def certify_flows(
         "attack": attack and f"search, {attack.restarts} starts of {attack.steps} steps, any wrong class",
     }
     # Of a larger limit, and of another seed, are the same rows.
+    known = {} if proved is None else _taken(proved, about)
     journal, run = Journal(result, {**about, "of": len(opened)}), _Run(layers, threat, attack)
     rows: list[dict[str, Any]] = []
     chosen = np.sort(np.random.default_rng(seed).permutation(len(opened))[:limit]).tolist()
@@ -129,6 +138,9 @@ def certify_flows(
         pixels, label = opened.images[index], int(opened.labels[index])
         if channels == 1 and np.ptp(pixels, axis=2).any():
             raise DataError(f"{layers.name} takes grey images, {dataset} has colour")
+        if index in known:
+            rows.append(known[index])
+            continue
         colour = pixels if pixels.shape[2] == 3 else np.repeat(pixels, 3, axis=2)
         row = journal.row(index, partial(run.row, resize(colour, width, height), label))
         if row.get("attacked") is not None and not row["attacked"] >= row["lower_bound"]:
@@ -158,10 +170,35 @@ def _summary(rows: list[dict[str, Any]]) -> dict[str, Any]:
         "certified_accuracy": certified / len(rows),
         "ci95": list(metrics.rate_interval(certified, len(rows))),
     }
-    if "attacked" in rows[0]:
-        survive = sum((row["attacked"] or 0) > 0 for row in rows)
+    if any("attacked" in row for row in rows):
+        survive = sum(row["certified"] or (row.get("attacked") or 0) > 0 for row in rows)
         found |= {
             "surviving_attack": survive / len(rows),
             "surviving_ci95": list(metrics.rate_interval(survive, len(rows))),
         }
-    return {**found, "median_seconds": float(np.median([row["seconds"] for row in rows]))}
+    seconds = [row["seconds"] for row in rows if "seconds" in row]
+    return {**found, "median_seconds": float(np.median(seconds)) if seconds else 0.0}
+
+
+def _taken(path: Path, about: dict[str, Any]) -> dict[int, dict[str, Any]]:
+    """The certified rows of a result for a larger budget, by index.
+
+    Raises:
+        DataError: It is a result of anything else.
+    """
+    try:
+        content = json.loads(path.read_text(encoding="utf-8"))
+        other, rows = content["about"], content["rows"]
+        same = all(other[key] == about[key] for key in ("weights_sha256", "layers", "dataset"))
+        larger = other["budget"] >= about["budget"] and other["noise"] >= about["noise"]
+        kept = ("index", "label", "predicted", "certified", "lower_bound")
+        found = {row["index"]: {key: row[key] for key in kept} for row in rows if row["certified"]}
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise DataError(f"{path} is no result of 'lab certify flow' with its rows ({error})") from error
+    if not (same and larger):
+        raise DataError(
+            f"{path} is of budget {other['budget']:g}, noise {other['noise']:g}, {other['dataset']}, weights "
+            f"{other['weights_sha256'][:12]}; what it proved holds for no larger ones, and for those data and weights: "
+            f"here {about['budget']:g}, {about['noise']:g}, {about['dataset']}, {about['weights_sha256'][:12]}"
+        )
+    return {index: {**row, "proved_for": other.get("budget")} for index, row in found.items()}

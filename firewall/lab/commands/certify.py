@@ -200,6 +200,13 @@ def certify_flow(
         int, typer.Option(min=0, help="Steps of a search for such a flow that each image is attacked with; 0: none.")
     ] = 40,
     restarts: Annotated[int, typer.Option(min=1, help="From how many flows the search begins.")] = 2,
+    proved: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="FILE",
+            help="Result of this command for a larger budget: what that certified is certified here too, at once.",
+        ),
+    ] = None,
     seed: Seed = 0,
     data: Data = None,
     json_file: Json = None,
@@ -215,7 +222,13 @@ def certify_flow(
     from firewall.lab.certification.spatial_attack import Search
 
     search = Search(steps=attack, restarts=restarts) if attack else None
-    options: dict[str, Any] = {"attack": search, "seed": seed, "data": data, "result": json_file}
+    options: dict[str, Any] = {
+        "attack": search,
+        "proved": proved,
+        "seed": seed,
+        "data": data,
+        "result": json_file,
+    }
     found, journal = certify_flows(network, dataset, part, limit, budget, noise, **options)
     write_json(found, json_file)
     journal.done()

@@ -310,3 +310,28 @@ def test_a_stopped_run_goes_on_with_the_next_image(
     done[:] = []
     assert cli.run(app, command, "firewall lab") == 0
     assert len(done) == 2 and len(json.loads(out.read_text())["rows"]) == 5
+
+
+def test_what_a_larger_budget_proved_is_taken_over(
+    named: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Certified images alone, and only of the same network and data, for no larger budget."""
+    large, lesser, other = (tmp_path / f"{name}.json" for name in ("large", "lesser", "other"))
+    command = [*named, "--attack", "0", "--limit", "10"]
+    assert cli.run(app, [*command, "--budget", "1", "--json", str(large)], "firewall lab") == 0
+    assert cli.run(app, [*command, "--budget", "0.5", "--proved", str(large), "--json", str(lesser)], "firewall") == 0
+    before, after = ({row["index"]: row for row in json.loads(file.read_text())["rows"]} for file in (large, lesser))
+    proved = {index for index, row in before.items() if row["certified"]}
+    assert 0 < len(proved) < 10 and len(after) == 10
+    for index, row in after.items():
+        assert ("proved_for" in row) == (index in proved) and row["certified"] >= before[index]["certified"]
+        assert (row["lower_bound"] > before[index]["lower_bound"]) == (index not in proved)
+
+    assert cli.run(app, [*command, "--budget", "2", "--proved", str(large)], "firewall lab") == 1
+    assert "of budget 1" in capsys.readouterr().err
+    content = json.loads(large.read_text())
+    for about in ({"weights_sha256": "0" * 64}, {"dataset": "mnist/train"}):
+        other.write_text(json.dumps({**content, "about": {**content["about"], **about}}))
+        assert cli.run(app, [*command, "--budget", "1", "--proved", str(other)], "firewall lab") == 1
+    other.write_text("{}")
+    assert cli.run(app, [*command, "--budget", "1", "--proved", str(other)], "firewall lab") == 1
