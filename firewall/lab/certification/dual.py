@@ -136,7 +136,7 @@ def certify_pair(
         budget: Cap on L_flow, in pixels.
         spans: The least and the largest slope of each unit; 0 and 1 for all give a bound that holds for every image.
         noise: Largest change of each pixel on top.
-        quickly: Whether a bound that is about 1 % larger will do, for a tenth of the time.
+        quickly: Whether a slightly larger bound will do, in a fraction of the time.
         beyond: A drop above this is of no use, as of `largest_norm`.
 
     Returns:
