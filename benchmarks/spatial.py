@@ -164,6 +164,7 @@ def soundness(out: Path, images: Any, labels: Any, _order: Any, names: list[str]
         for budget, shift, noise, count in (
             (7.0, 0.0, 0.0, 60),
             (3.5, 3.0, 0.0, 15),
+            (5.0, 3.0, 0.0, 20),
             (14.0, 0.0, 0.0, 40),
             (7.0, 0.0, 0.01, 40),
             (1.0, 1.0, 0.01, 20),

@@ -176,7 +176,7 @@ def _summary(rows: list[dict[str, Any]]) -> dict[str, Any]:
             "surviving_attack": survive / len(rows),
             "surviving_ci95": list(metrics.rate_interval(survive, len(rows))),
         }
-    seconds = [row["seconds"] for row in rows if "seconds" in row]
+    seconds = [row["seconds"] for row in rows if row["lower_bound"] is not None and "seconds" in row]
     return {**found, "median_seconds": float(np.median(seconds)) if seconds else 0.0}
 
 

@@ -244,6 +244,7 @@ def test_the_command_gives_rows(small: tuple[_Small, Path], tmp_path: Path, caps
         assert (row["lower_bound"] is None) == (row["attacked"] is None) == (row["predicted"] != row["label"])
         assert row["certified"] == (row["lower_bound"] is not None and row["lower_bound"] > 0)
     assert all(row["attacked"] >= row["lower_bound"] for row in right)
+    assert result["summary"]["median_seconds"] == np.median([row["seconds"] for row in right])
     assert result["summary"]["surviving_attack"] >= result["summary"]["certified_accuracy"]
     assert not list(tmp_path.glob("f.json.rows*")), "the rows are in the result"
     assert cli.run(app, [*command, "--budget", "-1"], "firewall lab") == 2
