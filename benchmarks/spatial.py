@@ -45,7 +45,10 @@ POINTS = [
 CELLS = 300
 SEARCH = Search(steps=60, restarts=3)
 #: (budget, images, bounds) with shifts of up to 3 pixels.
-IN_CELLS = [(3.5, 100, True), (5.0, 100, True), (7.0, 60, True), (7.0, 100, True), (5.0, 100, False), (7.0, 100, False)]
+IN_CELLS = [
+    *((3.5, 100, True), (5.0, 60, True), (5.0, 100, True), (7.0, 60, True)),
+    *((5.0, 60, False), (3.5, 100, False), (7.0, 60, False)),
+]
 left = 0
 
 
