@@ -14,8 +14,11 @@ at most eps for each value on top. A flow moves all channels of a pixel together
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from functools import lru_cache
+from itertools import product
+from types import EllipsisType
 from typing import cast
 
 import numpy as np
@@ -27,17 +30,22 @@ from firewall.decision import lines
 from firewall.errors import DataError
 from firewall.lab.certification.flow_bounds import Changes, MovingImage, checked_image
 from firewall.lab.certification.flow_budget import FEW, Floats, checked_budget, grid_of
-from firewall.lab.certification.layers import Layers, MaxPool, Rectified
+from firewall.lab.certification.layers import Convolution, Layers, MaxPool, Rectified
 from firewall.lab.certification.linear import Capacity
 
 __all__ = ["Moved", "certify_deep", "moved", "through_pool", "through_rectified", "unit_bounds"]
 
-#: Linear functions that are taken back at a time.
-_ROWS = 512
+#: Linear functions that are taken back at a time; and those of layers with places, which are taken from neighbouring
+#: ones, since these depend on a small part of the image alone.
+_ROWS, _ROWS_OF_A_TILE = 512, 256
 #: More than float64 loses on the way back, for each unit of size of what is added up.
 _SLACK = 1e-9
 
 Bounds = tuple[Tensor, Tensor]
+#: From and to, of each of a layer's dimensions but the channels.
+Tile = tuple[tuple[int, int], ...]
+#: Index of a part of an image: rows and columns, or all of it.
+Window = tuple["slice[int, int, None] | EllipsisType", ...]
 
 
 @dataclass(frozen=True, eq=False)
@@ -56,28 +64,30 @@ class Moved:
     budget: float
     noise: float
 
-    def least(self, rows: Floats, capacity: Capacity) -> Floats:
+    def least(self, rows: Floats, capacity: Capacity, window: Window = (...,)) -> Floats:
         """Lower bounds of linear functions over all images that can result.
 
         Args:
-            rows: (R, C * H * W).
-            capacity: `Grid.spread` or `Grid.capacity` of the image's grid.
+            rows: (R, C * H * W), or of a window alone.
+            capacity: `Grid.spread` or `Grid.capacity` of the image's grid; of a window `Grid.spread`.
+            window: The pixels that the functions depend on; all unless given.
 
         Returns:
             (R,), bounds of rows @ x.
         """
         apart = np.zeros(len(rows))
         start = np.zeros(len(rows))
-        near = np.zeros((len(rows), self.image[0].size))
+        used = np.arange(self.image[0].size).reshape(self.image.shape[1:])[window].ravel()
+        near = np.zeros((len(rows), len(used)))
         far = np.zeros_like(near)
         for row, pixels, change in zip(
             np.split(rows, len(self.changes), axis=1), self.image, self.changes, strict=True
         ):
             positive, negative = np.maximum(row, 0), np.maximum(-row, 0)
-            start += row @ pixels.ravel()
-            apart += positive @ change.lowest - negative @ change.highest
-            near += positive * change.near.falling + negative * change.near.rising
-            far += positive * change.far.falling + negative * change.far.rising
+            start += row @ pixels.ravel()[used]
+            apart += positive @ change.lowest[used] - negative @ change.highest[used]
+            near += positive * change.near.falling[used] + negative * change.near.rising[used]
+            far += positive * change.far.falling[used] + negative * change.far.rising[used]
         flowing = start - self.budget / 2 * capacity(near, far, FEW)
         return np.asarray(np.maximum(flowing, apart) - (self.noise + 1e-12) * np.abs(rows).sum(axis=1))
 
@@ -160,55 +170,90 @@ def unit_bounds(network: Layers, region: Moved) -> dict[int, Bounds]:
             bounds[place] = (before.forward(low[None])[0], before.forward(high[None])[0])
             continue
         shape = network.shapes[place]
-        units = int(np.prod(shape))
-        low, high = torch.empty(units, dtype=torch.float64), torch.empty(units, dtype=torch.float64)
-        for start in range(0, units, _ROWS):
-            end = min(start + _ROWS, units)
-            back = _unit_rows(network, place, start, end)
-            low[start:end] = torch.from_numpy(_least(network, region, bounds, back, grid.spread))
-            high[start:end] = -torch.from_numpy(_least(network, region, bounds, back.negative(), grid.spread))
-        bounds[place] = (low.reshape(shape), high.reshape(shape))
+        low, high = torch.empty(shape, dtype=torch.float64), torch.empty(shape, dtype=torch.float64)
+        for tile in _tiles(shape):
+            part = (slice(None),) * (len(shape) - len(tile)) + tuple(slice(*ends) for ends in tile)
+            back = _unit_rows(network, place, tile)
+            for found, sign, rows in ((low, 1, back), (high, -1, back.negative())):
+                least = torch.from_numpy(_least(network, region, bounds, rows, grid.spread))
+                found[part] = sign * least.reshape(found[part].shape)
+        bounds[place] = (low, high)
     return bounds
+
+
+def _tiles(shape: tuple[int, ...]) -> list[Tile]:
+    """The units of a layer in parts: of neighbouring places, all channels, or of a layer without places."""
+    if len(shape) == 1:
+        return [((start, min(start + _ROWS, shape[0])),) for start in range(0, shape[0], _ROWS)]
+    side = max(1, math.isqrt(_ROWS_OF_A_TILE // shape[0]))
+    ends = [[(start, min(start + side, size)) for start in range(0, size, side)] for size in shape[1:]]
+    return list(product(*ends))
 
 
 @dataclass(frozen=True, eq=False)
 class _Back:
     """Linear functions of the input of layer `place`, rows (R, *shape), and constants (R,). size: of what was added up
-    so far, for the rounding."""
+    so far, for the rounding. corner: if the rows are of a window of the input alone, its top and left."""
 
     rows: Tensor
     constant: Tensor
     place: int
     size: Tensor | float = 0.0
+    corner: tuple[int, int] | None = None
 
     def negative(self) -> _Back:
         """The same functions with the other sign."""
-        return _Back(-self.rows, -self.constant, self.place, self.size)
+        return _Back(-self.rows, -self.constant, self.place, self.size, self.corner)
+
+    @property
+    def window(self) -> Window:
+        """What places of the input the rows are of."""
+        if self.corner is None:
+            return (...,)
+        (top, left), (height, width) = self.corner, self.rows.shape[2:]
+        return ..., slice(top, top + height), slice(left, left + width)
+
+    def whole(self, shape: tuple[int, ...]) -> _Back:
+        """The same functions, of the whole input, which has this shape."""
+        if self.corner is None:
+            return self
+        rows = torch.zeros((len(self.rows), *shape), dtype=torch.float64)
+        rows[self.window] = self.rows
+        return _Back(rows, self.constant, self.place, self.size)
 
 
-@lru_cache(maxsize=64)
-def _unit_rows(network: Layers, place: int, start: int, end: int) -> _Back:
+@lru_cache(maxsize=256)
+def _unit_rows(network: Layers, place: int, tile: Tile) -> _Back:
     """Units of the input of layer `place`, taken back through the linear layers before it: the same for all images."""
     shape = network.shapes[place]
-    rows = torch.zeros((end - start, int(np.prod(shape))), dtype=torch.float64)
-    rows[range(end - start), range(start, end)] = 1.0
-    constant = torch.zeros(end - start, dtype=torch.float64)
-    return _through_linear(network, _Back(rows.reshape(-1, *shape), constant, place))
+    sizes = tuple(end - start for start, end in tile)
+    units = shape[0] * sizes[0] * sizes[1] if len(tile) == 2 else sizes[0]
+    rows = torch.eye(units, dtype=torch.float64)
+    constant = torch.zeros(units, dtype=torch.float64)
+    if len(tile) == 2:
+        corner = (tile[0][0], tile[1][0])
+        return _through_linear(network, _Back(rows.reshape(units, shape[0], *sizes), constant, place, corner=corner))
+    whole = torch.zeros((units, shape[0]), dtype=torch.float64)
+    whole[:, slice(*tile[0])] = rows
+    return _through_linear(network, _Back(whole, constant, place))
 
 
 def _through_linear(network: Layers, back: _Back) -> _Back:
     """Back through the linear layers, as far as they go."""
-    rows, constant, size, place = back.rows, back.constant, back.size, back.place
+    rows, constant, size, place, corner = back.rows, back.constant, back.size, back.place, back.corner
     while place > 0:
         layer = network.layers[place - 1]
         if isinstance(layer, (Rectified, MaxPool)):
             break
         place -= 1
         magnitude = rows.abs().flatten(1).sum(dim=1)
-        rows, added = layer.back(rows, network.shapes[place])
+        if corner is not None and isinstance(layer, Convolution):
+            rows, added, corner = layer.back_from(rows, network.shapes[place], corner)
+        else:
+            rows, added = layer.back(rows, network.shapes[place])
         constant = constant + added
         size = size + magnitude * (1 + layer.bias.abs().max()) + rows.abs().flatten(1).sum(dim=1)
-    return _Back(rows, constant, place, size)
+    return _Back(rows, constant, place, size, corner)
 
 
 def _least(network: Layers, region: Moved, bounds: dict[int, Bounds], back: _Back, capacity: Capacity) -> Floats:
@@ -217,12 +262,15 @@ def _least(network: Layers, region: Moved, bounds: dict[int, Bounds], back: _Bac
         place = back.place - 1
         layer = network.layers[place]
         if isinstance(layer, Rectified):
-            rows, added, magnitude = through_rectified(back.rows, bounds[place])
+            low, high = (bound[back.window] for bound in bounds[place])
+            rows, added, magnitude = through_rectified(back.rows, (low, high))
         else:
+            back = back.whole(network.shapes[place + 1])
             rows, added, magnitude = through_pool(cast(MaxPool, layer), back.rows, bounds[place])
-        back = _through_linear(network, _Back(rows, back.constant + added, place, back.size + magnitude))
+        passed = _Back(rows, back.constant + added, place, back.size + magnitude, back.corner)
+        back = _through_linear(network, passed)
     lost = (back.constant - _SLACK * (1 + back.size)).numpy()
-    return np.asarray(region.least(back.rows.flatten(1).numpy(), capacity) + lost)
+    return np.asarray(region.least(back.rows.flatten(1).numpy(), capacity, back.window) + lost)
 
 
 def through_rectified(rows: Tensor, bounds: Bounds, below: float | None = None) -> tuple[Tensor, Tensor, Tensor]:

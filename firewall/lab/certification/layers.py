@@ -6,7 +6,7 @@ the small networks here, and most small classifiers. The weights are the file's,
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -58,6 +58,27 @@ class Convolution:
         extra = [shape[1 + i] - given[i] for i in (0, 1)]
         back = functional.conv_transpose2d(rows, self.weight, None, self.stride, self.padding, tuple(extra))
         return back, (rows.sum(dim=(2, 3)) * self.bias).sum(dim=1)
+
+    def back_from(
+        self, rows: Tensor, shape: tuple[int, ...], corner: tuple[int, int]
+    ) -> tuple[Tensor, Tensor, tuple[int, int]]:
+        """As `back`, of functions of a window of the output, by the window of the input that they depend on.
+
+        Args:
+            rows: (R, out, h', w'), on the window.
+            shape: Of the whole input, (in, H, W).
+            corner: The window's top and left.
+
+        Returns:
+            (R, in, h, w), constants (R,), and the top and left of the input's window.
+        """
+        spread = functional.conv_transpose2d(rows, self.weight, None, self.stride)
+        starts = [corner[i] * self.stride[i] - self.padding[i] for i in (0, 1)]
+        first = [max(0, -start) for start in starts]  # what lies before is padding
+        last = [max(first[i], min(spread.shape[2 + i], shape[1 + i] - starts[i])) for i in (0, 1)]
+        inside = spread[:, :, first[0] : last[0], first[1] : last[1]]
+        constants = (rows.sum(dim=(2, 3)) * self.bias).sum(dim=1)
+        return inside, constants, (starts[0] + first[0], starts[1] + first[1])
 
 
 @dataclass(frozen=True, eq=False)
@@ -155,10 +176,20 @@ class Layers:
         return Layers(tuple(layers), size, tuple(shapes), value.shape[1], name)
 
     def logits(self, images: Tensor) -> Tensor:
-        """Images (N, C, H, W) float64 in 0..1 -> (N, classes)."""
+        """Images (N, C, H, W) in 0..1, of the weights' type -> (N, classes)."""
         for layer in self.layers:
             images = layer.forward(images)
         return images
+
+    def single(self) -> Layers:
+        """The same network in float32, for attacks."""
+        return replace(self, layers=tuple(_single(layer) for layer in self.layers))
+
+
+def _single(layer: Layer) -> Layer:
+    if isinstance(layer, (Convolution, Affine)):
+        return replace(layer, weight=layer.weight.float(), bias=layer.bias.float())
+    return layer
 
 
 def open_layers(spec: str) -> Layers:

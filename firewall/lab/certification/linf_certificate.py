@@ -28,7 +28,7 @@ from firewall.errors import DataError, FirewallError, UsageError
 from firewall.lab.attacks.pgd import Pgd
 from firewall.lab.certification.classifier import Subject, classified, open_subject
 from firewall.lab.certification.journal import Journal
-from firewall.lab.certification.layers import Affine, Convolution, Layers, open_layers
+from firewall.lab.certification.layers import Layers, open_layers
 from firewall.lab.certification.linf import margins
 from firewall.lab.measurement import metrics
 
@@ -67,26 +67,16 @@ class Attacked:
         return bool((network(within.float()).argmax(1) != label).any())
 
 
-class _Float32(nn.Module):
-    """A network of layers, in float32, with gradients."""
+class _Module(nn.Module):
+    """A network of layers as a module, in float32."""
 
     def __init__(self, network: Layers) -> None:
         super().__init__()
-        self.layers = tuple(_single(layer) for layer in network.layers)
+        self.network = network.single()
 
     def forward(self, images: Tensor) -> Tensor:
         """Float32 (N, C, H, W) -> (N, classes)."""
-        for layer in self.layers:
-            images = layer.forward(images)
-        return images
-
-
-def _single(layer: Any) -> Any:
-    if isinstance(layer, Convolution):
-        return Convolution(layer.weight.float(), layer.bias.float(), layer.stride, layer.padding)
-    if isinstance(layer, Affine):
-        return Affine(layer.weight.float(), layer.bias.float())
-    return layer
+        return self.network.logits(images)
 
 
 class _Run:
@@ -94,7 +84,7 @@ class _Run:
 
     def __init__(self, network: Layers, eps: float, attack: Attacked, *, tighten: bool) -> None:
         self.network, self.eps, self.attack, self.tighten = network, eps, attack, tighten
-        self.single = _Float32(network).eval()
+        self.single = _Module(network).eval()
 
     def row(self, index: int, pixels: Any, own: int | None, label: int) -> dict[str, Any]:
         """A row of the result."""

@@ -35,13 +35,14 @@ class Mixed:
     converged: bool
 
 
-def mix(matrix: Floats, *, steps: int = 3000, tolerance: float = 1e-7, seed: int = 0) -> Mixed:
+def mix(matrix: Floats, *, steps: int = 3000, tolerance: float = 1e-7, beyond: float = np.inf, seed: int = 0) -> Mixed:
     """Search for the maximum of <matrix, Z>.
 
     Args:
         matrix: (n, n), symmetric and positive semidefinite.
         steps: Largest number of steps.
         tolerance: Relative rise in ten steps below which the search ends.
+        beyond: A value above which the search ends too.
         seed: What the start depends on.
 
     Returns:
@@ -61,9 +62,11 @@ def mix(matrix: Floats, *, steps: int = 3000, tolerance: float = 1e-7, seed: int
         reached = float(np.sum(pulled * rows))
         if not np.isfinite(reached):
             raise EngineError("the search for a spatial certificate met numbers that are not finite; check the weights")
+        if reached > beyond:
+            break
         if step % 10 == 0:
             if reached - value <= tolerance * abs(reached):
                 return Mixed(reached, lengths, step, converged=True)
             value = reached
         rows = pulled / np.maximum(lengths, 1e-300)[:, None]
-    return Mixed(reached, lengths, steps, converged=False)
+    return Mixed(reached, lengths, step, converged=False)

@@ -19,7 +19,7 @@ from firewall.lab.certification.flow_budget import Floats, flow_variation
 from firewall.lab.certification.image_certificate import Threat
 from firewall.lab.certification.two_layer import TwoLayer
 
-__all__ = ["Attempt", "Reached", "Search", "attempts", "moved", "thesis_attack"]
+__all__ = ["Attempt", "Reached", "Search", "attempts", "moved", "strongest", "thesis_attack", "within"]
 
 Labels = npt.NDArray[np.int64]
 #: The cap in float32, in which flows are searched, and in float64, in which they are judged and stored.
@@ -118,7 +118,36 @@ def attempts(
         DataError: Images or targets don't fit.
     """
     pixels, logits, labels = _ready(network, images, targets)
-    count, size = len(pixels), max(images.shape[1:])
+    flows, shifts, noises = strongest(logits, pixels, labels, threat, search, away=away)
+    return [
+        _judged(network, image, int(target), flow, shift, threat.budget, noise, away=away)
+        for image, target, flow, shift, noise in zip(images, targets, flows, shifts, noises[:, 0], strict=True)
+    ]
+
+
+def strongest(
+    logits: Callable[[Tensor], Tensor],
+    pixels: Tensor,
+    labels: Tensor,
+    threat: Threat,
+    search: Search,
+    *,
+    away: bool = False,
+) -> tuple[Tensor, Tensor, Tensor]:
+    """What a search finds, of any network, in float32: its total variation may lie above the budget by rounding.
+
+    Args:
+        logits: Float32 (N, C, H, W) in 0..1 -> (N, classes), with gradients.
+        pixels: Float32 (N, C, H, W) in 0..1.
+        labels: Int64 (N,), the targets.
+        threat: What an attack may do.
+        search: How it searches.
+        away: Attack away from the targets, to any other class.
+
+    Returns:
+        Flows (N, 2, H, W), right and down, in pixels, the shifts included; shifts (N, 2); noise (N, C, H, W).
+    """
+    count, size = len(pixels), max(pixels.shape[2:])
     sides = [side for side in (1, 2, 4, 7, 14) if side < size] + [size]
     best, sign = torch.full((count,), -torch.inf), 1.0 if away else -1.0
     flows, shifts, noises = torch.zeros(count, 2, *pixels.shape[2:]), torch.zeros(count, 2), torch.zeros_like(pixels)
@@ -155,10 +184,7 @@ def attempts(
         noise = threat.noise * torch.autograd.grad(gap.sum(), noise)[0].sign()
         better = sign * margin(logits(deform(pixels, flows) + noise), labels) > best
         noises[better] = noise[better]
-    return [
-        _judged(network, image, int(target), flow, shift, threat.budget, noise, away=away)
-        for image, target, flow, shift, noise in zip(images, targets, flows, shifts, noises[:, 0], strict=True)
-    ]
+    return flows, shifts, noises
 
 
 def thesis_attack(
@@ -189,6 +215,19 @@ def thesis_attack(
     return found
 
 
+def within(flow: Floats, budget: float) -> Floats:
+    """A flow without its shift, scaled onto the budget where it exceeds it.
+
+    Args:
+        flow: (2, H, W), in pixels.
+        budget: Cap on L_flow, in pixels.
+
+    Returns:
+        (2, H, W).
+    """
+    return np.asarray(flow * min(1.0, _KEPT * budget / max(flow_variation(flow), 1e-300)))
+
+
 def moved(image: Floats, flow: Floats) -> Floats:
     """An image under a flow, in float64.
 
@@ -216,8 +255,7 @@ def _judged(
 ) -> Attempt:
     """What a flow that was found in float32 does in float64, scaled onto the budget where rounding has left it."""
     moving = shift.double().numpy()[:, None, None]
-    field = found.double().numpy() - moving
-    flow = moving + field * min(1.0, _KEPT * budget / max(flow_variation(field), 1e-300))
+    flow = moving + within(found.double().numpy() - moving, budget)
     added = noise.double().numpy() * (1 - 1e-6)  # float32 may lie above the cap
     logits = network.logits((moved(image, flow) + added)[None])[0]
     gap = float(logits[target] - np.delete(logits, target).max()) * (-1 if away else 1)

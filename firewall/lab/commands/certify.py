@@ -196,6 +196,17 @@ def certify_flow(
         float, typer.Option(help="Largest total variation of the flow, as for 'lab certify spatial'.")
     ] = 1.0,
     noise: Annotated[float, typer.Option(help="Largest additional noise on each pixel value, 0 to 1.")] = 0.0,
+    attack: Annotated[
+        int, typer.Option(min=0, help="Steps of a search for such a flow that each image is attacked with; 0: none.")
+    ] = 40,
+    restarts: Annotated[int, typer.Option(min=1, help="From how many flows the search begins.")] = 2,
+    proved: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="FILE",
+            help="Result of this command for a larger budget: what that certified is certified here too, at once.",
+        ),
+    ] = None,
     seed: Seed = 0,
     data: Data = None,
     json_file: Json = None,
@@ -203,11 +214,24 @@ def certify_flow(
     """Prove that no flow field within a budget changes a small convolutional network's label.
 
     lower_bound: over all flows, the label's logit is proved to exceed every other logit by this much; certified means
-    that it is above 0.
+    that it is above 0. attacked: the least margin that a search for such flows reached.
+
+    Stop it at any time; with --json the same command goes on with the next image.
     """
     from firewall.lab.certification.flows import certify_flows
+    from firewall.lab.certification.spatial_attack import Search
 
-    write_json(certify_flows(network, dataset, part, limit, budget, noise, seed=seed, data=data), json_file)
+    search = Search(steps=attack, restarts=restarts) if attack else None
+    options: dict[str, Any] = {
+        "attack": search,
+        "proved": proved,
+        "seed": seed,
+        "data": data,
+        "result": json_file,
+    }
+    found, journal = certify_flows(network, dataset, part, limit, budget, noise, **options)
+    write_json(found, json_file)
+    journal.done()
 
 
 def train_masked(

@@ -92,6 +92,7 @@ def collect(folder: Path, bundle: Bundle | None = None) -> dict[str, Any]:
             ) from error
     if not any(value for key, value in found.items() if key != "firewall") and found["firewall"] is None:
         raise DataError(f"{folder} holds no certificates; write results of 'firewall lab certify ... --json' into it")
+    found["flow"].sort(key=lambda entry: (str(entry["about"]["network"]), float(entry["about"]["budget"])))
     found["curve"].sort(key=lambda row: (str(row["network"]), float(row["shift"]), float(row["budget"])))
     found["fig6"] = _fig6(found["attacks"], found["counted"])
     found["promises"] = promises(found)
@@ -169,6 +170,21 @@ def _without_rows(content: dict[str, Any]) -> dict[str, Any]:
     return {key: value for key, value in content.items() if key != "rows"}
 
 
+def _flow_curve(entries: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """Points of convolutional networks over the budget, without noise, as of `figures.curves`."""
+    return [
+        {
+            "network": entry["about"]["network"],
+            "shift": 0.0,
+            "budget": entry["about"]["budget"],
+            "certified": entry["summary"]["certified_accuracy"],
+            "attacked": entry["summary"].get("surviving_attack"),
+        }
+        for entry in entries
+        if not entry["about"]["noise"]
+    ]
+
+
 def _fig6(attacks: list[dict[str, Any]], counted: list[dict[str, Any]]) -> list[dict[str, Any]]:
     """The thesis's bars, and ours by the same attack and by stronger ones. counted: successes of parts of a sample."""
     bars = [_bar("thesis", name, "stAdv, L_flow <= 7", *counts) for name, counts in THESIS.items()]
@@ -219,6 +235,7 @@ def write(
         found=found,
         bars=data_uri(figures.bars(found["fig6"])),
         curves=data_uri(figures.curves(found["curve"])) if found["curve"] else None,
+        flows=data_uri(figures.curves(points)) if len(points := _flow_curve(found["flow"])) > 1 else None,
         stickers=data_uri(figures.stickers(widest)) if (widest := figures.widest(found["patch"])) else None,
         widest=widest,
         norms=Markup(certify_norms.html(found["linf"])),  # noqa: S704 -- escaped there

@@ -12,7 +12,8 @@ import torch
 from torch import nn
 
 from firewall import cli
-from firewall.errors import DataError, UsageError
+from firewall.errors import DataError, FirewallError, UsageError
+from firewall.lab.certification import deep
 from firewall.lab.certification.deep import certify_deep, moved, unit_bounds
 from firewall.lab.certification.flow_budget import flow_variation
 from firewall.lab.certification.layers import Affine, Convolution, Layer, Layers, MaxPool, Rectified, open_layers
@@ -146,6 +147,22 @@ def test_small_budgets_certify_and_large_ones_do_not() -> None:
     assert found[0] > found[1] > found[2] > found[3] and found[0] > 0 > found[3]
 
 
+def test_windows_give_the_bounds_of_whole_images(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Units of a tile depend on a part of the image; the same bounds come out if each tile is the whole layer, and if
+    it is a single place."""
+    network, image = _network(7, 3), np.random.default_rng(7).random((3, 8, 8))
+    region = moved(image, 3.0, 0.01)
+    found = []
+    for rows in (1, 64, 10**6):
+        monkeypatch.setattr(deep, "_ROWS_OF_A_TILE", rows)
+        found.append(unit_bounds(network, region))
+
+    for place in found[0]:
+        for bounds in found[1:]:
+            for one, other in zip(found[0][place], bounds[place], strict=True):
+                assert torch.allclose(one, other, rtol=0, atol=1e-9)
+
+
 class _Small(nn.Module):
     def __init__(self) -> None:
         super().__init__()
@@ -214,14 +231,108 @@ def test_the_command_gives_rows(small: tuple[_Small, Path], tmp_path: Path, caps
         Image.fromarray(generator.integers(0, 256, (28, 28), np.uint8)).save(folder / "0.png")
     out = tmp_path / "f.json"
     command = ["certify", "flow", "--network", str(small[1].parent), "--dataset", f"folder:{tmp_path / 'digits'}"]
+    command += ["--attack", "5"]
 
-    assert cli.run(app, [*command, "--limit", "3", "--budget", "0.01", "--json", str(out)], "firewall lab") == 0
+    assert cli.run(app, [*command, "--limit", "10", "--budget", "0.01", "--json", str(out)], "firewall lab") == 0
 
     result = json.loads(out.read_text())
-    assert len(result["rows"]) == 3 and result["about"]["budget"] == 0.01
+    assert len(result["rows"]) == 10 and result["about"]["budget"] == 0.01
+    right = [row for row in result["rows"] if row["predicted"] == row["label"]]
+    assert right, "no image is named by its folder, so nothing is certified or attacked"
     for row in result["rows"]:
-        assert {"index", "label", "predicted", "certified", "lower_bound"} <= row.keys()
-        assert (row["lower_bound"] is None) == (row["predicted"] != row["label"])
+        assert {"index", "label", "predicted", "certified", "lower_bound", "attacked"} <= row.keys()
+        assert (row["lower_bound"] is None) == (row["attacked"] is None) == (row["predicted"] != row["label"])
         assert row["certified"] == (row["lower_bound"] is not None and row["lower_bound"] > 0)
+    assert all(row["attacked"] >= row["lower_bound"] for row in right)
+    assert result["summary"]["median_seconds"] == np.median([row["seconds"] for row in right])
+    assert result["summary"]["surviving_attack"] >= result["summary"]["certified_accuracy"]
+    assert not list(tmp_path.glob("f.json.rows*")), "the rows are in the result"
     assert cli.run(app, [*command, "--budget", "-1"], "firewall lab") == 2
     assert "budget" in capsys.readouterr().err
+
+
+class _Named:
+    """Ten random images, each with the label that a network gives it."""
+
+    class_names = tuple("0123456789")
+
+    def __init__(self, network: Layers) -> None:
+        self.images = np.random.default_rng(3).integers(0, 256, (10, 28, 28, 1), np.uint8)
+        self.labels = network.logits(torch.from_numpy(self.images / 255)[:, None, :, :, 0]).argmax(1).numpy()
+
+    def __len__(self) -> int:
+        return len(self.images)
+
+
+@pytest.fixture
+def named(small: tuple[_Small, Path], monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """The command, for images that the network names as they are labelled."""
+    images = _Named(open_layers(str(small[1])))
+    monkeypatch.setattr("firewall.lab.certification.flows.open_dataset", lambda *_, **__: images)
+    return ["certify", "flow", "--network", str(small[1].parent)]
+
+
+def test_a_bound_that_is_too_good_ends_the_command(
+    named: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The attack gets below a bound that leaves the flow out, and nothing is written; below the true one it doesn't."""
+    command = [*named, "--limit", "4", "--budget", "8", "--attack", "10", "--json", str(tmp_path / "f.json")]
+
+    def of_the_clean_image(network: Layers, image: Floats, label: int, *_: float) -> Floats:
+        return certify_deep(network, image, label, 1e-9)
+
+    with monkeypatch.context() as patched:
+        patched.setattr("firewall.lab.certification.flows.certify_deep", of_the_clean_image)
+        with pytest.raises(FirewallError, match="not sound"):
+            app(command, standalone_mode=False)
+    assert not (tmp_path / "f.json").exists()
+    (tmp_path / "f.json.rows").unlink()
+    assert cli.run(app, command, "firewall lab") == 0
+    assert len(json.loads((tmp_path / "f.json").read_text())["rows"]) == 4
+
+
+def test_a_stopped_run_goes_on_with_the_next_image(
+    named: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Three images are certified, the fourth stops it; the second run certifies what is left and no more."""
+    out = tmp_path / "f.json"
+    done: list[int] = []
+    command = [*named, "--limit", "5", "--attack", "0", "--budget", "0.1", "--json", str(out)]
+
+    def stopping(network: Layers, image: Floats, label: int, *rest: float) -> Floats:
+        if len(done) == 3:
+            raise RuntimeError("stopped")
+        done.append(label)
+        return certify_deep(network, image, label, *rest)
+
+    monkeypatch.setattr("firewall.lab.certification.flows.certify_deep", stopping)
+    with pytest.raises(RuntimeError, match="stopped"):
+        app(command, standalone_mode=False)
+    done[:] = []
+    assert cli.run(app, command, "firewall lab") == 0
+    assert len(done) == 2 and len(json.loads(out.read_text())["rows"]) == 5
+
+
+def test_what_a_larger_budget_proved_is_taken_over(
+    named: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Certified images alone, and only of the same network and data, for no larger budget."""
+    large, lesser, other = (tmp_path / f"{name}.json" for name in ("large", "lesser", "other"))
+    command = [*named, "--attack", "0", "--limit", "10"]
+    assert cli.run(app, [*command, "--budget", "1", "--json", str(large)], "firewall lab") == 0
+    assert cli.run(app, [*command, "--budget", "0.5", "--proved", str(large), "--json", str(lesser)], "firewall") == 0
+    before, after = ({row["index"]: row for row in json.loads(file.read_text())["rows"]} for file in (large, lesser))
+    proved = {index for index, row in before.items() if row["certified"]}
+    assert 0 < len(proved) < 10 and len(after) == 10
+    for index, row in after.items():
+        assert ("proved_for" in row) == (index in proved) and row["certified"] >= before[index]["certified"]
+        assert (row["lower_bound"] > before[index]["lower_bound"]) == (index not in proved)
+
+    assert cli.run(app, [*command, "--budget", "2", "--proved", str(large)], "firewall lab") == 1
+    assert "of budget 1" in capsys.readouterr().err
+    content = json.loads(large.read_text())
+    for about in ({"weights_sha256": "0" * 64}, {"dataset": "mnist/train"}):
+        other.write_text(json.dumps({**content, "about": {**content["about"], **about}}))
+        assert cli.run(app, [*command, "--budget", "1", "--proved", str(other)], "firewall lab") == 1
+    other.write_text("{}")
+    assert cli.run(app, [*command, "--budget", "1", "--proved", str(other)], "firewall lab") == 1

@@ -99,7 +99,7 @@ def test_no_attack_gets_below_a_bound(eps: float, overlapping: bool) -> None:
         if eps < 0.001 and not overlapping:
             drop = network.logits(image[None])[0, label] - network.logits(image[None])[0]
             assert bool(((worst - closer)[others] < 0.05 * (drop - worst)[others] + 1e-3).all())
-        single = linf_certificate._Float32(network)
+        single = linf_certificate._Module(network)
         around = image + eps * torch.randint(-1, 2, (64, *image.shape), generator=torch.Generator().manual_seed(seed))
         logits = single(around.clamp(0, 1).float()).double().detach()
         assert bool(((logits[:, label, None] - logits)[:, others] >= margins(network, image, label, eps)[others]).all())
@@ -154,7 +154,7 @@ def test_a_bound_for_float32_covers_what_float32_loses() -> None:
     ]
     network = Layers.of(layers, (3, 1, 1))
     image = torch.full((3, 1, 1), 1 / 3, dtype=torch.float64)
-    logits = linf_certificate._Float32(network)(image[None].float()).double().detach()[0]
+    logits = linf_certificate._Module(network)(image[None].float()).double().detach()[0]
     exact = intervals(network, box_of(image, 0.0, float32=False), float32=False).boxes[-1]
     allowed = intervals(network, box_of(image, 0.0)).boxes[-1]
     assert not exact.low[0] <= logits[0] <= exact.high[0]

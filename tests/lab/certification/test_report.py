@@ -114,6 +114,24 @@ def test_the_page_shows_what_the_files_say(results: Path, tmp_path: Path) -> Non
     assert "the bundle has no certificate" in page and "Not measured: &#39;firewall lab certify flow" in page
 
 
+def test_flow_certificates_of_several_budgets_are_a_curve(results: Path, tmp_path: Path) -> None:
+    """In the order of their budgets, with what an attack leaves where there was one; a single budget is no curve."""
+    pages = []
+    for budget, proved, attacked in ((4.0, 0.61, {"surviving_attack": 0.9}), (0.5, 0.9, {})):
+        summary = {"clean_accuracy": 0.91, "certified_accuracy": proved, "ci95": [0.5, 0.95], "median_seconds": 0.3}
+        about = {"network": "small", "dataset": "gtsrb/test", "budget": budget, "noise": 0.0}
+        rows = [{"index": 0, "certified": True, "lower_bound": 1.0}]
+        (results / f"flow_{budget:g}.json").write_text(
+            json.dumps({"about": about, "summary": {**summary, **attacked}, "rows": rows})
+        )
+        write(collect(results), tmp_path / "page.html", tmp_path / "page.json")
+        pages.append((tmp_path / "page.html").read_text())
+
+    assert [entry["about"]["budget"] for entry in collect(results)["flow"]] == [0.5, 4.0]
+    assert ["Proved and attacked accuracy of" in page for page in pages] == [False, True]
+    assert "<td>90.0 %</td><td>0.3</td>" in pages[1] and "<td>\N{EN DASH}</td><td>0.3</td>" in pages[1]
+
+
 def test_stickers_are_drawn_of_the_most_images(results: Path, tmp_path: Path) -> None:
     """Not of the result that looks best; of as many images the larger sticker."""
     first = json.loads((results / "patch.json").read_text())

@@ -3,17 +3,20 @@
 from __future__ import annotations
 
 import importlib
+from collections.abc import Callable
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
 import pytest
 
 from firewall.errors import DataError, UsageError
-from firewall.lab.certification.dual import certify_pair, largest_norm, slopes
-from firewall.lab.certification.flow_bounds import MovingImage, checked_image
+from firewall.lab.certification import dual
+from firewall.lab.certification.dual import certify_pair, largest_norm, raised_margins, slopes
+from firewall.lab.certification.flow_bounds import Cell, Changes, MovingImage, Slopes, checked_image
 from firewall.lab.certification.flow_budget import Floats, checked_budget, flow_variation, grid_of, reach
 from firewall.lab.certification.image_certificate import Threat, certify
-from firewall.lab.certification.linear import Region, hidden_bounds, margin_bounds
+from firewall.lab.certification.linear import Hidden, Region, hidden_bounds, margin_bounds
 from firewall.lab.certification.mixing import mix
 from firewall.lab.certification.spatial_attack import Search, attempts, moved
 from firewall.lab.certification.two_layer import TwoLayer
@@ -160,7 +163,7 @@ def test_no_flow_beats_either_bound(budget: float, noise: float) -> None:
                 net.second[label] - net.second[other],
                 slope,
                 budget,
-                slopes(start, hidden.lowest, hidden.highest),
+                slopes(Hidden(start, start), hidden),
                 noise=noise,
             )
             clean = net.logits(image[None])[0]
@@ -195,6 +198,138 @@ def test_no_attack_beats_the_certificate(shift: float, noise: float) -> None:
     assert noisy > 9 if noise else noisy == 0
 
 
+def _least_margins(net: TwoLayer, image: Floats, label: int, cell: Cell, budget: float, noise: float) -> Floats:
+    """The least margins over each class that 300 flows after shifts of a cell reach, half of the shifts at its corners,
+    with noise of the worst size."""
+    generator = np.random.default_rng(8)
+    shown = []
+    for number, flow in enumerate(flows(11, budget, 300)):
+        share = generator.integers(0, 2, 2) if number % 2 else generator.random(2)
+        down, right = cell[0] + share[0] * (cell[1] - cell[0]), cell[2] + share[1] * (cell[3] - cell[2])
+        whole = flow + np.array([right, down])[:, None, None]
+        shown.append(moved(image, whole) + generator.choice([-noise, noise], image.shape))
+    logits = net.logits(np.stack(shown))
+    return np.asarray((logits[:, [label]] - logits).min(axis=0))
+
+
+def _raised(net: TwoLayer, image: Floats, label: int, cell: Cell, budget: float, noise: float) -> Floats:
+    """The semidefinite bounds of a cell, of every class: no linear bound stands in for them."""
+    region = Region(MovingImage(image, budget, 2.0).shifted(cell), budget, noise)
+    hidden = hidden_bounds(net, region)
+    found = np.full(len(net.second), np.inf)
+    for other in np.delete(np.arange(len(found)), label):
+        alone = np.full(len(found), np.inf)
+        alone[other] = -1e9
+        found[other] = raised_margins(net, label, region, hidden, alone)[other]
+    return found
+
+
+#: Cells of shifts, a large and a small one, both off the pixels' own places.
+CELLS: list[Cell] = [(-1.0, 0.0, 1.0, 2.0), (0.25, 0.5, -1.75, -1.5)]
+
+
+@pytest.mark.parametrize("cell", CELLS)
+@pytest.mark.parametrize(("budget", "noise"), [(0.2, 0.0), (3.0, 0.0), (9.0, 0.0), (2.0, 0.02)])
+def test_no_flow_after_a_shift_beats_the_semidefinite_bound_of_its_cell(
+    cell: Cell, budget: float, noise: float
+) -> None:
+    """Over every class whose margin is above 0 throughout the cell without a flow."""
+    met = 0
+    for seed in range(6):
+        net, image = network(seed), picture(seed)
+        middle = MovingImage(image, budget, 2.0).at((cell[0] + cell[1]) / 2, (cell[2] + cell[3]) / 2)
+        label = int(net.logits(middle[None]).argmax())
+        bounds = _raised(net, image, label, cell, budget, noise)
+
+        assert (_least_margins(net, image, label, cell, budget, noise) >= bounds - 1e-9)[np.arange(4) != label].all()
+        met += int(np.sum((bounds > -1e8) & (bounds < np.inf)))
+
+    assert met >= 3, "no bound was put to the test"
+
+
+def _of_the_middle(changes: Changes) -> Changes:
+    return replace(changes, corners=changes.corners.mean(axis=0, keepdims=True))
+
+
+def _slow(changes: Changes) -> Changes:
+    none = np.zeros_like(changes.lowest)
+    return replace(changes, far=Slopes(none, none))
+
+
+@pytest.mark.parametrize(
+    ("wrong", "budget"),
+    [
+        pytest.param(_of_the_middle, 0.1, id="the shift is taken for that of the cell's middle"),
+        pytest.param(_slow, 3.0, id="pixels don't change with the flow"),
+        pytest.param(None, 0.1, id="no constant row: slopes in -1/2..1/2"),
+    ],
+)
+def test_bounds_of_a_cell_that_are_too_good_are_caught(
+    wrong: Callable[[Changes], Changes] | None, budget: float, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The same flows beat a bound that leaves something out: the test above can fail."""
+    if wrong is None:
+        whole = dual.largest_norm
+        monkeypatch.setattr(dual, "largest_norm", lambda factor, **how: whole(factor[:, 1:], **how))
+    else:
+        shifted = MovingImage.shifted
+        monkeypatch.setattr(MovingImage, "shifted", lambda self, cell: wrong(shifted(self, cell)))
+    beaten = 0
+    for seed in range(6):
+        net, image, cell = network(seed), picture(seed), CELLS[0]
+        label = int(net.logits(MovingImage(image, budget, 2.0).at(-0.5, 1.5)[None]).argmax())
+        reached = _least_margins(net, image, label, cell, budget, 0.0)
+        beaten += int(np.sum(reached < _raised(net, image, label, cell, budget, 0.0) - 1e-9) > 0)
+
+    assert beaten >= 1
+
+
+def test_slopes_hold_for_every_start_between_its_bounds() -> None:
+    """(relu(z + h) - relu(z)) / h of random z and h within the bounds, and both ends are met nearly."""
+    generator = np.random.default_rng(12)
+    z = np.sort(generator.normal(size=(2, 400)), axis=0)
+    reached = Hidden(z[0] - generator.random(400), z[1] + generator.random(400))
+    least, most = slopes(Hidden(z[0], z[1]), reached)
+    share = generator.random((2, 3000, 1))
+    share[:, ::3] = np.round(share[:, ::3])
+    start = z[0] + share[0] * (z[1] - z[0])
+    end = reached.lowest + share[1] * (reached.highest - reached.lowest)
+    slope = (np.maximum(end, 0) - np.maximum(start, 0)) / np.where(end == start, 1, end - start)
+
+    assert (slope >= least - 1e-9).all() and (slope <= most + 1e-9).all()
+    assert np.abs(slope.min(axis=0) - least).max() < 0.1 and np.abs(slope.max(axis=0) - most).max() < 0.1
+
+
+def test_cells_are_certified_that_the_linear_bound_leaves_open() -> None:
+    """With shifts the semidefinite bound certifies more, and never less than the linear one alone."""
+    more = 0
+    for seed in range(4):
+        net, image = network(seed, units=12), picture(seed)
+        label = int(net.logits(image[None]).argmax())
+        for budget in (0.4, 1.6, 3.2):
+            threat = Threat(budget, 0.05)
+            both = certify(net, image, label, threat, most=100)
+            linear = certify(net, image, label, threat, most=100, semidefinite=False)
+            assert linear.method == "linear" and both.certified >= linear.certified
+            more += both.certified and not linear.certified
+            assert not (both.certified and not linear.certified) or both.method == "semidefinite"
+
+    assert more >= 1
+
+
+def test_columns_that_are_kept_out_of_the_program_are_charged() -> None:
+    """The bound holds for all sign vectors, with a few large columns and many small ones, and is little larger."""
+    factor = np.random.default_rng(13).normal(size=(14, 10)) * np.geomspace(1, 1e-3, 10)
+    signs = np.array(np.meshgrid(*[[-1, 1]] * 10)).reshape(10, -1)
+    exact, whole = np.linalg.norm(factor @ signs, axis=0).max(), largest_norm(factor)
+    for apart in (1e-3, 1e-2, 1.0):
+        found = largest_norm(factor, apart=apart)
+        assert exact <= found.upper <= whole.upper + 2 * apart * np.linalg.norm(factor, axis=0).sum()
+        assert found.size < whole.size
+
+    assert largest_norm(factor, beyond=exact / 2).upper >= exact
+
+
 def test_the_dual_bounds_brute_force_and_is_nearly_the_relaxation() -> None:
     """|F z| over all 2^10 sign vectors is below the dual bound, and that is at most a factor (pi/2)^(1/2) above; the
     search's own value, a lower one of the relaxation, is within 0.1 %."""
@@ -202,10 +337,10 @@ def test_the_dual_bounds_brute_force_and_is_nearly_the_relaxation() -> None:
     for seed in range(5):
         factor = np.random.default_rng(seed).normal(size=(14, 10))
         exact = np.linalg.norm(factor @ signs, axis=0).max()
-        dual = largest_norm(factor)
+        found = largest_norm(factor)
 
-        assert exact <= dual.upper <= exact * (np.pi / 2) ** 0.5 + 1e-6
-        assert dual.primal <= dual.upper <= dual.primal * 1.001
+        assert exact <= found.upper <= exact * (np.pi / 2) ** 0.5 + 1e-6
+        assert found.primal <= found.upper <= found.primal * 1.001
 
 
 def test_a_search_that_stops_early_still_gives_a_bound() -> None:

@@ -16,6 +16,7 @@ from firewall.errors import DataError
 from firewall.lab.certification.dual import certify_pair, slopes
 from firewall.lab.certification.flow_budget import flow_variation
 from firewall.lab.certification.guarded_training import BOUNDS, Guarded, Settings
+from firewall.lab.certification.linear import Hidden
 from firewall.lab.certification.spatial_attack import moved
 from firewall.lab.certification.training_bounds import Dual, case_of
 from firewall.lab.certification.two_layer import NETWORKS, TwoLayer, open_two_layer, write_two_layer
@@ -241,7 +242,8 @@ def test_learned_dual_variables_come_near_the_semidefinite_program() -> None:
     for row, one in enumerate(labels.tolist()):
         z, low, high = (getattr(case, name)[row].double().numpy() for name in ("value", "low", "high"))
         v = network.second[one] - network.second[(one + 3) % 10]
-        drop, _ = certify_pair(network, v, case.slopes[row].double().numpy(), 14.0, slopes(z, low, high))
+        spans = slopes(Hidden(z, z), Hidden(low, high))
+        drop, _ = certify_pair(network, v, case.slopes[row].double().numpy(), 14.0, spans)
         proved.append(v @ np.maximum(z, 0) - drop)
 
     before = dual.margins(case, weights, labels, others).detach().numpy()[:, 0]
