@@ -79,8 +79,7 @@ class Firewall:
                 this run. It is asked only if the bundle has the detector `keyed`.
 
         Raises:
-            BundleError: If a detector is unknown, its parameters don't fit, or nothing can be proved of the network
-                that `values` asks.
+            BundleError: If a detector is unknown or unfit, or nothing can be proved of the network that `values` asks.
             EngineError: If a network of the bundle can't be run.
             UsageError: If the network's input is too small for such stickers, the key too short, or the bundle has no
                 network for `values`.
