@@ -70,7 +70,7 @@ def readme() -> str:
         ["classifier, top-1", cells.share([default["accuracy"], *default["interval"]], default["images"])],
         [
             "verdict on a normal sign, mean / p99; a loop of Pillow copies",
-            f"{milliseconds}; {cost['ratio_of_means']:.0f} times as long",
+            f"{milliseconds}; {cost['ratio_of_means']:.1f} times as long",
         ],
     ]
     return cells.table(
