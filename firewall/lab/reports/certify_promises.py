@@ -105,7 +105,8 @@ def _every_value(found: dict[str, Any]) -> dict[str, str]:
     return {
         "promise": "No change of every value by at most eps changes a certified sign's label.",
         "against": "whoever changes all pixels a little: each value by at most eps",
-        "cost": "a small network of its own that was trained with the bound; the edge doesn't run it",
+        "cost": "a small network of its own that was trained with the bound, put into a bundle by 'firewall lab "
+        "add-values' and asked by --values; what it can't prove is withheld",
         "measured": "not measured: 'firewall lab certify linf --json'"
         if best is None
         else f"eps {255 * eps:.0f}/255: {best['certified_accuracy']['value']:.1%} certified, "
