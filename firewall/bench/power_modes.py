@@ -124,7 +124,7 @@ class ModeKeeper:
         """
         program = shutil.which("nvpmodel") or "nvpmodel"
         try:
-            # Nothing to read: where it would like to restart the board it is told no.
+            # Nothing to read: where it would like to restart the board the answer is no.
             done = subprocess.run(  # type: ignore[call-overload]
                 [*self._prefix, program, "-m", str(number)], check=False, **_QUIET, timeout=_PATIENCE
             )

@@ -321,7 +321,7 @@ class Monitor:
                     self._changes.append(change)
                     self._change += 1
                     self.metrics.state(change.state, change.camera)
-        with self._telling:  # in their order, and outside of the lock: who is told may take its time
+        with self._telling:  # in their order, and outside of the lock: a listener may take its time
             while self._changes:
                 self._told(self._changes.popleft())
 

@@ -102,7 +102,7 @@ class SelfTest:
         self._wrong = ""  # in this round
         self._passes = 0
         self._asked = self._urgent = False
-        #: The round that is over was demanded; for who is told of it.
+        #: The round that is over was demanded; for those who listen.
         self.answering = False
         self._due = self._forced_at = self._ended_at = -math.inf
         self._coming: dict[str | None, _Coming] = {}

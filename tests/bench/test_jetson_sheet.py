@@ -101,7 +101,7 @@ class Board:
         self.programs = programs
         monkeypatch.setenv("PATH", f"{programs}:{os.environ['PATH']}")
         monkeypatch.setenv("FAKE", str(self.fake))
-        #: As sys.executable, but everything that it is told to run is the fake above.
+        #: As sys.executable, but everything that it runs is the fake above.
         boards.write(programs, {"python": f'#!/bin/sh\nexec {sys.executable} "$FAKE/firewall.py" "$@"\n'})
         (programs / "python").chmod(0o755)
         self.said: list[str] = []

@@ -137,7 +137,7 @@ def test_nothing_is_kept_where_strace_is_missing(tmp_path: Path, picture: Path) 
 
 def test_one_door_to_onnx_runtime() -> None:
     """No file but firewall/host/onnxruntime.py imports ONNX Runtime, by whatever form of import; ruff says so as it is
-    written, this also where ruff is told to look away or a name is given as text. A program of another environment,
+    written, this also where ruff is made to look away or a name is given as text. A program of another environment,
     which has no firewall, switches telemetry off itself before it imports it."""
     imports = re.compile(
         r"^\s*(?:import|from)\s+onnxruntime\b|(?:import_module|__import__)\(\s*f?[\"']onnxruntime\b", re.MULTILINE

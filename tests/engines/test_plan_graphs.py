@@ -163,7 +163,7 @@ def test_where_nothing_can_be_recorded_runs_stay_plain(
     refused: str, gpu: FakeGpu, fake: Behaviour, caplog: pytest.LogCaptureFixture
 ) -> None:
     """TensorRT refuses while it is recorded, or CUDA does: the stream isn't left recording, the last error is taken
-    away, the reason is told once, the answers are right, and nothing is tried again."""
+    away, the reason is logged once, the answers are right, and nothing is tried again."""
     if refused == "record":
         fake.refuse = refused
     else:
@@ -210,7 +210,7 @@ def test_a_run_that_nothing_can_be_proved_of_stays_plain(gpu: FakeGpu, fake: Beh
 def test_where_memory_does_not_suffice_for_one_more_context_a_graph_is_given_up(
     gpu: FakeGpu, fake: Behaviour, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """Its context takes the other runs; that is told, and all answers are right."""
+    """Its context takes the other runs; that is logged, and all answers are right."""
     fake.contexts = 2
     asked = Asked()
     for turn in range(4):

@@ -142,7 +142,7 @@ def begin(model: nn.Module, start: Path | None) -> str | None:
 
 @torch.no_grad()
 def right(model: nn.Module, signs: SmallSigns, noise: float = 0.0, batch: int = 256) -> float:
-    """The share of images that a network names rightly, each once with noise.
+    """The share of images that a network names correctly, each once with noise.
 
     Args:
         model: The network.
