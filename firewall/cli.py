@@ -24,6 +24,7 @@ from firewall.device.audit_command import audit_app
 from firewall.device.cli import device_app
 from firewall.errors import EngineError, FirewallError, ImageError, MissingExtraError, UsageError
 from firewall.gate.cli import gate_command
+from firewall.host.core_option import CoreNumbers
 from firewall.host.output import close_output, json_text, open_standard_streams, print_line, readable
 
 __all__ = ["app", "main"]
@@ -172,6 +173,7 @@ def serve(
     ] = None,
     sweep_key: SweepKey = None,
     threads: Annotated[int | None, typer.Option(help="Threads of the classifier; 0 = one per core.")] = None,
+    cores: CoreNumbers = None,
     camera_name: Annotated[
         list[str] | None,
         typer.Option(
@@ -215,6 +217,7 @@ def serve(
         device=device,
         sweep_key=sweep_key,
         threads=threads,
+        cores=cores,
     )
     serving.serve(settings, _say)
 
@@ -239,6 +242,7 @@ def screen(
     device: Device = "cpu",
     sweep_key: SweepKey = None,
     threads: Threads = 0,
+    cores: CoreNumbers = None,
 ) -> None:
     """Judge image files: one JSON line per region of each image. Exit code 1 if an image could not be judged."""
     from firewall.bundle import PatchSpec, load_bundle
@@ -246,6 +250,7 @@ def screen(
     from firewall.bundle.values import eps_of
     from firewall.config import load_region_detector, read_sweep_key
     from firewall.engines import check_device, open_engine
+    from firewall.host.pinning import judge_here, pinned
     from firewall.regions import build
     from firewall.screening import Firewall, Stages
     from firewall.sources import read_input
@@ -259,33 +264,39 @@ def screen(
     place = regions or ("whole" if detector is None else "detector")
     check_device(device)
     key = None if sweep_key is None else read_sweep_key(sweep_key)
-    loaded = load_bundle(bundle, trust=Trust.configured(trust, allow_unsigned))
-    finder = build(place, detector, device=device, threads=threads, bundle=loaded)
-    engine = open_engine(loaded, device=device, threads=threads)
-    guard = Firewall(loaded, engine, exhaustive=operator, patches=wanted, values=eps, threads=threads, sweep_key=key)
-    if loaded.unsigned:
-        _say(loaded.unsigned_notice)
-    if notice := sweep_notice(guard.keyed, named=key is not None):
-        _say(notice)
-    stamps = Stamps(BundleStamp.of(loaded.manifest.name, loaded.manifest.version, loaded.sha256))
-    unreadable = 0
-    for sequence, path in enumerate(paths):
-        started, stages, there = time.monotonic(), Stages(), True
-        try:
-            pixels = read_input(path)
-            found = finder.find(pixels)
-        except FirewallError as error:
-            reason = Reason.BAD_IMAGE if isinstance(error, ImageError) else Reason.SOURCE_ERROR
-            reason = Reason.ENGINE_ERROR if isinstance(error, EngineError) else reason
-            age = (time.monotonic() - started) * 1e3
-            verdicts = [Verdict(path, sequence, (0, 0, 0, 0), reason=reason, detail=str(error), latency_ms=age)]
-            _say(f"firewall: {error}")
-            unreadable, there = unreadable + 1, False
-        else:
-            verdicts = guard.screen_frame(firewall.Frame(pixels, path, sequence, started), found, stages=stages)
-        for verdict in stamps.on(verdicts, captured_at=started, frame=there, stages=stages):
-            final = replace(verdict, unsigned=loaded.unsigned)
-            print_line(json_text(final.line(operator=operator)))
+    with pinned(cores, threads) as where:
+        loaded = load_bundle(bundle, trust=Trust.configured(trust, allow_unsigned))
+        finder = build(place, detector, device=device, threads=threads, bundle=loaded)
+        engine = open_engine(loaded, device=device, threads=threads)
+        guard = Firewall(
+            loaded, engine, exhaustive=operator, patches=wanted, values=eps, threads=threads, sweep_key=key
+        )
+        judge_here()
+        if where is not None:
+            _say(where.line())
+        if loaded.unsigned:
+            _say(loaded.unsigned_notice)
+        if notice := sweep_notice(guard.keyed, named=key is not None):
+            _say(notice)
+        stamps = Stamps(BundleStamp.of(loaded.manifest.name, loaded.manifest.version, loaded.sha256))
+        unreadable = 0
+        for sequence, path in enumerate(paths):
+            started, stages, there = time.monotonic(), Stages(), True
+            try:
+                pixels = read_input(path)
+                found = finder.find(pixels)
+            except FirewallError as error:
+                reason = Reason.BAD_IMAGE if isinstance(error, ImageError) else Reason.SOURCE_ERROR
+                reason = Reason.ENGINE_ERROR if isinstance(error, EngineError) else reason
+                age = (time.monotonic() - started) * 1e3
+                verdicts = [Verdict(path, sequence, (0, 0, 0, 0), reason=reason, detail=str(error), latency_ms=age)]
+                _say(f"firewall: {error}")
+                unreadable, there = unreadable + 1, False
+            else:
+                verdicts = guard.screen_frame(firewall.Frame(pixels, path, sequence, started), found, stages=stages)
+            for verdict in stamps.on(verdicts, captured_at=started, frame=there, stages=stages):
+                final = replace(verdict, unsigned=loaded.unsigned)
+                print_line(json_text(final.line(operator=operator)))
     if unreadable:
         raise typer.Exit(1)
 

@@ -12,6 +12,7 @@ import typer
 
 from firewall.bundle.cli import AllowUnsigned, TrustedKeys
 from firewall.errors import FirewallError, UsageError
+from firewall.host.core_option import CoreNumbers
 
 __all__ = ["bench_app"]
 
@@ -36,6 +37,7 @@ def bench(
         str, typer.Option(help="Device of the classifier: cpu, cuda or tensorrt; no other is used.")
     ] = "cpu",
     threads: Annotated[int, typer.Option(min=0, max=256, help="Threads of the classifier; 0 = one per core.")] = 0,
+    cores: CoreNumbers = None,
     images: Annotated[
         Path | None, typer.Option(metavar="DIR", help="Benign images.  \\[default: frames of the demo]")
     ] = None,
@@ -101,6 +103,7 @@ def bench(
     from firewall.bench.measuring import Plan, measure
     from firewall.bench.picture import draw
     from firewall.bench.tables import render
+    from firewall.host.pinning import judge_here, pinned
     from firewall.regions import build
 
     plan = Plan(
@@ -109,6 +112,7 @@ def bench(
         allow_unsigned=allow_unsigned,
         device=device,
         threads=threads,
+        cores=cores,
         regions=regions or ("signs" if normal is None else "whole"),
         exhaustive=exhaustive,
         samples=samples,
@@ -119,10 +123,12 @@ def bench(
         cold_starts=cold_starts,
         energy_seconds=energy_seconds,
     )
-    guard = load(plan.bundle, plan.trust, plan.allow_unsigned, plan.device, plan.threads)
-    build(plan.regions, bundle=guard.bundle)  # a wrong value is refused at once
-    pictures = inputs.of_demo() if normal is None else inputs.of_files(normal, adversarial)
-    report = measure(guard, pictures, plan)
+    with pinned(cores, threads):
+        guard = load(plan.bundle, plan.trust, plan.allow_unsigned, plan.device, plan.threads)
+        build(plan.regions, bundle=guard.bundle)  # a wrong value is refused at once
+        pictures = inputs.of_demo() if normal is None else inputs.of_files(normal, adversarial)
+        judge_here()
+        report = measure(guard, pictures, plan)
     render(report, Console())
     if json_file is not None:
         _write(json_file, report.to_json() + "\n")

@@ -32,7 +32,7 @@ def cold_starts(orders: dict[str, Any], picture: Any, runs: int) -> list[dict[st
     """Time fresh processes from their start to their first verdict.
 
     Args:
-        orders: What each is to load: bundle, trust, allow_unsigned, device, threads, regions.
+        orders: What each is to load: bundle, trust, allow_unsigned, device, threads, cores, regions.
         picture: (H, W, 3) uint8 RGB.
         runs: How many processes, one after the other.
 
@@ -45,6 +45,7 @@ def cold_starts(orders: dict[str, Any], picture: Any, runs: int) -> list[dict[st
     import numpy as np
 
     from firewall.errors import EngineError
+    from firewall.host.pinning import elsewhere, usable
 
     file = io.BytesIO()
     np.save(file, picture, allow_pickle=False)
@@ -53,7 +54,11 @@ def cold_starts(orders: dict[str, Any], picture: Any, runs: int) -> list[dict[st
         started = time.monotonic()
         command = [sys.executable, "-c", _CHILD, json.dumps({**orders, "path": sys.path})]
         try:
-            done = subprocess.run(command, input=file.getvalue(), capture_output=True, timeout=_PATIENCE, check=False)
+            # It names its cores itself, among those that this process has been given.
+            with elsewhere(usable()):
+                done = subprocess.run(
+                    command, input=file.getvalue(), capture_output=True, timeout=_PATIENCE, check=False
+                )
         except subprocess.TimeoutExpired as error:
             raise EngineError(f"a fresh process gave no verdict within {_PATIENCE:g} s") from error
         try:
@@ -109,18 +114,21 @@ def _child(orders: dict[str, Any]) -> dict[str, float | None]:
 
     from firewall.bench.loading import load
     from firewall.frame import Frame
+    from firewall.host.pinning import judge_here, pinned
     from firewall.regions import build
 
     imported = time.monotonic()
-    guard = load(orders["bundle"], orders["trust"], orders["allow_unsigned"], orders["device"], orders["threads"])
-    guard.exhaustive = True
-    finder = build(orders["regions"], device=orders["device"], threads=orders["threads"], bundle=guard.bundle)
-    loaded = time.monotonic()
-    resident = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024 / 1e6
-    picture = np.load(io.BytesIO(sys.stdin.buffer.read()), allow_pickle=False)
-    given = time.monotonic()
-    guard.screen_frame(Frame(picture, "bench", 0, given), finder.find(picture))
-    judged = time.monotonic()
+    with pinned(orders.get("cores"), orders["threads"]):
+        guard = load(orders["bundle"], orders["trust"], orders["allow_unsigned"], orders["device"], orders["threads"])
+        guard.exhaustive = True
+        finder = build(orders["regions"], device=orders["device"], threads=orders["threads"], bundle=guard.bundle)
+        judge_here()
+        loaded = time.monotonic()
+        resident = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024 / 1e6
+        picture = np.load(io.BytesIO(sys.stdin.buffer.read()), allow_pickle=False)
+        given = time.monotonic()
+        guard.screen_frame(Frame(picture, "bench", 0, given), finder.find(picture))
+        judged = time.monotonic()
     after = gpu_memory()[0] if on_gpu else None
     return {
         "born": _BORN,

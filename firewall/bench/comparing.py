@@ -24,7 +24,18 @@ _MACHINE = ("label", "board", "architecture", "cpu", "cores", "usable_cores", "m
 _BOARD = ("jetpack", "power_mode", "power_mode_id", "jetson_clocks")
 _DEVICE = ("device", "provider")
 _BUNDLE = ("name", "version", "sha256")
-_SETTINGS = ("pictures", "left_out", "regions", "exhaustive", "threads", "warm_up", "fps", "fps_frames", "deadline_ms")
+_SETTINGS = (
+    "pictures",
+    "left_out",
+    "regions",
+    "exhaustive",
+    "threads",
+    "cores",
+    "warm_up",
+    "fps",
+    "fps_frames",
+    "deadline_ms",
+)
 
 
 @dataclass(frozen=True)

@@ -13,6 +13,8 @@ from typing import Any
 from firewall import __version__, native
 from firewall.bench.jetson import Jetson
 from firewall.errors import FirewallError
+from firewall.host.core_list import listed
+from firewall.host.pinning import placed, usable
 from firewall.host.sensors import text
 
 __all__ = ["NOT_A_JETSON", "describe", "peak_memory"]
@@ -30,11 +32,13 @@ def describe(jetson: Jetson | None, root: Path = Path("/")) -> dict[str, Any]:
         root: Folder with /proc and /sys, for tests.
 
     Returns:
-        Its facts by name. `label` is its name for people, `load` the average load of the last minute, memory is in MB.
+        Its facts by name. `label` is its name for people, `load` the average load of the last minute, memory is in MB,
+        `cores_in_use` says where threads run.
     """
     architecture = platform.machine()
     model = re.search(r"^(?:model name|Model)\s*:\s*(.+)$", text(root / "proc/cpuinfo") or "", re.MULTILINE)
     memory = re.search(r"MemTotal:\s+(\d+) kB", text(root / "proc/meminfo") or "")
+    cores = placed()
     try:
         simd = native.simd_level()
     except FirewallError:
@@ -45,7 +49,8 @@ def describe(jetson: Jetson | None, root: Path = Path("/")) -> dict[str, Any]:
         "architecture": architecture,
         "cpu": model[1].strip() if model else "",
         "cores": os.cpu_count(),
-        "usable_cores": len(os.sched_getaffinity(0)),
+        "usable_cores": len(usable()),
+        "cores_in_use": listed(usable()) if cores is None else cores.line(),
         "memory_mb": round(int(memory[1]) * 1024 / 1e6) if memory else None,
         "governor": text(root / "sys/devices/system/cpu/cpu0/cpufreq/scaling_governor"),
         "load": os.getloadavg()[0],

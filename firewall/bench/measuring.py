@@ -24,6 +24,7 @@ from firewall.bench.power import Meter, source
 from firewall.bench.report import ColdStart, DeviceTimes, Energy, FixedRate, FullRate, Memory, Report
 from firewall.bench.subjects import INSIDE, OUTSIDE, Guarded, Subject, Unguarded
 from firewall.engines import what_runs
+from firewall.engines.sessions import threads_of
 from firewall.frame import Pixels
 from firewall.regions import build
 from firewall.screening import Firewall
@@ -45,6 +46,7 @@ class Plan:
         allow_unsigned: Whether an unsigned bundle may be used.
         device: "cpu", "cuda" or "tensorrt".
         threads: Threads on the processor; 0 = one for each core.
+        cores: What the process was pinned to, see firewall.host.pinning; None: nothing.
         regions: Where to look, as of `firewall serve`.
         exhaustive: Ask every detector, even if the verdict is settled.
         samples: Frames of each kind, with and without the firewall.
@@ -61,6 +63,7 @@ class Plan:
     allow_unsigned: bool | None = None
     device: str = "cpu"
     threads: int = 0
+    cores: str | None = None
     regions: str = "signs"
     exhaustive: bool = False
     samples: int = 700
@@ -114,7 +117,8 @@ class _Parts:
 
     def _cold(self, step: Callable[..., None]) -> None:
         plan = self.plan
-        orders = {name: getattr(plan, name) for name in ("bundle", "trust", "allow_unsigned", "device", "threads")}
+        given = ("bundle", "trust", "allow_unsigned", "device", "threads", "cores")
+        orders = {name: getattr(plan, name) for name in given}
         picture = next(iter(self.inputs.kinds.values()))[0]
         for _ in range(plan.cold_starts):
             self.cold += cold_starts({**orders, "regions": plan.regions}, picture, 1)
@@ -242,7 +246,7 @@ def _report(guard: Firewall, parts: _Parts, machine: dict[str, Any], stopped: st
         memory=_memory(parts.cold, plan.device),
         energy=parts.energy,
         image=inputs.name,
-        threads=plan.threads or machine["usable_cores"],
+        threads=threads_of(plan.threads),
         warm_up=plan.warm_up,
         samples=latency.samples if latency else 0,
         classified=guarded.classified / guarded.verdicts if guarded else 0.0,

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 from rich.console import Console
 from rich.table import Table
 
@@ -47,7 +49,8 @@ def _head(report: Report, console: Console) -> None:
         _say(console, f"INCOMPLETE: stopped during {report.stopped}; what was measured until then:", "bold red")
     _say(
         console,
-        f"{machine['label']}, {machine['cpu'] or machine['architecture']}, {report.threads} threads, load "
+        f"{machine['label']}, {machine['cpu'] or machine['architecture']}, {report.threads} threads, "
+        f"{_cores(machine)}load "
         f"{machine['load']:.1f}; {bundle['provider']}"
         f"{on_processor(bundle.get('networks', {}), bundle['provider'])}, bundle {bundle['name']} "
         f"{bundle['sha256'][:12]}",
@@ -63,6 +66,12 @@ def _head(report: Report, console: Console) -> None:
     _say(console, f"the clock covers {settings['clock_covers']}; not {settings['clock_leaves_out']}")
     for kind, left in settings["left_out"].items():
         _say(console, f"{kind} pictures left out, since there were too many to hold: {left}")
+
+
+def _cores(machine: dict[str, Any]) -> str:
+    """Where they run; reports of earlier versions don't say."""
+    found = str(machine.get("cores_in_use", ""))
+    return f"{found if ' ' in found else f'any of cores {found}'}, " if found else ""
 
 
 def _table(title: str, *columns: str) -> Table:

@@ -7,7 +7,7 @@ from typing import Annotated, Any
 from pydantic import AfterValidator, BeforeValidator, Field
 
 from firewall.bundle.strict import Strict
-from firewall.config.texts import Text, numbers
+from firewall.config.texts import CoreList, Text, numbers
 from firewall.errors import ConfigError, UsageError
 
 __all__ = ["CAMERA_NAME", "CameraSettings", "Cameras", "cameras_named", "laid_over", "of_one_kind"]
@@ -29,6 +29,9 @@ class CameraSettings(Strict):
     )
     deadline_ms: float | None = Field(
         None, gt=0, allow_inf_nan=False, description="as the setting `deadline_ms`, for this camera"
+    )
+    cores: CoreList = Field(
+        None, description="cores of its capture process, such as 4; default: those that `cores` of all leaves"
     )
 
 

@@ -31,13 +31,10 @@ from firewall.bundle.values import eps_of
 from firewall.config.cameras import CAMERA_NAME, Cameras, CameraSettings, laid_over, of_one_kind
 from firewall.config.region_detector import RegionDetectorSettings
 from firewall.config.settings_file import read_settings
-from firewall.config.texts import Text, numbers
+from firewall.config.texts import OFF, CoreList, Text, numbers
 from firewall.errors import ConfigError, UsageError
 
 __all__ = ["CaptureSettings", "OverloadSettings", "Settings", "load_region_detector", "load_settings"]
-
-
-_OFF = ("off", "false", "no", "none")
 
 
 def _switched(default: str) -> AfterValidator:
@@ -45,7 +42,7 @@ def _switched(default: str) -> AfterValidator:
 
     def switched(text: str) -> str:
         word = text.strip().lower()
-        if word in _OFF:
+        if word in OFF:
             return "off"
         return default if word in ("on", "true", "yes") else text
 
@@ -56,7 +53,7 @@ def _names(value: Any) -> Any:
     """A list, also if it is one text: names apart by commas or spaces, or JSON."""
     if not isinstance(value, str):
         return value
-    if value.strip().lower() in _OFF:
+    if value.strip().lower() in OFF:
         return []
     return _json(value) if value.lstrip().startswith("[") else value.replace(",", " ").split()
 
@@ -76,20 +73,20 @@ def _json(text: str) -> Any:
 
 def _zero(value: Any) -> Any:
     """0 for off, no, false or none."""
-    return 0 if value is False or (isinstance(value, str) and value.strip().lower() in _OFF) else value
+    return 0 if value is False or (isinstance(value, str) and value.strip().lower() in OFF) else value
 
 
 def _detector(value: Any) -> Any:
     """A file alone for the group, as of --region-detector; off for none."""
     if not isinstance(value, str) or value.lstrip().startswith("{"):
         return value
-    return None if value.strip().lower() in _OFF else {"file": value}
+    return None if value.strip().lower() in OFF else {"file": value}
 
 
 def _area(value: Any) -> Any:
     """The area alone for a whole PatchSpec; off for none."""
     if isinstance(value, str):
-        if value.strip().lower() in _OFF:
+        if value.strip().lower() in OFF:
             return None
         value = _json(value) if value.lstrip().startswith("{") else value
     return {"area": value} if isinstance(value, str | int | float) and not isinstance(value, bool) else value
@@ -103,7 +100,7 @@ def _eps(value: Any) -> Any:
     """A share such as "2/255" as a number; off for none."""
     if not isinstance(value, str):
         return value
-    if value.strip().lower() in _OFF:
+    if value.strip().lower() in OFF:
         return None
     try:
         return eps_of(value, "it")
@@ -226,6 +223,9 @@ class Settings(BaseSettings):
         "cpu", description="what classifier and sign finder run on, nothing else: cpu, cuda or tensorrt"
     )
     threads: int = Field(0, ge=0, le=256, description="threads of the classifier, 0 = one for each core")
+    cores: CoreList = Field(
+        None, description="cores that judge and do nothing else, a thread each, such as 2-3,5; default: any"
+    )
     golden_minutes: float = Field(
         10, ge=0, le=1440, description="minutes between two rounds of the bundle's golden frames; 0 = only at the start"
     )

@@ -6,7 +6,12 @@ from typing import Annotated, Any
 
 from pydantic import BeforeValidator
 
-__all__ = ["Text", "numbers"]
+from firewall.host.core_list import core_list
+
+__all__ = ["OFF", "CoreList", "Text", "numbers"]
+
+#: Words that leave out what can be left out.
+OFF = ("off", "false", "no", "none")
 
 
 def _text(value: Any) -> Any:
@@ -21,5 +26,20 @@ def numbers(value: Any) -> Any:
     return ",".join(map(str, value)) if isinstance(value, list) and len(value) == 4 else value
 
 
+def _cores(value: Any) -> Any:
+    """A number or a list of numbers for a text of them; off for none. Whether the machine has them is asked later."""
+    if isinstance(value, list | tuple):
+        value = ",".join(map(str, value))
+    value = _text(value)
+    if not isinstance(value, str):
+        return value
+    if value.strip().lower() in OFF:
+        return None
+    core_list(value)
+    return value.strip()
+
+
 #: Text, also if it looks like a number or a truth value.
 Text = Annotated[str, BeforeValidator(_text)]
+#: Cores as Linux lists them, such as 2-3,5.
+CoreList = Annotated[str | None, BeforeValidator(_cores)]

@@ -25,6 +25,7 @@ from rich.text import Text
 import firewall
 from firewall.doctor.probes import CPU, ask, short
 from firewall.host.commit import built_from
+from firewall.host.core_list import allowed, capacities, isolated, listed
 from firewall.host.output import json_text
 
 __all__ = ["Check", "inspect", "render"]
@@ -63,6 +64,7 @@ def inspect() -> list[Check]:
         _commit,
         _python,
         _machine,
+        _cores,
         lambda: [
             _distribution("numpy"),
             _distribution("pillow", "PIL"),
@@ -166,9 +168,8 @@ def _python() -> list[Check]:
 def _machine() -> list[Check]:
     board = Path("/proc/device-tree/model")
     name = board.read_bytes().rstrip(b"\0").decode(errors="replace") if board.is_file() else platform.machine()
-    cores = len(os.sched_getaffinity(0))
     machine = Check(
-        "machine", True, f"{name}, {cores} of {os.cpu_count()} cores, {platform.system()} {platform.release()}"
+        "machine", True, f"{name}, {len(allowed())} of {os.cpu_count()} cores, {platform.system()} {platform.release()}"
     )
     try:
         here = Path.cwd()
@@ -178,6 +179,21 @@ def _machine() -> list[Check]:
         return [machine, Check("disk", False, told, "start in a folder that is there")]
     advice = "" if free >= _LEAST_FREE_GB else "free some space: audit lines, quarantined images and engines need it"
     return [machine, Check("disk", free >= _LEAST_FREE_GB, f"{free:.1f} GB free in {here}", advice)]
+
+
+def _cores() -> list[Check]:
+    """Which cores there are for `--cores`, and how they differ."""
+    may, apart, able = allowed(), isolated(), capacities()
+    told = f"this process may use {listed(may)}; isolated: {listed(apart) or 'none'}"
+    if able:
+        kinds = (
+            f"{listed(core for core in able if able[core] == much)} can do {much}"
+            for much in sorted({*able.values()}, reverse=True)
+        )
+        told += f"; of 1024 {', '.join(kinds)}"
+    best = [core for core in (apart or able) if not able or able[core] == max(able[one] for one in (apart or able))]
+    advice = f"to have verdicts computed there alone: firewall serve --cores {listed(best)}" if best else ""
+    return [Check("cores", True, told, advice)]
 
 
 def _distribution(name: str, module: str = "") -> Check:

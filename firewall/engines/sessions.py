@@ -18,6 +18,7 @@ from firewall.bundle import ClassifierSpec
 from firewall.errors import EngineError, UsageError
 from firewall.host.causes import told
 from firewall.host.onnxruntime import ort
+from firewall.host.pinning import placed, present_threads, proved
 
 __all__ = [
     "CPU",
@@ -79,8 +80,12 @@ def _check_providers(device: str) -> None:
 
 
 def threads_of(threads: int) -> int:
-    """How many threads are meant: 0 = one for each core that this process may run on."""
-    return threads or len(os.sched_getaffinity(0))
+    """How many threads are meant: 0 = one for each core that this process may run on; if threads are kept on cores
+    (`--cores`), one for each of those that judge, and never more."""
+    cores = placed()
+    if cores is None:
+        return threads or len(os.sched_getaffinity(0))
+    return min(threads or len(cores.judging), len(cores.judging))
 
 
 def has_tensorrt() -> bool:
@@ -124,8 +129,13 @@ def open_session(
     _check_providers(device)
     settings = ort.SessionOptions()
     # The pool's own guess is the machine's physical cores, whatever this process may use of them (taskset, cgroups).
-    settings.intra_op_num_threads = threads_of(threads)
+    settings.intra_op_num_threads = number = threads_of(threads)
     settings.inter_op_num_threads = 1
+    cores = placed()
+    own = () if cores is None else cores.judging[1:number]  # the thread that asks computes too, and has the first
+    if own:
+        # One core for each thread of the pool; counted from 1 here.
+        settings.add_session_config_entry("session.intra_op_thread_affinities", ";".join(f"{core + 1}" for core in own))
     settings.graph_optimization_level = _LEVELS[optimisation]
     settings.execution_mode = ort.ExecutionMode.ORT_SEQUENTIAL
     # Spinning threads would take whole cores of a shared vehicle computer between two frames.
@@ -143,6 +153,7 @@ def open_session(
         settings.add_session_config_entry("session.model_external_initializers_file_folder_path", str(weights))
     settings.log_severity_level = 4  # its messages come as exceptions
     providers = [(name, _options(name, image, cuda or {})) for name in PROVIDERS[device]]
+    before = present_threads() if own else ()
     try:
         # Without enable_fallback=0 a provider that fails is replaced by the processor, and a line is printed.
         session = ort.InferenceSession(content, settings, providers=providers, enable_fallback=0)
@@ -153,6 +164,8 @@ def open_session(
                 "--device cpu, or a network of operators that the device has ('firewall doctor' says whether it loads)"
             ) from error
         raise EngineError(f"{what} can't be loaded on device {device!r}: {told(error)}") from error
+    if own:  # a core that it can't have is only a line in its log
+        proved(before, own, f"{what}: onnxruntime {ort.__version__}")
     if device != "cpu":
         _prove(session, what, device)
     return session

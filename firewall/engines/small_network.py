@@ -21,6 +21,7 @@ import numpy.typing as npt
 
 from firewall import native
 from firewall.engines.onnx_graph import Graph, Node, read_graph
+from firewall.host.pinning import pool_placer
 
 __all__ = ["TOLERANCE", "SmallNetwork", "open_small"]
 
@@ -67,7 +68,7 @@ class SmallNetwork:
     def __init__(self, network: Any, side: int, threads: int = 1) -> None:
         self._network = network
         self._others = [network.share() for _ in range(threads - 1)]
-        self._pool = ThreadPoolExecutor(threads - 1, "network") if threads > 1 else None
+        self._pool = ThreadPoolExecutor(threads - 1, "network", pool_placer()) if threads > 1 else None
         self.outputs: int = network.outputs
         self.image = (3, side, side)
 

@@ -12,6 +12,7 @@ from firewall.bundle.cli import AllowUnsigned, TrustedKeys
 from firewall.bundle.patch_options import Patches, PatchRule, Tau, asked_of_patches
 from firewall.bundle.value_options import Values
 from firewall.errors import UsageError
+from firewall.host.core_option import CoreNumbers
 
 __all__ = ["gate_command"]
 
@@ -89,6 +90,7 @@ def gate_command(say: Callable[[str], None]) -> Callable[..., None]:
             str | None, typer.Option(metavar="FILE|env:NAME", help="Secret that keyed sweeps are drawn by.")
         ] = None,
         threads: Annotated[int, typer.Option(min=0, max=256, help="Threads of the classifier; 0 = one per core.")] = 0,
+        cores: CoreNumbers = None,
     ) -> None:
         """Guard a model server: the Open Inference Protocol v2, with a label only where the image is judged benign."""
         from firewall.bundle import PatchSpec
@@ -124,6 +126,7 @@ def gate_command(say: Callable[[str], None]) -> Callable[..., None]:
                 values=None if values is None else eps_of(values, "--values"),
                 device=device,
                 threads=threads,
+                cores=cores,
                 sweep_key=sweep_key,
                 limits=GateLimits(
                     body=max_body,

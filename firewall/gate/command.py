@@ -25,6 +25,7 @@ from firewall.gate.http_client import HttpClient
 from firewall.gate.judge import Judge
 from firewall.gate.pictures import FLOATS, Floats, Layout, Pictures, Scale
 from firewall.gate.upstream import Upstream
+from firewall.host.pinning import Cores, judge_here, pinned
 from firewall.screening import Firewall
 from firewall.server import HttpServer, parse_address
 from firewall.sweep.keyed import sweep_notice
@@ -62,6 +63,7 @@ class GateSettings:
     values: float | None = None
     device: str = "cpu"
     threads: int = 0
+    cores: str | None = None
     sweep_key: str | None = None
     limits: GateLimits = field(default_factory=GateLimits)
 
@@ -76,6 +78,11 @@ def gate(settings: GateSettings, say: Callable[[str], None]) -> None:
     Raises:
         FirewallError: If a setting, the device, the bundle or the port can't be used.
     """
+    with pinned(settings.cores, settings.threads) as cores:
+        _gate(settings, cores, say)
+
+
+def _gate(settings: GateSettings, cores: Cores | None, say: Callable[[str], None]) -> None:
     host, port = parse_address(settings.http, otherwise="")
     tls = tls_context(settings.tls_cert, settings.tls_key, settings.client_ca)
     tokens = None if settings.token is None else Tokens(settings.token)
@@ -137,6 +144,9 @@ def gate(settings: GateSettings, say: Callable[[str], None]) -> None:
         tokens=tokens,
         limits=limits,
     )
+    if cores is not None:
+        judge.submit(judge_here).result()
+        shared.metrics.set_cores(cores)
     if settings.probing_after:
         shared.history = History(
             (spec.input.width, spec.input.height),
@@ -175,6 +185,7 @@ def gate(settings: GateSettings, say: Callable[[str], None]) -> None:
         say(
             f"gate: {server.url}v2/models/{shared.model}, bundle {loaded.manifest.name} {loaded.sha256[:12]} on "
             f"{guard.engine.provider}{on_processor(runs, guard.engine.provider)}, "
+            + ("" if cores is None else f"{cores.line()}, ")
             + (f"upstream {settings.upstream}" if upstream else "no upstream")
         )
         stop.wait()

@@ -6,7 +6,8 @@ from collections.abc import Callable
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
 
-from firewall.server.metrics import BUCKETS
+from firewall.host.pinning import Cores
+from firewall.server.metrics import BUCKETS, CoresCollector
 
 __all__ = ["GateMetrics"]
 
@@ -75,6 +76,10 @@ class GateMetrics:
     def in_hand(self, count: Callable[[], float]) -> None:
         """Who says how many requests are worked on."""
         self._in_hand.set_function(count)
+
+    def set_cores(self, cores: Cores) -> None:
+        """Where threads were put; without there are no such series."""
+        self._registry.register(CoresCollector(cores))
 
     def exposition(self) -> bytes:
         """All series in the Prometheus text format 0.0.4."""

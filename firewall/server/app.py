@@ -170,6 +170,8 @@ class _Pages:
             answer.pop("drift", None)
         if networks := monitor.networks:
             answer["networks"] = networks
+        if (cores := monitor.cores) is not None:
+            answer["cores"] = cores
         outputs = monitor.outputs()
         if outputs:
             answer["outputs"] = [asdict(each) for each in outputs]

@@ -13,13 +13,14 @@ from prometheus_client.registry import Collector
 
 from firewall.decision.drift import DriftState
 from firewall.decision.golden import GoldenState
+from firewall.host.pinning import Cores, judge_stays
 from firewall.host.sensors import Readings, Sensors
 from firewall.server.states import State
 from firewall.sinks.outlet import OutputHealth
 from firewall.sinks.report import FrameReport
 from firewall.verdict import Reason
 
-__all__ = ["BUCKETS", "Metrics"]
+__all__ = ["BUCKETS", "CoresCollector", "Metrics"]
 
 _Metric = TypeVar("_Metric", Counter, Gauge, Histogram)
 
@@ -114,6 +115,10 @@ class Metrics:
     def set_outputs(self, health: Callable[[], list[OutputHealth]]) -> None:
         """Who says how the outputs are; asked when the series are."""
         self._registry.register(_Outputs(health))
+
+    def set_cores(self, cores: Cores) -> None:
+        """Where threads were put; without there are no such series."""
+        self._registry.register(CoresCollector(cores))
 
     def state(self, state: State, camera: str | None = None) -> None:
         """A camera's guard is in this state now."""
@@ -230,6 +235,30 @@ class _Outputs(Collector):
             for each, value in zip(health, values, strict=True):
                 gauge.add_metric([each.name], value)
             yield gauge
+
+
+class CoresCollector(Collector):
+    """Which cores the threads of this process were put on.
+
+    Args:
+        cores: These.
+    """
+
+    def __init__(self, cores: Cores) -> None:
+        self._cores = cores
+
+    def collect(self) -> Iterable[Metric]:
+        """All series."""
+        gauge = GaugeMetricFamily("firewall_core", "1 for a core and what runs there.", labels=["core", "use"])
+        for use, cores in (("judging", self._cores.judging), ("others", sorted(self._cores.others))):
+            for core in cores:
+                gauge.add_metric([f"{core}", use], 1)
+        yield gauge
+        yield GaugeMetricFamily(
+            "firewall_judging_stays",
+            "1 while the judging thread is on the core where it was put, else 0.",
+            judge_stays(),
+        )
 
 
 class _Golden(Collector):

@@ -11,6 +11,8 @@ from typing import Any
 from firewall import __version__
 from firewall.decision.drift import DriftState
 from firewall.decision.golden import GoldenState
+from firewall.host.core_list import listed
+from firewall.host.pinning import Cores, judge_stays
 from firewall.server.camera_view import CameraView, Watched
 from firewall.server.metrics import Metrics
 from firewall.server.states import Change, Course, State
@@ -79,6 +81,7 @@ class Monitor:
         self._golden: GoldenState | None = None
         self._outputs: Callable[[], list[OutputHealth]] = list
         self._networks: dict[str, str] = {}
+        self._cores: Cores | None = None
         self._warning = ""
 
     @property
@@ -152,6 +155,20 @@ class Monitor:
         """What runs each network: file -> such as "CPUExecutionProvider"."""
         with self._lock:
             self._networks = dict(networks)
+
+    def set_cores(self, cores: Cores | None) -> None:
+        """Where threads were put; None: they may run anywhere."""
+        self._cores = cores
+        if cores is not None:
+            self.metrics.set_cores(cores)
+
+    @property
+    def cores(self) -> dict[str, Any] | None:
+        """Where threads were put, as Linux lists cores, and whether the judging thread still `stays` there."""
+        cores = self._cores
+        if cores is None:
+            return None
+        return {"judging": listed(cores.judging), "others": listed(cores.others), "stays": judge_stays()}
 
     def set_warning(self, text: str) -> None:
         """What whoever asks for health should know, one line; it changes nothing else."""

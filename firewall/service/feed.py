@@ -9,6 +9,7 @@ from types import TracebackType
 from typing_extensions import Self
 
 from firewall.frame import Frame
+from firewall.host.pinning import elsewhere
 from firewall.service.camera import Camera
 from firewall.sources import End, Failure, Idle
 
@@ -47,7 +48,8 @@ class Feed:
         self._thread = threading.Thread(target=self._read_on, name=f"camera {camera.name}", daemon=True)
 
     def __enter__(self) -> Self:
-        self._thread.start()
+        with elsewhere():
+            self._thread.start()
         return self
 
     def __exit__(

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from firewall.config import Settings
+from firewall.host.core_list import checked, listed
+from firewall.host.pinning import Cores
 from firewall.server import Watched
 from firewall.sources import SourceSpec, parse
 
-__all__ = ["DEADLINE_MS", "Guarded"]
+__all__ = ["DEADLINE_MS", "Guarded", "overlaps"]
 
 #: Milliseconds after capture at which a verdict on a live frame is too late: one frame at 30 Hz.
 DEADLINE_MS = 33.0
@@ -23,12 +26,14 @@ class Guarded:
         spec: Its source.
         regions: Where to look, as the setting has it.
         deadline_ms: Milliseconds after capture at which a verdict is too late; None: there is no such.
+        cores: What its capture process runs on; empty: the cores that judging leaves.
     """
 
     name: str
     spec: SourceSpec
     regions: str
     deadline_ms: float | None
+    cores: tuple[int, ...] = ()
 
     @classmethod
     def of(cls, settings: Settings) -> tuple[Guarded, ...]:
@@ -37,12 +42,14 @@ class Guarded:
         Raises:
             SourceUriError: If a source names nothing that can be opened.
             SourceError: If a file can't be read.
+            UsageError: If this process may not run on a core that is named.
         """
         cameras = []
         for camera in settings.guarded:
             spec = parse(camera.source)
             deadline = camera.deadline_ms or (DEADLINE_MS if spec.live else None)
-            cameras.append(cls(camera.name, spec, camera.regions or settings.regions, deadline))
+            cores = () if camera.cores is None else checked(camera.cores, f"cores of camera {camera.name}")
+            cameras.append(cls(camera.name, spec, camera.regions or settings.regions, deadline, cores))
         return tuple(cameras)
 
     @property
@@ -65,3 +72,25 @@ class Guarded:
         return f"regions: {self.regions}{looking and f' ({looking})'}, " + (
             f"deadline {self.deadline_ms:g} ms" if self.deadline_ms else "no deadline (not a live source)"
         )
+
+
+def overlaps(cameras: Sequence[Guarded], judging: Cores | None) -> list[str]:
+    """What to tell people, once, of cores that are named for more than one thing. That is allowed, and costs time.
+
+    Args:
+        cameras: All of them.
+        judging: Where verdicts are computed, if that was named.
+    """
+    lines = []
+    for number, camera in enumerate(cameras):
+        if not camera.cores:
+            continue
+        both = {*camera.cores}.intersection(() if judging is None else judging.named)
+        if both:
+            lines.append(f"camera {camera.name} is read on core {listed(both)}, which judges too")
+        lines += [
+            f"cameras {camera.name} and {other.name} are both read on core {listed(both)}"
+            for other in cameras[number + 1 :]
+            if (both := {*camera.cores}.intersection(other.cores))
+        ]
+    return lines

@@ -14,12 +14,13 @@ from firewall.decision.over_time import over_time, served
 from firewall.decision.tracks import Tracks
 from firewall.device.notify import Notifier
 from firewall.engines import check_device, on_processor, open_engine, what_runs
+from firewall.host.pinning import Cores, judge_here, pinned
 from firewall.regions import RegionFinder, build
 from firewall.screening import Firewall
 from firewall.server import Change, HostNames, HttpServer, Monitor, create_app, parse_address
 from firewall.service.camera import Camera
 from firewall.service.golden import SelfTest
-from firewall.service.guarded import DEADLINE_MS, Guarded
+from firewall.service.guarded import DEADLINE_MS, Guarded, overlaps
 from firewall.service.loop import Alone, Loop
 from firewall.service.records import about, bundle_checks, golden_check, network_checks, time_check, told_if_refused
 from firewall.service.signals import reopen_on_hangup, self_test_on_signal, stop_on_signals
@@ -47,6 +48,13 @@ def serve(settings: Settings, say: Callable[[str], None]) -> None:
         FirewallError: If a setting, the device, the bundle, the port or the source can't be used; of several sources,
             if none can.
     """
+    with ExitStack() as kept:
+        with told_if_refused(settings):
+            cores = kept.enter_context(pinned(settings.cores, settings.threads, what="cores"))
+        _serve(settings, cores, say)
+
+
+def _serve(settings: Settings, cores: Cores | None, say: Callable[[str], None]) -> None:
     with told_if_refused(settings):
         cameras = Guarded.of(settings)
         address = None if settings.http == "off" else parse_address(settings.http)
@@ -92,6 +100,7 @@ def serve(settings: Settings, say: Callable[[str], None]) -> None:
             told=changed,
         )
         monitor.set_outputs(outputs.health)
+        monitor.set_cores(cores)
         watched = cameras[0].spec.name if len(cameras) == 1 else f"{len(cameras)} cameras"
         notifier = stack.enter_context(Notifier.from_environment(watched, longest_silence(settings.capture)))
         sinks += [monitor, notifier]
@@ -115,7 +124,7 @@ def serve(settings: Settings, say: Callable[[str], None]) -> None:
         for check in network_checks(guard.engine, runs):
             outputs.event(check)
         with_what = f"with bundle {guard.bundle.manifest.name} {guard.bundle.sha256[:12]} on {guard.engine.provider}"
-        with_what += on_processor(runs, guard.engine.provider)
+        with_what += on_processor(runs, guard.engine.provider) + ("" if cores is None else f", {cores.line()}")
         if len(cameras) == 1:
             say(f"guarding {cameras[0].spec.name} {with_what}, {cameras[0].line(_looking(finders, cameras[0]))}")
         else:
@@ -126,6 +135,9 @@ def serve(settings: Settings, say: Callable[[str], None]) -> None:
             say(loaded.unsigned_notice)
         if notice := sweep_notice(guard.keyed, named=sweep_key is not None):
             say(notice)
+        for line in overlaps(cameras, cores):
+            say(line)
+        judge_here()  # from here on what is started goes elsewhere by name: capture, and readers of several cameras
         self_test = _self_test(settings, cameras, guard, finders, outputs, monitor, say)
         service = _service(settings, cameras, guard, finders, sinks, monitor, notifier, say, stack, self_test)
         with stop_on_signals(service), self_test_on_signal(self_test):
@@ -243,7 +255,7 @@ def _service(
         )
 
     if len(cameras) == 1:
-        capture = stack.enter_context(Capture(cameras[0].spec, settings.capture))
+        capture = stack.enter_context(Capture(cameras[0].spec, settings.capture, cores=cameras[0].cores))
         only = camera(cameras[0], capture)
         return Alone(
             guard,
@@ -256,7 +268,7 @@ def _service(
         )
     return Together(
         guard,
-        [camera(one, Capture(one.spec, settings.capture, patient=True)) for one in cameras],
+        [camera(one, Capture(one.spec, settings.capture, patient=True, cores=one.cores)) for one in cameras],
         sinks,
         max_frames=settings.max_frames,
         heartbeat=beat,

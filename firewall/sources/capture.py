@@ -14,6 +14,7 @@ import socket
 import subprocess
 import sys
 import time
+from collections.abc import Collection
 from contextlib import suppress
 from dataclasses import asdict, dataclass
 from types import TracebackType
@@ -23,6 +24,7 @@ import numpy as np
 
 from firewall.errors import FirewallError, SourceError
 from firewall.frame import Frame, check_pixels
+from firewall.host.pinning import elsewhere
 from firewall.sources.channel import Channel, Message
 from firewall.sources.uri import SourceSpec, printable
 
@@ -105,16 +107,19 @@ class Capture:
     from one thread.
     """
 
-    def __init__(self, spec: SourceSpec, settings: CaptureSettings, *, patient: bool = False) -> None:
+    def __init__(
+        self, spec: SourceSpec, settings: CaptureSettings, *, patient: bool = False, cores: Collection[int] = ()
+    ) -> None:
         """Take a source; it is opened by `with` or the first `read`.
 
         Args:
             spec: The source.
             settings: How long to wait, and when frames are refused.
             patient: That it can't be opened the first time is a failure as later ones are, and not the end.
+            cores: What its process runs on. Empty: the cores that judging leaves, see firewall.host.pinning.
         """
         self.spec, self.settings = spec, settings
-        self._patient = patient
+        self._patient, self._cores = patient, cores
         self.dropped = 0
         self.restarts = 0
         self._child: _Child | None = None
@@ -207,14 +212,15 @@ class Capture:
             command = [sys.executable, *flags, "-c", _MAIN, json.dumps(sys.path), str(descriptor), str(os.getpid())]
             try:
                 # A session of its own: Ctrl-C is meant for us, and we end it when we are done.
-                process = subprocess.Popen(
-                    command,
-                    pass_fds=[descriptor],
-                    stdin=subprocess.DEVNULL,
-                    stdout=subprocess.DEVNULL,
-                    start_new_session=True,
-                    env={**os.environ, **_ONE_THREAD},
-                )
+                with elsewhere(self._cores):
+                    process = subprocess.Popen(
+                        command,
+                        pass_fds=[descriptor],
+                        stdin=subprocess.DEVNULL,
+                        stdout=subprocess.DEVNULL,
+                        start_new_session=True,
+                        env={**os.environ, **_ONE_THREAD},
+                    )
             except OSError as error:
                 ours.close()
                 raise SourceError(f"can't start a capture process: {error.strerror}") from error
