@@ -141,7 +141,7 @@ def _compared(load_name: str, times: dict[str, list[float]]) -> list[dict[str, A
             differences = ages[:both] - before[:both]
             low, high = interval(differences, 50)
             row["pairs"] = [round(float(each), 3) for each in (np.median(differences), low, high)]
-        rows.append(row | {"raw": values})
+        rows.append(row | {"samples_ms": [round(value, 3) for value in values]})
         before = ages
     return rows
 

@@ -15,7 +15,7 @@ from pathlib import Path
 # A program finds only what lies beside it.
 sys.path.append(str(Path(__file__).resolve().parents[1]))
 
-from benchmarks import alternative_tables, attack_tables, cells, jury_tables, scene_tables
+from benchmarks import alternative_tables, attack_tables, cells, core_tables, jury_tables, scene_tables
 
 __all__ = ["TABLES", "filled", "main"]
 
@@ -101,6 +101,7 @@ TABLES: dict[str, Callable[[], str]] = {
     "scenes-size": scene_tables.scenes_size,
     "non-signs": scene_tables.non_signs,
     "cameras": scene_tables.cameras,
+    "pinned": core_tables.pinned,
     # Measures that take long: their tables are made once their results are here.
     "attacked-tracks": _later("default/attacked_tracks.json", jury_tables.attacked_tracks),
     "decision-only": _later("default/decision_only.json", jury_tables.decision_only),

@@ -185,15 +185,9 @@ def _cores() -> list[Check]:
     """Which cores there are for `--cores`, and how they differ."""
     may, apart, able = allowed(), isolated(), capacities()
     told = f"this process may use {listed(may)}; isolated: {listed(apart) or 'none'}"
-    if able:
-        kinds = (
-            f"{listed(core for core in able if able[core] == much)} can do {much}"
-            for much in sorted({*able.values()}, reverse=True)
-        )
-        told += f"; of 1024 {', '.join(kinds)}"
-    best = [core for core in (apart or able) if not able or able[core] == max(able[one] for one in (apart or able))]
-    advice = f"to have verdicts computed there alone: firewall serve --cores {listed(best)}" if best else ""
-    return [Check("cores", True, told, advice)]
+    for much in sorted({*able.values()}, reverse=True):
+        told += f"; {listed(core for core in able if able[core] == much)} can do {much} of 1024"
+    return [Check("cores", True, f"{told} ('firewall serve --cores LIST' judges on some of them alone)")]
 
 
 def _distribution(name: str, module: str = "") -> Check:

@@ -50,13 +50,13 @@ def serve(settings: Settings, say: Callable[[str], None]) -> None:
     """
     with ExitStack() as kept:
         with told_if_refused(settings):
+            cameras = Guarded.of(settings)
             cores = kept.enter_context(pinned(settings.cores, settings.threads, what="cores"))
-        _serve(settings, cores, say)
+        _serve(settings, cameras, cores, say)
 
 
-def _serve(settings: Settings, cores: Cores | None, say: Callable[[str], None]) -> None:
+def _serve(settings: Settings, cameras: tuple[Guarded, ...], cores: Cores | None, say: Callable[[str], None]) -> None:
     with told_if_refused(settings):
-        cameras = Guarded.of(settings)
         address = None if settings.http == "off" else parse_address(settings.http)
         HostNames(settings.http, settings.http_names)  # refused before anything is opened
         sweep_key = None if settings.sweep_key is None else read_sweep_key(settings.sweep_key)

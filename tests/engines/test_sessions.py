@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 import numpy as np
@@ -10,9 +11,10 @@ import pytest
 from firewall import Firewall, cli
 from firewall.doctor.probes import _TWICE
 from firewall.engines import DEVICES, check_device, open_engine, sessions
-from firewall.engines.sessions import CPU, CUDA, open_session, placement
+from firewall.engines.sessions import CPU, CUDA, open_session, placement, threads_of
 from firewall.errors import EngineError, UsageError
 from firewall.host.onnxruntime import ort
+from firewall.host.pinning import judge_here, pinned, present_threads
 
 #: A provider that every build has, and that has no kernel for anything: all its nodes fall to the processor.
 AZURE = "AzureExecutionProvider"
@@ -158,3 +160,40 @@ def test_the_named_processor_is_the_default(guard: Firewall) -> None:
     named = open_engine(guard.bundle, device="cpu", threads=1)
     assert named.provider == CPU == guard.engine.provider
     assert np.array_equal(named.classify(image), guard.engine.classify(image))
+
+
+@pytest.mark.skipif(len(os.sched_getaffinity(0)) < 2, reason="this process may use one core alone")
+def test_the_pool_is_on_the_cores_that_are_named(guard: Firewall) -> None:
+    """One thread to a core; none where there is one thread; never more than cores, whatever is asked for."""
+    first, second = sorted(os.sched_getaffinity(0))[:2]
+    spec = guard.bundle.manifest.classifier
+    content = guard.bundle.files[spec.file]
+    with pinned(f"{second},{first}"):
+        assert [threads_of(asked) for asked in (0, 1, 2, 5)] == [2, 1, 2, 2]
+        for asked, wanted in ((0, [{first}]), (1, []), (5, [{first}])):
+            before = present_threads()
+            session = open_session(content, "a network", threads=asked)
+            found = [os.sched_getaffinity(thread) for thread in present_threads() - before]
+            assert found == wanted, asked
+            del session
+        judge_here()
+        engine = open_engine(guard.bundle)
+        images = np.random.default_rng(0).integers(0, 256, (4, spec.input.height, spec.input.width, 3), np.uint8)
+        np.testing.assert_allclose(engine.classify(images), guard.engine.classify(images), rtol=0, atol=1e-3)
+        assert os.sched_getaffinity(0) == {second}
+    assert threads_of(0) == len(os.sched_getaffinity(0))
+
+
+def test_a_pool_that_is_elsewhere_is_refused(guard: Firewall, monkeypatch: pytest.MonkeyPatch) -> None:
+    """ONNX Runtime only writes a line to its log where it can't put a thread."""
+    cores = sorted(os.sched_getaffinity(0))
+
+    class Nowhere:
+        judging = (cores[0], 8000)
+
+    monkeypatch.setattr(sessions, "placed", Nowhere)
+    monkeypatch.setattr("firewall.host.pinning._PATIENCE", 0.2)
+    spec = guard.bundle.manifest.classifier
+    with pytest.raises(EngineError, match=r"a network: onnxruntime .* has no thread on core 8000") as caught:
+        open_session(guard.bundle.files[spec.file], "a network")
+    assert "\n" not in str(caught.value)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable
 from typing import Any
 
@@ -19,6 +20,7 @@ from firewall.engines.onnx_graph import read_graph
 from firewall.engines.sessions import open_session
 from firewall.engines.small_network import TOLERANCE, open_small
 from firewall.frame import Pixels
+from firewall.host.pinning import pinned, present_threads
 from firewall.transforms import resize
 
 Floats = npt.NDArray[np.float32]
@@ -82,6 +84,25 @@ def test_the_engine_reads_and_writes_where_the_network_does(
     expected = engine.classify(sign)
     assert np.abs(found - expected).max() <= TOLERANCE * np.abs(expected).max()
     assert found.argmax() == expected.argmax()
+
+
+@pytest.mark.skipif(len(os.sched_getaffinity(0)) < 2, reason="this process may use one core alone")
+def test_its_threads_are_on_the_cores_that_are_named(bundle: Bundle) -> None:
+    """With `--cores`, the one that isn't the caller's on the second core; and the same bits."""
+    first, second = sorted(os.sched_getaffinity(0))[:2]
+    content, images = bundle.files["classifier.onnx"], signs(5)
+    onnx_runtime = reference(content)
+    expected = onnx_runtime(images)
+    alone = open_small(content, onnx_runtime, 48, 48)
+    with pinned(f"{second},{first}"):
+        before = present_threads()
+        network = open_small(content, onnx_runtime, 48, 48, threads=2)
+        assert network is not None and alone is not None
+        assert [os.sched_getaffinity(thread) for thread in present_threads() - before] == [{first}]
+        found, wanted = np.full_like(expected, np.nan), np.full_like(expected, np.nan)
+        network.run(images, found)
+        alone.run(images, wanted)
+    assert np.array_equal(found, wanted)
 
 
 def test_arithmetic_that_was_asked_for_is_left_to_onnx_runtime(bundle: Bundle) -> None:
