@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import json
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -15,6 +16,7 @@ from firewall import doctor, native
 from firewall.bundle import loading
 from firewall.doctor import Check, probes
 from firewall.errors import FirewallError
+from firewall.host.core_list import listed
 
 
 @pytest.fixture(scope="module")
@@ -48,6 +50,16 @@ def test_all_subjects_are_covered(checks: dict[str, Check]) -> None:
         checks
     )
     assert any(name.startswith("camera") for name in checks)
+
+
+def test_it_lists_cores_and_how_they_differ(checks: dict[str, Check], monkeypatch: pytest.MonkeyPatch) -> None:
+    """What `--cores` may name, which of them the kernel leaves alone, and the big and the little ones."""
+    assert checks["cores"].detail.startswith(f"this process may use {listed(os.sched_getaffinity(0))}; isolated: ")
+    assert "can do" not in checks["cores"].detail or len(checks["cores"].detail.split("can do")) > 2
+    monkeypatch.setattr(doctor, "isolated", lambda: frozenset({4, 5}))
+    monkeypatch.setattr(doctor, "capacities", lambda: {0: 446, 1: 446, 4: 1024, 5: 1024})
+    (cores,) = doctor._cores()
+    assert "isolated: 4-5; 4-5 can do 1024 of 1024; 0-1 can do 446 of 1024 (" in cores.detail
 
 
 def test_where_tensorrt_is_there_its_plans_are_looked_for(monkeypatch: pytest.MonkeyPatch) -> None:
