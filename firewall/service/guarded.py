@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from firewall.config import Settings
+from firewall.config import Part, Settings
 from firewall.server import Watched
 from firewall.sources import SourceSpec, parse
 
@@ -22,12 +22,14 @@ class Guarded:
         name: Its name.
         spec: Its source.
         regions: Where to look, as the setting has it.
+        within: The part of its frames that is looked at; None: all.
         deadline_ms: Milliseconds after capture at which a verdict is too late; None: there is no such.
     """
 
     name: str
     spec: SourceSpec
     regions: str
+    within: Part | None
     deadline_ms: float | None
 
     @classmethod
@@ -42,7 +44,8 @@ class Guarded:
         for camera in settings.guarded:
             spec = parse(camera.source)
             deadline = camera.deadline_ms or (DEADLINE_MS if spec.live else None)
-            cameras.append(cls(camera.name, spec, camera.regions or settings.regions, deadline))
+            within = Part.named(camera.within or settings.within)
+            cameras.append(cls(camera.name, spec, camera.regions or settings.regions, within, deadline))
         return tuple(cameras)
 
     @property
@@ -62,6 +65,7 @@ class Guarded:
 
     def line(self, looking: str) -> str:
         """Where it looks, with `looking`, and by when; for people."""
-        return f"regions: {self.regions}{looking and f' ({looking})'}, " + (
+        part = f"{self.within.line()}, " if self.within else ""
+        return f"regions: {self.regions}{looking and f' ({looking})'}, {part}" + (
             f"deadline {self.deadline_ms:g} ms" if self.deadline_ms else "no deadline (not a live source)"
         )

@@ -14,7 +14,7 @@ from firewall.decision.over_time import over_time, served
 from firewall.decision.tracks import Tracks
 from firewall.device.notify import Notifier
 from firewall.engines import check_device, on_processor, open_engine, what_runs
-from firewall.regions import RegionFinder, build
+from firewall.regions import RegionFinder, build, looking_within
 from firewall.screening import Firewall
 from firewall.server import Change, HostNames, HttpServer, Monitor, create_app, parse_address
 from firewall.service.camera import Camera
@@ -62,6 +62,7 @@ def serve(settings: Settings, say: Callable[[str], None]) -> None:
             )
             for regions in dict.fromkeys(camera.regions for camera in cameras)
         }
+        looking = {one.name: looking_within(finders[one.regions], one.within, one.regions) for one in cameras}
         outputs = open_outputs(
             settings.output,
             camera=cameras[0].name,
@@ -127,7 +128,7 @@ def serve(settings: Settings, say: Callable[[str], None]) -> None:
         if notice := sweep_notice(guard.keyed, named=sweep_key is not None):
             say(notice)
         self_test = _self_test(settings, cameras, guard, finders, outputs, monitor, say)
-        service = _service(settings, cameras, guard, finders, sinks, monitor, notifier, say, stack, self_test)
+        service = _service(settings, cameras, guard, looking, sinks, monitor, notifier, say, stack, self_test)
         with stop_on_signals(service), self_test_on_signal(self_test):
             if self_test is None or not self_test.fault:
                 monitor.set_ready(True, "guarding")
@@ -203,7 +204,7 @@ def _service(
     settings: Settings,
     cameras: tuple[Guarded, ...],
     guard: Firewall,
-    finders: dict[str, RegionFinder],
+    looking: dict[str, RegionFinder],
     sinks: list[Sink],
     monitor: Monitor,
     notifier: Notifier,
@@ -232,7 +233,7 @@ def _service(
             monitor.set_drift(shown, one.name)
         return Camera(
             capture,
-            finders[one.regions],
+            looking[one.name],
             guard.bundle,
             name=one.name,
             deadline_ms=one.deadline_ms,
