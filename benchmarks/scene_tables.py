@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from benchmarks import cells
 
-__all__ = ["cameras", "damaged_video", "damaged_video_codecs", "non_signs", "scenes", "scenes_size"]
+__all__ = ["cameras", "damaged_video", "damaged_video_codecs", "non_signs", "scenes", "scenes_size", "within"]
 
 
 def scenes() -> str:
@@ -60,6 +60,46 @@ def scenes_size() -> str:
         for size, entry in cells.read("default/scenes.json")["by_size"].items()
     ]
     return cells.table(["shorter side", "signs", "found", "released right", "released wrong", "withheld"], rows)
+
+
+def within() -> str:
+    """What a part of the frames gains and costs, the part that loses most first."""
+    rows = []
+    for part in reversed(cells.read("default/within.json")["parts"]):
+        chosen, judged = part.get("chosen_by"), part.get("judged")
+        less = part["frame_ms_less"]
+        gain = f"{less['mean']:.1f} ({less['ci95'][0]:.1f} - {less['ci95'][1]:.1f})" if chosen else ""
+        rows.append(
+            [
+                f"`{part['within']}`" if chosen else "whole frames",
+                f"{chosen['whole_within']} of {chosen['signs']}" if chosen else "",
+                cells.percent(judged["share_of_a_frame"]) if judged else "100 %",
+                cells.rate(part["found"]),
+                cells.rate(part["released_right"]),
+                str(part["right_no_longer"]),
+                cells.rate(part["released_wrong"]),
+                cells.rate(part["phantom_frames"]),
+                f"{part['regions_on_nothing_a_frame']:.2f}",
+                f"{part['regions_ms']['mean']:.1f}",
+                f"{part['frame_ms']['mean']:.1f} / {part['frame_ms']['p99']:.0f}",
+                gain,
+            ]
+        )
+    head = [
+        "`--within`",
+        "signs of the choosing frames that lie in it whole",
+        "of a frame",
+        "signs found",
+        "signs released right",
+        "no longer released right",
+        "signs released wrong",
+        "frames with a label on no sign",
+        "regions on nothing a frame",
+        "finder, ms",
+        "frame, ms, mean / p99",
+        "less, ms",
+    ]
+    return cells.table(head, rows)
 
 
 def non_signs() -> str:

@@ -100,6 +100,7 @@ TABLES: dict[str, Callable[[], str]] = {
     "scenes": scene_tables.scenes,
     "scenes-size": scene_tables.scenes_size,
     "non-signs": scene_tables.non_signs,
+    "within": scene_tables.within,
     "cameras": scene_tables.cameras,
     "pinned": core_tables.pinned,
     # Measures that take long: their tables are made once their results are here.

@@ -1,11 +1,13 @@
 """Where the time of a frame goes on one core: finder, resize, classifier, jury, sweep, masks, policy, sinks.
 
-    python benchmarks/where_time_goes.py --data DATA [--against CHECKOUT] [--masks] [--json FILE] [--flame FILE.svg]
+    python benchmarks/where_time_goes.py --data DATA [--against CHECKOUT] [--within PART] [--masks] [--json FILE]
+        [--flame FILE.svg]
 
 DATA: folder of GTSDB, whose frames of 1360x800 are taken as they are, and enlarged to 1920x1080. Everything is on but
 stickers; `--masks` turns those on. One thread; what is counted is its processor time, so that what else the machine
 does counts less. `--against CHECKOUT` runs each frame by another checkout (its `.venv`) too, in turns, and gives the
-medians of the ratios of the pairs, and how many verdicts are the same. `--flame` draws what Python's stack was, sampled
+medians of the ratios of the pairs, and how many verdicts are the same; `--within X,Y,W,H` does so for a part of each
+frame and whole frames. `--flame` draws what Python's stack was, sampled
 once a millisecond: each box is as wide as its share of the processor time; native code counts for its caller.
 """
 
@@ -48,6 +50,9 @@ def main() -> None:
     parser.add_argument("--data", type=Path, required=True)
     parser.add_argument("--frames", type=int, default=60)
     parser.add_argument("--against", type=Path, help="another checkout")
+    parser.add_argument(
+        "--within", help="X,Y,W,H: only this part of each frame is looked at; whole frames in turns, unless --against"
+    )
     parser.add_argument("--masks", action="store_true", help="stickers of 2 %% too")
     parser.add_argument("--json", type=Path)
     parser.add_argument("--flame", type=Path)
@@ -59,8 +64,13 @@ def main() -> None:
     from machine import machine
 
     result: dict[str, Any] = {"machine": machine(), "frames": arguments.frames, "masks": arguments.masks, "sizes": {}}
-    checkouts = {"here": Path(__file__).parents[1], "against": arguments.against}
-    workers = {name: Worker(path, arguments) for name, path in checkouts.items() if path is not None}
+    here = Path(__file__).parents[1]
+    other = arguments.against or (here if arguments.within else None)
+    workers = {"here": Worker(here, arguments, arguments.within)}
+    if other is not None:
+        workers["against"] = Worker(other, arguments)
+    if arguments.within:
+        result["within"] = arguments.within
     for size in SIZES:
         rows: dict[str, list[dict[str, Any]]] = {name: [] for name in workers}
         for number in range(-3, arguments.frames):  # the first three warm up
@@ -80,8 +90,9 @@ def main() -> None:
 class Worker:
     """This file, run by a checkout's own Python."""
 
-    def __init__(self, checkout: Path, arguments: argparse.Namespace) -> None:
+    def __init__(self, checkout: Path, arguments: argparse.Namespace, within: str | None = None) -> None:
         options = ["--data", str(arguments.data.resolve()), "--worker", *(["--masks"] if arguments.masks else [])]
+        options += ["--within", within] if within else []
         python = checkout.resolve() / ".venv" / "bin" / "python"
         self._process = subprocess.Popen(
             [str(python), __file__, *options],
@@ -112,7 +123,12 @@ class Subject:
         bundle = load_bundle()
         patches = PatchSpec(area=0.02) if arguments.masks else None
         self._guard = Firewall(bundle, open_engine(bundle, threads=1), threads=1, patches=patches)
-        self._finder = SignFinder.of(bundle, threads=1)
+        self._finder: Any = SignFinder.of(bundle, threads=1)
+        if arguments.within:  # which another checkout may not know
+            from firewall.config import Part
+            from firewall.regions import looking_within
+
+            self._finder = looking_within(self._finder, Part.parse(arguments.within), "signs")
         self._scenes = scenes_of_pack(arguments.data / "gtsdb_train.npz")
         self._sink = JsonLines.append(Path(os.devnull), operator=True)
 
@@ -167,6 +183,10 @@ def table(rows: dict[str, list[dict[str, Any]]]) -> dict[str, Any]:
         found["verdicts_equal"] = sum(a["verdicts"] == b["verdicts"] for a, b in pairs) / len(pairs)
         found["ratio"] = {"frame": statistics.median(a["total"] / b["total"] for a, b in pairs)}
         found["ratio"]["finder"] = statistics.median(a["stages"]["finder"] / b["stages"]["finder"] for a, b in pairs)
+        found["less_ms"] = {
+            "frame": resampled([a["total"] - b["total"] for a, b in pairs]),
+            "finder": resampled([a["stages"]["finder"] - b["stages"]["finder"] for a, b in pairs]),
+        }
         found["ratio"]["screening"] = statistics.median(
             (a["total"] - a["stages"]["finder"]) / (b["total"] - b["stages"]["finder"]) for a, b in seen
         )
@@ -175,6 +195,12 @@ def table(rows: dict[str, list[dict[str, Any]]]) -> dict[str, Any]:
             if values:
                 found["ratio"][stage] = statistics.median(values)
     return found
+
+
+def resampled(values: list[float]) -> dict[str, Any]:
+    """Mean, and its 95 % interval by drawing frames again (percentiles of 10,000 draws)."""
+    drawn = np.random.default_rng(0).choice(np.array(values), (10_000, len(values))).mean(axis=1)
+    return {"mean": statistics.mean(values), "ci95": [float(end) for end in np.percentile(drawn, (2.5, 97.5))]}
 
 
 def spread(values: list[float]) -> dict[str, float]:

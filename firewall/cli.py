@@ -51,6 +51,14 @@ RegionDetector = Annotated[
         help="Your own region detector: an ONNX file, or a settings file (.yaml) with a group region_detector.",
     ),
 ]
+Within = Annotated[
+    str | None,
+    typer.Option(
+        metavar="X,Y,W,H",
+        help="Part of each frame that --regions signs or detector looks at, in pixels or shares (0,0.12,1,0.72). "
+        "A sign outside of it is missed for certain.  \\[default: all of it]",
+    ),
+]
 SweepKey = Annotated[
     str | None,
     typer.Option(
@@ -136,6 +144,7 @@ def serve(
         str | None, typer.Option(help="Where to look: signs, whole, detector or X,Y,W,H.  \\[default: signs]")
     ] = None,
     region_detector: RegionDetector = None,
+    within: Within = None,
     http: Annotated[
         str | None,
         typer.Option(metavar="HOST:PORT", help="Address of the live page, or 'off'.  \\[default: 127.0.0.1:8080]"),
@@ -206,6 +215,7 @@ def serve(
         allow_unsigned=allow_unsigned,
         regions="detector" if regions is None and detector is not None else regions,
         region_detector=None if detector is None else detector.model_dump(exclude_unset=True),
+        within=within,
         http=http,
         http_names=http_name or None,
         output=output or None,
@@ -234,6 +244,7 @@ def screen(
         str | None, typer.Option(help="Where to look: whole, signs, detector or X,Y,W,H.  \\[default: whole]")
     ] = None,
     region_detector: RegionDetector = None,
+    within: Within = None,
     patches: Patches = None,
     tau: Tau = None,
     patch_rule: PatchRule = None,
@@ -248,10 +259,10 @@ def screen(
     from firewall.bundle import PatchSpec, load_bundle
     from firewall.bundle.trust import Trust
     from firewall.bundle.values import eps_of
-    from firewall.config import load_region_detector, read_sweep_key
+    from firewall.config import Part, load_region_detector, read_sweep_key
     from firewall.engines import check_device, open_engine
     from firewall.host.pinning import judge_here, pinned
-    from firewall.regions import build
+    from firewall.regions import build, looking_within
     from firewall.screening import Firewall, Stages
     from firewall.sources import read_input
     from firewall.sweep.keyed import sweep_notice
@@ -261,12 +272,14 @@ def screen(
     wanted = None if asked is None else PatchSpec.model_validate(asked)
     eps = None if values is None else eps_of(values, "--values")
     detector = None if region_detector is None else load_region_detector(region_detector)
+    part = None if within is None else Part.named(within)
     place = regions or ("whole" if detector is None else "detector")
     check_device(device)
     key = None if sweep_key is None else read_sweep_key(sweep_key)
     with pinned(cores, threads) as where:
         loaded = load_bundle(bundle, trust=Trust.configured(trust, allow_unsigned))
-        finder = build(place, detector, device=device, threads=threads, bundle=loaded)
+        found_by = build(place, detector, device=device, threads=threads, bundle=loaded)
+        finder = looking_within(found_by, part, place)
         engine = open_engine(loaded, device=device, threads=threads)
         guard = Firewall(
             loaded, engine, exhaustive=operator, patches=wanted, values=eps, threads=threads, sweep_key=key

@@ -7,6 +7,7 @@ from typing import Annotated, Any
 from pydantic import AfterValidator, BeforeValidator, Field
 
 from firewall.bundle.strict import Strict
+from firewall.config.part import Within
 from firewall.config.texts import CoreList, Text, numbers
 from firewall.errors import ConfigError, UsageError
 
@@ -27,6 +28,7 @@ class CameraSettings(Strict):
     regions: Annotated[Text | None, BeforeValidator(numbers)] = Field(
         None, description="whole, signs, detector or X,Y,W,H; default: as the setting `regions`"
     )
+    within: Within | None = Field(None, description="as the setting `within`, for this camera; off: all of its frames")
     deadline_ms: float | None = Field(
         None, gt=0, allow_inf_nan=False, description="as the setting `deadline_ms`, for this camera"
     )

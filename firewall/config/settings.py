@@ -29,6 +29,7 @@ from firewall.bundle import PatchSpec
 from firewall.bundle.strict import Strict
 from firewall.bundle.values import eps_of
 from firewall.config.cameras import CAMERA_NAME, Cameras, CameraSettings, laid_over, of_one_kind
+from firewall.config.part import Within
 from firewall.config.region_detector import RegionDetectorSettings
 from firewall.config.settings_file import read_settings
 from firewall.config.texts import OFF, CoreList, Text, numbers
@@ -190,6 +191,7 @@ class Settings(BaseSettings):
     allow_unsigned: bool | None = Field(None, description="use a bundle without a signature all the same, and say so")
     trust_state: Path | None = Field(None, description="file that remembers the versions of signed bundles")
     regions: Annotated[Text, BeforeValidator(numbers)] = Field("signs", description="whole, signs, detector or X,Y,W,H")
+    within: Within = Field("off", description="part of each frame that is looked at: X,Y,W,H in pixels or shares")
     region_detector: Annotated[RegionDetectorSettings | None, BeforeValidator(_detector)] = Field(
         None, description="what `regions: detector` looks with"
     )
@@ -240,6 +242,7 @@ class Settings(BaseSettings):
             camera.model_copy(
                 update={
                     "regions": self.regions if camera.regions is None else camera.regions,
+                    "within": self.within if camera.within is None else camera.within,
                     "deadline_ms": self.deadline_ms if camera.deadline_ms is None else camera.deadline_ms,
                 }
             )

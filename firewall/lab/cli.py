@@ -31,6 +31,7 @@ from firewall.lab.commands.pixel_detectors import judge, leave_one_out
 from firewall.lab.commands.provenance import provenance
 from firewall.lab.commands.spatial import attack_app, attack_spatial, certify_spatial, train_spatial
 from firewall.lab.commands.unseen import unseen
+from firewall.lab.commands.within import within
 
 __all__ = ["app"]
 
@@ -94,3 +95,4 @@ evaluate_app.command("tracks")(evaluate_tracks)
 app.command()(demo)
 app.command("import-evidence")(import_evidence)
 app.command()(golden)
+app.command()(within)

@@ -4,16 +4,17 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
-from typing import Protocol
+from typing import Protocol, cast
 
 from firewall.bundle import Bundle
-from firewall.config import RegionDetectorSettings
+from firewall.config import Part, RegionDetectorSettings
 from firewall.errors import UsageError
 from firewall.frame import Pixels, Region
 from firewall.regions.boxes import check_limit, overlaps
 from firewall.regions.whole import Box, WholeFrame
+from firewall.regions.within import PartFinder, WithinPart
 
-__all__ = ["RegionFinder", "build", "overlaps"]
+__all__ = ["RegionFinder", "build", "looking_within", "overlaps"]
 
 _FORMS = "whole, signs, detector or a box X,Y,W,H in pixels (for example 40,30,200,200)"
 
@@ -34,6 +35,27 @@ class RegionFinder(Protocol):
             FirewallError: If it can't say where to look. The frame is then withheld.
         """
         ...
+
+
+def looking_within(finder: RegionFinder, part: Part | None, setting: str) -> RegionFinder:
+    """A finder that is given a part of each frame; the one that it was made of still takes whole frames.
+
+    Args:
+        finder: What `build` gave.
+        part: What it is given; None: whole frames, as before.
+        setting: What it was built for, for the message.
+
+    Raises:
+        UsageError: If it doesn't look for anything in a frame.
+    """
+    if part is None:
+        return finder
+    if not hasattr(finder, "find_in"):
+        raise UsageError(
+            f"within {part} goes with regions 'signs' or 'detector', which are looked for; {setting.strip()!r} says "
+            "itself what is judged, so leave one of the two out (within: off for one of several cameras)"
+        )
+    return WithinPart(cast("PartFinder", finder), part)
 
 
 def build(

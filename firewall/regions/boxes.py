@@ -8,7 +8,7 @@ import numpy.typing as npt
 from firewall.errors import UsageError
 from firewall.frame import Region
 
-__all__ = ["SMALLEST_SIDE", "Floats", "as_regions", "check_limit", "overlaps"]
+__all__ = ["SMALLEST_SIDE", "Floats", "as_regions", "check_limit", "overlaps", "within_frame"]
 
 Floats = npt.NDArray[np.float64]
 
@@ -37,6 +37,31 @@ def check_limit(limit: int) -> None:
     """Raise UsageError unless the most regions of a frame are at least 1."""
     if limit < 1:
         raise UsageError(f"the limit of regions must be at least 1, got {limit}")
+
+
+def within_frame(corners: Floats, part: Region, width: int, height: int) -> tuple[Floats, npt.NDArray[np.bool_]]:
+    """From a part of a frame, which was looked at, to the frame.
+
+    A box counts if its centre, after it was cut off at the frame, lies in the part. Its sides may leave the part: a
+    finder says how large a sign is that the part's edge cuts, so that the whole sign is judged and not a piece of it.
+
+    Args:
+        corners: x0, y0, x1, y1 (N, 4) in pixels of the part.
+        part: x, y, width, height in pixels of the frame.
+        width: Width of the frame in pixels.
+        height: Height of the frame in pixels.
+
+    Returns:
+        x, y, width, height (M, 4) in pixels of the frame, cut off at its edges, of those that count; and for each of N
+        whether it does.
+    """
+    left, top, wide, high = part
+    cut = np.clip(corners + np.array([left, top] * 2), 0, (width, height, width, height))
+    centres = (cut[:, :2] + cut[:, 2:]) / 2
+    inside = np.asarray(((centres >= (left, top)) & (centres <= (left + wide, top + high))).all(axis=1), np.bool_)
+    boxes = cut[inside]
+    boxes[:, 2:] -= boxes[:, :2]
+    return boxes, inside
 
 
 def as_regions(boxes: Floats, width: int, height: int) -> list[Region]:

@@ -12,7 +12,7 @@ from firewall.config import RegionDetectorSettings
 from firewall.errors import EngineError, UsageError
 from firewall.frame import Pixels, Region, check_form
 from firewall.regions.box_form import BoxForm
-from firewall.regions.boxes import SMALLEST_SIDE, Floats, as_regions
+from firewall.regions.boxes import SMALLEST_SIDE, Floats, as_regions, within_frame
 from firewall.regions.graph import Array, Graph
 from firewall.regions.layouts import Candidates, Plan, read
 from firewall.regions.letterbox import GREY, Placement
@@ -36,6 +36,9 @@ class OnnxBoxes:
     The layout is recognised when it is opened, from the file and its answer to a grey picture; how it writes boxes from
     the first boxes (firewall.regions.box_form).
     """
+
+    #: A part of a frame is fitted to the network's input as a frame is, so that it may begin and end anywhere.
+    multiple = 1
 
     def __init__(
         self,
@@ -87,6 +90,13 @@ class OnnxBoxes:
                 operator gets one line about it.
         """
         height, width = check_form(pixels).shape[:2]
+        return self.find_in(pixels, (0, 0, width, height))
+
+    def find_in(self, pixels: Pixels, part: Region) -> list[Region]:
+        """As `find`, of a part of the frame: see firewall.regions.within."""
+        frame_height, frame_width = check_form(pixels).shape[:2]
+        left, top, width, height = part
+        pixels = pixels[top : top + height, left : left + width]
         feeds, placement = self._input.feeds(pixels, letterbox=self._letterbox)
         found = self._read(self._answers(feeds))
         self._odd.check_scores(found)
@@ -101,9 +111,8 @@ class OnnxBoxes:
         far = np.array([width, height] * 2, np.float64)
         corners, scores = np.clip(corners[usable], -far, 2 * far), above.scores[usable]
         kept = suppress(corners, scores, self._settings.overlap, len(scores))
-        boxes = corners[kept]
-        boxes[:, 2:] -= boxes[:, :2]
-        regions = as_regions(boxes, width, height)
+        boxes, _ = within_frame(corners[kept], part, frame_width, frame_height)
+        regions = as_regions(boxes, frame_width, frame_height)
         if kept and not regions:
             self._odd.once("specks", f"all boxes of a frame are smaller than {SMALLEST_SIDE} pixels and left out")
         if len(regions) > self.limit:

@@ -12,7 +12,7 @@ from firewall.bundle import Bundle, FinderSpec
 from firewall.engines.frame_network import FrameNetwork, open_frames
 from firewall.errors import BundleError, EngineError
 from firewall.frame import Pixels, Region, check_form
-from firewall.regions.boxes import as_regions, check_limit
+from firewall.regions.boxes import as_regions, check_limit, within_frame
 from firewall.regions.finder_map import CHANNELS, boxes_of
 
 __all__ = ["MOST_PIXELS", "UNSURE", "SignFinder"]
@@ -31,6 +31,7 @@ class SignFinder:
     thread at a time.
 
     networks: its file, and what runs it.
+    multiple: what its network's input is filled up to multiples of, in pixels.
     """
 
     def __init__(
@@ -62,6 +63,7 @@ class SignFinder:
         check_limit(limit)
         self.limit = limit
         self._spec, self._what = spec, what
+        self.multiple = spec.multiple
         self._network = network or open_frames(spec, content, what, CHANNELS, device=device, threads=threads)
         self.networks: Mapping[str, str] = {spec.file: self._network.provider}
         self._planes = [np.empty((0, 0), np.uint8)] * 3
@@ -115,15 +117,20 @@ class SignFinder:
         """
         return self.scored(pixels)[0]
 
-    def scored(self, pixels: Pixels) -> tuple[list[Region], list[float]]:
-        """As `find`, and the score of each region, 0..1."""
+    def find_in(self, pixels: Pixels, part: Region) -> list[Region]:
+        """As `find`, of the signs in a part of the frame, which isn't copied: see firewall.regions.within."""
+        return self.scored(pixels, part)[0]
+
+    def scored(self, pixels: Pixels, part: Region | None = None) -> tuple[list[Region], list[float]]:
+        """As `find`, and the score of each region, 0..1; of a part of the frame, as `find_in`, if one is named."""
         height, width = check_form(pixels).shape[:2]
-        shown = _bounded(pixels, self._spec.multiple)
+        left, top, wide, high = (0, 0, width, height) if part is None else part
+        shown = _bounded(pixels[top : top + high, left : left + wide], self._spec.multiple)
         self._fill(shown)
         corners, scores = boxes_of(self._map(), self._spec.stride, self._spec.threshold, self.limit)
-        boxes = corners * np.array([width / shown.shape[1], height / shown.shape[0]] * 2)
-        boxes = np.clip(boxes, 0, (width, height, width, height))
-        boxes[:, 2:] -= boxes[:, :2]
+        boxes = corners * np.array([wide / shown.shape[1], high / shown.shape[0]] * 2)
+        boxes, inside = within_frame(boxes, (left, top, wide, high), width, height)
+        scores = scores[inside]
         grown = np.concatenate(
             [boxes[:, :2] - self._spec.margin * boxes[:, 2:], (1 + 2 * self._spec.margin) * boxes[:, 2:]], axis=1
         )

@@ -180,6 +180,8 @@ class _Pages:
     def _health(self, camera: str | None) -> dict[str, Any]:
         status, detail = self._monitor.status(camera)
         health: dict[str, Any] = {"ready": self._monitor.ready_of(camera), "status": status, "detail": detail}
+        if (share := self._monitor.share_looked_at(camera)) is not None:
+            health["share_looked_at"] = round(share, 4)
         drift = self._monitor.drift_of(camera)
         if drift is not None:
             health["drift"] = {"spoken": drift.spoken, "detail": drift.line()}

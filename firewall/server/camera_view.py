@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from firewall.decision.drift import DriftState
+from firewall.frame import Region
 from firewall.server.picture import Picture
 from firewall.server.sightings import Sightings, public_line
 from firewall.server.states import State
@@ -69,6 +70,7 @@ class CameraView:
         self._picture: Picture | None = None
         self._pinned: deque[Picture] = deque(maxlen=_PINNED)
         self._verdicts: Sequence[Verdict] = ()
+        self._looked_at: Region | None = None
         self._captured_at: float | None = None
         self._returning = ""
         self._lost: tuple[State, str, float] | None = None  # state, detail and time of a report without a frame
@@ -100,6 +102,7 @@ class CameraView:
             self._lost = None
             self._frames += 1
             self._picture, self._verdicts = Picture(report.frame), tuple(report.verdicts)
+            self._looked_at = report.looked_at
             self._captured_at = report.frame.captured_at
             self._first_arrival = now if self._first_arrival is None else self._first_arrival
             self._arrivals.append(now)
@@ -127,6 +130,14 @@ class CameraView:
     def picture(self, sequence: int | None) -> Picture | None:
         """The picture of that frame if a reader may still ask for it, else the newest; None before the first."""
         return next((p for p in self._pinned if p.sequence == sequence), self._picture)
+
+    @property
+    def share_looked_at(self) -> float | None:
+        """Share of the newest frame's pixels that regions are looked for in, 0..1; None if no part of it was named."""
+        if self._picture is None or self._looked_at is None:
+            return None
+        _, _, width, height = self._looked_at
+        return float(width * height / (self._picture.width * self._picture.height))
 
     @property
     def started(self) -> bool:
@@ -212,6 +223,7 @@ class CameraView:
             "sequence": picture.sequence,
             "width": picture.width,
             "height": picture.height,
+            "looked_at": self._looked_at,
             "verdicts": [public_line(verdict) for verdict in self._verdicts],
         }
 

@@ -206,6 +206,11 @@ class Monitor:
         with self._lock:
             return self._view(camera).drift
 
+    def share_looked_at(self, camera: str | None) -> float | None:
+        """Share of a camera's newest frame that is looked at, 0..1; None if no part of it was named."""
+        with self._lock:
+            return self._view(camera).share_looked_at
+
     def set_golden(self, state: GoldenState) -> None:
         """What the golden frames say; whether the guard is ready is said by `set_ready`."""
         self.metrics.golden(state)

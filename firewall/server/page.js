@@ -141,7 +141,7 @@
   function showVerdicts(frame) {
     const released = frame.verdicts.filter(isReleased);
     const withheld = frame.verdicts.filter((verdict) => !isReleased(verdict));
-    byId("boxes").replaceChildren(...frame.verdicts.map((verdict) => box(verdict, frame)));
+    byId("boxes").replaceChildren(...looked(frame), ...frame.verdicts.map((verdict) => box(verdict, frame)));
     const parts = [];
     if (released.length) parts.push(`✓ released: ${released.map(saying).join(", ")}`);
     if (withheld.length) parts.push(`✕ withheld: ${withheld.map(saying).join(", ")}`);
@@ -151,18 +151,31 @@
     byId("picture").setAttribute("aria-label", `Newest frame. ${parts.join(". ")}`);
   }
 
-  function box(verdict, frame) {
-    const [x, y, width, height] = verdict.region;
-    const element = make("div", "box", "");
-    element.setAttribute("role", "listitem");
-    element.dataset.decision = verdict.decision;
-    if (isReleased(verdict)) element.dataset.label = labelOf(verdict);
-    element.dataset.reason = verdict.reason;
+  function place(element, [x, y, width, height], frame) {
     const percent = (part, all) => `${(100 * part) / all}%`;
     element.style.left = percent(x, frame.width);
     element.style.top = percent(y, frame.height);
     element.style.width = percent(width, frame.width);
     element.style.height = percent(height, frame.height);
+    return element;
+  }
+
+  // The part of the frame that is looked at, if one is named.
+  function looked(frame) {
+    if (!frame.looked_at) return [];
+    const element = place(make("div", "looked-at", ""), frame.looked_at, frame);
+    element.setAttribute("role", "listitem");
+    element.setAttribute("aria-label", "Signs are looked for inside of this line only");
+    return [element];
+  }
+
+  function box(verdict, frame) {
+    const [x, y, width, height] = verdict.region;
+    const element = place(make("div", "box", ""), verdict.region, frame);
+    element.setAttribute("role", "listitem");
+    element.dataset.decision = verdict.decision;
+    if (isReleased(verdict)) element.dataset.label = labelOf(verdict);
+    element.dataset.reason = verdict.reason;
     // The tag goes above its box; below where there is no room; inside a box that fills the frame.
     const above = y / frame.height > 0.09;
     const below = (y + height) / frame.height < 0.91;

@@ -14,8 +14,9 @@ from firewall.bundle import Bundle
 from firewall.decision.drift import Drift, DriftState
 from firewall.decision.tracks import Tracks
 from firewall.errors import EngineError, FirewallError
-from firewall.frame import Frame
+from firewall.frame import Frame, Region
 from firewall.regions import RegionFinder
+from firewall.regions.within import WithinPart
 from firewall.screening import Look, Stages
 from firewall.service.golden import SelfTest
 from firewall.sinks import FrameReport
@@ -162,13 +163,25 @@ class Camera:
         if self.self_test is not None:
             verdicts = self.self_test.on(verdicts)
         verdicts = self.stamps.on(verdicts, captured_at=frame.captured_at, stages=stages)
-        return self._report(FrameReport(frame, verdicts, dict(stages), returning=waits))
+        return self._report(
+            FrameReport(frame, verdicts, dict(stages), returning=waits, looked_at=self._looked_at(frame))
+        )
 
     @property
     def returning(self) -> bool:
         """The source was lost, and no round of golden frames has ended since; nothing of it is released until then."""
         test = self.self_test
         return test is not None and self._awaited is not None and test.state.rounds < self._awaited
+
+    def _looked_at(self, frame: Frame) -> Region | None:
+        """The part of a frame that is looked at; None if none was named, or if it doesn't lie in this frame."""
+        if not isinstance(self.finder, WithinPart):
+            return None
+        try:
+            height, width = frame.pixels.shape[:2]
+            return self.finder.looked_at(width, height)
+        except FirewallError:  # the frame was withheld for it
+            return None
 
     def _waits(self) -> bool:
         """Whether a frame that is there now is not trusted yet. A guard without time for a round waits no longer than

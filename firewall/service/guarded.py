@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from firewall.config import Settings
+from firewall.config import Part, Settings
 from firewall.host.core_list import checked, listed
 from firewall.host.pinning import Cores
 from firewall.server import Watched
@@ -25,6 +25,7 @@ class Guarded:
         name: Its name.
         spec: Its source.
         regions: Where to look, as the setting has it.
+        within: The part of its frames that is looked at; None: all.
         deadline_ms: Milliseconds after capture at which a verdict is too late; None: there is no such.
         cores: What its capture process runs on; empty: the cores that judging leaves.
     """
@@ -32,6 +33,7 @@ class Guarded:
     name: str
     spec: SourceSpec
     regions: str
+    within: Part | None
     deadline_ms: float | None
     cores: tuple[int, ...] = ()
 
@@ -48,8 +50,9 @@ class Guarded:
         for camera in settings.guarded:
             spec = parse(camera.source)
             deadline = camera.deadline_ms or (DEADLINE_MS if spec.live else None)
+            within = Part.named(camera.within or settings.within)
             cores = () if camera.cores is None else checked(camera.cores, f"cores of camera {camera.name}")
-            cameras.append(cls(camera.name, spec, camera.regions or settings.regions, deadline, cores))
+            cameras.append(cls(camera.name, spec, camera.regions or settings.regions, within, deadline, cores))
         return tuple(cameras)
 
     @property
@@ -69,7 +72,8 @@ class Guarded:
 
     def line(self, looking: str) -> str:
         """Where it looks, with `looking`, and by when; for people."""
-        return f"regions: {self.regions}{looking and f' ({looking})'}, " + (
+        part = f"{self.within.line()}, " if self.within else ""
+        return f"regions: {self.regions}{looking and f' ({looking})'}, {part}" + (
             f"deadline {self.deadline_ms:g} ms" if self.deadline_ms else "no deadline (not a live source)"
         )
 

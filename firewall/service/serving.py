@@ -15,7 +15,7 @@ from firewall.decision.tracks import Tracks
 from firewall.device.notify import Notifier
 from firewall.engines import check_device, on_processor, open_engine, what_runs
 from firewall.host.pinning import Cores, judge_here, pinned
-from firewall.regions import RegionFinder, build
+from firewall.regions import RegionFinder, build, looking_within
 from firewall.screening import Firewall
 from firewall.server import Change, HostNames, HttpServer, Monitor, create_app, parse_address
 from firewall.service.camera import Camera
@@ -70,6 +70,7 @@ def _serve(settings: Settings, cameras: tuple[Guarded, ...], cores: Cores | None
             )
             for regions in dict.fromkeys(camera.regions for camera in cameras)
         }
+        looking = {one.name: looking_within(finders[one.regions], one.within, one.regions) for one in cameras}
         outputs = open_outputs(
             settings.output,
             camera=cameras[0].name,
@@ -139,7 +140,7 @@ def _serve(settings: Settings, cameras: tuple[Guarded, ...], cores: Cores | None
             say(line)
         judge_here()  # from here on what is started goes elsewhere by name: capture, and readers of several cameras
         self_test = _self_test(settings, cameras, guard, finders, outputs, monitor, say)
-        service = _service(settings, cameras, guard, finders, sinks, monitor, notifier, say, stack, self_test)
+        service = _service(settings, cameras, guard, looking, sinks, monitor, notifier, say, stack, self_test)
         with stop_on_signals(service), self_test_on_signal(self_test):
             if self_test is None or not self_test.fault:
                 monitor.set_ready(True, "guarding")
@@ -215,7 +216,7 @@ def _service(
     settings: Settings,
     cameras: tuple[Guarded, ...],
     guard: Firewall,
-    finders: dict[str, RegionFinder],
+    looking: dict[str, RegionFinder],
     sinks: list[Sink],
     monitor: Monitor,
     notifier: Notifier,
@@ -244,7 +245,7 @@ def _service(
             monitor.set_drift(shown, one.name)
         return Camera(
             capture,
-            finders[one.regions],
+            looking[one.name],
             guard.bundle,
             name=one.name,
             deadline_ms=one.deadline_ms,

@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Protocol
 
-from firewall.frame import Frame
+from firewall.frame import Frame, Region
 from firewall.sinks.event import Event
 from firewall.verdict import Verdict
 
@@ -25,6 +25,7 @@ class FrameReport:
         dropped: Frames of this live source since the start that nobody looked at.
         restarts: Capture processes of this source since the start that had to be started again.
         returning: Why nothing is released though frames come again after a loss, one line; empty: that isn't so.
+        looked_at: The part of the frame in which regions were looked for, in pixels; None: no part was named.
     """
 
     frame: Frame | None
@@ -33,6 +34,7 @@ class FrameReport:
     dropped: int = 0
     restarts: int = 0
     returning: str = ""
+    looked_at: Region | None = None
 
     @property
     def camera(self) -> str | None:

@@ -60,7 +60,8 @@ class AnnotatedVideo(Output):
                 return
             picture, now = draw(np.zeros((*self._shape, 3), np.uint8), report.verdicts), None
         else:
-            picture, now = draw(report.frame.pixels, report.verdicts), report.frame.captured_at
+            picture = draw(report.frame.pixels, report.verdicts, report.looked_at)
+            now = report.frame.captured_at
         try:
             if self._container is None:
                 self._begin(picture)

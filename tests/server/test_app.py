@@ -8,6 +8,7 @@ import json
 import socket
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from typing import Any
 from urllib.parse import urlsplit
 
@@ -89,7 +90,9 @@ def test_health(server: HttpServer, monitor: Monitor, reports: Reports) -> None:
     monitor.report(reports.frame())
     status, body = fetch(server, "/v2/health/ready")
     assert (status, json.loads(body)["ready"]) == (200, True)
-    assert "drift" not in json.loads(body) and "unsigned" not in json.loads(body)
+    assert not {"drift", "unsigned", "share_looked_at"} & set(json.loads(body))
+    monitor.report(replace(reports.frame(), looked_at=(0, 32, 160, 64)))
+    assert json.loads(fetch(server, "/v2/health/ready")[1])["share_looked_at"] == pytest.approx(64 / 120, abs=1e-4)
     monitor.set_bundle("b", unsigned=True)
     assert json.loads(fetch(server, "/v2/health/ready")[1])["unsigned"] is True
     monitor.set_networks({"classifier.onnx": "TensorRT 11.4 fp16", "finder.onnx": "CPUExecutionProvider"})

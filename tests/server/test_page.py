@@ -6,6 +6,7 @@ import re
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
 
@@ -68,6 +69,27 @@ def test_a_released_and_a_withheld_sign_appear_live(
     expect(page.locator("#latency-p99")).to_have_text("8.0 ms")
     expect(page.locator("#deadline")).to_have_text("33 ms")
     expect(page.locator("#banner")).to_be_hidden()
+    assert complaints == []
+
+
+def test_the_part_that_is_looked_at_is_drawn(
+    page: Page, server: HttpServer, monitor: Monitor, reports: Reports, complaints: list[str]
+) -> None:
+    """A line over the very picture, where the part lies in it; none where whole frames are looked at."""
+    page.goto(server.url)
+    monitor.report(replace(reports.frame(), looked_at=(0, 30, 120, 60)))
+    line = page.locator(".looked-at")
+    expect(line).to_have_count(1)
+    picture, drawn = page.locator("#picture").bounding_box(), line.bounding_box()
+    assert picture is not None
+    assert drawn is not None
+    scale = picture["width"] / 160
+    assert drawn["x"] - picture["x"] == pytest.approx(0, abs=1)
+    assert drawn["y"] - picture["y"] == pytest.approx(30 * scale, abs=1)
+    assert drawn["width"] == pytest.approx(120 * scale, abs=1)
+    assert drawn["height"] == pytest.approx(60 * scale, abs=1)
+    monitor.report(reports.frame())
+    expect(line).to_have_count(0)
     assert complaints == []
 
 

@@ -39,6 +39,9 @@ def test_what_is_drawn_tells_released_from_withheld() -> None:
     assert green[1] > 150 > green[0] and red[0] > 150 > red[1]
     assert draw(np.zeros((1080, 1920, 3), np.uint8), []).shape == (720, 1280, 3)
     assert draw(np.zeros((1, 1, 3), np.uint8), [WITHHELD]).shape == (2, 2, 3)
+    part = draw(pixels, [], (16, 20, 100, 60))
+    assert (part[20, 16:116] > 200).all() and (part[79, 16:116] > 200).all() and (part[20:80, 16] > 200).all()
+    assert ((part > 200).any(axis=2).sum()) == 2 * 100 + 2 * 58  # a line of one pixel
     named = Verdict("cam", 0, (10, 12, 30, 40), True, 14, "h\xf6chst 30", Reason.BENIGN)
     nameless = Verdict("cam", 0, (10, 12, 30, 40), True, 14, None, Reason.BENIGN)
     assert (draw(pixels, [named]) != draw(pixels, [nameless])).any()

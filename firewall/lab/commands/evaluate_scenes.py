@@ -28,6 +28,10 @@ def evaluate_scenes(
     region_detector: Annotated[
         Path | None, typer.Option(metavar="FILE", help="Your own region detector, as 'firewall serve' takes it.")
     ] = None,
+    within: Annotated[
+        str | None,
+        typer.Option(metavar="X,Y,W,H", help="The part of each frame that is looked at, as 'firewall serve' takes it."),
+    ] = None,
     frames: Annotated[
         str, typer.Option(metavar="EVERY:OFFSET", help="Which frames: 5:0 is every fifth, from the first on.")
     ] = "1:0",
@@ -61,15 +65,16 @@ def evaluate_scenes(
 
     The finder and the firewall run as behind a camera, without tracks; only sequences and videos have them.
     """
-    from firewall.config import load_region_detector
+    from firewall.config import Part, load_region_detector
     from firewall.lab.evaluation.scenes.attacked import Attacking
     from firewall.lab.evaluation.scenes.guard import Looking
     from firewall.lab.evaluation.scenes.measuring import Settings, measure
 
     detector = None if region_detector is None else load_region_detector(region_detector)
+    part = None if within is None else Part.named(within)
     place = regions or ("signs" if detector is None else "detector")
     settings = Settings(
-        looking=Looking(bundle, place.strip(), detector, device, threads),
+        looking=Looking(bundle, place.strip(), detector, part, device, threads),
         scenes=scenes,
         frames=frames,
         limit=limit,

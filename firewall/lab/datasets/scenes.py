@@ -100,7 +100,7 @@ class RoadScenes:
         for index, (name, signs) in enumerate(zip(self.names, self.signs, strict=True)):
             if not signs:
                 continue
-            width, height = picture_size(_header(self.frames, index), self.frames.name(index))
+            width, height = self.size(index)
             for sign in signs:
                 x, y, wide, high = sign.region
                 if not (x >= 0 and y >= 0 and wide >= 1 and high >= 1 and x + wide <= width and y + high <= height):
@@ -108,6 +108,14 @@ class RoadScenes:
                         f"frame {name} has a sign at x {x}, y {y}, {wide}x{high} pixels, which doesn't lie within its "
                         f"{width}x{height}; mend the annotation"
                     )
+
+    def size(self, index: int) -> tuple[int, int]:
+        """Width and height of a frame in pixels, without decoding it.
+
+        Raises:
+            DataError: The header can't be read.
+        """
+        return picture_size(_header(self.frames, index), self.frames.name(index))
 
     def chosen(self, frames: str = "1:0", limit: int | None = None) -> RoadScenes:
         """Some of the frames.
@@ -119,15 +127,32 @@ class RoadScenes:
         Raises:
             UsageError: `frames` has another form, or leaves no frame.
         """
+        return self._at(self._places(frames, "--frames")[:limit], f"--frames {frames}")
+
+    def without(self, frames: str) -> RoadScenes:
+        """All frames but those that are left for judging.
+
+        Args:
+            frames: As `chosen` takes them.
+
+        Raises:
+            UsageError: As of `chosen`.
+        """
+        left = set(self._places(frames, "--frames-without"))
+        return self._at([each for each in range(len(self)) if each not in left], f"--frames-without {frames}")
+
+    def _places(self, frames: str, option: str) -> list[int]:
         every, _, offset = frames.partition(":")
         if not (every.isdecimal() and offset.isdecimal() and int(offset) < int(every)):
             raise UsageError(
-                f"--frames is EVERY:OFFSET, whole numbers with OFFSET below EVERY, such as 5:0 for every fifth frame; "
+                f"{option} is EVERY:OFFSET, whole numbers with OFFSET below EVERY, such as 5:0 for every fifth frame; "
                 f"got {frames!r}"
             )
-        places = list(range(int(offset), len(self), int(every)))[:limit]
+        return list(range(int(offset), len(self), int(every)))
+
+    def _at(self, places: Sequence[int], asked: str) -> RoadScenes:
         if not places:
-            raise UsageError(f"--frames {frames} leaves none of the {len(self)} frames")
+            raise UsageError(f"{asked} leaves none of the {len(self)} frames")
         return RoadScenes(
             self.layout,
             _Some(self.frames, places),

@@ -448,3 +448,88 @@ def test_a_label_that_goes_on_counts_once() -> None:
     assert len(labels.add(10, [((20, 14, 26, 26), 4), ((200, 10, 20, 20), 3)])) == 2
     assert len(labels.add(40, [((20, 14, 26, 26), 3)])) == 1
     assert [event.frames for event in labels.events] == [3, 1, 1, 1]
+
+
+def test_a_part_of_the_frames(run: tuple[dict[str, Any], str, Path], scenes: Path, drawn: list[Drawn]) -> None:
+    """`--within` a part that holds all signs changes nothing that is counted, and says how many signs lie in it; within
+    one that holds none nothing is found. The rows of another part are not taken for this one's."""
+    whole, _, work = run
+    same, _ = again(scenes, work, "--within", "0,0,1,1")
+    assert {key: same[key] for key in ("found", "released_right", "phantoms", "by_size")} == {
+        key: whole[key] for key in ("found", "released_right", "phantoms", "by_size")
+    }
+    assert same["about"]["within"] == "0,0,1,1" and "within" not in whole["about"] and "within" not in whole
+    assert same["within"]["share_of_a_frame"] == 1 and same["within"]["whole_within"]["rate"] == 1
+    bottom = max(one.box[1] + one.box[3] for one in drawn)
+    assert bottom < 352
+    none, _ = again(scenes, work, "--within", "0,352,640,48")
+    assert none["regions_a_frame"] == 0 and none["missed"]["rate"] == 1 and none["phantoms"] == 0
+    assert none["within"]["outside"]["rate"] == 1 and none["within"]["share_of_a_frame"] == pytest.approx(48 / 400)
+    # The part is looked at from row 64 on, so that the sign at (2, 2), 40 pixels high, lies outside.
+    cut, _ = again(scenes, work, "--within", "0,64,640,336")
+    assert cut["within"]["outside"]["rate"] == pytest.approx(1 / 3)
+
+
+def test_a_part_is_proposed(tmp_path: Path) -> None:
+    """`lab within`: the smallest part of the frames that holds so many signs whole, by counting in all parts; the
+    frames that are left for judging don't count."""
+    blank = np.full((256, 320, 3), 90, np.uint8)
+    random = np.random.default_rng(4)
+    places = [(int(x), int(y)) for x, y in zip(random.integers(0, 290, 40), random.integers(60, 180, 40), strict=True)]
+    frames = [(blank, [(14, (x, y, 25, 20))]) for x, y in places]
+    frames[5:5] = [(blank, [(14, (3, 3, 20, 20))])]  # the sixth: left for judging
+    file = pack(tmp_path / "frames.npz", frames)
+    for share in (1.0, 0.9, 0.5):
+        result = lab("within", "--scenes", file, "--frames-without", "41:5", "--share", share, "--json", tmp_path / "p")
+        assert result.returncode == 0, result.stderr
+        found = json.loads((tmp_path / "p").read_text())
+        x, y, width, height = (
+            round(float(number) * side)
+            for number, side in zip(found["within"].split(","), (320, 256, 320, 256), strict=True)
+        )
+        sizes = {
+            (right - left) * (low - top): count
+            for left in range(0, 320, 32)
+            for right in range(left + 32, 321, 32)
+            for top in range(0, 256, 32)
+            for low in range(top + 32, 257, 32)
+            if (count := sum(left <= a and a + 25 <= right and top <= b and b + 20 <= low for a, b in places))
+            >= share * 40
+        }
+        assert width * height == min(sizes) and found["signs"] == found["frames"] == 40
+        assert found["whole_within"] == sum(
+            x <= a and a + 25 <= x + width and y <= b and b + 20 <= y + height for a, b in places
+        )
+        assert found["whole_within"] >= share * 40 and found["share_of_a_frame"] == pytest.approx(
+            width * height / (320 * 256), abs=1e-4
+        )
+
+
+def test_frames_of_several_sizes_have_a_part_in_common(tmp_path: Path) -> None:
+    """Shares of the sides: a sign in the upper half of one size and of another."""
+    frames = [
+        (np.full((side, 2 * side, 3), 90, np.uint8), [(14, (side, side // 4, side // 5, side // 5))])
+        for side in (100, 150, 200)
+    ]
+    result = lab("within", "--scenes", pack(tmp_path / "frames.npz", frames), "--share", "1")
+    assert result.returncode == 0, result.stderr
+    assert json.loads(result.stdout)["within"] == "0.5,0.24,0.1,0.22"
+
+
+@pytest.mark.parametrize(
+    ("options", "words"),
+    [
+        (("--share", "0"), "share of signs"),
+        (("--share", "nan"), "share of signs"),
+        (("--share", "1.5"), "share of signs"),
+        (("--frames-without", "1:0"), "leaves none"),
+        (("--frames-without", "x"), "EVERY:OFFSET"),
+        (("--frames-without", "3:1"), "no sign is annotated"),
+    ],
+)
+def test_what_proposes_no_part_is_one_line(options: tuple[str, str], words: str, tmp_path: Path) -> None:
+    """A share that is none, no frames, no signs."""
+    blank = np.full((64, 64, 3), 90, np.uint8)
+    frames = [(blank, []), (blank, [(14, (8, 8, 20, 20))]), (blank, [])]
+    result = lab("within", "--scenes", pack(tmp_path / "frames.npz", frames), *options)
+    assert result.returncode and len(result.stderr.splitlines()) == 1 and words in result.stderr, result.stderr

@@ -8,14 +8,14 @@ from dataclasses import dataclass
 
 from firewall import Firewall
 from firewall.bundle import load_bundle
-from firewall.config import RegionDetectorSettings
+from firewall.config import Part, RegionDetectorSettings
 from firewall.decision.over_time import over_time, served
 from firewall.decision.tracks import Tracks
 from firewall.engines import check_device, open_engine
 from firewall.errors import EngineError
 from firewall.frame import Frame, Pixels, Region
 from firewall.lab.evaluation.crops.verdicts import EDGE, judge_key
-from firewall.regions import RegionFinder, build
+from firewall.regions import RegionFinder, build, looking_within
 from firewall.screening import Stages
 from firewall.verdict import Verdict
 
@@ -30,6 +30,7 @@ class Looking:
         bundle: `default`, or a bundle's folder.
         regions: `signs`, `detector`, `whole` or X,Y,W,H, as `firewall serve` takes it.
         detector: What `detector` loads.
+        within: The part of each frame that the finder is given; None: all.
         device: What the classifier and the detector run on.
         threads: Of them on the processor.
     """
@@ -37,6 +38,7 @@ class Looking:
     bundle: str = "default"
     regions: str = "signs"
     detector: RegionDetectorSettings | None = None
+    within: Part | None = None
     device: str = "cpu"
     threads: int = 1
 
@@ -108,8 +110,11 @@ def open_guard(looking: Looking) -> Guard:
     bundle = load_bundle(looking.bundle)
     engine = open_engine(bundle, device=looking.device, threads=looking.threads)
     finder = build(looking.regions, looking.detector, device=looking.device, threads=looking.threads, bundle=bundle)
+    finder = looking_within(finder, looking.within, looking.regions)
     firewall = Firewall(bundle, engine, threads=looking.threads)
     parts = [judge_key(firewall, (*EDGE, "regions")), looking.regions, looking.device, f"{looking.threads}"]
     if looking.detector is not None:
         parts += [looking.detector.model_dump_json(), hashlib.sha256(looking.detector.file.read_bytes()).hexdigest()]
+    if looking.within is not None:
+        parts.append(f"within {looking.within}")
     return Guard(firewall, finder, hashlib.sha256("\n".join(parts).encode()).hexdigest()[:16], looking)

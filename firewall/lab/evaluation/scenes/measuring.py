@@ -18,6 +18,7 @@ from firewall.lab.evaluation.scenes.figures import INTERVALS, FrameOutcome, figu
 from firewall.lab.evaluation.scenes.guard import Guard, Looking, open_guard
 from firewall.lab.evaluation.scenes.made_sequences import made_sequences
 from firewall.lab.evaluation.scenes.matching import FOUND, TOUCHING, judged_signs
+from firewall.lab.evaluation.scenes.parts import signs_within
 from firewall.lab.evaluation.scenes.pictures import Shown, around
 from firewall.lab.evaluation.scenes.rows import Looked, kept, looked_at
 from firewall.lab.evaluation.scenes.video import judged_video
@@ -106,6 +107,7 @@ def measure(settings: Settings, work: Path | None, *, pictures: bool = False) ->
         "bundle_sha256": guard.firewall.bundle.sha256,
         "judges": judges(manifest),
         "regions": settings.looking.regions,
+        **({} if settings.looking.within is None else {"within": str(settings.looking.within)}),
         "device": settings.looking.device,
         "threads": settings.looking.threads,
         "frames": settings.frames,
@@ -128,6 +130,8 @@ def _on_scenes(
     for signs, some, row in zip(scenes.signs, looked, rows, strict=True):
         outcomes.append(FrameOutcome(judged_signs(signs, some), len(some), row["ms"]))
     summary = figures(outcomes, guard.labels)
+    if settings.looking.within is not None:
+        summary["within"] = signs_within(scenes, guard.finder)
     shown = _pictured(guard, scenes, outcomes) if pictures else []
     if settings.attack is not None and classifier is not None:
         summary["attacked"], more = attacked_scenes(
