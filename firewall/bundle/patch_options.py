@@ -16,8 +16,8 @@ Patches = Annotated[
     float | None,
     typer.Option(
         metavar="AREA",
-        help="Release only labels that pass under masks over squares of this area, a share (0 to 1) of the input of the "
-        "network that is asked under masks. What sticker that is on a sign: docs, certificates.",
+        help="Release only labels that pass under masks over squares of this area, a share (0 to 1) of the input of "
+        "the network that is asked under masks. What sticker that is on a sign: docs, certificates.",
     ),
 ]
 Tau = Annotated[
