@@ -16,7 +16,8 @@ Patches = Annotated[
     float | None,
     typer.Option(
         metavar="AREA",
-        help="Release only labels that pass under masks over stickers of this area, a share (0 to 1) of the region.",
+        help="Release only labels that pass under masks over squares of this area, a share (0 to 1) of the input of "
+        "the network that is asked under masks. What sticker that is on a sign: docs, certificates.",
     ),
 ]
 Tau = Annotated[
@@ -37,7 +38,7 @@ def asked_of_patches(area: float | None, tau: float | None, rule: str | None) ->
     """The fields of a PatchSpec that were asked for; None if none was.
 
     Args:
-        area: Of the largest sticker, as a share of the region's area.
+        area: Of the largest sticker, as a share of the network's input.
         tau: The confidence from which a mask's label counts.
         rule: The rule's name.
 
@@ -50,7 +51,7 @@ def asked_of_patches(area: float | None, tau: float | None, rule: str | None) ->
                 raise UsageError(f"{option} {value} is for stickers: say how large they may be, with --patches AREA")
         return None
     if not 0 < area < 1:
-        raise UsageError(f"--patches is a share of the region's area between 0 and 1, got {area:g}; 0.02 is 2 %")
+        raise UsageError(f"--patches is a share of the network's input between 0 and 1, got {area:g}; 0.02 is 2 %")
     if tau is not None and not 0 < tau < 1:
         raise UsageError(f"--tau is a confidence between 0 and 1, neither of them, got {tau:g}; 0.7 is a usual one")
     if rule is not None and rule not in _RULES:

@@ -15,7 +15,8 @@ class PatchSpec(Strict):
     """Release only labels that pass under masks over every place of a sticker, see firewall.decision.masking.
 
     Attributes:
-        area: Area of the largest square sticker, as a share (0..1) of the region's area.
+        area: Area of the largest square that may change, as a share (0..1) of the network's input. A sticker on the
+            sign has to be smaller, see firewall.decision.masking.largest_sticker.
         masks: Masks along each side, so there are masks * masks of them.
         rounds: 1: the label must hold under every mask. 2: it must hold under every pair of masks, which also means
             that double masking finds this label whatever sticker is added.

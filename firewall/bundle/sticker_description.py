@@ -60,7 +60,10 @@ def render_stickers(card: dict[str, Any], console: Console) -> None:
             table.add_row(point["rule"], tau, *(f"{point[key]} of {on['images']}" for key in counts))
         console.print(table)
     if card["curves"]:
-        say("certified: clean images on which no such sticker can get a wrong label released (docs/certificates.md).")
+        say(
+            "certified: clean images on which no change of such a square of the network's input can get a wrong label "
+            "released; a sticker on the sign has to be smaller (docs/certificates.md)."
+        )
 
 
 def _finer(curve: dict[str, Any]) -> str:

@@ -65,7 +65,7 @@ class CurveSpec(Strict):
     """What one set of masks costs and certifies.
 
     Attributes:
-        area: Of the largest sticker, as a share of the region's area.
+        area: Of the largest square that may change, as a share of the network's input.
         masks: Masks along each side.
         fill: Grey value of a mask, 0..255.
         side: The square that may change, in pixels of the network's input.

@@ -13,7 +13,7 @@ Values = Annotated[
     typer.Option(
         "--values",
         metavar="EPS",
-        help="Release only labels that are proved for changes of every value by at most EPS, such as 2/255; the bundle "
-        "needs a network for it ('firewall lab add-values').",
+        help="Release only labels that are proved for changes of every value of the network's input by at most EPS, "
+        "such as 2/255; the bundle needs a network for it ('firewall lab add-values').",
     ),
 ]

@@ -186,23 +186,40 @@ def stricter(first: PatchSpec | None, second: PatchSpec | None) -> PatchSpec | N
     at all to `agree` with tau near 1. Each releases no label that the one before it withholds, and certifies every sign
     that it certifies. Finer masks (firewall.decision.steps) at tau stand between `object` at tau without them and
     `agree` at tau without them; with what lies between these two, or with other finer masks, they can't be compared.
+    Nor can other masks: what passes under 36 large ones may fail under 196 small ones, and the reverse. Masks for a
+    larger sticker are larger; whoever is safe from that one is safe from a smaller one too, but they may pass a label
+    that the smaller ones would not.
 
     Args:
         first: The bundle's demand, None if it has none.
-        second: The operator's demand, None if there is none. Number and grey value of the masks are taken from it.
+        second: The operator's demand, None if there is none. Number and grey value of the masks are those of the
+            demand that names them.
 
     Returns:
         The combined demand, None if there is none.
 
     Raises:
-        UsageError: Neither rule is the stricter one.
+        UsageError: Neither rule is the stricter one, or both name masks, and different ones.
     """
     if first is None or second is None:
         return first or second
-    rounds = max(first.rounds, second.rounds)
     strict = _stricter_rule(first, second)
-    area, chosen = max(first.area, second.area), {"rule": strict.rule, "tau": strict.tau, "finer": strict.finer}
-    return second.model_copy(update={"area": area, "rounds": rounds, **chosen})
+    named = {field: _named(field, first, second) for field in ("masks", "fill")}
+    named = {field: value for field, value in named.items() if value is not None}
+    hardest = {"area": max(first.area, second.area), "rounds": max(first.rounds, second.rounds)}
+    rule = {"rule": strict.rule, "tau": strict.tau, "finer": strict.finer}
+    return second.model_copy(update={**hardest, **rule, **named})
+
+
+def _named(field: str, first: PatchSpec, second: PatchSpec) -> int | None:
+    """A number of which none is the stricter one, None if neither demand names it."""
+    found = {getattr(each, field) for each in (first, second) if field in each.model_fields_set}
+    if len(found) > 1:
+        raise UsageError(
+            f"stickers are asked about with {field} {getattr(first, field)} and with {field} {getattr(second, field)}, "
+            f"and neither is the stricter one: leave out {field}, or give the same"
+        )
+    return found.pop() if found else None
 
 
 def _stricter_rule(first: PatchSpec, second: PatchSpec) -> PatchSpec:

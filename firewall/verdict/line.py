@@ -82,8 +82,8 @@ class VerdictLine(TypedDict):
     certified: Annotated[
         bool | None,
         Field(
-            description="with stickers guarded against: true if every mask names the label, false if none objected to "
-            "it; null if withheld or not asked"
+            description="with stickers guarded against: true if every mask names the label, or every finer one within "
+            "a mask that is unsure; false if none objected to it; null if withheld or not asked"
         ),
     ]
     proved_within: NotRequired[
@@ -92,8 +92,8 @@ class VerdictLine(TypedDict):
             Field(
                 gt=0,
                 le=1,
-                description="only there if the label is released and proved for changes of every value: how far each "
-                "may have been changed, a share of 0 to 1",
+                description="only there if the label is released and proved for changes of every value of the "
+                "network's input: how far each may have been changed, a share of 0 to 1",
             ),
         ]
     ]

@@ -37,8 +37,8 @@ class Verdict:
             the verdict line have this key.
         track: Number of the track that the sign is followed by; None if it isn't followed.
         frames_seen: Frames of the track in which the sign was judged so far.
-        certified: Whether every mask names the released label surely (firewall.decision.masking); False if it was only
-            not objected to. None: it isn't released, or nobody asked.
+        certified: Whether every mask, or every finer one within a mask that is unsure, names the released label surely
+            (firewall.decision.masking); False if it was only not objected to. None: it isn't released, or nobody asked.
         proved_within: How far every value of the certified network's input may have been changed without another label
             having been released (firewall.decision.values), a share of 0..1. None: not released, or nobody asked; then
             its line has no such key.
@@ -114,7 +114,7 @@ class Verdict:
             "certified": self.certified if self.released else None,
         }
         if self.released and self.proved_within is not None:
-            line["proved_within"] = round(self.proved_within, 9)
+            line["proved_within"] = self.proved_within  # not rounded: no more than was proved
         if self.unsigned:
             line["unsigned"] = True
         if operator:

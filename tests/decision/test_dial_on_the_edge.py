@@ -217,7 +217,7 @@ def test_a_tau_that_is_none_is_refused(wrong: str, capsys: pytest.CaptureFixture
         (["--tau", "0.7"], "--tau 0.7 is for stickers: say how large they may be, with --patches AREA"),
         (["--patch-rule", "agree"], "--patch-rule agree is for stickers"),
         (["--patches", "0.02", "--patch-rule", "all"], "--patch-rule 'all' is unknown; give agree or object"),
-        (["--patches", "nan", "--tau", "0.7"], "--patches is a share of the region's area between 0 and 1, got nan"),
+        (["--patches", "nan", "--tau", "0.7"], "--patches is a share of the network's input between 0 and 1, got nan"),
         (["--patches", "0.5", "--tau", "0.7"], "at most half of the image's 48 can be covered"),
     ],
 )

@@ -323,18 +323,30 @@ def test_a_bundle_can_demand_it_and_settings_only_sharpen_it(
         (None, PatchSpec(area=0.02, rounds=2), PatchSpec(area=0.02, rounds=2)),
         (PatchSpec(area=0.02), PatchSpec(area=0.01, rounds=2), PatchSpec(area=0.02, rounds=2)),
         (PatchSpec(area=0.01, rounds=2), PatchSpec(area=0.02), PatchSpec(area=0.02, rounds=2)),
-        (
-            PatchSpec(area=0.01, masks=6, fill=1),
-            PatchSpec(area=0.03, masks=4, fill=2),
-            PatchSpec(area=0.03, masks=4, fill=2),
-        ),
+        (PatchSpec(area=0.01, masks=14, fill=1), PatchSpec(area=0.03), PatchSpec(area=0.03, masks=14, fill=1)),
+        (PatchSpec(area=0.01), PatchSpec(area=0.03, masks=4), PatchSpec(area=0.03, masks=4)),
+        (PatchSpec(area=0.01, masks=4), PatchSpec(area=0.01, masks=4, fill=9), PatchSpec(area=0.01, masks=4, fill=9)),
     ],
 )
 def test_of_two_demands_the_harder_of_each_kind_counts(
     first: PatchSpec | None, second: PatchSpec | None, both: PatchSpec | None
 ) -> None:
-    """The larger sticker and the more rounds, whoever asks for them; masks are the second's."""
-    assert stricter(first, second) == both
+    """The larger sticker and the more rounds, whoever asks for them; masks are those of whoever names them."""
+    assert stricter(first, second) == both == stricter(second, first)
+
+
+@pytest.mark.parametrize("field", ["masks", "fill"])
+def test_other_masks_than_the_bundles_are_refused(field: str, guard: Firewall, tmp_path: Path) -> None:
+    """Neither is stricter: under large masks a label may pass that falls under small ones, and the reverse. A bundle's
+    manifest names all of its masks, the default ones too."""
+    plain = guard.bundle
+    fields = {each: getattr(plain.manifest, each) for each in type(plain.manifest).model_fields if each != "files"}
+    write_bundle(tmp_path / "b", plain.files, **{**fields, "patches": PatchSpec(area=0.02)})
+    demanding = load_bundle(tmp_path / "b")
+    with pytest.raises(UsageError, match=f"^stickers are asked about with {field} .* leave out {field}, or give the"):
+        Firewall(demanding, guard.engine, patches=PatchSpec.model_validate({"area": 0.02, field: 8}))
+    same = PatchSpec.model_validate({"area": 0.03, field: getattr(PatchSpec(area=0.02), field)})
+    assert Firewall(demanding, guard.engine, patches=same).patches == PatchSpec(area=0.03)
 
 
 def _biased(content: bytes, label: int) -> bytes:

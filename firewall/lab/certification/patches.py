@@ -81,7 +81,7 @@ def certify_patches(
         "about": {
             **subject.about,
             "threat": f"any change within one axis-parallel square of {masks.side}x{masks.side} pixels of the "
-            f"{width}x{height} input ({area:.2%} of the region), anywhere, of any content",
+            f"{width}x{height} input ({area:.2%} of it), anywhere, of any content",
             "area": area,
             "side": masks.side,
             "input": [width, height],

@@ -110,7 +110,7 @@ def certify_patch(
     subject: Subject,
     limit: Limit = 200,
     area: Annotated[
-        float, typer.Option(help="Area of the largest square sticker, as a share of the region's area.")
+        float, typer.Option(help="Area of the largest square that may change, as a share of the network's input.")
     ] = 0.02,
     masks: Annotated[
         int, typer.Option(help="Masks along each side; more masks are smaller, hide less and cost more.")
@@ -243,7 +243,7 @@ def train_masked(
         ),
     ] = "default",
     area: Annotated[
-        float, typer.Option(help="Area of the largest square sticker, as a share of the region's area.")
+        float, typer.Option(help="Area of the largest square that may change, as a share of the network's input.")
     ] = 0.02,
     masks: Annotated[int, typer.Option(help="Masks along each side, as for 'lab certify patch'.")] = 6,
     epochs: Annotated[int, typer.Option(min=1, help="Epochs of --images images each.")] = 12,

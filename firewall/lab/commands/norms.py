@@ -53,6 +53,8 @@ def train_smoothed(
     consistency: Consistency = 5.0,
     average: Average = 0.995,
     float32: Float32 = False,
+    width: Annotated[int, typer.Option(help="Channels of the network, a multiple of 6.")] = 48,
+    blocks: Annotated[int, typer.Option(help="Residual blocks of the network, two convolutions each.")] = 0,
     training: Training,
 ) -> None:
     """Train a small sign classifier on noise, for 'lab certify smoothing'.
@@ -71,6 +73,8 @@ def train_smoothed(
         sigma=sigma,
         varied=varied,
         consistency=consistency,
+        width=width,
+        blocks=blocks,
     )
     run = Run(start, **_how(training), int8=not float32)
     write_json(train(data_root(training.data), out, settings, run), None)

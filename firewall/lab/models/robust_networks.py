@@ -15,6 +15,9 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+from firewall.errors import UsageError
+from firewall.lab.models.sign_classifier import Residual
+
 __all__ = ["INTERVAL_SIZE", "NOISE_SIZE", "Denoiser", "IntervalNetwork", "noise_network"]
 
 #: Height and width of their inputs, in pixels.
@@ -23,21 +26,31 @@ NOISE_SIZE, INTERVAL_SIZE = 48, 32
 _SQUARE = 4
 
 
-def noise_network(classes: int) -> nn.Module:
-    """Four convolutions with batch normalisation, 4.8 million products an image.
+def noise_network(classes: int, width: int = 48, blocks: int = 0) -> nn.Module:
+    """Four convolutions with batch normalisation, 4.8 million products an image; and more for what a larger one gains.
 
     Args:
         classes: How many.
+        width: Channels at an eighth of a side's pixels, a multiple of 6.
+        blocks: Residual blocks at that size, of two convolutions each.
 
     Returns:
         Float (N, 3, 48, 48) in 0..1 -> logits.
+
+    Raises:
+        UsageError: There is no network of that width, or with so many blocks.
     """
+    if width < 6 or width % 6:
+        raise UsageError(f"--width must be a multiple of 6, got {width}")
+    if blocks < 0:
+        raise UsageError(f"--blocks must be 0 or more, got {blocks}")
     return nn.Sequential(
-        *_normalised(3, 32, 6, 3, padding=2),
-        *_normalised(32, 48, 4, 2),
-        *_normalised(48, 48, 3, 1),
-        *_normalised(48, 96, 3, 2),
-        *(nn.Flatten(), nn.Linear(96 * 16, classes)),
+        *_normalised(3, 2 * width // 3, 6, 3, padding=2),
+        *_normalised(2 * width // 3, width, 4, 2),
+        *_normalised(width, width, 3, 1),
+        *(Residual(width) for _ in range(blocks)),
+        *_normalised(width, 2 * width, 3, 2),
+        *(nn.Flatten(), nn.Linear(2 * width * 16, classes)),
     )
 
 

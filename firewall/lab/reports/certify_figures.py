@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import itertools
+import math
 from typing import Any
 
+from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.transforms import Bbox
 
 __all__ = ["bars", "curves", "dials", "radii", "stickers", "widest"]
 
@@ -98,8 +101,9 @@ def radii(results: list[dict[str, Any]]) -> Figure:
 
 def dials(results: list[dict[str, Any]]) -> Figure:
     """What masks release and certify of clean signs at each setting of the dial. results: with a curve over tau."""
-    figure = Figure(figsize=(7, 4), layout="constrained")
+    figure = Figure(figsize=(7, 5), layout="constrained")
     axes = figure.subplots()
+    marked: list[tuple[int, str, tuple[float, float], str]] = []
     for result, colour in zip(results, itertools.cycle(("#1d4ed8", "#c2410c", "#15803d", "#7c3aed")), strict=False):
         about, points, images = (
             result["about"],
@@ -112,17 +116,35 @@ def dials(results: list[dict[str, Any]]) -> Figure:
             return -tau if point["rule"] == "object" else tau
 
         line = sorted(points, key=place)
-        released = [100 * point["released_right"] / images for point in line]
-        certified = [100 * point["certified"] / images for point in line]
+        spots = [(100 * point["released_right"] / images, 100 * point["certified"] / images) for point in line]
         name = f"{about['side']} of {about['input'][0]} pixels, {about['masks']} masks"
-        axes.plot(released, certified, marker="o", markersize=4, color=colour, label=name)
-        for point, x, y in zip(line, released, certified, strict=True):
-            said = "no tau" if point["tau"] is None else f"{point['rule']} {point['tau']:g}"
-            axes.annotate(said, (x, y), textcoords="offset points", xytext=(4, 3), fontsize=6, color=colour)
+        name += f", {about['finer']} x {about['finer']} finer ones" if about.get("finer") else ""
+        axes.plot(*zip(*spots, strict=True), marker="o", markersize=4, color=colour, label=name)
+        said = ["no tau" if point["tau"] is None else f"{point['rule']} {point['tau']:g}" for point in line]
+        ends = (said[0], said[-1])  # what lies between can be guessed from them
+        ranks = [0 if text == "no tau" else 1 if text in ends else 2 for text in said]
+        marked += [(rank, text, spot, colour) for rank, text, spot in zip(ranks, said, spots, strict=True)]
     axes.set_xlabel("clean signs whose right label is released, %")
     axes.set_ylabel("clean signs on which no sticker gets another label released, %")
-    axes.set_xlim(0, 102)
-    axes.set_ylim(0, 102)
+    # The lines end near 100 on either axis; nothing is gained by showing where none of them is.
+    least = min((min(spot) for _, _, spot, _ in marked), default=0.0)
+    axes.set_xlim(10 * math.floor(least / 10), 108)  # room for texts
+    axes.set_xticks(range(10 * math.floor(least / 10), 101, 10))
+    axes.set_ylim(10 * math.floor(least / 10), 102)
     axes.legend(fontsize=8)
     axes.grid(alpha=0.3)
+    figure.draw_without_rendering()  # else texts have no places yet
+    _mark(axes, marked)
     return figure
+
+
+def _mark(axes: Axes, marked: list[tuple[int, str, tuple[float, float], str]]) -> None:
+    """Write texts beside their points, but for those that would lie on another. marked: rank, text, point, colour."""
+    taken: list[Bbox] = []
+    for _, text, spot, colour in sorted(marked, key=lambda mark: mark[0]):
+        label = axes.annotate(text, spot, textcoords="offset points", xytext=(4, 3), fontsize=6, color=colour)
+        room = label.get_window_extent().padded(2)
+        if any(room.overlaps(other) for other in taken):
+            label.remove()
+        else:
+            taken.append(room)

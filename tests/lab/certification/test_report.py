@@ -17,6 +17,7 @@ from firewall.lab.certification.smoothing import certify_smoothing
 from firewall.lab.commands.certify import certify_report
 from firewall.lab.measurement import metrics
 from firewall.lab.reports.certify import THESIS, collect, write
+from firewall.lab.reports.certify_figures import dials
 
 
 class Bright:
@@ -175,3 +176,23 @@ def test_the_lab_knows_the_command(capsys: pytest.CaptureFixture[str]) -> None:
 
     assert cli.run(app, ["report", "certify", "--results", "nowhere"], "firewall lab") == 1
     assert len(capsys.readouterr().err.strip().splitlines()) == 1
+
+
+def test_texts_of_the_dial_lie_on_no_other() -> None:
+    """Of points that lie together some have no text; of points far from each other all have one."""
+
+    def drawn(step: float) -> list[Any]:
+        curve = [
+            {"tau": tau, "rule": "object", "released_right": 50 + step * number, "certified": 50 - step * number}
+            for number, tau in enumerate([None, 0.5, 0.6, 0.7, 0.8, 0.9])
+        ]
+        about = {"side": 5, "input": [48, 48], "masks": 36}
+        figure = dials([{"about": about, "summary": {"curve": curve, "clean_accuracy": {"total": 100}}}])
+        return [*figure.axes[0].texts]
+
+    assert [text.get_text() for text in drawn(8)][:3] == ["no tau", "object 0.9", "object 0.8"]
+    assert len(drawn(8)) == 6
+    near = drawn(0.5)
+    assert 1 <= len(near) < 6 and near[0].get_text() == "no tau"
+    rooms = [text.get_window_extent() for text in near]
+    assert not any(room.overlaps(other) for number, room in enumerate(rooms) for other in rooms[:number])

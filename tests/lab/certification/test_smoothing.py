@@ -16,6 +16,9 @@ from scipy.stats import norm
 
 from firewall import cli
 from firewall.errors import DataError, UsageError
+from firewall.export.onnx import export_classifier
+from firewall.export.precision import to_int8
+from firewall.host.onnxruntime import ort
 from firewall.lab.certification.classifier import Subject
 from firewall.lab.certification.journal import Journal
 from firewall.lab.certification.smoothing import MOST_COPIES, Noise, certified_radius, certify_smoothing, lower_bound
@@ -205,8 +208,37 @@ def test_training_on_noise_makes_a_classifier_of_eight_bits(small_gtsrb: Path, t
         begin(network, tmp_path)
     with pytest.raises(UsageError, match="--sigma"):
         train_smoothed(small_gtsrb, tmp_path / "no", Settings(sigma=-0.1), Run())
+    with pytest.raises(UsageError, match=r"--width .* got 50"):
+        train_smoothed(small_gtsrb, tmp_path / "no", Settings(width=50), Run())
+    with pytest.raises(UsageError, match=r"--blocks .* got -1"):
+        train_smoothed(small_gtsrb, tmp_path / "no", Settings(blocks=-1), Run())
     with pytest.raises(DataError, match="other settings"):
         train_smoothed(small_gtsrb, base, Settings(epochs=2), Run())
+
+
+def test_a_larger_network_says_the_same_in_a_file_and_nearly_so_in_eight_bits(tmp_path: Path) -> None:
+    """With its residual blocks, which are there: it has as many products as were asked for."""
+    torch.manual_seed(0)
+    network = noise_network(5, width=12, blocks=2)
+    images = torch.rand(64, 3, 48, 48)
+    network(images)  # statistics for the normalisations
+    network.eval()
+    kernels = [tuple(layer.weight.shape) for layer in network.modules() if isinstance(layer, torch.nn.Conv2d)]
+    assert kernels == [(8, 3, 6, 6), (12, 8, 4, 4), *[(12, 12, 3, 3)] * 5, (24, 12, 3, 3)]
+    file = tmp_path / "wide.onnx"
+    export_classifier(network, file, size=48, labels=list("abcde"))
+
+    def named(content: bytes) -> npt.NDArray[np.float32]:
+        session = ort.InferenceSession(content, providers=["CPUExecutionProvider"])
+        found: npt.NDArray[np.float32] = session.run(None, {session.get_inputs()[0].name: images.numpy()})[0]
+        return found
+
+    with torch.no_grad():
+        expected = network(images).numpy()
+    assert np.allclose(named(file.read_bytes()), expected, atol=1e-4)
+    rounded = named(to_int8(file.read_bytes(), images.numpy(), target="cpu"))
+    assert not np.array_equal(rounded, expected)
+    assert np.abs(rounded - expected).max() < 0.2 * np.ptp(expected)
 
 
 def test_copies_that_differ_cost_more() -> None:

@@ -40,6 +40,8 @@ class Settings(Schedule):
         consistency: Weight of the term by which two noisy copies shall be named alike.
         strength: Of the changes of pose and light.
         kept_out: Share of the tracks that are not trained on.
+        width: Of the network, see `noise_network`.
+        blocks: Of the network.
     """
 
     epochs: int = 30
@@ -50,6 +52,8 @@ class Settings(Schedule):
     consistency: float = 5.0
     strength: float = 1.0
     kept_out: float = gtsrb.KEPT_OUT[0]
+    width: int = 48
+    blocks: int = 0
 
     def checked(self) -> Settings:
         """The same.
@@ -103,7 +107,8 @@ def train_smoothed(data: Path, out: Path, settings: Settings, run: Run) -> dict[
     """
     settings = settings.checked()
     torch.manual_seed(settings.seed)
-    model = noise_network(len(gtsrb.CLASS_NAMES)).to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+    model = noise_network(len(gtsrb.CLASS_NAMES), settings.width, settings.blocks)
+    model = model.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
     loss = consistent_loss(settings.consistency)
     return train_on_noise(model, data, out, settings, run, loss=loss, shown=noisy(settings), about={"what": "smoothed"})
 
