@@ -7,6 +7,9 @@ copies of each image. Another type, shape or layout is a TypeError or ValueError
 import numpy as np
 import numpy.typing as npt
 
+#: Bits of a standing, see firewall/limits.h.
+COMPLETE: int
+SUSPICIOUS: int
 #: Whether the runtime has CUDA code.
 CUDA_BUILT: bool
 
@@ -32,6 +35,27 @@ class CudaPlan:
         stream: int,
     ) -> None:
         """Queue the work; addresses are of device memory. ValueError for what doesn't fit, RuntimeError from CUDA."""
+
+class Limits:
+    """Limits by the size of a region; see runtime/include/firewall/limits.h. ValueError for what is not allowed."""
+
+    def __init__(
+        self,
+        limits: npt.NDArray[np.float64],
+        thresholds: npt.NDArray[np.float64],
+        adds: npt.NDArray[np.uint8],
+        power: float,
+    ) -> None:
+        """limits (G, D, 3): median, unit, limit; thresholds (G,); adds (D,): whether a detector's score adds to S."""
+
+    def judge(
+        self,
+        scores: npt.NDArray[np.float64],
+        groups: npt.NDArray[np.int32],
+        excess: npt.NDArray[np.float64],
+        standing: npt.NDArray[np.uint8],
+    ) -> None:
+        """What scores (N, D) come to; the others (N,). Fills excess and standing where standing was 0."""
 
 def cuda_gaussian_blur_plan(count: int, height: int, width: int, radii: npt.NDArray[np.float32]) -> CudaPlan:
     """A plan of the Gaussian blur. Here and below ValueError for what is not allowed, RuntimeError from CUDA."""

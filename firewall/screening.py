@@ -6,6 +6,7 @@ import time
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, field
+from itertools import accumulate
 from pathlib import Path
 
 import numpy as np
@@ -18,6 +19,7 @@ from firewall.decision.correction import Correction
 from firewall.decision.dial import stricter
 from firewall.decision.look import Look, Stages
 from firewall.decision.look import passed as _passed
+from firewall.decision.panel import Panel
 from firewall.decision.policy import contradictions
 from firewall.decision.rules import Rules
 from firewall.decision.stickers import Stickers
@@ -196,14 +198,15 @@ class Firewall:
         ]
         self._classify([each for each in shown if each is not None])
         for look, cases in zip(looks, opened, strict=True):
+            with look.stages.timed("policy"):
+                panel = Panel(self.rules, [detector.name for detector in self.detectors], cases)
+            ask_together(self.detectors, self._draws, panel, look, exhaustive=self.exhaustive)
             begun = False
-            judged = [(case, case.evidence) for case in cases if case.failure is None and case.evidence is not None]
-            ask_together(self.detectors, self._draws, self.rules, judged, look, exhaustive=self.exhaustive)
-            for case, evidence in judged:
-                begun |= self._ask(case, evidence, look.deadline, look.stages, first=not begun)
+            for place, evidence in panel.looked_at():
+                begun |= self._ask(panel, place, evidence, look, first=not begun)
             late, age = _passed(look.deadline), _age_ms(look.frame)
             with look.stages.timed("policy"):
-                verdicts = [self._verdict(look.frame, case, late, age) for case in cases]
+                verdicts = [self._verdict(look.frame, panel, place, late, age) for place in range(len(cases))]
             yield verdicts
 
     def _opened(self, look: Look) -> list[Case]:
@@ -252,9 +255,9 @@ class Firewall:
                 logits = self.engine.classify(
                     shown[0].images if len(shown) == 1 else np.concatenate([each.images for each in shown])
                 )
-            parts = np.split(logits, np.cumsum([len(each.cases) for each in shown])[:-1])
-            for each, rows in zip(shown, parts, strict=True):
-                self._labelled(each, rows)
+            ends = list(accumulate(len(each.cases) for each in shown[:-1]))
+            for each, start, end in zip(shown, [0, *ends], [*ends, len(logits)], strict=True):
+                self._labelled(each, logits[start:end])
         except Exception as error:
             if len(shown) == 1:
                 shown[0].fail(*failure_of(error))
@@ -274,22 +277,16 @@ class Firewall:
             case.evidence = Evidence(image, row, case.variants, residual, crop, resize, sizes=sizes)
             case.contradicted = doubt
 
-    def _ask(self, case: Case, evidence: Evidence, deadline: float | None, stages: Stages, *, first: bool) -> bool:
-        """Ask the detectors while the verdict is open and there is time; True if a sweep was begun.
+    def _ask(self, panel: Panel, place: int, evidence: Evidence, look: Look, *, first: bool) -> bool:
+        """Ask the detectors about a region while its verdict is open and there is time; True if a sweep was begun.
 
         A sweep is not begun if, going by the last ones, it would end after the deadline: that would make the verdicts
         that are already known late too. The first sweep of a frame is always tried.
         """
-        begun, policy = False, self.rules.policy(case.side)
+        begun, case, deadline, stages = False, panel.cases[place], look.deadline, look.stages
         try:
-            for detector in self.detectors:
-                if detector.name in case.scores:  # by ask_together
-                    continue
-                with stages.timed("policy"):
-                    settled = case.contradicted or policy.settled(case.scores)
-                if settled and case.settled is None:
-                    case.settled = dict(case.scores)
-                if (settled and not self.exhaustive) or _passed(deadline):
+            for detector in self.detectors[panel.asked(place) :]:  # the others were asked by ask_together
+                if not (self.exhaustive or panel.open(place)) or _passed(deadline):
                     break
                 missing = [operation for operation in detector.operations if operation not in case.variants]
                 draw = self._draws.get(detector.name)
@@ -303,20 +300,23 @@ class Firewall:
                     # The slowest recent sweep counts, but one slow sweep must not count for ever.
                     self._sweep_cost = max(time.monotonic() - started, 0.9 * self._sweep_cost)
                 with stages.timed("detect"):
-                    case.scores[detector.name] = float(detector.score(evidence))
-            begun |= self._certify(case, evidence, deadline, stages)
+                    score = float(detector.score(evidence))
+                with stages.timed("policy"):
+                    panel.lay([place], [score])
+            begun |= self._certify(panel, place, evidence, look)
             if self.exhaustive and self.correction is not None and not _passed(deadline):
-                self._correct(case, evidence, self.correction, stages)
+                self._correct(panel, place, evidence, self.correction, stages)
         except Exception as error:
             case.failure = failure_of(error)
         return begun
 
-    def _certify(self, case: Case, evidence: Evidence, deadline: float | None, stages: Stages) -> bool:
+    def _certify(self, panel: Panel, place: int, evidence: Evidence, look: Look) -> bool:
         """Find out whether a change that is guarded against can have made a label that would be released; True if that
         was asked. The proof costs less than masks, which are asked only of what it leaves."""
+        case, deadline, stages = panel.cases[place], look.deadline, look.stages
         if (self._stickers is None and self.values is None) or _passed(deadline):
             return False
-        if not case.judge(evidence, self.rules.policy(case.side)).released:
+        if not panel.judge(place).released:
             return False
         if self.values is not None:
             with stages.timed("values"):
@@ -327,10 +327,11 @@ class Firewall:
             case.kept = self._stickers.kept(evidence, self.under_masks.classify, expired=lambda: _passed(deadline))
         return True
 
-    def _correct(self, case: Case, evidence: Evidence, correction: Correction, stages: Stages) -> None:
+    def _correct(self, panel: Panel, place: int, evidence: Evidence, correction: Correction, stages: Stages) -> None:
         """Find the label that a withheld image would probably have had."""
-        if case.judge(evidence, self.rules.policy(case.side)).released:
+        if panel.judge(place).released:
             return
+        case = panel.cases[place]
         missing = [operation for operation in correction.operations if operation not in case.variants]
         self._sweep(case, evidence, missing, stages)
         case.corrected = correction.label(evidence.logits, case.variants)
@@ -341,16 +342,14 @@ class Firewall:
             logits = self.copies.classify(evidence.image, operations, stages.timed)
             case.variants.update(zip(operations, logits, strict=True))
 
-    def _verdict(self, frame: Frame, case: Case, late: bool, age_ms: float) -> Verdict:
+    def _verdict(self, frame: Frame, panel: Panel, place: int, late: bool, age_ms: float) -> Verdict:
+        case = panel.cases[place]
         evidence = case.evidence
         if case.failure is not None or evidence is None:
             return self._closed(frame, case.region, *(case.failure or (Reason.UNKNOWN, "")))
         label = int(evidence.logits.argmax())
-        # If a detector was not asked although the verdict was open, there was no time for it.
-        policy = self.rules.policy(case.side)
-        open_ended = not policy.settled(case.known) and len(case.known) < len(self.detectors)
         passes = case.certified(values=self.values is not None, masks=self._stickers is not None)
-        judgement = case.judge(evidence, policy, late=late or open_ended, certified=passes)
+        judgement = panel.judge(place, late=late or panel.late(place), certified=passes)
         spec = self.bundle.manifest.classifier
         drawn = list(evidence.drawn.values())
         return Verdict(
@@ -364,8 +363,8 @@ class Firewall:
             detail=self._unproved(case, judgement.reason),
             latency_ms=age_ms,
             suspicion=judgement.suspicion,
-            scores=case.scores,
-            evidence=self.rules.shares(case.scores, case.side),
+            scores=panel.scores(place),
+            evidence=panel.shares(place),
             suspected_label=label,
             corrected_label=case.corrected,
             certified=case.kept.certified if case.kept is not None and judgement.released else None,

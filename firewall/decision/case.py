@@ -1,4 +1,4 @@
-"""One region on its way to a verdict."""
+"""One region on its way to a verdict; its scores are in the frame's panel (firewall.decision.panel)."""
 
 from __future__ import annotations
 
@@ -8,7 +8,6 @@ import numpy as np
 import numpy.typing as npt
 
 from firewall.decision.masking import Kept
-from firewall.decision.policy import Judgement, Policy
 from firewall.detectors import Evidence
 from firewall.errors import EngineError
 from firewall.frame import Region
@@ -26,8 +25,6 @@ class Case:
         evidence: What the detectors look at, None until the region is classified.
         contradicted: Whether another region at the same place has another label.
         variants: Operation -> logits (classes,) of the transformed copies so far; `evidence` has the same dictionary.
-        scores: Detector -> score so far.
-        settled: The scores that the verdict rests on, if more detectors were asked than it needs.
         corrected: The corrected class, None if there is none.
         kept: Whether the label passes under masks; None if that was not examined.
         proved: Whether the label is proved for changes of every value; None if that was not examined.
@@ -38,17 +35,10 @@ class Case:
     evidence: Evidence | None = None
     contradicted: bool = False
     variants: dict[str, npt.NDArray[np.float32]] = field(default_factory=dict)
-    scores: dict[str, float] = field(default_factory=dict)
-    settled: dict[str, float] | None = None
     corrected: int | None = None
     kept: Kept | None = None
     proved: bool | None = None
     failure: tuple[Reason, str] | None = None
-
-    @property
-    def known(self) -> dict[str, float]:
-        """The scores that the verdict rests on."""
-        return self.scores if self.settled is None else self.settled
 
     @property
     def passes(self) -> bool | None:
@@ -74,13 +64,6 @@ class Case:
     def side(self) -> int:
         """The shorter side in the region's own pixels."""
         return min(self.region[2:])
-
-    def judge(
-        self, evidence: Evidence, policy: Policy, *, late: bool = False, certified: bool | None = True
-    ) -> Judgement:
-        """What the policy makes of what is known."""
-        remarks = list(evidence.remarks.values())
-        return policy.judge(self.known, contradicted=self.contradicted, late=late, certified=certified, remarks=remarks)
 
 
 def failure_of(error: Exception) -> tuple[Reason, str]:

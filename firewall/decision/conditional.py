@@ -21,12 +21,14 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from itertools import compress
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
-from firewall.bundle.conditional import ConditionalSpec, GroupSpec, LimitSpec
+from firewall import native
+from firewall.bundle.conditional import ConditionalSpec, GroupSpec
+from firewall.errors import FirewallError
 
 __all__ = ["Conditional", "GroupRule", "groups_of", "sums_in", "suspicions_of"]
 
@@ -50,10 +52,10 @@ class GroupRule:
         """
         self.limits = dict(zip(spec.detectors, group.limits, strict=True))
         self.threshold, self.power = group.threshold, spec.power
-        self._summed = set(compress(spec.detectors, spec.counts()))
-        #: Detector, whether it adds to S, median, unit and limit: asked before each detector of each region.
+        #: Detector, whether it adds to S, median, unit and limit.
         self._terms = [
-            (name, name in self._summed, limit.median, limit.unit, limit.limit) for name, limit in self.limits.items()
+            (name, adds, limit.median, limit.unit, limit.limit)
+            for (name, limit), adds in zip(self.limits.items(), spec.counts(), strict=True)
         ]
 
     def shares(self, scores: Mapping[str, float]) -> dict[str, float]:
@@ -65,11 +67,12 @@ class GroupRule:
         Returns:
             Detector -> share, 0 or more, of those that add to S; NaN for a score that is not finite.
         """
-        return {
-            name: _beyond(limit, scores[name]) if math.isfinite(scores[name]) else math.nan
-            for name, limit in self.limits.items()
-            if name in scores and name in self._summed
-        }
+        found = {}
+        for name, adds, median, unit, _ in self._terms:
+            if adds and name in scores:
+                score = scores[name]
+                found[name] = min(max(0.0, (score - median) / unit), _FARTHEST) if math.isfinite(score) else math.nan
+        return found
 
     def excess(self, scores: Mapping[str, float]) -> float:
         """How far the scores so far lie above what is released; see Rule.
@@ -112,7 +115,9 @@ class Conditional:
             spec: Groups and limits.
         """
         self.spec = spec
-        self._rules = [GroupRule(spec, group) for group in spec.groups]
+        self.rules = [GroupRule(spec, group) for group in spec.groups]
+        #: The same rules for many regions in one call (firewall/limits.h); None where the runtime isn't built.
+        self.native = _native_of(spec)
 
     def rule(self, side: int) -> GroupRule:
         """The rule for a region.
@@ -123,7 +128,17 @@ class Conditional:
         Returns:
             That of its group.
         """
-        return self._rules[self.spec.group(side)]
+        return self.rules[self.spec.group(side)]
+
+
+def _native_of(spec: ConditionalSpec) -> Any | None:
+    try:
+        module = native.load()
+    except FirewallError:
+        return None
+    limits = [[(each.median, each.unit, each.limit) for each in group.limits] for group in spec.groups]
+    thresholds = np.array([group.threshold for group in spec.groups], np.float64)
+    return module.Limits(np.array(limits, np.float64), thresholds, np.array(spec.counts(), np.uint8), spec.power)
 
 
 def groups_of(spec: ConditionalSpec, sides: npt.NDArray[np.integer]) -> npt.NDArray[np.intp]:
@@ -174,10 +189,6 @@ def _units(group: GroupSpec, scores: Floats, above: str) -> Floats:
     with np.errstate(over="ignore"):
         found: Floats = np.minimum((scores - start) / unit, _FARTHEST)
     return found
-
-
-def _beyond(limit: LimitSpec, score: float) -> float:
-    return min(max(0.0, (score - limit.median) / limit.unit), _FARTHEST)
 
 
 def _root(beyond: Sequence[float], power: float) -> float:

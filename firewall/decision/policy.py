@@ -5,7 +5,8 @@ from __future__ import annotations
 import math
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Protocol
+from itertools import combinations
+from typing import NamedTuple, Protocol
 
 import numpy as np
 
@@ -15,7 +16,7 @@ from firewall.frame import Region
 from firewall.regions import overlaps
 from firewall.verdict import Reason
 
-__all__ = ["SAME_PLACE", "Judgement", "Policy", "Rule", "Thresholds", "contradictions"]
+__all__ = ["SAME_PLACE", "Judgement", "Policy", "Rule", "Standing", "Thresholds", "contradictions"]
 
 #: From this intersection over union (IoU) on, two regions of a frame are taken to show the same thing.
 SAME_PLACE = 0.3
@@ -34,6 +35,18 @@ class Judgement:
     released: bool = False
     reason: Reason = Reason.UNKNOWN
     suspicion: float | None = None
+
+
+class Standing(NamedTuple):
+    """What the scores of a region come to so far.
+
+    Attributes:
+        excess: See Rule.excess.
+        complete: See Rule.complete.
+    """
+
+    excess: float
+    complete: bool
 
 
 class Rule(Protocol):
@@ -111,10 +124,15 @@ class Policy:
         """Whether the verdict is already certain, so that the remaining detectors need not be asked."""
         return self.rule.excess(scores) > 0 or self.rule.complete(scores)
 
+    def standing(self, scores: Mapping[str, float]) -> Standing:
+        """What the rule makes of the scores."""
+        return Standing(self.rule.excess(scores), self.rule.complete(scores))
+
     def judge(
         self,
         scores: Mapping[str, float],
         *,
+        standing: Standing | None = None,
         contradicted: bool = False,
         late: bool = False,
         certified: bool | None = True,
@@ -124,6 +142,7 @@ class Policy:
 
         Args:
             scores: Detector -> score, higher is more suspicious.
+            standing: What the rule makes of them, where that was found out already.
             contradicted: Whether another region at the same place has another label.
             late: Whether the deadline has passed.
             certified: Whether the label passes under masks (firewall.decision.masking); True if that isn't asked for,
@@ -134,7 +153,7 @@ class Policy:
         Returns:
             The judgement. It releases only if every check has passed.
         """
-        complete, excess = self.rule.complete(scores), self.rule.excess(scores)
+        excess, complete = self.standing(scores) if standing is None else standing
         released = complete and excess <= 0 and not contradicted and not late and certified is True
         if released:
             reason = Reason.BENIGN
@@ -172,7 +191,17 @@ def contradictions(regions: Sequence[Region], labels: Sequence[int]) -> list[boo
     Returns:
         For each region, whether a region with another label overlaps it by an IoU of at least SAME_PLACE.
     """
+    if not _touching(regions, labels):
+        return [False] * len(regions)
     boxes = np.array(regions, np.float64).reshape(-1, 4)
     named = np.array(labels)
     clashes = (overlaps(boxes, boxes) >= SAME_PLACE) & (named[:, None] != named[None])
     return [bool(clash) for clash in clashes.any(axis=1)]
+
+
+def _touching(regions: Sequence[Region], labels: Sequence[int]) -> bool:
+    """Whether any two regions with different labels share a pixel. Mostly none do, and there is nothing to measure."""
+    return any(
+        label != other and x < u + w and u < x + width and y < v + h and v < y + height
+        for ((x, y, width, height), label), ((u, v, w, h), other) in combinations(zip(regions, labels, strict=True), 2)
+    )

@@ -3,6 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
 
 from firewall.bundle import Bundle
 from firewall.bundle.conditional import conditional_spec
@@ -31,6 +35,7 @@ class Rules:
         self.conditional = None if limits is None else Conditional(limits)
         self.fusion = Fusion(spec.fusion) if spec.fusion is not None and self.conditional is None else None
         self._plain = Policy(self.fusion or {detector.name: detector.threshold for detector in spec.detectors})
+        self._sized = [] if self.conditional is None else [Policy(rule) for rule in self.conditional.rules]
         #: The shorter side of the classifier's input: that of images which are kept at this size only.
         self.usual = min(spec.classifier.input.width, spec.classifier.input.height)
 
@@ -62,7 +67,29 @@ class Rules:
         """
         if self.conditional is None:
             return self._plain
-        return Policy(self.conditional.rule(self.usual if side is None else side))
+        return self._sized[self.conditional.spec.group(self.usual if side is None else side)]
+
+    def limits(self, detectors: tuple[str, ...]) -> Any | None:
+        """The native rule for the regions of a frame (firewall/limits.h).
+
+        Args:
+            detectors: The columns of the table of scores.
+
+        Returns:
+            What judges such a table; None where `policy` has to be asked region by region.
+        """
+        if self.conditional is None or detectors != self.conditional.spec.detectors:
+            return None
+        return self.conditional.native
+
+    def groups(self, sides: Sequence[int]) -> npt.NDArray[np.int32]:
+        """The group of each region in the native rule, (N,).
+
+        Args:
+            sides: Their shorter sides in their own pixels.
+        """
+        spec = None if self.conditional is None else self.conditional.spec
+        return np.array([0 if spec is None else spec.group(side) for side in sides], np.int32)
 
     def unfit(self, region: Region) -> str:
         """Why no limits hold for a region of this shape.

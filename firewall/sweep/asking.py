@@ -9,9 +9,8 @@ from __future__ import annotations
 
 from collections.abc import Collection, Sequence
 
-from firewall.decision.case import Case
 from firewall.decision.look import Look, passed
-from firewall.decision.rules import Rules
+from firewall.decision.panel import Panel
 from firewall.detectors import Detector, Evidence
 from firewall.detectors.juror import asked_together
 
@@ -19,43 +18,42 @@ __all__ = ["ask_together"]
 
 
 def ask_together(
-    detectors: Sequence[Detector],
-    drawing: Collection[str],
-    rules: Rules,
-    regions: Sequence[tuple[Case, Evidence]],
-    look: Look,
-    *,
-    exhaustive: bool,
+    detectors: Sequence[Detector], drawing: Collection[str], panel: Panel, look: Look, *, exhaustive: bool
 ) -> None:
-    """Ask about all regions of a frame at once; their scores are laid down in the cases.
+    """Ask about all regions of a frame at once; their scores are laid down in the panel.
 
     Nothing is raised: a region that something went wrong with here is asked about again by itself, and fails there.
 
     Args:
         detectors: In the order in which they are asked.
         drawing: Names of those that need copies drawn by a key.
-        rules: What settles a verdict.
-        regions: Those of the frame that are classified, and what is known of them.
+        panel: The frame's regions; none was asked about yet.
         look: The frame, its deadline and its stages.
         exhaustive: Go on where the verdict is settled.
     """
-    waiting = list(regions)
+    waiting = panel.looked_at()
     for detector in detectors:
         if len(waiting) < 2 or detector.operations or detector.name in drawing or passed(look.deadline):
             return
+        waiting = [pair for pair in waiting if exhaustive or panel.open(pair[0])]
+        with look.stages.timed("detect"):
+            scores = _scores(detector, [evidence for _, evidence in waiting])
         try:
             with look.stages.timed("policy"):
-                waiting = [pair for pair in waiting if _open(rules, pair[0]) or exhaustive]
-            with look.stages.timed("detect"):
-                asked_together(detector, [evidence for _, evidence in waiting])
-                for case, evidence in waiting:
-                    case.scores[detector.name] = float(detector.score(evidence))
-        except Exception:  # each region meets it by itself
+                panel.lay([place for place, _ in waiting[: len(scores)]], scores)
+        except Exception:  # what is not settled is not released
+            return
+        if len(scores) < len(waiting):  # what failed is met by each region itself
             return
 
 
-def _open(rules: Rules, case: Case) -> bool:
-    settled = case.contradicted or rules.policy(case.side).settled(case.scores)
-    if settled and case.settled is None:
-        case.settled = dict(case.scores)
-    return not settled
+def _scores(detector: Detector, evidences: Sequence[Evidence]) -> list[float]:
+    """What a detector gives these regions, in their order, up to the first that it fails at."""
+    scores: list[float] = []
+    try:
+        asked_together(detector, evidences)
+        for evidence in evidences:
+            scores.append(float(detector.score(evidence)))  # noqa: PERF401 - those before a failure are kept
+    except Exception:
+        return scores
+    return scores

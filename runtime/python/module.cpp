@@ -5,6 +5,7 @@
 #include "firewall/simd.hpp"
 #include "firewall/version.hpp"
 #include "jpeg_sweep.hpp"
+#include "limits.hpp"
 #include "network.hpp"
 #include "operations.hpp"
 
@@ -20,6 +21,7 @@ NB_MODULE(_native, module) {
       "Vector instructions that this machine offers: 'avx512', 'avx2', 'sse2', 'neon' or 'scalar'.");
   init_cuda(module);
   init_jpeg_sweep(module);
+  init_limits(module);
   init_network(module);
   init_operations(module);
 }

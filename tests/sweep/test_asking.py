@@ -11,6 +11,8 @@ import pytest
 
 from firewall import Firewall, Frame
 from firewall.bundle import load_bundle
+from firewall.demo.source import truth
+from firewall.detectors import Evidence
 from firewall.engines import open_engine
 from firewall.errors import EngineError
 from firewall.frame import Pixels, Region
@@ -110,6 +112,59 @@ def test_a_network_that_fails_for_all_is_asked_about_each(
     assert len(failed) <= 1 and set(failed) <= set(open_ones)
     others = [place for place in range(len(regions)) if place not in failed]
     assert told([verdicts[place] for place in others]) == told([expected[place] for place in others])
+
+
+@pytest.mark.parametrize("name", ["contrast", "juror-robust", "not-a-sign"])
+@pytest.mark.parametrize("lasting", [False, True])
+def test_a_detector_that_fails_at_one_region_withholds_that_one_alone(
+    whole: Firewall,
+    street: tuple[Pixels, list[Region]],
+    name: str,
+    lasting: bool,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Asked about all it fails; each region is asked about by itself then. What fails a second time is withheld."""
+    frame, regions = street
+    monkeypatch.setattr(whole, "exhaustive", True)
+    detector = next(each for each in whole.detectors if each.name == name)
+    expected = whole.screen_frame(Frame(frame, "test", 0, 0.0), regions)
+    there = [place for place, verdict in enumerate(expected) if name in verdict.scores]
+    assert len(there) > 1
+    bad, failed = regions[there[1]], 0
+
+    score = detector.score
+
+    def brittle(evidence: Evidence) -> float:
+        nonlocal failed
+        if evidence.crop is not None and evidence.crop.shape[:2] == (bad[3], bad[2]) and (lasting or not failed):
+            failed += 1
+            raise EngineError("out of memory")
+        return score(evidence)
+
+    monkeypatch.setattr(detector, "score", brittle)
+    verdicts = whole.screen_frame(Frame(frame, "test", 0, 0.0), regions)
+    out = [place for place, verdict in enumerate(verdicts) if verdict.reason is Reason.ENGINE_ERROR]
+    assert out == ([there[1]] if lasting else []) and failed == 1 + lasting
+    others = [place for place in range(len(regions)) if place not in out]
+    assert told([verdicts[place] for place in others]) == told([expected[place] for place in others])
+
+
+def test_scores_that_can_not_be_judged_release_nothing(
+    whole: Firewall, street: tuple[Pixels, list[Region]], demo_frames: Sequence[Pixels], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The rule itself fails: nothing is raised, and each region is withheld, signs too; one alone as several."""
+    fact = truth(40)
+    frame, regions = demo_frames[40], [fact.box, *street[1]]
+    assert whole.screen(frame, fact.box).released
+
+    class Broken:
+        def judge(self, *_: object) -> None:
+            raise RuntimeError("no such rule")
+
+    monkeypatch.setattr(whole.rules.conditional, "native", Broken())
+    for shown in (regions, regions[:1]):
+        verdicts = whole.screen_frame(Frame(frame, "test", 0, 0.0), shown)
+        assert [(verdict.released, verdict.reason) for verdict in verdicts] == [(False, Reason.UNKNOWN)] * len(shown)
 
 
 def test_nothing_is_asked_after_the_deadline(
