@@ -22,10 +22,8 @@ from __future__ import annotations
 import argparse
 import cProfile
 import json
-import os
 import pstats
 import statistics
-import subprocess
 import sys
 import time
 from collections import Counter
@@ -36,6 +34,7 @@ from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
+from checkout import Worker
 
 from firewall import Firewall, native
 from firewall.bundle import load_bundle
@@ -72,7 +71,11 @@ def main() -> None:
     from machine import machine
 
     checkouts = {"here": Path(__file__).parents[1], "against": arguments.against}
-    workers = {name: Worker(path, arguments.data) for name, path in checkouts.items() if path is not None}
+    workers = {
+        name: Worker(path, __file__, ["--data", str(arguments.data.resolve()), "--worker"])
+        for name, path in checkouts.items()
+        if path is not None
+    }
     result: dict[str, Any] = {"machine": machine(), "frames": arguments.frames, "regions": {}}
     for count in COUNTS:
         rows: dict[str, list[dict[str, Any]]] = {name: [] for name in workers}
@@ -100,31 +103,6 @@ def table(rows: dict[str, list[dict[str, Any]]]) -> dict[str, Any]:
         found["verdicts_equal"] = sum(a["verdicts"] == b["verdicts"] for a, b in pairs)
     found["released"] = statistics.mean(sum('"released": true' in v for v in a["verdicts"]) for a in rows["here"])
     return found
-
-
-class Worker:
-    """This file, run by a checkout's own Python."""
-
-    def __init__(self, checkout: Path, data: Path) -> None:
-        python = checkout.resolve() / ".venv" / "bin" / "python"
-        self._process = subprocess.Popen(
-            [str(python), __file__, "--data", str(data.resolve()), "--worker"],
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            text=True,
-            cwd=checkout,
-            env={**os.environ, "OMP_NUM_THREADS": "1"},
-        )
-
-    def ask(self, what: list[int]) -> dict[str, Any]:
-        """Times and verdicts of one frame."""
-        stdin, stdout = self._process.stdin, self._process.stdout
-        if stdin is None or stdout is None:
-            raise SystemExit("no pipe")
-        stdin.write(json.dumps(what) + "\n")
-        stdin.flush()
-        found: dict[str, Any] = json.loads(stdout.readline())
-        return found
 
 
 class Subject:

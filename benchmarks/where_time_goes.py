@@ -18,7 +18,6 @@ import html
 import json
 import os
 import statistics
-import subprocess
 import sys
 import threading
 import time
@@ -29,6 +28,7 @@ from typing import Any
 
 import cv2
 import numpy as np
+from checkout import Worker
 
 from firewall import Firewall
 from firewall.bundle import PatchSpec, load_bundle
@@ -66,9 +66,9 @@ def main() -> None:
     result: dict[str, Any] = {"machine": machine(), "frames": arguments.frames, "masks": arguments.masks, "sizes": {}}
     here = Path(__file__).parents[1]
     other = arguments.against or (here if arguments.within else None)
-    workers = {"here": Worker(here, arguments, arguments.within)}
+    workers = {"here": worker(here, arguments, arguments.within)}
     if other is not None:
-        workers["against"] = Worker(other, arguments)
+        workers["against"] = worker(other, arguments)
     if arguments.within:
         result["within"] = arguments.within
     for size in SIZES:
@@ -87,31 +87,10 @@ def main() -> None:
         arguments.json.write_text(json.dumps(result, indent=1) + "\n", encoding="utf-8")
 
 
-class Worker:
+def worker(checkout: Path, arguments: argparse.Namespace, within: str | None = None) -> Worker:
     """This file, run by a checkout's own Python."""
-
-    def __init__(self, checkout: Path, arguments: argparse.Namespace, within: str | None = None) -> None:
-        options = ["--data", str(arguments.data.resolve()), "--worker", *(["--masks"] if arguments.masks else [])]
-        options += ["--within", within] if within else []
-        python = checkout.resolve() / ".venv" / "bin" / "python"
-        self._process = subprocess.Popen(
-            [str(python), __file__, *options],
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            text=True,
-            cwd=checkout,
-            env={**os.environ, "OMP_NUM_THREADS": "1"},
-        )
-
-    def ask(self, what: list[int]) -> dict[str, Any]:
-        """Times and verdicts of one frame."""
-        stdin, stdout = self._process.stdin, self._process.stdout
-        if stdin is None or stdout is None:
-            raise SystemExit("no pipe")
-        stdin.write(json.dumps(what) + "\n")
-        stdin.flush()
-        found: dict[str, Any] = json.loads(stdout.readline())
-        return found
+    options = ["--data", str(arguments.data.resolve()), "--worker", *(["--masks"] if arguments.masks else [])]
+    return Worker(checkout, __file__, [*options, *(["--within", within] if within else [])])
 
 
 class Subject:
